@@ -1,0 +1,51 @@
+"""What a person sees: progress and tables on standard error, `--json` results alone on standard output."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+err = Console(stderr=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """Say one line on standard error."""
+    err.print(message, markup=False)
+
+
+def emit_json(value: Any) -> None:
+    """Print a result as JSON, alone on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A plain table; numbers are formatted by the caller."""
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    return grid
+
+
+def show(grid: Table) -> None:
+    """Print a table for people, on standard output."""
+    Console(highlight=False).print(grid)
+
+
+def progress() -> Progress:
+    """A progress bar on standard error; `figures` is a free text field beside the bar."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=err,
+        transient=False,
+    )

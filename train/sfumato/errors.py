@@ -1,0 +1,32 @@
+"""Errors a user can act on.
+
+`SfumatoError` is work that failed or a check that fell short (exit code 1); `UsageError` is wrong use (exit code 2).
+Both carry one line that says what was given, what is allowed and what to do; the command line prints that line and
+keeps the traceback for `--debug`.
+"""
+
+
+class SfumatoError(Exception):
+    """The work failed or a check fell short; the message is one line that says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(SfumatoError):
+    """The command was called in a way it does not know."""
+
+    exit_code = 2
+
+
+class DataError(SfumatoError):
+    """Images or labels cannot be used as they are."""
+
+
+def unknown(kind: str, given: str, known: object) -> str:
+    """The sentence for a name that is not in a list.
+
+    >>> unknown("channel", "ditherr", ["gaussian", "dither"])
+    "unknown channel 'ditherr': known are gaussian, dither"
+    """
+    names = [str(name) for name in known]  # type: ignore[attr-defined]
+    return f"unknown {kind} {given!r}: known are {', '.join(names)}"
