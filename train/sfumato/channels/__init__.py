@@ -1,0 +1,82 @@
+"""The noisy channel between the phone and the cloud.
+
+A channel turns the maps of the local network into the parameters of a random draw, draws the upload, and says how many
+nats the draw can carry. The network is deterministic; every bit of randomness is in the noise handed to `sample`.
+
+    channel = create("dither", levels=2)
+    parameters = channel.parameters(x, maps)
+    upload = channel.sample(parameters, channel.noise(parameters))
+    nats = channel.rate(parameters)
+
+Shapes: B images, H x W pixels, 3 colours, `k` bit planes a colour. All tensors are float32, (B, C, H, W).
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sfumato.channels.dither import Dither
+from sfumato.channels.gaussian import Gaussian
+from sfumato.errors import UsageError, unknown
+
+Parameters = dict[str, Tensor]
+"""Name -> tensor of shape (B, C, H, W): dither has `p`; gaussian has `mean` and `scale`."""
+
+
+class Channel(Protocol):
+    """What every channel offers. Implementations are stateless: they hold settings, never weights."""
+
+    @property
+    def name(self) -> str:
+        """The name under which `create` knows it."""
+        ...
+
+    @property
+    def maps(self) -> Mapping[str, int]:
+        """The maps a local network has to produce: name -> number of planes."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        """The parameters the exported network returns: name -> number of planes."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, float | int | bool]:
+        """The keyword arguments that `create` needs to make this channel again."""
+        ...
+
+    def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> Parameters:
+        """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W)."""
+        ...
+
+    def noise(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
+        """One fresh draw of the noise that `sample` consumes."""
+        ...
+
+    def sample(self, parameters: Parameters, noise: Tensor) -> Tensor:
+        """The upload (B, 3, H, W), values 0..1; differentiable in the parameters."""
+        ...
+
+    def rate(self, parameters: Parameters) -> Tensor:
+        """KL(p(x'|x) || r(x')) in nats per image, shape (B,)."""
+        ...
+
+
+CHANNELS: dict[str, type[Dither] | type[Gaussian]] = {"dither": Dither, "gaussian": Gaussian}
+
+
+def create(name: str, **settings: float | int | bool) -> Channel:
+    """Make a channel by name.
+
+    Raises:
+        UsageError: the name is not known, or a setting does not belong to this channel.
+    """
+    if name not in CHANNELS:
+        raise UsageError(unknown("channel", name, CHANNELS))
+    try:
+        return CHANNELS[name](**settings)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise UsageError(f"channel {name}: {error}") from None

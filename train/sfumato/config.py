@@ -1,0 +1,93 @@
+"""The configuration of a training run: one frozen object, written into the run and read back from it.
+
+    config = TrainConfig(data="synthetic", keep=("smiling",), hide=("skin",), bits=8)
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sfumato.errors import UsageError
+
+
+class TrainConfig(BaseModel):
+    """Everything that decides the result of `sfumato train`. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    """Data SPEC, for example `utkface:PATH,size=64`."""
+    keep: tuple[str, ...] = Field(min_length=1)
+    """Attributes the cloud is meant to recognise; one head each."""
+    hide: tuple[str, ...] = ()
+    """Attributes declared undesired. Only the objective `suppress` reads their labels in training."""
+    seed: int = 0
+
+    channel: Literal["dither", "gaussian"] = "dither"
+    levels: Literal[2, 4, 16] = 2
+    """Levels a sample of the dither channel can take."""
+    objective: Literal["seed", "rate", "suppress"] = "rate"
+
+    bits: float | None = Field(default=None, gt=0)
+    """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
+    max_drop: float | None = Field(default=None, gt=0, lt=100)
+    """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
+    noise_weight: float = Field(default=0.1, ge=0)
+    """Lambda of the objective `seed`: weight of the mean log noise scale."""
+    suppress_weight: float = Field(default=1.0, ge=0)
+    """Gamma of the objective `suppress`."""
+    distill: float = Field(default=0.5, ge=0, le=1)
+    """Share of the loss that follows the clean network's soft answers instead of the labels."""
+
+    cloud: str = "resnet"
+    """`resnet`, or `module:factory`."""
+    epochs: int = Field(default=40, ge=1)
+    clean_epochs: int = Field(default=20, ge=1)
+    """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
+    batch_size: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=4e-3, gt=0)
+    """Peak of the one-cycle schedule (AdamW)."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    adversary_steps: int = Field(default=2, ge=1)
+    """Adversary steps a defender step, objective `suppress`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.bits is not None and self.max_drop is not None:
+            raise ValueError("give either bits or max_drop, not both")
+        if self.objective == "suppress" and not self.hide:
+            raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
+        if self.objective == "seed" and (self.bits is not None or self.max_drop is not None):
+            raise ValueError("the objective 'seed' has no rate target: it is steered by noise_weight")
+        if both := set(self.keep) & set(self.hide):
+            raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
+        return self
+
+    @property
+    def channel_settings(self) -> dict[str, float | int | bool]:
+        """Arguments for `channels.create`. The objective `seed` is the paper's literal scheme: additive noise."""
+        if self.channel == "dither":
+            return {"levels": self.levels}
+        return {"additive": True, "largest_scale": 2.0} if self.objective == "seed" else {}
+
+
+def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig:
+    """Build a config from command-line values over an optional TOML file.
+
+    Raises:
+        UsageError: unknown keys, wrong types or ranges, or options that contradict each other.
+    """
+    base: dict[str, Any] = {}
+    if file is not None:
+        try:
+            base = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the configuration {file}: {error}") from None
+    try:
+        return TrainConfig(**{**base, **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "options"
+        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,89 @@
+"""The cloud network: a small residual network with one head per kept attribute, or the user's own.
+
+    cloud = create_cloud("resnet", {"gender": 2}, height=64)
+    logits = cloud(upload)["gender"]       # upload: (B, 3, H, W), 0..1
+
+`--cloud module:factory` names a callable `factory(classes: dict[str, int]) -> nn.Module` whose forward maps
+(B, 3, H, W) in 0..1 to a dict of logits, one entry a kept attribute.
+"""
+
+import importlib
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.errors import UsageError
+from sfumato.models.local import convolution
+
+
+class Residual(nn.Module):
+    """Basic residual block (He et al., 2016), projection shortcut where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = convolution(inputs, outputs, stride=stride)
+        self.second = convolution(outputs, outputs)
+        same = inputs == outputs and stride == 1
+        self.shortcut: nn.Module = nn.Identity() if same else convolution(inputs, outputs, size=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Three residual stages and global average pooling.
+
+    Args:
+        classes: head name -> number of classes.
+        widths: planes of the three stages.
+        stride: of the first convolution; 2 for images of 48 pixels and more.
+        dropout: before the heads.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[str, int],
+        *,
+        widths: tuple[int, int, int] = (32, 64, 128),
+        stride: int = 1,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        a, b, c = widths
+        size = 3 if stride == 1 else 5
+        self.stages = nn.Sequential(
+            nn.Sequential(convolution(3, a, size=size, stride=stride), nn.ReLU()),
+            Residual(a, a),
+            Residual(a, b, stride=2),
+            Residual(b, c, stride=2),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({name: nn.Linear(c, count) for name, count in classes.items()})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
+        features = self.dropout(self.stages(2 * x - 1).mean(dim=(2, 3)))
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Module:
+    """The built-in `resnet`, or `module:factory` of the user's own.
+
+    Raises:
+        UsageError: the name is neither, or the factory cannot be imported or does not return a module.
+    """
+    if name == "resnet":
+        stride = 2 if height >= 48 else 1
+        return ResNet(classes, widths=(24, 48, 96) if stride == 2 else (32, 64, 128), stride=stride)
+    module, separator, factory = name.partition(":")
+    if not separator:
+        raise UsageError(f"unknown cloud network {name!r}: give 'resnet' or 'module:factory'")
+    try:
+        made = getattr(importlib.import_module(module), factory)(dict(classes))
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot load the cloud network {name!r}: {error}") from None
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"{name} returned {type(made).__name__}, but a torch.nn.Module is needed")
+    return made
