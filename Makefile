@@ -1,0 +1,41 @@
+# Everything starts here. Each target first brings .venv up to date, which costs nothing when it is.
+
+# The first one that exists; `make PYTHON=/path/to/python3.11 ...` overrides.
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
+# The tools of .venv come first on the path: onnx2tf calls `onnxsim` by name.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick lint lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Build .venv: pinned dependencies, PyTorch for the CPU (the others do this first)
+	@test -n "$(PYTHON)" || { echo "set-up: Python 3.11 is needed and no python3 was found: install python3.11" >&2; exit 1; }
+	@"$(PYTHON)" scripts/set_up.py
+
+demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/
+	@sfumato demo --out demo
+
+# Both halves always run, pytest last, so that its summary is the closing line.
+test: setup ## Lint, types, spelling and all tests
+	@status=0; $(MAKE) --no-print-directory lint || status=1; \
+	python -m pytest -q -n 2 --dist loadfile || status=1; exit $$status
+
+test-quick: setup ## The tests that are not marked slow, without lint
+	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+lint: setup ## ruff, mypy and codespell, as pre-commit runs them
+	@status=0; ruff check --quiet . || status=1; ruff format --check --quiet . || status=1; \
+	mypy || status=1; codespell || status=1; exit $$status
+
+# What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
+lock: ## Pin what .venv holds now into requirements/constraints.txt
+	@{ echo "# Written by 'make lock' from an environment that passed 'make test'. Do not edit."; \
+	python -m pip list --format=freeze --exclude-editable --disable-pip-version-check 2>/dev/null | sed 's/+cpu$$//'; \
+	} > requirements/constraints.tmp && mv requirements/constraints.tmp requirements/constraints.txt
+
+clean: ## Remove caches and builds; .venv and demo/ stay
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find train export cloud benchmarks tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
