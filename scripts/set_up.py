@@ -1,11 +1,11 @@
 """Build `.venv`: everything that `make demo` and `make test` need, pinned, with the CPU build of PyTorch.
 
-Standard library only, for it runs before anything is installed. A finished set-up leaves a stamp in `.venv` that
-names what it was made from; the same stamp again means nothing to do. The stamp goes away before anything is
+Standard library only, for it runs before anything is installed. A finished set-up leaves a stamp in `.venv`
+that names what it was made from; the same stamp again means nothing to do. The stamp goes before anything is
 changed, so an interrupted set-up is never taken for a whole one: it is built anew.
 
-Usage: `python3.11 scripts/set_up.py` (or `make setup`). SFUMATO_TORCH=pip in the environment accepts whatever build
-of PyTorch pip would take, for machines with a CUDA GPU.
+Usage: `python3.11 scripts/set_up.py` (or `make setup`). SFUMATO_TORCH=pip in the environment accepts whatever
+build of PyTorch pip would take, for machines with a CUDA GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -39,10 +39,8 @@ UV = "uv==0.13.9"
 def main() -> None:
     """Bring `.venv` up to date, or say in one line why not."""
     if sys.version_info[:2] != (3, 11):
-        found = platform.python_version()
-        sys.exit(
-            f"set-up: Python 3.11 is needed, {sys.executable} is {found}: run make PYTHON=/path/to/python3.11"
-        )
+        this = f"{sys.executable} is {platform.python_version()}"
+        sys.exit(f"set-up: Python 3.11 is needed, {this}: run make PYTHON=/path/to/python3.11")
     with one_at_a_time():
         wanted, found = stamp(), read_stamp()
         if found == wanted:
@@ -67,7 +65,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def stamp() -> dict[str, str]:
-    """What a finished set-up is made from: the place, the Python, and a hash of everything that decides its content.
+    """What a finished set-up is made from: the place, the Python, and a hash of all that decides its content.
 
     Of pyproject.toml only the tables that speak of installing count: a new lint rule installs nothing.
     """
@@ -114,15 +112,14 @@ def install() -> None:
 
 
 def make_venv() -> None:
-    """A virtual environment with pip, also on Debian and Ubuntu, which split `ensurepip` off into a package."""
+    """A virtual environment with pip, also on Debian and Ubuntu, which keep `ensurepip` in another package."""
     if (VENV / "bin" / "pip").exists():
         return
     venv = [sys.executable, "-m", "venv", "--clear"]
     if succeeds([sys.executable, "-c", "import venv, ensurepip"]):
         run([*venv, str(VENV)])
-    elif succeeds(
-        [sys.executable, "-m", "pip", "--version"]
-    ):  # python3-pip is there: it can fill an empty one
+    elif succeeds([sys.executable, "-m", "pip", "--version"]):
+        # python3-pip without python3-venv: it can fill an empty environment.
         run([*venv, "--without-pip", str(VENV)])
         run([sys.executable, "-m", "pip", "--quiet", "--python", str(PYTHON), "install", "pip"])
     else:
@@ -135,9 +132,8 @@ def get_ensurepip(package: str) -> None:
     if shutil.which("apt-get") is None:
         sys.exit("set-up: this Python has no venv with ensurepip: install a complete Python 3.11")
     if os.geteuid() != 0:
-        sys.exit(
-            f"set-up: this Python has no ensurepip: run sudo apt-get install -y {package}, then make again"
-        )
+        line = f"sudo apt-get install -y {package}"
+        sys.exit(f"set-up: this Python has no ensurepip: run `{line}`, then make again")
     run(["apt-get", "update", "-qq"])
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package])
 
@@ -145,8 +141,8 @@ def get_ensurepip(package: str) -> None:
 def install_torch(pip: Sequence[str]) -> None:
     """PyTorch without CUDA.
 
-    Which build pip takes depends on the platform and on pip's configuration. So pip is asked first; where it would
-    bring gigabytes of CUDA libraries, uv, which knows PyTorch's own index, takes its place.
+    Which build pip takes depends on the platform and on pip's configuration. So pip is asked first; where it
+    would bring gigabytes of CUDA libraries, uv, which knows PyTorch's own index, takes its place.
     """
     pin = torch_pin()
     if os.environ.get("SFUMATO_TORCH") != "pip" and takes_cuda(pip, pin):
@@ -189,17 +185,20 @@ def run(command: Sequence[str]) -> None:
     """Run a command silently; when it fails, show the end of what it said and stop."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        tail = "\n".join(done.stdout.splitlines()[-15:])
-        sys.exit(
-            f"\n{tail}\nset-up: `{' '.join(command)}` failed (exit {done.returncode}); make again starts anew"
-        )
+        fail(command, done.returncode, done.stdout)
+
+
+def fail(command: Sequence[str], code: int, said: str) -> NoReturn:
+    """Stop, with the end of what the command said and a line of our own."""
+    tail = "\n".join(said.splitlines()[-15:])
+    sys.exit(f"\n{tail}\nset-up: `{' '.join(command)}` failed (exit {code}); make again starts anew")
 
 
 def output(command: Sequence[str]) -> str:
     """Standard output of a command that must succeed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"\n{done.stderr[-2000:]}\nset-up: `{' '.join(command)}` failed (exit {done.returncode})")
+        fail(command, done.returncode, done.stderr)
     return done.stdout
 
 
