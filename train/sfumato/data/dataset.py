@@ -1,0 +1,85 @@
+"""What every part of the product sees of a data set: pixels on disk, labels, four disjoint splits.
+
+`images` is one memory-mapped array, `labels` one integer array per attribute. The defender trains on one split and the
+attacker on another, as in an audit by somebody else; both are judged on the test split.
+
+Usage: `data = open_dataset("synthetic", keep=["smiling"]); data.images[data.splits[Split.TEST]]`
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.errors import DataError, unknown
+
+Ints: TypeAlias = NDArray[np.int64]
+
+
+class Split(StrEnum):
+    """Who may look at an image."""
+
+    DEFENDER = "defender"
+    ATTACKER = "attacker"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    """One thing an image can be labelled with."""
+
+    name: str
+    classes: tuple[str, ...]
+    """Names of the classes; label i means `classes[i]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images, labels and splits of one opened data set."""
+
+    id: str
+    """16 hex digits over pixels, names, labels and splits: the same data has the same id, wherever it lies."""
+    spec: str
+    """The spec in canonical form, every split decision written out: opening it again gives the same splits."""
+    images: NDArray[np.uint8]
+    """(N, H, W, 3), memory-mapped and read-only."""
+    labels: Mapping[str, Ints]
+    """(N,) class indices per attribute."""
+    attributes: Mapping[str, Attribute]
+    splits: Mapping[Split, Ints]
+    """Disjoint sorted indices into the N images."""
+    skipped: tuple[str, ...] = ()
+    """Files left out, each with the reason."""
+    identity: str | None = None
+    """Name of the attribute that tells persons apart, where there is one."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every image, in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+    def require(self, names: Sequence[str]) -> tuple[Attribute, ...]:
+        """The attributes of these names, in this order; `DataError` with the known names if one is unknown."""
+        for name in names:
+            if name not in self.attributes:
+                raise DataError(unknown("attribute", name, self.attributes))
+        return tuple(self.attributes[name] for name in names)
+
+    def subset(self, split: Split, names: Sequence[str] = ()) -> tuple[NDArray[np.uint8], dict[str, Ints]]:
+        """Images (n, H, W, 3) and labels (n,) of one split, copied into memory; all attributes if none is named."""
+        rows = self.splits[split]
+        wanted = [attribute.name for attribute in self.require(names)] or list(self.attributes)
+        return self.images[rows], {name: self.labels[name][rows] for name in wanted}
+
+    def counts(self, name: str, split: Split | None = None) -> Ints:
+        """Images per class of an attribute, (classes,), in one split or everywhere."""
+        (attribute,) = self.require([name])
+        labels = self.labels[name] if split is None else self.labels[name][self.splits[split]]
+        return np.bincount(labels, minlength=len(attribute.classes)).astype(np.int64)

@@ -1,0 +1,75 @@
+"""Groups of pictures that must not straddle splits: equal pixels, or equal 256-bit difference hashes.
+
+The difference hash (Krawetz, 2013) shrinks a picture to 16 rows of 17 grey boxes and keeps, for every box, whether its
+right neighbour is brighter: it survives recompression and a change of brightness.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from sfumato.data.dataset import Ints
+
+PRINT_BYTES = 48
+"""16 bytes of SHA-256 over the pixels, then 32 bytes of difference hash."""
+_ROWS, _COLUMNS = 16, 17
+_LEAST_BITS = 16
+"""A hash with fewer ones or fewer zeros says only that the picture is nearly flat; it joins nothing."""
+
+
+def fingerprints(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Prints of a batch of pictures.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+
+    Returns:
+        (B, 48) uint8, equal on every platform: all sums are whole numbers that float64 holds exactly.
+    """
+    grey = images.astype(np.float64) @ np.array([299.0, 587.0, 114.0])  # (B, H, W)
+    boxes = _overlap(images.shape[1], _ROWS) @ grey @ _overlap(images.shape[2], _COLUMNS).T  # (B, 16, 17)
+    bits = boxes[:, :, 1:] > boxes[:, :, :-1]
+    hashes = np.packbits(bits.reshape(len(images), -1), axis=1)
+    digests = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()[:16] for image in images]
+    exact = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(images), 16)
+    return np.concatenate([exact, hashes], axis=1)
+
+
+def duplicate_groups(prints: NDArray[np.uint8], *more: Ints) -> Ints:
+    """Number the groups of pictures that belong together.
+
+    Args:
+        prints: (N, 48) from `fingerprints`.
+        more: (N,) arrays whose equal values also belong together, e.g. identities.
+
+    Returns:
+        (N,) group numbers: two pictures have the same number if a chain of equalities joins them.
+    """
+    count = len(prints)
+    links = [_first_equal(prints[:, :16]), *(_first_equal(values[:, None]) for values in more)]
+    ones = np.unpackbits(prints[:, 16:], axis=1).sum(axis=1)
+    telling = np.flatnonzero((ones >= _LEAST_BITS) & (ones <= 256 - _LEAST_BITS))
+    by_hash = np.arange(count)
+    by_hash[telling] = telling[_first_equal(prints[telling, 16:])]
+    here = np.tile(np.arange(count), len(links) + 1)
+    there = np.concatenate([*links, by_hash])
+    graph = coo_matrix((np.ones(len(here), dtype=np.int8), (here, there)), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _overlap(pixels: int, boxes: int) -> NDArray[np.float64]:
+    """(boxes, pixels) overlap of equal boxes with pixels, in units of 1/boxes of a pixel: whole numbers."""
+    box, pixel = np.arange(boxes)[:, None], np.arange(pixels)[None, :]
+    overlap = np.minimum((box + 1) * pixels, (pixel + 1) * boxes) - np.maximum(box * pixels, pixel * boxes)
+    return np.maximum(overlap, 0).astype(np.float64)
+
+
+def _first_equal(rows: NDArray[np.generic]) -> Ints:
+    """For every row the index of the first row equal to it."""
+    if len(rows) == 0:
+        return np.zeros(0, dtype=np.int64)
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse.reshape(-1)], dtype=np.int64)

@@ -1,0 +1,146 @@
+"""What a loader hands over: names, labels and a way to read pixels; it decodes nothing itself.
+
+A loader for a further data set is one function `Spec -> Source` in a module of its own and one line in the registry.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.data.dataset import Attribute, Ints
+from sfumato.errors import DataError
+from sfumato.imaging import fit, load
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Codes of the makers' own partition in `Source.official`."""
+
+
+class Pictures(Protocol):
+    """N pictures that can be read in any order, at any size."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """(N,) names, unique and independent of where the data lies."""
+
+    def fingerprint(self) -> Iterator[str]:
+        """Lines that change whenever the pixels may have changed."""
+
+    def take(self, rows: Ints) -> Self:
+        """Only these pictures, in this order."""
+
+    def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
+        """Decode some pictures to (height, width, 3); an unreadable one comes back as its error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One data set as its makers lay it out."""
+
+    pictures: Pictures
+    attributes: tuple[Attribute, ...]
+    labels: Mapping[str, Ints]
+    """(N,) class indices per attribute."""
+    size: tuple[int, int] = (64, 64)
+    """(height, width) if the user asks for none."""
+    official: Ints | None = None
+    """(N,) `TRAIN`, `VALIDATION` or `TEST`, where the makers decided."""
+    identity: str | None = None
+    skipped: tuple[str, ...] = ()
+    """What the loader itself had to leave out, with reasons."""
+
+    def take(self, rows: Ints) -> "Source":
+        """Only these pictures and their labels."""
+        return replace(
+            self,
+            pictures=self.pictures.take(rows),
+            labels={name: labels[rows] for name, labels in self.labels.items()},
+            official=None if self.official is None else self.official[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePictures:
+    """Picture files under one folder."""
+
+    root: Path
+    names: Sequence[str]
+
+    def fingerprint(self) -> Iterator[str]:
+        """Name, size and modification time of every file; a missing one counts too."""
+        for name in self.names:
+            try:
+                stat = (self.root / name).stat()
+                yield f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}"
+            except OSError:
+                yield f"{name}\tmissing"
+
+    def take(self, rows: Ints) -> "FilePictures":
+        """Only these files."""
+        return replace(self, names=[self.names[row] for row in rows])
+
+    def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
+        """Decode in threads: Pillow releases the interpreter lock while it decodes."""
+
+        def one(row: int) -> Pixels | DataError:
+            try:
+                return load(self.root / self.names[row], height, width)
+            except DataError as error:
+                return error
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(one, rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayPictures:
+    """Pictures that come as one array inside a file."""
+
+    pixels: Pixels
+    """(N, h, w, 3), or (N, h, w) for grey."""
+    names: Sequence[str]
+    origin: str
+    """Changes whenever the file's contents may have changed."""
+    border: int = 0
+    """Rows and columns of black to add on every side before resizing."""
+
+    def fingerprint(self) -> Iterator[str]:
+        """The file and the chosen rows."""
+        yield f"{self.origin}\t{self.border}"
+        yield from self.names
+
+    def take(self, rows: Ints) -> "ArrayPictures":
+        """Only these rows."""
+        return replace(self, pixels=self.pixels[rows], names=[self.names[row] for row in rows])
+
+    def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
+        """Resize some rows; arrays have no unreadable pictures."""
+        out: list[Pixels | DataError] = []
+        for row in rows:
+            picture = self.pixels[row]
+            if picture.ndim == 2:
+                picture = np.repeat(picture[:, :, None], 3, axis=2)
+            if self.border:
+                picture = np.pad(picture, ((self.border,) * 2, (self.border,) * 2, (0, 0)))
+            out.append(fit(picture, height, width))
+        return out
+
+
+def folder_of(path: Path | None, kind: str, expected: str) -> Path:
+    """The data set's folder, or a `DataError` that says what is expected there."""
+    if path is None:
+        raise DataError(f"{kind} needs a folder: write {kind}:PATH ({expected})")
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder: {kind}:PATH expects {expected}")
+    return path
+
+
+def file_origin(paths: Sequence[Path]) -> str:
+    """Names, sizes and modification times of the files a data set is read from."""
+    return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in paths)

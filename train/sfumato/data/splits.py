@@ -1,0 +1,112 @@
+"""Four disjoint splits, dealt like cards.
+
+Pictures that belong together (duplicates; one person) form a hand. Hands are sorted by their labels, in random order
+where labels agree, and dealt one after the other to the split that is furthest behind its share. Neighbours in
+that order have equal labels, so every split gets its share of every combination of labels to within a picture or two, and
+a combination too rare for all four splits simply goes to some of them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sfumato.data.dataset import Attribute, Ints, Split
+from sfumato.data.source import TEST, TRAIN, VALIDATION
+from sfumato.errors import DataError
+
+FRACTIONS: Mapping[Split, float] = {
+    Split.DEFENDER: 0.45,
+    Split.ATTACKER: 0.25,
+    Split.VALIDATION: 0.10,
+    Split.TEST: 0.20,
+}
+LEAST = 50
+"""Images a split needs for its figures to mean anything."""
+_SMALL = 12
+"""Attributes of at most so many classes decide the order in which pictures are dealt."""
+
+
+def deal_order(labels: Sequence[Ints], count: int, seed: int) -> Ints:
+    """(N,) rows sorted by the labels, first key first, in seeded random order where all labels agree."""
+    chance = np.random.Generator(np.random.PCG64(seed)).random(count)
+    return np.lexsort([chance, *reversed(labels)]).astype(np.int64)
+
+
+def sort_keys(
+    attributes: Sequence[Attribute], labels: Mapping[str, Ints], first: str | None = None
+) -> list[Ints]:
+    """The label arrays to sort by: `first` if given, then every attribute of few classes."""
+    names = [
+        attribute.name
+        for attribute in attributes
+        if len(attribute.classes) <= _SMALL and attribute.name != first
+    ]
+    return [labels[name] for name in ([first] if first else []) + names]
+
+
+def choose(order: Ints, limit: int) -> Ints:
+    """`limit` of the ordered rows at equal steps, so that labels keep their proportions; sorted."""
+    if limit >= len(order):
+        return np.sort(order)
+    return np.sort(order[(np.arange(limit) * len(order)) // limit])
+
+
+def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split, Ints]:
+    """Deal all pictures.
+
+    Args:
+        groups: (N,) group numbers; a group stays together.
+        order: (N,) rows in the order they are dealt.
+        official: (N,) codes of the makers' partition, or None. Test and validation are kept as they are, and what
+            the makers did not set apart is cut from their training part. A group that straddles the parts goes to
+            test before validation before training.
+
+    Returns:
+        Sorted row numbers per split.
+
+    Raises:
+        DataError: the makers' partition has no training part.
+    """
+    part = np.full(len(groups), TRAIN) if official is None else _strictest(groups, official)
+    fixed: dict[int, Split] = {VALIDATION: Split.VALIDATION, TEST: Split.TEST}
+    present = {fixed[code] for code in np.unique(part) if code != TRAIN}
+    rows = order[part[order] == TRAIN]
+    if len(rows) == 0:
+        raise DataError("the data set's own partition has no training images: use split=stratified")
+    splits = _deal(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
+    for code, split in fixed.items():
+        if split in present:
+            splits[split] = np.flatnonzero(part == code).astype(np.int64)
+    return {split: splits[split] for split in Split}
+
+
+def check_sizes(splits: Mapping[Split, Ints]) -> None:
+    """`DataError` if a split is too small to be judged on."""
+    for split, rows in splits.items():
+        if len(rows) < LEAST:
+            counts = ", ".join(f"{name} {len(members)}" for name, members in splits.items())
+            raise DataError(
+                f"the {split} split has {len(rows)} images, at least {LEAST} are needed ({counts})"
+            )
+
+
+def _deal(groups: Ints, rows: Ints, fractions: Mapping[Split, float]) -> dict[Split, Ints]:
+    total = sum(fractions.values())
+    names = list(fractions)
+    shares = [fractions[name] / total for name in names]
+    hands: dict[int, list[int]] = {}  # in the order in which a group's first picture comes up
+    for group, row in zip(groups.tolist(), rows.tolist(), strict=True):
+        hands.setdefault(group, []).append(row)
+    dealt: list[list[int]] = [[] for _ in names]
+    so_far = 0
+    for hand in hands.values():
+        so_far += len(hand)
+        behind = [share * so_far - len(cards) for share, cards in zip(shares, dealt, strict=True)]
+        dealt[behind.index(max(behind))].extend(hand)
+    return {name: np.sort(np.array(cards, dtype=np.int64)) for name, cards in zip(names, dealt, strict=True)}
+
+
+def _strictest(groups: Ints, official: Ints) -> Ints:
+    strictest = np.zeros(int(groups.max()) + 1, dtype=np.int64)
+    np.maximum.at(strictest, groups, official)
+    return np.asarray(strictest[groups], dtype=np.int64)
