@@ -1,7 +1,8 @@
 """From any picture file to the pixels a model sees: decode, orient, crop, resize.
 
-Training and the phone-side code share these lines, because a model is only as good as the agreement between the two.
-Needs numpy and Pillow alone. A picture comes back as plain pixels: no EXIF, GPS, comment, profile or thumbnail survives.
+Training and the phone-side code share these lines, because a model is only as good as the agreement between
+the two. Needs numpy and Pillow alone. A picture comes back as plain pixels: no EXIF, GPS, comment, profile or
+thumbnail survives.
 
 Usage: `pixels = load(Path("photo.jpg"), height=64, width=64)`
 """
@@ -13,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sfumato.errors import DataError
 
@@ -36,7 +37,8 @@ _FORMATS = (
     "PPM",
     "AVIF",
 )  # no format that starts another program
-# Size is checked against max_pixels before any pixel is decoded, so Pillow's own (lower) warning says nothing new.
+# Size is checked against max_pixels before any pixel is decoded, so Pillow's own (lower) warning says nothing
+# new.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -45,15 +47,16 @@ def read_rgb(
 ) -> Pixels:
     """Decode a picture to upright 8-bit RGB.
 
-    EXIF orientation is applied; CMYK, palette and grey are converted; 16-bit values are divided by 257 and rounded;
-    transparent pixels are laid over white, the colour most viewers show; of an animation the first frame is taken.
-    Colour profiles are not applied.
+    EXIF orientation is applied; CMYK, palette and grey are converted; 16-bit values are divided by 257 and
+    rounded; transparent pixels are laid over white, the colour most viewers show; of an animation the first
+    frame is taken. Colour profiles are not applied.
 
     Args:
         source: a file, or its bytes.
         max_pixels: refuse larger pictures before decoding them.
-        at_least: (height, width) in pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled
-            inverse transform) while both sides stay at least the larger of the two. None decodes every pixel.
+        at_least: (height, width) in pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's
+            scaled inverse transform) while both sides stay at least the larger of the two. None decodes every
+            pixel.
 
     Returns:
         (H, W, 3) uint8.
@@ -77,7 +80,7 @@ def read_rgb(
         raise
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DataError(f"{name}: not a picture of a known kind ({', '.join(_formats())})") from None
     except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -89,15 +92,15 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
 
     For an input of H x W:
 
-    1. Crop. If `W * height > H * width`, keep `cw = max(1, floor(H * width / height + 1/2))` columns from column
-       `floor((W - cw) / 2)`; otherwise keep `ch = max(1, floor(W * height / width + 1/2))` rows from
+    1. Crop. If `W * height > H * width`, keep `cw = max(1, floor(H * width / height + 1/2))` columns from
+       column `floor((W - cw) / 2)`; otherwise keep `ch = max(1, floor(W * height / width + 1/2))` rows from
        row `floor((H - ch) / 2)`. All in integers.
     2. Resize columns, then rows (Pillow's antialiased BILINEAR). For output index i of n from m inputs:
        `scale = m / n`, `support = max(scale, 1)`, `centre = (i + .5) * scale`; inputs from
-       `floor(centre - support + .5)` up to, not including, `floor(centre + support + .5)`, both kept within 0..m,
-       have weight `1 - |j + .5 - centre| / support`, never below 0, normalised to sum 1, times 2^22 and rounded half
-       away from zero. Output is `(sum(weight * pixel) + 2^21) >> 22`, kept within 0..255; the first pass is
-       rounded to 8 bits before the second. A pass that changes no size is left out.
+       `floor(centre - support + .5)` up to, not including, `floor(centre + support + .5)`, both kept within
+       0..m, have weight `1 - |j + .5 - centre| / support`, never below 0, normalised to sum 1, times 2^22 and
+       rounded half away from zero. Output is `(sum(weight * pixel) + 2^21) >> 22`, kept within 0..255; the
+       first pass is rounded to 8 bits before the second. A pass that changes no size is left out.
 
     Args:
         image: (H, W, 3) uint8.
@@ -125,8 +128,8 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
 def load(source: Path | bytes, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`read_rgb` and `fit` in one: what every picture goes through before a model.
 
-    Large JPEGs are decoded at a reduced scale of at least `REDUCTION` times the target, which changes the result by
-    about one level and makes a 12-megapixel photo several times faster to read.
+    Large JPEGs are decoded at a reduced scale of at least `REDUCTION` times the target, which changes the
+    result by about one level and makes a 12-megapixel photo several times faster to read.
 
     Returns:
         (height, width, 3) uint8.

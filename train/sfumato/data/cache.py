@@ -1,8 +1,8 @@
 """Decode once: pictures become one memory-mapped `.npy` file in the user's cache folder.
 
-An entry is a folder named by what it was made from (names, sizes, times, target size, version) and takes that name by one
-rename when it is whole, so a killed decode is never mistaken for a finished one and two processes may decode at once.
-The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
+An entry is a folder named by what it was made from (names, sizes, times, target size, version) and takes that
+name by one rename when it is whole, so a killed decode is never mistaken for a finished one and two processes
+may decode at once. The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
 """
 
 import hashlib
@@ -58,7 +58,8 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
     """The pictures at this size, from the cache if they are there.
 
     Raises:
-        DataError: more than `CORRUPT_SHARE` of the pictures are missing or unreadable, or the cache cannot be written.
+        DataError: more than `CORRUPT_SHARE` of the pictures are missing or unreadable, or the cache cannot be
+        written.
     """
     key = hashlib.sha256(f"{VERSION} {height} {width}\n".encode())
     for line in pictures.fingerprint():
@@ -132,7 +133,7 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
 
 def _header(stream: IO[bytes], shape: Sequence[int]) -> int:
     """Write a .npy header and return its length, which does not depend on the first axis."""
-    np.lib.format.write_array_header_1_0(
+    np.lib.format.write_array_header_1_0(  # type: ignore[no-untyped-call]
         stream, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     )
     return stream.tell()
@@ -161,7 +162,7 @@ def _open(entry: Path) -> Decoded | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed decodes left behind, once it is a day old and so certainly nobody's work in progress."""
+    """Remove what killed decodes left behind, once it is a day old and so nobody's work in progress."""
     for scratch in folder.glob(".decode-*"):
         try:
             if time.time() - (scratch / "images.npy").stat().st_mtime > _ABANDONED_S:

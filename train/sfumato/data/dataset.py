@@ -1,7 +1,7 @@
 """What every part of the product sees of a data set: pixels on disk, labels, four disjoint splits.
 
-`images` is one memory-mapped array, `labels` one integer array per attribute. The defender trains on one split and the
-attacker on another, as in an audit by somebody else; both are judged on the test split.
+`images` is one memory-mapped array, `labels` one integer array per attribute. The defender trains on one
+split and the attacker on another, as in an audit by somebody else; both are judged on the test split.
 
 Usage: `data = open_dataset("synthetic", keep=["smiling"]); data.images[data.splits[Split.TEST]]`
 """
@@ -42,9 +42,9 @@ class Dataset:
     """Images, labels and splits of one opened data set."""
 
     id: str
-    """16 hex digits over pixels, names, labels and splits: the same data has the same id, wherever it lies."""
+    """16 hex digits over pixels, names, labels and splits: equal data has an equal id, wherever it lies."""
     spec: str
-    """The spec in canonical form, every split decision written out: opening it again gives the same splits."""
+    """The spec in canonical form, the split rule written out: opening it again gives the same splits."""
     images: NDArray[np.uint8]
     """(N, H, W, 3), memory-mapped and read-only."""
     labels: Mapping[str, Ints]
@@ -66,14 +66,14 @@ class Dataset:
         return self.images.shape[1], self.images.shape[2]
 
     def require(self, names: Sequence[str]) -> tuple[Attribute, ...]:
-        """The attributes of these names, in this order; `DataError` with the known names if one is unknown."""
+        """The attributes of these names, in this order; `DataError` listing the known ones otherwise."""
         for name in names:
             if name not in self.attributes:
                 raise DataError(unknown("attribute", name, self.attributes))
         return tuple(self.attributes[name] for name in names)
 
     def subset(self, split: Split, names: Sequence[str] = ()) -> tuple[NDArray[np.uint8], dict[str, Ints]]:
-        """Images (n, H, W, 3) and labels (n,) of one split, copied into memory; all attributes if none is named."""
+        """Images (n, H, W, 3) and labels (n,) of one split, copied; all attributes if none is named."""
         rows = self.splits[split]
         wanted = [attribute.name for attribute in self.require(names)] or list(self.attributes)
         return self.images[rows], {name: self.labels[name][rows] for name in wanted}

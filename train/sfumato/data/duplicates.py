@@ -1,7 +1,7 @@
 """Groups of pictures that must not straddle splits: equal pixels, or equal 256-bit difference hashes.
 
-The difference hash (Krawetz, 2013) shrinks a picture to 16 rows of 17 grey boxes and keeps, for every box, whether its
-right neighbour is brighter: it survives recompression and a change of brightness.
+The difference hash (Krawetz, 2013) shrinks a picture to 16 rows of 17 grey boxes and keeps, for every box,
+whether its right neighbour is brighter: it survives recompression and a change of brightness.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def _overlap(pixels: int, boxes: int) -> NDArray[np.float64]:
     """(boxes, pixels) overlap of equal boxes with pixels, in units of 1/boxes of a pixel: whole numbers."""
     box, pixel = np.arange(boxes)[:, None], np.arange(pixels)[None, :]
     overlap = np.minimum((box + 1) * pixels, (pixel + 1) * boxes) - np.maximum(box * pixels, pixel * boxes)
-    return np.maximum(overlap, 0).astype(np.float64)
+    return np.asarray(np.maximum(overlap, 0), dtype=np.float64)
 
 
 def _first_equal(rows: NDArray[np.generic]) -> Ints:

@@ -1,8 +1,10 @@
-"""A joint distribution of factors that is known exactly: marginals, and couplings that leave the marginals alone.
+"""A joint distribution of factors that is known exactly: marginals, and couplings that leave the marginals
+alone.
 
-A coupling of strength c mixes independence with the most dependent table the two marginals allow (Fréchet bounds):
-`P(a, b) = (1 - |c|) P(a) P(b) + |c| D(a, b)`, D comonotone for c > 0 and countermonotone for c < 0. Couplings form a
-forest, so the whole table is `prod_i P(x_i) * prod_edges P(a, b) / (P(a) P(b))` and every entropy is a finite sum.
+A coupling of strength c mixes independence with the most dependent table the two marginals allow (Fréchet
+bounds): `P(a, b) = (1 - |c|) P(a) P(b) + |c| D(a, b)`, D comonotone for c > 0 and countermonotone for c < 0.
+Couplings form a forest, so the whole table is `prod_i P(x_i) * prod_edges P(a, b) / (P(a) P(b))` and every
+entropy is a finite sum.
 
 >>> coin = {"a": (0.5, 0.5), "b": (0.5, 0.5)}
 >>> JointDistribution(marginals=coin, couplings=(("a", "b", 1.0),)).conditional_entropy("a", ["b"])
@@ -101,10 +103,11 @@ class JointDistribution:
         return float(joint.reshape(joint.shape[0], -1).max(axis=0).sum())
 
     def sample(self, chances: Table) -> dict[str, Ints]:
-        """Factor values (N,) for N numbers drawn evenly from [0, 1): one look-up each in the cumulated table."""
+        """Factor values (N,) for N numbers drawn evenly from [0, 1), by look-up in the cumulated table."""
         table = self.table()
         cumulated = np.cumsum(table.reshape(-1))
-        # Rounding may leave the sum a little off 1, and a flat step has probability 0: scale and look right of it.
+        # Rounding may leave the sum a little off 1, and a flat step has probability 0: scale and look right
+        # of it.
         flat = np.searchsorted(cumulated, chances * cumulated[-1], side="right")
         values = np.unravel_index(np.minimum(flat, table.size - 1), table.shape)
         return {name: value.astype(np.int64) for name, value in zip(self.names, values, strict=True)}

@@ -51,8 +51,9 @@ def parse_spec(text: str) -> Spec:
 def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) -> Dataset:
     """Open a data set.
 
-    The splits depend on the spec alone, with one exception: if the identity attribute itself is kept or hidden, every
-    person must appear in every split, so `split=stratified` is taken. `Dataset.spec` writes the rule out.
+    The splits depend on the spec alone, with one exception: if the identity attribute itself is kept or
+    hidden, every person must appear in every split, so `split=stratified` is taken. `Dataset.spec` writes the
+    rule out.
 
     Args:
         spec: `KIND[:PATH][,option=value]...`.

@@ -1,6 +1,7 @@
 """What a loader hands over: names, labels and a way to read pixels; it decodes nothing itself.
 
-A loader for a further data set is one function `Spec -> Source` in a module of its own and one line in the registry.
+A loader for a further data set is one function `Spec -> Source` in a module of its own and one line in the
+registry.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

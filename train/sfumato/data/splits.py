@@ -1,9 +1,9 @@
 """Four disjoint splits, dealt like cards.
 
-Pictures that belong together (duplicates; one person) form a hand. Hands are sorted by their labels, in random order
-where labels agree, and dealt one after the other to the split that is furthest behind its share. Neighbours in
-that order have equal labels, so every split gets its share of every combination of labels to within a picture or two, and
-a combination too rare for all four splits simply goes to some of them.
+Pictures that belong together (duplicates; one person) form a hand. Hands are sorted by their labels, in
+random order where labels agree, and dealt one after the other to the split that is furthest behind its share.
+Neighbours in that order have equal labels, so every split gets its share of every combination of labels to
+within a picture or two, and a combination too rare for all four splits simply goes to some of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _SMALL = 12
 def deal_order(labels: Sequence[Ints], count: int, seed: int) -> Ints:
     """(N,) rows sorted by the labels, first key first, in seeded random order where all labels agree."""
     chance = np.random.Generator(np.random.PCG64(seed)).random(count)
-    return np.lexsort([chance, *reversed(labels)]).astype(np.int64)
+    return np.asarray(np.lexsort([chance, *reversed(labels)]), dtype=np.int64)
 
 
 def sort_keys(
@@ -57,9 +57,9 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     Args:
         groups: (N,) group numbers; a group stays together.
         order: (N,) rows in the order they are dealt.
-        official: (N,) codes of the makers' partition, or None. Test and validation are kept as they are, and what
-            the makers did not set apart is cut from their training part. A group that straddles the parts goes to
-            test before validation before training.
+        official: (N,) codes of the makers' partition, or None. Test and validation are kept as they are, and
+            what the makers did not set apart is cut from their training part. A group that straddles the
+            parts goes to test before validation before training.
 
     Returns:
         Sorted row numbers per split.

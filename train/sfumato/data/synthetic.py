@@ -1,8 +1,8 @@
 """The embedded data set: drawn faces whose factors have an exactly known, adjustable joint distribution.
 
-Options: `count=6000`; `couple=smiling:glasses:0.3` (repeatable) makes two factors depend on each other without touching
-their marginals; `marginal=hair:0.4/0.3/0.2/0.1` (repeatable) sets one factor's probabilities. Image i depends on the
-seed and i alone, so a smaller count is a prefix of a larger one.
+Options: `count=6000`; `couple=smiling:glasses:0.3` (repeatable) makes two factors depend on each other
+without touching their marginals; `marginal=hair:0.4/0.3/0.2/0.1` (repeatable) sets one factor's
+probabilities. Image i depends on the seed and i alone, so a smaller count is a prefix of a larger one.
 
 Usage: `sfumato data inspect synthetic,count=2000,couple=smiling:glasses:0.3`
 """
@@ -31,7 +31,7 @@ FACTORS = (
     Attribute(name="identity", classes=tuple(f"person_{i:02d}" for i in range(IDENTITIES))),
 )
 _BY_NAME = {factor.name: factor for factor in FACTORS}
-_DRAWN_AT_ONCE = 64  # so many 64x64 planes stay in the processor's cache
+_DRAWN_AT_ONCE = 32  # so many 64x64 planes stay in the processor's cache
 _NOISE_LEVELS = 4.0  # standard deviation of the pixel noise, in grey levels
 
 
@@ -116,7 +116,7 @@ def load_synthetic(spec: Spec) -> Source:
 
 
 def _noise(seed: int, row: int, height: int, width: int) -> NDArray[np.float32]:
-    """(H, W, 3) noise in grey levels: a sum of four even bytes, close to normal and whole-numbered everywhere."""
+    """(H, W, 3) noise in grey levels: the sum of four even bytes, close to normal."""
     generator = np.random.Generator(np.random.PCG64([seed, row]))
     bytes_ = generator.integers(0, 256, size=(4, height, width, 3), dtype=np.uint8)
     spread = (4 * (256**2 - 1) / 12) ** 0.5

@@ -1,4 +1,5 @@
-"""UTKFace (Zhang, Song, Qi, CVPR 2017): the labels are the file names, `<age>_<gender>_<race>_<date>.jpg[.chip.jpg]`.
+"""UTKFace (Zhang, Song, Qi, CVPR 2017): the labels are the file names,
+`<age>_<gender>_<race>_<date>.jpg[.chip.jpg]`.
 
 Usage: `sfumato data inspect utkface:UTKFace`
 """
