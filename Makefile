@@ -12,7 +12,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Build .venv: pinned dependencies, PyTorch for the CPU (the others do this first)
-	@test -n "$(PYTHON)" || { echo "set-up: Python 3.11 is needed and no python3 was found: install python3.11" >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: Python 3.11 is needed, there is no '$(PYTHON)': install python3.11" >&2; exit 1; }
 	@"$(PYTHON)" scripts/set_up.py
 
 demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/

@@ -112,11 +112,11 @@ def install() -> None:
 
 
 def make_venv() -> None:
-    """A virtual environment with pip, also on Debian and Ubuntu, which keep `ensurepip` in another package."""
+    """A virtual environment with pip, also on Debian and Ubuntu, which split `ensurepip` off."""
     if (VENV / "bin" / "pip").exists():
         return
     venv = [sys.executable, "-m", "venv", "--clear"]
-    if succeeds([sys.executable, "-c", "import venv, ensurepip"]):
+    if succeeds([sys.executable, "-c", "import venv, ensurepip; ensurepip.version()"]):
         run([*venv, str(VENV)])
     elif succeeds([sys.executable, "-m", "pip", "--version"]):
         # python3-pip without python3-venv: it can fill an empty environment.

@@ -1,0 +1,33 @@
+"""What all tests share: one thread a worker, caches inside the clone, the real data sets where there are any.
+
+The environment is set before torch or TensorFlow is imported: both read it only once.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1",
+    TF_NUM_INTRAOP_THREADS="1",
+    TF_NUM_INTEROP_THREADS="1",
+    TF_CPP_MIN_LOG_LEVEL="3",
+    # Nothing is written into the home folder of whoever runs the tests.
+    SFUMATO_CACHE=str(ROOT / ".cache" / "sfumato"),
+    MPLCONFIGDIR=str(ROOT / ".cache" / "matplotlib"),
+    MPLBACKEND="Agg",
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the public data sets; the test is skipped where it is not."""
+    folder = Path(os.environ.get("SFUMATO_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}: set SFUMATO_TEST_DATA to the folder that holds them")
+    return folder
