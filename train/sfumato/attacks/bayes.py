@@ -1,0 +1,147 @@
+r"""Bayes: the exact posterior under the attacker's own images as prior.
+
+The provider knows the channel, so it needs no network: for every image x_i of its own it knows the probability of any
+upload. With N attacker images,
+
+    P(s | x')  ~  sum_i 1[s_i = s] P(x' | x_i)^t,        P(x' | x_i) = prod_d P(x'_d | parameters_d(x_i))
+
+- dither: log P is linear in the bits, sum_d b_d logit p_id + sum_d log(1 - p_id): one matrix product for all pairs.
+- gaussian: the normal density between 0 and 1, and at the ends the probability of having been clipped there.
+
+t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of them and
+equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the prior.
+
+    answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.special import log_ndtr
+
+from sfumato.attacks.answer import Answer, Floats, Ints, Step, cross_entropy, fit_temperature, log_posterior
+from sfumato.attacks.evidence import Evidence
+from sfumato.attacks.plan import Plan
+from sfumato.channels import Channel, Parameters
+from sfumato.errors import SfumatoError
+
+CHUNK = 512
+SURE = 1 / 512
+"""Probabilities stay this far from 0 and 1: the shipped model's finest step is 1/256."""
+FINEST = 1 / 255 / math.sqrt(12)
+"""Smallest gaussian scale: the noise that rounding to a byte adds."""
+POWERS = np.geomspace(1 / 256, 1, 13)
+EMPTY = math.log(1e-6)
+"""Weight that a class keeps although no image of it explains the upload; it bounds the scores."""
+
+
+def unpack(uploads: Tensor, bits: int) -> Tensor:
+    """Uploads (n, 3, H, W) of the dither channel -> their bits, (n, 3 * bits, H, W), most significant plane first."""
+    values = (uploads * (2**bits - 1)).round().long()
+    return torch.cat([(values >> (bits - 1 - j)) & 1 for j in range(bits)], dim=1).float()
+
+
+def dither_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
+    """log P(upload | candidate) for all pairs, (uploads, candidates), in nats."""
+    p = parameters["p"].float().flatten(1).clamp(SURE, 1 - SURE)  # (candidates, D)
+    bits = unpack(uploads, parameters["p"].shape[1] // 3).flatten(1)  # (uploads, D)
+    # Centring the bits halves the magnitude of the sums, and with it the rounding error of the product.
+    weight = torch.logit(p)
+    constant = (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
+    return ((bits - 0.5) @ weight.T).double() + constant
+
+
+def gaussian_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
+    """log P(upload | candidate) for all pairs, (uploads, candidates); density inside, probability at 0 and 1."""
+    mean = parameters["mean"].float().flatten(1)
+    scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
+    x = uploads.flatten(1)
+    low, high = (x <= 0).float(), (x >= 1).float()
+    inside = 1 - low - high
+    # The quadratic is expanded around 1/2 to keep its terms small.
+    y, m = (x - 0.5) * inside, mean - 0.5
+    precision = scale**-2
+    constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
+    total = inside @ constant.T + y @ (m * precision).T - 0.5 * (y**2) @ precision.T
+    total = total + low @ log_ndtr(-mean / scale).T + high @ log_ndtr((mean - 1) / scale).T
+    return total.double()
+
+
+LIKELIHOODS: dict[str, Callable[[Tensor, Parameters], Tensor]] = {
+    "dither": dither_likelihood,
+    "gaussian": gaussian_likelihood,
+}
+
+
+def likelihoods(
+    channel: Channel, uploads: NDArray[np.float16], parameters: Parameters
+) -> NDArray[np.float32]:
+    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0.
+
+    Raises:
+        SfumatoError: no formula is known for this channel.
+    """
+    if channel.name not in LIKELIHOODS:
+        raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
+    rows = torch.from_numpy(uploads).float()
+    count = len(next(iter(parameters.values())))
+    out = np.empty((len(rows), count), dtype=np.float64)
+    for start in range(0, count, CHUNK):
+        part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
+        out[:, start : start + CHUNK] = LIKELIHOODS[channel.name](rows, part).numpy()
+    return (out - out.max(1, keepdims=True)).astype(np.float32)
+
+
+def class_scores(
+    table: NDArray[np.float32], labels: Ints, classes: int, power: float, prior: Floats
+) -> Floats:
+    """`log P(s | x') - log prior(s)`, (uploads, classes), from a table of log likelihoods."""
+    weights = np.exp(power * table)
+    members = np.zeros((len(labels), classes), dtype=np.float32)
+    members[np.arange(len(labels)), labels] = 1
+    sums = (weights @ members).astype(np.float64)
+    posterior = sums / sums.sum(1, keepdims=True)
+    scores = np.log(posterior + math.exp(EMPTY)) - prior
+    return np.asarray(scores)
+
+
+def guess(evidence: Evidence, attributes: tuple[str, ...]) -> list[Answer]:
+    """The posterior of every attribute; power and prior are chosen by validation cross entropy."""
+    side = evidence.train
+    validation = likelihoods(evidence.channel, evidence.validation_uploads, side.parameters)
+    test = likelihoods(evidence.channel, evidence.test_uploads, side.parameters)
+    answers = []
+    for name in attributes:
+        prior, truth = evidence.prior(name), evidence.validation_labels(name)
+        tried: list[tuple[float, float, int]] = []
+        for versions in sorted({1, side.copies}):
+            count = versions * side.images
+            for power in POWERS:
+                scores = class_scores(
+                    validation[:, :count], side.labels[name][:count], evidence.classes[name], power, prior
+                )
+                t = fit_temperature(scores, truth, prior)
+                tried.append((cross_entropy(log_posterior(scores, prior, t), truth), power, count))
+        _, power, count = min(tried)
+        both = [
+            class_scores(table[:, :count], side.labels[name][:count], evidence.classes[name], power, prior)
+            for table in (validation, test)
+        ]
+        architecture = "posterior" if count == side.images else "posterior, with versions"
+        answers.append(
+            Answer(
+                attack="bayes", architecture=architecture, attribute=name, validation=both[0], test=both[1]
+            )
+        )
+    return answers
+
+
+def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+    """One piece of work for all attributes: the likelihoods are shared."""
+    everything = tuple(name for group in groups for name in group)
+    return [Step(title="bayes", run=partial(guess, evidence, everything))]

@@ -1,0 +1,188 @@
+"""Training one attacker network, with early stopping per attribute.
+
+One trunk may carry a head for several attributes; each keeps the answers of its own best epoch, so a shared trunk costs
+an attribute little and an overtrained head nothing. AdamW under a one-cycle schedule; fresh noise in every batch; the
+loss is the cross entropy of `f + log prior` (logit adjustment, Menon et al., ICLR 2021).
+
+    answers = fit(network, evidence, ("race",), recipe, clean=False)
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.attacks.answer import Answer, Floats, cross_entropy, fit_temperature, log_posterior
+from sfumato.attacks.evidence import Evidence, batches
+from sfumato.attacks.plan import Plan
+
+WEIGHT_DECAY = 0.02
+LEARNED = 0.01
+"""A fit whose training accuracy never beats the majority guess by this much has not learned anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained."""
+
+    attack: str
+    architecture: str
+    lr: float
+    """Peak learning rate."""
+    epochs: int
+    patience: int
+    batch_size: int
+    clean: bool = False
+    """Train and judge on clean images instead of uploads."""
+
+
+def recipe(plan: Plan, evidence: Evidence, attack: str, architecture: str, lr: float, epochs: int) -> Recipe:
+    """A recipe of a plan, with enough epochs for the plan's least number of steps."""
+    per_epoch = max(1, evidence.train.images // plan.batch_size)
+    return Recipe(
+        attack=attack,
+        architecture=architecture,
+        lr=lr,
+        epochs=max(epochs, math.ceil(plan.steps / per_epoch)),
+        patience=plan.patience,
+        batch_size=plan.batch_size,
+        clean=attack == "clean",
+    )
+
+
+def device() -> torch.device:
+    """Where attackers are trained: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def scores(network: nn.Module, images: list[Tensor], attributes: tuple[str, ...]) -> dict[str, Floats]:
+    """Scores of a network for batches of images, per attribute (n, classes)."""
+    where = next(network.parameters()).device
+    network.eval()
+    parts: dict[str, list[Tensor]] = {name: [] for name in attributes}
+    with torch.no_grad():
+        for batch in images:
+            logits = network(batch.to(where))
+            for name in attributes:
+                parts[name].append(logits[name].double().cpu())
+    return {name: torch.cat(part).numpy() for name, part in parts.items()}
+
+
+@dataclass
+class _Best:
+    """The best epoch of one attribute so far."""
+
+    loss: float = float("inf")
+    epoch: int = 0
+    validation: Floats | None = None
+    test: Floats | None = None
+    trained: float = 0.0
+
+
+def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how: Recipe) -> list[Answer]:
+    """Train `network` (upload -> dict of scores) and answer for every attribute with its best epoch.
+
+    The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy stayed at
+    the majority rate gets a note: that is a failed optimisation or an empty upload, and no evidence of safety by itself.
+    """
+    generator = evidence.generator(f"{how.attack}/{how.architecture}/{how.lr}/{attributes}")
+    network = network.to(device(), memory_format=torch.channels_last)
+    if how.clean:
+        validation = [
+            evidence.validation.clean(rows) for rows in torch.arange(evidence.validation.images).split(256)
+        ]
+        test = [evidence.test.clean(rows) for rows in torch.arange(evidence.test.images).split(256)]
+    else:
+        validation, test = batches(evidence.validation_uploads), batches(evidence.test_uploads)
+    prior = {name: evidence.prior(name) for name in attributes}
+    truth = {name: evidence.validation_labels(name, clean=how.clean) for name in attributes}
+    best = {name: _Best() for name in attributes}
+
+    per_epoch = max(1, evidence.train.images // how.batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=how.lr, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=how.lr, total_steps=how.epochs * per_epoch, pct_start=0.2
+    )
+    epoch = 0
+    for epoch in range(1, how.epochs + 1):
+        trained = _epoch(network, evidence, prior, optimizer, schedule, generator, how)
+        guesses = scores(network, validation, attributes)
+        improved = []
+        for name in attributes:
+            best[name].trained = max(best[name].trained, trained[name])
+            t = fit_temperature(guesses[name], truth[name], prior[name])
+            loss = cross_entropy(log_posterior(guesses[name], prior[name], t), truth[name])
+            if loss < best[name].loss - 1e-6:
+                best[name].loss, best[name].epoch, best[name].validation = loss, epoch, guesses[name]
+                improved.append(name)
+        if improved:
+            final = scores(network, test, attributes)
+            for name in improved:
+                best[name].test = final[name]
+        if epoch - max(b.epoch for b in best.values()) >= how.patience:
+            break
+    return [_answer(evidence, name, best[name], epoch, how) for name in attributes]
+
+
+def _epoch(
+    network: nn.Module,
+    evidence: Evidence,
+    prior: dict[str, Floats],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+    how: Recipe,
+) -> dict[str, float]:
+    """One pass over the attacker's images, each in a random version; returns the training accuracy per attribute."""
+    side = evidence.train
+    where = next(network.parameters()).device
+    offsets = {name: torch.from_numpy(value).float().to(where) for name, value in prior.items()}
+    labels = {name: torch.from_numpy(np.asarray(side.labels[name])) for name in prior}
+    draw = side.clean if how.clean else partial(side.uploads, channel=evidence.channel, generator=generator)
+    versions = torch.randint(side.copies, (side.images,), generator=generator)
+    order = torch.randperm(side.images, generator=generator)
+    order = order + versions[order] * side.images
+    size = min(how.batch_size, len(order))
+    hits = dict.fromkeys(prior, 0)
+    seen = 0
+    network.train()
+    for rows in order[: len(order) // size * size].split(size):
+        logits = network(draw(rows).to(where))
+        loss = torch.zeros((), device=where)
+        for name, offset in offsets.items():
+            target = labels[name][rows].to(where)
+            posterior = logits[name] + offset
+            loss = loss + F.cross_entropy(posterior, target)
+            hits[name] += int((posterior.argmax(1) == target).sum())
+        seen += len(rows)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+    return {name: count / seen for name, count in hits.items()}
+
+
+def _answer(evidence: Evidence, name: str, best: _Best, epochs: int, how: Recipe) -> Answer:
+    counts = np.bincount(evidence.train.labels[name])
+    learned = best.trained >= counts.max() / counts.sum() + LEARNED
+    classes = evidence.classes[name]
+    # A network that only ever returned NaN never improved: it answers nothing.
+    blank = np.zeros((len(evidence.validation_labels(name, clean=how.clean)), classes))
+    failed = "training accuracy stayed at the majority rate: it did not learn, which is no evidence of safety"
+    return Answer(
+        attack=how.attack,
+        architecture=how.architecture,
+        attribute=name,
+        validation=blank if best.validation is None else best.validation,
+        test=np.zeros((evidence.test.images, classes)) if best.test is None else best.test,
+        lr=how.lr,
+        epochs=epochs,
+        best_epoch=best.epoch,
+        note=None if learned else failed,
+        clean=how.clean,
+    )

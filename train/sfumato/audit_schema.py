@@ -1,0 +1,151 @@
+"""audit.json, field by field.
+
+Accuracies are fractions of 1, rates and leaks are bits. Other programs read this file: fields are added, never renamed.
+
+    audit = Audit.model_validate(read_json(run / "audit.json"))
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Pair = tuple[float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Desired(_Frozen):
+    """How well the cloud recognises what it should, from uploads."""
+
+    name: str
+    classes: int
+    accuracy: float
+    clean_accuracy: float
+    """Of the clean cloud network on clean images."""
+    ci95: Pair
+    """Of `accuracy`, by bootstrap over the test images."""
+
+
+class RateBits(_Frozen):
+    """Rate of the uploads over the test images, in bits an image: an upper bound on what anyone can learn (mean)."""
+
+    mean: float
+    p95: float
+    max: float
+
+
+class UploadBytes(_Frozen):
+    """What an upload weighs."""
+
+    mean: float
+    raw_jpeg90_mean: float
+    """The unperturbed image as JPEG of quality 90."""
+    encoding: str = ""
+    """How `mean` was measured."""
+
+
+class AttackRow(_Frozen):
+    """One attack on one attribute, on test."""
+
+    attack: str
+    architecture: str
+    lr: float | None
+    """Peak learning rate; null for attacks without one."""
+    attribute: str
+    epochs: int
+    val_accuracy: float
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    best_epoch: int = 0
+    """The epoch that was reported, chosen by validation cross entropy."""
+    cross_entropy_bits: float = 0.0
+    temperature: float = 1.0
+    """Fitted on validation; 0 means that the scores were worth nothing."""
+    on: Literal["uploads", "clean images", "labels"] = "uploads"
+    note: str | None = None
+
+
+class Best(_Frozen):
+    """The winner: best validation accuracy of all attacks on uploads; figures on test."""
+
+    attack: str
+    architecture: str
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    ci95: Pair
+    lr: float | None = None
+    val_accuracy: float = 0.0
+
+
+class StrongestOnTest(_Frozen):
+    """The highest test accuracy of any attack. Choosing on test flatters the attacker; it is an upper mark."""
+
+    attack: str
+    architecture: str
+    accuracy: float
+    nag_label_only: float
+
+
+class Attribute(_Frozen):
+    """What uploads give away about one attribute."""
+
+    name: str
+    declared: bool
+    """Whether the defence was told to hide it."""
+    classes: int
+    majority: float
+    label_only: float
+    """Best guess from the true desired labels; never below `majority`."""
+    clean: float
+    """Best attacker on clean images."""
+    best: Best
+    nag_majority: float
+    nag_label_only: float
+    leak_bits_lower: float
+    """H(S) - cross entropy of the winner."""
+    nag_majority_ci95: Pair
+    nag_label_only_ci95: Pair
+    entropy_bits: float
+    strongest_on_test: StrongestOnTest
+    notes: tuple[str, ...] = ()
+
+
+class LeftOut(_Frozen):
+    """An attribute that was not attacked."""
+
+    name: str
+    reason: str
+
+
+class Audit(_Frozen):
+    """The whole of audit.json."""
+
+    schema_: Literal["sfumato-audit/1"] = Field(default="sfumato-audit/1", alias="schema")
+    artifact: Literal["float", "int8"]
+    n_test: int
+    desired: tuple[Desired, ...]
+    rate_bits: RateBits
+    upload_bytes: UploadBytes
+    attributes: tuple[Attribute, ...]
+    attacks: tuple[AttackRow, ...]
+    passed: bool
+    reasons: tuple[str, ...]
+    """What fell short; empty if nothing did."""
+    statements: tuple[str, ...] = ()
+    """What may be said about this artifact, in sentences."""
+    left_out: tuple[LeftOut, ...] = ()
+    plan: str = ""
+    seed: int = 0
+    dataset: str = ""
+    data_spec: str = ""
+    keep: tuple[str, ...] = ()
+    channel: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values under the names of the file."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,72 @@
+"""The pass rule, in sentences.
+
+An artifact passes if every desired attribute stays within 1.5 points of the clean cloud network, and for every declared
+attribute the best attacker's NAG over the label-only floor is at most 5 %, its upper 95 % limit at most 8 %. About
+attributes that nobody declared the audit says what was measured and what the rate allows; a general claim is impossible.
+
+    reasons = shortfalls(desired, attributes)
+"""
+
+from collections.abc import Sequence
+
+from sfumato.audit_schema import Attribute, Desired, RateBits
+
+LARGEST_DROP = 0.015
+LARGEST_NAG = 0.05
+LARGEST_NAG_UPPER = 0.08
+
+
+def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> tuple[str, ...]:
+    """What keeps the artifact from passing; empty if nothing does."""
+    reasons = []
+    for one in desired:
+        drop = one.clean_accuracy - one.accuracy
+        if drop > LARGEST_DROP + 1e-9:
+            reasons.append(
+                f"{one.name}: accuracy {one.accuracy:.1%} is {100 * drop:.1f} points under the clean network's "
+                f"{one.clean_accuracy:.1%}; at most {100 * LARGEST_DROP:.1f} are allowed"
+            )
+    for one_hidden in attributes:
+        if not one_hidden.declared:
+            continue
+        best, upper = one_hidden.best, one_hidden.nag_label_only_ci95[1]
+        who = f"{one_hidden.name}: {best.attack} ({best.architecture}) reaches {best.accuracy:.1%}"
+        if one_hidden.nag_label_only > LARGEST_NAG:
+            reasons.append(
+                f"{who}, NAG {one_hidden.nag_label_only:.1%}; at most {LARGEST_NAG:.0%} is allowed"
+            )
+        elif upper > LARGEST_NAG_UPPER:
+            reasons.append(
+                f"{who}, NAG {one_hidden.nag_label_only:.1%} with an upper 95 % limit of {upper:.1%}; "
+                f"at most {LARGEST_NAG_UPPER:.0%} is allowed (a larger test split narrows it)"
+            )
+    return tuple(reasons)
+
+
+def statements(attributes: Sequence[Attribute], rate: RateBits) -> tuple[str, ...]:
+    """What may be said about the artifact, measured and bounded, and no more."""
+    said = [
+        f"An upload carries at most {rate.mean:.1f} bits about its photo on average (the 95th percentile of the "
+        f"images has a rate of {rate.p95:.1f}); this bounds every attack on every attribute, tried or not."
+    ]
+    for one in attributes:
+        best, top = one.best, one.strongest_on_test
+        kind = "declared" if one.declared else "never declared"
+        text = (
+            f"{one.name} ({kind}): the best of the attacks on uploads, {best.attack} ({best.architecture}), is right "
+            f"for {best.accuracy:.1%} [{best.ci95[0]:.1%}, {best.ci95[1]:.1%}]; guessing without the upload for "
+            f"{one.label_only:.1%}, attackers on clean images for {one.clean:.1%}: NAG {one.nag_label_only:.1%}."
+        )
+        if top.accuracy > best.accuracy:
+            text += (
+                f" Even choosing on test, no attack exceeds {top.accuracy:.1%} ({top.attack}, {top.architecture}; "
+                f"NAG {top.nag_label_only:.1%})."
+            )
+        said.append(text)
+    if not any(one.declared for one in attributes):
+        said.append("No attribute was declared hidden: the pass rule judged the desired accuracy alone.")
+    if any(not one.declared for one in attributes):
+        said.append(
+            "For attributes nobody declared, these are measurements and a rate bound, not a guarantee."
+        )
+    return tuple(said)
