@@ -18,17 +18,18 @@ setup: ## Build .venv: pinned dependencies, PyTorch for the CPU (the others do t
 demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/
 	@sfumato demo --out demo
 
-# Both halves always run, pytest last, so that its summary is the closing line.
+# All of it always runs, pytest last, so that its summary is the closing line.
+LINT = status=0; ruff check --quiet . || status=1; ruff format --check --quiet . || status=1; \
+	mypy || status=1; codespell || status=1
+
 test: setup ## Lint, types, spelling and all tests
-	@status=0; $(MAKE) --no-print-directory lint || status=1; \
-	python -m pytest -q -n 2 --dist loadfile || status=1; exit $$status
+	@$(LINT); python -m pytest -q -n 2 --dist loadfile || status=1; exit $$status
 
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them
-	@status=0; ruff check --quiet . || status=1; ruff format --check --quiet . || status=1; \
-	mypy || status=1; codespell || status=1; exit $$status
+	@$(LINT); exit $$status
 
 # What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
 lock: ## Pin what .venv holds now into requirements/constraints.txt

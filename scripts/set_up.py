@@ -31,6 +31,9 @@ STAMP = VENV / "set-up.json"
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 PYTHON = VENV / "bin" / "python"
 
+#: The interpreter to build from: never the one inside .venv, which may be removed on the way.
+BASE = sys.executable if sys.prefix == sys.base_prefix else str(Path(sys.executable).resolve())
+
 #: What installs the rest. uv is fetched only where pip would take a CUDA build of PyTorch.
 BOOTSTRAP = ("pip", "hatchling", "editables")
 UV = "uv==0.13.9"
@@ -115,13 +118,13 @@ def make_venv() -> None:
     """A virtual environment with pip, also on Debian and Ubuntu, which split `ensurepip` off."""
     if (VENV / "bin" / "pip").exists():
         return
-    venv = [sys.executable, "-m", "venv", "--clear"]
-    if succeeds([sys.executable, "-c", "import venv, ensurepip; ensurepip.version()"]):
+    venv = [BASE, "-m", "venv", "--clear"]
+    if succeeds([BASE, "-c", "import venv, ensurepip; ensurepip.version()"]):
         run([*venv, str(VENV)])
-    elif succeeds([sys.executable, "-m", "pip", "--version"]):
+    elif succeeds([BASE, "-m", "pip", "--version"]):
         # python3-pip without python3-venv: it can fill an empty environment.
         run([*venv, "--without-pip", str(VENV)])
-        run([sys.executable, "-m", "pip", "--quiet", "--python", str(PYTHON), "install", "pip"])
+        run([BASE, "-m", "pip", "--quiet", "--python", str(PYTHON), "install", "pip"])
     else:
         get_ensurepip("python3.11-venv")
         run([*venv, str(VENV)])

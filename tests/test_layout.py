@@ -1,9 +1,9 @@
 """The shape of the repository: four source roots of one package, imports one way, a light front door."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -136,15 +136,15 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_help_answers_in_half_a_second() -> None:
+    """Processor time, the best of five: the machine is busy with other tests, and nothing here waits."""
     script = Path(sys.executable).with_name("sfumato")
     times = []
-    for _ in range(10):  # the machine may be busy with other tests: the best of some tries is what counts
-        start = time.perf_counter()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0, done.stderr
-        if len(times) >= 5 and min(times) < 0.5:
-            break
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.5, times
 
 
