@@ -28,23 +28,23 @@ _IRIS = ((74, 50, 34), (64, 96, 130), (78, 104, 66), (52, 40, 36), (110, 92, 60)
 # What an identity decides, with the range of each feature in drawing units. Every identity has its own of 50
 # evenly spaced levels of every feature (a Latin hypercube), so that no two persons look alike.
 _FEATURES = {
-    "half_width": (0.42, 0.54),
-    "jaw": (0.0, 0.30),
-    "half_height": (0.56, 0.66),
-    "eye_x": (0.17, 0.25),
-    "eye_y": (-0.12, 0.02),
-    "eye_size": (0.075, 0.115),
-    "nose_length": (0.19, 0.30),
-    "nose_width": (0.05, 0.11),
-    "brow_thick": (0.016, 0.045),
-    "brow_y": (0.14, 0.20),
-    "brow_tilt": (-0.25, 0.25),
-    "mouth_half": (0.14, 0.22),
-    "mouth_y": (0.30, 0.38),
-    "lip": (0.016, 0.036),
-    "hairline": (-0.40, -0.24),
+    "half_width": (0.39, 0.56),
+    "jaw": (0.0, 0.40),
+    "half_height": (0.54, 0.68),
+    "eye_x": (0.16, 0.26),
+    "eye_y": (-0.13, 0.04),
+    "eye_size": (0.07, 0.12),
+    "nose_length": (0.17, 0.31),
+    "nose_width": (0.04, 0.12),
+    "brow_thick": (0.012, 0.052),
+    "brow_y": (0.13, 0.21),
+    "brow_tilt": (-0.32, 0.32),
+    "mouth_half": (0.13, 0.23),
+    "mouth_y": (0.29, 0.39),
+    "lip": (0.012, 0.042),
+    "hairline": (-0.43, -0.22),
     "iris": (0.0, 1.0),
-    "ears": (0.09, 0.17),
+    "ears": (0.07, 0.18),
 }
 
 
@@ -266,12 +266,13 @@ def _glasses(canvas: Canvas, sitter: _Sitter, dice: _Dice, worn: Field) -> None:
     half_width, half_height = dice.between(0.125, 0.16), dice.between(0.1, 0.15)
     corner = dice.between(0.5, 1.0) * np.minimum(half_width, half_height)
     tone = dice.between(0, 1)[:, 0]
-    colour = (20 + tone * tone * 130) * np.array([1.1, 0.95, 0.85], dtype=np.float32)
+    metal = np.array([1.1, 0.95, 0.85], dtype=np.float32)
+    colour = np.asarray((20 + tone * tone * 130) * metal, dtype=np.float32)
     x, y = np.abs(part.x), part.y - sitter["eye_y"] - 0.01
     middle = np.maximum(sitter["eye_x"], half_width + 0.035)
     lens = box(x - middle, y, half_width, half_height, corner)
     bridge = np.maximum(np.abs(y + 0.02) - 0.02, x - (middle - half_width))
     temple = np.maximum(np.abs(y + 0.03) - 0.02, np.maximum(middle + half_width - x, x - 0.56))
-    frame: Field = np.minimum(np.minimum(np.abs(lens) - 0.02, bridge), temple)
+    frame = np.minimum(np.minimum(np.abs(lens) - 0.02, bridge), temple)
     part.fill(lens, np.full_like(colour, 235), worn * 0.14)
     part.fill(frame, colour, worn)

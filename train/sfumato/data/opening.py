@@ -10,11 +10,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sfumato.data.cache import decode
+from sfumato.data.celeba import load_celeba
+from sfumato.data.cifar import load_cifar10, load_cifar100
 from sfumato.data.dataset import Attribute, Dataset, Ints, Split
 from sfumato.data.duplicates import duplicate_groups
+from sfumato.data.fashion import load_fashion
+from sfumato.data.folder import load_folder
 from sfumato.data.source import Source
 from sfumato.data.spec import Spec
-from sfumato.data.splits import check_sizes, choose, deal_order, make_splits, sort_keys
+from sfumato.data.splits import (
+    LEFT_OUT,
+    check_sizes,
+    choose,
+    deal_order,
+    make_splits,
+    sort_keys,
+    without_copies,
+)
 from sfumato.data.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.utkface import load_utkface
 from sfumato.errors import DataError, unknown
@@ -31,7 +43,12 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
+    "folder": Kind(load=load_folder),
     "utkface": Kind(load=load_utkface),
+    "celeba": Kind(load=load_celeba),
+    "cifar10": Kind(load=load_cifar10),
+    "cifar100": Kind(load=load_cifar100),
+    "fashion-mnist": Kind(load=load_fashion),
 }
 
 
@@ -75,11 +92,11 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     source = source.take(decoded.rows)
     _check_classes(source, asked)
     together = [source.labels[source.identity]] if source.identity and rule != "stratified" else []
-    splits = make_splits(
-        duplicate_groups(decoded.prints, *together),
-        _order(source, parsed.seed, first),
-        source.official if rule == "official" else None,
-    )
+    order = _order(source, parsed.seed, first)
+    official = None
+    if rule == "official" and source.official is not None:
+        official = without_copies(source.official, duplicate_groups(decoded.prints))
+    splits = make_splits(duplicate_groups(decoded.prints, *together), order, official)
     check_sizes(splits)
     for array in (*source.labels.values(), *splits.values()):
         array.flags.writeable = False
@@ -90,7 +107,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         labels=source.labels,
         attributes={attribute.name: attribute for attribute in source.attributes},
         splits=splits,
-        skipped=(*source.skipped, *decoded.skipped),
+        skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
         identity=source.identity,
     )
 
@@ -123,6 +140,14 @@ def _check_classes(source: Source, asked: Sequence[str]) -> None:
             raise DataError(
                 f"attribute {name!r} has one class only ({only!r}): there is nothing to keep or to hide"
             )
+
+
+def _copies(source: Source, official: Ints | None) -> tuple[str, ...]:
+    if official is None:
+        return ()
+    names = source.pictures.names
+    rows = np.flatnonzero(official == LEFT_OUT).tolist()
+    return tuple(f"{names[row]}: the makers' test or validation part has the same picture" for row in rows)
 
 
 def _split_rule(spec: Spec, source: Source, asked: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ FRACTIONS: Mapping[Split, float] = {
 }
 LEAST = 50
 """Images a split needs for its figures to mean anything."""
+LEFT_OUT = -1
+"""Code of a picture that no split may hold."""
 _SMALL = 12
 """Attributes of at most so many classes decide the order in which pictures are dealt."""
 
@@ -57,9 +59,8 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     Args:
         groups: (N,) group numbers; a group stays together.
         order: (N,) rows in the order they are dealt.
-        official: (N,) codes of the makers' partition, or None. Test and validation are kept as they are, and
-            what the makers did not set apart is cut from their training part. A group that straddles the
-            parts goes to test before validation before training.
+        official: (N,) codes of the makers' partition from `without_copies`, or None. Test and validation are
+            kept as they are; what the makers did not set apart is cut from their training part.
 
     Returns:
         Sorted row numbers per split.
@@ -67,9 +68,9 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     Raises:
         DataError: the makers' partition has no training part.
     """
-    part = np.full(len(groups), TRAIN) if official is None else _strictest(groups, official)
+    part = np.full(len(groups), TRAIN) if official is None else official
     fixed: dict[int, Split] = {VALIDATION: Split.VALIDATION, TEST: Split.TEST}
-    present = {fixed[code] for code in np.unique(part) if code != TRAIN}
+    present = {fixed[code] for code in (VALIDATION, TEST) if (part == code).any()}
     rows = order[part[order] == TRAIN]
     if len(rows) == 0:
         raise DataError("the data set's own partition has no training images: use split=stratified")
@@ -90,6 +91,24 @@ def check_sizes(splits: Mapping[Split, Ints]) -> None:
             )
 
 
+def without_copies(official: Ints, duplicates: Ints) -> Ints:
+    """The makers' partition without pictures that also occur in one of its stricter parts.
+
+    Test is stricter than validation, validation than training: the part that figures are compared on stays
+    whole.
+
+    Args:
+        official: (N,) `TRAIN`, `VALIDATION` or `TEST`.
+        duplicates: (N,) group numbers; pictures of a group are the same.
+
+    Returns:
+        (N,) the same codes, `LEFT_OUT` for the pictures that must not be used.
+    """
+    strictest = np.zeros(int(duplicates.max()) + 1, dtype=np.int64)
+    np.maximum.at(strictest, duplicates, official)
+    return np.asarray(np.where(strictest[duplicates] > official, LEFT_OUT, official), dtype=np.int64)
+
+
 def _deal(groups: Ints, rows: Ints, fractions: Mapping[Split, float]) -> dict[Split, Ints]:
     total = sum(fractions.values())
     names = list(fractions)
@@ -104,9 +123,3 @@ def _deal(groups: Ints, rows: Ints, fractions: Mapping[Split, float]) -> dict[Sp
         behind = [share * so_far - len(cards) for share, cards in zip(shares, dealt, strict=True)]
         dealt[behind.index(max(behind))].extend(hand)
     return {name: np.sort(np.array(cards, dtype=np.int64)) for name, cards in zip(names, dealt, strict=True)}
-
-
-def _strictest(groups: Ints, official: Ints) -> Ints:
-    strictest = np.zeros(int(groups.max()) + 1, dtype=np.int64)
-    np.maximum.at(strictest, groups, official)
-    return np.asarray(strictest[groups], dtype=np.int64)
