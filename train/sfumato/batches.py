@@ -1,0 +1,101 @@
+"""Batches of images on the training device: shuffled, mirrored and shifted, the same for the same seed and epoch.
+
+    for batch in Batches(dataset, Split.DEFENDER, ("gender",), size=128).epoch(seed=0, epoch=3):
+        batch.images, batch.labels["gender"]
+
+Everything random comes from `seed_everything(seed, stage, epoch, rank)`, called once an epoch: a run resumed at the start of
+an epoch therefore draws what the uninterrupted run would have drawn.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfumato.artifact import to_tensor
+from sfumato.data import Dataset, Split
+
+SHIFT = 16
+"""Images are shifted by up to 1 / SHIFT of their size."""
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any parts; unlike `hash`, the same in every process.
+
+    >>> derive_seed(0, "clean", 1) == derive_seed(0, "clean", 1) != derive_seed(0, "clean", 2)
+    True
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def seed_everything(*parts: object) -> None:
+    """Seed torch's global generator from the parts."""
+    torch.manual_seed(derive_seed(*parts))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (B, 3, H, W) in 0..1, channels-last in memory, and labels (B,) int64 per attribute."""
+
+    images: Tensor
+    labels: dict[str, Tensor]
+
+
+def augment(images: Tensor) -> Tensor:
+    """Mirror half of the images and shift each by up to 1/16 of its size, repeating the border."""
+    count, _, height, width = images.shape
+    mirrored = torch.rand(count) < 0.5
+    images = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
+    up, left = height // SHIFT, width // SHIFT
+    padded = F.pad(images, (left, left, up, up), mode="replicate")
+    rows = torch.randint(0, 2 * up + 1, (count, 1)) + torch.arange(height)  # (B, H)
+    columns = torch.randint(0, 2 * left + 1, (count, 1)) + torch.arange(width)  # (B, W)
+    index = torch.arange(count)[:, None, None]
+    shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, 3)
+    return shifted.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of one split, shared out among `world` processes."""
+
+    dataset: Dataset
+    split: Split
+    attributes: Sequence[str]
+    size: int
+    device: torch.device = torch.device("cpu")
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; an incomplete last batch is left out unless it is the only one."""
+        return max(1, len(self.dataset.splits[self.split]) // self.size)
+
+    def epoch(self) -> Iterator[Batch]:
+        """One shuffled, augmented pass; draws from torch's global generator."""
+        indices = torch.from_numpy(self.dataset.splits[self.split].copy())
+        # Every process draws the same order and takes its own share of each batch.
+        shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        indices = indices[torch.randperm(len(indices), generator=shuffle)]
+        seed_everything(torch.initial_seed(), self.rank)
+        for step in range(self.steps):
+            batch = self.load(indices[step * self.size : (step + 1) * self.size][self.rank :: self.world])
+            yield Batch(augment(batch.images), batch.labels)
+
+    def ordered(self) -> Iterator[Batch]:
+        """One pass in order, without augmentation, the last batch included."""
+        indices = torch.from_numpy(self.dataset.splits[self.split].copy())
+        for chunk in indices.split(max(self.size, 256)):
+            yield self.load(chunk)
+
+    def load(self, indices: Tensor) -> Batch:
+        """The images at `indices`, as they are."""
+        rows = indices.numpy()
+        labels = {name: torch.from_numpy(self.dataset.labels[name][rows]) for name in self.attributes}
+        images = to_tensor(self.dataset.images[rows]).to(self.device)
+        return Batch(images, {name: label.to(self.device) for name, label in labels.items()})

@@ -1,0 +1,85 @@
+"""The clean cloud network: trained on images as they are.
+
+It is the reference that desired accuracy is compared with, the teacher for distillation and the starting point of the cloud
+network in co-training.
+
+    clean = train_clean(config, dataset, fabric, log)
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sfumato.batches import Batches, seed_everything
+from sfumato.console import progress
+from sfumato.data import Dataset, Split
+from sfumato.evaluate import evaluate
+from sfumato.models.cloud import create_cloud
+from sfumato.objectives import task_loss
+from sfumato.schedule import one_cycle, set_learning_rate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from sfumato.config import TrainConfig
+    from sfumato.training_log import TrainingLog
+
+
+def make_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
+    """The cloud network of this configuration, untrained, channels-last."""
+    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    cloud = create_cloud(config.cloud, classes, height=dataset.images.shape[1])
+    return cloud.to(memory_format=torch.channels_last)
+
+
+def train_clean(
+    config: "TrainConfig", dataset: Dataset, fabric: "Fabric", log: "TrainingLog | None"
+) -> nn.Module:
+    """Train the clean cloud network; the weights of the best validation epoch are returned, on the CPU."""
+    seed_everything(config.seed, "clean", "initial")
+    cloud = make_cloud(config, dataset)
+    optimizer = torch.optim.AdamW(
+        cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    shared, optimizer = fabric.setup(cloud, optimizer)
+    where = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
+    train = Batches(dataset, Split.DEFENDER, config.keep, config.batch_size, **where)
+    validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
+    steps = config.clean_epochs * train.steps
+    best, weights = -1.0, cloud.state_dict()
+    with progress() as bar:
+        task = bar.add_task("clean cloud", total=steps, figures="", visible=fabric.is_global_zero)
+        for epoch in range(config.clean_epochs):
+            seed_everything(config.seed, "clean", epoch)
+            started, total = time.perf_counter(), 0.0
+            shared.train()
+            for index, batch in enumerate(train.epoch()):
+                set_learning_rate(
+                    optimizer, one_cycle(epoch * train.steps + index, steps, config.learning_rate)
+                )
+                loss = task_loss(shared(batch.images), batch.labels)
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                optimizer.step()
+                total += loss.item()
+                bar.advance(task)
+            result = evaluate(cloud, validation)
+            if result.accuracy >= best:
+                best = result.accuracy
+                weights = {name: value.detach().cpu().clone() for name, value in cloud.state_dict().items()}
+            bar.update(task, figures=f"accuracy {100 * result.accuracy:.1f} %, best {100 * best:.1f} %")
+            if log is not None:
+                log.write(
+                    {
+                        "stage": "clean",
+                        "epoch": epoch,
+                        "loss": total / train.steps,
+                        "val_accuracy": result.accuracy,
+                        "seconds": time.perf_counter() - started,
+                    }
+                )
+    finished = make_cloud(config, dataset)
+    finished.load_state_dict(weights)
+    return finished.eval()

@@ -1,0 +1,67 @@
+"""Finds the weight of the rate, so that a user states a goal and not a Lagrange multiplier.
+
+Training starts on the clean end, where the rate is thousands of bits, and the allowed rate then falls on a straight line in
+the logarithm until it reaches the goal. The step adds `beta * R` to the loss with `beta = weight / R`, the gradient of
+`weight * log R`: so the same weight means the same relative pull at 10,000 bits and at 10. The weight integrates the error
+    e = log R - log R_allowed,      weight <- weight * exp(GAIN * clip(e)),
+which holds the rate on the line whatever the data, the channel or the learning rate.
+
+    controller = RateController(steps=1000, goal=5.5)       # nats per image
+    beta = controller.update(rate=4321.0, step=0)
+"""
+
+from dataclasses import asdict, dataclass
+from math import exp, log
+
+GAIN = 0.05
+"""Speed of the weight: an error of one e-fold moves it by 5 % a step."""
+SMOOTHING = 0.8
+RAMP = (0.05, 0.6)
+"""Shares of the run between which the allowed rate falls from its start to the goal."""
+LIGHTEST, HEAVIEST = 1e-4, 10.0
+
+
+@dataclass
+class RateController:
+    """The state fits into the JSON of a checkpoint (`asdict`), and a resumed run continues exactly.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        goal: nats per image.
+        start: nats per image seen at the first step.
+        weight: weight of log R.
+        smooth: exponential mean of log R.
+    """
+
+    steps: int
+    goal: float
+    start: float = 0.0
+    weight: float = 0.01
+    smooth: float = 0.0
+
+    def allowed(self, step: int) -> float:
+        """Nats per image allowed at `step`.
+
+        >>> controller = RateController(steps=100, goal=1.0, start=1000.0)
+        >>> [round(controller.allowed(step)) for step in (0, 5, 60, 99)]
+        [1000, 1000, 1, 1]
+        """
+        first, last = RAMP
+        progress = (step / self.steps - first) / (last - first)
+        progress = min(max(progress, 0.0), 1.0)
+        # A goal above the start asks for no reduction at all.
+        return exp((1 - progress) * log(max(self.start, self.goal)) + progress * log(self.goal))
+
+    def update(self, rate: float, step: int) -> float:
+        """Take in the mean rate of a batch (nats per image) and return beta, the weight per nat."""
+        now = log(max(rate, 1e-6))
+        if self.start == 0.0:
+            self.start, self.smooth = max(rate, 1e-6), now
+        self.smooth = SMOOTHING * self.smooth + (1 - SMOOTHING) * now
+        error = min(max(self.smooth - log(self.allowed(step)), -1.0), 1.0)
+        self.weight = min(max(self.weight * exp(GAIN * error), LIGHTEST), HEAVIEST)
+        return self.weight / exp(self.smooth)
+
+    def state(self) -> dict[str, float]:
+        """Everything `RateController(**state)` needs."""
+        return asdict(self)

@@ -1,0 +1,84 @@
+"""The losses of co-training, as pure functions of what one step produced.
+
+    seed      CE - lambda * mean log s(x)                                     (Xia et al., ICME 2020)
+    rate      CE + beta * R                                                   R = KL(p(x'|x) || r), nats per image
+    suppress  CE + beta * R + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
+
+CE is the cross entropy of the cloud network, averaged over its heads and, where a clean teacher is given, mixed with
+distillation (Hinton et al., 2015). All entropies are in nats.
+
+The target of suppression is H(S|Y) and not H(S): the label that the cloud is meant to learn says something about s by
+itself, and pushing an adversary below that asks the channel for an invertible signal.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Logits = Mapping[str, Tensor]
+Labels = Mapping[str, Tensor]
+
+
+def task_loss(logits: Logits, labels: Labels, teacher: Logits | None = None, distill: float = 0.0) -> Tensor:
+    """Cross entropy averaged over heads, with the share `distill` of it against the teacher's soft answers.
+
+    Args:
+        logits: head -> (B, classes).
+        labels: head -> (B,) int64.
+        teacher: head -> (B, classes) logits of the clean network on the clean images, or None.
+        distill: weight of the teacher, 0..1.
+
+    >>> logits = {"a": torch.zeros(2, 4)}
+    >>> round(task_loss(logits, {"a": torch.tensor([0, 3])}).item(), 4)  # log 4
+    1.3863
+    """
+    parts = []
+    for name, answer in logits.items():
+        loss = F.cross_entropy(answer, labels[name])
+        if teacher is not None and distill > 0:
+            soft = F.cross_entropy(answer, teacher[name].softmax(dim=1))
+            loss = (1 - distill) * loss + distill * soft
+        parts.append(loss)
+    return torch.stack(parts).mean()
+
+
+def seed_loss(task: Tensor, scale: Tensor, weight: float) -> dict[str, Tensor]:
+    """The literal scheme: reward the mean log noise scale; `scale` is s(x), any shape, positive.
+
+    >>> parts = seed_loss(torch.tensor(1.0), torch.full((2, 3), torch.e), 0.5)
+    >>> round(parts["loss"].item(), 6)
+    0.5
+    """
+    log_scale = scale.log().mean()
+    return {"loss": task - weight * log_scale, "log_scale": log_scale}
+
+
+def rate_loss(task: Tensor, rate: Tensor, beta: float) -> dict[str, Tensor]:
+    """Task loss plus `beta` per nat; `rate` is (B,) in nats.
+
+    >>> round(rate_loss(torch.tensor(1.0), torch.tensor([10.0, 30.0]), 0.1)["loss"].item(), 6)
+    3.0
+    """
+    mean = rate.mean()
+    return {"loss": task + beta * mean, "rate": mean}
+
+
+def suppression(adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[str, float]) -> Tensor:
+    """`sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2`: zero once no adversary beats what the desired labels already tell.
+
+    Args:
+        adversaries: one mapping attribute -> (B, classes) per adversary.
+        labels: attribute -> (B,) int64.
+        entropy: attribute -> H(S|Y) in nats.
+
+    >>> blind = {"s": torch.zeros(4, 2)}
+    >>> suppression([blind], {"s": torch.tensor([0, 1, 0, 1])}, {"s": 0.6931471805599453}).item()
+    0.0
+    """
+    total = torch.zeros(())
+    for name, bound in entropy.items():
+        gaps = [F.relu(bound - F.cross_entropy(answer[name], labels[name])) for answer in adversaries]
+        total = total.to(gaps[0].device) + torch.stack(gaps).max() ** 2
+    return total

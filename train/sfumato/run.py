@@ -1,0 +1,112 @@
+"""A finished training run on disk, and how to read it back.
+
+    run = load_run(Path("runs/faces"))
+    run.local, run.cloud, run.dataset, run.parameters(images)
+
+A run is an artifact in the sense of `sfumato.artifact`: the audit can judge it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sfumato.artifact import network_parameters
+from sfumato.channels import Channel, Parameters, create
+from sfumato.checkpoint import load_module
+from sfumato.clean import make_cloud
+from sfumato.config import TrainConfig, make_config
+from sfumato.data import Dataset, open_dataset
+from sfumato.errors import SfumatoError
+from sfumato.files import read_json
+from sfumato.models.local import LocalNetwork
+
+CARD = "card.json"
+"""Written last: a folder that holds it holds a finished run."""
+
+
+def make_local(config: TrainConfig) -> LocalNetwork:
+    """The local network of this configuration, untrained, channels-last."""
+    channel = create(config.channel, **config.channel_settings)
+    return LocalNetwork(channel).to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run; the networks are in evaluation mode on the CPU."""
+
+    folder: Path
+    config: TrainConfig
+    dataset: Dataset
+    local: LocalNetwork
+    cloud: nn.Module
+    card: dict[str, Any]
+
+    @property
+    def kind(self) -> Literal["float"]:
+        """The parameters come from floating-point arithmetic."""
+        return "float"
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Desired attributes."""
+        return self.config.keep
+
+    @property
+    def hide(self) -> tuple[str, ...]:
+        """Declared undesired attributes."""
+        return self.config.hide
+
+    @property
+    def channel(self) -> Channel:
+        """The noisy channel."""
+        return self.local.channel
+
+    @property
+    def clean_accuracy(self) -> Mapping[str, float]:
+        """Test accuracy (fraction) of the clean cloud network."""
+        accuracy: dict[str, float] = self.card["clean_accuracy"]
+        return accuracy
+
+    @cached_property
+    def clean(self) -> nn.Module:
+        """The clean cloud network."""
+        clean = make_cloud(self.config, self.dataset)
+        load_module(clean, self.folder / "clean.safetensors")
+        return clean.eval()
+
+    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
+        """Channel parameters of images (N, H, W, 3)."""
+        return network_parameters(self.local, images)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        SfumatoError: the folder holds no finished run, a file is damaged, or the data set has changed since.
+    """
+    if not (folder / CARD).exists():
+        hint = (
+            "resume it with `sfumato train --resume`"
+            if (folder / "config.json").exists()
+            else "give a RUN folder"
+        )
+        raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
+    card = read_json(folder / CARD)
+    config = make_config(read_json(folder / "config.json"))
+    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+    if dataset.id != card["dataset"]["id"]:
+        raise SfumatoError(
+            f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
+        )
+    local, cloud = make_local(config), make_cloud(config, dataset)
+    load_module(local, folder / "local.safetensors")
+    load_module(cloud, folder / "cloud.safetensors")
+    return Run(folder, config, dataset, local.eval(), cloud.eval(), card)

@@ -1,0 +1,47 @@
+"""Which epoch of a run is kept, and how the rate target follows a goal given as accuracy.
+
+A run is steered towards `--bits` (then the best epoch is the most accurate one within the target) or towards `--max-drop`
+(then it is the one with the lowest rate that keeps the accuracy). Without either, the most accurate epoch wins.
+"""
+
+from dataclasses import dataclass
+
+TOLERANCE = 1.05
+"""An epoch counts as within its rate target up to 5 % above it: the target is a mean over batches."""
+EASE, PRESS = 1.25, 0.8
+"""Factors by which the goal moves per epoch when accuracy is short of, or within, the allowed drop."""
+
+
+@dataclass(frozen=True, order=True)
+class Score:
+    """Ordered: the larger score is the better epoch. `met` says whether the goal was reached at all."""
+
+    met: bool
+    first: float
+    second: float
+
+
+def score(accuracy: float, bits: float, *, target_bits: float | None, least_accuracy: float | None) -> Score:
+    """Rank an epoch by validation accuracy (fraction) and mean rate (bits).
+
+    >>> score(0.9, 8.1, target_bits=8, least_accuracy=None) > score(0.95, 20, target_bits=8, least_accuracy=None)
+    True
+    >>> score(0.9, 8, target_bits=None, least_accuracy=0.89) > score(0.95, 20, target_bits=None, least_accuracy=0.89)
+    True
+    """
+    if target_bits is not None:
+        met = bits <= TOLERANCE * target_bits
+        return Score(met, accuracy if met else -bits, -bits)
+    if least_accuracy is not None:
+        met = accuracy >= least_accuracy
+        return Score(met, -bits if met else accuracy, accuracy)
+    return Score(True, accuracy, -bits)
+
+
+def next_goal(goal: float, accuracy: float, least_accuracy: float) -> float:
+    """The goal of the next epoch in `--max-drop` mode: lower while the accuracy allows it, higher when it does not.
+
+    >>> next_goal(10.0, accuracy=0.95, least_accuracy=0.9), next_goal(10.0, accuracy=0.85, least_accuracy=0.9)
+    (8.0, 12.5)
+    """
+    return goal * (PRESS if accuracy >= least_accuracy else EASE)
