@@ -19,7 +19,7 @@ demo: setup ## Train, audit, export and perturb on the built-in faces, into demo
 	@sfumato demo --out demo
 
 # All of it always runs, pytest last, so that its summary is the closing line.
-LINT = status=0; ruff check --quiet . || status=1; ruff format --check --quiet . || status=1; \
+LINT = status=0; ruff check --quiet --output-format concise . || status=1; ruff format --check --quiet . || status=1; \
 	mypy || status=1; codespell || status=1
 
 test: setup ## Lint, types, spelling and all tests
