@@ -1,9 +1,11 @@
 """The audit: fresh attackers against a frozen defence, and what they found.
 
-    audit = run_audit(load_run(folder), attacks="quick")     # also writes folder/audit.json and folder/report.html
+    audit = run_audit(load_run(folder), attacks="quick")     # also writes folder/audit.json and
+    folder/report.html
 
-The defence is finished before the first attacker starts; attackers have a data split of their own; the strongest one on
-validation is reported on test, against what could be guessed without the upload (docs/decisions/0004-audit.md).
+The defence is finished before the first attacker starts; attackers have a data split of their own; the
+strongest one on validation is reported on test, against what could be guessed without the upload
+(docs/decisions/0004-audit.md).
 """
 
 import time
@@ -15,7 +17,8 @@ import numpy as np
 from sfumato import metrics, report, upload_size
 from sfumato.artifact import Artifact
 from sfumato.attacks import create, create_plan, prepare
-from sfumato.attacks.answer import Step
+from sfumato.attacks.answer import Answer, Step
+from sfumato.attacks.ensemble import combine
 from sfumato.attacks.evidence import Evidence, batches
 from sfumato.attacks.output import cloud_answers
 from sfumato.attacks.plan import Plan
@@ -72,10 +75,16 @@ def attack(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...], 
     """Run every attack of the plan and judge all answers."""
     names = [name for group in groups for name in group]
     steps: list[Step] = [step for name in plan.attacks for step in create(name)(evidence, plan, groups)]
+    answers: list[Answer] = []
     judged: list[Judged] = []
     for done, step in enumerate(steps):
         watch(done, len(steps), step.title, so_far(judged, names))
-        judged += [judge(answer, evidence) for answer in step.run()]
+        found = step.run()
+        answers += found
+        judged += [judge(answer, evidence) for answer in found]
+    for name in names:
+        together = combine([answer for answer in answers if answer.attribute == name], evidence)
+        judged.append(judge(together, evidence))
     watch(len(steps), len(steps), "done", so_far(judged, names))
     return judged
 

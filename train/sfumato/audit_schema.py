@@ -1,6 +1,7 @@
 """audit.json, field by field.
 
-Accuracies are fractions of 1, rates and leaks are bits. Other programs read this file: fields are added, never renamed.
+Accuracies are fractions of 1, rates and leaks are bits. Other programs read this file: fields are added,
+never renamed.
 
     audit = Audit.model_validate(read_json(run / "audit.json"))
 """
@@ -29,7 +30,7 @@ class Desired(_Frozen):
 
 
 class RateBits(_Frozen):
-    """Rate of the uploads over the test images, in bits an image: an upper bound on what anyone can learn (mean)."""
+    """Rate of the uploads over the test images, in bits; the mean bounds what anyone can learn."""
 
     mean: float
     p95: float
@@ -82,7 +83,7 @@ class Best(_Frozen):
 
 
 class StrongestOnTest(_Frozen):
-    """The highest test accuracy of any attack. Choosing on test flatters the attacker; it is an upper mark."""
+    """The highest test accuracy of any attack: an upper mark, since choosing on test flatters it."""
 
     attack: str
     architecture: str

@@ -1,7 +1,7 @@
 """Which attributes an audit attacks, and how they are grouped into networks.
 
-Asked for nothing, it attacks the declared hidden attributes and every other one that the data set has labels for, since
-a provider will not keep to the list. What is left out is said, with the reason.
+Asked for nothing, it attacks the declared hidden attributes and every other one that the data set has labels
+for, since a provider will not keep to the list. What is left out is said, with the reason.
 
     chosen = choose(artifact, None)
 """
@@ -36,11 +36,9 @@ class Chosen:
         return self.declared + self.undeclared
 
     def groups(self, *, separate: bool) -> tuple[tuple[str, ...], ...]:
-        """Attributes that share a network: all, or each declared one alone and the rest together."""
-        if not separate:
-            return (self.names,)
-        alone = tuple((name,) for name in self.declared)
-        return (*alone, self.undeclared) if self.undeclared else alone
+        """Attributes that share a network: all, or the declared and the undeclared ones apart."""
+        groups = (self.declared, self.undeclared) if separate else (self.names,)
+        return tuple(group for group in groups if group)
 
 
 def unfit(artifact: Artifact, name: str) -> str | None:
@@ -66,7 +64,7 @@ def determined(artifact: Artifact, name: str) -> bool:
         [data.labels[k] for k in artifact.keep], [len(data.attributes[k].classes) for k in artifact.keep]
     )
     pairs = np.unique(np.stack([kept, data.labels[name]]), axis=1)
-    return pairs.shape[1] == len(np.unique(kept))
+    return bool(pairs.shape[1] == len(np.unique(kept)))
 
 
 def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:

@@ -3,8 +3,8 @@
     judged = judge(answer, evidence)
     attribute = conclude("race", judged_answers, evidence, declared=True)
 
-The winner has the best accuracy on *validation*, and is reported on test. Choosing on test would let a hundred useless
-attackers look dangerous; the highest test accuracy is reported beside it all the same.
+The winner has the best accuracy on *validation*, and is reported on test. Choosing on test would let a
+hundred useless attackers look dangerous; the highest test accuracy is reported beside it all the same.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ def judge(answer: Answer, evidence: Evidence) -> Judged:
     t = fit_temperature(answer.validation, truth, prior) if answer.calibrate else 1.0
     validation, test = (log_posterior(scores, prior, t) for scores in (answer.validation, answer.test))
     guesses = test.argmax(1)
-    # Without a temperature above 0 the order of the scores is still theirs; a floor's equal scores stay equal.
+    # Without a temperature above 0 the order of the scores is still theirs; a floor's equal scores stay
+    # equal.
     ranking = log_posterior(answer.test, prior, t or 1.0)
     row = AttackRow(
         attack=answer.attack,

@@ -2,9 +2,9 @@
 
     NAG = max(0, (acc - floor) / (acc_clean - floor))
 
-0 means that the attacker does no better than guessing, 1 that it does as well as on clean images. Accuracies are
-fractions of 1. Intervals are 95 % percentile bootstraps over the test images (Efron, 1979); all accuracies in a NAG come
-from the same images, so they are resampled together.
+0 means that the attacker does no better than guessing, 1 that it does as well as on clean images. Accuracies
+are fractions of 1. Intervals are 95 % percentile bootstraps over the test images (Efron, 1979); all
+accuracies in a NAG come from the same images, so they are resampled together.
 
     nag(0.60, 0.95, 0.58)
 """
@@ -44,7 +44,8 @@ def _another(labels: Ints) -> Ints:
 
 
 def auc(labels: Ints, probabilities: Floats) -> float:
-    """Area under the ROC curve; macro average of one against the rest over the classes that occur; .5 is chance.
+    """Area under the ROC curve; macro average of one against the rest over the classes that occur; .5 is
+    chance.
 
     Args:
         labels: (n,) class indices.
@@ -76,8 +77,8 @@ def leak_bits(labels: Ints, cross_entropy: float) -> float:
 def nag(attacked: float, clean: float, floor: float) -> float:
     """Normalised accuracy gain over a floor.
 
-    Where clean images themselves give less than a point over the floor there is no scale to measure on, and the gain is
-    measured against one point: the figure stays finite, and a leak stays visible.
+    Where clean images themselves give less than a point over the floor there is no scale to measure on, and
+    the gain is measured against one point: the figure stays finite, and a leak stays visible.
 
     >>> nag(0.6, 0.9, 0.5)
     0.24999999999999994

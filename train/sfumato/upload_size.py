@@ -1,7 +1,7 @@
 """How many bytes an upload weighs, beside the photo it stands for.
 
-A dither upload is packed: log2(levels) bits a colour sample, nothing else. A gaussian upload is a byte a sample in a PNG.
-Both are measured without headers of the transport.
+A dither upload is packed: log2(levels) bits a colour sample, nothing else. A gaussian upload is a byte a
+sample in a PNG. Both are measured without headers of the transport.
 
     measure(channel, pixels, uploads).mean
 """

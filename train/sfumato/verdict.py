@@ -1,8 +1,9 @@
 """The pass rule, in sentences.
 
-An artifact passes if every desired attribute stays within 1.5 points of the clean cloud network, and for every declared
-attribute the best attacker's NAG over the label-only floor is at most 5 %, its upper 95 % limit at most 8 %. About
-attributes that nobody declared the audit says what was measured and what the rate allows; a general claim is impossible.
+An artifact passes if every desired attribute stays within 1.5 points of the clean cloud network, and for
+every declared attribute the best attacker's NAG over the label-only floor is at most 5 %, its upper 95 %
+limit at most 8 %. About attributes that nobody declared the audit says what was measured and what the rate
+allows; a general claim is impossible.
 
     reasons = shortfalls(desired, attributes)
 """
@@ -23,8 +24,8 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
         drop = one.clean_accuracy - one.accuracy
         if drop > LARGEST_DROP + 1e-9:
             reasons.append(
-                f"{one.name}: accuracy {one.accuracy:.1%} is {100 * drop:.1f} points under the clean network's "
-                f"{one.clean_accuracy:.1%}; at most {100 * LARGEST_DROP:.1f} are allowed"
+                f"{one.name}: accuracy {one.accuracy:.1%} is {100 * drop:.1f} points under the clean "
+                f"network's {one.clean_accuracy:.1%}; at most {100 * LARGEST_DROP:.1f} are allowed"
             )
     for one_hidden in attributes:
         if not one_hidden.declared:
@@ -46,21 +47,22 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
 def statements(attributes: Sequence[Attribute], rate: RateBits) -> tuple[str, ...]:
     """What may be said about the artifact, measured and bounded, and no more."""
     said = [
-        f"An upload carries at most {rate.mean:.1f} bits about its photo on average (the 95th percentile of the "
-        f"images has a rate of {rate.p95:.1f}); this bounds every attack on every attribute, tried or not."
+        f"An upload carries at most {rate.mean:.1f} bits about its photo on average (95 % of the images "
+        f"have a rate of {rate.p95:.1f} or less); the mean bounds every attack on every attribute, tried or not."
     ]
     for one in attributes:
         best, top = one.best, one.strongest_on_test
         kind = "declared" if one.declared else "never declared"
         text = (
-            f"{one.name} ({kind}): the best of the attacks on uploads, {best.attack} ({best.architecture}), is right "
-            f"for {best.accuracy:.1%} [{best.ci95[0]:.1%}, {best.ci95[1]:.1%}]; guessing without the upload for "
-            f"{one.label_only:.1%}, attackers on clean images for {one.clean:.1%}: NAG {one.nag_label_only:.1%}."
+            f"{one.name} ({kind}): the best attack on uploads, {best.attack} ({best.architecture}), is "
+            f"right for {best.accuracy:.1%} [{best.ci95[0]:.1%}, {best.ci95[1]:.1%}]; guessing without the upload for "
+            f"{one.label_only:.1%}, attackers on clean images for {one.clean:.1%}: "
+            f"NAG {one.nag_label_only:.1%}."
         )
         if top.accuracy > best.accuracy:
             text += (
-                f" Even choosing on test, no attack exceeds {top.accuracy:.1%} ({top.attack}, {top.architecture}; "
-                f"NAG {top.nag_label_only:.1%})."
+                f" Even choosing on test, no attack exceeds {top.accuracy:.1%} "
+                f"({top.attack}, {top.architecture}; NAG {top.nag_label_only:.1%})."
             )
         said.append(text)
     if not any(one.declared for one in attributes):

@@ -1,14 +1,16 @@
-"""Attacks on frozen defences: what a provider who owns the cloud and knows the local network can still find out.
+"""Attacks on frozen defences: what a provider who owns the cloud and knows the local network can still find
+out.
 
-Every attack is a small file with one function `steps(evidence, plan, groups)` that lists the pieces of work it wants
-done; each piece returns `Answer`s: how an attribute of every validation and test image was guessed. The audit runs the
-pieces, judges all answers by the same rule and picks the winner on the validation split.
+Every attack is a small file with one function `steps(evidence, plan, groups)` that lists the pieces of work
+it wants done; each piece returns `Answer`s: how an attribute of every validation and test image was guessed.
+The audit runs the pieces, judges all answers by the same rule and picks the winner on the validation split.
 
     for step in create("probe")(evidence, QUICK, groups):
         answers = step.run()
 
-A further attack is one file and one line in `ATTACKS`. Published defences that reach chance against the adversary they
-trained with leak 83-99.9 % of the clean gain to a fresh one (PASS, ICML 2025), so nothing here shares state with training.
+A further attack is one file and one line in `ATTACKS`. Published defences that reach chance against the
+adversary they trained with leak 83-99.9 % of the clean gain to a fresh one (PASS, ICML 2025), so nothing here
+shares state with training.
 """
 
 from collections.abc import Callable

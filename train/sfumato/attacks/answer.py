@@ -1,14 +1,15 @@
 """What an attack says, and how its confidence is put right.
 
-An attack answers with *scores* f(x', s): by how much the upload speaks for class s, as a log-likelihood ratio. Its guess
-follows from the scores and the class frequencies that the attacker knows from its own split:
+An attack answers with *scores* f(x', s): by how much the upload speaks for class s, as a log-likelihood
+ratio. Its guess follows from the scores and the class frequencies that the attacker knows from its own split:
 
     log P(s | x') = log_softmax( t * f(x', s) + log prior(s) )
 
-One temperature t is fitted on validation, for every attack alike. So an overconfident network is not punished twice: a
-useless one falls back to the majority guess (t = 0), and its cross entropy gives an honest lower bound on the leak.
-Training networks on f + log prior is the logit adjustment of Menon et al. (ICLR 2021): on unbalanced labels, `f` alone
-gives the best balanced accuracy and the sum the best plain accuracy, from one network.
+One temperature t is fitted on validation, for every attack alike. So an overconfident network is not punished
+twice: a useless one falls back to the majority guess (t = 0), and its cross entropy gives an honest lower
+bound on the leak. Training networks on f + log prior is the logit adjustment of Menon et al. (ICLR 2021): on
+unbalanced labels, `f` alone gives the best balanced accuracy and the sum the best plain accuracy, from one
+network.
 
     answer = Answer(attack="probe", architecture="cnn", attribute="race", validation=f_val, test=f_test)
 """
@@ -62,7 +63,7 @@ class Step:
 
 
 def log_prior(labels: Ints, classes: int) -> Floats:
-    """Log frequencies (classes,) with half a count added, so that an unseen class keeps a little probability."""
+    """Log frequencies (classes,); half a count is added, so an unseen class keeps a little probability."""
     counts = np.bincount(labels, minlength=classes) + 0.5
     return np.asarray(np.log(counts / counts.sum()))
 

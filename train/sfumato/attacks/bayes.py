@@ -1,15 +1,17 @@
 r"""Bayes: the exact posterior under the attacker's own images as prior.
 
-The provider knows the channel, so it needs no network: for every image x_i of its own it knows the probability of any
-upload. With N attacker images,
+The provider knows the channel, so it needs no network: for every image x_i of its own it knows the
+probability of any upload. With N attacker images,
 
     P(s | x')  ~  sum_i 1[s_i = s] P(x' | x_i)^t,        P(x' | x_i) = prod_d P(x'_d | parameters_d(x_i))
 
-- dither: log P is linear in the bits, sum_d b_d logit p_id + sum_d log(1 - p_id): one matrix product for all pairs.
+- dither: log P is linear in the bits, sum_d b_d logit p_id + sum_d log(1 - p_id): one matrix product for all
+  pairs.
 - gaussian: the normal density between 0 and 1, and at the ends the probability of having been clipped there.
 
-t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of them and
-equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the prior.
+t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of
+them and equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the
+prior.
 
     answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
 """
@@ -41,7 +43,7 @@ EMPTY = math.log(1e-6)
 
 
 def unpack(uploads: Tensor, bits: int) -> Tensor:
-    """Uploads (n, 3, H, W) of the dither channel -> their bits, (n, 3 * bits, H, W), most significant plane first."""
+    """Dither uploads (n, 3, H, W) -> bits (n, 3 * bits, H, W), most significant plane first."""
     values = (uploads * (2**bits - 1)).round().long()
     return torch.cat([(values >> (bits - 1 - j)) & 1 for j in range(bits)], dim=1).float()
 
@@ -53,11 +55,12 @@ def dither_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
     # Centring the bits halves the magnitude of the sums, and with it the rounding error of the product.
     weight = torch.logit(p)
     constant = (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
-    return ((bits - 0.5) @ weight.T).double() + constant
+    product: Tensor = (bits - 0.5) @ weight.T
+    return product.double() + constant
 
 
 def gaussian_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
-    """log P(upload | candidate) for all pairs, (uploads, candidates); density inside, probability at 0 and 1."""
+    """log P(upload | candidate), (uploads, candidates); a density inside, a probability at 0 and 1."""
     mean = parameters["mean"].float().flatten(1)
     scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
     x = uploads.flatten(1)
@@ -67,7 +70,7 @@ def gaussian_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
     y, m = (x - 0.5) * inside, mean - 0.5
     precision = scale**-2
     constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
-    total = inside @ constant.T + y @ (m * precision).T - 0.5 * (y**2) @ precision.T
+    total: Tensor = inside @ constant.T + y @ (m * precision).T - 0.5 * (y**2) @ precision.T
     total = total + low @ log_ndtr(-mean / scale).T + high @ log_ndtr((mean - 1) / scale).T
     return total.double()
 
@@ -94,7 +97,8 @@ def likelihoods(
     for start in range(0, count, CHUNK):
         part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
         out[:, start : start + CHUNK] = LIKELIHOODS[channel.name](rows, part).numpy()
-    return (out - out.max(1, keepdims=True)).astype(np.float32)
+    relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
+    return relative
 
 
 def class_scores(

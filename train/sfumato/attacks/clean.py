@@ -1,7 +1,8 @@
 """Clean: networks trained on unperturbed images.
 
-Their accuracy on clean test images is the yardstick: what could be learned if nothing were protected. Applied to uploads
-they are the attack that most papers report, and a misleading one: it fails on any unfamiliar image, safe or not.
+Their accuracy on clean test images is the yardstick: what could be learned if nothing were protected. Applied
+to uploads they are the attack that most papers report, and a misleading one: it fails on any unfamiliar
+image, safe or not.
 
     for step in steps(evidence, QUICK, (("race",),)): step.run()
 """

@@ -1,9 +1,9 @@
 """What the attacker holds: images of its own, their labels, and the channel that perturbs them.
 
-The local network is deterministic, so the channel's parameters of every image are computed once; each epoch then draws
-fresh uploads from them. An attacker may mirror or shift its images *before* they are perturbed, so those versions are
-computed as well. Parameters are kept as float16 (the shipped model's bytes k/256 are exact in it), the rate of the test
-images is taken before that rounding.
+The local network is deterministic, so the channel's parameters of every image are computed once; each epoch
+then draws fresh uploads from them. An attacker may mirror or shift its images *before* they are perturbed, so
+those versions are computed as well. Parameters are kept as float16 (the shipped model's bytes k/256 are exact
+in it), the rate of the test images is taken before that rounding.
 
     evidence = prepare(artifact, ("race",), copies=2, seed=0)
     uploads = evidence.train.uploads(rows, evidence.channel, generator)      # (n, 3, H, W)
@@ -91,7 +91,7 @@ class Evidence:
 
     @cached_property
     def validation_uploads(self) -> NDArray[np.float16]:
-        """Fixed uploads of the validation split, `VALIDATION_DRAWS` one after the other: (draws * n, 3, H, W)."""
+        """Fixed uploads of the validation split, one draw after the other: (draws * n, 3, H, W)."""
         generator = self.generator("validation noise")
         return np.concatenate(
             [draw_all(self.validation, self.channel, generator) for _ in range(VALIDATION_DRAWS)], axis=0
@@ -111,7 +111,7 @@ class Evidence:
 def draw_all(side: Side, channel: Channel, generator: torch.Generator) -> NDArray[np.float16]:
     """One upload of every row of a split, (n, 3, H, W); float16, which holds binary uploads exactly."""
     rows = torch.arange(len(side.pixels))
-    parts = [side.uploads(batch, channel, generator).half().numpy() for batch in rows.split(BATCH)]
+    parts = [side.uploads(batch, channel, generator).half().numpy() for batch in torch.split(rows, BATCH)]
     return np.concatenate(parts)
 
 
@@ -121,8 +121,13 @@ def batches(uploads: NDArray[np.float16]) -> list[Tensor]:
     return [part.float().contiguous(memory_format=torch.channels_last) for part in parts]
 
 
+def clean_batches(side: Side) -> list[Tensor]:
+    """The unchanged clean images of a split as batches (n, 3, H, W)."""
+    return [side.clean(rows) for rows in torch.split(torch.arange(side.images), BATCH)]
+
+
 def version(images: NDArray[np.uint8], copy: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Version `copy` of images (N, H, W, 3): 0 as they are, 1 mirrored, others shifted, every second one mirrored too."""
+    """Version `copy` of images (N, H, W, 3): 0 as they are, 1 mirrored, then shifted ones."""
     if copy % 2:
         images = images[:, :, ::-1]
     if copy < 2:

@@ -1,8 +1,8 @@
 """Training one attacker network, with early stopping per attribute.
 
-One trunk may carry a head for several attributes; each keeps the answers of its own best epoch, so a shared trunk costs
-an attribute little and an overtrained head nothing. AdamW under a one-cycle schedule; fresh noise in every batch; the
-loss is the cross entropy of `f + log prior` (logit adjustment, Menon et al., ICLR 2021).
+One trunk may carry a head for several attributes; each keeps the answers of its own best epoch, so a shared
+trunk costs an attribute little and an overtrained head nothing. AdamW under a one-cycle schedule; fresh noise
+in every batch; the loss is the cross entropy of `f + log prior` (logit adjustment, Menon et al., ICLR 2021).
 
     answers = fit(network, evidence, ("race",), recipe, clean=False)
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.attacks.answer import Answer, Floats, cross_entropy, fit_temperature, log_posterior
-from sfumato.attacks.evidence import Evidence, batches
+from sfumato.attacks.evidence import Evidence, batches, clean_batches
 from sfumato.attacks.plan import Plan
 
 WEIGHT_DECAY = 0.02
@@ -79,23 +79,21 @@ class _Best:
     loss: float = float("inf")
     epoch: int = 0
     validation: Floats | None = None
-    test: Floats | None = None
+    weights: dict[str, Tensor] | None = None
     trained: float = 0.0
 
 
 def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how: Recipe) -> list[Answer]:
     """Train `network` (upload -> dict of scores) and answer for every attribute with its best epoch.
 
-    The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy stayed at
-    the majority rate gets a note: that is a failed optimisation or an empty upload, and no evidence of safety by itself.
+    The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy
+    stayed at the majority rate gets a note: that is a failed optimisation or an empty upload, and no evidence
+    of safety by itself.
     """
     generator = evidence.generator(f"{how.attack}/{how.architecture}/{how.lr}/{attributes}")
-    network = network.to(device(), memory_format=torch.channels_last)
+    network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if how.clean:
-        validation = [
-            evidence.validation.clean(rows) for rows in torch.arange(evidence.validation.images).split(256)
-        ]
-        test = [evidence.test.clean(rows) for rows in torch.arange(evidence.test.images).split(256)]
+        validation, test = clean_batches(evidence.validation), clean_batches(evidence.test)
     else:
         validation, test = batches(evidence.validation_uploads), batches(evidence.test_uploads)
     prior = {name: evidence.prior(name) for name in attributes}
@@ -111,21 +109,27 @@ def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how
     for epoch in range(1, how.epochs + 1):
         trained = _epoch(network, evidence, prior, optimizer, schedule, generator, how)
         guesses = scores(network, validation, attributes)
-        improved = []
+        weights: dict[str, Tensor] | None = None
         for name in attributes:
             best[name].trained = max(best[name].trained, trained[name])
             t = fit_temperature(guesses[name], truth[name], prior[name])
             loss = cross_entropy(log_posterior(guesses[name], prior[name], t), truth[name])
             if loss < best[name].loss - 1e-6:
+                weights = weights or {key: value.clone() for key, value in network.state_dict().items()}
                 best[name].loss, best[name].epoch, best[name].validation = loss, epoch, guesses[name]
-                improved.append(name)
-        if improved:
-            final = scores(network, test, attributes)
-            for name in improved:
-                best[name].test = final[name]
+                best[name].weights = weights
         if epoch - max(b.epoch for b in best.values()) >= how.patience:
             break
-    return [_answer(evidence, name, best[name], epoch, how) for name in attributes]
+    final: dict[int, dict[str, Floats]] = {}
+    for one in best.values():
+        # Attributes that were best in the same epoch share one pass over the test uploads.
+        if one.weights is not None and one.epoch not in final:
+            network.load_state_dict(one.weights)
+            final[one.epoch] = scores(network, test, attributes)
+    return [
+        _answer(evidence, name, best[name], final.get(best[name].epoch, {}).get(name), epoch, how)
+        for name in attributes
+    ]
 
 
 def _epoch(
@@ -137,7 +141,7 @@ def _epoch(
     generator: torch.Generator,
     how: Recipe,
 ) -> dict[str, float]:
-    """One pass over the attacker's images, each in a random version; returns the training accuracy per attribute."""
+    """One pass over the attacker's images, each in a random version; the training accuracy per attribute."""
     side = evidence.train
     where = next(network.parameters()).device
     offsets = {name: torch.from_numpy(value).float().to(where) for name, value in prior.items()}
@@ -150,7 +154,7 @@ def _epoch(
     hits = dict.fromkeys(prior, 0)
     seen = 0
     network.train()
-    for rows in order[: len(order) // size * size].split(size):
+    for rows in torch.split(order[: len(order) // size * size], size):
         logits = network(draw(rows).to(where))
         loss = torch.zeros((), device=where)
         for name, offset in offsets.items():
@@ -167,7 +171,9 @@ def _epoch(
     return {name: count / seen for name, count in hits.items()}
 
 
-def _answer(evidence: Evidence, name: str, best: _Best, epochs: int, how: Recipe) -> Answer:
+def _answer(
+    evidence: Evidence, name: str, best: _Best, test: Floats | None, epochs: int, how: Recipe
+) -> Answer:
     counts = np.bincount(evidence.train.labels[name])
     learned = best.trained >= counts.max() / counts.sum() + LEARNED
     classes = evidence.classes[name]
@@ -179,7 +185,7 @@ def _answer(evidence: Evidence, name: str, best: _Best, epochs: int, how: Recipe
         architecture=how.architecture,
         attribute=name,
         validation=blank if best.validation is None else best.validation,
-        test=np.zeros((evidence.test.images, classes)) if best.test is None else best.test,
+        test=np.zeros((evidence.test.images, classes)) if test is None else test,
         lr=how.lr,
         epochs=epochs,
         best_epoch=best.epoch,

@@ -1,8 +1,9 @@
 """Floors: how well an attribute is guessed without looking at the upload at all.
 
 - majority: always the most frequent class;
-- label-only: the best guess from the true desired labels, which any working service learns. A defence cannot be blamed
-  for what the label it is meant to reveal already tells. Fitted on the attacker's split, scored on test.
+- label-only: the best guess from the true desired labels, which any working service learns. A defence cannot
+  be blamed for what the label it is meant to reveal already tells. Fitted on the attacker's split, scored on
+  test.
 
     answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
 """

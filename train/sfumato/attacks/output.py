@@ -1,8 +1,8 @@
 """Output: what the cloud's own answer says about a sensitive attribute.
 
-The probabilities of the desired classes go to the service anyway. If they tell more than the desired label itself, the
-co-trained networks have found a side channel. Logistic regression and gradient boosting on the answers, and the plain
-table from the answered classes.
+The probabilities of the desired classes go to the service anyway. If they tell more than the desired label
+itself, the co-trained networks have found a side channel. Logistic regression and gradient boosting on the
+answers, and the plain table from the answered classes.
 
     answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
 """
@@ -39,7 +39,7 @@ def guess(evidence: Evidence, plan: Plan, attributes: tuple[str, ...]) -> list[A
     generator = evidence.generator("output noise")
     base, draws = evidence.train.images, plan.stage_draws + 1
     rows = torch.arange(base).repeat(draws)
-    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in rows.split(256)]
+    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in torch.split(rows, 256)]
     splits = [uploads, batches(evidence.validation_uploads), batches(evidence.test_uploads)]
     answered = [cloud_answers(evidence.cloud, images, evidence.keep) for images in splits]
     train, validation, test = (

@@ -1,8 +1,8 @@
 """How much work an audit does: which attacks, which architectures, how long.
 
-`quick` is meant to finish in about four minutes and `default` in about twenty-five, for 8,000 images of 64x64 on two
-cores. Both run every kind of attack; `quick` trains one network for all attributes with one head each, `default` gives
-every declared attribute networks of its own and tries two learning rates.
+`quick` is meant to finish in about four minutes and `default` in about twenty-five, for 8,000 images of 64x64
+on two cores. Both run every kind of attack; `quick` trains one network for all attributes with one head each,
+`default` gives every declared attribute networks of its own and tries two learning rates.
 
     plan = create_plan("quick")
 """
@@ -38,11 +38,11 @@ class Plan(BaseModel):
     """Epochs without a better validation cross entropy on any attribute before a fit stops."""
     batch_size: int = Field(default=64, ge=2)
     copies: int = Field(default=2, ge=1)
-    """Versions of each attacker image: as it is, mirrored, then shifted. They are made before the perturbation."""
+    """Versions of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
     stage_draws: int = Field(default=1, ge=1)
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
     separate: bool = False
-    """Train networks of its own for every declared attribute."""
+    """Train networks of their own for the declared attributes."""
 
 
 QUICK = Plan(
@@ -62,11 +62,11 @@ DEFAULT = Plan(
     clean_probes=("cnn", "resnet", "mobilenet"),
     rates=(1e-3, 3e-3),
     provider_rates=(3e-4, 2e-3),
-    epochs=18,
-    provider_epochs=14,
-    clean_epochs=18,
+    epochs=15,
+    provider_epochs=10,
+    clean_epochs=15,
     steps=500,
-    patience=6,
+    patience=5,
     copies=6,
     stage_draws=3,
     separate=True,

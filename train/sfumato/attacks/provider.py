@@ -1,9 +1,10 @@
 """Provider: attackers that start from the cloud network's own weights.
 
-The cloud network is the one model that was trained to read these uploads, and the provider owns it. In prototypes this
-attacker was the strongest; an audit without it flatters. Two forms:
+The cloud network is the one model that was trained to read these uploads, and the provider owns it. In
+prototypes this attacker was the strongest; an audit without it flatters. Two forms:
 - finetune: a copy of the whole network under new heads, trained further at a lower rate;
-- linear probes: logistic regression on the features of each stage, averaged over the image or over a 4x4 grid.
+- linear probes: logistic regression on the features of each stage, averaged over the image or over a 4x4
+  grid.
 
     for step in steps(evidence, QUICK, (("race",),)): step.run()
 """
@@ -94,7 +95,7 @@ def read_features(evidence: Evidence, draws: int) -> Features:
     generator = evidence.generator("stage noise")
     base = evidence.train.images
     rows = torch.cat([torch.arange(base) + (draw % evidence.train.copies) * base for draw in range(draws)])
-    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in rows.split(256)]
+    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in torch.split(rows, 256)]
     return Features(
         train=stage_features(taps, uploads),
         labels={name: values[rows.numpy()] for name, values in evidence.train.labels.items()},
@@ -128,7 +129,7 @@ def regress(
 
 
 def to_scores(log_probabilities: Floats, present: Ints, prior: Floats) -> Floats:
-    """Posteriors of the classes that occurred in training -> scores (n, classes); the others get a very low one."""
+    """Posteriors of the classes seen in training -> scores (n, classes); the others get a very low one."""
     scores = np.full((len(log_probabilities), len(prior)), -20.0)
     scores[:, present] = np.maximum(log_probabilities, -20.0) - prior[present]
     return scores

@@ -1,7 +1,8 @@
 """Features of any cloud network, read out between its stages.
 
-The built-in network names its stages; for a user's own the top-level parts that return a tensor are taken. Reading goes
-through forward hooks, so a network needs no special shape, and gradients flow through what was read.
+The built-in network names its stages; for a user's own the top-level parts that return a tensor are taken.
+Reading goes through forward hooks, so a network needs no special shape, and gradients flow through what was
+read.
 
     taps = Taps(copy.deepcopy(cloud))
     features, logits = taps(upload)      # features: stage name -> (B, C, h, w) or (B, F)
@@ -43,7 +44,7 @@ class Taps(nn.Module):
 
 
 def pooled(features: Tensor, grid: int) -> Tensor:
-    """Average a feature map (B, C, h, w) over a grid and flatten it: (B, C * grid^2); vectors stay, tokens are averaged."""
+    """Average a map (B, C, h, w) over a grid: (B, C * grid^2). Vectors stay, tokens are averaged."""
     if features.dim() == 4:
         grid = min(grid, features.shape[2], features.shape[3])
         return F.adaptive_avg_pool2d(features, grid).flatten(1)

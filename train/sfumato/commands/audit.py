@@ -1,0 +1,103 @@
+"""`sfumato audit`: attack a finished run, or what was exported from it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sfumato.artifact import Artifact
+    from sfumato.audit_schema import Audit
+
+LOADERS = {
+    "contract.json": "sfumato.export_artifact:load_export",
+    "card.json": "sfumato.run:load_run",
+    "config.json": "sfumato.run:load_run",
+}
+"""File that tells what a folder holds -> its loader, as text: this root imports nothing from those above."""
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a run or of an export.")],
+    attacks: Annotated[str, typer.Option(help="How thorough: quick, default or full.")] = "default",
+    attributes: Annotated[str, typer.Option(help="What to attack, with commas; else every label.")] = "",
+    seed: Annotated[int, typer.Option(help="Decides noise, weights and resamples.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
+    from sfumato.attacks.plan import create_plan
+    from sfumato.audit import run_audit
+    from sfumato.console import emit_json, note, progress
+
+    plan = create_plan(attacks)
+    names = [name.strip() for name in attributes.split(",") if name.strip()] or None
+    loaded = load(artifact)
+    with progress() as bar:
+        task = bar.add_task("audit", total=1, figures="")
+
+        def watch(done: int, total: int, title: str, best: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{title:<32.32}", figures=best)
+
+        audit = run_audit(loaded, attacks=plan, attributes=names, seed=seed, out=out, watch=watch)
+    if as_json:
+        emit_json(audit.to_json())
+    else:
+        show_audit(audit)
+    note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
+
+
+def load(folder: Path) -> "Artifact":
+    """Load whatever a folder holds.
+
+    Raises:
+        SfumatoError: it holds neither a run nor an export.
+    """
+    import importlib
+
+    from sfumato.errors import SfumatoError
+
+    for file, loader in LOADERS.items():
+        if (folder / file).exists():
+            module, function = loader.split(":")
+            loaded: Artifact = getattr(importlib.import_module(module), function)(folder)
+            return loaded
+    raise SfumatoError(f"{folder} holds neither a run nor an export ({', '.join(LOADERS)} are missing)")
+
+
+def show_audit(audit: "Audit") -> None:
+    """Print what a person wants to know first."""
+    from sfumato.console import show, table
+
+    show(
+        table(
+            f"desired, on {audit.n_test} test images at {audit.rate_bits.mean:.1f} bits an image",
+            ("attribute", "from uploads", "95 %", "clean network"),
+            [
+                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
+                for d in audit.desired
+            ],
+        )
+    )
+    show(
+        table(
+            "hidden: the best attack on uploads",
+            ("attribute", "guess", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
+            [
+                (
+                    a.name if a.declared else f"{a.name} (undeclared)",
+                    f"{a.label_only:.1%}",
+                    f"{a.best.attack} {a.best.architecture}",
+                    f"{a.best.accuracy:.1%}",
+                    f"{a.best.auc:.2f}",
+                    f"{a.clean:.1%}",
+                    f"{a.nag_label_only:.1%}",
+                    f"{a.nag_label_only_ci95[0]:.1%} - {a.nag_label_only_ci95[1]:.1%}",
+                )
+                for a in audit.attributes
+            ],
+        )
+    )
+    typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
+    for left in audit.left_out:
+        typer.echo(f"left out: {left.name}: {left.reason}")
