@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.batches import seed_everything
+from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
 
 ARCHITECTURES = ("linear", "cnn", "mobilenet")
@@ -26,7 +27,7 @@ class Ensemble(nn.Module):
     def __init__(self, classes: Mapping[str, int], size: tuple[int, int]) -> None:
         super().__init__()
         members = [create_attacker(name, classes, size) for name in ARCHITECTURES]
-        self.members = nn.ModuleList(members).to(memory_format=torch.channels_last)
+        self.members = channels_last(nn.ModuleList(members))
 
     def forward(self, upload: Tensor) -> list[dict[str, Tensor]]:
         """(B, 3, H, W) -> logits (B, classes) per attribute, per member."""
@@ -47,14 +48,14 @@ def restart_one(ensemble: Ensemble, optimizer: torch.optim.Optimizer, epoch: int
     seed_everything(seed, "restart", epoch)
     fresh = deepcopy(member)
     for part in fresh.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
     with torch.no_grad():
         for old, new in zip(member.parameters(), fresh.parameters(), strict=True):
             old.copy_(new)
             optimizer.state.pop(old, None)
-        for old, new in zip(member.buffers(), fresh.buffers(), strict=True):
-            old.copy_(new)
+        for kept, given in zip(member.buffers(), fresh.buffers(), strict=True):
+            kept.copy_(given)
 
 
 def best_accuracy(answers: list[dict[str, Tensor]], labels: Mapping[str, Tensor]) -> float:

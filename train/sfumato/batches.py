@@ -18,6 +18,7 @@ from torch import Tensor
 from sfumato.artifact import to_tensor
 from sfumato.data import Dataset, Split
 
+CPU = torch.device("cpu")
 SHIFT = 16
 """Images are shifted by up to 1 / SHIFT of their size."""
 
@@ -67,7 +68,7 @@ class Batches:
     split: Split
     attributes: Sequence[str]
     size: int
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     rank: int = 0
     world: int = 1
 
@@ -90,8 +91,9 @@ class Batches:
     def ordered(self) -> Iterator[Batch]:
         """One pass in order, without augmentation, the last batch included."""
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
-        for chunk in indices.split(max(self.size, 256)):
-            yield self.load(chunk)
+        size = max(self.size, 256)
+        for start in range(0, len(indices), size):
+            yield self.load(indices[start : start + size])
 
     def load(self, indices: Tensor) -> Batch:
         """The images at `indices`, as they are."""

@@ -7,6 +7,7 @@ network in co-training.
 """
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from sfumato.batches import Batches, seed_everything
 from sfumato.console import progress
 from sfumato.data import Dataset, Split
 from sfumato.evaluate import evaluate
+from sfumato.models import channels_last
 from sfumato.models.cloud import create_cloud
 from sfumato.objectives import task_loss
 from sfumato.schedule import one_cycle, set_learning_rate
@@ -31,7 +33,13 @@ def make_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
     """The cloud network of this configuration, untrained, channels-last."""
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
     cloud = create_cloud(config.cloud, classes, height=dataset.images.shape[1])
-    return cloud.to(memory_format=torch.channels_last)
+    return channels_last(cloud)
+
+
+def shared_batches(fabric: "Fabric", dataset: Dataset, attributes: Sequence[str], size: int) -> Batches:
+    """The defender's training batches, shared out among the processes of `fabric`."""
+    place = {"rank": fabric.global_rank, "world": fabric.world_size}
+    return Batches(dataset, Split.DEFENDER, attributes, size, fabric.device, **place)
 
 
 def train_clean(
@@ -44,8 +52,7 @@ def train_clean(
         cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     shared, optimizer = fabric.setup(cloud, optimizer)
-    where = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
-    train = Batches(dataset, Split.DEFENDER, config.keep, config.batch_size, **where)
+    train = shared_batches(fabric, dataset, config.keep, config.batch_size)
     validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
     steps = config.clean_epochs * train.steps
     best, weights = -1.0, cloud.state_dict()

@@ -1,6 +1,6 @@
 """The configuration of a training run: one frozen object, written into the run and read back from it.
 
-    config = TrainConfig(data="synthetic", keep=("smiling",), hide=("skin",), bits=8)
+config = TrainConfig(data="synthetic", keep=("smiling",), hide=("skin",), bits=8)
 """
 
 import tomllib

@@ -2,9 +2,10 @@
 
 Training starts on the clean end, where the rate is thousands of bits, and the allowed rate then falls on a straight line in
 the logarithm until it reaches the goal. The step adds `beta * R` to the loss with `beta = weight / R`, the gradient of
-`weight * log R`: so the same weight means the same relative pull at 10,000 bits and at 10. The weight integrates the error
-    e = log R - log R_allowed,      weight <- weight * exp(GAIN * clip(e)),
-which holds the rate on the line whatever the data, the channel or the learning rate.
+`weight * log R`: so the same weight means the same relative pull at 10,000 bits and at 10. A proportional-integral law in
+the logarithm holds the rate on the line, whatever the data, the channel or the learning rate:
+    e = clip(log R - log R_allowed),   integral <- integral * exp(INTEGRAL * e),   weight = integral * exp(PROPORTIONAL * e).
+The proportional part damps: with the integral alone the rate swings by orders of magnitude around the goal.
 
     controller = RateController(steps=1000, goal=5.5)       # nats per image
     beta = controller.update(rate=4321.0, step=0)
@@ -13,12 +14,14 @@ which holds the rate on the line whatever the data, the channel or the learning 
 from dataclasses import asdict, dataclass
 from math import exp, log
 
-GAIN = 0.05
-"""Speed of the weight: an error of one e-fold moves it by 5 % a step."""
-SMOOTHING = 0.8
+INTEGRAL = 0.05
+"""An error of one e-fold moves the integral by 5 % a step."""
+PROPORTIONAL = 2.0
+LARGEST_ERROR = 1.5
+SMOOTHING = 0.5
 RAMP = (0.05, 0.6)
 """Shares of the run between which the allowed rate falls from its start to the goal."""
-LIGHTEST, HEAVIEST = 1e-4, 10.0
+LIGHTEST, HEAVIEST = 1e-4, 3.0
 
 
 @dataclass
@@ -29,14 +32,14 @@ class RateController:
         steps: optimiser steps of the whole run.
         goal: nats per image.
         start: nats per image seen at the first step.
-        weight: weight of log R.
+        integral: the slow part of the weight of log R.
         smooth: exponential mean of log R.
     """
 
     steps: int
     goal: float
     start: float = 0.0
-    weight: float = 0.01
+    integral: float = 0.01
     smooth: float = 0.0
 
     def allowed(self, step: int) -> float:
@@ -58,9 +61,10 @@ class RateController:
         if self.start == 0.0:
             self.start, self.smooth = max(rate, 1e-6), now
         self.smooth = SMOOTHING * self.smooth + (1 - SMOOTHING) * now
-        error = min(max(self.smooth - log(self.allowed(step)), -1.0), 1.0)
-        self.weight = min(max(self.weight * exp(GAIN * error), LIGHTEST), HEAVIEST)
-        return self.weight / exp(self.smooth)
+        error = self.smooth - log(self.allowed(step))
+        error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
+        self.integral = min(max(self.integral * exp(INTEGRAL * error), LIGHTEST), HEAVIEST)
+        return self.integral * exp(PROPORTIONAL * error) / exp(self.smooth)
 
     def state(self) -> dict[str, float]:
         """Everything `RateController(**state)` needs."""

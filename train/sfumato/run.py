@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +24,7 @@ from sfumato.config import TrainConfig, make_config
 from sfumato.data import Dataset, open_dataset
 from sfumato.errors import SfumatoError
 from sfumato.files import read_json
+from sfumato.models import channels_last
 from sfumato.models.local import LocalNetwork
 
 CARD = "card.json"
@@ -34,7 +34,7 @@ CARD = "card.json"
 def make_local(config: TrainConfig) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last."""
     channel = create(config.channel, **config.channel_settings)
-    return LocalNetwork(channel).to(memory_format=torch.channels_last)
+    return channels_last(LocalNetwork(channel))
 
 
 @dataclass(frozen=True)

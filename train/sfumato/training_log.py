@@ -44,7 +44,7 @@ class TrainingLog:
             sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
         for name, value in record.items():
             if isinstance(value, (int, float)) and name != "epoch":
                 self._writer.add_scalar(f"{record['stage']}/{name}", value, record["epoch"])

@@ -34,7 +34,8 @@ def binary_rate(p: Tensor) -> Tensor:
     >>> binary_rate(torch.tensor([0.5, 1.0])).tolist()
     [0.0, 0.6931471824645996]
     """
-    return math.log(2) - entr(p) - entr(1 - p)
+    rate: Tensor = math.log(2) - entr(p) - entr(1 - p)
+    return rate
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Dither:
         p = parameters["p"]
         drawn = (noise < p).to(p.dtype)
         bits = p + (drawn - p).detach()
-        planes = bits.unflatten(1, (self.bits, 3))  # (B, k, 3, H, W)
+        planes = bits.view(len(bits), self.bits, 3, *bits.shape[2:])  # (B, k, 3, H, W)
         weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=p.device)
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 

@@ -93,7 +93,13 @@ class TinyViT(nn.Module):
         tokens = (size[0] // patch) * (size[1] // patch)
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            width, nhead=4, dim_feedforward=2 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+            width,
+            nhead=4,
+            dim_feedforward=2 * width,
+            dropout=0.1,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)

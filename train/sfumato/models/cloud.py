@@ -25,7 +25,9 @@ class Residual(nn.Module):
         self.first = convolution(inputs, outputs, stride=stride)
         self.second = convolution(outputs, outputs)
         same = inputs == outputs and stride == 1
-        self.shortcut: nn.Module = nn.Identity() if same else convolution(inputs, outputs, size=1, stride=stride)
+        self.shortcut: nn.Module = (
+            nn.Identity() if same else convolution(inputs, outputs, size=1, stride=stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""

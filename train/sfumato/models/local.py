@@ -19,7 +19,9 @@ STRIDE = 16
 """Height and width must be multiples of this."""
 
 
-def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def convolution(
+    inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """Convolution and batch norm; the two fold into one operator at export."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False),
@@ -60,7 +62,9 @@ class LocalNetwork(nn.Module):
         a, b, c, d = widths
         self.channel = channel
         self.stem = convolution(3, a, stride=2)
-        self.down = nn.ModuleList([Separable(a, b, stride=2), Separable(b, c, stride=2), Separable(c, d, stride=2)])
+        self.down = nn.ModuleList(
+            [Separable(a, b, stride=2), Separable(b, c, stride=2), Separable(c, d, stride=2)]
+        )
         self.middle = Separable(d, d)
         self.up = nn.ModuleList([convolution(d, c, size=1), Separable(c, b), Separable(b, a)])
         self.smooth = Separable(a, a)
@@ -90,4 +94,7 @@ def check_size(height: int, width: int) -> None:
         UsageError: height or width is not a multiple of 16.
     """
     if height % STRIDE or width % STRIDE or height < STRIDE or width < STRIDE:
-        raise UsageError(f"the image size must be multiples of {STRIDE}, not {height}x{width}: choose size=HxW in the data spec")
+        given = f"{height}x{width}"
+        raise UsageError(
+            f"height and width must be multiples of {STRIDE}, not {given}: choose size=HxW in the data spec"
+        )
