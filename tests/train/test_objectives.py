@@ -1,0 +1,111 @@
+"""Objectives, rate controller, schedule and selection against hand-made computations."""
+
+import math
+
+import pytest
+import torch
+
+from sfumato.controller import RateController
+from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.schedule import one_cycle
+from sfumato.selection import score
+
+
+def cross_entropy(logits: list[list[float]], labels: list[int]) -> float:
+    """The definition, one row at a time."""
+    total = 0.0
+    for row, label in zip(logits, labels, strict=True):
+        total -= math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
+    return total / len(labels)
+
+
+ANSWERS = [[0.3, -1.0, 2.0], [0.0, 0.5, -0.5]]
+LABELS = [2, 0]
+
+
+def test_task_loss_is_the_mean_over_heads_and_mixes_in_the_teacher() -> None:
+    logits = {"a": torch.tensor(ANSWERS), "b": torch.zeros(2, 2)}
+    labels = {"a": torch.tensor(LABELS), "b": torch.tensor([0, 1])}
+    expected = (cross_entropy(ANSWERS, LABELS) + math.log(2)) / 2
+    assert task_loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+    certain = {"a": torch.tensor([[0.0, 0.0, 99.0], [99.0, 0.0, 0.0]]), "b": torch.tensor([[99.0, 0.0], [0.0, 99.0]])}
+    # A teacher that is sure of the labels adds nothing to them.
+    assert task_loss(logits, labels, certain, 0.7).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_seed_loss_pays_for_noise() -> None:
+    scale = torch.tensor([0.1, 0.4], requires_grad=True)
+    parts = seed_loss(torch.tensor(1.0), scale, 0.2)
+    assert parts["loss"].item() == pytest.approx(1 - 0.2 * (math.log(0.1) + math.log(0.4)) / 2, rel=1e-5)
+    parts["loss"].backward()
+    assert (scale.grad < 0).all(), "a step against the gradient must make the noise larger"
+
+
+def test_rate_loss_gradient_is_beta_over_the_batch() -> None:
+    rate = torch.tensor([5.0, 7.0], requires_grad=True)
+    rate_loss(torch.tensor(0.0), rate, 0.5)["loss"].backward()
+    assert rate.grad.tolist() == [0.25, 0.25]
+
+
+def test_suppression_takes_the_strongest_adversary_and_stops_at_the_floor() -> None:
+    labels = {"s": torch.tensor(LABELS)}
+    weak, strong = torch.zeros(2, 3), torch.tensor(ANSWERS)
+    bound = 1.05
+    expected = max(0.0, bound - cross_entropy(ANSWERS, LABELS), bound - math.log(3)) ** 2
+    value = suppression([{"s": weak}, {"s": strong}], labels, {"s": bound}).item()
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert suppression([{"s": strong}], labels, {"s": 0.0}).item() == 0.0
+
+
+@pytest.mark.parametrize("response", [0.02, 0.1])
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_controller_reaches_its_goal_on_a_simple_plant(response: float, power: float) -> None:
+    """Toy models whose rate settles at (c / beta)^power: a task loss of c / R, and the harder one of -c log R."""
+    steps, rate = 2000, 3000.0
+    controller = RateController(steps=steps, goal=5.0)
+    for step in range(steps):
+        beta = controller.update(rate, step)
+        rate += response * ((0.03 / beta) ** power - rate)
+    assert rate == pytest.approx(5.0, rel=0.1)
+
+
+def test_controller_state_continues_exactly() -> None:
+    rates = [1000 * 0.98**step for step in range(100)]
+    whole = RateController(steps=100, goal=4.0)
+    expected = [whole.update(rate, step) for step, rate in enumerate(rates)]
+    part = RateController(steps=100, goal=4.0)
+    for step in range(40):
+        part.update(rates[step], step)
+    resumed = RateController(**part.state())  # type: ignore[arg-type]
+    assert [resumed.update(rates[step], step) for step in range(40, 100)] == expected[40:]
+
+
+def test_goal_above_the_start_presses_on_nothing() -> None:
+    controller = RateController(steps=100, goal=1e6)
+    for step in range(100):
+        controller.update(500.0, step)
+    assert controller.integral < 0.01
+
+
+def test_one_cycle_climbs_then_descends() -> None:
+    rates = [one_cycle(step, 200, 3e-3) for step in range(201)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_best_epoch_within_a_rate_target() -> None:
+    """An accurate epoch above the target loses to every epoch within it; among those accuracy decides."""
+    epochs = [(0.99, 40.0), (0.90, 8.2), (0.92, 7.9), (0.91, 3.0)]
+    scores = [score(a, b, target_bits=8, least_accuracy=None) for a, b in epochs]
+    assert max(scores) == scores[2]
+    assert not scores[0].met
+    missed = [score(a, b, target_bits=1, least_accuracy=None) for a, b in epochs]
+    assert max(missed) == missed[3], "if none meets the target, the nearest is kept"
+
+
+def test_best_epoch_within_an_accuracy_drop() -> None:
+    epochs = [(0.99, 40.0), (0.96, 9.0), (0.95, 6.0), (0.90, 2.0)]
+    scores = [score(a, b, target_bits=None, least_accuracy=0.95) for a, b in epochs]
+    assert max(scores) == scores[2]

@@ -1,0 +1,264 @@
+"""A defence in training: one epoch of co-training at a time, with checkpoints.
+
+One step draws an upload for every image of a batch and moves both networks along the gradient of the objective
+(`sfumato.objectives`). The weight of the rate is found by `RateController`; `suppress` also trains an ensemble of
+adversaries. The cloud network starts from the clean one and the channel starts nearly clean, so training begins where the
+task is solved and then gives up information step by step.
+
+    defence = Defence(config, dataset, clean, folder, fabric)
+    defence.resume()
+    defence.set_up()
+    record = defence.run_epoch(lambda: None)
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import log
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from sfumato import checkpoint
+from sfumato.adversaries import Ensemble, adversary_loss, best_accuracy, restart_one
+from sfumato.artifact import evaluating
+from sfumato.batches import Batch, Batches, derive_seed, seed_everything
+from sfumato.channels import Parameters
+from sfumato.clean import make_cloud, shared_batches
+from sfumato.config import TrainConfig
+from sfumato.controller import RateController
+from sfumato.data import Dataset, Split
+from sfumato.data.entanglement import conditional_entropy
+from sfumato.evaluate import Evaluation, evaluate
+from sfumato.models.local import LocalNetwork
+from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.run import make_local
+from sfumato.schedule import one_cycle, set_learning_rate
+from sfumato.selection import next_goal, score
+
+STARTING_GOAL_BITS = 64.0
+"""Where `--max-drop` starts to look for the lowest rate."""
+
+
+class Pair(nn.Module):
+    """Local and cloud network as one module, so that one optimiser and one process group drive both."""
+
+    def __init__(self, local: LocalNetwork, cloud: nn.Module) -> None:
+        super().__init__()
+        self.local = local
+        self.cloud = cloud
+
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Parameters, Tensor]:
+        """Images (B, 3, H, W) -> logits per head, channel parameters, upload (B, 3, H, W)."""
+        parameters = self.local(x)
+        upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
+        return self.cloud(upload), parameters, upload
+
+
+@dataclass
+class Means:
+    """Running means of named figures."""
+
+    total: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+    def add(self, **figures: float) -> None:
+        """Take in one value each."""
+        for name, value in figures.items():
+            self.total[name] = self.total.get(name, 0.0) + value
+            self.count[name] = self.count.get(name, 0) + 1
+
+    def result(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: self.total[name] / self.count[name] for name in self.total}
+
+
+class Defence:
+    """A defence in training: networks, optimisers, controller, and the best epoch so far."""
+
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, clean: nn.Module, folder: Path, fabric: Fabric
+    ) -> None:
+        self.config, self.dataset, self.folder, self.fabric = config, dataset, folder, fabric
+        self.clean = fabric.to_device(clean).eval()
+        seed_everything(config.seed, "cotrain", "initial")
+        cloud = make_cloud(config, dataset)
+        cloud.load_state_dict(clean.state_dict())
+        self.pair = Pair(make_local(config), cloud)
+        self.optimizer: Any = torch.optim.AdamW(
+            self.pair.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.best = Pair(make_local(config), make_cloud(config, dataset))
+        self.best_score: Any = None
+        self.best_record: dict[str, Any] = {}
+        self.adversaries: Ensemble | None = None
+        self.adversary_optimizer: Any = None
+        if config.objective == "suppress":
+            classes = {name: len(dataset.attributes[name].classes) for name in config.hide}
+            self.adversaries = Ensemble(classes, (dataset.images.shape[1], dataset.images.shape[2]))
+            self.adversary_optimizer = torch.optim.AdamW(
+                self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3
+            )
+        self.batches = shared_batches(fabric, dataset, (*config.keep, *config.hide), config.batch_size)
+        self.validation = Batches(
+            dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device
+        )
+        self.steps = config.epochs * self.batches.steps
+        # What the desired labels tell about each hidden attribute, in nats: no adversary is pushed below it.
+        rows = dataset.splits[Split.DEFENDER]
+        kept = [dataset.labels[name][rows] for name in config.keep]
+        self.entropy = {n: conditional_entropy(dataset.labels[n][rows], kept) * log(2) for n in config.hide}
+        self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
+        goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
+        self.controller = RateController(self.steps, goal_bits * log(2))
+        self.epoch = 0
+
+    @property
+    def least_accuracy(self) -> float | None:
+        """Validation accuracy that `--max-drop` allows."""
+        return None if self.config.max_drop is None else self.clean_accuracy - self.config.max_drop / 100
+
+    @property
+    def target_bits(self) -> float | None:
+        """The rate target in bits; None where the objective has none."""
+        if self.config.objective == "seed" or self.config.max_drop is not None:
+            return None
+        return self.controller.goal / log(2)
+
+    def set_up(self) -> None:
+        """Hand modules to Fabric. Called after `resume`, so that restored weights are the ones set up."""
+        self.shared, self.optimizer = self.fabric.setup(self.pair, self.optimizer)
+        if self.adversaries is not None:
+            setup = self.fabric.setup(self.adversaries, self.adversary_optimizer)
+            self.shared_adversaries, self.adversary_optimizer = setup
+
+    def run_epoch(self, advance: Callable[[], None]) -> dict[str, Any]:
+        """One epoch: train, validate, keep the best. Returns the record for the log."""
+        started, means = time.perf_counter(), Means()
+        seed_everything(self.config.seed, "cotrain", self.epoch)
+        if self.adversaries is not None:
+            restart_one(self.adversaries, self.adversary_optimizer, self.epoch, self.config.seed)
+            seed_everything(self.config.seed, "cotrain", self.epoch)
+        self.shared.train()
+        for index, batch in enumerate(self.batches.epoch()):
+            self.step(batch, self.epoch * self.batches.steps + index, means)
+            advance()
+        result = evaluate(
+            self.pair.cloud, self.validation, self.pair.local, seed=derive_seed(self.config.seed, "val")
+        )
+        record = self.record(result, means.result(), time.perf_counter() - started)
+        self.keep_best(result, record)
+        if self.least_accuracy is not None and (self.epoch + 1) * 2 >= self.config.epochs:
+            self.controller.goal = next_goal(self.controller.goal, result.accuracy, self.least_accuracy)
+        self.epoch += 1
+        return record
+
+    def step(self, batch: Batch, number: int, means: Means) -> None:
+        """One optimiser step of the pair, and the steps of the adversaries after it."""
+        set_learning_rate(self.optimizer, one_cycle(number, self.steps, self.config.learning_rate))
+        logits, parameters, upload = self.shared(batch.images)
+        with evaluating(self.clean):
+            teacher = self.clean(batch.images) if self.config.distill else None
+        task = task_loss(logits, batch.labels, teacher, self.config.distill)
+        if self.config.objective == "seed":
+            parts = seed_loss(task, parameters["scale"], self.config.noise_weight)
+        else:
+            rate = self.pair.local.channel.rate(parameters)
+            shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
+            beta = self.controller.update(shared_rate.item(), number)
+            parts = rate_loss(task, rate, beta)
+            means.add(rate_bits=parts["rate"].item() / log(2), beta=beta)
+        loss = parts["loss"]
+        if self.adversaries is not None:
+            with frozen(self.adversaries):
+                hidden = suppression(self.adversaries(upload), batch.labels, self.entropy)
+            loss = loss + self.config.suppress_weight * hidden
+            means.add(suppression=hidden.item())
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        means.add(loss=loss.item(), task_loss=task.item())
+        if self.adversaries is not None:
+            self.step_adversaries({name: value.detach() for name, value in parameters.items()}, batch, means)
+
+    def step_adversaries(self, parameters: Parameters, batch: Batch, means: Means) -> None:
+        """Train the adversaries on fresh draws from the same parameters."""
+        channel = self.pair.local.channel
+        for _ in range(self.config.adversary_steps):
+            answers = self.shared_adversaries(channel.sample(parameters, channel.noise(parameters)))
+            loss = adversary_loss([{n: a[n] for n in self.config.hide} for a in answers], batch.labels)
+            self.adversary_optimizer.zero_grad()
+            self.fabric.backward(loss)
+            self.adversary_optimizer.step()
+        means.add(adversary_accuracy=best_accuracy(answers, batch.labels))
+
+    def record(self, result: Evaluation, means: dict[str, float], seconds: float) -> dict[str, Any]:
+        """The line of `metrics.jsonl` for this epoch."""
+        return {
+            "stage": "cotrain",
+            "epoch": self.epoch,
+            "val_accuracy": result.accuracy,
+            "val_accuracy_by_head": result.accuracy_by_head,
+            "val_cross_entropy": result.cross_entropy,
+            "val_rate_bits": result.rate_bits,
+            "target_bits": self.target_bits or self.controller.goal / log(2),
+            **means,
+            "seconds": round(seconds, 3),
+        }
+
+    def keep_best(self, result: Evaluation, record: dict[str, Any]) -> None:
+        """Keep this epoch's weights if it is the best so far."""
+        now = score(
+            result.accuracy,
+            result.rate_bits or 0.0,
+            target_bits=self.target_bits,
+            least_accuracy=self.least_accuracy,
+        )
+        if self.best_score is None or now >= self.best_score:
+            self.best_score = now
+            self.best_record = {**record, "goal_met": now.met}
+            self.best.load_state_dict(self.pair.state_dict())
+
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        modules: dict[str, nn.Module] = {"pair": self.pair, "best": self.best}
+        optimizers = {"pair": self.optimizer}
+        if self.adversaries is not None:
+            modules["adversaries"] = self.adversaries
+            optimizers["adversaries"] = self.adversary_optimizer
+        return {"modules": modules, "optimizers": optimizers}
+
+    def save(self) -> None:
+        """Write a checkpoint of the epochs done so far."""
+        state = {"epoch": self.epoch, "controller": self.controller.state(), "best": self.best_record}
+        checkpoint.save(self.folder / "checkpoint", self.epoch, state=state, **self._parts())
+
+    def resume(self) -> None:
+        """Continue from the latest checkpoint, if there is one."""
+        if not checkpoint.exists(self.folder / "checkpoint"):
+            return
+        state = checkpoint.load(self.folder / "checkpoint", **self._parts())
+        self.epoch = state["epoch"]
+        self.controller = RateController(**state["controller"])
+        self.best_record = state["best"]
+        best = self.best_record
+        self.best_score = score(
+            best["val_accuracy"],
+            best["val_rate_bits"] or 0.0,
+            target_bits=self.target_bits,
+            least_accuracy=self.least_accuracy,
+        )
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keep gradients out of a module's weights, but let them pass through it; batch norm uses its running figures."""
+    mode = module.training
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.train(mode).requires_grad_(True)
