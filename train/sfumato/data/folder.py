@@ -10,6 +10,7 @@ Usage: `sfumato data inspect folder:photos --keep gender`
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def load_folder(spec: Spec) -> Source:
         raise DataError(f"{folder} has no labels.csv: folder:PATH expects {_EXPECTED}")
     columns = _read(path)
     names = columns.pop("file")
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise DataError(f"{path} names {len(repeated)} files more than once, e.g. {min(repeated)}")
     parts = columns.pop("split", None)
