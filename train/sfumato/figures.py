@@ -42,6 +42,15 @@ def noise_maps(channel: Channel, parameters: Parameters) -> Floats:
     return np.asarray((parameters["scale"].double().numpy() / largest).clip(0, 1).mean(axis=1))
 
 
+def stretch(maps: Floats) -> tuple[Floats, float, float]:
+    """Spread maps over 0..1; returns also the values that became 0 and 1.
+
+    At a low rate nearly every sample is close to a fair coin, and unstretched maps would show nothing.
+    """
+    low, high = float(np.quantile(maps, 0.002)), float(maps.max())
+    return (maps - low).clip(0, high - low) / max(high - low, 1e-9), low, high
+
+
 def tint(maps: Floats) -> NDArray[np.uint8]:
     """Values 0..1 -> colours (..., 3): dark where the image survives, bright where there is only noise."""
     import matplotlib
@@ -78,7 +87,7 @@ def figure(images: NDArray[np.uint8], maps: Floats, uploads: NDArray[Any], path:
         uploads: (N, 3, H, W) in 0..1.
         path: the PNG, written atomically.
     """
-    grid = strip([images, tint(maps), as_bytes(uploads)], scale=max(1, 128 // images.shape[2]))
+    grid = strip([images, tint(stretch(maps)[0]), as_bytes(uploads)], scale=max(1, 128 // images.shape[2]))
     with atomic_write(path) as scratch:
         Image.fromarray(grid, "RGBA").save(scratch, "PNG", optimize=True)
 

@@ -81,6 +81,10 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
         notes.append(
             "attackers on clean images do not beat the label-only floor by a point: NAG has no scale here"
         )
+    if best.row.accuracy > clean.row.accuracy:
+        notes.append(
+            "attackers on clean images were beaten on uploads: the yardstick is too low, NAG too high"
+        )
     failed = [j.row.architecture for j in uploads if j.row.note is not None]
     if failed:
         notes.append(

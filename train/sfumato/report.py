@@ -64,10 +64,11 @@ def image_strips(evidence: Evidence) -> list[tuple[str, str]]:
     """(caption, data URI) of a few test images: before, noise map, upload."""
     side, count = evidence.test, min(SHOWN, evidence.test.images)
     parameters = {name: value[:count].float() for name, value in side.parameters.items()}
-    maps = figures.noise_maps(evidence.channel, parameters)
+    maps, low, high = figures.stretch(figures.noise_maps(evidence.channel, parameters))
+    unit = "bits of entropy a sample" if evidence.channel.name == "dither" else "of the largest noise scale"
     return [
         ("Photo, stays on the phone", figures.png_uri(side.pixels[:count])),
-        ("Noise map: bright is pure noise", figures.png_uri(figures.tint(maps))),
+        (f"Noise map: dark {low:.3f}, bright {high:.3f} {unit}", figures.png_uri(figures.tint(maps))),
         ("Upload, all the service sees", figures.png_uri(figures.as_bytes(evidence.test_uploads[:count]))),
     ]
 
