@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from sfumato.attacks import ATTACKS, PLANS, Answer, Evidence, create, prepare
+from sfumato.attacks import ATTACKS, PLANS, Answer, Evidence, bayes, create, prepare
 from sfumato.attacks.answer import cross_entropy, fit_temperature, log_posterior, log_prior
 from sfumato.attacks.bayes import class_scores, dither_likelihood, gaussian_likelihood, likelihoods, unpack
 from sfumato.attacks.ensemble import combine
@@ -248,3 +248,14 @@ def test_every_attack_answers_for_every_attribute(evidence: Callable[[str], Evid
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(UsageError, match="bayes"):
         create("oracle")
+
+
+def test_bayes_in_pieces_equals_bayes_at_once(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one: Evidence = evidence("clean")
+    chosen = {"tone": bayes.Choice(0.0, 0.1, one.train.images)}
+    whole = bayes.posterior(one.test_uploads, one, one.train.parameters, chosen)["tone"]
+    monkeypatch.setattr(bayes, "ROWS", 33)
+    monkeypatch.setattr(bayes, "CHUNK", 50)
+    assert bayes.posterior(one.test_uploads, one, one.train.parameters, chosen)["tone"] == pytest.approx(
+        whole, abs=1e-3
+    )

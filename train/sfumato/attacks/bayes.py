@@ -17,7 +17,8 @@ prior.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,10 @@ from sfumato.channels import Channel, Parameters
 from sfumato.errors import SfumatoError
 
 CHUNK = 512
+ROWS = 2048
+"""Uploads whose likelihoods are in memory at once, and that power and prior are chosen on."""
+CANDIDATES = 12_000
+"""Attacker images, versions included, in the prior at most."""
 SURE = 1 / 512
 """Probabilities stay this far from 0 and 1: the shipped model's finest step is 1/256."""
 FINEST = 1 / 255 / math.sqrt(12)
@@ -93,7 +98,7 @@ def likelihoods(
         raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
     rows = torch.from_numpy(uploads).float()
     count = len(next(iter(parameters.values())))
-    out = np.empty((len(rows), count), dtype=np.float64)
+    out = np.empty((len(rows), count))
     for start in range(0, count, CHUNK):
         part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
         out[:, start : start + CHUNK] = LIKELIHOODS[channel.name](rows, part).numpy()
@@ -114,35 +119,73 @@ def class_scores(
     return np.asarray(scores)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What validation chose for one attribute."""
+
+    loss: float
+    power: float
+    count: int
+    """Candidates: the attacker's images, or those and their versions."""
+
+
+def choose(table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints) -> Choice:
+    """The power and the prior of least calibrated cross entropy on some validation uploads.
+
+    Args:
+        table: log likelihoods (rows, candidates).
+        evidence: gives labels and priors.
+        name: the attribute.
+        rows: which validation uploads the table is about.
+    """
+    side, prior = evidence.train, evidence.prior(name)
+    truth = evidence.validation_labels(name)[rows]
+    tried = []
+    for count in sorted({min(side.images, table.shape[1]), table.shape[1]}):
+        for power in POWERS:
+            labels = side.labels[name][:count]
+            scores = class_scores(table[:, :count], labels, evidence.classes[name], power, prior)
+            t = fit_temperature(scores, truth, prior)
+            tried.append(Choice(cross_entropy(log_posterior(scores, prior, t), truth), float(power), count))
+    return min(tried, key=lambda choice: choice.loss)
+
+
+def posterior(
+    uploads: NDArray[np.float16], evidence: Evidence, candidates: Parameters, chosen: Mapping[str, Choice]
+) -> dict[str, Floats]:
+    """Scores of every upload per attribute, (uploads, classes); the table of likelihoods never exists as a whole."""
+    parts: dict[str, list[Floats]] = {name: [] for name in chosen}
+    for start in range(0, len(uploads), ROWS):
+        table = likelihoods(evidence.channel, uploads[start : start + ROWS], candidates)
+        for name, choice in chosen.items():
+            labels = evidence.train.labels[name][: choice.count]
+            classes, prior = evidence.classes[name], evidence.prior(name)
+            parts[name].append(class_scores(table[:, : choice.count], labels, classes, choice.power, prior))
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
 def guess(evidence: Evidence, attributes: tuple[str, ...]) -> list[Answer]:
     """The posterior of every attribute; power and prior are chosen by validation cross entropy."""
-    side = evidence.train
-    validation = likelihoods(evidence.channel, evidence.validation_uploads, side.parameters)
-    test = likelihoods(evidence.channel, evidence.test_uploads, side.parameters)
-    answers = []
-    for name in attributes:
-        prior, truth = evidence.prior(name), evidence.validation_labels(name)
-        tried: list[tuple[float, float, int]] = []
-        for versions in sorted({1, side.copies}):
-            count = versions * side.images
-            for power in POWERS:
-                scores = class_scores(
-                    validation[:, :count], side.labels[name][:count], evidence.classes[name], power, prior
-                )
-                t = fit_temperature(scores, truth, prior)
-                tried.append((cross_entropy(log_posterior(scores, prior, t), truth), power, count))
-        _, power, count = min(tried)
-        both = [
-            class_scores(table[:, :count], side.labels[name][:count], evidence.classes[name], power, prior)
-            for table in (validation, test)
-        ]
-        architecture = "posterior" if count == side.images else "posterior, with versions"
-        answers.append(
-            Answer(
-                attack="bayes", architecture=architecture, attribute=name, validation=both[0], test=both[1]
-            )
+    candidates = {name: value[:CANDIDATES] for name, value in evidence.train.parameters.items()}
+    uploads = evidence.validation_uploads
+    # Evenly spread, so that all draws of the validation images take part in the choice.
+    rows = np.unique(np.linspace(0, len(uploads) - 1, min(ROWS, len(uploads))).astype(np.int64))
+    table = likelihoods(evidence.channel, uploads[rows], candidates)
+    chosen = {name: choose(table, evidence, name, rows) for name in attributes}
+    validation = posterior(uploads, evidence, candidates, chosen)
+    test = posterior(evidence.test_uploads, evidence, candidates, chosen)
+    return [
+        Answer(
+            attack="bayes",
+            architecture="posterior"
+            if chosen[name].count <= evidence.train.images
+            else "posterior, with versions",
+            attribute=name,
+            validation=validation[name],
+            test=test[name],
         )
-    return answers
+        for name in attributes
+    ]
 
 
 def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
