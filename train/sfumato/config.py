@@ -46,8 +46,8 @@ class TrainConfig(BaseModel):
     epochs: int = Field(default=40, ge=1)
     clean_epochs: int = Field(default=20, ge=1)
     """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
-    batch_size: int = Field(default=128, ge=2)
-    learning_rate: float = Field(default=4e-3, gt=0)
+    batch_size: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-2, ge=0)
     adversary_steps: int = Field(default=2, ge=1)

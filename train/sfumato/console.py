@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def note(message: str) -> None:
@@ -34,7 +34,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def show(grid: Table) -> None:
     """Print a table for people, on standard output."""
-    Console(highlight=False).print(grid)
+    Console(highlight=False, markup=False, emoji=False).print(grid)
 
 
 def progress() -> Progress:

@@ -25,7 +25,7 @@ from sfumato.data.duplicates import PRINT_BYTES, fingerprints
 from sfumato.data.source import Pictures
 from sfumato.errors import DataError
 
-VERSION = 1
+VERSION = 2
 """Raised whenever decoding, resizing or drawing changes its result."""
 CORRUPT_SHARE = 0.01
 """More unreadable pictures than this stop the run."""

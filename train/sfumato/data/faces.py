@@ -170,7 +170,7 @@ def _head(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     part.fill(face, sitter.skin)
     rim = np.clip(1 + face / 0.22, 0, 1)  # the skin darkens softly towards the edge
     part.fill(face, sitter.skin * 0.55, rim * rim * 0.22)
-    rose, strength = sitter.skin * np.array([1.0, 0.72, 0.7], dtype=np.float32), dice.between(0.1, 0.3)
+    rose, strength = sitter.skin * np.array([1.0, 0.72, 0.7], dtype=np.float32), dice.between(0.1, 0.3) + sitter.smile * dice.between(0.1, 0.35)
     for side in (-1, 1):
         u, v = (x - side * (sitter["eye_x"] + 0.06)) / 0.15, (y - 0.19) / 0.1
         part.paint(np.clip(1 - u * u - v * v, 0, 1) * strength, rose)
@@ -178,7 +178,7 @@ def _head(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
 
 def _eyes(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     size, gaze = sitter["eye_size"], dice.between(-0.02, 0.02)
-    squint = dice.between(0.8, 1.05) - sitter.smile * dice.between(0.0, 0.15)
+    squint = dice.between(0.8, 1.05) - sitter.smile * dice.between(0.1, 0.35)
     white, dark = np.full_like(sitter.skin, 248), np.full_like(sitter.skin, 24)
     iris = np.array(_IRIS, dtype=np.float32)[(sitter["iris"][:, 0, 0] * len(_IRIS)).astype(np.int64)]
     for side in (-1, 1):
@@ -218,12 +218,12 @@ def _nose(canvas: Canvas, sitter: _Sitter) -> None:
 def _mouth(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     """Two parabolas that meet at the corners: one bent by the lift, one further down by the opening.
 
-    The corners of a smile rise. Being open, teeth and width say nothing: both classes have them.
+    The corners of a smile rise and spread. Being open and showing teeth say nothing: both classes do.
     """
     part = canvas.window(-0.6, 0.0, 0.6, 0.85)
-    lift = sitter.smile * dice.between(0.07, 0.13) + (1 - sitter.smile) * dice.between(-0.045, 0.012)
+    lift = sitter.smile * dice.between(0.11, 0.2) + (1 - sitter.smile) * dice.between(-0.09, 0.012)
     opening = np.maximum(dice.between(-0.05, 0.07), 0)
-    wider = 1 + sitter.smile * dice.between(0.0, 0.25)
+    wider = 1 + sitter.smile * dice.between(0.1, 0.4)
     half = sitter["mouth_half"] * wider * dice.between(0.92, 1.08)
     height = sitter["mouth_y"] + dice.between(-0.015, 0.015)
     across = part.x / half
