@@ -20,7 +20,7 @@ from sfumato.clean import make_cloud, train_clean
 from sfumato.config import TrainConfig
 from sfumato.console import note, progress
 from sfumato.data import Dataset, Split, open_dataset
-from sfumato.defence import Defence
+from sfumato.defence import Defence, Guesser
 from sfumato.errors import SfumatoError
 from sfumato.evaluate import evaluate
 from sfumato.files import claim_folder, read_json, write_json
@@ -29,6 +29,7 @@ from sfumato.models.local import check_size
 from sfumato.provenance import provenance
 from sfumato.run import CARD, Run, load_run
 from sfumato.training_log import TrainingLog
+from sfumato.warmup import warm_up
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -94,7 +95,11 @@ def _train(fabric: Fabric, config: TrainConfig, dataset: Dataset, out: Path) -> 
     log_file = TrainingLog(out) if fabric.is_global_zero else None
     clean = _clean_stage(fabric, config, dataset, out, log_file)
     defence = Defence(config, dataset, clean, out, fabric)
-    defence.resume()
+    if not defence.resume():
+        if log_file is not None:
+            log_file.drop_after("warm-up", 0)
+        guesser = Guesser(defence.pair.local, defence.pair.hints)
+        warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
     if log_file is not None:
         log_file.drop_after("cotrain", defence.epoch)
     defence.set_up()

@@ -12,7 +12,7 @@ task is solved and then gives up information step by step.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import log
@@ -34,7 +34,7 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
-from sfumato.models.local import LocalNetwork
+from sfumato.models.local import STRIDE, LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
 from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
@@ -44,19 +44,64 @@ STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 
 
-class Pair(nn.Module):
-    """Local and cloud network as one module, so that one optimiser and one process group drive both."""
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass through both networks gives.
 
-    def __init__(self, local: LocalNetwork, cloud: nn.Module) -> None:
+    Attributes:
+        logits: the cloud's answers, head -> (B, classes).
+        hints: the local network's own guesses, head -> (B, classes).
+        parameters: of the channel.
+        upload: (B, 3, H, W).
+    """
+
+    logits: dict[str, Tensor]
+    hints: dict[str, Tensor]
+    parameters: Parameters
+    upload: Tensor
+
+
+class Guesser(nn.Module):
+    """The encoder of the local network under heads for the desired labels."""
+
+    def __init__(self, local: LocalNetwork, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.local = local
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
+        return guess(self.heads, self.local.encode(x))
+
+
+def guess(heads: nn.ModuleDict, features: list[Tensor]) -> dict[str, Tensor]:
+    """Logits per head from the coarsest features."""
+    flat = features[-1].flatten(1)
+    return {name: head(flat) for name, head in heads.items()}
+
+
+class Pair(nn.Module):
+    """Local and cloud network as one module, so that one optimiser and one process group drive both.
+
+    The hint is deep supervision (Lee et al., 2015) of the local network: while it trains, its coarsest features have to
+    guess the desired labels themselves. At a few bits an image the channel can only carry what the phone has already
+    understood, and through the noise it learns that far too slowly. The hint is dropped when the run is finished.
+    """
+
+    def __init__(self, local: LocalNetwork, cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int]) -> None:
         super().__init__()
         self.local = local
         self.cloud = cloud
+        width = local.widths[-1] * (size[0] // STRIDE) * (size[1] // STRIDE)
+        self.hints = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
 
-    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Parameters, Tensor]:
-        """Images (B, 3, H, W) -> logits per head, channel parameters, upload (B, 3, H, W)."""
-        parameters = self.local(x)
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Parameters, Tensor]:
+        """Images (B, 3, H, W) -> the fields of a `Step`."""
+        features = self.local.encode(x)
+        hints = guess(self.hints, features)
+        parameters = self.local.decode(x, features)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
-        return self.cloud(upload), parameters, upload
+        return self.cloud(upload), hints, parameters, upload
 
 
 @dataclass
@@ -88,18 +133,18 @@ class Defence:
         seed_everything(config.seed, "cotrain", "initial")
         cloud = make_cloud(config, dataset)
         cloud.load_state_dict(clean.state_dict())
-        self.pair = Pair(make_local(config), cloud)
+        self.pair = self._pair(cloud)
         self.optimizer: Any = torch.optim.AdamW(
             self.pair.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.best = Pair(make_local(config), make_cloud(config, dataset))
+        self.best = self._pair(make_cloud(config, dataset))
         self.best_score: Any = None
         self.best_record: dict[str, Any] = {}
         self.adversaries: Ensemble | None = None
         self.adversary_optimizer: Any = None
         if config.objective == "suppress":
             classes = {name: len(dataset.attributes[name].classes) for name in config.hide}
-            self.adversaries = Ensemble(classes, (dataset.images.shape[1], dataset.images.shape[2]))
+            self.adversaries = Ensemble(classes, dataset.size)
             self.adversary_optimizer = torch.optim.AdamW(
                 self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3
             )
@@ -116,6 +161,10 @@ class Defence:
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
         self.controller = RateController(self.steps, goal_bits * log(2))
         self.epoch = 0
+
+    def _pair(self, cloud: nn.Module) -> Pair:
+        classes = {name: len(self.dataset.attributes[name].classes) for name in self.config.keep}
+        return Pair(make_local(self.config), cloud, classes, self.dataset.size)
 
     @property
     def least_accuracy(self) -> float | None:
@@ -160,30 +209,31 @@ class Defence:
     def step(self, batch: Batch, number: int, means: Means) -> None:
         """One optimiser step of the pair, and the steps of the adversaries after it."""
         set_learning_rate(self.optimizer, one_cycle(number, self.steps, self.config.learning_rate))
-        logits, parameters, upload = self.shared(batch.images)
+        made = Step(*self.shared(batch.images))
         with evaluating(self.clean):
             teacher = self.clean(batch.images) if self.config.distill else None
-        task = task_loss(logits, batch.labels, teacher, self.config.distill)
+        task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
+        hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
         if self.config.objective == "seed":
-            parts = seed_loss(task, parameters["scale"], self.config.noise_weight)
+            parts = seed_loss(task, made.parameters["scale"], self.config.noise_weight)
         else:
-            rate = self.pair.local.channel.rate(parameters)
+            rate = self.pair.local.channel.rate(made.parameters)
             shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
             beta = self.controller.update(shared_rate.item(), number)
             parts = rate_loss(task, rate, beta)
             means.add(rate_bits=parts["rate"].item() / log(2), beta=beta)
-        loss = parts["loss"]
+        loss = parts["loss"] + self.config.hint_weight * hint
         if self.adversaries is not None:
             with frozen(self.adversaries):
-                hidden = suppression(self.adversaries(upload), batch.labels, self.entropy)
+                hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
             loss = loss + self.config.suppress_weight * hidden
             means.add(suppression=hidden.item())
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
-        means.add(loss=loss.item(), task_loss=task.item())
+        means.add(loss=loss.item(), task_loss=task.item(), hint_loss=hint.item())
         if self.adversaries is not None:
-            self.step_adversaries({name: value.detach() for name, value in parameters.items()}, batch, means)
+            self.step_adversaries({name: value.detach() for name, value in made.parameters.items()}, batch, means)
 
     def step_adversaries(self, parameters: Parameters, batch: Batch, means: Means) -> None:
         """Train the adversaries on fresh draws from the same parameters."""
@@ -236,10 +286,10 @@ class Defence:
         state = {"epoch": self.epoch, "controller": self.controller.state(), "best": self.best_record}
         checkpoint.save(self.folder / "checkpoint", self.epoch, state=state, **self._parts())
 
-    def resume(self) -> None:
-        """Continue from the latest checkpoint, if there is one."""
+    def resume(self) -> bool:
+        """Continue from the latest checkpoint; False if there is none."""
         if not checkpoint.exists(self.folder / "checkpoint"):
-            return
+            return False
         state = checkpoint.load(self.folder / "checkpoint", **self._parts())
         self.epoch = state["epoch"]
         self.controller = RateController(**state["controller"])
@@ -251,6 +301,7 @@ class Defence:
             target_bits=self.target_bits,
             least_accuracy=self.least_accuracy,
         )
+        return True
 
 
 @contextmanager

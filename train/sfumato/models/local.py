@@ -59,7 +59,7 @@ class LocalNetwork(nn.Module):
 
     def __init__(self, channel: Channel, widths: tuple[int, int, int, int] = (16, 32, 48, 64)) -> None:
         super().__init__()
-        a, b, c, d = widths
+        a, b, c, d = self.widths = widths
         self.channel = channel
         self.stem = convolution(3, a, stride=2)
         self.down = nn.ModuleList(
@@ -77,10 +77,19 @@ class LocalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Parameters:
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
+        return self.decode(x, self.encode(x))
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features at 1/2, 1/4, 1/8 and 1/16 of the resolution, finest first."""
         levels = [F.relu(self.stem(x))]
         for block in self.down:
             levels.append(block(levels[-1]))
-        y = self.middle(levels.pop())
+        return [*levels[:-1], self.middle(levels[-1])]
+
+    def decode(self, x: Tensor, levels: list[Tensor]) -> Parameters:
+        """Image and features -> channel parameters."""
+        levels = list(levels)
+        y = levels.pop()
         for block in self.up:
             y = enlarge(block(y)) + levels.pop()
         y = self.smooth(y)

@@ -1,0 +1,71 @@
+"""Warm-up: before co-training the local network's encoder learns to guess the desired labels on clean images.
+
+At a few bits an image the channel can only carry what the phone has already understood. Learning that through the noise of
+the channel is slow (docs/log.md); learning it directly takes a fraction of the time, because neither the cloud network nor
+the full-resolution half of the local network takes part.
+
+    warm_up(pair, clean, batches, config, log)
+"""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sfumato.artifact import evaluating
+from sfumato.batches import Batches, seed_everything
+from sfumato.console import progress
+from sfumato.objectives import task_loss
+from sfumato.schedule import one_cycle, set_learning_rate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from sfumato.config import TrainConfig
+    from sfumato.training_log import TrainingLog
+
+
+def warm_up(
+    guesser: nn.Module,
+    clean: nn.Module,
+    batches: Batches,
+    config: "TrainConfig",
+    fabric: "Fabric",
+    log: "TrainingLog | None",
+) -> None:
+    """Train `guesser`, which maps images (B, 3, H, W) to logits per kept attribute, in place.
+
+    Args:
+        guesser: the encoder of the local network under its hint heads.
+        clean: the teacher.
+        batches: the defender's batches.
+        config: `warm_epochs`, `learning_rate`, `distill` and `seed` are read.
+        fabric: where to train.
+        log: one record an epoch, stage `warm-up`; None in processes that do not write.
+    """
+    optimizer: Any = torch.optim.AdamW(guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    shared, optimizer = fabric.setup(guesser, optimizer)
+    steps = config.warm_epochs * batches.steps
+    with progress() as bar:
+        task = bar.add_task("warm-up", total=steps, figures="", visible=fabric.is_global_zero)
+        for epoch in range(config.warm_epochs):
+            seed_everything(config.seed, "warm-up", epoch)
+            started, right, seen = time.perf_counter(), 0, 0
+            shared.train()
+            for index, batch in enumerate(batches.epoch()):
+                set_learning_rate(optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate))
+                with evaluating(clean):
+                    teacher = clean(batch.images) if config.distill else None
+                logits = shared(batch.images)
+                loss = task_loss(logits, batch.labels, teacher, config.distill)
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                optimizer.step()
+                right += sum(int((answer.argmax(1) == batch.labels[name]).sum()) for name, answer in logits.items())
+                seen += len(batch.images) * len(logits)
+                bar.advance(task)
+            bar.update(task, figures=f"the phone's own guess {100 * right / seen:.1f} %")
+            if log is not None:
+                seconds = round(time.perf_counter() - started, 3)
+                log.write({"stage": "warm-up", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds})
