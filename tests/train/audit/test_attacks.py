@@ -259,3 +259,11 @@ def test_bayes_in_pieces_equals_bayes_at_once(evidence: Any, monkeypatch: pytest
     assert bayes.posterior(one.test_uploads, one, one.train.parameters, chosen)["tone"] == pytest.approx(
         whole, abs=1e-3
     )
+
+
+def test_bayes_on_a_part_of_the_candidates_stays_finite() -> None:
+    """The best candidate may lie outside the part that is asked about, by thousands of nats."""
+    table = np.array([[-5000.0, -5001.0, 0.0]], dtype=np.float32)
+    labels, prior = np.array([0, 1]), np.log([0.5, 0.5])
+    scores = class_scores(table[:, :2], labels, 2, 1.0, prior)
+    assert np.exp(log_posterior(scores, prior, 1.0))[0, 0] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)

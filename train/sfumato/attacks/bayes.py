@@ -110,7 +110,8 @@ def class_scores(
     table: NDArray[np.float32], labels: Ints, classes: int, power: float, prior: Floats
 ) -> Floats:
     """`log P(s | x') - log prior(s)`, (uploads, classes), from a table of log likelihoods."""
-    weights = np.exp(power * table)
+    # Relative to the best candidate of this table, which may be a part of a larger one: no row sums to zero.
+    weights = np.exp(power * (table - table.max(1, keepdims=True)))
     members = np.zeros((len(labels), classes), dtype=np.float32)
     members[np.arange(len(labels)), labels] = 1
     sums = (weights @ members).astype(np.float64)
