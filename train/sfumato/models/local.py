@@ -55,18 +55,27 @@ class LocalNetwork(nn.Module):
     Args:
         channel: says which maps are needed and how they become parameters.
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+        depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
     """
 
-    def __init__(self, channel: Channel, widths: tuple[int, int, int, int] = (16, 32, 48, 64)) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        widths: tuple[int, int, int, int] = (16, 32, 48, 48),
+        depths: tuple[int, int, int] = (1, 2, 1),
+    ) -> None:
         super().__init__()
         a, b, c, d = self.widths = widths
         self.channel = channel
         self.stem = convolution(3, a, stride=2)
         self.down = nn.ModuleList(
-            [Separable(a, b, stride=2), Separable(b, c, stride=2), Separable(c, d, stride=2)]
+            nn.Sequential(
+                Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
+            )
+            for inputs, outputs, depth in zip(widths[:-1], widths[1:], depths, strict=True)
         )
-        self.middle = Separable(d, d)
-        self.up = nn.ModuleList([convolution(d, c, size=1), Separable(c, b), Separable(b, a)])
+        same = nn.Identity() if c == d else convolution(d, c, size=1)
+        self.up = nn.ModuleList([same, Separable(c, b), Separable(b, a)])
         self.smooth = Separable(a, a)
         self.heads = nn.ModuleDict({name: nn.Conv2d(a, planes, 1) for name, planes in channel.maps.items()})
         for head in self.heads.values():
@@ -84,7 +93,7 @@ class LocalNetwork(nn.Module):
         levels = [F.relu(self.stem(x))]
         for block in self.down:
             levels.append(block(levels[-1]))
-        return [*levels[:-1], self.middle(levels[-1])]
+        return levels
 
     def decode(self, x: Tensor, levels: list[Tensor]) -> Parameters:
         """Image and features -> channel parameters."""
