@@ -1,0 +1,61 @@
+"""`sfumato export`: a finished run becomes a bundle for the phone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sfumato.contract import Contract
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the export.")],
+    variants: Annotated[
+        str, typer.Option(help="Which models, with commas.")
+    ] = "float32,float16,dynamic,int8",
+    backend: Annotated[str, typer.Option(help="Converter: direct or onnx2tf.")] = "direct",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
+) -> None:
+    """Convert, check and seal the local network for the phone."""
+    from sfumato.console import note, progress
+    from sfumato.exporting import PASSES, export
+    from sfumato.run import load_run
+
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    loaded = load_run(run)
+    with progress() as bar:
+        task = bar.add_task("export", total=len(PASSES), figures="")
+
+        def watch(done: int, title: str) -> None:
+            bar.update(task, completed=done, description=f"{title:<36}")
+
+        contract = export(loaded, out, variants=names, backend=backend, overwrite=overwrite, watch=watch)
+        bar.update(task, completed=len(PASSES), description=f"{'done':<36}")
+    if as_json:
+        typer.echo(contract.to_json(), nl=False)
+    else:
+        show(contract)
+    note(f"next: sfumato perturb {out} PHOTO --out uploads")
+
+
+def show(contract: "Contract") -> None:
+    """Print files, gates and figures."""
+    from sfumato.console import show, table
+
+    show(table("files", ("file", "bytes", "for"), [(f.name, f"{f.bytes:,}", f.role) for f in contract.files]))
+    rows = [(g.name, g.value, g.limit, "ok" if g.passed else "failed") for g in contract.gates]
+    show(table("gates", ("check", "found", "allowed", ""), rows))
+    figures = contract.figures
+    if figures:
+        pairs = [
+            (name, f"{100 * p['float']:.1f} %", f"{100 * p['int8']:.1f} %")
+            for name, p in figures["accuracy"].items()
+        ]
+        pairs += [
+            (f"rate, {name}", f"{p['float']:.2f} bits", f"{p['int8']:.2f} bits")
+            for name, p in figures["rate_bits"].items()
+        ]
+        show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))

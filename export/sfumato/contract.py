@@ -1,0 +1,229 @@
+"""contract.json: what an export promises, in a form that a phone, a server and a browser page read alike.
+
+The schema is described in docs/contract.md. Unknown keys and future schema versions are refused: a reader that does not
+understand a promise must not pretend to keep it.
+
+    contract = read_contract(folder)
+    contract.model("int8").file
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sfumato.errors import SfumatoError
+
+SCHEMA = "sfumato-contract/1"
+FILE = "contract.json"
+VARIANTS = ("float32", "float16", "dynamic", "int8")
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9]+)?(/[a-z0-9_]+\.[a-z0-9]+)?$")]
+"""No way out of the folder: no dots but before the ending, one folder deep at most."""
+
+
+class Part(BaseModel):
+    """A frozen part of the contract."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class File(Part):
+    """A file of the export."""
+
+    name: FileName
+    sha256: Digest
+    bytes: int = Field(ge=0)
+    role: Literal["phone", "cloud", "audit"]
+    """Who needs it. `audit` files never leave the maker's machine; a bundle without them still verifies."""
+
+
+class Tensor(Part):
+    """An input or output of the local network."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    layout: Literal["NHWC"] = "NHWC"
+    range: tuple[float, float]
+    """Smallest and largest value as a real number."""
+    unit: float = 1.0
+    """A parameter is the tensor's value times this: `largest_scale` for the tensor `scale`, else 1."""
+    int8_scale: float
+    """Of the int8 variant: real value = (byte - int8_zero_point) * int8_scale."""
+    int8_zero_point: int
+
+
+class Model(Part):
+    """One variant of the local network."""
+
+    variant: Literal["float32", "float16", "dynamic", "int8"]
+    file: FileName
+    input: Literal["float32", "int8"]
+    output: Literal["float32", "int8"]
+
+
+class ChannelPart(Part):
+    """The noisy channel."""
+
+    name: Literal["dither", "gaussian"]
+    levels: Literal[2, 4, 16] | None = None
+    additive: bool | None = None
+    largest_scale: float | None = Field(default=None, gt=0, le=30)
+    reference_scale: float | None = Field(default=None, gt=0, le=100)
+
+    @property
+    def bits(self) -> int:
+        """Bits a colour sample of the upload."""
+        return self.levels.bit_length() - 1 if self.levels else 8
+
+    @property
+    def settings(self) -> dict[str, float | int | bool]:
+        """Arguments that `sfumato.channels.create` needs."""
+        named = self.model_dump(exclude={"name"}, exclude_none=True)
+        return {str(key): value for key, value in named.items()}
+
+
+class UploadPart(Part):
+    """What travels."""
+
+    encoding: Literal["png", "packed"] = "png"
+    bit_depth: Literal[1, 2, 4, 8]
+    colour: Literal["grey, planes red, green, blue one below the other", "rgb"]
+    width: int
+    height: int
+
+
+class LabelPart(Part):
+    """A kept attribute: head of the cloud network and its classes, in order."""
+
+    name: str
+    classes: tuple[str, ...] = Field(min_length=2)
+
+
+class Gate(Part):
+    """One check of the export: a figure and what it may be."""
+
+    name: str
+    value: bool | int | float | str
+    limit: bool | int | float | str
+    passed: bool
+    note: str = ""
+
+
+class Contract(Part):
+    """The whole contract."""
+
+    schema_: Literal["sfumato-contract/1"] = Field(default="sfumato-contract/1", alias="schema")
+    files: tuple[File, ...] = Field(min_length=1)
+    crop: Literal["centre, then antialiased bilinear (docs/contract.md)"] = (
+        "centre, then antialiased bilinear (docs/contract.md)"
+    )
+    input: Tensor
+    outputs: tuple[Tensor, ...] = Field(min_length=1, max_length=2)
+    models: tuple[Model, ...] = Field(min_length=1)
+    channel: ChannelPart
+    sampler: Literal[1] = 1
+    noise: Literal[1] = 1
+    upload: UploadPart
+    keep: tuple[LabelPart, ...] = Field(min_length=1)
+    hide: tuple[str, ...]
+    cost: dict[str, int]
+    gates: tuple[Gate, ...]
+    figures: dict[str, Any]
+    """Measured on this artifact: rate, desired accuracy, upload bytes (docs/contract.md)."""
+    conversion: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image that the model takes."""
+        return self.input.shape[1], self.input.shape[2]
+
+    def file(self, name: str) -> File:
+        """The entry of a file.
+
+        Raises:
+            SfumatoError: the contract does not list it.
+        """
+        for entry in self.files:
+            if entry.name == name:
+                return entry
+        raise SfumatoError(f"{FILE} does not list {name}")
+
+    def model(self, variant: str) -> Model:
+        """The model of this variant.
+
+        Raises:
+            SfumatoError: it was not exported.
+        """
+        for entry in self.models:
+            if entry.variant == variant:
+                return entry
+        known = ", ".join(entry.variant for entry in self.models)
+        raise SfumatoError(f"this export holds no {variant} model: it has {known}")
+
+    def to_json(self) -> str:
+        """The text of contract.json."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_contract(folder: Path) -> Contract:
+    """Read and check contract.json; the files it lists are not touched.
+
+    Raises:
+        SfumatoError: missing, damaged, of a future schema, or not what the schema says.
+    """
+    path = folder / FILE
+    try:
+        return parse_contract(path.read_bytes(), str(path))
+    except OSError as error:
+        raise SfumatoError(f"{path} cannot be read ({error.strerror}): give an EXPORT folder") from None
+
+
+def parse_contract(content: bytes, name: str = FILE) -> Contract:
+    """Check the bytes of a contract.
+
+    Raises:
+        SfumatoError: as `read_contract`.
+    """
+    if len(content) > 2**20:
+        raise SfumatoError(f"{name} is larger than a contract can be ({len(content)} bytes)")
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise SfumatoError(f"{name} is not valid JSON ({error})") from None
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema != SCHEMA:
+        raise SfumatoError(
+            f"{name} has schema {schema!r}; this version reads {SCHEMA}: install a version that fits"
+        )
+    try:
+        return Contract.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SfumatoError(f"{name}: {where}: {first['msg']}") from None
+
+
+def read_file(folder: Path, entry: File) -> bytes:
+    """The bytes of a listed file, checked against size and sha256.
+
+    Raises:
+        SfumatoError: missing or changed.
+    """
+    path = folder / entry.name
+    try:
+        if path.stat().st_size != entry.bytes:
+            raise SfumatoError(
+                f"{path} has {path.stat().st_size} bytes, the contract says {entry.bytes}: export again"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise SfumatoError(f"{path} cannot be read ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise SfumatoError(f"{path} is not the file the contract names (its sha256 differs): export again")
+    return content

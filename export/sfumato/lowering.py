@@ -1,0 +1,137 @@
+"""ONNX -> TensorFlow for the dozen operators of the local network, channels last throughout.
+
+Why not leave this to onnx2tf: it guesses every tensor's layout from its shape. Of this network it made grouped CONV_2D
+instead of DEPTHWISE_CONV_2D (NNAPI refuses those) and, with several bit planes, two TRANSPOSE (docs/decisions/0006). Here
+nothing is guessed: every image tensor is (1, H, W, C) in TensorFlow, whatever ONNX calls it, and an operator or attribute
+that this file does not know is refused.
+
+    function = lower(onnx_model)            # image (1, H, W, 3) -> {"p": (1, H, W, 3)}
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+from onnx import numpy_helper
+
+from sfumato.errors import SfumatoError
+
+Node = Any
+Value = Any
+"""A TensorFlow tensor (always channels last), or a numpy constant."""
+
+TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
+"""The permutations at the edges of the graph; inside, nothing is permuted."""
+
+
+class RefusedError(SfumatoError):
+    """The graph holds something this lowering does not know."""
+
+
+def attributes(node: Node) -> dict[str, Any]:
+    """Attributes of a node as plain values."""
+    return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """Convolution or depthwise convolution; padding other than SAME at stride 1 becomes an explicit PAD."""
+    given = attributes(node)
+    groups, strides = given.get("group", 1), list(given.get("strides", [1, 1]))
+    kernel = np.transpose(weight, (2, 3, 1, 0))  # (kh, kw, C_in / groups, C_out)
+    pads = list(given.get("pads", [0, 0, 0, 0]))
+    if list(given.get("dilations", [1, 1])) != [1, 1] or given.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise RefusedError(f"{node.name}: dilation or automatic padding")
+    same = strides == [1, 1] and pads == [(kernel.shape[0] - 1) // 2, (kernel.shape[1] - 1) // 2] * 2
+    if not same and any(pads):
+        x = tf.pad(x, [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]])
+    padding = "SAME" if same else "VALID"
+    if groups == 1:
+        y = tf.nn.conv2d(x, kernel, strides, padding)
+    elif groups == x.shape[-1] == kernel.shape[3]:
+        y = tf.nn.depthwise_conv2d(x, np.transpose(kernel, (0, 1, 3, 2)), [1, *strides, 1], padding)
+    else:
+        raise RefusedError(f"{node.name}: grouped convolution that is not depthwise")
+    return y if bias is None else tf.nn.bias_add(y, bias)
+
+
+def resize(node: Node, x: Value, _roi: Value = None, scales: Value = None, sizes: Value = None) -> Value:
+    """Bilinear enlargement with half-pixel centres."""
+    given = attributes(node)
+    if given.get("mode") != b"linear" or given.get("coordinate_transformation_mode") not in (
+        b"half_pixel",
+        b"pytorch_half_pixel",
+    ):
+        raise RefusedError(f"{node.name}: only bilinear resizing with half-pixel centres is known")
+    if sizes is not None and len(sizes):
+        height, width = int(sizes[2]), int(sizes[3])
+    else:
+        height, width = round(x.shape[1] * float(scales[2])), round(x.shape[2] * float(scales[3]))
+    return tf.compat.v1.image.resize_bilinear(x, [height, width], half_pixel_centers=True)
+
+
+def concat(node: Node, *values: Value) -> Value:
+    """Concatenation of channels."""
+    if attributes(node)["axis"] not in (1, -3):
+        raise RefusedError(f"{node.name}: only channels can be concatenated")
+    return tf.concat(values, axis=-1)
+
+
+def transpose(node: Node, x: Value) -> Value:
+    """A change of layout in ONNX; TensorFlow's tensor stays as it is."""
+    if list(attributes(node)["perm"]) not in (TO_FIRST, TO_LAST):
+        raise RefusedError(f"{node.name}: permutation {attributes(node)['perm']}")
+    return x
+
+
+def elementwise(function: Callable[[Value, Value], Value]) -> Callable[[Node, Value, Value], Value]:
+    """An operator of two tensors of equal shape, or a tensor and a number."""
+
+    def apply(node: Node, a: Value, b: Value) -> Value:
+        scalars = [isinstance(value, np.ndarray) and value.size == 1 for value in (a, b)]
+        # ONNX broadcasts from the right, over columns; here the right-most axis is the colour.
+        if not any(scalars) and a.shape != b.shape:
+            raise RefusedError(f"{node.name}: shapes {a.shape} and {b.shape} differ")
+        return function(*(float(v.reshape(())) if s else v for v, s in zip((a, b), scalars, strict=True)))
+
+    return apply
+
+
+OPERATORS: dict[str, Callable[..., Value]] = {
+    "Conv": conv,
+    "Resize": resize,
+    "Concat": concat,
+    "Transpose": transpose,
+    "Relu": lambda node, x: tf.nn.relu(x),
+    "Sigmoid": lambda node, x: tf.sigmoid(x),
+    "Identity": lambda node, x: x,
+    "Add": elementwise(lambda a, b: a + b),
+    "Sub": elementwise(lambda a, b: a - b),
+    "Mul": elementwise(lambda a, b: a * b),
+}
+
+
+def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
+    """A function from the image (1, H, W, 3) to the outputs by name, each (1, H, W, planes).
+
+    Raises:
+        RefusedError: an operator, attribute or layout that is not known; nothing is approximated.
+    """
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    (entry,) = model.graph.input
+    unknown = sorted({node.op_type for node in model.graph.node} - {*OPERATORS, "Constant"})
+    if unknown:
+        raise RefusedError(f"the network uses operators that the export does not know: {', '.join(unknown)}")
+
+    def function(image: Value) -> dict[str, Value]:
+        values: dict[str, Value] = {**constants, entry.name: image}
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                values[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
+            else:
+                given = [values[name] if name else None for name in node.input]
+                values[node.output[0]] = OPERATORS[node.op_type](node, *given)
+        return {out.name: tf.identity(values[out.name], name=out.name) for out in model.graph.output}
+
+    return function

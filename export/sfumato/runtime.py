@@ -1,0 +1,103 @@
+"""Whichever TensorFlow Lite interpreter is installed, and its name.
+
+ai-edge-litert, tflite-runtime and TensorFlow carry the same interpreter under three names. The first that is installed is
+taken, in that order; `SFUMATO_RUNTIME` (`ai-edge-litert`, `tflite-runtime` or `tensorflow`) asks for one by name.
+
+    session = open_model(path.read_bytes(), threads=1)
+    outputs = session.run(pixels)
+"""
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sfumato.errors import SfumatoError, unknown
+
+RUNTIMES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite",
+}
+"""Package -> module that holds its `Interpreter`."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An interpreter class and where it comes from."""
+
+    name: str
+    version: str
+    interpreter: Any
+
+
+def find_runtime(name: str | None = None) -> Runtime:
+    """The interpreter of this name, or the first that is installed.
+
+    Raises:
+        SfumatoError: the name is not known, or nothing is installed.
+    """
+    wanted = name or os.environ.get("SFUMATO_RUNTIME")
+    if wanted is not None and wanted not in RUNTIMES:
+        raise SfumatoError(unknown("runtime", wanted, RUNTIMES))
+    for package in [wanted] if wanted else RUNTIMES:
+        try:
+            return Runtime(package, version(package), _interpreter(package))
+        except (ImportError, PackageNotFoundError):
+            continue
+    what = wanted or "a TensorFlow Lite runtime"
+    raise SfumatoError(f"{what} is not installed: pip install 'sfumato[device]'")
+
+
+def _interpreter(package: str) -> Any:
+    module = importlib.import_module(RUNTIMES[package])
+    return module.Interpreter
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model: tensors by name, one image at a time."""
+
+    runtime: Runtime
+    interpreter: Any
+    inputs: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, Mapping[str, Any]]
+
+    def run(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one image of the input's shape and type, (1, H, W, 3); outputs are copies, by name.
+
+        The raw tensors: int8 stays int8.
+        """
+        (entry,) = self.inputs.values()
+        self.interpreter.set_tensor(entry["index"], image)
+        self.interpreter.invoke()
+        return {name: self.interpreter.get_tensor(detail["index"]) for name, detail in self.outputs.items()}
+
+
+def open_model(content: bytes, *, threads: int = 1, runtime: Runtime | None = None) -> Session:
+    """Load a model from its bytes.
+
+    Raises:
+        SfumatoError: nothing can run it, or it is no model.
+    """
+    found = runtime or find_runtime()
+    try:
+        interpreter = found.interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise SfumatoError(f"{found.name} cannot load this model: {_first_line(error)}") from None
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Session(
+        found,
+        interpreter,
+        {entry["name"]: entry for entry in inputs},
+        {entry["name"]: entry for entry in outputs},
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

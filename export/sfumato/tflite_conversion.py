@@ -1,0 +1,176 @@
+"""ONNX -> the four TensorFlow Lite variants, in a process of its own.
+
+TensorFlow's memory and its chatter stay in the child; it sees no network, and its folder is thrown away. Each back-end
+turns local.onnx into one TensorFlow function; the variants are made from that function by TensorFlow's own converter.
+
+    convert(Path("scratch/local.onnx"), images, ("float32", "int8"), Path("scratch"), backend="direct")
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.errors import SfumatoError, unknown
+
+CALIBRATION, JOB, REPORT = "calibration.npy", "job.json", "conversion.json"
+TIME_LIMIT = 900
+"""Seconds after which a conversion is given up."""
+
+
+def model_file(variant: str) -> str:
+    """The file name of a variant."""
+    return f"local_{variant}.tflite"
+
+
+def convert(
+    model: Path,
+    images: NDArray[np.uint8],
+    variants: Sequence[str],
+    out: Path,
+    *,
+    backend: str = "direct",
+) -> dict[str, Any]:
+    """Write `local_VARIANT.tflite` for each variant into `out`.
+
+    Args:
+        model: local.onnx, NHWC in and out.
+        images: (N, H, W, 3) calibration images; they must hold the values 0 and 255.
+        variants: of float32, float16, dynamic, int8.
+        out: a scratch folder; what else the converter leaves there is not part of the result.
+        backend: a key of `BACKENDS`.
+
+    Returns:
+        What the child reports: seconds for import and conversion.
+
+    Raises:
+        SfumatoError: the conversion failed; its last line is quoted.
+    """
+    if backend not in BACKENDS:
+        raise SfumatoError(unknown("back-end", backend, BACKENDS))
+    if images.min() != 0 or images.max() != 255:
+        raise SfumatoError(
+            "the calibration images must hold the exact values 0 and 255: they fix the image's scale"
+        )
+    np.save(out / CALIBRATION, images)
+    job = {"model": str(model.resolve()), "variants": list(variants), "backend": backend}
+    (out / JOB).write_text(json.dumps(job), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        # onnx2tf calls `onnxsim` by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "PYTHONHASHSEED": "0",
+    }
+    command = [sys.executable, "-m", "sfumato.tflite_conversion"]
+    try:
+        done = subprocess.run(
+            command, cwd=out, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SfumatoError(f"the conversion took longer than {TIME_LIMIT} s and was given up") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {lines[-1]}")
+    report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    return report
+
+
+def direct(model: Path) -> Callable[[Any], dict[str, Any]]:
+    """Our own lowering: nothing is guessed, unknown operators are refused."""
+    import onnx
+
+    from sfumato.lowering import lower
+
+    return lower(onnx.load(model))
+
+
+def onnx2tf(model: Path) -> Callable[[Any], dict[str, Any]]:
+    """onnx2tf, offline: it wants a file of sample images in the working folder and would fetch it otherwise."""
+    import onnx
+    import onnx2tf as converter
+
+    images = np.load(CALIBRATION)
+    picks = np.resize(images, (20, *images.shape[1:])).astype(np.float32) / 255
+    rows, columns = (np.arange(128) * n // 128 for n in images.shape[1:3])
+    sample = picks[:, rows][:, :, columns]
+    np.save("calibration_image_sample_data_20x128x128x3_float32.npy", sample)
+    names = [out.name for out in onnx.load(model).graph.output]
+    made = converter.convert(
+        input_onnx_file_path=str(model),
+        output_folder_path="onnx2tf",
+        keep_shape_absolutely_input_names=["image"],
+        non_verbose=True,
+        disable_model_save=True,
+    )
+
+    def function(image: Any) -> dict[str, Any]:
+        outputs = made(image)
+        return dict(zip(names, outputs if isinstance(outputs, list) else [outputs], strict=True))
+
+    return function
+
+
+BACKENDS: dict[str, Callable[[Path], Callable[[Any], dict[str, Any]]]] = {
+    "direct": direct,
+    "onnx2tf": onnx2tf,
+}
+
+
+def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> bytes:
+    """One TensorFlow Lite file from a concrete function."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if variant == "int8":
+
+        def representative() -> Iterator[list[NDArray[np.float32]]]:
+            for image in images:
+                yield [image[None].astype(np.float32) / np.float32(255)]
+
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    content: bytes = converter.convert()
+    return content
+
+
+def main() -> None:
+    """The child: read the job from the working folder, write the variants and the report."""
+    started = time.monotonic()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    job = json.loads(Path(JOB).read_text(encoding="utf-8"))
+    images = np.load(CALIBRATION)
+    function = BACKENDS[job["backend"]](Path(job["model"]))
+    imported = time.monotonic()
+    shape = [1, *images.shape[1:]]
+    concrete = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
+    for variant in job["variants"]:
+        Path(model_file(variant)).write_bytes(write_variant(variant, concrete, images))
+    report = {
+        "backend": job["backend"],
+        "seconds_import": round(imported - started, 2),
+        "seconds": round(time.monotonic() - imported, 2),
+    }
+    Path(REPORT).write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
