@@ -10,9 +10,9 @@ understand a promise must not pretend to keep it.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.errors import SfumatoError
 
@@ -23,6 +23,10 @@ VARIANTS = ("float32", "float16", "dynamic", "int8")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9]+)?(/[a-z0-9_]+\.[a-z0-9]+)?$")]
 """No way out of the folder: no dots but before the ending, one folder deep at most."""
+
+
+Side = Annotated[int, Field(ge=16, le=4096)]
+Planes = Annotated[int, Field(ge=1, le=12)]
 
 
 class Part(BaseModel):
@@ -36,7 +40,7 @@ class File(Part):
 
     name: FileName
     sha256: Digest
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=2**28)
     role: Literal["phone", "cloud", "audit"]
     """Who needs it. `audit` files never leave the maker's machine; a bundle without them still verifies."""
 
@@ -45,7 +49,7 @@ class Tensor(Part):
     """An input or output of the local network."""
 
     name: str
-    shape: tuple[int, int, int, int]
+    shape: tuple[Literal[1], Side, Side, Planes]
     layout: Literal["NHWC"] = "NHWC"
     range: tuple[float, float]
     """Smallest and largest value as a real number."""
@@ -74,10 +78,26 @@ class ChannelPart(Part):
     largest_scale: float | None = Field(default=None, gt=0, le=30)
     reference_scale: float | None = Field(default=None, gt=0, le=100)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        gaussian = (self.additive, self.largest_scale, self.reference_scale)
+        if self.name == "dither" and (self.levels is None or any(value is not None for value in gaussian)):
+            raise ValueError("dither has levels and nothing else")
+        if self.name == "gaussian" and (self.levels is not None or any(value is None for value in gaussian)):
+            raise ValueError("gaussian has additive, largest_scale and reference_scale and nothing else")
+        return self
+
     @property
     def bits(self) -> int:
         """Bits a colour sample of the upload."""
         return self.levels.bit_length() - 1 if self.levels else 8
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Outputs of the network for this channel: name -> planes."""
+        if self.name == "dither":
+            return {"p": 3 * self.bits}
+        return {"scale": 3} if self.additive else {"mean": 3, "scale": 3}
 
     @property
     def settings(self) -> dict[str, float | int | bool]:
@@ -92,8 +112,8 @@ class UploadPart(Part):
     encoding: Literal["png", "packed"] = "png"
     bit_depth: Literal[1, 2, 4, 8]
     colour: Literal["grey, planes red, green, blue one below the other", "rgb"]
-    width: int
-    height: int
+    width: Annotated[int, Field(ge=16, le=3 * 4096)]
+    height: Annotated[int, Field(ge=16, le=3 * 4096)]
 
 
 class LabelPart(Part):
@@ -111,6 +131,13 @@ class Gate(Part):
     limit: bool | int | float | str
     passed: bool
     note: str = ""
+
+
+def keeps(value: bool | int | float | str, limit: bool | int | float | str) -> bool:
+    """Numbers must not exceed their limit; everything else must equal it."""
+    if isinstance(limit, (int, float)) and not isinstance(limit, bool):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and value <= limit
+    return value == limit
 
 
 class Contract(Part):
@@ -137,6 +164,27 @@ class Contract(Part):
     conversion: dict[str, Any]
     provenance: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """The parts must tell one story: a contract edited by hand seldom does."""
+        height, width = self.size
+        outputs = {tensor.name: tensor.shape for tensor in self.outputs}
+        if outputs != {name: (1, height, width, planes) for name, planes in self.channel.outputs.items()}:
+            raise ValueError(f"outputs {outputs} do not belong to the channel {self.channel.name}")
+        bits = self.channel.bits
+        if (self.upload.bit_depth, self.upload.width) != (bits, width):
+            raise ValueError("the upload's size or bit depth does not belong to the channel")
+        if self.upload.height != (height if bits == 8 else 3 * height):
+            raise ValueError("the upload's height does not belong to the channel")
+        names = [entry.name for entry in self.files]
+        if len(set(names)) != len(names) or FILE in names:
+            raise ValueError("a file is listed twice, or the contract lists itself")
+        for model in self.models:
+            self.file(model.file)
+        if len({model.variant for model in self.models}) != len(self.models):
+            raise ValueError("a variant is listed twice")
+        return self
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes."""
@@ -152,6 +200,11 @@ class Contract(Part):
             if entry.name == name:
                 return entry
         raise SfumatoError(f"{FILE} does not list {name}")
+
+    @property
+    def failed_gates(self) -> tuple[Gate, ...]:
+        """Gates that say they failed, or whose figure does not keep to its limit."""
+        return tuple(gate for gate in self.gates if not (gate.passed and keeps(gate.value, gate.limit)))
 
     def model(self, variant: str) -> Model:
         """The model of this variant.

@@ -55,7 +55,15 @@ class PhoneModel:
         Raises:
             SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
         """
-        contract = read_contract(folder)
+        return cls.open(folder, read_contract(folder), threads=threads)
+
+    @classmethod
+    def open(cls, folder: Path, contract: Contract, *, threads: int = 1) -> "PhoneModel":
+        """Open the int8 model of a contract that is already read.
+
+        Raises:
+            SfumatoError: as `load`.
+        """
         entry = contract.file(contract.model("int8").file)
         session = open_model(read_file(folder, entry), threads=threads)
         check_signature(contract, session, int8=True)

@@ -10,16 +10,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from sfumato.contract import FILE, VARIANTS, Contract, Gate
+from sfumato import vectors
+from sfumato.contract import FILE, VARIANTS, Contract, Gate, keeps
 from sfumato.data import Split
+from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError, UsageError, unknown
-from sfumato.files import atomic_folder
+from sfumato.files import atomic_folder, write_json
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.measure import Figures, measure
 from sfumato.onnx_files import CloudHeads, write_onnx
@@ -27,7 +29,8 @@ from sfumato.parity import compare
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
 from sfumato.runtime import open_model
-from sfumato.seal import seal
+from sfumato.seal import AUDIT, describe, seal, write_audit_files
+from sfumato.signing import sign
 from sfumato.tflite_conversion import convert, model_file
 from sfumato.tflite_file import read_graph, rename
 
@@ -53,10 +56,10 @@ class Work:
     """Everything on the way; thrown away."""
     out: Path
     """The bundle in the making."""
+    signer: Ed25519PrivateKey | None = None
     calibration: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     network: PhoneNetwork | None = None
     figures: Figures | None = None
-    conversion: dict[str, Any] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)
     contract: Contract | None = None
 
@@ -66,14 +69,24 @@ class Work:
         assert self.network is not None
         return self.network
 
+    def describe(self) -> Contract:
+        """The contract of the bundle as it stands."""
+        return describe(
+            self.run,
+            self.out,
+            phone=self.phone,
+            variants=self.variants,
+            gates=self.gates,
+            figures=self.figures,
+            conversion={"backend": self.backend, "calibration_images": len(self.calibration)},
+        )
+
     def gate(self, name: str, value: float | str | bool, limit: float | str | bool, note: str = "") -> None:
         """Write a check down; numbers must not exceed their limit, all else must equal it."""
-        numeric = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        passed = float(value) <= float(limit) if numeric else value == limit
-        shown = round(value, 6) if isinstance(value, float) and np.isfinite(value) else value
-        if isinstance(shown, float) and not np.isfinite(shown):
-            shown = str(shown)
-        self.gates.append(Gate(name=name, value=shown, limit=limit, passed=bool(passed), note=note))
+        shown = value
+        if isinstance(value, float):  # JSON knows no infinity
+            shown = round(value, 6) if np.isfinite(value) else str(value)
+        self.gates.append(Gate(name=name, value=shown, limit=limit, passed=keeps(shown, limit), note=note))
 
 
 def freeze_and_fold(work: Work) -> None:
@@ -109,9 +122,7 @@ def write_local_onnx(work: Work) -> None:
 
 def convert_variants(work: Work) -> None:
     """Needs local.onnx; afterwards every variant exists, its tensors named as in the contract."""
-    work.conversion = convert(
-        work.out / "local.onnx", work.calibration, work.variants, work.scratch, backend=work.backend
-    )
+    convert(work.out / "local.onnx", work.calibration, work.variants, work.scratch, backend=work.backend)
     for variant in work.variants:
         content = (work.scratch / model_file(variant)).read_bytes()
         graph = read_graph(content)
@@ -177,7 +188,10 @@ def measure_int8(work: Work) -> None:
 
 
 def write_cloud(work: Work) -> None:
-    """Needs the cloud network; afterwards cloud.onnx gives the same answers through onnxruntime."""
+    """Needs the cloud network; afterwards cloud.onnx gives the same answers through onnxruntime.
+
+    What the audit of the export needs is written beside it.
+    """
     import onnxruntime
 
     heads = CloudHeads(work.run.cloud, work.run.keep)
@@ -194,6 +208,7 @@ def write_cloud(work: Work) -> None:
     found = session.run(list(work.run.keep), {"upload": probe.numpy()})
     gap = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(wanted, found, strict=True))
     work.gate("cloud.onnx: largest difference of a logit", gap, 1e-3)
+    write_audit_files(work.run, work.out / AUDIT)
 
 
 def check_gates(work: Work) -> None:
@@ -207,17 +222,20 @@ def check_gates(work: Work) -> None:
         raise SfumatoError(f"the export was refused, nothing was written: {told}")
 
 
+def write_vectors(work: Work) -> None:
+    """Needs all models; afterwards vectors.json holds known answers of noise, sampler and the int8 model."""
+    if "int8" not in work.variants:
+        return
+    model = PhoneModel.open(work.out, work.describe())
+    write_json(work.out / vectors.FILE, vectors.make_vectors(model))
+
+
 def seal_bundle(work: Work) -> None:
-    """Needs passed gates; afterwards contract.json names every file with its sha256."""
-    work.contract = seal(
-        work.run,
-        work.out,
-        phone=work.phone,
-        variants=work.variants,
-        gates=work.gates,
-        figures=work.figures,
-        conversion={**work.conversion, "calibration_images": len(work.calibration)},
-    )
+    """Needs everything else; afterwards contract.json names every file with its sha256, signed if there is a key."""
+    work.contract = work.describe()
+    seal(work.contract, work.out)
+    if work.signer is not None:
+        sign(work.out, work.signer)
 
 
 @dataclass(frozen=True)
@@ -238,6 +256,7 @@ PASSES = (
     Pass("measure accuracy and rate", measure_int8),
     Pass("write and check cloud.onnx", write_cloud),
     Pass("check the gates", check_gates),
+    Pass("write test vectors", write_vectors),
     Pass("seal", seal_bundle),
 )
 
@@ -249,6 +268,7 @@ def export(
     variants: Sequence[str] = VARIANTS,
     backend: str = "direct",
     overwrite: bool = False,
+    signer: Ed25519PrivateKey | None = None,
     watch: Callable[[int, str], None] = lambda done, title: None,
 ) -> Contract:
     """Export a run; `out` appears only if every gate holds.
@@ -259,6 +279,7 @@ def export(
         variants: which models; `perturb` and the audit need int8.
         backend: which converter, a key of `tflite_conversion.BACKENDS`.
         overwrite: replace an export that is there.
+        signer: sign the contract with this key.
         watch: told which pass begins.
 
     Raises:
@@ -271,7 +292,7 @@ def export(
     chosen = tuple(variant for variant in VARIANTS if variant in variants)
     refuse_occupied(out, overwrite=overwrite)
     with atomic_folder(out) as folder, tempfile.TemporaryDirectory(prefix="sfumato-export-") as scratch:
-        work = Work(run, chosen, backend, Path(scratch), folder)
+        work = Work(run, chosen, backend, Path(scratch), folder, signer)
         for done, step in enumerate(PASSES):
             watch(done, step.title)
             step.run(work)

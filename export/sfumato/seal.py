@@ -22,7 +22,7 @@ AUDIT = "audit"
 """Folder with what `sfumato audit EXPORT` needs: it stays with whoever made the export."""
 
 
-def seal(
+def describe(
     run: Run,
     folder: Path,
     *,
@@ -32,17 +32,16 @@ def seal(
     figures: Figures | None,
     conversion: Mapping[str, Any],
 ) -> Contract:
-    """Write the audit's files and contract.json into `folder` and return the contract."""
-    write_audit_files(run, folder / AUDIT)
+    """The contract of a bundle as it lies in `folder` now. Nothing in it depends on the time of day."""
     height, width = run.dataset.size
     bits = bits_of(run.channel)
     spent = cost(run.local, (3, height, width))
-    contract = Contract(
+    return Contract(
         files=tuple(list_files(folder)),
         input=Tensor(
             name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
         ),
-        outputs=tuple(describe_output(run, name, phone) for name in phone.names),
+        outputs=tuple(describe_output(run, name) for name in phone.names),
         models=tuple(describe_model(variant) for variant in variants),
         channel=ChannelPart(name=run.channel.name, **run.channel.settings),  # type: ignore[arg-type]
         upload=UploadPart(
@@ -59,9 +58,12 @@ def seal(
         conversion=dict(conversion),
         provenance={**provenance(), "dataset": run.dataset.id},
     )
+
+
+def seal(contract: Contract, folder: Path) -> None:
+    """Write contract.json; from here on every byte of the bundle is accounted for."""
     with atomic_write(folder / FILE) as scratch:
         scratch.write_text(contract.to_json(), encoding="utf-8")
-    return contract
 
 
 def describe_model(variant: str) -> Model:
@@ -70,12 +72,19 @@ def describe_model(variant: str) -> Model:
     return Model(variant=variant, file=model_file(variant), input=kind, output=kind)  # type: ignore[arg-type]
 
 
-def describe_output(run: Run, name: str, phone: PhoneNetwork) -> Tensor:
+def describe_output(run: Run, name: str) -> Tensor:
     """An output tensor: all are logistic functions, so all have the same scale."""
     height, width = run.dataset.size
     unit = float(run.channel.settings["largest_scale"]) if name == "scale" else 1.0
-    shape = (1, height, width, run.channel.outputs[name])
-    return Tensor(name=name, shape=shape, range=(0, 1), unit=unit, int8_scale=1 / 256, int8_zero_point=-128)
+    planes = run.channel.outputs[name]
+    return Tensor(
+        name=name,
+        shape=(1, height, width, planes),
+        range=(0, 1),
+        unit=unit,
+        int8_scale=1 / 256,
+        int8_zero_point=-128,
+    )
 
 
 def write_audit_files(run: Run, folder: Path) -> None:

@@ -16,6 +16,9 @@ def command(
         str, typer.Option(help="Which models, with commas.")
     ] = "float32,float16,dynamic,int8",
     backend: Annotated[str, typer.Option(help="Converter: direct or onnx2tf.")] = "direct",
+    sign_with: Annotated[
+        Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
 ) -> None:
@@ -23,8 +26,10 @@ def command(
     from sfumato.console import note, progress
     from sfumato.exporting import PASSES, export
     from sfumato.run import load_run
+    from sfumato.signing import read_private_key
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
+    signer = read_private_key(sign_with) if sign_with is not None else None
     loaded = load_run(run)
     with progress() as bar:
         task = bar.add_task("export", total=len(PASSES), figures="")
@@ -32,7 +37,9 @@ def command(
         def watch(done: int, title: str) -> None:
             bar.update(task, completed=done, description=f"{title:<36}")
 
-        contract = export(loaded, out, variants=names, backend=backend, overwrite=overwrite, watch=watch)
+        contract = export(
+            loaded, out, variants=names, backend=backend, overwrite=overwrite, signer=signer, watch=watch
+        )
         bar.update(task, completed=len(PASSES), description=f"{'done':<36}")
     if as_json:
         typer.echo(contract.to_json(), nl=False)

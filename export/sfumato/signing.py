@@ -1,0 +1,90 @@
+"""Who made this export? An Ed25519 signature over contract.json, which names every file by its sha256.
+
+The signature lies beside the contract as `contract.sig`: 64 bytes in base64. Keys are PEM files as OpenSSL makes them:
+
+    openssl genpkey -algorithm ed25519 -out maker.pem
+    openssl pkey -in maker.pem -pubout -out maker.pub
+
+    sign(folder, Path("maker.pem"));  check_signature(folder, Path("maker.pub"))
+"""
+
+import base64
+import binascii
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from sfumato.contract import FILE
+from sfumato.errors import SfumatoError
+from sfumato.files import atomic_write
+
+SIGNATURE = "contract.sig"
+CONTEXT = b"sfumato-contract-signature-v1\0"
+"""Put before the contract's bytes, so that the signature can be taken for nothing else."""
+
+
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """An unencrypted Ed25519 private key in PEM form.
+
+    Raises:
+        SfumatoError: missing, encrypted, or a key of another kind.
+    """
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SfumatoError(
+            f"{path} is no unencrypted Ed25519 private key: openssl genpkey -algorithm ed25519 -out {path.name}"
+        )
+    return key
+
+
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """An Ed25519 public key in PEM form.
+
+    Raises:
+        SfumatoError: missing, or a key of another kind.
+    """
+    try:
+        key = load_pem_public_key(_read(path))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise SfumatoError(
+            f"{path} is no Ed25519 public key: openssl pkey -in PRIVATE -pubout -out {path.name}"
+        )
+    return key
+
+
+def sign(folder: Path, key: Ed25519PrivateKey) -> None:
+    """Sign the contract in `folder`."""
+    signature = key.sign(CONTEXT + (folder / FILE).read_bytes())
+    with atomic_write(folder / SIGNATURE) as scratch:
+        scratch.write_bytes(base64.b64encode(signature) + b"\n")
+
+
+def check_signature(folder: Path, key: Ed25519PublicKey) -> None:
+    """Check the contract's signature.
+
+    Raises:
+        SfumatoError: there is none, it is damaged, or it was not made for this contract with that key.
+    """
+    path = folder / SIGNATURE
+    content = _read(path)
+    try:
+        key.verify(base64.b64decode(content.strip(), validate=True), CONTEXT + _read(folder / FILE))
+    except (InvalidSignature, binascii.Error, ValueError):
+        raise SfumatoError(
+            f"{path} is not this key's signature of this contract: do not use the export"
+        ) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(2**20)
+    except OSError as error:
+        raise SfumatoError(f"{path} cannot be read ({error.strerror})") from None

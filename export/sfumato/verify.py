@@ -1,0 +1,231 @@
+"""Is this export what it says it is? Checked again from the files alone, without torch and without TensorFlow.
+
+    result = verify(Path("export"), public_key=Path("maker.pub"))
+    result.passed, [check for check in result.checks if check.state == "failed"]
+
+Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its own
+consistency, by the hashes and, where it is signed, by the signature.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato import vectors
+from sfumato.contract import Contract, Model, read_contract, read_file
+from sfumato.device import PhoneModel, check_signature
+from sfumato.errors import SfumatoError
+from sfumato.files import read_json
+from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.runtime import Session, open_model
+from sfumato.signing import SIGNATURE, read_public_key
+from sfumato.signing import check_signature as check_sealed
+from sfumato.tflite_file import read_graph
+
+State = Literal["ok", "failed", "left out"]
+
+FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
+"""Largest difference from local.onnx on the pictures of vectors.json, as a fraction of the range."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of one export."""
+
+    folder: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that fell short."""
+        return tuple(check for check in self.checks if check.state == "failed")
+
+    @property
+    def passed(self) -> bool:
+        """Nothing fell short."""
+        return not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        checks = [asdict(check) for check in self.checks]
+        return {"schema": "sfumato-verify/1", "passed": self.passed, "checks": checks}
+
+
+def attempt(name: str, work: Callable[[], str]) -> Check:
+    """Run a check; a `SfumatoError` is its failure, the returned text its detail."""
+    try:
+        return Check(name, "ok", work())
+    except SfumatoError as error:
+        return Check(name, "failed", str(error))
+
+
+def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
+    """Check an export.
+
+    Args:
+        folder: the export.
+        public_key: PEM file of its maker; the signature is then demanded and checked.
+
+    Raises:
+        SfumatoError: the public key itself cannot be read.
+    """
+    checks: list[Check] = []
+
+    def done() -> Verification:
+        return Verification(folder, tuple(checks))
+
+    checks.append(_signature(folder, public_key))
+    try:
+        contract = read_contract(folder)
+    except SfumatoError as error:
+        checks.append(Check("contract", "failed", str(error)))
+        return done()
+    checks.append(attempt("contract", lambda: _gates(contract)))
+    checks += [_file(folder, contract, entry.name) for entry in contract.files]
+    if done().failed:
+        checks.append(Check("models", "left out", "a damaged model is not handed to an interpreter"))
+        return done()
+    checks += [
+        attempt(f"{model.file}: operators, tensors, delegates", lambda m=model: _model(folder, contract, m))  # type: ignore[misc]
+        for model in contract.models
+    ]
+    if done().failed:
+        return done()
+    checks.append(_parity(folder, contract))
+    checks.append(_vectors(folder, contract))
+    checks.append(_cloud(folder, contract))
+    return done()
+
+
+def _signature(folder: Path, public_key: Path | None) -> Check:
+    if public_key is not None:
+        key = read_public_key(public_key)
+        return attempt("signature", lambda: check_sealed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
+    there = (folder / SIGNATURE).exists()
+    return Check("signature", "left out", "no public key given" if there else "the export is not signed")
+
+
+def _gates(contract: Contract) -> str:
+    if failed := contract.failed_gates:
+        raise SfumatoError(
+            f"the gate {failed[0].name!r} does not hold: {failed[0].value}, allowed is {failed[0].limit}"
+        )
+    return f"{len(contract.gates)} gates hold"
+
+
+def _file(folder: Path, contract: Contract, name: str) -> Check:
+    entry = contract.file(name)
+    if entry.role != "phone" and not (folder / name).exists():
+        return Check(name, "left out", f"not in this copy; only the {entry.role} needs it")
+    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as sealed")
+
+
+def _model(folder: Path, contract: Contract, model: Model) -> str:
+    """Lint and signature of one variant."""
+    content = read_file(folder, contract.file(model.file))
+    graph = read_graph(content)
+    if findings := graph_findings(graph):
+        raise SfumatoError("; ".join(findings))
+    if model.variant == "int8" and (refused := nnapi_findings(graph)):
+        raise SfumatoError("NNAPI would leave nodes to the CPU: " + "; ".join(refused))
+    session = open_model(content)
+    check_signature(contract, session, int8=model.variant == "int8")
+    partitions = xnnpack_partitions(session)
+    if partitions is not None and partitions != 1:
+        raise SfumatoError(f"XNNPACK splits the graph into {partitions} partitions; 1 is expected")
+    told = "XNNPACK not in this runtime" if partitions is None else "one XNNPACK partition"
+    return f"{len(graph.operators)} nodes, {told}, {session.runtime.name} {session.runtime.version}"
+
+
+def _parity(folder: Path, contract: Contract) -> Check:
+    """The float variants against local.onnx, on made-up pictures."""
+    name = "parity with local.onnx"
+    try:
+        import onnxruntime
+    except ImportError:
+        return Check(name, "left out", "onnxruntime is not installed")
+
+    def work() -> str:
+        source = _onnx_session(onnxruntime, read_file(folder, contract.file("local.onnx")))
+        names = [tensor.name for tensor in contract.outputs]
+        gaps = {}
+        for model in contract.models:
+            if model.variant == "int8":
+                continue  # its bytes are compared with vectors.json
+            session = open_model(read_file(folder, contract.file(model.file)))
+            gap = max(
+                _gap(source, session, names, make(*contract.size)) for make in vectors.PATTERNS.values()
+            )
+            if not gap <= FLOAT_LIMITS[model.variant]:
+                raise SfumatoError(f"{model.file} differs from local.onnx by {gap:.1e} of the range")
+            gaps[model.variant] = gap
+        return ", ".join(f"{variant} {gap:.1e}" for variant, gap in gaps.items())
+
+    return attempt(name, work)
+
+
+def _onnx_session(onnxruntime: Any, content: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type of its own for every complaint
+        first = (str(error).splitlines() or [""])[0]
+        raise SfumatoError(f"onnxruntime cannot load the model: {first}") from None
+
+
+def _gap(source: Any, session: Session, names: list[str], image: NDArray[np.uint8]) -> float:
+    pixels = image[None].astype(np.float32) / np.float32(255)
+    wanted = source.run(names, {"image": pixels})
+    found = session.run(pixels)
+    return max(float(np.abs(w - found[name]).max()) for name, w in zip(names, wanted, strict=True))
+
+
+def _vectors(folder: Path, contract: Contract) -> Check:
+    if not any(model.variant == "int8" for model in contract.models):
+        return Check(vectors.FILE, "left out", "this export has no int8 model")
+
+    def work() -> str:
+        contract.file(vectors.FILE)
+        stored = read_json(folder / vectors.FILE)
+        if problems := vectors.check_vectors(stored, PhoneModel.load(folder)):
+            raise SfumatoError("; ".join(problems))
+        return f"{sum(len(part) for part in stored.values() if isinstance(part, list))} cases agree"
+
+    return attempt("noise, sampler and model against vectors.json", work)
+
+
+def _cloud(folder: Path, contract: Contract) -> Check:
+    name = "cloud.onnx answers"
+    if not (folder / "cloud.onnx").exists():
+        return Check(name, "left out", "not in this copy")
+    try:
+        import onnxruntime
+    except ImportError:
+        return Check(name, "left out", "onnxruntime is not installed")
+
+    def work() -> str:
+        session = _onnx_session(onnxruntime, read_file(folder, contract.file("cloud.onnx")))
+        height, width = contract.size
+        answers = session.run(None, {"upload": np.zeros((2, 3, height, width), dtype=np.float32)})
+        shapes = {out.name: answer.shape for out, answer in zip(session.get_outputs(), answers, strict=True)}
+        expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
+        if shapes != expected:
+            raise SfumatoError(f"its heads are {shapes}, the contract says {expected}")
+        return ", ".join(f"{entry.name}: {len(entry.classes)} classes" for entry in contract.keep)
+
+    return attempt(name, work)
