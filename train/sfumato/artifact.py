@@ -68,7 +68,7 @@ class Artifact(Protocol):
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
     """(N, H, W, 3) bytes -> (N, 3, H, W) float in 0..1, channels-last in memory (three times faster on a CPU)."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
 
 
 @contextmanager

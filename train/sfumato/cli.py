@@ -13,7 +13,7 @@ import typer
 
 from sfumato.errors import SfumatoError
 
-COMMANDS = ("demo", "doctor", "data", "train", "audit", "export", "perturb")
+COMMANDS = ("demo", "doctor", "data", "train", "audit", "export", "verify", "perturb")
 
 app = typer.Typer(
     help="Perturb a photo on the phone so that the cloud recognises only what it should.",
@@ -66,3 +66,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("sfumato: interrupted", err=True)
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -83,12 +83,13 @@ def train(
         kind = "cpu" if processes > 1 else accelerator
         fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
         launch: Callable[..., None] = fabric.launch
-        launch(_train, config, dataset, out)
+        launch(_train, config, out)
     return load_run(out)
 
 
-def _train(fabric: Fabric, config: TrainConfig, dataset: Dataset, out: Path) -> None:
-    """What every process runs."""
+def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
+    """What every process runs; each opens the memory-mapped data set itself."""
+    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     threads = torch.get_num_threads()
     if fabric.world_size > 1:
         torch.set_num_threads(max(1, threads // fabric.world_size))
@@ -98,7 +99,7 @@ def _train(fabric: Fabric, config: TrainConfig, dataset: Dataset, out: Path) -> 
     if not defence.resume():
         if log_file is not None:
             log_file.drop_after("warm-up", 0)
-        guesser = Guesser(defence.pair.local, defence.pair.hints)
+        guesser = Guesser(defence.pair.local.encoder, defence.pair.hints)
         warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
     if log_file is not None:
         log_file.drop_after("cotrain", defence.epoch)

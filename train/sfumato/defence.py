@@ -34,7 +34,7 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
-from sfumato.models.local import STRIDE, LocalNetwork
+from sfumato.models.local import STRIDE, Encoder, LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
 from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
@@ -64,14 +64,14 @@ class Step:
 class Guesser(nn.Module):
     """The encoder of the local network under heads for the desired labels."""
 
-    def __init__(self, local: LocalNetwork, heads: nn.ModuleDict) -> None:
+    def __init__(self, encoder: Encoder, heads: nn.ModuleDict) -> None:
         super().__init__()
-        self.local = local
+        self.encoder = encoder
         self.heads = heads
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
-        return guess(self.heads, self.local.encode(x))
+        return guess(self.heads, self.encoder(x))
 
 
 def guess(heads: nn.ModuleDict, features: list[Tensor]) -> dict[str, Tensor]:
@@ -88,16 +88,18 @@ class Pair(nn.Module):
     understood, and through the noise it learns that far too slowly. The hint is dropped when the run is finished.
     """
 
-    def __init__(self, local: LocalNetwork, cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int]) -> None:
+    def __init__(
+        self, local: LocalNetwork, cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.local = local
         self.cloud = cloud
-        width = local.widths[-1] * (size[0] // STRIDE) * (size[1] // STRIDE)
+        width = local.encoder.width * (size[0] // STRIDE) * (size[1] // STRIDE)
         self.hints = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
-        features = self.local.encode(x)
+        features = self.local.encoder(x)
         hints = guess(self.hints, features)
         parameters = self.local.decode(x, features)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
@@ -233,7 +235,9 @@ class Defence:
         self.optimizer.step()
         means.add(loss=loss.item(), task_loss=task.item(), hint_loss=hint.item())
         if self.adversaries is not None:
-            self.step_adversaries({name: value.detach() for name, value in made.parameters.items()}, batch, means)
+            self.step_adversaries(
+                {name: value.detach() for name, value in made.parameters.items()}, batch, means
+            )
 
     def step_adversaries(self, parameters: Parameters, batch: Batch, means: Means) -> None:
         """Train the adversaries on fresh draws from the same parameters."""

@@ -86,7 +86,9 @@ def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
         raise SfumatoError(f"{path} is a file: give a folder for the output")
     if (path / holds).exists():
         if not overwrite:
-            raise SfumatoError(f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite")
+            raise SfumatoError(
+                f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite"
+            )
         shutil.rmtree(path)
     elif path.exists() and any(path.iterdir()):
         raise SfumatoError(f"{path} is not empty and holds no {holds}: choose another --out")

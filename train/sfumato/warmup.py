@@ -44,7 +44,9 @@ def warm_up(
         fabric: where to train.
         log: one record an epoch, stage `warm-up`; None in processes that do not write.
     """
-    optimizer: Any = torch.optim.AdamW(guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer: Any = torch.optim.AdamW(
+        guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
     shared, optimizer = fabric.setup(guesser, optimizer)
     steps = config.warm_epochs * batches.steps
     with progress() as bar:
@@ -54,7 +56,9 @@ def warm_up(
             started, right, seen = time.perf_counter(), 0, 0
             shared.train()
             for index, batch in enumerate(batches.epoch()):
-                set_learning_rate(optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate))
+                set_learning_rate(
+                    optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate)
+                )
                 with evaluating(clean):
                     teacher = clean(batch.images) if config.distill else None
                 logits = shared(batch.images)
@@ -62,10 +66,14 @@ def warm_up(
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
-                right += sum(int((answer.argmax(1) == batch.labels[name]).sum()) for name, answer in logits.items())
+                right += sum(
+                    int((answer.argmax(1) == batch.labels[name]).sum()) for name, answer in logits.items()
+                )
                 seen += len(batch.images) * len(logits)
                 bar.advance(task)
             bar.update(task, figures=f"the phone's own guess {100 * right / seen:.1f} %")
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
-                log.write({"stage": "warm-up", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds})
+                log.write(
+                    {"stage": "warm-up", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds}
+                )

@@ -49,13 +49,39 @@ def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+class Encoder(nn.Module):
+    """Looks at the image at four resolutions.
+
+    Args:
+        widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+        depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int], depths: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.width = widths[-1]
+        self.stem = convolution(3, widths[0], stride=2)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
+            )
+            for inputs, outputs, depth in zip(widths[:-1], widths[1:], depths, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> features at the four resolutions, finest first."""
+        levels = [F.relu(self.stem(x))]
+        for block in self.down:
+            levels.append(block(levels[-1]))
+        return levels
+
+
 class LocalNetwork(nn.Module):
     """Image in, channel parameters out.
 
     Args:
         channel: says which maps are needed and how they become parameters.
-        widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
-        depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
+        widths, depths: as in `Encoder`.
     """
 
     def __init__(
@@ -65,15 +91,9 @@ class LocalNetwork(nn.Module):
         depths: tuple[int, int, int] = (1, 2, 1),
     ) -> None:
         super().__init__()
-        a, b, c, d = self.widths = widths
+        a, b, c, d = widths
         self.channel = channel
-        self.stem = convolution(3, a, stride=2)
-        self.down = nn.ModuleList(
-            nn.Sequential(
-                Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
-            )
-            for inputs, outputs, depth in zip(widths[:-1], widths[1:], depths, strict=True)
-        )
+        self.encoder = Encoder(widths, depths)
         same = nn.Identity() if c == d else convolution(d, c, size=1)
         self.up = nn.ModuleList([same, Separable(c, b), Separable(b, a)])
         self.smooth = Separable(a, a)
@@ -86,21 +106,13 @@ class LocalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Parameters:
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
-        return self.decode(x, self.encode(x))
-
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Features at 1/2, 1/4, 1/8 and 1/16 of the resolution, finest first."""
-        levels = [F.relu(self.stem(x))]
-        for block in self.down:
-            levels.append(block(levels[-1]))
-        return levels
+        return self.decode(x, self.encoder(x))
 
     def decode(self, x: Tensor, levels: list[Tensor]) -> Parameters:
-        """Image and features -> channel parameters."""
-        levels = list(levels)
-        y = levels.pop()
-        for block in self.up:
-            y = enlarge(block(y)) + levels.pop()
+        """Image and the encoder's features -> channel parameters."""
+        *skips, y = levels
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            y = enlarge(block(y)) + skip
         y = self.smooth(y)
         return self.channel.parameters(x, {name: enlarge(head(y)) for name, head in self.heads.items()})
 
