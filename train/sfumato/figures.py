@@ -104,7 +104,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Any]:
     plot = Figure(figsize=(width, height), layout="constrained")
     axes = plot.add_subplot()
     axes.set_facecolor("none")
-    axes.tick_params(colors=INK, length=3, labelsize=9)
+    axes.tick_params(which="both", colors=INK, length=3, labelsize=9)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(INK)
@@ -167,6 +167,9 @@ def curve_plot(records: Sequence[Mapping[str, Any]], names: Sequence[str], label
             axes.plot(*zip(*points, strict=True), style, color=colour, label=name.replace("_", " "))
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch", color=INK, fontsize=9)
     axes.set_ylabel(label, color=INK, fontsize=9)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)

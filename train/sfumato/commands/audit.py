@@ -37,7 +37,7 @@ def command(
         task = bar.add_task("audit", total=1, figures="")
 
         def watch(done: int, total: int, title: str, best: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title:<32.32}", figures=best)
+            bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
 
         audit = run_audit(loaded, attacks=plan, attributes=names, seed=seed, out=out, watch=watch)
     if as_json:
