@@ -48,8 +48,8 @@ class TrainConfig(BaseModel):
     """`resnet`, or `module:factory`."""
     warm_epochs: int = Field(default=24, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
-    epochs: int = Field(default=40, ge=1)
-    clean_epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=24, ge=1)
+    clean_epochs: int = Field(default=24, ge=1)
     """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
