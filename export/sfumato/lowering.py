@@ -112,6 +112,41 @@ OPERATORS: dict[str, Callable[..., Value]] = {
 }
 
 
+def affine(x: Value, offset: float, factor: float) -> Value:
+    """`(x - offset) * factor` as one depthwise convolution of size 1.
+
+    Left as SUB and MUL, TensorFlow's quantiser gives the difference the scale of the product: of an 8-bit image, 5 bits
+    remain. A convolution keeps its bias in 32 bits.
+    """
+    planes = x.shape[-1]
+    kernel = np.full((1, 1, planes, 1), factor, np.float32)
+    y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "VALID")
+    return tf.nn.bias_add(y, np.full(planes, -offset * factor, np.float32))
+
+
+def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple[str, float, float]]:
+    """Products `(x - a) * b` whose difference is used nowhere else: name of the product -> (x, a, b)."""
+    uses = [name for node in nodes for name in node.input]
+    made = {name: node for node in nodes for name in node.output}
+    found = {}
+    for node in nodes:
+        if node.op_type != "Mul" or node.input[1] not in constants:
+            continue
+        inner = made.get(node.input[0])
+        if (
+            inner is None
+            or inner.op_type != "Sub"
+            or inner.input[1] not in constants
+            or uses.count(node.input[0]) != 1
+        ):
+            continue
+        numbers = [constants[name] for name in (inner.input[1], node.input[1])]
+        if all(number.size == 1 for number in numbers):
+            a, b = (float(number.reshape(())) for number in numbers)
+            found[node.output[0]] = (inner.input[0], a, b)
+    return found
+
+
 def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     """A function from the image (1, H, W, 3) to the outputs by name, each (1, H, W, planes).
 
@@ -119,16 +154,24 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
         RefusedError: an operator, attribute or layout that is not known; nothing is approximated.
     """
     constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
+        else:
+            nodes.append(node)
+    products = find_affine(nodes, constants)
     (entry,) = model.graph.input
-    unknown = sorted({node.op_type for node in model.graph.node} - {*OPERATORS, "Constant"})
+    unknown = sorted({node.op_type for node in nodes} - set(OPERATORS))
     if unknown:
         raise RefusedError(f"the network uses operators that the export does not know: {', '.join(unknown)}")
 
     def function(image: Value) -> dict[str, Value]:
         values: dict[str, Value] = {**constants, entry.name: image}
-        for node in model.graph.node:
-            if node.op_type == "Constant":
-                values[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
+        for node in nodes:
+            if node.output[0] in products:
+                source, offset, factor = products[node.output[0]]
+                values[node.output[0]] = affine(values[source], offset, factor)
             else:
                 given = [values[name] if name else None for name in node.input]
                 values[node.output[0]] = OPERATORS[node.op_type](node, *given)
