@@ -16,7 +16,7 @@ setup: ## Build .venv: pinned dependencies, PyTorch for the CPU (the others do t
 	@"$(PYTHON)" scripts/set_up.py
 
 demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/
-	@sfumato demo --out demo
+	@sfumato demo --out demo --overwrite
 
 # All of it always runs, pytest last, so that its summary is the closing line.
 LINT = status=0; ruff check --quiet --output-format concise . || status=1; ruff format --check --quiet . || status=1; \

@@ -9,6 +9,7 @@ as the commands `train`, `export`, `audit` and `perturb`.
 
 import io
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL import Image
 from sfumato.artifact import Artifact
 from sfumato.audit import Watch, run_audit
 from sfumato.audit_schema import Audit
-from sfumato.config import TrainConfig
+from sfumato.config import TrainConfig, make_config
 from sfumato.console import progress
 from sfumato.cotrain import train
 from sfumato.data import Split
@@ -35,6 +36,8 @@ from sfumato.files import atomic_write, claim_folder, read_json, write_json
 KEEP = ("smiling",)
 HIDE = ("skin", "glasses", "hair")
 PICTURES = 4
+EPOCHS = {"clean_epochs": 8, "warm_epochs": 28, "epochs": 20}
+QUICK_EPOCHS = {"clean_epochs": 4, "warm_epochs": 4, "epochs": 6}
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,22 @@ class Demo:
 
 def configuration(*, quick: bool) -> TrainConfig:
     """The demo's training: a few minutes on two cores; `quick` only shows that every part runs."""
+    common = {"keep": KEEP, "hide": HIDE, "objective": "suppress", "bits": 6}
     if quick:
-        data, epochs = "synthetic,size=32,count=900", {"clean_epochs": 4, "warm_epochs": 4, "epochs": 6}
-    else:
-        data, epochs = "synthetic,count=6000", {"clean_epochs": 6, "warm_epochs": 14, "epochs": 16}
-    return TrainConfig(data=data, keep=KEEP, hide=HIDE, objective="suppress", bits=6, **epochs)
+        return make_config({**common, "data": "synthetic,size=32,count=900", **QUICK_EPOCHS})
+    return make_config({**common, "data": "synthetic,count=6000", **EPOCHS})
 
 
 def demo(out: Path, *, quick: bool = False, overwrite: bool = False) -> Demo:
     """Run everything and leave it below `out`: `run/`, `export/`, `picture.png`, `summary.json`.
 
+    A demo that was interrupted goes on where its training stood.
+
     Raises:
         SfumatoError: `out` already holds a demo and `overwrite` is not set, or a part failed.
     """
-    claim_folder(out, holds="summary.json", overwrite=overwrite)
+    if (out / "summary.json").exists() or not (out / "run").exists():
+        claim_folder(out, holds="summary.json", overwrite=overwrite)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 
@@ -81,6 +86,7 @@ def demo(out: Path, *, quick: bool = False, overwrite: bool = False) -> Demo:
     run = train(configuration(quick=quick), out / "run", resume=True)
     lap("train")
     bundle = out / "export"
+    shutil.rmtree(bundle, ignore_errors=True)
     export(run, bundle)
     artifact = load_export(bundle)
     lap("export")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,18 +20,36 @@ from sfumato.files import sha256
 from sfumato.run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {"data": "synthetic,size=16,count=600", "keep": ("skin",), "epochs": 3, "clean_epochs": 1, "batch_size": 64}
+TINY: dict[str, Any] = {
+    "data": "synthetic,size=16,count=600",
+    "keep": ("skin",),
+    "epochs": 3,
+    "clean_epochs": 1,
+    "warm_epochs": 1,
+    "batch_size": 64,
+}
 
 
-def records(folder: Path) -> list[dict[str, float]]:
+def records(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def start(out: Path, *extra: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sfumato.cli", "train", "--data", str(TINY["data"]), "--keep", "skin"]
-    command += ["--hide", "background", "--objective", "suppress", "--bits", "8", "--config", str(out) + ".toml"]
-    (out.parent / f"{out.name}.toml").write_text("epochs = 4\nclean_epochs = 1\nbatch_size = 64\n")
+    command += [
+        "--hide",
+        "background",
+        "--objective",
+        "suppress",
+        "--bits",
+        "8",
+        "--config",
+        str(out) + ".toml",
+    ]
+    (out.parent / f"{out.name}.toml").write_text(
+        "epochs = 4\nclean_epochs = 1\nwarm_epochs = 1\nbatch_size = 64\n"
+    )
     roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
     environment = {**os.environ, "PYTHONPATH": roots}
     return subprocess.Popen([*command, "--out", str(out), *extra], env=environment, stderr=subprocess.PIPE)
@@ -49,7 +68,13 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
     assert set(run.card["desired_accuracy"]) == set(run.card["clean_accuracy"]) == {"skin"}
     assert sum(run.card["dataset"]["labels"]["skin"].values()) == run.card["dataset"]["images"]
     assert run.card["rate_bits"] > 0
-    assert {path.suffix for path in finished.rglob("*") if path.is_file()} <= {".json", ".jsonl", ".safetensors", ".0", ""}
+    assert {path.suffix for path in finished.rglob("*") if path.is_file()} <= {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+        ".0",
+        "",
+    }
     parameters = run.parameters(run.dataset.images[:3])
     assert parameters["p"].shape == (3, 3, 16, 16)
 
@@ -108,10 +133,10 @@ def test_two_processes_share_a_run(tmp_path: Path) -> None:
     ],
 )
 def test_every_objective_trains_and_lowers_its_loss(
-    channel: str, objective: str, extra: dict[str, object], tmp_path: Path
+    channel: str, objective: str, extra: dict[str, Any], tmp_path: Path
 ) -> None:
     values = {**TINY, "epochs": 2, "channel": channel, "objective": objective, **extra}
-    train(TrainConfig(**values), tmp_path / "run")  # type: ignore[arg-type]
+    train(TrainConfig(**values), tmp_path / "run")
     lines = [line for line in records(tmp_path / "run") if line["stage"] == "cotrain"]
     assert lines[-1]["loss"] < lines[0]["loss"] + 0.5
     rates = [line["val_rate_bits"] for line in lines]

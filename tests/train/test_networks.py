@@ -7,11 +7,16 @@ from torch import nn
 from sfumato.channels import create
 from sfumato.errors import UsageError
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import ResNet, create_cloud
+from sfumato.models.cloud import create_cloud
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_size
 
-CHANNELS = [("dither", {"levels": 2}), ("dither", {"levels": 16}), ("gaussian", {}), ("gaussian", {"additive": True})]
+CHANNELS = [
+    ("dither", {"levels": 2}),
+    ("dither", {"levels": 16}),
+    ("gaussian", {}),
+    ("gaussian", {"additive": True}),
+]
 
 
 @pytest.mark.parametrize(("name", "settings"), CHANNELS)
@@ -55,8 +60,6 @@ def test_attackers_answer_every_attribute(name: str, size: tuple[int, int]) -> N
     assert {key: tuple(value.shape) for key, value in logits.items()} == {"race": (2, 5), "age": (2, 3)}
 
 
-
-
 def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "own_cloud.py").write_text(  # type: ignore[operator]
@@ -66,6 +69,10 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
     )
     cloud = create_cloud("own_cloud:make", {"a": 3}, height=32)
     assert cloud(torch.rand(2, 3, 32, 32))["a"].shape == (2, 3)
-    for name, word in [("own_cloud:wrong", "Module"), ("own_cloud:absent", "absent"), ("vgg", "module:factory")]:
+    for name, word in [
+        ("own_cloud:wrong", "Module"),
+        ("own_cloud:absent", "absent"),
+        ("vgg", "module:factory"),
+    ]:
         with pytest.raises(UsageError, match=word):
             create_cloud(name, {"a": 3}, height=32)

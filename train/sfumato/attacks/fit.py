@@ -168,7 +168,7 @@ def _epoch(
             hits[name] += int((posterior.argmax(1) == target).sum() - (offset.argmax() == target).sum())
         seen += len(rows)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()

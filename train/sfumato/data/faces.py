@@ -170,10 +170,10 @@ def _head(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     part.fill(face, sitter.skin)
     rim = np.clip(1 + face / 0.22, 0, 1)  # the skin darkens softly towards the edge
     part.fill(face, sitter.skin * 0.55, rim * rim * 0.22)
-    rose, strength = (
-        sitter.skin * np.array([1.0, 0.72, 0.7], dtype=np.float32),
-        dice.between(0.1, 0.3) + sitter.smile * dice.between(0.1, 0.35),
-    )
+    rose = sitter.skin * np.array([1.0, 0.72, 0.7], dtype=np.float32)
+    strength: Field = dice.between(0.1, 0.3) + sitter.smile * dice.between(
+        0.1, 0.35
+    )  # a smile lifts the cheeks
     for side in (-1, 1):
         u, v = (x - side * (sitter["eye_x"] + 0.06)) / 0.15, (y - 0.19) / 0.1
         part.paint(np.clip(1 - u * u - v * v, 0, 1) * strength, rose)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from sfumato.errors import UsageError
 from sfumato.models.local import convolution
 
-
 GRID = 4
 
 
