@@ -19,7 +19,7 @@ INTEGRAL = 0.05
 PROPORTIONAL = 2.0
 LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
-RAMP = (0.05, 0.6)
+RAMP = (0.05, 0.5)
 """Shares of the run between which the allowed rate falls from its start to the goal."""
 LIGHTEST, HEAVIEST = 1e-4, 3.0
 
@@ -46,7 +46,7 @@ class RateController:
         """Nats per image allowed at `step`.
 
         >>> controller = RateController(steps=100, goal=1.0, start=1000.0)
-        >>> [round(controller.allowed(step)) for step in (0, 5, 60, 99)]
+        >>> [round(controller.allowed(step)) for step in (0, 5, 50, 99)]
         [1000, 1000, 1, 1]
         """
         first, last = RAMP

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny: shows that every part runs, not what it reaches.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny: shows that every part runs, not what it reaches.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a demo that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary alone, as JSON.")] = False,
 ) -> None:
@@ -34,7 +36,9 @@ def show_summary(result: "Demo", out: Path) -> None:
 
     show_audit(result.audit)
     local, rows = result.card["local"], []
-    rows.append(("local network", f"{local['parameters']:,} parameters, {local['macs'] / 1e6:.2f} million MACs"))
+    rows.append(
+        ("local network", f"{local['parameters']:,} parameters, {local['macs'] / 1e6:.2f} million MACs")
+    )
     size = (out / "export" / "local_int8.tflite").stat().st_size
     rows.append(("int8 file", f"{size / 1000:.1f} kB"))
     upload = result.audit.upload_bytes
