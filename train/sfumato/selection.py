@@ -1,7 +1,8 @@
 """Which epoch of a run is kept, and how the rate target follows a goal given as accuracy.
 
 A run is steered towards `--bits` (then the best epoch is the most accurate one within the target) or towards `--max-drop`
-(then it is the one with the lowest rate that keeps the accuracy). Without either, the most accurate epoch wins.
+(then it is the one with the lowest rate that keeps the accuracy). Without either, as in the objective `seed`, the last epoch is
+kept: the first ones, still without noise, would always be the most accurate.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def score(accuracy: float, bits: float, *, target_bits: float | None, least_accu
     if least_accuracy is not None:
         met = accuracy >= least_accuracy
         return Score(met, -bits if met else accuracy, accuracy)
-    return Score(True, accuracy, -bits)
+    return Score(True, 0.0, 0.0)
 
 
 def next_goal(goal: float, accuracy: float, least_accuracy: float) -> float:
