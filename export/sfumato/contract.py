@@ -75,7 +75,7 @@ class ChannelPart(Part):
     name: Literal["dither", "gaussian"]
     levels: Literal[2, 4, 16] | None = None
     additive: bool | None = None
-    largest_scale: float | None = Field(default=None, gt=0, le=30)
+    largest_scale: float | None = Field(default=None, gt=0, le=16, multiple_of=1 / 16)
     reference_scale: float | None = Field(default=None, gt=0, le=100)
 
     @model_validator(mode="after")

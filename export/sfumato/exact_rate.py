@@ -54,19 +54,30 @@ def reference(reference_scale: float) -> Floats:
 @cache
 def gaussian_table(largest_scale: float, reference_scale: float, additive: bool) -> Floats:
     """Nats per sample for every mean byte (or pixel) and scale byte, (256, 256)."""
-    steps, counts = np.unique(normal_table(), return_counts=True)
-    weight = counts / counts.sum()
-    log_reference = np.log(reference(reference_scale))
-    factor, unit = gaussian_factor(largest_scale), 65536 if additive else 65280
-    base = np.arange(256, dtype=np.int64)[:, None] * unit
-    rows = np.arange(256)[:, None] * 256
     table = np.empty((256, 256))
+    base = np.arange(256, dtype=np.int64)[:, None] * (65536 if additive else 65280)
+    log_reference = np.log(reference(reference_scale))
     for scale in range(256):
-        levels = np.clip((base + scale * steps.astype(np.int64) * factor + 32768) >> 16, 0, 255)
-        mass = np.bincount((rows + levels).ravel(), np.tile(weight, 256), minlength=65536).reshape(256, 256)
+        mass = _masses(base, scale * gaussian_factor(largest_scale))
         with np.errstate(divide="ignore", invalid="ignore"):
             table[:, scale] = np.where(mass > 0, mass * (np.log(mass) - log_reference), 0.0).sum(1)
     return np.maximum(table, 0.0)
+
+
+def _masses(base: NDArray[np.int64], swing: int) -> Floats:
+    """Probability of every grey level for each base (N, 1): (N, 256).
+
+    The level is at least v exactly if `t * swing >= 65536 v - 32768 - base`; the table is sorted, so counting the noise
+    values that do is a search.
+    """
+    thresholds = 65536 * np.arange(1, 256, dtype=np.int64) - 32768 - base  # (N, 255)
+    if swing == 0:
+        below = np.where(thresholds > 0, 65536, 0)
+    else:
+        below = np.searchsorted(normal_table(), -(-thresholds // swing), side="left")
+    edges = np.concatenate([np.zeros_like(base), below, np.full_like(base, 65536)], axis=1)
+    shares: Floats = np.diff(edges, axis=1) / 65536
+    return shares
 
 
 def gaussian_rate(

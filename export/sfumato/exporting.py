@@ -29,6 +29,7 @@ from sfumato.parity import compare
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
 from sfumato.runtime import open_model
+from sfumato.sampler import normal_table
 from sfumato.seal import AUDIT, describe, seal, write_audit_files
 from sfumato.signing import sign
 from sfumato.tflite_conversion import convert, model_file
@@ -43,6 +44,7 @@ PARITY_LIMITS = {"float32": 256e-5, "float16": 2.0, "dynamic": 8.0}
 INT8_MEAN_LIMIT = 2.0
 ACCURACY_LIMIT = 0.005
 SIZE_LIMIT = 60_000
+NORMAL_TABLE = "normal_table.bin"
 
 
 @dataclass
@@ -223,9 +225,14 @@ def check_gates(work: Work) -> None:
 
 
 def write_vectors(work: Work) -> None:
-    """Needs all models; afterwards vectors.json holds known answers of noise, sampler and the int8 model."""
+    """Needs all models; afterwards vectors.json holds known answers of noise, sampler and the int8 model.
+
+    A gaussian channel's phone also gets the normal table, little-endian: no platform has to compute it.
+    """
     if "int8" not in work.variants:
         return
+    if work.run.channel.name == "gaussian":
+        (work.out / NORMAL_TABLE).write_bytes(normal_table().astype("<i2").tobytes())
     model = PhoneModel.open(work.out, work.describe())
     write_json(work.out / vectors.FILE, vectors.make_vectors(model))
 

@@ -166,10 +166,8 @@ def hits(
 def _rates(
     channel: Channel, images: Bytes, exact: Mapping[str, Floats], shipped: Mapping[str, Bytes]
 ) -> dict[str, Pair]:
-    floats = float_bits(channel, images, exact)
-    ints = np.array(
-        [exact_bits(channel, images[i], {n: v[i] for n, v in shipped.items()}) for i in range(len(images))]
-    )
+    floats = trained_bits(channel, images, exact)
+    ints = all_bits(channel, images, shipped)
     return {
         "mean": Pair(float(floats.mean()), float(ints.mean())),
         "p95": Pair(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),
@@ -192,12 +190,21 @@ def exact_bits(channel: Channel, image: Bytes, q: Mapping[str, Bytes]) -> float:
     return nats / math.log(2)
 
 
-def float_bits(channel: Channel, images: Bytes, exact: Mapping[str, Floats]) -> NDArray[np.float64]:
-    """Rate of the float model by the channel's own formula, in bits, (N,)."""
-    parameters = {name: torch.from_numpy(value).permute(0, 3, 1, 2).double() for name, value in exact.items()}
+def all_bits(channel: Channel, images: Bytes, q: Mapping[str, Bytes]) -> NDArray[np.float64]:
+    """Exact rates of images (N, H, W, 3), in bits, (N,)."""
+    rates = [exact_bits(channel, image, {n: v[i] for n, v in q.items()}) for i, image in enumerate(images)]
+    return np.array(rates)
+
+
+def trained_bits(channel: Channel, images: Bytes, exact: Mapping[str, Floats]) -> NDArray[np.float64]:
+    """Rates of the trained model in bits, (N,), by the measure that the int8 one has.
+
+    Dither: the exact sum over unrounded probabilities. Gaussian: that of the rounded parameters, since the formula of
+    training counts what clipping takes away again.
+    """
     if channel.name == "gaussian":
-        parameters["scale"] = parameters["scale"] * float(channel.settings["largest_scale"])
-        if channel.settings["additive"]:
-            parameters["mean"] = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
-    nats: NDArray[np.float64] = channel.rate(parameters).numpy()
+        rounded = {name: np.clip(np.round(256 * p), 0, 255).astype(np.uint8) for name, p in exact.items()}
+        return all_bits(channel, images, rounded)
+    p = torch.from_numpy(exact["p"]).permute(0, 3, 1, 2).double()
+    nats: NDArray[np.float64] = channel.rate({"p": p}).numpy()
     return nats / math.log(2)

@@ -21,7 +21,7 @@ from sfumato.errors import SfumatoError, unknown
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
     "tflite-runtime": "tflite_runtime.interpreter",
-    "tensorflow": "tensorflow.lite",
+    "tensorflow": "tensorflow.lite.python.interpreter",
 }
 """Package -> module that holds its `Interpreter`."""
 

@@ -6,12 +6,14 @@ byte is `q = int8 + 128`, 0..255, and stands for q / 256.
 Dither, k bits a colour: bit = 1 if u < q else 0, one noise byte `u` per bit, in the order of the tensor (y, x, plane).
 Plane `3 j + c` is bit j (0 = most significant) of colour c; the level of a colour is `sum_j bit_j 2^(k-1-j)`.
 
-Gaussian: `t` = NORMAL[u] for the little-endian 16-bit noise `u` of each sample, `K = round(2040 * largest_scale)`,
+Gaussian: `t` = NORMAL[u] for the little-endian 16-bit noise `u` of each sample, `K = 16 * largest_scale`,
 
     x' = clip((base + s * t * K + 2^15) >> 16, 0, 255)
 
 with `base = 65280 m` for the mean byte m, or `65536 * pixel` where the noise is additive, `s` the scale byte, and `>>`
-rounding down. All of it fits in 32 signed bits up to largest_scale = 30.
+rounding down. All of it fits in 32 signed bits up to largest_scale = 16. The table is in 1/4080 standard deviation: with
+entries of 8 bits the draws would lie on a lattice of two grey levels, and which lattice would tell the mean
+(docs/decisions/0005).
 
     levels = dither(parameters["p"], noise, bits=1)
 """
@@ -25,8 +27,10 @@ from numpy.typing import NDArray
 from sfumato.errors import SfumatoError
 
 VERSION = 1
-NORMAL_SCALE = 32
-"""Entries of the normal table are in units of 1/32 standard deviation, so they end at +-127/32 = 3.97."""
+NORMAL_SCALE = 4080
+"""Entries of the normal table are in units of 1/4080 standard deviation; 4080 = 16 * 255, so that no rounding is left."""
+LARGEST = 16
+"""Largest `largest_scale` whose arithmetic fits in 32 bits."""
 
 Bytes = NDArray[np.uint8]
 
@@ -37,17 +41,17 @@ def to_q(values: NDArray[np.int8]) -> Bytes:
 
 
 @cache
-def normal_table() -> NDArray[np.int8]:
-    """65,536 standard normal quantiles: entry u is `round(32 * Phi^-1((u + 1/2) / 65536))`, kept within +-127.
+def normal_table() -> NDArray[np.int16]:
+    """65,536 standard normal quantiles: entry u is `round(4080 * Phi^-1((u + 1/2) / 65536))`.
 
     >>> table = normal_table()
     >>> int(table[0]), int(table[32767]), int(table[32768]), int(table[65535])
-    (-127, 0, 0, 127)
+    (-17646, 0, 0, 17646)
     """
     inverse = NormalDist().inv_cdf
     # The upper half mirrors the lower one exactly, whatever the last bit of inv_cdf says.
-    lower = [max(-127, -int(-NORMAL_SCALE * inverse((u + 0.5) / 65536) + 0.5)) for u in range(32768)]
-    table = np.array(lower + [-value for value in reversed(lower)], dtype=np.int8)
+    lower = [-int(-NORMAL_SCALE * inverse((u + 0.5) / 65536) + 0.5) for u in range(32768)]
+    table = np.array(lower + [-value for value in reversed(lower)], dtype=np.int16)
     table.setflags(write=False)
     return table
 
@@ -86,11 +90,12 @@ def gaussian_factor(largest_scale: float) -> int:
     """K: one step of the scale byte times one step of the table, in 1/65536 of a grey level.
 
     >>> gaussian_factor(0.5)
-    1020
+    8
     """
-    if not 0 < largest_scale <= 30:
-        raise SfumatoError(f"largest_scale must be in (0, 30], not {largest_scale}")
-    return int(2040 * largest_scale + 0.5)
+    factor = 16 * largest_scale
+    if not (0 < largest_scale <= LARGEST and factor == int(factor)):
+        raise SfumatoError(f"largest_scale must be a multiple of 1/16 up to {LARGEST}, not {largest_scale}")
+    return int(factor)
 
 
 def gaussian(mean: Bytes, scale: Bytes, noise: Bytes, *, largest_scale: float, additive: bool) -> Bytes:

@@ -23,6 +23,8 @@ from sfumato.upload import pack
 
 SCHEMA = "sfumato-vectors/1"
 FILE = "vectors.json"
+REFERENCE = "ai-edge-litert"
+"""The runtime that the export's checks use."""
 KEYS = (bytes(32), bytes(range(32)), hashlib.sha256(b"sfumato").digest())
 
 Bytes = NDArray[np.uint8]
@@ -188,8 +190,9 @@ def encode(content: bytes) -> str:
 def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     """What this machine computes differently, one sentence each; empty if nothing.
 
-    Noise, sampler and uploads must agree to the byte. A model's bytes may differ by 2 where another runtime's kernels
-    round differently; the draw is then checked from the stored bytes.
+    Noise, sampler and uploads must agree to the byte, and so must the model's bytes under the runtime that made the file:
+    its int8 kernels give the same bytes on every processor. Another runtime, or another version, may differ by 2 where it
+    rounds differently; the draw is checked from the stored bytes.
 
     Raises:
         SfumatoError: the file is not what its schema says.
@@ -215,6 +218,17 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     return found
 
 
+def tolerance(model: PhoneModel) -> int:
+    """Steps of 1/256 by which a model's bytes may differ under the runtime at hand."""
+    runtime, packages = model.session.runtime, model.contract.provenance.get("packages", {})
+    same = (
+        runtime.name == REFERENCE
+        and isinstance(packages, dict)
+        and packages.get(REFERENCE) == runtime.version
+    )
+    return 0 if same else 2
+
+
 def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: PhoneModel) -> list[str]:
     found = [
         name for name in ("pattern", "image_sha256", "key", "noise_sha256") if stored[name] != made[name]
@@ -225,7 +239,7 @@ def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: P
             np.frombuffer(base64.b64decode(case["parameters"][tensor.name], validate=True), dtype=np.uint8)
             for case in (stored, made)
         )
-        if old.shape != new.shape or np.abs(old.astype(int) - new.astype(int)).max() > 2:
+        if old.shape != new.shape or np.abs(old.astype(int) - new.astype(int)).max() > tolerance(model):
             return [*found, f"the model's {tensor.name} differs"]
         parameters[tensor.name] = old.reshape(tensor.shape[1:])
     image = PATTERNS[made["pattern"]](*model.contract.size)

@@ -1,0 +1,253 @@
+"""A whole export: what is in it, that it computes what was trained, that failure leaves nothing behind."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato import exporting
+from sfumato.contract import read_contract
+from sfumato.data import Split
+from sfumato.device import PhoneModel
+from sfumato.errors import SfumatoError, UsageError
+from sfumato.export_artifact import load_export
+from sfumato.exporting import export
+from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.noise import keyed_noise
+from sfumato.run import Run
+from sfumato.runtime import open_model
+from sfumato.tflite_file import read_graph
+from sfumato.upload import decode_png, unpack
+
+KEY = bytes(range(32))
+
+
+def test_the_bundle_holds_what_the_contract_lists(sealed: Path) -> None:
+    contract = read_contract(sealed)
+    there = {path.relative_to(sealed).as_posix() for path in sealed.rglob("*") if path.is_file()}
+    assert there == {entry.name for entry in contract.files} | {"contract.json"}
+    assert {"local.onnx", "cloud.onnx", "local_int8.tflite", "vectors.json"} <= there
+    assert contract.failed_gates == ()
+    assert contract.file("local_int8.tflite").bytes < 60_000
+    assert [entry.model_dump() for entry in contract.keep] == [{"name": "glasses", "classes": ("no", "yes")}]
+
+
+def test_no_path_of_this_machine_is_in_what_ships(sealed: Path) -> None:
+    for entry in read_contract(sealed).files:
+        if entry.role != "audit":
+            content = (sealed / entry.name).read_bytes()
+            assert str(Path.home()).encode() not in content
+            assert str(Path(__file__).parents[2]).encode() not in content
+
+
+@pytest.mark.parametrize("variant", ["float32", "float16", "dynamic", "int8"])
+def test_every_model_is_channels_last_whole_and_named(sealed: Path, variant: str) -> None:
+    content = (sealed / f"local_{variant}.tflite").read_bytes()
+    graph = read_graph(content)
+    assert [tensor.name for tensor in graph.inputs] == ["image"]
+    assert [tensor.name for tensor in graph.outputs] == ["p"]
+    assert graph.inputs[0].shape == graph.outputs[0].shape == (1, 32, 32, 3)
+    assert graph_findings(graph) == []
+    assert xnnpack_partitions(open_model(content)) == 1
+    if variant == "int8":
+        assert nnapi_findings(graph) == []
+        assert graph.inputs[0].scales == pytest.approx((1 / 255,))
+        assert graph.outputs[0].scales == (1 / 256,)
+
+
+def test_the_shipped_bytes_are_the_trained_probabilities(sealed: Path, dither_run: Run) -> None:
+    """Against the trained network itself, batch norm and all, on images it has not seen."""
+    model = PhoneModel.load(sealed)
+    images = np.array(dither_run.dataset.images[dither_run.dataset.splits[Split.TEST]][:20])
+    wanted = dither_run.parameters(images)["p"].permute(0, 2, 3, 1).numpy()
+    found = np.stack([model.parameters(image)["p"] for image in images])
+    gap = np.abs(found - 256 * wanted)
+    assert gap.mean() < 1.0
+    assert gap.max() < 8
+
+
+def test_local_onnx_equals_the_trained_network(sealed: Path, dither_run: Run) -> None:
+    session = onnxruntime.InferenceSession(sealed / "local.onnx", providers=["CPUExecutionProvider"])
+    image = np.array(dither_run.dataset.images[:1])
+    (found,) = session.run(["p"], {"image": image.astype(np.float32) / 255})
+    wanted = dither_run.parameters(image)["p"].permute(0, 2, 3, 1).numpy()
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_cloud_onnx_takes_any_number_of_uploads(sealed: Path, dither_run: Run) -> None:
+    session = onnxruntime.InferenceSession(sealed / "cloud.onnx", providers=["CPUExecutionProvider"])
+    uploads = torch.randint(0, 2, (5, 3, 32, 32)).float()
+    (found,) = session.run(["glasses"], {"upload": uploads.numpy()})
+    with torch.no_grad():
+        assert np.abs(found - dither_run.cloud(uploads)["glasses"].numpy()).max() < 1e-4
+
+
+def test_the_audit_sees_the_shipped_bytes(sealed: Path, dither_run: Run) -> None:
+    artifact = load_export(sealed)
+    assert (artifact.kind, artifact.keep, artifact.hide) == ("int8", ("glasses",), ("smiling",))
+    assert artifact.clean_accuracy == {"glasses": 0.9}
+    images = np.array(dither_run.dataset.images[:3])
+    p = artifact.parameters(images)["p"]
+    for index, image in enumerate(images):
+        q = artifact.phone.parameters(image)
+        assert np.array_equal(256 * p[index].permute(1, 2, 0).numpy(), q["p"])
+        bits = artifact.channel.rate(p_of(p, index)).item() / math.log(2)
+        assert artifact.phone.rate_bits(image, q) == pytest.approx(bits, rel=1e-4)
+    upload = torch.zeros(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(artifact.cloud(upload)["glasses"], dither_run.cloud(upload)["glasses"])
+
+
+def p_of(p: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+    return {"p": p[index : index + 1]}
+
+
+def test_an_upload_is_the_draw_that_the_definition_gives(sealed: Path, dither_run: Run) -> None:
+    model = PhoneModel.load(sealed)
+    image = np.array(dither_run.dataset.images[7])
+    upload = model.perturb(image, key=KEY)
+    q, u = model.parameters(image)["p"], keyed_noise(KEY, image, 32 * 32 * 3).reshape(32, 32, 3)
+    assert np.array_equal(upload.levels, (u < q).astype(np.uint8))
+    assert np.array_equal(decode_png(upload.content, height=32, width=32, bits=1), upload.levels)
+    assert model.perturb(image, key=KEY).content == upload.content
+    assert model.perturb(image, key=bytes(32)).content != upload.content
+    changed = image.copy()
+    changed[0, 0, 0] ^= 1
+    differing = (model.perturb(changed, key=KEY).levels != upload.levels).mean()
+    assert 0.35 < differing < 0.65  # another draw altogether, though the photo is nearly the same
+    assert not np.array_equal(model.perturb(image).levels, model.perturb(image).levels)
+
+
+def test_a_twelve_megapixel_photo_loses_its_metadata(
+    sealed: Path,
+    tmp_path: Path,
+    photo: Callable[[int, int], NDArray[np.uint8]],
+) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "SECRETMAKER"
+    exif.get_ifd(0x8825)[1] = "N"
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(photo(3000, 4000)).save(path, quality=92, exif=exif, comment=b"SECRETCOMMENT")
+    assert b"SECRET" in path.read_bytes()
+    upload = PhoneModel.load(sealed).perturb(path, key=KEY)
+    assert upload.levels.shape == (32, 32, 3)
+    assert b"SECRET" not in upload.content
+    assert len(upload.content) < 32 * 32 * 3 // 8 + 200
+
+
+def test_orientation_is_applied_before_the_model(
+    sealed: Path,
+    tmp_path: Path,
+    photo: Callable[[int, int], NDArray[np.uint8]],
+) -> None:
+    """A turned file with its EXIF flag gives the upload of the upright one."""
+    upright = Image.fromarray(photo(96, 96))
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    model = PhoneModel.load(sealed)
+    one, other = (model.perturb(tmp_path / name, key=KEY) for name in ("upright.png", "turned.png"))
+    assert one.content == other.content
+
+
+def test_a_wrong_picture_is_refused(sealed: Path) -> None:
+    model = PhoneModel.load(sealed)
+    with pytest.raises(SfumatoError, match="takes 32 x 32 RGB bytes"):
+        model.parameters(np.zeros((32, 31, 3), np.uint8))
+    with pytest.raises(SfumatoError, match="not a picture"):
+        model.perturb(b"no picture at all", key=KEY)
+    with pytest.raises(SfumatoError, match="32 bytes"):
+        model.perturb(np.zeros((32, 32, 3), np.uint8), key=b"short")
+
+
+def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
+    vectors = json.loads((sealed / "vectors.json").read_text())
+    assert sum(len(part) for part in vectors.values() if isinstance(part, list)) >= 20
+    case = next(case for case in vectors["dither"] if case["height"] == 16)
+    q, u = (np.frombuffer(bytes.fromhex(case[name]), np.uint8) for name in ("p", "noise"))
+    levels = unpack(bytes.fromhex(case["packed"]), height=16, width=16, bits=1)
+    assert np.array_equal(levels.reshape(-1), u < q)
+
+
+@pytest.mark.slow
+def test_two_exports_are_equal_byte_for_byte(
+    sealed: Path, tmp_path: Path, make_run: Callable[[str], Run]
+) -> None:
+    export(make_run("dither"), tmp_path / "again")
+    names = {path.relative_to(sealed) for path in sealed.rglob("*") if path.is_file()}
+    assert names == {
+        p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file()
+    }
+    for name in names:
+        assert (sealed / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dither4", "gaussian", "additive"])
+def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
+    run = make_run(name)
+    out = tmp_path / "export"
+    contract = export(run, out, variants=["int8"])
+    model = PhoneModel.load(out)
+    images = np.array(run.dataset.images[:4])
+    wanted, found = run.parameters(images), load_export(out).parameters(images)
+    assert set(wanted) == set(found)
+    for key, value in wanted.items():
+        unit = next((t.unit for t in contract.outputs if t.name == key), 1.0)
+        assert (value - found[key]).abs().mean() < 2 / 256 * unit
+    upload = model.perturb(images[0], key=KEY)
+    bits = contract.channel.bits
+    assert np.array_equal(decode_png(upload.content, height=32, width=32, bits=bits), upload.levels)
+    assert contract.figures["rate_bits"]["mean"]["int8"] == pytest.approx(
+        contract.figures["rate_bits"]["mean"]["float"], rel=0.15
+    )
+
+
+def test_a_failed_gate_leaves_nothing_behind(
+    dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(work: exporting.Work) -> None:
+        assert (work.out / "local.onnx").exists()
+        work.gate("a figure", 3.0, 2.0, "much too large")
+
+    spoilt = exporting.Pass("spoil", spoil)
+    gates = next(step for step in exporting.PASSES if step.run is exporting.check_gates)
+    monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:3], spoilt, gates))
+    with pytest.raises(SfumatoError, match=r"a figure is 3\.0, allowed is 2\.0 \(much too large\)"):
+        export(dither_run, tmp_path / "out" / "export")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_already_there_is_respected(dither_run: Run, bundle: Path, tmp_path: Path) -> None:
+    before = (bundle / "contract.json").read_bytes()
+    with pytest.raises(SfumatoError, match="already holds an export"):
+        export(dither_run, bundle)
+    assert (bundle / "contract.json").read_bytes() == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    with pytest.raises(SfumatoError, match="not empty"):
+        export(dither_run, other, overwrite=True)
+    with pytest.raises(UsageError, match="unknown variant 'int4'"):
+        export(dither_run, tmp_path / "new", variants=["int4"])
+
+
+def test_a_network_in_training_mode_is_refused(tmp_path: Path, make_run: Callable[[str], Run]) -> None:
+    run = make_run("dither")
+    run.local.train()
+    with pytest.raises(SfumatoError, match="training mode"):
+        export(run, tmp_path / "out")
+    run.local.eval()
+    with torch.no_grad():
+        next(run.local.parameters()).fill_(float("nan"))
+    with pytest.raises(SfumatoError, match="not finite"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,164 @@
+"""The lowering against onnxruntime, operator by operator, and what it refuses."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sfumato.lowering import RefusedError, find_affine, lower
+
+RNG = np.random.default_rng(0)
+H, W, C = 12, 8, 6
+
+
+def build(nodes: list[Any], constants: dict[str, Any], inputs: int = C) -> Any:
+    """A graph from `image` (NHWC) over NCHW nodes `x` -> `y` to `out` (NHWC)."""
+    edges = (
+        helper.make_node("Transpose", ["image"], ["x"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["y"], ["out"], perm=[0, 2, 3, 1]),
+    )
+    graph = helper.make_graph(
+        [edges[0], *nodes, edges[1]],
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, H, W, inputs])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def both(model: Any, inputs: int = C) -> tuple[Any, Any]:
+    image = RNG.standard_normal((1, H, W, inputs)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    import tensorflow as tf
+
+    return session.run(["out"], {"image": image})[0], lower(model)(tf.constant(image))["out"].numpy()
+
+
+def conv(groups: int, size: int, stride: int, pads: list[int], outputs: int, bias: bool = True) -> Any:
+    weight = RNG.standard_normal((outputs, C // groups, size, size))
+    constants: dict[str, Any] = {"w": weight, **({"b": RNG.standard_normal(outputs)} if bias else {})}
+    node = helper.make_node(
+        "Conv",
+        ["x", *constants],
+        ["y"],
+        group=groups,
+        kernel_shape=[size] * 2,
+        strides=[stride] * 2,
+        pads=pads,
+    )
+    return build([node], constants)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 5), (C, C)])
+@pytest.mark.parametrize(
+    ("size", "pads"), [(1, [0] * 4), (3, [1] * 4), (3, [0] * 4), (3, [0, 1, 2, 1]), (5, [2] * 4)]
+)
+def test_convolutions(stride: int, groups: int, outputs: int, size: int, pads: list[int]) -> None:
+    wanted, found = both(conv(groups, size, stride, pads, outputs))
+    assert wanted.shape == found.shape
+    assert np.abs(wanted - found).max() < 1e-4
+
+
+def test_convolution_without_bias() -> None:
+    wanted, found = both(conv(1, 3, 1, [1] * 4, 4, bias=False))
+    assert np.abs(wanted - found).max() < 1e-4
+
+
+@pytest.mark.parametrize("factor", [2.0, 4.0])
+def test_bilinear_enlargement(factor: float) -> None:
+    node = helper.make_node(
+        "Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="half_pixel"
+    )
+    wanted, found = both(build([node], {"s": [1, 1, factor, factor]}))
+    assert wanted.shape == found.shape == (1, H * factor, W * factor, C)
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Sigmoid", "Identity"])
+def test_pointwise(kind: str) -> None:
+    wanted, found = both(build([helper.make_node(kind, ["x"], ["y"])], {}))
+    assert np.abs(wanted - found).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul"])
+def test_arithmetic(kind: str) -> None:
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["z"]),
+        helper.make_node(kind, ["x", "z"], ["u"]),
+        helper.make_node(kind, ["u", "number"], ["v"]),
+        helper.make_node(kind, ["number", "v"], ["y"]),
+    ]
+    wanted, found = both(build(nodes, {"number": [[[[1.5]]]]}))
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+def test_concatenation_of_channels() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["z"]),
+        helper.make_node("Concat", ["x", "z", "x"], ["y"], axis=1),
+    ]
+    wanted, found = both(build(nodes, {}))
+    assert np.array_equal(wanted, found)
+
+
+def test_difference_and_factor_become_one_convolution() -> None:
+    nodes = [helper.make_node("Sub", ["x", "a"], ["z"]), helper.make_node("Mul", ["z", "b"], ["y"])]
+    model = build(nodes, {"a": 0.5, "b": 8.0})
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    assert find_affine(list(model.graph.node), constants) == {"y": ("x", 0.5, 8.0)}
+    wanted, found = both(model)
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+def test_a_difference_that_is_used_twice_stays() -> None:
+    nodes = [
+        helper.make_node("Sub", ["x", "a"], ["z"]),
+        helper.make_node("Mul", ["z", "b"], ["u"]),
+        helper.make_node("Add", ["u", "z"], ["y"]),
+    ]
+    wanted, found = both(build(nodes, {"a": 0.5, "b": 8.0}))
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+REFUSED = {
+    "operator": ([helper.make_node("Softmax", ["x"], ["y"])], "Softmax"),
+    "random": ([helper.make_node("RandomNormalLike", ["x"], ["y"])], "RandomNormalLike"),
+    "transposition": (
+        [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 1, 3, 2])],
+        "permutation",
+    ),
+    "broadcast": ([helper.make_node("Add", ["x", "row"], ["y"])], "differ"),
+    "nearest": (
+        [helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")],
+        "only bilinear",
+    ),
+    "rows": ([helper.make_node("Concat", ["x", "x"], ["y"], axis=2)], "only channels"),
+    "groups": (
+        [helper.make_node("Conv", ["x", "g"], ["y"], group=2, kernel_shape=[1, 1])],
+        "not depthwise",
+    ),
+    "dilation": (
+        [helper.make_node("Conv", ["x", "w"], ["y"], dilations=[2, 2], kernel_shape=[1, 1])],
+        "dilation",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_known_is_refused(name: str) -> None:
+    import tensorflow as tf
+
+    nodes, expected = REFUSED[name]
+    constants = {
+        "row": np.zeros((1, 1, 1, W)),
+        "s": [1, 1, 2, 2],
+        "g": np.zeros((4, C // 2, 1, 1)),
+        "w": np.zeros((4, C, 1, 1)),
+    }
+    model = build(nodes, constants)
+    with pytest.raises(RefusedError, match=expected):
+        lower(model)(tf.zeros((1, H, W, C)))
