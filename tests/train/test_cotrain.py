@@ -86,6 +86,12 @@ def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> Non
         assert sha256(tmp_path / "again" / name) == sha256(finished / name)
 
 
+def test_first_losses_are_the_stored_ones(finished: Path) -> None:
+    """A refactor must not move them. Loose enough for another processor's arithmetic, far tighter than any change of method."""
+    losses = [line["loss"] for line in records(finished) if "loss" in line]
+    assert losses == pytest.approx([1.29497, 3.33579, 3.17786, 3.01218], rel=2e-3)
+
+
 def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:
     train(TrainConfig(**TINY, bits=8, seed=1), tmp_path / "other")
     assert records(tmp_path / "other")[-1]["loss"] != records(finished)[-1]["loss"]
