@@ -1,248 +1,78 @@
 """From a finished run to a sealed bundle: a visible list of passes.
 
-Each pass in `PASSES` says in its first line what it needs and what holds afterwards, and stops the export where that is not
-so. Nothing appears at the output's path before the last pass has succeeded.
+Nothing appears at the output's path before the last pass has succeeded.
 
     contract = export(load_run(Path("run")), Path("export"))
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
-from sfumato import vectors
-from sfumato.contract import FILE, VARIANTS, Contract, Gate, keeps
+from sfumato.contract import FILE, VARIANTS, Contract
 from sfumato.data import Split
-from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError, UsageError, unknown
-from sfumato.files import atomic_folder, write_json
-from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
-from sfumato.measure import Figures, measure
-from sfumato.onnx_files import CloudHeads, write_onnx
-from sfumato.parity import compare
-from sfumato.phone_network import PhoneNetwork, fold, freeze
+from sfumato.files import atomic_folder
+from sfumato.measure import Figures
+from sfumato.passes import (
+    Work,
+    check_gates,
+    check_parity,
+    choose_calibration,
+    convert_variants,
+    freeze_and_fold,
+    lint_variants,
+    measure_int8,
+    seal_bundle,
+    write_cloud,
+    write_local_onnx,
+    write_vectors,
+)
+from sfumato.qat import fine_tune
 from sfumato.run import Run
-from sfumato.runtime import open_model
-from sfumato.sampler import normal_table
-from sfumato.seal import AUDIT, describe, seal, write_audit_files
-from sfumato.signing import sign
-from sfumato.tflite_conversion import convert, model_file
-from sfumato.tflite_file import read_graph, rename
 
-CALIBRATION_IMAGES = 200
-PARITY_IMAGES = 64
-MEASURED_IMAGES = 2000
-
-PARITY_LIMITS = {"float32": 256e-5, "float16": 2.0, "dynamic": 8.0}
-"""Largest difference of any byte, in 1/256; float32: 1e-5 of the range."""
-INT8_MEAN_LIMIT = 2.0
-ACCURACY_LIMIT = 0.005
-SIZE_LIMIT = 60_000
-NORMAL_TABLE = "normal_table.bin"
+RATE_MOVEMENT, ACCURACY_MOVEMENT = 0.05, 0.003
+"""Movement of rate (relative) and accuracy (fraction) by int8 beyond which the network is fine-tuned."""
+TUNE = ("auto", "never", "always")
 
 
-@dataclass
-class Work:
-    """What the passes hand on."""
-
-    run: Run
-    variants: tuple[str, ...]
-    backend: str
-    scratch: Path
-    """Everything on the way; thrown away."""
-    out: Path
-    """The bundle in the making."""
-    signer: Ed25519PrivateKey | None = None
-    calibration: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    network: PhoneNetwork | None = None
-    figures: Figures | None = None
-    gates: list[Gate] = field(default_factory=list)
-    contract: Contract | None = None
-
-    @property
-    def phone(self) -> PhoneNetwork:
-        """The network that ships; there after the first pass."""
-        assert self.network is not None
-        return self.network
-
-    def describe(self) -> Contract:
-        """The contract of the bundle as it stands."""
-        return describe(
-            self.run,
-            self.out,
-            phone=self.phone,
-            variants=self.variants,
-            gates=self.gates,
-            figures=self.figures,
-            conversion={"backend": self.backend, "calibration_images": len(self.calibration)},
-        )
-
-    def gate(self, name: str, value: float | str | bool, limit: float | str | bool, note: str = "") -> None:
-        """Write a check down; numbers must not exceed their limit, all else must equal it."""
-        shown = value
-        if isinstance(value, float):  # JSON knows no infinity
-            shown = round(value, 6) if np.isfinite(value) else str(value)
-        self.gates.append(Gate(name=name, value=shown, limit=limit, passed=keeps(shown, limit), note=note))
+def movement(figures: Figures) -> float:
+    """How far int8 moved accuracy or rate, in units of what is tolerated; above 1 the network is fine-tuned."""
+    rate = figures.rate_bits["mean"]
+    moved = abs(rate.int8 - rate.trained) / max(rate.trained, 1e-9) / RATE_MOVEMENT
+    lost = max(pair.trained - pair.int8 for pair in figures.accuracy.values()) / ACCURACY_MOVEMENT
+    return max(moved, lost)
 
 
-def freeze_and_fold(work: Work) -> None:
-    """Needs an evaluated network; afterwards no batch norm is left and its outputs are what they were."""
-    before = freeze(work.run.local)
-    work.network = PhoneNetwork(fold(freeze(work.run.local)))
-    example = torch.rand(2, 3, *work.run.dataset.size, generator=torch.Generator().manual_seed(0))
-    plain = PhoneNetwork(before)
-    with torch.no_grad():
-        pairs = zip(plain(example.permute(0, 2, 3, 1)), work.phone(example.permute(0, 2, 3, 1)), strict=True)
-        gap = max(float((a - b).abs().max()) for a, b in pairs)
-    if gap > 1e-4:
-        raise SfumatoError(
-            f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
-        )
+def tune_int8(work: Work) -> None:
+    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and converted again.
 
-
-def choose_calibration(work: Work) -> None:
-    """Needs training images; afterwards the calibration set holds the exact values 0 and 255."""
+    Afterwards the better of both is in the bundle: the smaller movement, and never one that fails a gate the other kept.
+    """
+    if work.figures is None or (work.tune == "auto" and movement(work.figures) <= 1) or work.tune == "never":
+        return
+    before = replace(work, gates=dict(work.gates))
+    kept = {path: path.read_bytes() for path in work.out.iterdir()}
     rows = work.run.dataset.splits[Split.DEFENDER]
-    picks = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows))).astype(int)]
-    images = np.array(work.run.dataset.images[picks])
-    # Two pixels fix the image's scale at 1/255; a whole black or white image would widen every other range.
-    images[0, 0, 0], images[0, 0, 1] = 0, 255
-    work.calibration = images
+    work.network = fine_tune(before.phone, np.array(work.run.dataset.images[rows]), work.calibration)
+    work.tuned = True
+    for step in (write_local_onnx, convert_variants, lint_variants, check_parity, measure_int8):
+        step(work)
+    if rank(work) > rank(before):
+        work.network, work.figures, work.gates, work.tuned = before.phone, before.figures, before.gates, False
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
-def write_local_onnx(work: Work) -> None:
-    """Needs the folded network; afterwards local.onnx has passed ONNX's checker and shape inference."""
-    example = torch.zeros(1, *work.run.dataset.size, 3)
-    write_onnx(work.phone, example, work.out / "local.onnx", inputs=["image"], outputs=work.phone.names)
-
-
-def convert_variants(work: Work) -> None:
-    """Needs local.onnx; afterwards every variant exists, its tensors named as in the contract."""
-    convert(work.out / "local.onnx", work.calibration, work.variants, work.scratch, backend=work.backend)
-    for variant in work.variants:
-        content = (work.scratch / model_file(variant)).read_bytes()
-        graph = read_graph(content)
-        # Dictionaries leave TensorFlow in alphabetical order; parity would show a mistake here.
-        old = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
-        names = dict(zip(old, ["image", *sorted(work.phone.names)], strict=True))
-        content = rename(content, {a: b for a, b in names.items() if a != b})
-        (work.out / model_file(variant)).write_bytes(content)
-
-
-def lint_variants(work: Work) -> None:
-    """Needs the variants; afterwards layout, operators, scales, partitions and size are gates."""
-    for variant in work.variants:
-        content = (work.out / model_file(variant)).read_bytes()
-        graph = read_graph(content)
-        findings = graph_findings(graph)
-        work.gate(
-            f"{variant}: channels last, nothing frozen or random", len(findings), 0, "; ".join(findings)
-        )
-        partitions = xnnpack_partitions(open_model(content))
-        if partitions is not None:
-            work.gate(f"{variant}: XNNPACK partitions", partitions, 1)
-        if variant == "int8":
-            refused = nnapi_findings(graph)
-            work.gate("int8: nodes NNAPI refuses", len(refused), 0, "; ".join(refused))
-            image = graph.inputs[0]
-            exact = abs(image.scales[0] - 1 / 255) < 1e-9 and image.zero_points == (-128,)
-            work.gate("int8: image scale is 1/255, zero point -128", exact, True)
-            logistic = all(t.scales == (1 / 256,) and t.zero_points == (-128,) for t in graph.outputs)
-            work.gate("int8: output scale is 1/256, zero point -128", logistic, True)
-            work.gate("int8: bytes", len(content), SIZE_LIMIT)
-
-
-def check_parity(work: Work) -> None:
-    """Needs the variants; afterwards each has been compared with the trained network on real images."""
-    rows = work.run.dataset.splits[Split.VALIDATION]
-    images = np.array(work.run.dataset.images[rows[:PARITY_IMAGES]])
-    for variant in work.variants:
-        session = open_model((work.out / model_file(variant)).read_bytes())
-        found = compare(session, work.phone, images, int8=variant == "int8")
-        worst = max(found.values(), key=lambda parity: parity.max_lsb)
-        if variant == "int8":
-            mean = max(parity.mean_lsb for parity in found.values())
-            work.gate("int8: mean difference, 1/256", mean, INT8_MEAN_LIMIT, f"largest {worst.max_lsb:.2f}")
-        else:
-            name = f"{variant}: largest difference, 1/256"
-            work.gate(name, worst.max_lsb, PARITY_LIMITS[variant], f"{worst.max_error:.1e} of the range")
-
-
-def measure_int8(work: Work) -> None:
-    """Needs a sound int8 model; afterwards accuracy and exact rate stand beside the float ones."""
-    if "int8" not in work.variants:
-        return
-    dataset = work.run.dataset
-    rows = dataset.splits[Split.TEST][:MEASURED_IMAGES]
-    session = open_model((work.out / model_file("int8")).read_bytes())
-    labels = {name: dataset.labels[name][rows] for name in work.run.keep}
-    images = np.array(dataset.images[rows])
-    work.figures = measure(work.run.channel, work.run.cloud, work.phone, session, images, labels)
-    for name, pair in work.figures.accuracy.items():
-        # Only a loss is a fault.
-        work.gate(f"int8: loss of {name} accuracy", pair.trained - pair.int8, ACCURACY_LIMIT)
-
-
-def write_cloud(work: Work) -> None:
-    """Needs the cloud network; afterwards cloud.onnx gives the same answers through onnxruntime.
-
-    What the audit of the export needs is written beside it.
-    """
-    import onnxruntime
-
-    heads = CloudHeads(work.run.cloud, work.run.keep)
-    height, width = work.run.dataset.size
-    path = work.out / "cloud.onnx"
-    example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    write_onnx(heads, example, path, inputs=["upload"], outputs=work.run.keep, batch=True)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    probe = torch.randint(0, 2, (16, 3, height, width), generator=torch.Generator().manual_seed(1)).float()
-    with torch.no_grad():
-        wanted = heads(probe)
-    found = session.run(list(work.run.keep), {"upload": probe.numpy()})
-    gap = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(wanted, found, strict=True))
-    work.gate("cloud.onnx: largest difference of a logit", gap, 1e-3)
-    write_audit_files(work.run, work.out / AUDIT)
-
-
-def check_gates(work: Work) -> None:
-    """Needs all gates; afterwards none has failed."""
-    failed = [gate for gate in work.gates if not gate.passed]
-    if failed:
-        told = "; ".join(
-            f"{g.name} is {g.value}, allowed is {g.limit}" + (f" ({g.note})" if g.note else "")
-            for g in failed
-        )
-        raise SfumatoError(f"the export was refused, nothing was written: {told}")
-
-
-def write_vectors(work: Work) -> None:
-    """Needs all models; afterwards vectors.json holds known answers of noise, sampler and the int8 model.
-
-    A gaussian channel's phone also gets the normal table, little-endian: no platform has to compute it.
-    """
-    if "int8" not in work.variants:
-        return
-    if work.run.channel.name == "gaussian":
-        (work.out / NORMAL_TABLE).write_bytes(normal_table().astype("<i2").tobytes())
-    model = PhoneModel.open(work.out, work.describe())
-    write_json(work.out / vectors.FILE, vectors.make_vectors(model))
-
-
-def seal_bundle(work: Work) -> None:
-    """Needs everything else; afterwards contract.json names every file with its sha256, signed if there is a key."""
-    work.contract = work.describe()
-    seal(work.contract, work.out)
-    if work.signer is not None:
-        sign(work.out, work.signer)
+def rank(work: Work) -> tuple[int, float]:
+    """Failed gates, then movement: the smaller the better."""
+    assert work.figures is not None
+    return sum(not gate.passed for gate in work.gates.values()), movement(work.figures)
 
 
 @dataclass(frozen=True)
@@ -261,6 +91,7 @@ PASSES = (
     Pass("lint operators and layout", lint_variants),
     Pass("check parity", check_parity),
     Pass("measure accuracy and rate", measure_int8),
+    Pass("fine-tune for int8 where needed", tune_int8),
     Pass("write and check cloud.onnx", write_cloud),
     Pass("check the gates", check_gates),
     Pass("write test vectors", write_vectors),
@@ -276,6 +107,7 @@ def export(
     backend: str = "direct",
     overwrite: bool = False,
     signer: Ed25519PrivateKey | None = None,
+    tune: Literal["auto", "never", "always"] = "auto",
     watch: Callable[[int, str], None] = lambda done, title: None,
 ) -> Contract:
     """Export a run; `out` appears only if every gate holds.
@@ -287,6 +119,7 @@ def export(
         backend: which converter, a key of `tflite_conversion.BACKENDS`.
         overwrite: replace an export that is there.
         signer: sign the contract with this key.
+        tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far.
         watch: told which pass begins.
 
     Raises:
@@ -299,7 +132,7 @@ def export(
     chosen = tuple(variant for variant in VARIANTS if variant in variants)
     refuse_occupied(out, overwrite=overwrite)
     with atomic_folder(out) as folder, tempfile.TemporaryDirectory(prefix="sfumato-export-") as scratch:
-        work = Work(run, chosen, backend, Path(scratch), folder, signer)
+        work = Work(run, chosen, backend, Path(scratch), folder, signer, tune)
         for done, step in enumerate(PASSES):
             watch(done, step.title)
             step.run(work)

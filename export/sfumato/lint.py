@@ -73,6 +73,9 @@ def refusal(operator: Operator) -> str | None:
         return "NNAPI has no such operator"
     if operator.version > rule.version:
         return f"version {operator.version}, NNAPI takes up to {rule.version}"
+    needed = 1 + max((0, *rule.constant))
+    if len(operator.inputs) < needed or not operator.outputs:
+        return f"{len(operator.inputs)} inputs and {len(operator.outputs)} outputs"
     tensors = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor is not None]
     return (
         next((reason for tensor in tensors if (reason := _tensor_refusal(tensor)) is not None), None)
@@ -126,7 +129,7 @@ def _option_refusal(operator: Operator) -> str | None:
     if dilated and operator.name == "DEPTHWISE_CONV_2D" and first is not None and first.type == "INT8":
         return "int8 with dilation"
     weight = operator.inputs[1] if len(operator.inputs) > 1 else None
-    if operator.name == "CONV_2D" and first and weight and first.shape[-1] != weight.shape[-1]:
+    if operator.name == "CONV_2D" and first and weight and first.shape[-1:] != weight.shape[-1:]:
         return "grouped convolution"
     return None
 

@@ -76,7 +76,7 @@ def measure(
     Args:
         channel: the trained channel.
         cloud: the cloud network.
-        network: the float model that ships.
+        network: the network as it was trained.
         session: the int8 model that ships.
         images: pixels.
         labels: (N,) per kept attribute.

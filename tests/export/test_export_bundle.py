@@ -21,10 +21,12 @@ from sfumato.export_artifact import load_export
 from sfumato.exporting import export
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.noise import keyed_noise
+from sfumato.passes import Work, check_gates
 from sfumato.run import Run
 from sfumato.runtime import open_model
 from sfumato.tflite_file import read_graph
 from sfumato.upload import decode_png, unpack
+from sfumato.verify import verify
 
 KEY = bytes(range(32))
 
@@ -214,12 +216,12 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
 def test_a_failed_gate_leaves_nothing_behind(
     dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(work: exporting.Work) -> None:
+    def spoil(work: Work) -> None:
         assert (work.out / "local.onnx").exists()
         work.gate("a figure", 3.0, 2.0, "much too large")
 
     spoilt = exporting.Pass("spoil", spoil)
-    gates = next(step for step in exporting.PASSES if step.run is exporting.check_gates)
+    gates = next(step for step in exporting.PASSES if step.run is check_gates)
     monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:3], spoilt, gates))
     with pytest.raises(SfumatoError, match=r"a figure is 3\.0, allowed is 2\.0 \(much too large\)"):
         export(dither_run, tmp_path / "out" / "export")
@@ -251,3 +253,19 @@ def test_a_network_in_training_mode_is_refused(tmp_path: Path, make_run: Callabl
     with pytest.raises(SfumatoError, match="not finite"):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_fine_tuning_on_request_keeps_the_better_of_both(
+    tmp_path: Path, make_run: Callable[[str], Run]
+) -> None:
+    """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
+    run = make_run("dither")
+    contract = export(run, tmp_path / "out", variants=["int8"], tune="always")
+    assert contract.conversion["quantization"] in ("fine-tuned", "post-training")
+    assert verify(tmp_path / "out").passed
+    test = np.array(run.dataset.images[run.dataset.splits[Split.TEST]])
+    bits = run.channel.rate(run.parameters(test)).mean().item() / math.log(2)
+    rate = contract.figures["rate_bits"]["mean"]
+    assert rate["float"] == pytest.approx(bits, rel=1e-3)
+    assert rate["int8"] == pytest.approx(bits, rel=0.05)

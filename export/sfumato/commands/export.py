@@ -16,6 +16,7 @@ def command(
         str, typer.Option(help="Which models, with commas.")
     ] = "float32,float16,dynamic,int8",
     backend: Annotated[str, typer.Option(help="Converter: direct or onnx2tf.")] = "direct",
+    tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
     ] = None,
@@ -24,11 +25,14 @@ def command(
 ) -> None:
     """Convert, check and seal the local network for the phone."""
     from sfumato.console import note, progress
-    from sfumato.exporting import PASSES, export
+    from sfumato.errors import UsageError, unknown
+    from sfumato.exporting import PASSES, TUNE, export
     from sfumato.run import load_run
     from sfumato.signing import read_private_key
 
     names = [name.strip() for name in variants.split(",") if name.strip()]
+    if tune not in TUNE:
+        raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
     loaded = load_run(run)
     with progress() as bar:
@@ -38,7 +42,14 @@ def command(
             bar.update(task, completed=done, description=f"{title:<36}")
 
         contract = export(
-            loaded, out, variants=names, backend=backend, overwrite=overwrite, signer=signer, watch=watch
+            loaded,
+            out,
+            variants=names,
+            backend=backend,
+            overwrite=overwrite,
+            signer=signer,
+            tune=tune,  # type: ignore[arg-type]
+            watch=watch,
         )
         bar.update(task, completed=len(PASSES), description=f"{'done':<36}")
     if as_json:
