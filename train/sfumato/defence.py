@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import log
+from math import log, prod
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
 from sfumato.models.local import STRIDE, Encoder, LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.residual import References, label_cells
 from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
 from sfumato.selection import next_goal, score
@@ -139,6 +140,9 @@ class Defence:
         self.optimizer: Any = torch.optim.AdamW(
             self.pair.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.classes = tuple(len(dataset.attributes[name].classes) for name in config.keep)
+        references = References(self.pair.local.channel, prod(self.classes), dataset.size)
+        self.references = references.to(fabric.device)
         self.best = self._pair(make_cloud(config, dataset))
         self.best_score: Any = None
         self.best_record: dict[str, Any] = {}
@@ -222,8 +226,12 @@ class Defence:
             rate = self.pair.local.channel.rate(made.parameters)
             shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
             beta = self.controller.update(shared_rate.item(), number)
-            parts = rate_loss(task, rate, beta)
-            means.add(rate_bits=parts["rate"].item() / log(2), beta=beta)
+            cell = label_cells(batch.labels, self.config.keep, self.classes)
+            residual: Tensor = self.references(made.parameters, cell)
+            self.references.update(made.parameters, cell)
+            parts = rate_loss(task, rate + self.config.residual_weight * residual, beta)
+            means.add(residual_bits=residual.mean().item() / log(2))
+            means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         loss = parts["loss"] + self.config.hint_weight * hint
         if self.adversaries is not None:
             with frozen(self.adversaries):
@@ -278,7 +286,7 @@ class Defence:
             self.best.load_state_dict(self.pair.state_dict())
 
     def _parts(self) -> dict[str, dict[str, Any]]:
-        modules: dict[str, nn.Module] = {"pair": self.pair, "best": self.best}
+        modules: dict[str, nn.Module] = {"pair": self.pair, "best": self.best, "references": self.references}
         optimizers = {"pair": self.optimizer}
         if self.adversaries is not None:
             modules["adversaries"] = self.adversaries

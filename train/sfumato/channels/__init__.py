@@ -64,6 +64,23 @@ class Channel(Protocol):
         """KL(p(x'|x) || r(x')) in nats per image, shape (B,)."""
         ...
 
+    @property
+    def moments(self) -> Mapping[str, int]:
+        """The moments of a draw that a mixture of draws averages: name -> number of planes."""
+        ...
+
+    def to_moments(self, parameters: Parameters) -> Parameters:
+        """Parameters -> moments."""
+        ...
+
+    def from_moments(self, moments: Parameters) -> Parameters:
+        """Moments -> the parameters of the draw that has them."""
+        ...
+
+    def divergence(self, parameters: Parameters, other: Parameters) -> Tensor:
+        """KL(p(x'|parameters) || p(x'|other)) in nats per image, shape (B,)."""
+        ...
+
 
 CHANNELS: dict[str, type[Dither] | type[Gaussian]] = {"dither": Dither, "gaussian": Gaussian}
 

@@ -100,3 +100,23 @@ class Dither:
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:
         """Exact rate against fair coins, in nats per image, shape (B,)."""
         return binary_rate(parameters["p"]).flatten(1).sum(1)
+
+    @property
+    def moments(self) -> Mapping[str, int]:
+        """The mean of every bit is its probability."""
+        return self.outputs
+
+    def to_moments(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`p` as it is."""
+        return parameters
+
+    def from_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`p`, kept a little away from certainty so that no divergence is infinite."""
+        return {"p": moments["p"].clamp(1e-4, 1 - 1e-4)}
+
+    def divergence(self, parameters: dict[str, Tensor], other: dict[str, Tensor]) -> Tensor:
+        """Sum of Bernoulli divergences, shape (B,)."""
+        p, q = parameters["p"], other["p"]
+        terms = -entr(p) - entr(1 - p) - p * q.log() - (1 - p) * (-q).log1p()
+        total: Tensor = terms.flatten(1).sum(1)
+        return total

@@ -96,3 +96,25 @@ class Gaussian:
         """Rate against N(1/2, s_0), in nats per image, shape (B,)."""
         scale = parameters["scale"].clamp_min(1e-6)
         return gaussian_rate(parameters["mean"], scale, self.reference_scale).flatten(1).sum(1)
+
+    @property
+    def moments(self) -> Mapping[str, int]:
+        """First and second moment of a sample."""
+        return {"first": 3, "second": 3}
+
+    def to_moments(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        """E[x'] and E[x'^2] before clipping."""
+        mean, scale = parameters["mean"], parameters["scale"]
+        return {"first": mean, "second": mean**2 + scale**2}
+
+    def from_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The gaussian with these moments."""
+        variance = (moments["second"] - moments["first"] ** 2).clamp_min(1e-6)
+        return {"mean": moments["first"], "scale": variance.sqrt()}
+
+    def divergence(self, parameters: dict[str, Tensor], other: dict[str, Tensor]) -> Tensor:
+        """Sum of gaussian divergences before clipping, shape (B,)."""
+        gap = (parameters["mean"] - other["mean"]) ** 2
+        scale, variance = parameters["scale"].clamp_min(1e-6), other["scale"] ** 2
+        terms = torch.log(other["scale"] / scale) + (scale**2 + gap) / (2 * variance) - 0.5
+        return terms.flatten(1).sum(1)
