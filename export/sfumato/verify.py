@@ -7,7 +7,7 @@ Hashes come first: nothing is handed to an interpreter before its sha256 is righ
 consistency, by the hashes and, where it is signed, by the signature.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from sfumato.device import PhoneModel, check_signature
 from sfumato.errors import SfumatoError
 from sfumato.files import read_json
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
-from sfumato.runtime import Session, open_model
+from sfumato.runtime import open_model
 from sfumato.signing import SIGNATURE, read_public_key
 from sfumato.signing import check_signature as check_sealed
 from sfumato.tflite_file import read_graph
@@ -151,33 +151,51 @@ def _model(folder: Path, contract: Contract, model: Model) -> str:
 
 
 def _parity(folder: Path, contract: Contract) -> Check:
-    """The float variants against local.onnx, on made-up pictures."""
-    name = "parity with local.onnx"
-    try:
-        import onnxruntime
-    except ImportError:
-        return Check(name, "left out", "onnxruntime is not installed")
+    """The float models against local.onnx on made-up pictures; without onnxruntime against the float32 model."""
+    names = [tensor.name for tensor in contract.outputs]
 
     def work() -> str:
-        source = _onnx_session(onnxruntime, read_file(folder, contract.file("local.onnx")))
-        names = [tensor.name for tensor in contract.outputs]
+        source = _source(folder, contract, names)
         gaps = {}
         for model in contract.models:
             if model.variant == "int8":
                 continue  # its bytes are compared with vectors.json
             session = open_model(read_file(folder, contract.file(model.file)))
-            gap = max(
-                _gap(source, session, names, make(*contract.size)) for make in vectors.PATTERNS.values()
-            )
+            pictures = [_pixels(make(*contract.size)) for make in vectors.PATTERNS.values()]
+            gap = max(_gap(source(pixels), session.run(pixels), names) for pixels in pictures)
             if not gap <= FLOAT_LIMITS[model.variant]:
-                raise SfumatoError(f"{model.file} differs from local.onnx by {gap:.1e} of the range")
+                raise SfumatoError(f"{model.file} differs by {gap:.1e} of the range")
             gaps[model.variant] = gap
         return ", ".join(f"{variant} {gap:.1e}" for variant, gap in gaps.items())
 
-    return attempt(name, work)
+    if _onnxruntime() is not None:
+        return attempt("parity with local.onnx", work)
+    if any(model.variant == "float32" for model in contract.models):
+        return attempt("parity with the float32 model (onnxruntime is not installed)", work)
+    return Check("parity", "left out", "neither onnxruntime nor a float32 model is here")
 
 
-def _onnx_session(onnxruntime: Any, content: bytes) -> Any:
+Outputs = Mapping[str, NDArray[Any]]
+
+
+def _source(folder: Path, contract: Contract, names: list[str]) -> Callable[[NDArray[np.float32]], Outputs]:
+    """What the float models are compared with: pixels (1, H, W, 3) -> outputs."""
+    if _onnxruntime() is None:
+        return open_model(read_file(folder, contract.file(contract.model("float32").file))).run
+    source = _onnx_session(read_file(folder, contract.file("local.onnx")))
+    return lambda pixels: dict(zip(names, source.run(names, {"image": pixels}), strict=True))
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
+
+
+def _onnx_session(content: bytes) -> Any:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
@@ -188,11 +206,12 @@ def _onnx_session(onnxruntime: Any, content: bytes) -> Any:
         raise SfumatoError(f"onnxruntime cannot load the model: {first}") from None
 
 
-def _gap(source: Any, session: Session, names: list[str], image: NDArray[np.uint8]) -> float:
-    pixels = image[None].astype(np.float32) / np.float32(255)
-    wanted = source.run(names, {"image": pixels})
-    found = session.run(pixels)
-    return max(float(np.abs(w - found[name]).max()) for name, w in zip(names, wanted, strict=True))
+def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return image[None].astype(np.float32) / np.float32(255)
+
+
+def _gap(wanted: Outputs, found: Outputs, names: list[str]) -> float:
+    return max(float(np.abs(wanted[name] - found[name]).max()) for name in names)
 
 
 def _vectors(folder: Path, contract: Contract) -> Check:
@@ -213,13 +232,11 @@ def _cloud(folder: Path, contract: Contract) -> Check:
     name = "cloud.onnx answers"
     if not (folder / "cloud.onnx").exists():
         return Check(name, "left out", "not in this copy")
-    try:
-        import onnxruntime
-    except ImportError:
+    if _onnxruntime() is None:
         return Check(name, "left out", "onnxruntime is not installed")
 
     def work() -> str:
-        session = _onnx_session(onnxruntime, read_file(folder, contract.file("cloud.onnx")))
+        session = _onnx_session(read_file(folder, contract.file("cloud.onnx")))
         height, width = contract.size
         answers = session.run(None, {"upload": np.zeros((2, 3, height, width), dtype=np.float32)})
         shapes = {out.name: answer.shape for out, answer in zip(session.get_outputs(), answers, strict=True)}
