@@ -116,5 +116,7 @@ def test_best_epoch_within_an_accuracy_drop() -> None:
 
 def test_without_a_goal_the_last_epoch_is_kept() -> None:
     """The objective `seed` starts without noise: the most accurate epoch would be the one that protects nothing."""
-    first, last = (score(a, b, target_bits=None, least_accuracy=None) for a, b in [(0.99, 30_000.0), (0.86, 900.0)])
+    first, last = (
+        score(a, b, target_bits=None, least_accuracy=None) for a, b in [(0.99, 30_000.0), (0.86, 900.0)]
+    )
     assert last >= first
