@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
     max_drop: float | None = Field(default=None, gt=0, lt=100)
     """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
-    residual_weight: float = Field(default=4.0, ge=0)
+    residual_weight: float = Field(default=0.0, ge=0)
     """How much harder the residual rate, what an upload tells beyond the desired answer, is pressed than the rate itself."""
     noise_weight: float = Field(default=0.1, ge=0)
     """Lambda of the objective `seed`: weight of the mean log noise scale."""
