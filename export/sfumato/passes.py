@@ -7,6 +7,7 @@ Each pass says in its first line what it needs and what holds afterwards. A pass
     freeze_and_fold(work)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,15 +134,22 @@ def write_local_onnx(work: Work) -> None:
 
 def convert_variants(work: Work) -> None:
     """Needs local.onnx; afterwards every variant exists, its tensors named as in the contract."""
-    convert(work.out / "local.onnx", work.calibration, work.variants, work.scratch, backend=work.backend)
+    source = work.out / "local.onnx"
+    convert(work.phone, source, work.calibration, work.variants, work.scratch, backend=work.backend)
     for variant in work.variants:
         content = (work.scratch / model_file(variant)).read_bytes()
-        graph = read_graph(content)
-        # Dictionaries leave TensorFlow in alphabetical order; parity would show a mistake here.
-        old = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
-        names = dict(zip(old, ["image", *sorted(work.phone.names)], strict=True))
-        content = rename(content, {a: b for a, b in names.items() if a != b})
-        (work.out / model_file(variant)).write_bytes(content)
+        (work.out / model_file(variant)).write_bytes(normalise_names(content, work.phone.names))
+
+
+def normalise_names(content: bytes, outputs: Sequence[str]) -> bytes:
+    """Call the tensors at the ends of a model `image` and by the channel's names.
+
+    TensorFlow returns a dictionary in alphabetical order; parity would show a mistake here.
+    """
+    graph = read_graph(content)
+    old = [tensor.name for tensor in (*graph.inputs, *graph.outputs)]
+    names = dict(zip(old, ["image", *sorted(outputs)], strict=True))
+    return rename(content, {before: after for before, after in names.items() if before != after})
 
 
 def lint_variants(work: Work) -> None:

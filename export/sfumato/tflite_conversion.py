@@ -3,7 +3,7 @@
 TensorFlow's memory and its chatter stay in the child; it sees no network, and its folder is thrown away. Each back-end
 turns local.onnx into one TensorFlow function; the variants are made from that function by TensorFlow's own converter.
 
-    convert(Path("scratch/local.onnx"), images, ("float32", "int8"), Path("scratch"), backend="direct")
+    convert(network, Path("local.onnx"), images, ("float32", "int8"), Path("scratch"), backend="direct")
 """
 
 import json
@@ -13,14 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import SfumatoError, unknown
+from sfumato import litert_conversion
+from sfumato.errors import SfumatoError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CALIBRATION, JOB, REPORT = "calibration.npy", "job.json", "conversion.json"
+LITERT = "litert-torch"
+"""The back-end that starts from PyTorch and lives in another environment (`litert_conversion`)."""
 TIME_LIMIT = 900
 """Seconds after which a conversion is given up."""
 
@@ -31,6 +37,7 @@ def model_file(variant: str) -> str:
 
 
 def convert(
+    network: "nn.Module",
     model: Path,
     images: NDArray[np.uint8],
     variants: Sequence[str],
@@ -41,20 +48,22 @@ def convert(
     """Write `local_VARIANT.tflite` for each variant into `out`.
 
     Args:
-        model: local.onnx, NHWC in and out.
+        network: the module that ships, for back-ends that start from PyTorch.
+        model: the same as local.onnx, NHWC in and out.
         images: (N, H, W, 3) calibration images; they must hold the values 0 and 255.
         variants: of float32, float16, dynamic, int8.
         out: a scratch folder; what else the converter leaves there is not part of the result.
-        backend: a key of `BACKENDS`.
+        backend: a key of `BACKENDS`, or `litert-torch`.
 
     Returns:
         What the child reports: seconds for import and conversion.
 
     Raises:
+        UsageError: an unknown back-end.
         SfumatoError: the conversion failed; its last line is quoted.
     """
-    if backend not in BACKENDS:
-        raise SfumatoError(unknown("back-end", backend, BACKENDS))
+    if backend not in (*BACKENDS, LITERT):
+        raise UsageError(unknown("back-end", backend, (*BACKENDS, LITERT)))
     if images.min() != 0 or images.max() != 255:
         raise SfumatoError(
             "the calibration images must hold the exact values 0 and 255: they fix the image's scale"
@@ -62,9 +71,45 @@ def convert(
     np.save(out / CALIBRATION, images)
     job = {"model": str(model.resolve()), "variants": list(variants), "backend": backend}
     (out / JOB).write_text(json.dumps(job), encoding="utf-8")
+    if backend == LITERT:
+        import torch
+
+        example = (torch.zeros(1, *images.shape[1:]),)
+        torch.export.save(torch.export.export(network, example), out / litert_conversion.SOURCE)
+        command = [litert_python(), litert_conversion.__file__]
+    else:
+        command = [sys.executable, "-m", "sfumato.tflite_conversion"]
+    run_child(command, out, backend)
+    report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    return report
+
+
+def litert_python() -> str:
+    """The interpreter of litert-torch's own environment.
+
+    Raises:
+        SfumatoError: it is not named, or not there.
+    """
+    path = os.environ.get("SFUMATO_LITERT_PYTHON", "")
+    if not Path(path).is_file():
+        raise SfumatoError(
+            "litert-torch lives in an environment of its own: python -m venv litert && litert/bin/pip install "
+            "torch==2.13.0 litert-torch==0.10.0, then set SFUMATO_LITERT_PYTHON=litert/bin/python"
+        )
+    return path
+
+
+def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
+    """Run a converter in `folder`, quietly.
+
+    Raises:
+        SfumatoError: it failed or took too long.
+    """
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)
+        if command[0] == sys.executable
+        else "",
         # onnx2tf calls `onnxsim` by name.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -72,18 +117,21 @@ def convert(
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "PYTHONHASHSEED": "0",
     }
-    command = [sys.executable, "-m", "sfumato.tflite_conversion"]
     try:
         done = subprocess.run(
-            command, cwd=out, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise SfumatoError(f"the conversion took longer than {TIME_LIMIT} s and was given up") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {lines[-1]}")
-    report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    return report
 
 
 def direct(model: Path) -> Callable[[Any], dict[str, Any]]:
