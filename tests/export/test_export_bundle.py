@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sfumato.exporting import export
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.noise import keyed_noise
 from sfumato.passes import Work, check_gates
+from sfumato.qat import Tuning, fine_tune
 from sfumato.run import Run
 from sfumato.runtime import open_model
 from sfumato.tflite_file import read_graph
@@ -261,6 +263,7 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
 ) -> None:
     """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
     run = make_run("dither")
+    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=30)))
     contract = export(run, tmp_path / "out", variants=["int8"], tune="always")
     assert contract.conversion["quantization"] in ("fine-tuned", "post-training")
     assert verify(tmp_path / "out").passed
