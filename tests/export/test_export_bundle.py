@@ -259,7 +259,7 @@ def test_a_network_in_training_mode_is_refused(tmp_path: Path, make_run: Callabl
 
 @pytest.mark.slow
 def test_fine_tuning_on_request_keeps_the_better_of_both(
-    tmp_path: Path, make_run: Callable[[str], Run]
+    tmp_path: Path, make_run: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
     run = make_run("dither")
