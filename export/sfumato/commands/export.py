@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.options import names
+
 if TYPE_CHECKING:
     from sfumato.contract import Contract
 
@@ -30,7 +32,6 @@ def command(
     from sfumato.run import load_run
     from sfumato.signing import read_private_key
 
-    names = [name.strip() for name in variants.split(",") if name.strip()]
     if tune not in TUNE:
         raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
@@ -44,7 +45,7 @@ def command(
         contract = export(
             loaded,
             out,
-            variants=names,
+            variants=names(variants),
             backend=backend,
             overwrite=overwrite,
             signer=signer,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.options import names
+
 if TYPE_CHECKING:
     from sfumato.artifact import Artifact
     from sfumato.audit_schema import Audit
@@ -31,7 +33,6 @@ def command(
     from sfumato.console import emit_json, note, progress
 
     plan = create_plan(attacks)
-    names = [name.strip() for name in attributes.split(",") if name.strip()] or None
     loaded = load(artifact)
     with progress() as bar:
         task = bar.add_task("audit", total=1, figures="")
@@ -39,7 +40,9 @@ def command(
         def watch(done: int, total: int, title: str, best: str) -> None:
             bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
 
-        audit = run_audit(loaded, attacks=plan, attributes=names, seed=seed, out=out, watch=watch)
+        audit = run_audit(
+            loaded, attacks=plan, attributes=names(attributes) or None, seed=seed, out=out, watch=watch
+        )
     if as_json:
         emit_json(audit.to_json())
     else:

@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 
 from sfumato import console
+from sfumato.options import names
 
 if TYPE_CHECKING:
     from sfumato.data.inspection import Facts
@@ -33,15 +34,11 @@ def inspect(
 
     from sfumato.data.inspection import inspect as look
 
-    facts = look(spec, keep=_names(keep), hide=_names(hide))
+    facts = look(spec, keep=names(keep), hide=names(hide))
     if as_json:
         console.emit_json(asdict(facts))
     else:
         _show(facts)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _show(facts: "Facts") -> None:
