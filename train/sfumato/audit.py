@@ -25,6 +25,7 @@ from sfumato.attacks.plan import Plan
 from sfumato.audit_schema import Audit, Desired, RateBits
 from sfumato.audit_selection import choose
 from sfumato.files import write_json
+from sfumato.information import bound_information
 from sfumato.judge import Judged, conclude, judge, winner
 from sfumato.verdict import shortfalls, statements
 
@@ -119,7 +120,7 @@ def run_audit(
     evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
     judged = attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
     desired = desired_rows(artifact, evidence)
-    rate = rate_bits(evidence)
+    rate, information = rate_bits(evidence), bound_information(evidence)
     found = tuple(conclude(name, judged, evidence, declared=name in chosen.declared) for name in chosen.names)
     reasons = shortfalls(desired, found)
     result = Audit(
@@ -127,12 +128,13 @@ def run_audit(
         n_test=evidence.test.images,
         desired=desired,
         rate_bits=rate,
+        information_bits=information,
         upload_bytes=upload_size.measure(evidence.channel, evidence.test.pixels, evidence.test_uploads),
         attributes=found,
         attacks=tuple(j.row for j in judged),
         passed=not reasons,
         reasons=reasons,
-        statements=statements(found, rate),
+        statements=statements(found, rate, information),
         left_out=chosen.left_out,
         plan=plan.name,
         seed=seed,

@@ -37,6 +37,17 @@ class RateBits(_Frozen):
     max: float
 
 
+class InformationBits(_Frozen):
+    """A tighter bound on what an upload tells, in bits an image, mean over the test images (`sfumato.information`)."""
+
+    total: float
+    """Bounds I(X'; X): all that an upload tells about its photo."""
+    answer: float
+    """The share of it that is the answer, one of a few things every upload says."""
+    beyond: float
+    """Bounds what an upload tells about anything once the answer is known."""
+
+
 class UploadBytes(_Frozen):
     """What an upload weighs."""
 
@@ -130,6 +141,7 @@ class Audit(_Frozen):
     n_test: int
     desired: tuple[Desired, ...]
     rate_bits: RateBits
+    information_bits: InformationBits | None = None
     upload_bytes: UploadBytes
     attributes: tuple[Attribute, ...]
     attacks: tuple[AttackRow, ...]

@@ -226,7 +226,8 @@ class Defence:
             rate = self.pair.local.channel.rate(made.parameters)
             shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
             beta = self.controller.update(shared_rate.item(), number)
-            cell = label_cells(batch.labels, self.config.keep, self.classes)
+            decisions = {name: logits.argmax(1) for name, logits in made.hints.items()}
+            cell = label_cells(decisions, self.config.keep, self.classes)
             residual: Tensor = self.references(made.parameters, cell)
             self.references.update(made.parameters, cell)
             parts = rate_loss(task, rate + self.config.residual_weight * residual, beta)

@@ -10,7 +10,7 @@ allows; a general claim is impossible.
 
 from collections.abc import Sequence
 
-from sfumato.audit_schema import Attribute, Desired, RateBits
+from sfumato.audit_schema import Attribute, Desired, InformationBits, RateBits
 
 LARGEST_DROP = 0.015
 LARGEST_NAG = 0.05
@@ -44,11 +44,16 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
     return tuple(reasons)
 
 
-def statements(attributes: Sequence[Attribute], rate: RateBits) -> tuple[str, ...]:
+def statements(
+    attributes: Sequence[Attribute], rate: RateBits, information: InformationBits
+) -> tuple[str, ...]:
     """What may be said about the artifact, measured and bounded, and no more."""
     said = [
-        f"An upload carries at most {rate.mean:.1f} bits about its photo on average (95 % of the images "
-        f"have a rate of {rate.p95:.1f} or less); the mean bounds every attack on every attribute, tried or not."
+        f"An upload carries at most {min(rate.mean, information.total):.2f} bits about its photo on average: "
+        "that bounds every attack on every attribute, tried or not.",
+        f"Its rate is {rate.mean:.1f} bits (95 % of the images: {rate.p95:.1f} or less). Measured against a mixture of "
+        f"the few things that uploads say, it is {information.total:.2f} bits: {information.answer:.2f} for the answer "
+        f"and {information.beyond:.2f} for anything beyond it.",
     ]
     for one in attributes:
         best, top = one.best, one.strongest_on_test

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sfumato import figures, report
-from sfumato.audit_schema import Audit, Desired
+from sfumato.audit_schema import Audit, Desired, InformationBits, RateBits
 from sfumato.channels import create
 from sfumato.commands import audit as audit_command
 from sfumato.errors import SfumatoError
@@ -104,7 +104,10 @@ def test_pass_rule(audited: Audited) -> None:
     assert shortfalls([desired], [hidden(0.5, 0.6, declared=False)]) == ()
     low = desired.model_copy(update={"accuracy": 0.978})
     assert "1.6 points" in shortfalls([low], [hidden(0.0, 0.0)])[0]
-    said = " ".join(statements([hidden(0.5, 0.6, declared=False)], audited("noise")[0].rate_bits))
+    rate = RateBits(mean=4.0, p95=6.0, max=9.0)
+    bound = InformationBits(total=0.25, answer=0.2, beyond=0.05)
+    said = " ".join(statements([hidden(0.5, 0.6, declared=False)], rate, bound))
+    assert "at most 0.25 bits" in said
     assert "never declared" in said
     assert "not a guarantee" in said
 

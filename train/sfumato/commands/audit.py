@@ -101,6 +101,11 @@ def show_audit(audit: "Audit") -> None:
             ],
         )
     )
+    if (bound := audit.information_bits) is not None:
+        typer.echo(
+            f"an upload tells at most {bound.total:.2f} bits: {bound.answer:.2f} for the answer, "
+            f"{bound.beyond:.2f} for anything beyond it"
+        )
     typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
     for left in audit.left_out:
         typer.echo(f"left out: {left.name}: {left.reason}")
