@@ -1,4 +1,4 @@
-"""Batches of images on the training device: shuffled, mirrored and shifted, the same for the same seed and epoch.
+"""Batches of images on the training device: shuffled and varied, the same for the same seed and epoch.
 
     for batch in Batches(dataset, Split.DEFENDER, ("gender",), size=128).epoch(seed=0, epoch=3):
         batch.images, batch.labels["gender"]
@@ -21,6 +21,12 @@ from sfumato.data import Dataset, Split
 CPU = torch.device("cpu")
 SHIFT = 16
 """Images are shifted by up to 1 / SHIFT of their size."""
+TURN = 0.2
+"""Largest angle in radians by which an image is turned."""
+SCALE = 0.12
+"""Largest relative change of its size."""
+CONTRAST = 0.3
+"""Largest relative change of its contrast, and of its brightness."""
 
 
 def derive_seed(*parts: object) -> int:
@@ -47,17 +53,30 @@ class Batch:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Mirror half of the images and shift each by up to 1/16 of its size, repeating the border."""
-    count, _, height, width = images.shape
-    mirrored = torch.rand(count) < 0.5
-    images = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
-    up, left = height // SHIFT, width // SHIFT
-    padded = F.pad(images, (left, left, up, up), mode="replicate")
-    rows = torch.randint(0, 2 * up + 1, (count, 1)) + torch.arange(height)  # (B, H)
-    columns = torch.randint(0, 2 * left + 1, (count, 1)) + torch.arange(width)  # (B, W)
-    index = torch.arange(count)[:, None, None]
-    shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, 3)
-    return shifted.permute(0, 3, 1, 2)
+    """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
+
+    Args:
+        images: (B, 3, H, W) in 0..1.
+
+    Returns:
+        Images of the same shape, range and memory layout.
+    """
+    count = len(images)
+
+    def uniform(reach: float) -> Tensor:
+        return ((torch.rand(count) * 2 - 1) * reach).to(images.device)
+
+    angle, scale = uniform(TURN), 1 + uniform(SCALE)
+    mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0)
+    # Rows of the inverse map, in coordinates that run from -1 to 1 over the image.
+    across = torch.stack([mirror * scale * angle.cos(), -scale * angle.sin(), uniform(2 / SHIFT)], dim=1)
+    down = torch.stack([mirror * scale * angle.sin(), scale * angle.cos(), uniform(2 / SHIFT)], dim=1)
+    grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    contrast, brightness = 1 + uniform(CONTRAST).view(-1, 1, 1, 1), 1 + uniform(CONTRAST).view(-1, 1, 1, 1)
+    middle = moved.mean((1, 2, 3), keepdim=True)
+    varied = (((moved - middle) * contrast + middle) * brightness).clamp(0, 1)
+    return varied.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ At a few bits an image the channel can only carry what the phone has already und
 the channel is slow (docs/log.md); learning it directly takes a fraction of the time, because neither the cloud network nor
 the full-resolution half of the local network takes part.
 
+The small network learns most from a patient teacher (Beyer et al., CVPR 2022): every other batch is a mixture of pairs of
+images (mixup, Zhang et al., ICLR 2018) whose only label is what the clean network says about that very mixture.
+
     warm_up(pair, clean, batches, config, log)
 """
 
@@ -11,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.artifact import evaluating
 from sfumato.batches import Batches, seed_everything
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
     from sfumato.config import TrainConfig
     from sfumato.training_log import TrainingLog
+
+
+def mix(images: Tensor) -> Tensor:
+    """Each image (B, 3, H, W) blended with another of the batch, by a share drawn uniformly for each."""
+    share = torch.rand(len(images), 1, 1, 1).to(images.device)
+    return share * images + (1 - share) * images[torch.randperm(len(images)).to(images.device)]
 
 
 def warm_up(
@@ -59,17 +68,18 @@ def warm_up(
                 set_learning_rate(
                     optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate)
                 )
+                mixed = bool(config.distill) and index % 2 == 1
+                images = mix(batch.images) if mixed else batch.images
                 with evaluating(clean):
-                    teacher = clean(batch.images) if config.distill else None
-                logits = shared(batch.images)
-                loss = task_loss(logits, batch.labels, teacher, config.distill)
+                    teacher = clean(images) if config.distill else None
+                logits = shared(images)
+                loss = task_loss(logits, batch.labels, teacher, 1.0 if mixed else config.distill)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
-                right += sum(
-                    int((answer.argmax(1) == batch.labels[name]).sum()) for name, answer in logits.items()
-                )
-                seen += len(batch.images) * len(logits)
+                if not mixed:
+                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
+                    seen += len(images) * len(logits)
                 bar.advance(task)
             bar.update(task, figures=f"the phone's own guess {100 * right / seen:.1f} %")
             if log is not None:
