@@ -34,8 +34,8 @@ class TrainConfig(BaseModel):
     """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
     max_drop: float | None = Field(default=None, gt=0, lt=100)
     """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
-    residual_weight: float = Field(default=0.0, ge=0)
-    """How much harder the residual rate, what an upload tells beyond the desired answer, is pressed than the rate itself."""
+    beyond: float | None = Field(default=None, gt=0)
+    """Target of the residual rate in bits an image: what an upload may tell beyond the phone's own decision."""
     noise_weight: float = Field(default=0.1, ge=0)
     """Lambda of the objective `seed`: weight of the mean log noise scale."""
     suppress_weight: float = Field(default=1.0, ge=0)
@@ -48,7 +48,7 @@ class TrainConfig(BaseModel):
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
-    warm_epochs: int = Field(default=24, ge=0)
+    warm_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
     clean_epochs: int = Field(default=24, ge=1)

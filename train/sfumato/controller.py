@@ -57,6 +57,8 @@ class RateController:
 
     def update(self, rate: float, step: int) -> float:
         """Take in the mean rate of a batch (nats per image) and return beta, the weight per nat."""
+        if self.start == 0.0 and rate <= 0:
+            return 0.0  # nothing has been measured yet
         now = log(max(rate, 1e-6))
         if self.start == 0.0:
             self.start, self.smooth = max(rate, 1e-6), now

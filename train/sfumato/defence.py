@@ -166,6 +166,7 @@ class Defence:
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
         self.controller = RateController(self.steps, goal_bits * log(2))
+        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2))
         self.epoch = 0
 
     def _pair(self, cloud: nn.Module) -> Pair:
@@ -230,7 +231,11 @@ class Defence:
             cell = label_cells(decisions, self.config.keep, self.classes)
             residual: Tensor = self.references(made.parameters, cell)
             self.references.update(made.parameters, cell)
-            parts = rate_loss(task, rate + self.config.residual_weight * residual, beta)
+            parts = rate_loss(task, rate, beta)
+            if self.config.beyond is not None:
+                shared_residual: Any = self.fabric.all_reduce(residual.mean().detach())
+                delta = self.residual_controller.update(shared_residual.item(), number)
+                parts = rate_loss(parts["loss"], residual, delta)
             means.add(residual_bits=residual.mean().item() / log(2))
             means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         loss = parts["loss"] + self.config.hint_weight * hint
@@ -296,7 +301,12 @@ class Defence:
 
     def save(self) -> None:
         """Write a checkpoint of the epochs done so far."""
-        state = {"epoch": self.epoch, "controller": self.controller.state(), "best": self.best_record}
+        state = {
+            "epoch": self.epoch,
+            "controller": self.controller.state(),
+            "residual_controller": self.residual_controller.state(),
+            "best": self.best_record,
+        }
         checkpoint.save(self.folder / "checkpoint", self.epoch, state=state, **self._parts())
 
     def resume(self) -> bool:
@@ -306,6 +316,7 @@ class Defence:
         state = checkpoint.load(self.folder / "checkpoint", **self._parts())
         self.epoch = state["epoch"]
         self.controller = RateController(**state["controller"])
+        self.residual_controller = RateController(**state["residual_controller"])
         self.best_record = state["best"]
         best = self.best_record
         self.best_score = score(

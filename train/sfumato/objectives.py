@@ -1,10 +1,10 @@
 """The losses of co-training, as pure functions of what one step produced.
 
     seed      CE - lambda * mean log s(x)                                     (Xia et al., ICME 2020)
-    rate      CE + beta * (R + w R_Y)                                         R = KL(p(x'|x) || r), nats per image
-    suppress  CE + beta * (R + w R_Y) + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
+    rate      CE + beta * R + delta * R_D                                      R = KL(p(x'|x) || r), nats per image
+    suppress  CE + beta * R + delta * R_D + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
 
-R_Y is the residual rate (`sfumato.residual`): what the upload tells beyond the desired answer.
+R_D is the residual rate (`sfumato.residual`): what the upload tells beyond the phone's own decision.
 CE is the cross entropy of the cloud network, averaged over its heads and, where a clean teacher is given, mixed with
 distillation (Hinton et al., 2015). All entropies are in nats.
 

@@ -21,6 +21,9 @@ def command(
     max_drop: Annotated[
         float | None, typer.Option(help="Target: points of desired accuracy that may be lost.")
     ] = None,
+    beyond: Annotated[
+        float | None, typer.Option(help="Target: bits an upload may tell beyond the phone's own decision.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
     cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
@@ -41,6 +44,7 @@ def command(
         "levels": levels,
         "bits": bits,
         "max_drop": max_drop,
+        "beyond": beyond,
         "epochs": epochs,
         "cloud": cloud,
         "seed": seed,
