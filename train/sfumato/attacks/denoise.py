@@ -45,7 +45,7 @@ class NonLocalMeans(nn.Module):
     Args:
         reach: pixels are sought so far away in each direction.
         patch: side of the patches that are compared.
-        strength: in units of the noise, whose variance is taken to be that of the upload.
+        strength: in units of the noise, whose variance is taken to be half the mean squared step between neighbours.
     """
 
     def __init__(self, reach: int = 3, patch: int = 5, strength: float = 0.5) -> None:
@@ -55,7 +55,7 @@ class NonLocalMeans(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         height, width = x.shape[2:]
-        variance = x.var(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
+        variance = ((x[..., 1:] - x[..., :-1]) ** 2).mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6) / 2
         around = F.pad(x, (self.reach,) * 4, mode="reflect")
         total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
         for down in range(2 * self.reach + 1):
