@@ -117,6 +117,7 @@ def test_keyed_uploads_repeat_and_fresh_ones_do_not(evidence: GIVEN) -> None:
     first, second, third = draws(b"one")
     assert torch.equal(first, second)
     assert torch.equal(first, third)
+    assert torch.equal(first, draws(b"one")[0]), "another day, the same upload"
     assert torch.equal(mean(iter([first, second, third])), first)
     assert not torch.equal(first[0], first[1]), "another image, other noise"
     assert not torch.equal(first, draws(b"two")[0]), "another phone, other noise"

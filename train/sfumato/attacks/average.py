@@ -32,7 +32,7 @@ from sfumato.channels import Parameters
 Noise = Literal["fresh", "keyed"]
 CANDIDATES = 4_000
 """Attacker images in the prior at most: fewer than in `bayes`, since the posterior is taken for every k."""
-ROWS = 256
+ROWS = 1024
 """Images whose uploads are in memory at once."""
 
 

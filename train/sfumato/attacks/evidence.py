@@ -61,12 +61,11 @@ class Side:
     def draws(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Iterator[Tensor]:
         """The `repeats` uploads of each row, one after the other, (n, 3, H, W) in 0..1."""
         parameters = {name: value[rows].float() for name, value in self.parameters.items()}
+        keyed = None
+        if self.key is not None:
+            keyed = keyed_noise(channel, parameters, self.pixels[rows.numpy()], self.key)
         for _ in range(self.repeats):
-            if self.key is None:
-                noise = channel.noise(parameters, generator)
-            else:
-                noise = keyed_noise(channel, parameters, self.pixels[rows.numpy()], self.key)
-            yield channel.sample(parameters, noise)
+            yield channel.sample(parameters, channel.noise(parameters, generator) if keyed is None else keyed)
 
     def uploads(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Tensor:
         """The mean of the `repeats` uploads of each row, (n, 3, H, W) in 0..1, channels-last in memory."""
