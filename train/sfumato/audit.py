@@ -10,6 +10,7 @@ strongest one on validation is reported on test, against what could be guessed w
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ import numpy as np
 from sfumato import metrics, report, upload_size
 from sfumato.artifact import Artifact
 from sfumato.attacks import create, create_plan, prepare
-from sfumato.attacks.answer import Answer, Step
+from sfumato.attacks.answer import Answer, Restoration, Step
 from sfumato.attacks.ensemble import combine
 from sfumato.attacks.evidence import Evidence, batches
 from sfumato.attacks.output import cloud_answers
 from sfumato.attacks.plan import Plan
-from sfumato.audit_schema import Audit, Desired, RateBits
-from sfumato.audit_selection import choose
+from sfumato.audit_schema import Attribute, Audit, Desired, RateBits, Reidentification, Restored
+from sfumato.audit_selection import Chosen, choose
+from sfumato.errors import UsageError
 from sfumato.files import write_json
 from sfumato.information import bound_information
 from sfumato.judge import Judged, conclude, judge, winner
-from sfumato.verdict import shortfalls, statements
+from sfumato.seeds import over_seeds
+from sfumato.verdict import averaging, shortfalls, spread_statements, statements
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each piece of work and at the end: done, total, title, best attacks so far."""
@@ -61,6 +64,13 @@ def rate_bits(evidence: Evidence) -> RateBits:
     return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
 
 
+def named(watch: Watch, seed: int, seeds: int) -> Watch:
+    """A `Watch` whose titles tell the seed, if there are several."""
+    if seeds == 1:
+        return watch
+    return lambda done, total, title, best: watch(done, total, f"seed {seed}: {title}", best)
+
+
 def so_far(judged: Sequence[Judged], names: Sequence[str]) -> str:
     """The current best attack on every attribute, for the progress bar."""
     parts = []
@@ -72,22 +82,65 @@ def so_far(judged: Sequence[Judged], names: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def attack(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...], watch: Watch) -> list[Judged]:
-    """Run every attack of the plan and judge all answers."""
+def attack(
+    evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...], watch: Watch
+) -> tuple[list[Judged], list[Restoration]]:
+    """Run every attack of the plan; all answers judged, and what was restored."""
     names = [name for group in groups for name in group]
     steps: list[Step] = [step for name in plan.attacks for step in create(name)(evidence, plan, groups)]
     answers: list[Answer] = []
     judged: list[Judged] = []
+    restored: list[Restoration] = []
     for done, step in enumerate(steps):
         watch(done, len(steps), step.title, so_far(judged, names))
         found = step.run()
-        answers += found
-        judged += [judge(answer, evidence) for answer in found]
+        fresh = [one for one in found if isinstance(one, Answer)]
+        answers += fresh
+        judged += [judge(answer, evidence) for answer in fresh]
+        restored += [one for one in found if isinstance(one, Restoration)]
     for name in names:
         together = combine([answer for answer in answers if answer.attribute == name], evidence)
         judged.append(judge(together, evidence))
     watch(len(steps), len(steps), "done", so_far(judged, names))
-    return judged
+    return judged, restored
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one seed's attackers found."""
+
+    evidence: Evidence
+    judged: list[Judged]
+    restored: list[Restoration]
+    desired: tuple[Desired, ...]
+    attributes: tuple[Attribute, ...]
+
+
+def attack_once(artifact: Artifact, plan: Plan, chosen: Chosen, seed: int, watch: Watch) -> Found:
+    """All attacks of a plan under one seed."""
+    watch(0, 1, "uploads", "")
+    evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
+    judged, restored = attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
+    attributes = tuple(
+        conclude(name, judged, evidence, declared=name in chosen.declared) for name in chosen.names
+    )
+    return Found(evidence, judged, restored, desired_rows(artifact, evidence), attributes)
+
+
+def restored_rows(restored: Sequence[Restoration]) -> tuple[Restored, ...]:
+    """Restorations without their pictures."""
+    return tuple(
+        Restored(
+            restorer=one.restorer,
+            pairs=one.pairs,
+            psnr=one.psnr,
+            ssim=one.ssim,
+            reidentification=None
+            if one.identity is None
+            else Reidentification.model_validate(asdict(one.identity)),
+        )
+        for one in restored
+    )
 
 
 def run_audit(
@@ -96,6 +149,7 @@ def run_audit(
     attacks: str | Plan = "quick",
     attributes: Sequence[str] | None = None,
     seed: int = 0,
+    seeds: int = 1,
     out: Path | None = None,
     watch: Watch = silent,
 ) -> Audit:
@@ -103,39 +157,57 @@ def run_audit(
 
     Args:
         artifact: the frozen defence, float or int8.
-        attacks: `quick`, `default`, or a plan.
+        attacks: `quick`, `default`, `full`, or a plan.
         attributes: what to attack; by default the declared ones and all others with labels.
         seed: decides noise, initial weights and resamples.
+        seeds: how many audits, under `seed`, `seed + 1` and so on. The figures are those of the first; the others
+            give the spread, and the artifact passes only if it passes under every seed.
         out: folder for the two files; by default the artifact's own.
         watch: told about progress.
 
     Raises:
-        UsageError: an unknown plan, or attributes that are kept or cannot be attacked.
+        UsageError: an unknown plan, no seed, or attributes that are kept or cannot be attacked.
         DataError: an unknown attribute.
     """
     started = time.monotonic()
     plan = create_plan(attacks) if isinstance(attacks, str) else attacks
     chosen = choose(artifact, attributes)
-    watch(0, 1, "uploads", "")
-    evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
-    judged = attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
-    desired = desired_rows(artifact, evidence)
-    rate, information = rate_bits(evidence), bound_information(evidence)
-    found = tuple(conclude(name, judged, evidence, declared=name in chosen.declared) for name in chosen.names)
-    reasons = shortfalls(desired, found)
+    if seeds < 1:
+        raise UsageError(f"an audit needs at least one seed, not {seeds}")
+    tried = tuple(range(seed, seed + seeds))
+    every: list[tuple[Attribute, ...]] = []
+    further: list[str] = []
+    # Backwards, so that only the first seed's evidence, which the report shows, is kept to the end.
+    for each in reversed(tried):
+        found = attack_once(artifact, plan, chosen, each, named(watch, each, seeds))
+        every.insert(0, found.attributes)
+        if each != seed:
+            further = [f"seed {each}: {why}" for why in shortfalls(found.desired, found.attributes)] + further
+    rate, information = rate_bits(found.evidence), bound_information(found.evidence)
+    reasons = (*shortfalls(found.desired, found.attributes), *further)
+    spreads = over_seeds(every) if seeds > 1 else ()
     result = Audit(
         artifact=artifact.kind,
-        n_test=evidence.test.images,
-        desired=desired,
+        n_test=found.evidence.test.images,
+        desired=found.desired,
         rate_bits=rate,
         information_bits=information,
-        upload_bytes=upload_size.measure(evidence.channel, evidence.test.pixels, evidence.test_uploads),
-        attributes=found,
-        attacks=tuple(j.row for j in judged),
+        upload_bytes=upload_size.measure(
+            found.evidence.channel, found.evidence.test.pixels, found.evidence.test_uploads
+        ),
+        attributes=found.attributes,
+        attacks=tuple(j.row for j in found.judged),
         passed=not reasons,
         reasons=reasons,
-        statements=statements(found, rate, information),
+        statements=(
+            *statements(found.attributes, rate, information),
+            *averaging(found.attributes, [j.row for j in found.judged]),
+            *spread_statements(spreads, len(tried)),
+        ),
         left_out=chosen.left_out,
+        restored=restored_rows(found.restored),
+        seeds=tried if seeds > 1 else (),
+        over_seeds=spreads,
         plan=plan.name,
         seed=seed,
         dataset=artifact.dataset.id,
@@ -146,5 +218,5 @@ def run_audit(
     )
     folder = artifact.folder if out is None else out
     write_json(folder / "audit.json", result.to_json())
-    report.write(result, evidence, artifact.folder, folder / "report.html")
+    report.write(result, found.evidence, artifact.folder, folder / "report.html", found.restored)
     return result

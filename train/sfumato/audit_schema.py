@@ -11,6 +11,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Pair = tuple[float, float]
+On = Literal["uploads", "clean images", "labels", "averaged fresh uploads"]
+"""What an attack looked at. Only `uploads` are what ships, and only they can be a headline."""
 
 
 class _Frozen(BaseModel):
@@ -76,8 +78,11 @@ class AttackRow(_Frozen):
     cross_entropy_bits: float = 0.0
     temperature: float = 1.0
     """Fitted on validation; 0 means that the scores were worth nothing."""
-    on: Literal["uploads", "clean images", "labels"] = "uploads"
+    on: On = "uploads"
+    """What was looked at; the headline comes from `uploads` alone."""
     note: str | None = None
+    train_auc: float | None = None
+    """Best AUC on the attacker's own images; about .5 means that the optimisation found nothing even there."""
 
 
 class Best(_Frozen):
@@ -126,6 +131,57 @@ class Attribute(_Frozen):
     notes: tuple[str, ...] = ()
 
 
+class Reidentification(_Frozen):
+    """How often a query was matched with another photo of the same person; shares of 1."""
+
+    persons: int
+    """In the gallery, one clean photo of each; a blind guess is right for one in so many."""
+    queries: int
+    clean: float
+    """The query is a clean photo: the yardstick of a comparison of pixels, which is a weak one."""
+    restored: float
+    """The query is a restored photo."""
+    likelihood: float
+    """The query is the upload: the gallery photo is taken that explains it best."""
+
+
+class Restored(_Frozen):
+    """How well test images were restored from their uploads, or guessed without them."""
+
+    restorer: str
+    """A decoder, or a constant guess."""
+    pairs: int
+    """Pairs of photo and upload the decoder learned from; 0 for a guess."""
+    psnr: float
+    """Mean over the test images, in dB."""
+    ssim: float
+    """Mean over the test images, at most 1."""
+    reidentification: Reidentification | None = None
+
+
+class Spread(_Frozen):
+    """A figure over several attack seeds."""
+
+    values: tuple[float, ...]
+    """In the order of `seeds`."""
+    mean: float
+    min: float
+    max: float
+    ci95: Pair
+    """Of the mean, by Student's t over the seeds: says how much luck is in one audit, not how many images there are."""
+
+
+class OverSeeds(_Frozen):
+    """What the best attack on one attribute found, audit by audit."""
+
+    name: str
+    attacks: tuple[str, ...]
+    """The winner of each seed."""
+    accuracy: Spread
+    nag_label_only: Spread
+    auc: Spread
+
+
 class LeftOut(_Frozen):
     """An attribute that was not attacked."""
 
@@ -151,6 +207,11 @@ class Audit(_Frozen):
     statements: tuple[str, ...] = ()
     """What may be said about this artifact, in sentences."""
     left_out: tuple[LeftOut, ...] = ()
+    restored: tuple[Restored, ...] = ()
+    """Photos restored from uploads; empty if the plan does not try."""
+    seeds: tuple[int, ...] = ()
+    """Attack seeds that were tried, if more than one. All figures outside `over_seeds` are those of the first."""
+    over_seeds: tuple[OverSeeds, ...] = ()
     plan: str = ""
     seed: int = 0
     dataset: str = ""

@@ -54,8 +54,9 @@ def judge(answer: Answer, evidence: Evidence) -> Judged:
         auc=metrics.auc(labels, np.exp(ranking)),
         cross_entropy_bits=cross_entropy(test, labels),
         temperature=t,
-        on="labels" if answer.floor else "clean images" if answer.clean else "uploads",
+        on=answer.on,
         note=answer.note,
+        train_auc=answer.train_auc,
     )
     return Judged(row, guesses == labels, cross_entropy(validation, truth))
 

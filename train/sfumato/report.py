@@ -7,6 +7,7 @@ shows photos of the test split and therefore belongs where the data belongs.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from sfumato import figures
+from sfumato.attacks.answer import Restoration
 from sfumato.attacks.evidence import Evidence
 from sfumato.audit_schema import Audit
 from sfumato.files import atomic_write, read_json
@@ -28,7 +30,9 @@ CURVES = (
 """Title, figures of metrics.jsonl, axis, logarithmic or not."""
 
 
-def write(audit: Audit, evidence: Evidence, source: Path, path: Path) -> None:
+def write(
+    audit: Audit, evidence: Evidence, source: Path, path: Path, restored: Sequence[Restoration] = ()
+) -> None:
     """Write the page.
 
     Args:
@@ -36,13 +40,14 @@ def write(audit: Audit, evidence: Evidence, source: Path, path: Path) -> None:
         evidence: gives the images.
         source: the artifact's folder; its `metrics.jsonl` and `contract.json` are shown if they are there.
         path: the page, written atomically.
+        restored: photos that were restored from uploads.
     """
-    text = render(audit, evidence, source)
+    text = render(audit, evidence, source, restored)
     with atomic_write(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def render(audit: Audit, evidence: Evidence, source: Path) -> str:
+def render(audit: Audit, evidence: Evidence, source: Path, restored: Sequence[Restoration] = ()) -> str:
     """The page as text."""
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -53,6 +58,8 @@ def render(audit: Audit, evidence: Evidence, source: Path) -> str:
         source=source.name,
         strips=image_strips(evidence),
         attacks=figures.attack_plot(audit.attributes),
+        averages=[row for row in rows if row.attack == "average"],
+        restored=restored_strips(restored),
         rates=figures.rate_plot(evidence.rate.double().numpy() / np.log(2)),
         curves=training_curves(source / "metrics.jsonl"),
         contract=contract_rows(source / "contract.json"),
@@ -70,6 +77,18 @@ def image_strips(evidence: Evidence) -> list[tuple[str, str]]:
         ("Photo, stays on the phone", figures.png_uri(side.pixels[:count])),
         (f"Noise map: dark {low:.3f}, bright {high:.3f} {unit}", figures.png_uri(figures.tint(maps))),
         ("Upload, all the service sees", figures.png_uri(figures.as_bytes(evidence.test_uploads[:count]))),
+    ]
+
+
+def restored_strips(restored: Sequence[Restoration]) -> list[tuple[str, str]]:
+    """(caption, data URI) of the first test images as every restorer leaves them."""
+    return [
+        (
+            f"{one.restorer}{f', {one.pairs} pairs' if one.pairs else ''}: "
+            f"PSNR {one.psnr:.1f} dB, SSIM {one.ssim:.2f}",
+            figures.png_uri(one.pictures),
+        )
+        for one in restored
     ]
 
 

@@ -10,7 +10,7 @@ allows; a general claim is impossible.
 
 from collections.abc import Sequence
 
-from sfumato.audit_schema import Attribute, Desired, InformationBits, RateBits
+from sfumato.audit_schema import AttackRow, Attribute, Desired, InformationBits, OverSeeds, RateBits
 
 LARGEST_DROP = 0.015
 LARGEST_NAG = 0.05
@@ -77,3 +77,28 @@ def statements(
             "For attributes nobody declared, these are measurements and a rate bound, not a guarantee."
         )
     return tuple(said)
+
+
+def averaging(attributes: Sequence[Attribute], rows: Sequence[AttackRow]) -> tuple[str, ...]:
+    """What fresh noise would have given away to somebody who averages; empty if nobody averaged."""
+    said = []
+    for one in attributes:
+        mine = [row for row in rows if row.attribute == one.name and row.on == "averaged fresh uploads"]
+        if mine:
+            best = max(mine, key=lambda row: row.val_accuracy)
+            said.append(
+                f"{one.name}: were the noise fresh for every upload, averages of one photo's uploads would tell it with "
+                f"{best.accuracy:.1%} ({best.architecture}); it is keyed, so a photo sent again is the same upload, and "
+                "this row is no part of the verdict."
+            )
+    return tuple(said)
+
+
+def spread_statements(spreads: Sequence[OverSeeds], seeds: int) -> tuple[str, ...]:
+    """How far the figures moved between attack seeds; empty if there was only one."""
+    return tuple(
+        f"{one.name}: over {seeds} attack seeds the best attack is right for {one.accuracy.min:.1%} to "
+        f"{one.accuracy.max:.1%}, on average {one.accuracy.mean:.1%}, NAG {one.nag_label_only.min:.1%} to "
+        f"{one.nag_label_only.max:.1%}; all other figures are those of the first seed, and every seed has to pass."
+        for one in spreads
+    )

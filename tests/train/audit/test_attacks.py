@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from sfumato.attacks import ATTACKS, PLANS, Answer, Evidence, bayes, create, prepare
+from sfumato.attacks import ATTACKS, PLANS, Answer, Evidence, Restoration, bayes, create, prepare
 from sfumato.attacks.answer import cross_entropy, fit_temperature, log_posterior, log_prior
-from sfumato.attacks.bayes import class_scores, dither_likelihood, gaussian_likelihood, likelihoods, unpack
+from sfumato.attacks.bayes import LIKELIHOODS, class_scores, likelihoods, unpack
 from sfumato.attacks.ensemble import combine
 from sfumato.attacks.evidence import version
 from sfumato.attacks.fit import Recipe, fit
@@ -43,7 +43,7 @@ def test_bayes_on_dither_equals_enumeration() -> None:
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=12))).reshape(-1, 3, 2, 2)
     slow = torch.stack([torch.where(every == 1, q, 1 - q).double().flatten(1).prod(1) for q in p], dim=1)
     assert slow.sum(0).numpy() == pytest.approx(np.ones(3)), "each candidate's uploads sum to one"
-    assert torch.exp(dither_likelihood(every, {"p": p})).numpy() == pytest.approx(slow.numpy(), rel=1e-4)
+    assert torch.exp(LIKELIHOODS["dither"](every, {"p": p})).numpy() == pytest.approx(slow.numpy(), rel=1e-4)
 
     table = likelihoods(create_channel("dither", levels=2), every.half().numpy(), {"p": p.half()})
     scores = class_scores(table, labels, 2, 1.0, prior)
@@ -59,7 +59,7 @@ def test_bayes_on_gaussian_equals_the_density() -> None:
     parameters = {"mean": mean, "scale": scale}
     uploads = channel.sample(parameters, channel.noise(parameters, torch.Generator().manual_seed(0)))
     assert ((uploads == 0) | (uploads == 1)).any()
-    fast = gaussian_likelihood(uploads, parameters)
+    fast = LIKELIHOODS["gaussian"](uploads, parameters)
     for i, j in itertools.product(range(4), range(4)):
         slow = 0.0
         for x, m, s in zip(uploads[i].flatten(), mean[j].flatten(), scale[j].flatten(), strict=True):
@@ -235,12 +235,18 @@ def test_every_attack_answers_for_every_attribute(evidence: Callable[[str], Evid
             "provider_epochs": 1,
             "probes": ("linear",),
             "clean_probes": ("linear",),
+            "repeats": (4,),
+            "average_networks": (4,),
+            "pairs": (100,),
+            "decoder_steps": 2,
         }
     )
     for step in create(name)(one, plan, (("tone",),)):
-        answers = step.run()
-        assert answers
-        for answer in answers:
+        found = step.run()
+        assert found
+        for answer in found:
+            if isinstance(answer, Restoration):
+                continue
             assert answer.test.shape == (one.test.images, 2)
             assert len(answer.validation) == len(one.validation_labels("tone", clean=answer.clean))
 

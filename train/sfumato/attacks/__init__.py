@@ -2,8 +2,9 @@
 out.
 
 Every attack is a small file with one function `steps(evidence, plan, groups)` that lists the pieces of work
-it wants done; each piece returns `Answer`s: how an attribute of every validation and test image was guessed.
-The audit runs the pieces, judges all answers by the same rule and picks the winner on the validation split.
+it wants done; each piece returns `Answer`s: how an attribute of every validation and test image was guessed
+(`pairs` returns `Restoration`s too). The audit runs the pieces, judges all answers by the same rule and picks
+the winner on the validation split.
 
     for step in create("probe")(evidence, QUICK, groups):
         answers = step.run()
@@ -15,10 +16,10 @@ shares state with training.
 
 from collections.abc import Callable
 
-from sfumato.attacks import bayes, clean, floors, output, probe, provider
-from sfumato.attacks.answer import Answer, Step
+from sfumato.attacks import average, bayes, clean, denoise, floors, output, pairs, probe, provider, whitebox
+from sfumato.attacks.answer import Answer, Finding, Restoration, Step
 from sfumato.attacks.evidence import Evidence, prepare
-from sfumato.attacks.plan import DEFAULT, PLANS, QUICK, Plan, create_plan
+from sfumato.attacks.plan import DEFAULT, FULL, PLANS, QUICK, Plan, create_plan
 from sfumato.errors import UsageError, unknown
 
 Attack = Callable[[Evidence, Plan, tuple[tuple[str, ...], ...]], list[Step]]
@@ -30,6 +31,10 @@ ATTACKS: dict[str, Attack] = {
     "bayes": bayes.steps,
     "probe": probe.steps,
     "provider": provider.steps,
+    "average": average.steps,
+    "pairs": pairs.steps,
+    "denoise": denoise.steps,
+    "whitebox": whitebox.steps,
 }
 """Name -> attack, in the order in which the audit runs them: cheap ones first."""
 
@@ -48,12 +53,15 @@ def create(name: str) -> Attack:
 __all__ = [
     "ATTACKS",
     "DEFAULT",
+    "FULL",
     "PLANS",
     "QUICK",
     "Answer",
     "Attack",
     "Evidence",
+    "Finding",
     "Plan",
+    "Restoration",
     "Step",
     "create",
     "create_plan",

@@ -14,12 +14,15 @@ network.
     answer = Answer(attack="probe", architecture="cnn", attribute="race", validation=f_val, test=f_test)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+
+from sfumato.audit_schema import On
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,6 +55,53 @@ class Answer:
     """True if no upload was looked at."""
     calibrate: bool = True
     """False if the attacker would not have known uploads to calibrate on."""
+    averaged: Literal["fresh", "keyed"] | None = None
+    """Set if the attacker held several uploads of every image: under fresh noise, which does not ship, or keyed."""
+    train_auc: float | None = None
+    """Best AUC on the attacker's own images in any epoch; .5 means that nothing was learned even there."""
+
+    @property
+    def on(self) -> On:
+        """What the attack looked at."""
+        if self.floor:
+            return "labels"
+        if self.averaged == "fresh":
+            return "averaged fresh uploads"
+        return "clean images" if self.clean else "uploads"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reidentified:
+    """How often a restored photo was matched with another photo of the same person."""
+
+    persons: int
+    """In the gallery, one clean photo of each; a blind guess is right for one in so many."""
+    queries: int
+    clean: float
+    """Share of right first matches if the query is the clean photo."""
+    restored: float
+    """The same for the restored photo."""
+    likelihood: float
+    """The same if the gallery photo is sought that explains the upload best, without restoring anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoration:
+    """How well test images were restored."""
+
+    restorer: str
+    pairs: int
+    """Images of which the restorer knew photo and upload; 0 for guesses that look at no upload."""
+    psnr: float
+    """Mean over the test images, in dB."""
+    ssim: float
+    """Mean over the test images, at most 1."""
+    pictures: NDArray[np.uint8]
+    """The first few restored test images, (m, H, W, 3)."""
+    identity: Reidentified | None = None
+
+
+Finding = Answer | Restoration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +109,7 @@ class Step:
     """One piece of work; `run` may take minutes."""
 
     title: str
-    run: Callable[[], list[Answer]]
+    run: Callable[[], Sequence[Finding]]
 
 
 def log_prior(labels: Ints, classes: int) -> Floats:

@@ -9,6 +9,9 @@ probability of any upload. With N attacker images,
   pairs.
 - gaussian: the normal density between 0 and 1, and at the ends the probability of having been clipped there.
 
+Either is linear in some statistics of the upload, and so several independent uploads of one image add up: their mean
+statistics, times their number, have the likelihood of all of them.
+
 t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of
 them and equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the
 prior.
@@ -49,59 +52,94 @@ EMPTY = math.log(1e-6)
 
 def unpack(uploads: Tensor, bits: int) -> Tensor:
     """Dither uploads (n, 3, H, W) -> bits (n, 3 * bits, H, W), most significant plane first."""
+    if bits == 1:
+        return uploads.round()
     values = (uploads * (2**bits - 1)).round().long()
     return torch.cat([(values >> (bits - 1 - j)) & 1 for j in range(bits)], dim=1).float()
 
 
-def dither_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
-    """log P(upload | candidate) for all pairs, (uploads, candidates), in nats."""
-    p = parameters["p"].float().flatten(1).clamp(SURE, 1 - SURE)  # (candidates, D)
-    bits = unpack(uploads, parameters["p"].shape[1] // 3).flatten(1)  # (uploads, D)
-    # Centring the bits halves the magnitude of the sums, and with it the rounding error of the product.
-    weight = torch.logit(p)
-    constant = (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
-    product: Tensor = (bits - 0.5) @ weight.T
+@dataclass(frozen=True)
+class Likelihood:
+    """log P(upload | candidate) = statistics . weights + constant, in nats."""
+
+    statistics: Callable[[Tensor, Parameters], Tensor]
+    """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> (n, F)."""
+    weights: Callable[[Parameters], tuple[Tensor, Tensor]]
+    """Parameters of c candidates -> (c, F) weights and (c,) constants."""
+
+    def __call__(self, uploads: Tensor, parameters: Parameters) -> Tensor:
+        """All pairs, (uploads, candidates)."""
+        return combined(self.statistics(uploads, parameters), *self.weights(parameters))
+
+
+def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
+    """(n, F), (c, F) and (c,) -> (n, c)."""
+    product: Tensor = statistics @ weights.T
     return product.double() + constant
 
 
-def gaussian_likelihood(uploads: Tensor, parameters: Parameters) -> Tensor:
-    """log P(upload | candidate), (uploads, candidates); a density inside, a probability at 0 and 1."""
-    mean = parameters["mean"].float().flatten(1)
-    scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
+def dither_statistics(uploads: Tensor, parameters: Parameters) -> Tensor:
+    """The bits, centred: that halves the magnitude of the sums, and with it the rounding error of the product."""
+    return unpack(uploads, parameters["p"].shape[1] // 3).flatten(1) - 0.5
+
+
+def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """The log odds of every bit, and what is left of its probability."""
+    p = parameters["p"].float().flatten(1).clamp(SURE, 1 - SURE)  # (candidates, D)
+    return torch.logit(p), (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
+
+
+def gaussian_statistics(uploads: Tensor, _parameters: Parameters) -> Tensor:
+    """Per sample: inside or clipped at an end, and the value and its square if inside; around 1/2 to keep them small."""
     x = uploads.flatten(1)
     low, high = (x <= 0).float(), (x >= 1).float()
     inside = 1 - low - high
-    # The quadratic is expanded around 1/2 to keep its terms small.
-    y, m = (x - 0.5) * inside, mean - 0.5
-    precision = scale**-2
+    y = (x - 0.5) * inside
+    return torch.cat([inside, y, y**2, low, high], dim=1)
+
+
+def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """A density inside, a probability at 0 and 1."""
+    mean = parameters["mean"].float().flatten(1)
+    scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
+    m, precision = mean - 0.5, scale**-2
     constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
-    total: Tensor = inside @ constant.T + y @ (m * precision).T - 0.5 * (y**2) @ precision.T
-    total = total + low @ log_ndtr(-mean / scale).T + high @ log_ndtr((mean - 1) / scale).T
-    return total.double()
+    ends = [log_ndtr(-mean / scale), log_ndtr((mean - 1) / scale)]
+    return torch.cat([constant, m * precision, -0.5 * precision, *ends], dim=1), torch.zeros(len(mean))
 
 
-LIKELIHOODS: dict[str, Callable[[Tensor, Parameters], Tensor]] = {
-    "dither": dither_likelihood,
-    "gaussian": gaussian_likelihood,
+LIKELIHOODS: dict[str, Likelihood] = {
+    "dither": Likelihood(dither_statistics, dither_weights),
+    "gaussian": Likelihood(gaussian_statistics, gaussian_weights),
 }
+
+
+def likelihood_of(channel: Channel) -> Likelihood:
+    """The formula of a channel.
+
+    Raises:
+        SfumatoError: none is known.
+    """
+    if channel.name not in LIKELIHOODS:
+        raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
+    return LIKELIHOODS[channel.name]
 
 
 def likelihoods(
     channel: Channel, uploads: NDArray[np.float16], parameters: Parameters
 ) -> NDArray[np.float32]:
-    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0.
+    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0."""
+    statistics = likelihood_of(channel).statistics(torch.from_numpy(uploads).float(), parameters)
+    return explained(channel, statistics, parameters)
 
-    Raises:
-        SfumatoError: no formula is known for this channel.
-    """
-    if channel.name not in LIKELIHOODS:
-        raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
-    rows = torch.from_numpy(uploads).float()
+
+def explained(channel: Channel, statistics: Tensor, parameters: Parameters) -> NDArray[np.float32]:
+    """As `likelihoods`, from the statistics (n, F) of uploads."""
     count = len(next(iter(parameters.values())))
-    out = np.empty((len(rows), count))
+    out = np.empty((len(statistics), count))
     for start in range(0, count, CHUNK):
         part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
-        out[:, start : start + CHUNK] = LIKELIHOODS[channel.name](rows, part).numpy()
+        out[:, start : start + CHUNK] = combined(statistics, *likelihood_of(channel).weights(part)).numpy()
     relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
     return relative
 
@@ -130,7 +168,9 @@ class Choice:
     """Candidates: the attacker's images, or those and their versions."""
 
 
-def choose(table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints) -> Choice:
+def choose(
+    table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints, powers: Floats = POWERS
+) -> Choice:
     """The power and the prior of least calibrated cross entropy on some validation uploads.
 
     Args:
@@ -138,12 +178,13 @@ def choose(table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints
         evidence: gives labels and priors.
         name: the attribute.
         rows: which validation uploads the table is about.
+        powers: what to choose the power from.
     """
     side, prior = evidence.train, evidence.prior(name)
     truth = evidence.validation_labels(name)[rows]
     tried = []
     for count in sorted({min(side.images, table.shape[1]), table.shape[1]}):
-        for power in POWERS:
+        for power in powers:
             labels = side.labels[name][:count]
             scores = class_scores(table[:, :count], labels, evidence.classes[name], power, prior)
             t = fit_temperature(scores, truth, prior)

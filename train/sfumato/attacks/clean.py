@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from sfumato.attacks.answer import Answer, Step
 from sfumato.attacks.evidence import Evidence, batches
@@ -27,6 +28,7 @@ def train(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answe
             how.architecture, {name: evidence.classes[name] for name in group}, evidence.size
         )
         answers = fit(network, evidence, group, how)
+    evidence.networks[how.architecture] = network
     validation = scores(network, batches(evidence.validation_uploads), group)
     test = scores(network, batches(evidence.test_uploads), group)
     # It has never seen an upload, so it is not calibrated on uploads either.
@@ -42,6 +44,16 @@ def train(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answe
         for answer in answers
     ]
     return answers + applied
+
+
+def trained(evidence: Evidence, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
+    """Architecture and network of a clean attacker on these attributes: one that this audit has already, or a new one."""
+    for architecture in plan.clean_probes:
+        if architecture in evidence.networks:
+            return architecture, evidence.networks[architecture]
+    name = plan.clean_probes[0]
+    train(evidence, group, recipe(plan, evidence, "clean", name, max(plan.rates), plan.clean_epochs))
+    return name, evidence.networks[name]
 
 
 def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:

@@ -23,7 +23,8 @@ def combine(answers: Sequence[Answer], evidence: Evidence, members: int = MEMBER
     Raises:
         ValueError: none of the answers is an attack on uploads.
     """
-    usable = [a for a in answers if not a.floor and not a.clean and a.calibrate]
+    # Averages of keyed uploads say what a single upload says: they would only vote twice.
+    usable = [a for a in answers if a.on == "uploads" and a.averaged is None and a.calibrate]
     if not usable:
         raise ValueError("an ensemble needs at least one attack on uploads")
     name = usable[0].attribute

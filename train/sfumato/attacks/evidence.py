@@ -9,9 +9,10 @@ in it), the rate of the test images is taken before that rounding.
     uploads = evidence.train.uploads(rows, evidence.channel, generator)      # (n, 3, H, W)
 """
 
+import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +44,10 @@ class Side:
     """(copies * N,) per attribute."""
     images: int
     """N: the first N rows are the images as they are."""
+    repeats: int = 1
+    """Uploads of an image that the attacker holds and averages."""
+    key: bytes | None = None
+    """Of the phone that uploads: its noise follows from key and image. None: every upload has fresh noise."""
 
     @property
     def copies(self) -> int:
@@ -53,10 +58,18 @@ class Side:
         """Clean images (n, 3, H, W) in 0..1, channels-last in memory."""
         return to_tensor(self.pixels[rows.numpy()])
 
-    def uploads(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Tensor:
-        """One fresh upload per row, (n, 3, H, W) in 0..1, channels-last in memory."""
+    def draws(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Iterator[Tensor]:
+        """The `repeats` uploads of each row, one after the other, (n, 3, H, W) in 0..1."""
         parameters = {name: value[rows].float() for name, value in self.parameters.items()}
-        drawn = channel.sample(parameters, channel.noise(parameters, generator))
+        keyed = None
+        if self.key is not None:
+            keyed = keyed_noise(channel, parameters, self.pixels[rows.numpy()], self.key)
+        for _ in range(self.repeats):
+            yield channel.sample(parameters, channel.noise(parameters, generator) if keyed is None else keyed)
+
+    def uploads(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Tensor:
+        """The mean of the `repeats` uploads of each row, (n, 3, H, W) in 0..1, channels-last in memory."""
+        drawn = mean(self.draws(rows, channel, generator))
         return drawn.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,6 +89,10 @@ class Evidence:
     rate: Tensor
     """(n_test,) nats per test image."""
     seed: int
+    persons: Ints | None = None
+    """(n_test,) who is on each test image, where the data set tells."""
+    networks: dict[str, nn.Module] = field(default_factory=dict, compare=False)
+    """Architecture -> network trained on clean images, kept so that later attacks can put it behind a restorer."""
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of its own for a purpose, so that attacks do not depend on their order."""
@@ -106,6 +123,35 @@ class Evidence:
         """Labels that belong to `validation_uploads`, or to the clean validation images."""
         labels = self.validation.labels[attribute]
         return labels if clean else np.tile(labels, VALIDATION_DRAWS)
+
+
+def mean(draws: Iterator[Tensor]) -> Tensor:
+    """The mean of equally shaped tensors; a single one comes back as it is."""
+    total = next(draws)
+    count = 1
+    for one in draws:
+        total, count = total + one, count + 1
+    return total if count == 1 else total / count
+
+
+def keyed_noise(channel: Channel, parameters: Parameters, pixels: NDArray[np.uint8], key: bytes) -> Tensor:
+    """Noise that follows from key and image, as a phone's does: whoever sends an image twice sends the same upload.
+
+    It stands for the shipped cipher, which belongs to a root above this one: what matters here is that the noise is
+    the same for the same image and unknown to whoever lacks the key.
+
+    Args:
+        channel: says how much noise an image takes.
+        parameters: of the images, each (n, C, H, W).
+        pixels: the images, (n, H, W, 3).
+        key: of the device.
+    """
+    rows = []
+    for i, image in enumerate(pixels):
+        digest = hashlib.sha256(key + image.tobytes()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+        rows.append(channel.noise({name: value[i : i + 1] for name, value in parameters.items()}, generator))
+    return torch.cat(rows)
 
 
 def draw_all(side: Side, channel: Channel, generator: torch.Generator) -> NDArray[np.float16]:
@@ -187,6 +233,7 @@ def prepare(artifact: Artifact, attributes: Sequence[str], *, copies: int = 2, s
     train, _ = gather(artifact, Split.ATTACKER, names, copies, seed)
     validation, _ = gather(artifact, Split.VALIDATION, names, 1, seed)
     test, rate = gather(artifact, Split.TEST, names, 1, seed)
+    person = artifact.dataset.identity
     return Evidence(
         channel=artifact.channel,
         cloud=artifact.cloud,
@@ -198,4 +245,7 @@ def prepare(artifact: Artifact, attributes: Sequence[str], *, copies: int = 2, s
         test=test,
         rate=rate,
         seed=seed,
+        persons=None
+        if person is None
+        else artifact.dataset.labels[person][artifact.dataset.splits[Split.TEST]],
     )

@@ -16,13 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.attacks.answer import Answer, Floats, cross_entropy, fit_temperature, log_posterior
+from sfumato import metrics
+from sfumato.attacks.answer import Answer, Floats, Ints, cross_entropy, fit_temperature, log_posterior
 from sfumato.attacks.evidence import Evidence, batches, clean_batches
 from sfumato.attacks.plan import Plan
 
 WEIGHT_DECAY = 0.02
 LEARNED = 0.01
-"""A fit whose training accuracy never beats the majority guess by this much has not learned anything."""
+"""By so much the training accuracy beats the majority guess once something has been learned, or the AUC chance."""
+DEVIATIONS = 4
+"""Standard deviations of the AUC of a blind guess that the training AUC must exceed: the best of many epochs is lucky."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +84,16 @@ class _Best:
     validation: Floats | None = None
     weights: dict[str, Tensor] | None = None
     gained: float = -1.0
+    auc: float = 0.0
 
 
 def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how: Recipe) -> list[Answer]:
     """Train `network` (upload -> dict of scores) and answer for every attribute with its best epoch.
 
     The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy
-    stayed at the majority rate gets a note: that is a failed optimisation or an empty upload, and no evidence
-    of safety by itself.
+    stayed at the majority rate and whose training AUC stayed at chance gets a note: that is a failed optimisation
+    or an empty upload, and no evidence of safety by itself. (Accuracy alone would not do: with one class in ten, a
+    network can rank its images well and still never guess the rare class.)
     """
     generator = evidence.generator(f"{how.attack}/{how.architecture}/{how.lr}/{attributes}")
     network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -111,7 +116,8 @@ def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how
         guesses = scores(network, validation, attributes)
         weights: dict[str, Tensor] | None = None
         for name in attributes:
-            best[name].gained = max(best[name].gained, gained[name])
+            best[name].gained = max(best[name].gained, gained[name].accuracy)
+            best[name].auc = max(best[name].auc, gained[name].auc)
             t = fit_temperature(guesses[name], truth[name], prior[name])
             loss = cross_entropy(log_posterior(guesses[name], prior[name], t), truth[name])
             if loss < best[name].loss - 1e-6:
@@ -132,6 +138,32 @@ def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how
     ]
 
 
+@dataclass(frozen=True)
+class _Gained:
+    """What one pass showed on the attacker's own images, before each step."""
+
+    accuracy: float
+    """By how much the guesses were more often right than the majority guess."""
+    auc: float
+
+
+def blind_auc_deviation(labels: Ints) -> float:
+    """Standard deviation of the AUC of a blind guess (Mann and Whitney, 1947); of the rarest class, if there are several.
+
+    >>> round(blind_auc_deviation(np.array([0, 1] * 50)), 3)
+    0.058
+    """
+    counts = np.bincount(labels)
+    one = int(counts[counts > 0].min())
+    n = len(labels)
+    return math.sqrt((n + 1) / (12 * one * max(n - one, 1)))
+
+
+def learned(best: _Best, labels: Ints) -> bool:
+    """Whether training accuracy or training AUC ever left chance."""
+    return best.gained >= LEARNED or best.auc > 0.5 + max(LEARNED, DEVIATIONS * blind_auc_deviation(labels))
+
+
 def _epoch(
     network: nn.Module,
     evidence: Evidence,
@@ -140,11 +172,8 @@ def _epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
     how: Recipe,
-) -> dict[str, float]:
-    """One pass over the attacker's images, each in a random version.
-
-    Returns, per attribute, by how much the training accuracy exceeded that of the majority guess.
-    """
+) -> dict[str, _Gained]:
+    """One pass over the attacker's images, each in a random version; returns what it showed per attribute."""
     side = evidence.train
     where = next(network.parameters()).device
     offsets = {name: torch.from_numpy(value).float().to(where) for name, value in prior.items()}
@@ -155,7 +184,8 @@ def _epoch(
     order = order + versions[order] * side.images
     size = min(how.batch_size, len(order))
     hits = dict.fromkeys(prior, 0)
-    seen = 0
+    said: dict[str, list[Tensor]] = {name: [] for name in prior}
+    seen: list[Tensor] = []
     network.train()
     for rows in torch.split(order[: len(order) // size * size], size):
         logits = network(draw(rows).to(where))
@@ -166,23 +196,37 @@ def _epoch(
             loss = loss + F.cross_entropy(posterior, target)
             # Against the majority guess on the same images, so that luck in the draw of a batch cancels.
             hits[name] += int((posterior.argmax(1) == target).sum() - (offset.argmax() == target).sum())
-        seen += len(rows)
+            said[name].append(posterior.detach().softmax(1).cpu())
+        seen.append(rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-    return {name: count / seen for name, count in hits.items()}
+    rows = torch.cat(seen)
+    return {
+        name: _Gained(
+            count / len(rows), ranking(labels[name][rows].numpy(), torch.cat(said[name]).double().numpy())
+        )
+        for name, count in hits.items()
+    }
+
+
+def ranking(labels: Ints, probabilities: Floats) -> float:
+    """AUC, or 0.5 if the network returned something that cannot be ordered."""
+    return metrics.auc(labels, probabilities) if np.isfinite(probabilities).all() else 0.5
 
 
 def _answer(
     evidence: Evidence, name: str, best: _Best, test: Floats | None, epochs: int, how: Recipe
 ) -> Answer:
-    learned = best.gained >= LEARNED
     classes = evidence.classes[name]
     # A network that only ever returned NaN never improved: it answers nothing.
     blank = np.zeros((len(evidence.validation_labels(name, clean=how.clean)), classes))
-    failed = "training accuracy stayed at the majority rate: it did not learn, which is no evidence of safety"
+    failed = (
+        "training accuracy stayed at the majority rate and training AUC at chance: it did not learn, "
+        "which is no evidence of safety"
+    )
     return Answer(
         attack=how.attack,
         architecture=how.architecture,
@@ -192,6 +236,7 @@ def _answer(
         lr=how.lr,
         epochs=epochs,
         best_epoch=best.epoch,
-        note=None if learned else failed,
+        note=None if learned(best, evidence.train.labels[name][: evidence.train.images]) else failed,
+        train_auc=best.auc,
         clean=how.clean,
     )

@@ -21,9 +21,15 @@ LOADERS = {
 
 def command(
     artifact: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a run or of an export.")],
-    attacks: Annotated[str, typer.Option(help="How thorough: quick, default or full.")] = "default",
+    attacks: Annotated[
+        str,
+        typer.Option(help="How thorough: quick (minutes), default, or full (every attack; hours on CPUs)."),
+    ] = "default",
     attributes: Annotated[str, typer.Option(help="What to attack, with commas; else every label.")] = "",
     seed: Annotated[int, typer.Option(help="Decides noise, weights and resamples.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Audits under so many seeds from --seed on; every one has to pass.")
+    ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
@@ -41,7 +47,13 @@ def command(
             bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
 
         audit = run_audit(
-            loaded, attacks=plan, attributes=names(attributes) or None, seed=seed, out=out, watch=watch
+            loaded,
+            attacks=plan,
+            attributes=names(attributes) or None,
+            seed=seed,
+            seeds=seeds,
+            out=out,
+            watch=watch,
         )
     if as_json:
         emit_json(audit.to_json())
@@ -105,6 +117,20 @@ def show_audit(audit: "Audit") -> None:
         typer.echo(
             f"an upload tells at most {bound.total:.2f} bits: {bound.answer:.2f} for the answer, "
             f"{bound.beyond:.2f} for anything beyond it"
+        )
+    if audit.over_seeds:
+        show(
+            table(
+                f"best attack over {len(audit.seeds)} seeds (the tables above: the first)",
+                ("attribute", "accuracy", "least", "most", "NAG", "least", "most"),
+                [
+                    (
+                        o.name,
+                        *(f"{v:.1%}" for s in (o.accuracy, o.nag_label_only) for v in (s.mean, s.min, s.max)),
+                    )
+                    for o in audit.over_seeds
+                ],
+            )
         )
     typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
     for left in audit.left_out:

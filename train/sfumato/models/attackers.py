@@ -50,10 +50,9 @@ def linear(classes: Classes, size: Size) -> nn.Module:
     return Attacker(nn.Flatten(), 3 * height * width, classes, dropout=0.0)
 
 
-def cnn(classes: Classes, size: Size) -> nn.Module:
-    """Four strided convolutions, flattened at the end so that position is kept."""
+def cnn(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
+    """Four strided convolutions, flattened at the end so that position is kept; `planes` maps in 0..1 go in."""
     layers: list[nn.Module] = []
-    planes = 3
     height, width = size
     for wider in (32, 48, 64, 96):
         layers += [convolution(planes, wider, stride=2), nn.ReLU()]
