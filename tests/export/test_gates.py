@@ -53,9 +53,8 @@ def test_parity(
     check_parity(work)
     check_gates(work)
     with torch.no_grad():
-        work.phone.local.heads["noise"].bias.add_(shift)  # type: ignore[operator]
-        work.phone.local.heads["gate"].bias.add_(shift)  # type: ignore[operator]
-        work.phone.local.heads["offset"].bias.add_(shift)  # type: ignore[operator]
+        for head in work.phone.local.heads.values():
+            head.bias.add_(shift)  # type: ignore[operator]
     check_parity(work)
     assert expected in refusal(work)
 
@@ -129,7 +128,7 @@ def test_cloud(
     ],
 )
 def test_fine_tuning_is_chosen_by_what_int8_moved(
-    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch, found: Figures, tune: str, tuned: bool
+    dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Figures, tune: str, tuned: bool
 ) -> None:
     """0.3 points of accuracy or 5 % of rate; nothing else decides."""
     called = []
@@ -141,7 +140,7 @@ def test_fine_tuning_is_chosen_by_what_int8_moved(
     monkeypatch.setattr(exporting, "fine_tune", fake)
     for step in ("write_local_onnx", "convert_variants", "lint_variants", "check_parity", "measure_int8"):
         monkeypatch.setattr(exporting, step, lambda work: None)
-    work = work_on(dither_run, bundle, "int8")
+    work = work_on(dither_run, tmp_path, "int8")
     work.figures, work.tune = found, tune
     tune_int8(work)
     assert bool(called) == tuned

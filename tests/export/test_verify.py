@@ -296,7 +296,7 @@ def cut(path: Path) -> None:
 WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     **{f"flipped byte in {name}": (partial(lambda name, b: flip(b / name), name), name) for name in FILES},
     "flipped byte in the contract": (lambda b: flip(b / FILE), "not this key's signature"),
-    "flipped byte in the digest": (lambda b: flip(b / DIGESTS), "was changed after the export"),
+    "flipped byte in the digest": (lambda b: flip(b / DIGESTS), DIGESTS),
     "flipped byte in the signature": (lambda b: flip(b / SIGNATURE), "not this key's signature"),
     "swapped model": (
         lambda b: shutil.copy(b / "local_float32.tflite", b / "local_int8.tflite"),
