@@ -209,7 +209,7 @@ def _read_lines(stream: Iterator[str], lines: "queue.Queue[str]") -> None:
 
 def summary(cases: Sequence[Case]) -> list[tuple[object, ...]]:
     """One row a kind: cases, what became of them, slowest and largest."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for kind in dict.fromkeys(case.kind for case in cases):
         of = [case for case in cases if case.kind == kind]
         count = Counter(case.outcome for case in of)

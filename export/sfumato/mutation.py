@@ -216,4 +216,5 @@ PICTURES: dict[str, Callable[[Image.Image], bytes]] = {
 }
 """Makers of a good picture of each kind."""
 
-ORIENTABLE = ("jpeg", "progressive jpeg", "cmyk jpeg", "grey jpeg", "png", "alpha png", "webp", "lzw tiff")
+ORIENTABLE = ("jpeg", "progressive jpeg", "cmyk jpeg", "grey jpeg", "png", "alpha png", "webp")
+"""Kinds whose writer takes any EXIF orientation, also those that do not exist."""

@@ -197,7 +197,7 @@ def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> d
         parameters = {"p": q}
         levels = dither(q, noise, bits=bits)
     else:
-        mean = image if scheme["additive"] else 255 - q
+        mean: Bytes = image if scheme["additive"] else (255 - q).astype(np.uint8)
         parameters = {"scale": q} if scheme["additive"] else {"mean": mean, "scale": q}
         levels = gaussian(mean, q, noise, **scheme)
     return {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato import exporting, passes
+from sfumato import exporting, onnx_files, passes
 from sfumato.errors import SfumatoError
 from sfumato.exporting import tune_int8
 from sfumato.measure import Figures, Pair
@@ -101,7 +101,7 @@ def test_cloud(
     out = tmp_path / "new"
     out.mkdir()
     work = work_on(run, out, "int8")
-    write = passes.write_onnx
+    write = onnx_files.write_onnx
 
     def other(module: torch.nn.Module, *given: Any, **named: Any) -> None:
         write(module, *given, **named)
