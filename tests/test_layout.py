@@ -26,12 +26,23 @@ DEVICE_SIDE = {
     "sfumato.console",
     "sfumato.device",
     "sfumato.errors",
+    "sfumato.exact_rate",
     "sfumato.files",
+    "sfumato.fuzz",
+    "sfumato.guard",
     "sfumato.imaging",
+    "sfumato.lint",
+    "sfumato.mutation",
     "sfumato.noise",
+    "sfumato.perturbing",
     "sfumato.provenance",
     "sfumato.runtime",
     "sfumato.sampler",
+    "sfumato.signing",
+    "sfumato.tflite_file",
+    "sfumato.upload",
+    "sfumato.vectors",
+    "sfumato.verify",
 }
 HEAVY = {"torch", "tensorflow", "onnx", "onnx2tf", "onnxruntime", "lightning_fabric", "sklearn", "matplotlib"}
 
@@ -118,7 +129,26 @@ def test_the_import_reader_sees_every_form(tmp_path: Path) -> None:
     assert imported(file, "sfumato.file") == {f"sfumato.{name}" for name in names}
 
 
-@pytest.mark.parametrize("module", sorted(DEVICE_SIDE & set(MODULES)))
+def test_device_side_modules_exist_and_lean_on_nothing_else() -> None:
+    """A module that left the list, or was renamed, would take its guard along unnoticed."""
+    assert DEVICE_SIDE - set(MODULES) == set()
+    leaning = {
+        f"{module} imports {name}"
+        for module in DEVICE_SIDE
+        for name in imported(ROOT / MODULES[module] / f"{module.replace('.', '/')}.py", module)
+        if name not in DEVICE_SIDE
+    }
+    assert leaning == set()
+
+
+def test_the_device_requirements_are_the_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements" / "device.txt").read_text(encoding="utf-8").splitlines()
+    listed = [line for line in lines if not line.startswith("#")]
+    assert listed == project["optional-dependencies"]["device"]
+
+
+@pytest.mark.parametrize("module", sorted(DEVICE_SIDE))
 def test_device_side_needs_no_torch(module: str) -> None:
     done = run_python(
         f"import sys, {module}; print(sorted({{'torch', 'tensorflow'}} & set(sys.modules)), file=sys.stderr)"

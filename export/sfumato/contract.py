@@ -18,6 +18,8 @@ from sfumato.errors import SfumatoError
 
 SCHEMA = "sfumato-contract/1"
 FILE = "contract.json"
+LARGEST = 2**20
+"""Bytes; no more of the file is ever read."""
 VARIANTS = ("float32", "float16", "dynamic", "int8")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -232,7 +234,8 @@ def read_contract(folder: Path) -> Contract:
     """
     path = folder / FILE
     try:
-        return parse_contract(path.read_bytes(), str(path))
+        with path.open("rb") as stream:
+            return parse_contract(stream.read(LARGEST + 1), str(path))
     except OSError as error:
         raise SfumatoError(f"{path} cannot be read ({error.strerror}): give an EXPORT folder") from None
 
@@ -243,8 +246,8 @@ def parse_contract(content: bytes, name: str = FILE) -> Contract:
     Raises:
         SfumatoError: as `read_contract`.
     """
-    if len(content) > 2**20:
-        raise SfumatoError(f"{name} is larger than a contract can be ({len(content)} bytes)")
+    if len(content) > LARGEST:
+        raise SfumatoError(f"{name} is larger than a contract can be ({LARGEST} bytes)")
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -82,14 +82,7 @@ def measure(
         labels: (N,) per kept attribute.
     """
     exact, shipped = reference(network, images), run_int8(session, images)
-    rng = np.random.default_rng(SEED)
-    uploads: dict[str, list[Bytes]] = {"float": [], "int8": []}
-    for index in list(range(len(images))) * DRAWS:
-        noise = rng.integers(0, 256, noise_bytes(channel, images[index].shape), dtype=np.uint8)
-        q = {name: value[index] for name, value in shipped.items()}
-        p = {name: value[index] for name, value in exact.items()}
-        uploads["int8"].append(sample_bytes(channel, images[index], q, noise))
-        uploads["float"].append(sample_floats(channel, images[index], p, noise, rng))
+    uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
     right = {kind: hits(cloud, drawn, labels, top_level(channel)) for kind, drawn in uploads.items()}
     bits = bits_of(channel)
     sizes = [len(encode_png(levels, bits=bits)) for levels in uploads["int8"][: len(images)][:200]]
@@ -97,7 +90,7 @@ def measure(
         images=len(images),
         draws=DRAWS,
         accuracy={name: Pair(right["float"][name], right["int8"][name]) for name in labels},
-        rate_bits=_rates(channel, images, exact, shipped),
+        rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
         upload_bytes={
             "png": float(np.mean(sizes)),
             "packed": float(len(pack(uploads["int8"][0], bits=bits))),
@@ -120,6 +113,25 @@ def noise_bytes(channel: Channel, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * (bits_of(channel) if channel.name == "dither" else 2)
 
 
+def draw(channel: Channel, images: Bytes, parameters: Mapping[str, NDArray[Any]]) -> list[Bytes]:
+    """`DRAWS` uploads of every image, the images in order, from the bytes of an int8 model or the values of a float one.
+
+    The noise is the same for every model of the channel, so that two models differ by their arithmetic alone.
+    """
+    rng, drawn = np.random.default_rng(SEED), []
+    for index in list(range(len(images))) * DRAWS:
+        image = images[index]
+        own = {name: value[index] for name, value in parameters.items()}
+        noise = rng.integers(0, 256, noise_bytes(channel, image.shape), dtype=np.uint8)
+        # Where in its 1/256 a noise byte lies: only probabilities between two bytes ask for it.
+        fine = rng.random(next(iter(own.values())).shape) if channel.name == "dither" else None
+        if all(value.dtype == np.uint8 for value in own.values()):
+            drawn.append(sample_bytes(channel, image, own, noise))
+        else:
+            drawn.append(sample_floats(channel, image, own, noise, fine))
+    return drawn
+
+
 def sample_bytes(channel: Channel, image: Bytes, q: Mapping[str, Bytes], noise: Bytes) -> Bytes:
     """One draw of the shipped sampler."""
     if channel.name == "dither":
@@ -131,13 +143,17 @@ def sample_bytes(channel: Channel, image: Bytes, q: Mapping[str, Bytes], noise: 
 
 
 def sample_floats(
-    channel: Channel, image: Bytes, p: Mapping[str, Floats], noise: Bytes, rng: np.random.Generator
+    channel: Channel,
+    image: Bytes,
+    p: Mapping[str, Floats],
+    noise: Bytes,
+    fine: NDArray[np.float64] | None = None,
 ) -> Bytes:
-    """The same draw from unrounded parameters."""
-    if channel.name == "dither":
-        fine = noise.reshape(p["p"].shape) + rng.random(p["p"].shape)
+    """The same draw from unrounded parameters; dither needs `fine`, where in 0..1 each noise byte lies."""
+    if fine is not None:
         # A probability of exactly k/256 gives the very bit that the byte k would.
-        decided = np.where(fine < 256 * p["p"].astype(np.float64), 255, 0).astype(np.uint8)
+        reached = noise.reshape(fine.shape) + fine < 256 * p["p"].astype(np.float64)
+        decided = np.where(reached, 255, 0).astype(np.uint8)
         return dither(decided, np.zeros_like(noise), bits=bits_of(channel))
     steps = normal_table()[noise.view("<u2")].reshape(image.shape) / NORMAL_SCALE
     mean = image / 255 if channel.settings["additive"] else p["mean"]
@@ -163,11 +179,7 @@ def hits(
     }
 
 
-def _rates(
-    channel: Channel, images: Bytes, exact: Mapping[str, Floats], shipped: Mapping[str, Bytes]
-) -> dict[str, Pair]:
-    floats = trained_bits(channel, images, exact)
-    ints = all_bits(channel, images, shipped)
+def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, Pair]:
     return {
         "mean": Pair(float(floats.mean()), float(ints.mean())),
         "p95": Pair(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),

@@ -15,6 +15,7 @@ from sfumato.models.cost import cost
 from sfumato.phone_network import PhoneNetwork
 from sfumato.provenance import provenance
 from sfumato.run import Run
+from sfumato.signing import write_digests
 from sfumato.tflite_conversion import model_file
 
 ROLES = {"cloud.onnx": "cloud"}
@@ -61,9 +62,10 @@ def describe(
 
 
 def seal(contract: Contract, folder: Path) -> None:
-    """Write contract.json; from here on every byte of the bundle is accounted for."""
+    """Write contract.json and its digest; from here on every byte of the bundle is accounted for."""
     with atomic_write(folder / FILE) as scratch:
         scratch.write_text(contract.to_json(), encoding="utf-8")
+    write_digests(folder)
 
 
 def describe_model(variant: str) -> Model:

@@ -1,4 +1,7 @@
-"""Who made this export? An Ed25519 signature over contract.json, which names every file by its sha256.
+"""Is this the contract that was written, and who wrote it? A digest and an Ed25519 signature over contract.json.
+
+contract.json names every other file by its sha256; `contract.sha256` names contract.json (and contract.sig), in the form that
+`sha256sum -c` reads. It finds accidents and hand edits, not a forger, who can write it anew: that is what a signature is for.
 
 The signature lies beside the contract as `contract.sig`: 64 bytes in base64. Keys are PEM files as OpenSSL makes them:
 
@@ -10,6 +13,7 @@ The signature lies beside the contract as `contract.sig`: 64 bytes in base64. Ke
 
 import base64
 import binascii
+import hashlib
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -21,6 +25,7 @@ from sfumato.errors import SfumatoError
 from sfumato.files import atomic_write
 
 SIGNATURE = "contract.sig"
+DIGESTS = "contract.sha256"
 CONTEXT = b"sfumato-contract-signature-v1\0"
 """Put before the contract's bytes, so that the signature can be taken for nothing else."""
 
@@ -60,10 +65,37 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def sign(folder: Path, key: Ed25519PrivateKey) -> None:
-    """Sign the contract in `folder`."""
+    """Sign the contract in `folder`; its digests are written anew."""
     signature = key.sign(CONTEXT + (folder / FILE).read_bytes())
     with atomic_write(folder / SIGNATURE) as scratch:
         scratch.write_bytes(base64.b64encode(signature) + b"\n")
+    write_digests(folder)
+
+
+def write_digests(folder: Path) -> None:
+    """Write `contract.sha256` for the contract and, if there is one, its signature."""
+    names = [name for name in (FILE, SIGNATURE) if (folder / name).exists()]
+    with atomic_write(folder / DIGESTS) as scratch:
+        scratch.write_bytes(b"".join(_digest_line(folder, name) for name in names))
+
+
+def check_digests(folder: Path) -> None:
+    """Compare contract and signature with `contract.sha256`.
+
+    Raises:
+        SfumatoError: one of them has changed since the export, or `contract.sha256` itself has.
+    """
+    lines = _read(folder / DIGESTS).splitlines(keepends=True)
+    names = (FILE, SIGNATURE) if (folder / SIGNATURE).exists() else (FILE,)
+    if len(lines) != len(names):
+        raise SfumatoError(f"{DIGESTS} should name {' and '.join(names)}: export again")
+    for name, line in zip(names, lines, strict=True):
+        if line != _digest_line(folder, name):
+            raise SfumatoError(f"{name} or {DIGESTS} was changed after the export: export again")
+
+
+def _digest_line(folder: Path, name: str) -> bytes:
+    return f"{hashlib.sha256(_read(folder / name)).hexdigest()}  {name}\n".encode()
 
 
 def check_signature(folder: Path, key: Ed25519PublicKey) -> None:

@@ -1,18 +1,22 @@
 """What is inside a .tflite file: operators, tensors, constants; and new names for its inputs and outputs.
 
-Reads the flatbuffer itself, by the schema that ai-edge-litert carries, so that neither TensorFlow nor an interpreter is
-needed to judge a file.
+Reads the flatbuffer itself, by the schema that ai-edge-litert (or else TensorFlow) carries, so that no interpreter is needed
+to judge a file.
 
     graph = read_graph(Path("local_int8.tflite").read_bytes())
     [operator.name for operator in graph.operators]
 """
 
+import importlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sfumato.errors import SfumatoError
+
+SCHEMAS = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated")
+"""The same generated module under two names; tflite-runtime carries none."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,12 @@ def read_graph(content: bytes) -> Graph:
 
 
 def _schema() -> Any:
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError:
-        raise SfumatoError(
-            "reading .tflite files needs ai-edge-litert: pip install 'sfumato[device]'"
-        ) from None
-    return schema_py_generated
+    for name in SCHEMAS:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise SfumatoError("reading .tflite files needs ai-edge-litert: pip install 'sfumato[device]'")
 
 
 def _read(content: bytes, schema: Any) -> Graph:
@@ -161,6 +164,22 @@ def _options(operator: Any, schema: Any) -> dict[str, int]:
     options = getattr(schema, kind)()
     options.Init(table.Bytes, table.Pos)
     return {name: int(getattr(options, name)()) for name in OPTIONS[kind]}
+
+
+def tensor_places(content: bytes) -> list[list[tuple[str, int]]]:
+    """Where the file says what its tensors are: per tensor, ("type" or "dimension", position in the file)."""
+    graph = _schema().Model.GetRootAsModel(content, 0).Subgraphs(0)
+    found = []
+    for i in range(graph.TensorsLength()):
+        table = graph.Tensors(i)._tab
+        places = []
+        if offset := table.Offset(6):  # field 1 of Tensor: its type
+            places.append(("type", int(offset + table.Pos)))
+        if offset := table.Offset(4):  # field 0: its shape
+            start = int(table.Vector(offset))
+            places += [("dimension", start + 4 * n) for n in range(graph.Tensors(i).ShapeLength())]
+        found.append(places)
+    return [places for places in found if places]
 
 
 def rename(content: bytes, names: Mapping[str, str]) -> bytes:

@@ -1,7 +1,8 @@
 """vectors.json: known answers that Python, Kotlin and JavaScript must all give, byte for byte.
 
 Noise and sampler cases cover the edges (probabilities 0 and 255/256, every bit depth, clipped and silent gaussian noise);
-model cases run formula-made pictures through the shipped int8 model. No photo is in them: the file ships.
+upload cases lead from key and picture to the packed upload, for every channel; model cases run formula-made pictures through
+the shipped int8 model. No photo is in them: the file ships.
 
     vectors = make_vectors(PhoneModel.load(folder))
     problems = check_vectors(vectors, model)
@@ -81,6 +82,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "noise": [noise_case(key, name) for key in KEYS for name in ("black", "ramp", "grain")],
         "dither": dither_cases(),
         "gaussian": gaussian_cases(),
+        "upload": upload_cases(),
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
     }
 
@@ -165,6 +167,52 @@ def gaussian_case(mean: Bytes, scale: Bytes, noise: Bytes, largest: float, addit
     }
 
 
+SCHEMES: tuple[dict[str, Any], ...] = (
+    {"bits": 1},
+    {"bits": 2},
+    {"bits": 4},
+    {"additive": False, "largest_scale": 0.5},
+    {"additive": True, "largest_scale": 2.0},
+)
+"""Every form of channel; without `bits` it is gaussian."""
+
+
+def upload_cases() -> list[dict[str, Any]]:
+    """The whole way with given parameters, every channel with ordinary, smallest and largest bytes, and another key."""
+    cases = []
+    for scheme in SCHEMES:
+        planes = 3 * scheme.get("bits", 1)
+        ordinary = hashed_bytes(16 * planes, 300).reshape(4, 4, planes)
+        silent, loud = np.zeros_like(ordinary), np.full_like(ordinary, 255)
+        cases += [upload_case(KEYS[1], "ramp", scheme, q) for q in (ordinary, silent, loud)]
+        cases += [upload_case(KEYS[2], pattern, scheme, ordinary) for pattern in ("ramp", "white")]
+    return cases
+
+
+def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> dict[str, Any]:
+    """Key, 4 x 4 picture and parameters -> noise and upload; a gaussian mean is `255 - scale` unless it is the picture."""
+    image, bits = PATTERNS[pattern](4, 4), scheme.get("bits")
+    noise = keyed_noise(key, image, q.size * (1 if bits else 2))
+    if bits:
+        parameters = {"p": q}
+        levels = dither(q, noise, bits=bits)
+    else:
+        mean: Bytes = image if scheme["additive"] else (255 - q).astype(np.uint8)
+        parameters = {"scale": q} if scheme["additive"] else {"mean": mean, "scale": q}
+        levels = gaussian(mean, q, noise, **scheme)
+    return {
+        "key": key.hex(),
+        "pattern": pattern,
+        "height": 4,
+        "width": 4,
+        "image_sha256": image_hash(image).hex(),
+        **scheme,
+        "parameters": {name: value.tobytes().hex() for name, value in parameters.items()},
+        "noise": noise.tobytes().hex(),
+        "packed": pack(levels, bits=bits or 8).hex(),
+    }
+
+
 def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
     """One picture through model, noise and sampler."""
     image = PATTERNS[pattern](*model.contract.size)
@@ -202,7 +250,7 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     expected = make_vectors(model)
     found = [
         f"{part}: differs from {FILE}"
-        for part in ("normal_table_sha256", "noise", "dither", "gaussian")
+        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload")
         if vectors.get(part) != expected[part]
     ]
     cases = vectors.get("model")

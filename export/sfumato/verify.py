@@ -3,8 +3,8 @@
     result = verify(Path("export"), public_key=Path("maker.pub"))
     result.passed, [check for check in result.checks if check.state == "failed"]
 
-Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its own
-consistency, by the hashes and, where it is signed, by the signature.
+Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its digest
+(`contract.sha256`), by its own consistency, by the hashes and, where it is signed, by the signature.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +20,10 @@ from sfumato.contract import Contract, Model, read_contract, read_file
 from sfumato.device import PhoneModel, check_signature
 from sfumato.errors import SfumatoError
 from sfumato.files import read_json
+from sfumato.guard import guarded
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime import open_model
-from sfumato.signing import SIGNATURE, read_public_key
+from sfumato.signing import DIGESTS, SIGNATURE, check_digests, read_public_key
 from sfumato.signing import check_signature as check_sealed
 from sfumato.tflite_file import read_graph
 
@@ -87,7 +88,7 @@ def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
     def done() -> Verification:
         return Verification(folder, tuple(checks))
 
-    checks.append(_signature(folder, public_key))
+    checks += [_signature(folder, public_key), _digests(folder)]
     try:
         contract = read_contract(folder)
     except SfumatoError as error:
@@ -118,6 +119,12 @@ def _signature(folder: Path, public_key: Path | None) -> Check:
     return Check("signature", "left out", "no public key given" if there else "the export is not signed")
 
 
+def _digests(folder: Path) -> Check:
+    if not (folder / DIGESTS).exists():
+        return Check(DIGESTS, "left out", "not in this copy: an edited contract may pass")
+    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was sealed")  # type: ignore[func-returns-value]
+
+
 def _gates(contract: Contract) -> str:
     if failed := contract.failed_gates:
         raise SfumatoError(
@@ -134,13 +141,36 @@ def _file(folder: Path, contract: Contract, name: str) -> Check:
 
 
 def _model(folder: Path, contract: Contract, model: Model) -> str:
-    """Lint and signature of one variant."""
-    content = read_file(folder, contract.file(model.file))
+    return inspect_model(read_file(folder, contract.file(model.file)), contract, model)
+
+
+def try_model(content: bytes, contract: Contract, model: Model) -> None:
+    """Load one variant and run it on a black picture.
+
+    Raises:
+        SfumatoError: it cannot be loaded, or its tensors are not what the contract says.
+    """
+    int8 = model.variant == "int8"
+    session = open_model(content)
+    check_signature(contract, session, int8=int8)
+    try:
+        session.run(np.zeros(contract.input.shape, dtype=np.int8 if int8 else np.float32))
+    except (RuntimeError, ValueError) as error:
+        raise SfumatoError(f"{model.file} does not run: {' '.join(str(error).split())}") from None
+
+
+def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
+    """Lint, tensors and delegates of one variant; what nobody vouches for is tried in another process first.
+
+    Raises:
+        SfumatoError: damaged, not what the contract says, or too much for this computer.
+    """
     graph = read_graph(content)
     if findings := graph_findings(graph):
         raise SfumatoError("; ".join(findings))
     if model.variant == "int8" and (refused := nnapi_findings(graph)):
         raise SfumatoError("NNAPI would leave nodes to the CPU: " + "; ".join(refused))
+    guarded(lambda: try_model(content, contract, model), model.file)
     session = open_model(content)
     check_signature(contract, session, int8=model.variant == "int8")
     partitions = xnnpack_partitions(session)

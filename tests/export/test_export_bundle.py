@@ -28,6 +28,8 @@ from sfumato.run import Run
 from sfumato.runtime import open_model
 from sfumato.tflite_file import read_graph
 from sfumato.upload import decode_png, unpack
+from sfumato.variants import best_attack, compare_variants
+from sfumato.vectors import PATTERNS
 from sfumato.verify import verify
 
 KEY = bytes(range(32))
@@ -36,7 +38,7 @@ KEY = bytes(range(32))
 def test_the_bundle_holds_what_the_contract_lists(sealed: Path) -> None:
     contract = read_contract(sealed)
     there = {path.relative_to(sealed).as_posix() for path in sealed.rglob("*") if path.is_file()}
-    assert there == {entry.name for entry in contract.files} | {"contract.json"}
+    assert there == {entry.name for entry in contract.files} | {"contract.json", "contract.sha256"}
     assert {"local.onnx", "cloud.onnx", "local_int8.tflite", "vectors.json"} <= there
     assert contract.failed_gates == ()
     assert contract.file("local_int8.tflite").bytes < 60_000
@@ -174,7 +176,13 @@ def test_a_wrong_picture_is_refused(sealed: Path) -> None:
 
 def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
     vectors = json.loads((sealed / "vectors.json").read_text())
-    assert sum(len(part) for part in vectors.values() if isinstance(part, list)) >= 20
+    whole = {"key", "image_sha256", "parameters", "noise", "packed"}
+    assert sum(whole <= set(case) for case in vectors["upload"]) >= 20
+    for case in vectors["upload"]:
+        noise = keyed_noise(
+            bytes.fromhex(case["key"]), PATTERNS[case["pattern"]](4, 4), len(case["noise"]) // 2
+        )
+        assert noise.tobytes().hex() == case["noise"]
     case = next(case for case in vectors["dither"] if case["height"] == 16)
     q, u = (np.frombuffer(bytes.fromhex(case[name]), np.uint8) for name in ("p", "noise"))
     levels = unpack(bytes.fromhex(case["packed"]), height=16, width=16, bits=1)
@@ -272,3 +280,55 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
     rate = contract.figures["rate_bits"]["mean"]
     assert rate["float"] == pytest.approx(bits, rel=1e-3)
     assert rate["int8"] == pytest.approx(bits, rel=0.05)
+
+
+def test_the_models_side_by_side(sealed: Path) -> None:
+    """Measured from the sealed files; where the contract has the same figure, it is the same."""
+    contract = read_contract(sealed)
+    rows = {row.variant: row for row in compare_variants(load_export(sealed))}
+    assert list(rows) == [model.variant for model in contract.models]
+    for variant, row in rows.items():
+        assert row.bytes == contract.file(f"local_{variant}.tflite").bytes
+        assert row.partitions == 1
+        assert (row.nnapi == ()) == (variant != "dynamic")
+        assert row.attack is None
+    int8, float32 = rows["int8"], rows["float32"]
+    accuracy, rate = contract.figures["accuracy"]["glasses"], contract.figures["rate_bits"]["mean"]
+    assert int8.accuracy["glasses"] == pytest.approx(accuracy["int8"], abs=1e-6)
+    assert float32.accuracy["glasses"] == pytest.approx(accuracy["float"], abs=1e-3)
+    assert int8.rate_bits == pytest.approx(rate["int8"], abs=1e-5)
+    assert float32.rate_bits == pytest.approx(rate["float"], rel=1e-3)
+    assert float32.max_lsb < 256e-5 < int8.mean_lsb < 2
+
+
+def test_the_best_attack_is_the_audits(tmp_path: Path) -> None:
+    assert best_attack(tmp_path) is None
+    best = {"attack": "probe", "architecture": "cnn", "accuracy": 0.5, "balanced_accuracy": 0.5, "auc": 0.5}
+    attribute = {
+        **{
+            "name": "smiling",
+            "declared": True,
+            "classes": 2,
+            "majority": 0.4,
+            "label_only": 0.45,
+            "clean": 0.9,
+        },
+        **{"best": {**best, "ci95": [0.4, 0.6]}, "nag_majority": 0.2, "nag_label_only": 0.1},
+        **{"leak_bits_lower": 0.0, "nag_majority_ci95": [0, 1], "nag_label_only_ci95": [0, 1]},
+        "entropy_bits": 1.0,
+        "strongest_on_test": {
+            "attack": "probe",
+            "architecture": "cnn",
+            "accuracy": 0.5,
+            "nag_label_only": 0.1,
+        },
+    }
+    audit = {
+        **{"schema": "sfumato-audit/1", "artifact": "int8", "n_test": 9, "desired": [], "attacks": []},
+        **{"rate_bits": {"mean": 1, "p95": 1, "max": 1}, "upload_bytes": {"mean": 1, "raw_jpeg90_mean": 1}},
+        **{"attributes": [attribute], "passed": True, "reasons": []},
+    }
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    assert best_attack(tmp_path) == "smiling 50.0% (guess 45.0%, NAG 10.0%; probe cnn)"
+    (tmp_path / "audit.json").write_text(json.dumps({**audit, "artifact": "float"}))
+    assert best_attack(tmp_path) is None

@@ -1,6 +1,7 @@
 """The lint on models that are wrong on purpose, made by TensorFlow's own converter."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.passes import Work, check_gates, lint_variants
+from sfumato.run import Run
 from sfumato.runtime import find_runtime, open_model
 from sfumato.tflite_file import read_graph, rename
 
@@ -162,3 +165,36 @@ def test_an_unknown_runtime_is_refused() -> None:
     with pytest.raises(SfumatoError, match="unknown runtime 'caffe': known are ai-edge-litert"):
         find_runtime("caffe")
     assert find_runtime().name == "ai-edge-litert"
+
+
+def unbounded(x: Any) -> Any:
+    """No logistic function at the end: the output's scale is whatever calibration found."""
+    import tensorflow as tf
+
+    return tf.nn.bias_add(tf.nn.conv2d(x, kernel(3, 3, 3), 1, "SAME"), np.ones(3, np.float32))
+
+
+GATES = [
+    ("float32", transposed, "float32: channels last, nothing frozen or random is 2"),
+    ("float32", frozen_noise, "a frozen random draw?"),
+    ("float32", random, "RANDOM_STANDARD_NORMAL is random"),
+    ("float32", nearest, "float32: XNNPACK partitions is 2"),
+    ("int8", dilated, "int8: nodes NNAPI refuses is 1, allowed is 0"),
+    # Calibrated on pictures without the exact values 0 and 255.
+    ("int8", plain, "int8: image scale is 1/255, zero point -128 is False"),
+    ("int8", unbounded, "int8: output scale is 1/256, zero point -128 is False"),
+]
+
+
+@pytest.mark.parametrize(("variant", "function", "expected"), GATES)
+def test_each_finding_refuses_the_export(
+    dither_run: Run, bundle: Path, variant: str, function: Any, expected: str
+) -> None:
+    work = Work(dither_run, (variant,), "direct", bundle, bundle)
+    lint_variants(work)
+    check_gates(work)
+    (bundle / f"local_{variant}.tflite").write_bytes(converted(function, int8=variant == "int8"))
+    lint_variants(work)
+    with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
+        check_gates(work)
+    assert expected in str(caught.value)

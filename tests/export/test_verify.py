@@ -5,19 +5,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from typer import Typer
-from typer.testing import CliRunner
 
-from sfumato.commands import verify as command
+from sfumato.cli import main
 from sfumato.contract import FILE, parse_contract, read_contract
 from sfumato.errors import SfumatoError
 from sfumato.files import sha256
-from sfumato.signing import SIGNATURE, read_private_key, sign
+from sfumato.signing import DIGESTS, SIGNATURE, read_private_key, sign, write_digests
 from sfumato.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,13 +29,18 @@ FILES = [
     "cloud.onnx",
     "vectors.json",
     "audit/cloud.safetensors",
+    "audit/config.json",
+    "audit/card.json",
 ]
+"""Everything but the contract, its digest and its signature."""
 
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    """Change the contract, and mend its digest as a forger would."""
     values = json.loads((folder / FILE).read_text())
     change(values)
     (folder / FILE).write_text(json.dumps(values))
+    write_digests(folder)
 
 
 def reseal(folder: Path, name: str) -> None:
@@ -98,6 +102,40 @@ def test_every_flipped_byte_of_the_contract_is_found_with_a_signature(bundle: Pa
         changed[at] ^= 0x01
         (bundle / FILE).write_bytes(bytes(changed))
         assert "signature" in failures(bundle, public_key=public)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_flipped_byte_anywhere_in_contract_digest_and_signature_is_found(
+    bundle: Path, tmp_path: Path, signed: bool
+) -> None:
+    """Without any key: `contract.sha256` names them."""
+    if signed:
+        sign(bundle, read_private_key(make_keys(tmp_path)[0]))
+    assert verify(bundle).passed
+    for name in (FILE, DIGESTS, *([SIGNATURE] if signed else [])):
+        original = (bundle / name).read_bytes()
+        for at in range(0, len(original), max(1, len(original) // 40)):
+            changed = bytearray(original)
+            changed[at] ^= 0x01
+            (bundle / name).write_bytes(bytes(changed))
+            assert DIGESTS in failures(bundle)
+        (bundle / name).write_bytes(original[:-1])
+        assert DIGESTS in failures(bundle)
+        (bundle / name).write_bytes(original)
+
+
+def test_a_figure_edited_by_hand_is_found_by_the_digest_alone(bundle: Path) -> None:
+    """Nothing else contradicts it: the file stays a valid contract."""
+    text = (bundle / FILE).read_text()
+    values = json.loads(text)
+    values["figures"]["rate_bits"]["mean"]["int8"] = 0.5
+    (bundle / FILE).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    assert failures(bundle).startswith(f"{DIGESTS}: {FILE} or {DIGESTS} was changed")
+
+
+def test_a_copy_without_the_digest_still_verifies(bundle: Path) -> None:
+    (bundle / DIGESTS).unlink()
+    assert verify(bundle).passed
 
 
 def test_a_swapped_model_is_found(bundle: Path) -> None:
@@ -245,11 +283,81 @@ def test_other_runtimes_agree(sealed: Path, runtime: str) -> None:
     assert done.stdout.strip() == runtime
 
 
-def test_the_command_says_one_line_and_exits_with_1(bundle: Path) -> None:
-    app = Typer()
-    app.command()(command.command)
-    assert CliRunner().invoke(app, [str(bundle), "--json"]).exit_code == 0
-    (bundle / "local_int8.tflite").write_bytes(b"")
-    result = CliRunner().invoke(app, [str(bundle)])
-    assert isinstance(result.exception, SfumatoError)
-    assert "local_int8.tflite has 0 bytes" in str(result.exception).replace(str(bundle) + "/", "")
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
+    **{f"flipped byte in {name}": (partial(lambda name, b: flip(b / name), name), name) for name in FILES},
+    "flipped byte in the contract": (lambda b: flip(b / FILE), "not this key's signature"),
+    "flipped byte in the digest": (lambda b: flip(b / DIGESTS), DIGESTS),
+    "flipped byte in the signature": (lambda b: flip(b / SIGNATURE), "not this key's signature"),
+    "swapped model": (
+        lambda b: shutil.copy(b / "local_float32.tflite", b / "local_int8.tflite"),
+        "local_int8.tflite has",
+    ),
+    "contract edited by hand": (
+        lambda b: edit(b, lambda v: v["gates"][0].update(limit=9)),
+        "not this key's signature",
+    ),
+    "wrong key": (lambda b: shutil.copy(b.parent / "stranger.pub", b.parent / "maker.pub"), "not this key's"),
+    "no key": (lambda b: (b.parent / "maker.pub").unlink(), "cannot be read"),
+    "truncated model": (lambda b: cut(b / "local_int8.tflite"), "has 1000 bytes"),
+    "truncated contract": (lambda b: cut(b / FILE), "not this key's signature"),
+    "empty model": (lambda b: (b / "local_int8.tflite").write_bytes(b""), "has 0 bytes"),
+    "no export": (lambda b: (b / FILE).unlink(), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", WRONGS)
+def test_the_command_says_one_line_and_exits_with_1(
+    bundle: Path,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    private, public = make_keys(tmp_path)
+    make_keys(tmp_path, "stranger")
+    sign(bundle, read_private_key(private))
+    wrong, expected = WRONGS[name]
+    wrong(bundle)
+    assert told(["verify", str(bundle), "--public-key", str(public)], monkeypatch, capfd, expected) == 1
+
+
+def test_a_future_schema_version_is_named(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edit(bundle, lambda v: v.update(schema="sfumato-contract/2"))
+    assert told(["verify", str(bundle)], monkeypatch, capfd, "'sfumato-contract/2'; this version reads") == 1
+
+
+def told(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], expected: str
+) -> object:
+    """Run the command line as the shell does; returns its exit code after checking its one line."""
+    monkeypatch.setattr(sys, "argv", ["sfumato", *arguments])
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main()
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("INFO:")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("sfumato: ")
+    assert expected in lines[0]
+    return caught.value.code
+
+
+def test_the_command_succeeds_on_a_whole_bundle(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sfumato", "verify", str(sealed), "--json"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    assert json.loads(capfd.readouterr().out)["passed"]

@@ -9,22 +9,44 @@ Usage: `pixels = load(Path("photo.jpg"), height=64, width=64)`
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from sfumato.errors import DataError
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
 MAX_PIXELS = 120_000_000
-"""Largest picture that is decoded, in pixels: above every phone's camera, below what exhausts memory."""
+"""Largest picture that is opened, in pixels: a photo of 108 megapixels fits, as a JPEG decoded at a reduced scale."""
+
+MAX_DECODED = 40_000_000
+"""Most pixels that are really unpacked. WebP and AVIF need about 20 bytes a pixel on the way: this stays below 1 GB."""
+
+MAX_SCANNED = 1_200_000_000
+"""Pixels times scans of a JPEG: ten scans of the largest picture. A hostile file holds thousands of empty scans."""
 
 REDUCTION = 4
 """A JPEG may be decoded at a reduced scale as long as both sides stay this many times the target."""
+
+BAND = 1_000_000
+"""Pixels that are converted at a time."""
+
+ORIENTATION = 0x0112
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+"""What makes a picture upright, by its EXIF orientation; 1 and unknown values leave it as it is."""
 
 _FORMATS = (
     "JPEG",
@@ -69,13 +91,18 @@ def read_rgb(
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()
         ) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise DataError(f"{name}: {width} x {height} pixels, more than the {max_pixels} allowed")
+            _check_size(image, name, max_pixels)
             if at_least is not None:
                 image.draft(None, (max(at_least), max(at_least)))
-            upright = ImageOps.exif_transpose(image)
-            return np.array(_as_rgb(upright, name), dtype=np.uint8)
+            width, height = image.size
+            if width * height > MAX_DECODED:
+                raise DataError(
+                    f"{name}: {width} x {height} pixels to decode, more than the {MAX_DECODED} allowed: make it smaller"
+                )
+            image.load()  # an EXIF block may stand behind the picture
+            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+            pixels = _pixels(image, name)
+        return np.ascontiguousarray(turn(pixels)) if turn else pixels
     except DataError:
         raise
     except FileNotFoundError:
@@ -138,9 +165,45 @@ def load(source: Path | bytes, height: int, width: int, *, max_pixels: int = MAX
     return fit(read_rgb(source, max_pixels=max_pixels, at_least=at_least), height, width)
 
 
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Refuse, before anything is decoded, what would take too much memory or time."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DataError(f"{name}: {width} x {height} pixels, more than the {max_pixels} allowed")
+    if image.format in ("JPEG", "MPO"):
+        scans = _scans(image)
+        if width * height * scans > MAX_SCANNED:
+            raise DataError(
+                f"{name}: a JPEG of {width} x {height} pixels in {scans} scans takes too long to decode"
+            )
+
+
+def _scans(image: Image.Image) -> int:
+    """Start-of-scan markers in a JPEG file; thumbnails count as well, which does no harm."""
+    stream = getattr(image, "fp")  # noqa: B009 - Pillow's type stubs do not promise that it is open
+    position, count, last = stream.tell(), 0, b""
+    stream.seek(0)
+    while block := stream.read(2**20):
+        count += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    stream.seek(position)
+    return count
+
+
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _pixels(image: Image.Image, name: str) -> Pixels:
+    """(H, W, 3) of a decoded picture, made band by band: a large one never exists in several forms at once."""
+    width, height = image.size
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(height, top + rows)))
+        out[top : top + rows] = np.asarray(_as_rgb(band, name))
+    return out
 
 
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:

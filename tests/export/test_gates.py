@@ -1,0 +1,146 @@
+"""Every gate can fail the export: each is spoilt in turn, and the refusal names it (those of the lint: test_lint)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfumato import exporting, onnx_files, passes
+from sfumato.errors import SfumatoError
+from sfumato.exporting import tune_int8
+from sfumato.measure import Figures, Pair
+from sfumato.passes import Work, check_gates, check_parity, lint_variants, measure_int8, write_cloud
+from sfumato.phone_network import PhoneNetwork, fold, freeze
+from sfumato.run import Run
+
+
+def work_on(run: Run, bundle: Path, *variants: str) -> Work:
+    """An export as it stands after its conversion."""
+    network = PhoneNetwork(fold(freeze(run.local)))
+    return Work(run, variants, "direct", bundle, bundle, network=network, trained=network)
+
+
+def refusal(work: Work) -> str:
+    with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
+        check_gates(work)
+    return str(caught.value)
+
+
+def test_size(dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_on(dither_run, bundle, "int8")
+    monkeypatch.setattr(passes, "SIZE_LIMIT", 40_000)
+    lint_variants(work)
+    assert "int8: bytes is" in refusal(work)
+
+
+@pytest.mark.parametrize(
+    ("variant", "shift", "expected"),
+    [
+        ("float32", 1e-3, "float32: largest difference, 1/256 is"),
+        ("float16", 0.1, "float16: largest difference, 1/256 is"),
+        ("dynamic", 0.5, "dynamic: largest difference, 1/256 is"),
+        ("int8", 0.5, "int8: mean difference, 1/256 is"),
+    ],
+)
+def test_parity(
+    make_run: Callable[[str], Run], bundle: Path, variant: str, shift: float, expected: str
+) -> None:
+    """The converted model belongs to weights that are a little different."""
+    run = make_run("dither")
+    work = work_on(run, bundle, variant)
+    check_parity(work)
+    check_gates(work)
+    with torch.no_grad():
+        for head in work.phone.local.heads.values():
+            head.bias.add_(shift)  # type: ignore[operator]
+    check_parity(work)
+    assert expected in refusal(work)
+
+
+def figures(*, trained: float = 0.9, int8: float = 0.9, rate: float = 10.0) -> Figures:
+    return Figures(
+        images=1,
+        draws=1,
+        accuracy={"glasses": Pair(trained, int8)},
+        rate_bits={"mean": Pair(10.0, rate)},
+        upload_bytes={},
+    )
+
+
+def test_desired_accuracy(dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_on(dither_run, bundle, "int8")
+    monkeypatch.setattr(passes, "measure", lambda *given: figures(int8=0.8951))
+    measure_int8(work)
+    check_gates(work)
+    monkeypatch.setattr(passes, "measure", lambda *given: figures(int8=0.8949))
+    measure_int8(work)
+    assert "int8: loss of glasses accuracy is 0.0051, allowed is 0.005" in refusal(work)
+
+
+def test_desired_accuracy_is_asked_of_the_cloud(make_run: Callable[[str], Run], bundle: Path) -> None:
+    """Labels are what the cloud says of the float model's uploads; an int8 model of other weights loses some of them."""
+    run = make_run("dither")
+    work = work_on(run, bundle, "int8")
+    measure_int8(work)
+    assert work.figures is not None
+    before = work.figures.accuracy["glasses"]
+    assert work.trained is not None
+    with torch.no_grad():  # the trained network moves away from what was converted
+        work.trained.local.heads["offset"].bias.add_(2.0)  # type: ignore[operator]
+    measure_int8(work)
+    assert work.figures.accuracy["glasses"].int8 == before.int8
+    assert work.figures.rate_bits["mean"].trained > 1.5 * work.figures.rate_bits["mean"].int8
+
+
+def test_cloud(
+    make_run: Callable[[str], Run], bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = make_run("dither")
+    out = tmp_path / "new"
+    out.mkdir()
+    work = work_on(run, out, "int8")
+    write = onnx_files.write_onnx
+
+    def other(module: torch.nn.Module, *given: Any, **named: Any) -> None:
+        write(module, *given, **named)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.01)
+
+    monkeypatch.setattr(passes, "write_onnx", other)
+    write_cloud(work)
+    assert "cloud.onnx: largest difference of a logit is" in refusal(work)
+
+
+@pytest.mark.parametrize(
+    ("found", "tune", "tuned"),
+    [
+        (figures(), "auto", False),
+        (figures(int8=0.8975), "auto", False),
+        (figures(int8=0.8965), "auto", True),
+        (figures(rate=10.4), "auto", False),
+        (figures(rate=10.6), "auto", True),
+        (figures(rate=9.4), "auto", True),
+        (figures(rate=9.4), "never", False),
+        (figures(), "always", True),
+    ],
+)
+def test_fine_tuning_is_chosen_by_what_int8_moved(
+    dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Figures, tune: str, tuned: bool
+) -> None:
+    """0.3 points of accuracy or 5 % of rate; nothing else decides."""
+    called = []
+
+    def fake(network: PhoneNetwork, *given: Any) -> PhoneNetwork:
+        called.append(network)
+        return network
+
+    monkeypatch.setattr(exporting, "fine_tune", fake)
+    for step in ("write_local_onnx", "convert_variants", "lint_variants", "check_parity", "measure_int8"):
+        monkeypatch.setattr(exporting, step, lambda work: None)
+    work = work_on(dither_run, tmp_path, "int8")
+    work.figures, work.tune = found, tune
+    tune_int8(work)
+    assert bool(called) == tuned
