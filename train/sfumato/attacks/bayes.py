@@ -94,14 +94,17 @@ def likelihoods(
     Raises:
         SfumatoError: no formula is known for this channel.
     """
-    if channel.name not in LIKELIHOODS:
+    formula = getattr(channel, "likelihood", None) or LIKELIHOODS.get(
+        channel.name
+    )  # a channel may bring its own
+    if formula is None:
         raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
     rows = torch.from_numpy(uploads).float()
     count = len(next(iter(parameters.values())))
     out = np.empty((len(rows), count))
     for start in range(0, count, CHUNK):
         part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
-        out[:, start : start + CHUNK] = LIKELIHOODS[channel.name](rows, part).numpy()
+        out[:, start : start + CHUNK] = formula(rows, part).numpy()
     relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
     return relative
 
