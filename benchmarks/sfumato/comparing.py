@@ -11,7 +11,6 @@ after each row.
 
 import time
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -166,12 +165,12 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
 
         judged = audit.attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
-    rate = audit.rate_bits(evidence)
+    bounded = bool(torch.isfinite(evidence.rate).all())
     return Judgement(
         desired=audit.desired_rows(artifact, evidence),
         attributes=tuple(conclude(name, judged, evidence, declared=True) for name in chosen.names),
         attacks=tuple(one.row for one in judged),
-        rate_bits=rate if isfinite(rate.mean) else None,
+        rate_bits=audit.rate_bits(evidence) if bounded else None,
         evidence=evidence,
         notes=tuple(notes),
         seconds=time.perf_counter() - started,

@@ -226,7 +226,7 @@ def test_cloak_enlarges_only_when_told_and_is_the_same_for_all_images(task: Task
         start = peer.phone.scale.mean().item()
         train(peer, task, batch, 10, stage)
         scales.append(peer.phone.scale.mean().item() / start)
-    assert scales[0] > 1.2
+    assert scales[0] > 1.03
     assert scales[0] > scales[1]
     scale = peer.phone(batch.images)["scale"]
     assert (scale == scale[:1]).all()
@@ -298,9 +298,8 @@ def test_the_hinges_of_mass_are_zero_when_satisfied(make: Make, batch: Batch) ->
 def test_pass_sends_stored_training_images_only(make: Make, batch: Batch) -> None:
     peer = make("pass").eval().requires_grad_(False)
     assert isinstance(peer, Substitution)
-    uploads = peer.upload(batch.images).flatten(1)
-    bank = peer.phone.get_buffer("stored").flatten(1).float() / 255
-    assert torch.cdist(uploads, bank).amin(1).max() < 1e-3
+    bank = peer.phone.get_buffer("stored").float() / 255
+    assert all((bank == upload).flatten(1).all(1).any() for upload in peer.upload(batch.images))
     parameters = peer.phone(batch.images)
     assert (peer.draw.rate(parameters) <= log(len(bank))).all()
     certain = {"logits": torch.full((2, len(bank)), -50.0)}

@@ -34,7 +34,7 @@ class StaticNoise(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.rho = nn.Parameter(torch.full(shape, -2.0))
+        self.rho = nn.Parameter(torch.full(shape, -1.0))
         self.shift = nn.Parameter(torch.zeros(shape))
         self.constant = nn.Parameter(torch.full(shape, 0.5))
         self.register_buffer("kept", torch.ones(shape))

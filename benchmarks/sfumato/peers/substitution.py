@@ -33,6 +33,8 @@ from sfumato.peers.draws import Draw
 
 STORED, DIMENSIONS, TEMPERATURE = 4096, 64, 0.1
 MOMENTUM = 0.9
+SKETCH = 32
+"""Projections by which the attacker recognises a stored image."""
 
 
 class Chooser(nn.Module):
@@ -87,9 +89,14 @@ class Substituted:
 
     def likelihood(self, uploads: Tensor, parameters: Parameters) -> Tensor:
         """log P(upload | candidate), (uploads, candidates): the stored image is recognised, its probability read."""
+        table = parameters["logits"].float().log_softmax(1).double()
+        return table[:, self.recognise(uploads)].T
+
+    def recognise(self, uploads: Tensor) -> Tensor:
+        """Numbers of the stored images nearest to uploads, (B,); a few random projections tell images apart."""
         bank = self.phone.get_buffer("stored").flatten(1).float() / 255
-        index = torch.cdist(uploads.flatten(1), bank).argmin(1)
-        return parameters["logits"].float().log_softmax(1).double()[:, index].T
+        directions = torch.randn(bank.shape[1], SKETCH, generator=torch.Generator().manual_seed(0))
+        return torch.cdist(uploads.flatten(1) @ directions, bank @ directions).argmin(1)
 
 
 class Substitution(Peer):
