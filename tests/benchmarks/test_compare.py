@@ -9,11 +9,11 @@ import torch
 
 from sfumato import comparing
 from sfumato.attacks import Plan
-from sfumato.audit import RateBits
+from sfumato.audit_schema import RateBits
 from sfumato.commands.compare import numbers, show_comparison
 from sfumato.comparing import CompareConfig, compare, make_compare_config
-from sfumato.comparison_rows import OURS, POINTS, choose_rows
-from sfumato.comparison_schema import Comparison
+from sfumato.comparison_rows import OURS, POINTS, RowPlan, choose_rows
+from sfumato.comparison_schema import Comparison, Row
 from sfumato.errors import DataError, SfumatoError, UsageError
 from sfumato.files import read_json
 from sfumato.peers import PEERS
@@ -91,8 +91,13 @@ def test_it_continues_and_takes_more_rows(
     finished: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, out = finished
-    made = []
-    monkeypatch.setattr(comparing.Comparer, "make", lambda self, plan: made.append(plan.id) or before.rows[0])
+    made: list[str] = []
+
+    def make(_: comparing.Comparer, plan: RowPlan) -> Row:
+        made.append(plan.id)
+        return before.rows[0]
+
+    monkeypatch.setattr(comparing.Comparer, "make", make)
     (out / "rows" / "arden.json").unlink()
     after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "blur", "rate"], [8.0]))
     assert made == ["blur", "arden"]
