@@ -128,18 +128,34 @@ def likelihood_of(channel: Channel) -> Likelihood:
 def likelihoods(
     channel: Channel, uploads: NDArray[np.float16], parameters: Parameters
 ) -> NDArray[np.float32]:
-    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0."""
-    statistics = likelihood_of(channel).statistics(torch.from_numpy(uploads).float(), parameters)
-    return explained(channel, statistics, parameters)
+    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0.
+
+    A channel may bring a formula of its own, `likelihood(uploads, parameters) -> (uploads, candidates)`.
+
+    Raises:
+        SfumatoError: no formula is known for this channel.
+    """
+    rows = torch.from_numpy(uploads).float()
+    own = getattr(channel, "likelihood", None)
+    if own is not None:
+        return in_chunks(lambda part: own(rows, part), parameters)
+    return explained(channel, likelihood_of(channel).statistics(rows, parameters), parameters)
 
 
 def explained(channel: Channel, statistics: Tensor, parameters: Parameters) -> NDArray[np.float32]:
     """As `likelihoods`, from the statistics (n, F) of uploads."""
+    weights = likelihood_of(channel).weights
+    return in_chunks(lambda part: combined(statistics, *weights(part)), parameters)
+
+
+def in_chunks(formula: Callable[[Parameters], Tensor], parameters: Parameters) -> NDArray[np.float32]:
+    """A table of log likelihoods from `CHUNK` candidates at a time, each row's maximum at 0."""
     count = len(next(iter(parameters.values())))
-    out = np.empty((len(statistics), count))
-    for start in range(0, count, CHUNK):
-        part = {name: value[start : start + CHUNK] for name, value in parameters.items()}
-        out[:, start : start + CHUNK] = combined(statistics, *likelihood_of(channel).weights(part)).numpy()
+    parts = [
+        formula({name: value[start : start + CHUNK] for name, value in parameters.items()}).numpy()
+        for start in range(0, count, CHUNK)
+    ]
+    out = np.concatenate(parts, axis=1)
     relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
     return relative
 

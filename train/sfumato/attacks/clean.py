@@ -29,6 +29,8 @@ def train(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answe
         )
         answers = fit(network, evidence, group, how)
     evidence.networks[how.architecture] = network
+    if evidence.upload_shape != (3, *evidence.size):
+        return answers  # a network for images cannot read features
     validation = scores(network, batches(evidence.validation_uploads), group)
     test = scores(network, batches(evidence.test_uploads), group)
     # It has never seen an upload, so it is not calibrated on uploads either.

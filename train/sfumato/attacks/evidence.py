@@ -119,6 +119,12 @@ class Evidence:
         """The one upload of every test image that all attacks are judged on: (n_test, 3, H, W)."""
         return draw_all(self.test, self.channel, self.generator("test noise"))
 
+    @property
+    def upload_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an upload; other than the image's for methods that upload features."""
+        planes, height, width = self.test_uploads.shape[1:]
+        return planes, height, width
+
     def validation_labels(self, attribute: str, *, clean: bool = False) -> Ints:
         """Labels that belong to `validation_uploads`, or to the clean validation images."""
         labels = self.validation.labels[attribute]

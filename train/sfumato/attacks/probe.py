@@ -22,9 +22,9 @@ def train(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answe
     """Train one architecture from scratch for a group of attributes."""
     with torch.random.fork_rng():
         torch.manual_seed(evidence.seed_for(f"{how.attack}/{how.architecture}/{how.lr}/{group}/weights"))
-        network = create_attacker(
-            how.architecture, {name: evidence.classes[name] for name in group}, evidence.size
-        )
+        planes, *size = evidence.upload_shape
+        classes = {name: evidence.classes[name] for name in group}
+        network = create_attacker(how.architecture, classes, (size[0], size[1]), planes)
         return fit(network, evidence, group, how)
 
 

@@ -1,6 +1,6 @@
 """The architectures of the attackers: what a curious provider would train on (upload, sensitive label) pairs.
 
-    network = create_attacker("mobilenet", {"race": 5}, size=(64, 64))
+    network = create_attacker("mobilenet", {"race": 5}, size=(64, 64), planes=3)
     logits = network(upload)["race"]
 
 Different architectures fail in different ways, so the audit trains all of them and reports the best. `linear` is the
@@ -44,10 +44,10 @@ class GlobalAverage(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def linear(classes: Classes, size: Size) -> nn.Module:
+def linear(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """Logistic regression on the pixels."""
     height, width = size
-    return Attacker(nn.Flatten(), 3 * height * width, classes, dropout=0.0)
+    return Attacker(nn.Flatten(), planes * height * width, classes, dropout=0.0)
 
 
 def cnn(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
@@ -61,16 +61,16 @@ def cnn(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     return Attacker(features, 128, classes, dropout=0.3)
 
 
-def resnet(classes: Classes, size: Size) -> nn.Module:
+def resnet(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """The cloud network's own architecture, from scratch."""
-    return ResNet(classes, widths=(24, 48, 96), stride=2 if size[0] >= 48 else 1)
+    return ResNet(classes, widths=(24, 48, 96), stride=2 if size[0] >= 48 else 1, planes=planes)
 
 
-def mobilenet(classes: Classes, size: Size) -> nn.Module:
+def mobilenet(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """Separable convolutions (Howard et al., 2017)."""
     first = 2 if size[0] >= 48 else 1
     features = nn.Sequential(
-        convolution(3, 32, stride=first),
+        convolution(planes, 32, stride=first),
         nn.ReLU(),
         Separable(32, 64, stride=2),
         Separable(64, 64),
@@ -85,10 +85,10 @@ def mobilenet(classes: Classes, size: Size) -> nn.Module:
 class TinyViT(nn.Module):
     """A vision transformer (Dosovitskiy et al., 2021) of three layers on 8x8 or 4x4 patches; mean-pooled tokens."""
 
-    def __init__(self, size: Size, width: int = 96, depth: int = 3) -> None:
+    def __init__(self, size: Size, planes: int = 3, width: int = 96, depth: int = 3) -> None:
         super().__init__()
         patch = 8 if min(size) >= 48 else 4
-        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.patches = nn.Conv2d(planes, width, patch, stride=patch)
         tokens = (size[0] // patch) * (size[1] // patch)
         self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
@@ -110,12 +110,12 @@ class TinyViT(nn.Module):
         return F.gelu(features)
 
 
-def vit(classes: Classes, size: Size) -> nn.Module:
+def vit(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """A tiny vision transformer."""
-    return Attacker(TinyViT(size), 96, classes)
+    return Attacker(TinyViT(size, planes), 96, classes)
 
 
-ATTACKERS: dict[str, Callable[[Classes, Size], nn.Module]] = {
+ATTACKERS: dict[str, Callable[[Classes, Size, int], nn.Module]] = {
     "linear": linear,
     "cnn": cnn,
     "resnet": resnet,
@@ -124,12 +124,12 @@ ATTACKERS: dict[str, Callable[[Classes, Size], nn.Module]] = {
 }
 
 
-def create_attacker(name: str, classes: Classes, size: Size) -> nn.Module:
-    """An untrained attacker for uploads of `size` (height, width).
+def create_attacker(name: str, classes: Classes, size: Size, planes: int = 3) -> nn.Module:
+    """An untrained attacker for uploads of `planes` planes of `size` (height, width).
 
     Raises:
         UsageError: the name is not known.
     """
     if name not in ATTACKERS:
         raise UsageError(unknown("attacker", name, ATTACKERS))
-    return ATTACKERS[name](classes, size)
+    return ATTACKERS[name](classes, size, planes)

@@ -47,6 +47,7 @@ class ResNet(nn.Module):
         widths: planes of the three stages.
         stride: of the first convolution; 2 for images of 48 pixels and more.
         dropout: before the heads.
+        planes: of the upload; 3 for an image.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class ResNet(nn.Module):
         widths: tuple[int, int, int] = (32, 64, 128),
         stride: int = 1,
         dropout: float = 0.2,
+        planes: int = 3,
     ) -> None:
         super().__init__()
         a, b, c = widths
         size = 3 if stride == 1 else 5
         self.stages = nn.Sequential(
-            nn.Sequential(convolution(3, a, size=size, stride=stride), nn.ReLU()),
+            nn.Sequential(convolution(planes, a, size=size, stride=stride), nn.ReLU()),
             Residual(a, a),
             Residual(a, b, stride=2),
             Residual(b, c, stride=2),

@@ -1,0 +1,128 @@
+"""`sfumato compare`: other methods and ours on the same axes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.options import names
+
+if TYPE_CHECKING:
+    from sfumato.comparison_schema import Comparison, Row
+
+
+def command(
+    data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, comma separated.")],
+    hide: Annotated[str, typer.Option(help="Attributes that the attackers are after, comma separated.")],
+    out: Annotated[Path, typer.Option(help="Folder; a comparison that is there is continued.")],
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
+            "deepobfuscator, maxent-arl, narl, mass, pass, protective; of ours: literal, rate, rate-gaussian, "
+            "suppress, suppress-gaussian."
+        ),
+    ] = "all",
+    points: Annotated[str, typer.Option(help="Rate targets of ours, in bits an image.")] = "2,4,8,16,32,64",
+    attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "default",
+    epochs: Annotated[
+        int, typer.Option(help="Epochs of each stage: clean network, warm-up, training proper.")
+    ] = 24,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Train other methods and ours on one budget, attack all alike; table, plot, comparison.json.
+
+    Every finished row is kept: the same command continues where it was interrupted, and more --peers or --points
+    add rows to those that are there.
+    """
+    from sfumato.comparing import compare, make_compare_config
+    from sfumato.comparison_rows import choose_rows
+    from sfumato.console import emit_json, note
+
+    rows = choose_rows(names(peers), numbers(points))
+    config = make_compare_config(
+        {
+            "data": data,
+            "keep": names(keep),
+            "hide": names(hide),
+            "attacks": attacks,
+            "epochs": epochs,
+            "seed": seed,
+        }
+    )
+    comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator)
+    if as_json:
+        emit_json(comparison.to_json())
+    else:
+        show_comparison(comparison)
+    note(f"wrote {out / 'comparison.json'} and comparison.png")
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Rates from a comma-separated list.
+
+    Raises:
+        UsageError: a part is not a number.
+    """
+    from sfumato.errors import UsageError
+
+    try:
+        return tuple(float(part) for part in names(text))
+    except ValueError:
+        raise UsageError(f"--points takes numbers with commas, for example 2,4,8, not {text!r}") from None
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    """Print privacy and utility, then the price on the phone, then what was left out."""
+    from sfumato.console import show, table
+
+    clean = ", ".join(f"{name} {value:.1%}" for name, value in comparison.clean_accuracy.items())
+    columns = ["method", "bits", *[f"{name}, 95 %" for name in comparison.keep]]
+    for name in comparison.hide:
+        columns += [f"{name}: best attack", "accuracy", "NAG, 95 %"]
+    show(
+        table(
+            f"{comparison.n_test} test images; clean cloud network: {clean}; * read the hidden labels",
+            columns,
+            [privacy_cells(row) for row in comparison.rows],
+        )
+    )
+    show(
+        table(
+            "on the phone, an image",
+            ("method", "parameters", "million MACs", "upload bytes", "as", "stored bytes"),
+            [
+                (
+                    row.id,
+                    f"{row.cost.parameters:,}",
+                    f"{row.cost.macs / 1e6:.2f}",
+                    f"{row.cost.upload_bytes:,.0f}",
+                    row.cost.upload_encoding,
+                    f"{row.cost.stored_bytes:,}",
+                )
+                for row in comparison.rows
+            ],
+        )
+    )
+    for row in comparison.rows:
+        for text in row.notes:
+            typer.echo(f"{row.id}: {text}")
+
+
+def privacy_cells(row: "Row") -> list[str]:
+    """The cells of one row of the first table."""
+    bits = "no bound" if row.rate_bits is None else f"{row.rate_bits.mean:,.1f}"
+    cells = [row.id + (" *" if row.reads_hidden_labels else ""), bits]
+    cells += [f"{d.accuracy:.1%} ({d.ci95[0]:.1%} - {d.ci95[1]:.1%})" for d in row.desired]
+    for a in row.attributes:
+        low, high = a.nag_label_only_ci95
+        cells += [
+            f"{a.best.attack} {a.best.architecture}",
+            f"{a.best.accuracy:.1%}",
+            f"{a.nag_label_only:.1%} ({low:.1%} - {high:.1%})",
+        ]
+    return cells

@@ -1,0 +1,385 @@
+"""`compare`: other methods and ours on the same data, trained on one budget, attacked by one audit.
+
+    config = CompareConfig(data="synthetic", keep=("smiling",), hide=("skin",))
+    comparison = compare(config, Path("comparison"), choose_rows(["all"], POINTS))
+
+Every row is one JSON file below `rows/`, written when it is finished; an interrupted comparison goes on with the rows that
+are missing, and trained weights are kept in between. All rows start from one clean cloud network (`clean.safetensors`) and
+are judged on the same test images by attackers with the same seeds. `comparison.json` and `comparison.png` are written anew
+after each row.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sfumato import audit, checkpoint, comparison_plot, upload_size
+from sfumato.artifact import Artifact, to_tensor
+from sfumato.attacks import create_plan, prepare
+from sfumato.attacks.bayes import LIKELIHOODS
+from sfumato.attacks.evidence import Evidence
+from sfumato.attacks.plan import Plan
+from sfumato.audit_schema import AttackRow, Attribute, Desired, RateBits
+from sfumato.audit_selection import choose
+from sfumato.batches import Batches, seed_everything
+from sfumato.channels import Channel, Parameters
+from sfumato.clean import make_cloud, train_clean
+from sfumato.comparison_rows import OURS, RowPlan
+from sfumato.comparison_schema import Comparison, PhoneCost, Row
+from sfumato.config import TrainConfig, make_config
+from sfumato.console import note, progress
+from sfumato.cotrain import train
+from sfumato.data import Dataset, Split, open_dataset
+from sfumato.errors import SfumatoError, UsageError
+from sfumato.evaluate import evaluate
+from sfumato.files import claim_folder, read_json, write_json
+from sfumato.judge import conclude
+from sfumato.models.cost import cost
+from sfumato.models.local import check_size
+from sfumato.peers import Peer, Task, create
+from sfumato.peers.training import train_peer
+from sfumato.provenance import provenance
+from sfumato.verdict import shortfalls
+
+BATCH = 256
+
+
+class CompareConfig(BaseModel):
+    """What is the same for every row. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    """Data SPEC."""
+    keep: tuple[str, ...] = Field(min_length=1)
+    hide: tuple[str, ...] = Field(min_length=1)
+    """What the attackers are after."""
+    attacks: str = "default"
+    """Plan of the audit: quick or default."""
+    epochs: int = Field(default=24, ge=1)
+    """Of each stage: the clean network, the warm-up and the training proper."""
+    batch_size: int = Field(default=64, ge=2)
+    seed: int = 0
+
+    def training(self, **options: Any) -> TrainConfig:
+        """The configuration of one row."""
+        stages = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "seed"})
+        return make_config({**common, **stages, **options})
+
+
+def make_compare_config(values: dict[str, Any]) -> CompareConfig:
+    """Build a configuration.
+
+    Raises:
+        UsageError: a value is missing or out of range; an unknown audit.
+    """
+    try:
+        config = CompareConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "options"
+        raise UsageError(f"{where}: {first['msg']}") from None
+    create_plan(config.attacks)
+    return config
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A frozen peer as the audit sees it (`sfumato.artifact.Artifact`)."""
+
+    peer: Peer
+    folder: Path
+    task: Task
+    clean_accuracy: dict[str, float]
+    kind: Literal["float"] = "float"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data, with its splits."""
+        return self.task.dataset
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Desired attributes."""
+        return self.task.config.keep
+
+    @property
+    def hide(self) -> tuple[str, ...]:
+        """Attributes under attack."""
+        return self.task.config.hide
+
+    @property
+    def channel(self) -> Channel:
+        """The peer's draw. The audit asks a channel for name, noise, sample and rate, which a draw has."""
+        return cast(Channel, self.peer.draw)
+
+    @property
+    def cloud(self) -> torch.nn.Module:
+        """The cloud network."""
+        return self.peer.cloud
+
+    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
+        """Parameters of the draw for images (N, H, W, 3)."""
+        parts: list[Parameters] = []
+        with torch.no_grad():
+            for start in range(0, len(images), BATCH):
+                parts.append(self.peer.phone(to_tensor(images[start : start + BATCH])))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the audit says about one row."""
+
+    desired: tuple[Desired, ...]
+    attributes: tuple[Attribute, ...]
+    attacks: tuple[AttackRow, ...]
+    rate_bits: RateBits | None
+    evidence: Evidence
+    notes: tuple[str, ...]
+    seconds: float
+
+
+COMPARED = ("floor", "clean", "output", "bayes", "probe", "provider")
+"""Attacks that every method can be put under: the others need an upload in the shape of a photo."""
+
+
+def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
+    """Attack a frozen method; the same steps as `sfumato audit`, without its page."""
+    started, notes = time.perf_counter(), []
+    plan = plan.model_copy(update={"attacks": tuple(a for a in plan.attacks if a in COMPARED)})
+    if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in LIKELIHOODS:
+        plan = plan.model_copy(update={"attacks": tuple(a for a in plan.attacks if a != "bayes")})
+        notes.append(
+            f"bayes was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
+        )
+    chosen = choose(artifact, list(artifact.hide))
+    evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
+    with progress() as bar:
+        line = bar.add_task(f"audit {title}", total=1, figures="")
+
+        def watch(done: int, total: int, what: str, best: str) -> None:
+            bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
+
+        judged, _ = audit.attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
+    bounded = bool(torch.isfinite(evidence.rate).all())
+    return Judgement(
+        desired=audit.desired_rows(artifact, evidence),
+        attributes=tuple(conclude(name, judged, evidence, declared=True) for name in chosen.names),
+        attacks=tuple(one.row for one in judged),
+        rate_bits=audit.rate_bits(evidence) if bounded else None,
+        evidence=evidence,
+        notes=tuple(notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class Comparer:
+    """One comparison in the making: data, clean network, and the folder where rows are kept."""
+
+    def __init__(self, config: CompareConfig, out: Path, accelerator: str = "auto") -> None:
+        self.config, self.out = config, out
+        self.plan = create_plan(config.attacks)
+        self.training = config.training()
+        self.dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+        check_size(*self.dataset.size)
+        self.accelerator = accelerator
+        self.fabric = Fabric(accelerator=accelerator, devices=1)
+        self.clean = make_cloud(self.training, self.dataset).eval()
+
+    def prepare(self) -> None:
+        """Train the clean network, or read it; refuse attributes that cannot be attacked before anything is trained."""
+        test = Batches(self.dataset, Split.TEST, self.config.keep, self.config.batch_size)
+        choose(self._seal(create("raw", self.task), {}), list(self.config.hide))
+        path = self.out / "clean.safetensors"
+        if not path.exists():
+            trained = train_clean(self.training, self.dataset, self.fabric, None)
+            checkpoint.save_module(trained, path)
+        checkpoint.load_module(self.clean, path)
+        self.clean_accuracy = evaluate(self.clean, test).accuracy_by_head
+
+    @property
+    def task(self) -> Task:
+        """What every peer is given."""
+        return Task(config=self.training, dataset=self.dataset, clean=self.clean)
+
+    def _seal(self, peer: Peer, accuracy: dict[str, float]) -> Sealed:
+        peer.eval().requires_grad_(False)
+        return Sealed(peer, self.out, self.task, accuracy)
+
+    def make(self, plan: RowPlan) -> Row:
+        """Train and attack one row."""
+        return self.ours(plan) if plan.ours else self.peer(plan)
+
+    def peer(self, plan: RowPlan) -> Row:
+        """A row of another method."""
+        seed_everything(self.config.seed, "peer", plan.method, "initial")
+        peer, path = create(plan.method, self.task), self.out / "peers" / f"{plan.id}.safetensors"
+        record = path.with_suffix(".json")
+        if record.exists():
+            checkpoint.load_module(peer, path)
+        else:
+            means, seconds = train_peer(peer, plan.method, self.task, self.fabric.device)
+            checkpoint.save_module(peer, path)
+            write_json(record, {"means": means, "seconds": round(seconds, 1)})
+        trained = read_json(record)
+        judged = judge(self._seal(peer, self.clean_accuracy), self.plan, self.config.seed, title=plan.id)
+        figures = peer.cost(self.task.shape)
+        size, encoding = peer.weigh(torch.from_numpy(judged.evidence.test_uploads))
+        price = PhoneCost(
+            parameters=figures.parameters,
+            macs=figures.macs,
+            upload_bytes=size,
+            upload_encoding=encoding,
+            stored_bytes=peer.stored_bytes,
+        )
+        return self.row(
+            plan, judged, price, trained["seconds"], reads=peer.reads_hidden, means=trained["means"]
+        )
+
+    def ours(self, plan: RowPlan) -> Row:
+        """A row of our own."""
+        target = {} if plan.bits is None else {"bits": plan.bits}
+        config, folder = self.config.training(**OURS[plan.method], **target), self.out / "runs" / plan.id
+        started = time.perf_counter()
+        self.lend_clean(config, folder)
+        run = train(config, folder, resume=True, accelerator=self.accelerator)
+        seconds = time.perf_counter() - started
+        judged = judge(run, self.plan, self.config.seed, title=plan.id)
+        weight = upload_size.measure(run.channel, judged.evidence.test.pixels, judged.evidence.test_uploads)
+        figures = cost(run.local, self.task.shape)
+        price = PhoneCost(
+            parameters=figures.parameters,
+            macs=figures.macs,
+            upload_bytes=weight.mean,
+            upload_encoding=weight.encoding,
+        )
+        return self.row(
+            plan,
+            judged,
+            price,
+            seconds,
+            reads=config.objective == "suppress",
+            notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
+        )
+
+    def lend_clean(self, config: TrainConfig, folder: Path) -> None:
+        """Start a run with the clean network that all rows share; a run that has begun has it already."""
+        if not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.save_module(self.clean, folder / "clean.safetensors")
+            write_json(folder / "config.json", config.model_dump(mode="json"))
+
+    def row(
+        self,
+        plan: RowPlan,
+        judged: Judgement,
+        price: PhoneCost,
+        seconds: float,
+        *,
+        reads: bool,
+        notes: tuple[str, ...] = (),
+        means: dict[str, float] | None = None,
+    ) -> Row:
+        """Put a row together."""
+        reasons = shortfalls(judged.desired, judged.attributes)
+        return Row(
+            id=plan.id,
+            method=plan.method,
+            ours=plan.ours,
+            target_bits=plan.bits,
+            reads_hidden_labels=reads,
+            rate_bits=judged.rate_bits,
+            desired=judged.desired,
+            attributes=judged.attributes,
+            cost=price,
+            passed=not reasons,
+            reasons=reasons,
+            notes=(*judged.notes, *notes),
+            training=means or {},
+            attacks=judged.attacks,
+            train_seconds=round(seconds, 1),
+            audit_seconds=round(judged.seconds, 1),
+        )
+
+    def write(self, plans: tuple[RowPlan, ...]) -> Comparison:
+        """Write `comparison.json` and `comparison.png` from the rows that are finished."""
+        finished = [plan for plan in plans if self.path(plan).exists()]
+        result = Comparison(
+            dataset=self.dataset.id,
+            data_spec=self.dataset.spec,
+            keep=self.config.keep,
+            hide=self.config.hide,
+            n_test=len(self.dataset.splits[Split.TEST]),
+            clean_accuracy=self.clean_accuracy,
+            config=self.config.model_dump(mode="json"),
+            rows=tuple(Row.model_validate(read_json(self.path(plan))) for plan in finished),
+            missing=tuple(plan.id for plan in plans if plan not in finished),
+            provenance=provenance(),
+        )
+        write_json(self.out / "comparison.json", result.to_json())
+        comparison_plot.draw(result, self.out / "comparison.png")
+        return result
+
+    def path(self, plan: RowPlan) -> Path:
+        """The file of a finished row."""
+        return self.out / "rows" / f"{plan.id}.json"
+
+
+def compare(
+    config: CompareConfig,
+    out: Path,
+    plans: tuple[RowPlan, ...],
+    *,
+    overwrite: bool = False,
+    accelerator: str = "auto",
+) -> Comparison:
+    """Make every row that is not there yet, and the files that sum them up.
+
+    Args:
+        config: what is the same for all rows.
+        out: folder; one with rows of the same configuration is continued.
+        plans: from `choose_rows`.
+        overwrite: start anew.
+        accelerator: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        SfumatoError: the folder holds something else or rows of another configuration, or training failed.
+        UsageError: attributes that cannot be compared on.
+    """
+    comparer = Comparer(config, out, accelerator)
+    _claim(out, {**config.model_dump(mode="json"), "dataset": comparer.dataset.id}, overwrite=overwrite)
+    comparer.prepare()
+    for number, plan in enumerate(plans, 1):
+        if comparer.path(plan).exists():
+            note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
+            continue
+        note(f"[{number}/{len(plans)}] {plan.id}")
+        row = comparer.make(plan)
+        write_json(comparer.path(plan), row.model_dump(mode="json"))
+        comparer.write(plans)
+    return comparer.write(plans)
+
+
+def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
+    """Take a new folder, or go on in one that holds the same comparison."""
+    path = out / "comparison-config.json"
+    if path.exists() and not overwrite:
+        before = read_json(path)
+        changed = [name for name in values if before.get(name) != values[name]]
+        if changed:
+            raise SfumatoError(
+                f"{out} holds rows made with another {' and '.join(changed)}: their figures cannot stand side by "
+                "side; use the same options, choose another --out, or pass --overwrite"
+            )
+        return
+    claim_folder(out, holds=path.name, overwrite=overwrite)
+    write_json(path, values)

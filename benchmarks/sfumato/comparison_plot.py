@@ -1,0 +1,87 @@
+"""The comparison as a picture: desired accuracy against NAG, one panel per hidden attribute, 95 % intervals on both.
+
+Up and to the left is better. Ours are curves over their rate targets, other methods are points. The dashed line is the clean
+cloud network, the shaded corner is where the pass rule holds.
+
+    draw(comparison, Path("comparison.png"))
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sfumato.comparison_schema import Comparison, Row
+from sfumato.files import atomic_write
+from sfumato.verdict import LARGEST_DROP, LARGEST_NAG
+
+COLOURS = ("#d9572b", "#3b82c4", "#2f9e5f", "#8a5cc2", "#b8860b")
+GREY = "#6b747d"
+
+
+def desired_span(row: Row) -> tuple[float, float, float]:
+    """Low, mean and high of the desired accuracy, averaged over the desired attributes."""
+    count = len(row.desired)
+    low, high = (sum(one.ci95[side] for one in row.desired) / count for side in (0, 1))
+    return low, sum(one.accuracy for one in row.desired) / count, high
+
+
+def bars(row: Row, index: int) -> dict[str, Any]:
+    """Arguments of `errorbar` for one row in the panel of attribute `index`."""
+    low, y, high = desired_span(row)
+    hidden = row.attributes[index]
+    x, (left, right) = hidden.nag_label_only, hidden.nag_label_only_ci95
+    # A bootstrap interval may lie to one side of the estimate; a bar has no negative length.
+    return {
+        "x": x,
+        "y": y,
+        "xerr": [[max(0.0, x - left)], [max(0.0, right - x)]],
+        "yerr": [[max(0.0, y - low)], [max(0.0, high - y)]],
+    }
+
+
+def panel(axes: Any, comparison: Comparison, index: int) -> None:
+    """One hidden attribute."""
+    clean = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
+    axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--")
+    axes.fill_between([0, LARGEST_NAG], clean - LARGEST_DROP, 1, color=COLOURS[2], alpha=0.12, linewidth=0)
+    for row in comparison.rows:
+        if not row.ours:
+            axes.errorbar(**bars(row, index), fmt="o", color=GREY, markersize=4, linewidth=0.8)
+            x, y = row.attributes[index].nag_label_only, desired_span(row)[1]
+            axes.annotate(row.method, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    methods = dict.fromkeys(row.method for row in comparison.rows if row.ours)
+    for method, colour in zip(methods, COLOURS, strict=False):
+        series(axes, [row for row in comparison.rows if row.method == method], index, colour)
+    axes.set_xlabel(f"NAG on {comparison.hide[index]} (label-only floor)", fontsize=9)
+    axes.set_xlim(left=-0.02)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    if methods:
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
+
+
+def series(axes: Any, rows: Sequence[Row], index: int, colour: str) -> None:
+    """One of ours: a curve over its targets, each marked with its bits."""
+    points = [(row.attributes[index].nag_label_only, desired_span(row)[1]) for row in rows]
+    axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1.2, label=rows[0].method)
+    for row, point in zip(rows, points, strict=True):
+        axes.errorbar(**bars(row, index), fmt="s", color=colour, markersize=4, linewidth=0.8)
+        if row.target_bits is not None:
+            text = f"{row.target_bits:g}"
+            axes.annotate(text, point, xytext=(3, -9), textcoords="offset points", fontsize=7, color=colour)
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """Write the picture as a PNG; nothing is drawn before the first row."""
+    if not comparison.rows:
+        return
+    panels = len(comparison.hide)
+    plot = Figure(figsize=(6.4 * panels, 5.2), layout="constrained")
+    for index, axes in enumerate(plot.subplots(1, panels, squeeze=False, sharey=True)[0]):
+        panel(axes, comparison, index)
+    plot.axes[0].set_ylabel(f"accuracy on {', '.join(comparison.keep)}", fontsize=9)
+    with atomic_write(path) as scratch:
+        plot.savefig(scratch, format="png", dpi=144)

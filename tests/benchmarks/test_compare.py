@@ -1,0 +1,186 @@
+"""`sfumato compare`: rows, end to end on tiny data, continuing, and wrong use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfumato import comparing
+from sfumato.attacks import Plan
+from sfumato.audit_schema import RateBits
+from sfumato.commands.compare import numbers, show_comparison
+from sfumato.comparing import CompareConfig, compare, make_compare_config
+from sfumato.comparison_rows import OURS, POINTS, RowPlan, choose_rows
+from sfumato.comparison_schema import Comparison, Row
+from sfumato.errors import DataError, SfumatoError, UsageError
+from sfumato.files import read_json
+from sfumato.peers import PEERS
+
+TINY = Plan(
+    name="quick",
+    probes=("linear",),
+    clean_probes=("cnn",),
+    rates=(3e-3,),
+    provider_rates=(3e-3,),
+    epochs=1,
+    provider_epochs=1,
+    clean_epochs=1,
+    steps=1,
+    copies=1,
+)
+CONFIG: dict[str, Any] = {
+    "data": "synthetic,size=48,count=600",
+    "keep": ("smiling",),
+    "hide": ("skin",),
+    "attacks": "quick",
+    "epochs": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "create_plan", lambda name: TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
+    """Two peers, one of which uploads features, and one of ours."""
+    out = tmp_path_factory.mktemp("comparison") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing, "create_plan", lambda name: TINY)
+        return compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "rate"], [8.0])), out
+
+
+def test_all_is_every_peer_and_ours_at_every_point() -> None:
+    rows = choose_rows(["all"], POINTS)
+    assert {row.method for row in rows} == {*PEERS, *OURS}
+    assert [row.bits for row in rows if row.method == "suppress"] == list(POINTS)
+    assert len(rows) == len(PEERS) + 1 + 4 * len(POINTS)
+    assert len({row.id for row in rows}) == len(rows)
+
+
+def test_rows_stand_side_by_side(finished: tuple[Comparison, Path]) -> None:
+    comparison, out = finished
+    assert [row.id for row in comparison.rows] == ["jpeg", "arden", "rate-8"]
+    assert comparison.missing == ()
+    clean = {row.desired[0].clean_accuracy for row in comparison.rows}
+    assert clean == set(comparison.clean_accuracy.values())
+    yardsticks = {row.attributes[0].clean for row in comparison.rows}
+    assert len(yardsticks) == 1, "the attackers on clean images are the same for every row"
+    assert read_json(out / "comparison.json") == json.loads(json.dumps(comparison.to_json()))
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
+    jpeg, arden, ours = finished[0].rows
+    assert jpeg.rate_bits is None
+    assert isinstance(ours.rate_bits, RateBits)
+    assert (jpeg.ours, ours.ours, ours.target_bits) == (False, True, 8)
+    assert any("bayes was left out" in note for note in jpeg.notes)
+    assert "bayes" in {row.attack for row in ours.attacks}
+    assert "bayes" not in {row.attack for row in arden.attacks}
+    assert arden.cost.upload_encoding == "float32 features"
+    assert arden.cost.upload_bytes == 4 * 16 * 24 * 24
+    assert ours.cost.upload_bytes == 3 * 48 * 48 / 8
+    assert jpeg.cost.macs == 0 < ours.cost.macs < arden.cost.macs
+
+
+def test_it_continues_and_takes_more_rows(
+    finished: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, out = finished
+    made: list[str] = []
+
+    def make(_: comparing.Comparer, plan: RowPlan) -> Row:
+        made.append(plan.id)
+        return before.rows[0]
+
+    monkeypatch.setattr(comparing.Comparer, "make", make)
+    (out / "rows" / "arden.json").unlink()
+    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "blur", "rate"], [8.0]))
+    assert made == ["blur", "arden"]
+    assert len(after.rows) == 4
+    assert after.missing == ()
+    (out / "rows" / "blur.json").unlink()
+    (out / "rows" / "arden.json").write_text(before.rows[1].model_dump_json())
+
+
+def test_trained_weights_survive_an_interrupted_audit(
+    finished: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, out = finished
+    (out / "rows" / "jpeg.json").unlink()
+
+    def never(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(comparing, "train_peer", never)
+    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [8.0]))
+    assert after.rows[0].desired == before.rows[0].desired
+    assert after.rows[0].attributes == before.rows[0].attributes
+
+
+def test_other_options_are_not_mixed_in(finished: tuple[Comparison, Path]) -> None:
+    _, out = finished
+    with pytest.raises(SfumatoError, match=r"another epochs.*--overwrite"):
+        compare(CompareConfig(**{**CONFIG, "epochs": 2}), out, choose_rows(["jpeg"], [8.0]))
+
+
+def test_overwrite_starts_anew_and_a_foreign_folder_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing.Comparer, "prepare", lambda self: setattr(self, "clean_accuracy", {}))
+    (tmp_path / "keep.txt").write_text("mine")
+    with pytest.raises(SfumatoError, match="not empty"):
+        compare(CompareConfig(**CONFIG), tmp_path, (), overwrite=True)
+    out = tmp_path / "out"
+    compare(CompareConfig(**CONFIG), out, ())
+    (out / "rows").mkdir()
+    (out / "rows" / "raw.json").write_text("{}")
+    compare(CompareConfig(**CONFIG), out, (), overwrite=True)
+    assert not (out / "rows").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "points", "message"),
+    [
+        (["gap"], [8.0], "unknown peer 'gap': known are all, raw"),
+        ([], [8.0], "no peer is named"),
+        (["rate"], [], "operating points are rates"),
+        (["rate"], [0.0], "operating points are rates"),
+    ],
+)
+def test_wrong_rows_are_wrong_use(methods: list[str], points: list[float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_rows(methods, points)
+
+
+def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="hide"):
+        make_compare_config({**CONFIG, "hide": ()})
+    with pytest.raises(UsageError, match="epochs"):
+        make_compare_config({**CONFIG, "epochs": 0})
+    with pytest.raises(UsageError, match="numbers with commas"):
+        numbers("2,x")
+    with pytest.raises(DataError, match="unknown attribute 'smile'"):
+        compare(CompareConfig(**{**CONFIG, "keep": ("smile",)}), tmp_path / "out", ())
+
+
+def test_the_table_names_every_row(
+    finished: tuple[Comparison, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show_comparison(finished[0])
+    shown = capsys.readouterr().out
+    assert all(row.id in shown for row in finished[0].rows)
+    assert "no bound" in shown
+    assert "million MACs" in shown
+
+
+def test_a_split_method_refuses_a_cloud_network_it_cannot_cut() -> None:
+    from sfumato.peers.parts import split
+
+    with pytest.raises(UsageError, match="built-in cloud network"):
+        split(torch.nn.Linear(2, 2))
