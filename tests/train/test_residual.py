@@ -8,6 +8,7 @@ import torch
 
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
+from sfumato.controller import RateController
 from sfumato.residual import References, label_cells
 
 
@@ -79,3 +80,29 @@ def test_cells_number_every_combination_once() -> None:
     pairs = list(itertools.product(range(2), range(3)))
     labels = {"a": torch.tensor([a for a, _ in pairs]), "b": torch.tensor([b for _, b in pairs])}
     assert label_cells(labels, ("a", "b"), (2, 3)).tolist() == list(range(6))
+
+
+def test_a_controller_holds_the_residual_at_its_goal_and_leaves_the_code_word() -> None:
+    """Free uploads that want to say as much as they can: what is common to an answer may stay, the rest has to go."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (0.5 * torch.randn(40, 3, 4, 4, generator=generator)).requires_grad_()
+    cell, channel = torch.arange(40) % 2, Dither()
+    references, controller = References(channel, 2, (4, 4)), RateController(steps=400, goal=1.0)
+    optimizer = torch.optim.Adam([logits], lr=0.03)
+    for step in range(400):
+        parameters = {"p": logits.sigmoid()}
+        residual, rate = references(parameters, cell).mean(), channel.rate(parameters).mean()
+        references.update(parameters, cell)
+        loss = -0.2 * rate + controller.update(residual.item(), step) * residual
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert residual.item() == pytest.approx(1.0, rel=0.4)
+    assert rate.item() > 10
+
+
+def test_a_controller_waits_until_something_was_measured() -> None:
+    controller = RateController(steps=10, goal=1.0)
+    assert controller.update(0.0, 0) == 0.0
+    assert controller.update(50.0, 1) > 0.0
+    assert controller.start == 50.0

@@ -66,7 +66,8 @@ class TrainConfig(BaseModel):
             raise ValueError("give either bits or max_drop, not both")
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
-        if self.objective == "seed" and (self.bits is not None or self.max_drop is not None):
+        targets = (self.bits, self.max_drop, self.beyond)
+        if self.objective == "seed" and any(target is not None for target in targets):
             raise ValueError("the objective 'seed' has no rate target: it is steered by noise_weight")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
