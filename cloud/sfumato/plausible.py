@@ -25,7 +25,7 @@ from sfumato.contract import Contract
 
 DEVIATIONS = 8.0
 """Standard deviations of chance that are allowed: a false alarm in about 10^15 uploads."""
-SLACK = 2.0
+SLACK = 4.0
 """A user's photo may carry this many times the largest rate of the test images."""
 BLOCK = 4
 """Side of a block, in pixels."""
