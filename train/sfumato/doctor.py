@@ -53,6 +53,7 @@ EXTRAS = {
     "": "training and audit",
     "export": "sfumato export: ONNX and TFLite",
     "device": "sfumato perturb: running an exported model",
+    "cloud": "sfumato serve, sfumato send",
     "dev": "make test",
 }
 TOOLS = (

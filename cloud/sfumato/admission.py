@@ -1,0 +1,125 @@
+"""Who may ask, and how often: API tokens and a token bucket for each.
+
+Tokens come from a file or the environment, one `NAME TOKEN` a line; the name appears in logs, the token never. What a client
+presents is compared in constant time, hash against hash, with every known token.
+
+    tokens = Tokens.read(Path("tokens.txt"))
+    name = tokens.holder("Bearer 3f1c...")      # None: not known
+    wait = buckets.take(name)                   # seconds until a request would be let in; 0: this one is
+"""
+
+import hashlib
+import hmac
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.errors import SfumatoError
+
+VARIABLE = "SFUMATO_TOKENS"
+SHORTEST = 16
+"""Fewest characters of a token: what is shorter can be guessed."""
+MONITOR = "metrics"
+"""The token of this name reads /metrics and nothing else."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Known tokens, as hashes."""
+
+    digests: tuple[tuple[str, bytes], ...]
+    """(name, SHA-256 of the token)."""
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "Tokens":
+        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are left out.
+
+        Raises:
+            SfumatoError: a line is something else, a token is short, a name or token stands there twice, or there is none.
+        """
+        found: list[tuple[str, bytes]] = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            parts = line.split()
+            if not parts or parts[0].startswith("#"):
+                continue
+            if len(parts) != 2 or len(parts[1]) < SHORTEST:
+                # Never the line itself: it may hold a token.
+                raise SfumatoError(
+                    f"{source}, line {number}: expected NAME TOKEN, the token at least {SHORTEST} characters long"
+                )
+            found.append((parts[0], digest(parts[1])))
+        if not found:
+            raise SfumatoError(f"{source} holds no token: give lines of NAME TOKEN")
+        if len({name for name, _ in found}) < len(found) or len({value for _, value in found}) < len(found):
+            raise SfumatoError(f"{source}: a name or a token stands there twice")
+        return cls(tuple(found))
+
+    @classmethod
+    def read(cls, path: Path | None) -> "Tokens | None":
+        """The tokens of a file, else of the variable SFUMATO_TOKENS, else None: no tokens are asked for.
+
+        Raises:
+            SfumatoError: as `parse`, or the file cannot be read.
+        """
+        if path is not None:
+            try:
+                return cls.parse(path.read_text(encoding="utf-8"), str(path))
+            except (OSError, UnicodeDecodeError) as error:
+                raise SfumatoError(f"cannot read the tokens in {path} ({error})") from None
+        if VARIABLE in os.environ:
+            return cls.parse(os.environ[VARIABLE], f"the variable {VARIABLE}")
+        return None
+
+    def holder(self, authorization: str | None) -> str | None:
+        """The name behind an `Authorization: Bearer TOKEN` header; None if it is missing or not known."""
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        presented, found = digest(given.strip()), None
+        for name, known in self.digests:  # all of them, whichever fits: the time says nothing
+            if hmac.compare_digest(presented, known):
+                found = name
+        return found
+
+
+def digest(token: str) -> bytes:
+    """SHA-256 of a token. Tokens are random and long, so no slow hash is needed."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateConfig:
+    """How often one client may ask."""
+
+    per_second: float = 50.0
+    """Requests a second in the long run."""
+    burst: int = 100
+    """Requests at once."""
+
+    def __post_init__(self) -> None:
+        if self.per_second <= 0 or self.burst < 1:
+            raise ValueError(f"nobody could ask anything with {self}")
+
+
+class Buckets:
+    """A token bucket per client, the least recently seen ones forgotten beyond `capacity`."""
+
+    def __init__(
+        self, config: RateConfig, *, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config, self._capacity, self._clock = config, capacity, clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> float:
+        """Count one request: 0 if it is let in, else the seconds until one would be."""
+        now, config = self._clock(), self._config
+        level, seen = self._levels.pop(client, (float(config.burst), now))
+        level = min(float(config.burst), level + (now - seen) * config.per_second)
+        let_in = level >= 1
+        self._levels[client] = (level - 1 if let_in else level, now)
+        if len(self._levels) > self._capacity:
+            self._levels.popitem(last=False)
+        return 0.0 if let_in else (1 - level) / config.per_second

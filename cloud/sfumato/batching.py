@@ -1,0 +1,161 @@
+"""Dynamic batching: single uploads in, one call of the network for as many as are waiting.
+
+One task collects. While the network runs, new uploads wait in a bounded queue and make the next batch; only an idle network
+waits, `delay_ms` at most, for company. A full queue refuses at once and a job that waited too long is given up: an answer that
+comes too late costs as much as one in time, and a queue without an end turns overload into a standstill.
+
+    batcher = Batcher(model.answer, BatchConfig())
+    await batcher.start()
+    done = await batcher.submit(levels)         # done.value, done.waited_s, done.ran_s, done.size
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class OverloadedError(Exception):
+    """No room in the queue, or no answer before the deadline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How uploads are brought together."""
+
+    largest: int = 16
+    """Most uploads in one call of the network."""
+    delay_ms: float = 2.0
+    """Longest time an upload waits for company while the network is idle."""
+    queue: int = 128
+    """Uploads that may wait; more are refused."""
+    deadline_ms: float = 2000.0
+    """Longest time from arrival to answer."""
+
+    def __post_init__(self) -> None:
+        if self.largest < 1 or self.queue < 1 or self.delay_ms < 0 or self.deadline_ms <= self.delay_ms:
+            raise ValueError(f"a batcher cannot work with {self}")
+
+
+@dataclass(frozen=True)
+class Done(Generic[Out]):
+    """A result and where its time went."""
+
+    value: Out
+    waited_s: float
+    """From arrival to the start of the network."""
+    ran_s: float
+    """The network, for the whole batch."""
+    size: int
+    """Uploads in the batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Job(Generic[In, Out]):
+    item: In
+    arrived: float
+    future: asyncio.Future[Done[Out]]
+
+
+class Batcher(Generic[In, Out]):
+    """Collects items and runs them together in a thread, one batch at a time."""
+
+    def __init__(self, run: Callable[[Sequence[In]], Sequence[Out]], config: BatchConfig) -> None:
+        self.config = config
+        self._run = run
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
+        self._queue: asyncio.Queue[_Job[In, Out]] = asyncio.Queue(config.queue)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether submitted items will be answered."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return self._queue.qsize()
+
+    async def start(self) -> None:
+        """Begin to collect."""
+        self._task = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Answer what is waiting, then stop."""
+        if self.alive:
+            await self._queue.join()
+        if self._task is not None:
+            self._task.cancel()
+        self._pool.shutdown()
+
+    async def submit(self, item: In) -> Done[Out]:
+        """Wait for the result of one item.
+
+        Raises:
+            OverloadedError: the queue is full, or the deadline has passed.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job[In, Out](item, time.perf_counter(), loop.create_future())
+        try:
+            self._queue.put_nowait(job)
+        except asyncio.QueueFull:
+            raise OverloadedError(f"{self.config.queue} uploads are waiting already") from None
+        try:
+            async with asyncio.timeout(self.config.deadline_ms / 1000):
+                return await job.future
+        except TimeoutError:
+            raise OverloadedError(f"no answer within {self.config.deadline_ms:.0f} ms") from None
+
+    async def _work(self) -> None:
+        while True:
+            jobs = await self._collect()
+            try:
+                await self._answer([job for job in jobs if not job.future.done()])
+            finally:
+                for _ in jobs:
+                    self._queue.task_done()
+
+    async def _collect(self) -> list[_Job[In, Out]]:
+        """At least one job; those already waiting come along at no cost."""
+        loop = asyncio.get_running_loop()
+        jobs = [await self._queue.get()]
+        # uvloop's own clock counts whole milliseconds: good for time-outs, not for measuring.
+        until = loop.time() + self.config.delay_ms / 1000 - (time.perf_counter() - jobs[0].arrived)
+        while len(jobs) < self.config.largest:
+            try:
+                jobs.append(self._queue.get_nowait())
+                continue
+            except asyncio.QueueEmpty:
+                if loop.time() >= until:
+                    break
+            try:
+                async with asyncio.timeout_at(until):
+                    jobs.append(await self._queue.get())
+            except TimeoutError:
+                break
+        return jobs
+
+    async def _answer(self, jobs: Sequence[_Job[In, Out]]) -> None:
+        if not jobs:
+            return
+        loop = asyncio.get_running_loop()
+        start = time.perf_counter()
+        try:
+            values = await loop.run_in_executor(self._pool, self._run, [job.item for job in jobs])
+        except (
+            Exception
+        ) as error:  # the network's own trouble belongs to these requests, not to the next ones
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(error)
+            return
+        ran = time.perf_counter() - start
+        for job, value in zip(jobs, values, strict=True):
+            if not job.future.done():
+                job.future.set_result(Done(value, start - job.arrived, ran, len(jobs)))

@@ -1,0 +1,140 @@
+"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime. Neither torch nor TensorFlow is needed.
+
+    model = CloudModel.load(Path("export"))
+    (answers,) = model.answer([levels])         # levels (H, W, 3) of one upload
+    answers["smiling"].label
+
+The rest of the bundle (the phone's models, the audit files) need not be there.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.contract import FILE, Contract, parse_contract, read_file
+from sfumato.errors import SfumatoError
+
+MODEL = "cloud.onnx"
+DIGITS = 6
+"""Probabilities are rounded to this many digits: below it, the size of a batch shows in the last bits."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says about one kept attribute."""
+
+    label: str
+    probabilities: Mapping[str, float]
+    """Class name -> probability, in the order of the contract."""
+
+
+@dataclass(frozen=True)
+class CloudModel:
+    """A loaded cloud network with the contract it belongs to."""
+
+    contract: Contract
+    contract_json: bytes
+    """contract.json as it lies on disk: what is served, and what the digest is of."""
+    contract_digest: str
+    """sha256 of `contract_json`, in hexadecimal."""
+    id: str
+    """sha256 of cloud.onnx, in hexadecimal."""
+    session: Any
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> "CloudModel":
+        """Open the cloud network of an export and let it answer once.
+
+        Raises:
+            SfumatoError: the contract or the network is missing, damaged, or not what the contract says.
+        """
+        if (folder / "checkpoint").exists() or (folder / "local.safetensors").exists():
+            raise SfumatoError(
+                f"{folder} is a run: make an export of it first, sfumato export {folder} --out EXPORT"
+            )
+        try:
+            content = (folder / FILE).read_bytes()
+        except OSError as error:
+            raise SfumatoError(
+                f"{folder / FILE} cannot be read ({error.strerror}): give an EXPORT folder"
+            ) from None
+        contract = parse_contract(content, str(folder / FILE))
+        entry = contract.file(MODEL)
+        session = open_session(read_file(folder, entry), threads=threads)
+        model = cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
+        model.check_heads()
+        return model
+
+    @property
+    def largest(self) -> int:
+        """Largest value of a level."""
+        return (1 << self.contract.channel.bits) - 1
+
+    def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
+        """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
+        pixels = np.stack(uploads).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(self.largest)
+        logits = self.session.run(None, {"upload": np.ascontiguousarray(pixels)})  # heads, each (B, classes)
+        heads = [softmax(values) for values in logits]
+        return [self._answer([head[index] for head in heads]) for index in range(len(uploads))]
+
+    def _answer(self, rows: Sequence[NDArray[np.float64]]) -> dict[str, Answer]:
+        found = {}
+        for entry, row in zip(self.contract.keep, rows, strict=True):
+            pairs = zip(entry.classes, row, strict=True)
+            probabilities = {name: round(float(value), DIGITS) for name, value in pairs}
+            found[entry.name] = Answer(entry.classes[int(row.argmax())], probabilities)
+        return found
+
+    def check_heads(self) -> None:
+        """Run a batch of two and compare the heads with the contract.
+
+        Raises:
+            SfumatoError: other inputs, heads or class counts.
+        """
+        height, width = self.contract.size
+        try:
+            answers = self.session.run(None, {"upload": np.zeros((2, 3, height, width), dtype=np.float32)})
+        except Exception as error:  # onnxruntime has a type of its own for every complaint
+            raise SfumatoError(
+                f"{MODEL} does not take this contract's uploads: {_first_line(error)}"
+            ) from None
+        names = [output.name for output in self.session.get_outputs()]
+        found = {name: answer.shape for name, answer in zip(names, answers, strict=True)}
+        expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
+        if found != expected or names != list(expected):
+            raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(B, classes) logits -> probabilities, in double precision."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def open_session(content: bytes, *, threads: int) -> Any:
+    """An ONNX Runtime session on the processor.
+
+    Raises:
+        SfumatoError: ONNX Runtime cannot load it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise SfumatoError(f"onnxruntime cannot load {MODEL}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,60 @@
+"""`sfumato serve`: the cloud's half of an export, over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    tokens: Annotated[
+        Path | None, typer.Option(help="File of NAME TOKEN lines; else the variable SFUMATO_TOKENS.")
+    ] = None,
+    no_tokens: Annotated[
+        bool, typer.Option("--no-tokens", help="Answer anyone, also beyond this machine.")
+    ] = False,
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second for a token.")] = 50.0,
+    burst: Annotated[int, typer.Option(min=1, help="Requests at once for a token.")] = 100,
+    batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Most uploads in one call of the network.")
+    ] = 16,
+    delay_ms: Annotated[float, typer.Option(min=0, help="Longest wait for company.")] = 2.0,
+    queue: Annotated[int, typer.Option(min=1, help="Uploads that may wait.")] = 128,
+    deadline_ms: Annotated[float, typer.Option(min=10, help="Longest time to an answer.")] = 2000.0,
+    connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
+    header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
+    body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Answer uploads over HTTP; refuse photos."""
+    from sfumato.admission import RateConfig, Tokens
+    from sfumato.batching import BatchConfig
+    from sfumato.cloud_model import CloudModel
+    from sfumato.errors import UsageError, unknown
+    from sfumato.service import ServiceConfig, create_app
+    from sfumato.serving import ServerConfig, run
+
+    levels = ("debug", "info", "warning", "error")
+    if log_level not in levels:
+        raise UsageError(unknown("--log-level", log_level, levels))
+    if deadline_ms <= delay_ms:
+        raise UsageError(f"--deadline-ms {deadline_ms:g} must be more than --delay-ms {delay_ms:g}")
+    known = Tokens.read(tokens)
+    if known is None and not no_tokens and host not in ("127.0.0.1", "::1", "localhost"):
+        raise UsageError(
+            f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
+        )
+    config = ServiceConfig(
+        batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
+        rate=RateConfig(per_second=rate, burst=burst),
+        body_seconds=body_seconds,
+    )
+    app = create_app(CloudModel.load(export, threads=threads), config, known)
+    where = ServerConfig(
+        host=host, port=port, connections=connections, header_seconds=header_seconds, log_level=log_level
+    )
+    run(app, where)

@@ -1,0 +1,171 @@
+"""uvicorn around an application: limits that uvicorn does not have, and an orderly end.
+
+uvicorn gives a client all the time in the world to send its headers, and all the memory. Here both end, and connections over a
+number are told so at once. On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
+
+    run(app, ServerConfig(port=8080))
+"""
+
+import asyncio
+import json
+import logging
+import resource
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sfumato.errors import SfumatoError
+from sfumato.problems import KINDS, MEDIA_TYPE, URN
+from sfumato.telemetry import log_to_stderr
+
+HEADER_BYTES = 16_384
+"""Most bytes of a request's headers."""
+
+logger = logging.getLogger("sfumato.service")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Where and how connections are taken."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one; the log tells which."""
+    connections: int = 1000
+    """Open at the same time; more are refused."""
+    header_seconds: float = 5.0
+    """Longest time from a connection, or an answer's next request, to complete headers."""
+    idle_seconds: int = 15
+    """A connection is kept this long between requests."""
+    grace_seconds: int = 30
+    """Longest time for what is in flight when the service is asked to stop."""
+    log_level: str = "info"
+
+
+def run(app: FastAPI, config: ServerConfig) -> None:
+    """Serve until a signal.
+
+    Raises:
+        SfumatoError: the address cannot be had.
+    """
+    log_to_stderr(config.log_level)
+    _raise_file_limit(config.connections)
+    listener = _listen(config)
+    host, port = listener.getsockname()[:2]
+    logger.info("listening", extra={"fields": {"url": f"http://{host}:{port}"}})
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=guarded(config),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=config.idle_seconds,
+            timeout_graceful_shutdown=config.grace_seconds,
+        )
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn ends in good order and then raises the signal again, for the handler it found here.
+        signal.signal(number, lambda *_: None)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+    logger.info("stopped")
+
+
+def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with a limit on headers, in bytes and seconds, and on connections."""
+
+    class Guarded(HttpToolsProtocol):
+        _timer: asyncio.TimerHandle | None = None
+        _pending = 0
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > config.connections:
+                self._refuse("overloaded", 503, "too many connections")
+            else:
+                self._arm()
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            self._pending += len(data)
+            super().data_received(data)
+            if self.cycle is None or self.cycle.response_complete:
+                self._arm()  # bytes without a request yet
+                if self._pending > HEADER_BYTES:
+                    self._refuse("", 431, f"headers may take {HEADER_BYTES:,} bytes")
+
+        def on_headers_complete(self) -> None:
+            self._disarm()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disarm()
+            super().connection_lost(exc)
+
+        def _arm(self) -> None:
+            if self._timer is None and not self.transport.is_closing():
+                self._timer = self.loop.call_later(config.header_seconds, self._late)
+
+        def _disarm(self) -> None:
+            self._pending = 0
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _late(self) -> None:
+            self._timer = None
+            self._refuse("too-slow", 408, f"headers must arrive within {config.header_seconds:g} s")
+
+        def _refuse(self, kind: str, status: int, detail: str) -> None:
+            """Answer without the application: it never sees this connection."""
+            if not self.transport.is_closing():
+                self.transport.write(plain_answer(kind, status, detail))
+                self.transport.close()
+
+    return Guarded
+
+
+def plain_answer(kind: str, status: int, detail: str) -> bytes:
+    """A whole HTTP response with problem details."""
+    title = KINDS[kind][1] if kind else "Request header fields too large"
+    details = {"type": URN + kind if kind else "about:blank", "title": title, "status": status}
+    body = json.dumps({**details, "detail": detail, "request_id": ""}).encode()
+    again = "Retry-After: 1\r\n" if status == 503 else ""
+    head = (
+        f"HTTP/1.1 {status} {title}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        f"{again}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    """A bound socket; only then is it known that the address can be had."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+    except (OSError, OverflowError) as error:
+        raise SfumatoError(f"cannot listen on {config.host}:{config.port}: {error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Every connection is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

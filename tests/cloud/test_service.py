@@ -1,0 +1,290 @@
+"""The service as a client meets it: right answers, clear refusals. A real process, over loopback."""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from tests.cloud.conftest import KEY, Server, Start
+
+from sfumato.cloud_model import CloudModel
+from sfumato.device import PhoneModel
+from sfumato.upload import encode_png, pack
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "0123456789abcdef-app"
+Pictures = list[NDArray[np.uint8]]
+
+
+def kind(response: httpx.Response) -> str:
+    """The problem's kind, after a look at its form."""
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return str(problem["type"]).removeprefix("urn:sfumato:problem:")
+
+
+def test_answers_are_those_of_the_network(
+    server: Server, model: CloudModel, phone: PhoneModel, pictures: Pictures
+) -> None:
+    for picture in pictures:
+        sent = phone.perturb(picture, key=KEY)
+        (expected,) = model.answer([sent.levels])
+        packed = pack(sent.levels, bits=1)
+        for content, form in ((sent.content, "image/png"), (packed, "application/vnd.sfumato.packed")):
+            response = server.post(content, **{"Content-Type": form})
+            assert response.status_code == 200, response.text
+            told = response.json()
+            for name, answer in expected.items():
+                assert told["answers"][name]["label"] == answer.label
+                found = told["answers"][name]["probabilities"]
+                assert found == pytest.approx(dict(answer.probabilities), abs=2e-6)
+            assert told["model"] == model.id
+            assert told["timing_ms"]["network"] > 0
+
+
+def test_the_answer_is_softmax_of_onnxruntime(
+    model: CloudModel, phone: PhoneModel, pictures: Pictures
+) -> None:
+    """The slow obvious way: one upload, floats by hand."""
+    levels = phone.perturb(pictures[1], key=KEY).levels
+    pixels = np.zeros((1, 3, 32, 32), np.float32)
+    for y, x, c in np.ndindex(32, 32, 3):
+        pixels[0, c, y, x] = levels[y, x, c] / 1
+    (logits,) = model.session.run(None, {"upload": pixels})
+    powers = [float(np.exp(np.float64(value))) for value in logits[0]]
+    expected = [power / sum(powers) for power in powers]
+    found = model.answer([levels] * 3)[2]["glasses"].probabilities
+    assert list(found.values()) == pytest.approx(expected, abs=2e-6)
+
+
+def test_the_contract_is_the_exported_one(server: Server, sealed: Path) -> None:
+    response = httpx.get(f"{server.url}/v1/contract")
+    assert response.content == (sealed / "contract.json").read_bytes()
+    tag = response.headers["etag"]
+    assert tag.strip('"') == hashlib.sha256(response.content).hexdigest()
+    assert httpx.get(f"{server.url}/v1/contract", headers={"If-None-Match": tag}).status_code == 304
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_photos_are_told_they_nearly_leaked(server: Server, pictures: Pictures) -> None:
+    picture = pictures[2]
+    for content, form in (
+        (jpeg(picture), "image/jpeg"),
+        (png(Image.fromarray(picture[::4, ::4])), "image/png"),
+    ):
+        response = server.post(content, **{"Content-Type": form})
+        assert kind(response) == "raw-photo"
+        assert "nearly" in response.json()["detail"]
+    bits = np.where(picture > 127, 1, 0).astype(np.uint8)
+    response = server.post(encode_png(bits, bits=1))
+    assert (response.status_code, kind(response)) == (422, "raw-photo")
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "expected"),
+    [
+        ({"Sfumato-Contract": ""}, None, (400, "no-contract")),
+        ({"Sfumato-Contract": "0" * 64}, None, (409, "other-contract")),
+        ({"Content-Type": "text/plain"}, None, (415, "wrong-type")),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, None, (415, "wrong-type")),
+        ({"Content-Encoding": "gzip"}, None, (415, "wrong-type")),
+        ({}, b"", (422, "not-an-upload")),
+        ({}, b"x" * 100, (422, "not-an-upload")),
+        ({}, b"x" * 100_000, (413, "too-large")),
+        ({"Content-Type": "application/vnd.sfumato.packed"}, b"x" * 10, (422, "not-an-upload")),
+        ({}, encode_png(np.zeros((48, 48, 3), np.uint8), bits=1), (422, "not-an-upload")),
+        ({}, encode_png(np.zeros((32, 32, 3), np.uint8), bits=2), (422, "not-an-upload")),
+        ({}, encode_png(np.zeros((32, 32, 3), np.uint8), bits=8), (422, "raw-photo")),
+        ({}, encode_png(np.zeros((32, 32, 3), np.uint8), bits=1), (422, "raw-photo")),
+    ],
+)
+def test_refusals(
+    server: Server, upload: bytes, headers: dict[str, str], content: bytes | None, expected: tuple[int, str]
+) -> None:
+    response = server.post(upload if content is None else content, **headers)
+    assert (response.status_code, kind(response)) == expected
+    assert "Traceback" not in response.text
+
+
+def test_routes_that_are_not_there(server: Server) -> None:
+    assert kind(httpx.get(f"{server.url}/nowhere")) == "about:blank"
+    response = httpx.get(f"{server.url}/v1/predict")
+    assert (response.status_code, kind(response)) == (405, "about:blank")
+
+
+def test_openapi_has_examples_for_every_refusal(server: Server, model: CloudModel) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    route = document["paths"]["/v1/predict"]["post"]
+    assert set(route["requestBody"]["content"]) == {"image/png", "application/vnd.sfumato.packed"}
+    assert route["parameters"][0]["example"] == model.contract_digest
+    for status in ("400", "401", "408", "409", "413", "415", "422", "429", "503"):
+        assert route["responses"][status]["content"]["application/problem+json"]["examples"]
+
+
+def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"# ours\napp {TOKEN}\nmetrics {TOKEN}-m\n")
+    running = start("--tokens", str(file), "--rate", "1000")
+    for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        response = running.post(upload, **given)
+        assert (response.status_code, kind(response)) == (401, "unauthorized")
+        assert "Bearer" in response.headers["www-authenticate"]
+    assert running.post(upload, Authorization=f"Bearer {TOKEN}").status_code == 200
+    assert running.post(upload, Authorization=f"Bearer {TOKEN}-m").status_code == 401
+    assert httpx.get(f"{running.url}/v1/contract").status_code == 200
+    told = {}
+    for name, token in (("nobody", "nothing"), ("app", TOKEN), ("metrics", f"{TOKEN}-m")):
+        headers = {"Authorization": f"Bearer {token}"}
+        told[name] = httpx.get(f"{running.url}/metrics", headers=headers).status_code
+    assert told == {"nobody": 401, "app": 401, "metrics": 200}
+    log = running.log.read_text()
+    assert '"client": "app"' in log
+    assert TOKEN not in log
+
+
+def test_tokens_from_the_environment_and_a_rate_for_each(start: Start, upload: bytes) -> None:
+    tokens = f"a {TOKEN}-a\nb {TOKEN}-b"
+    running = start("--rate", "0.5", "--burst", "3", SFUMATO_TOKENS=tokens)
+    statuses = [running.post(upload, Authorization=f"Bearer {TOKEN}-a") for _ in range(5)]
+    assert [response.status_code for response in statuses[:4]] == [200, 200, 200, 429]
+    assert 1 <= int(statuses[3].headers["retry-after"]) <= 3
+    assert running.post(upload, Authorization=f"Bearer {TOKEN}-b").status_code == 200
+
+
+def test_nobody_is_served_beyond_this_machine_without_tokens(sealed: Path) -> None:
+    command = [sys.executable, "-m", "sfumato.cli", "serve", str(sealed), "--host", "0.0.0.0", "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if name != "SFUMATO_TOKENS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 2
+    assert "--tokens" in done.stderr
+
+
+def test_the_log_is_json_and_knows_no_picture(server: Server, upload: bytes) -> None:
+    response = server.post(upload)
+    request = response.headers["x-request-id"]
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == request]
+    assert set(line) == {
+        "time", "level", "event", "request_id", "method", "route", "status", "ms", "bytes_in", "bytes_out", "batch",
+    }  # fmt: skip
+    assert (line["route"], line["status"], line["bytes_in"]) == ("/v1/predict", 200, len(upload))
+
+
+def test_metrics_count(server: Server, upload: bytes) -> None:
+    def answered() -> float:
+        text = httpx.get(f"{server.url}/metrics").text
+        wanted = 'sfumato_requests_total{method="POST",route="/v1/predict",status="200"}'
+        return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(wanted)))
+
+    server.post(upload)
+    before = answered()
+    server.post(upload)
+    assert answered() == before + 1
+
+
+def answers(port: int) -> bool:
+    """Whether a new connection gets a word."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as late:
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            return bool(late.recv(10))
+    except OSError:
+        return False
+
+
+def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: bytes) -> None:
+    running = start()
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+        connection.sendall(
+            f"POST /v1/predict HTTP/1.1\r\n{head}Content-Length: {len(upload)}\r\n\r\n".encode()
+        )
+        connection.sendall(upload[:40])
+        time.sleep(0.5)
+        running.process.terminate()
+        time.sleep(0.5)
+        assert not answers(running.port)
+        connection.sendall(upload[40:])
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"answers"' in answer
+    assert running.process.wait(timeout=20) == 0
+    assert '"stopped"' in running.log.read_text()
+
+
+WATCHED = """
+import os, sys, json
+written = []
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        written.append(str(arguments[0]))
+    if event in ("tempfile.mkstemp", "tempfile.mkdtemp", "os.rename", "os.mkdir"):
+        written.append(event)
+from pathlib import Path
+from starlette.testclient import TestClient
+from sfumato.cloud_model import CloudModel
+from sfumato.service import ServiceConfig, create_app
+model = CloudModel.load(Path(sys.argv[1]))
+upload = Path(sys.argv[2]).read_bytes()
+headers = {"Sfumato-Contract": model.contract_digest, "Content-Type": "image/png"}
+with TestClient(create_app(model, ServiceConfig())) as client:
+    sys.addaudithook(hook)
+    statuses = [client.post("/v1/predict", content=content, headers=headers).status_code
+                for content in (upload, upload[:-9], upload + bytes(10**6), b"", b"x" * 1500)]
+print(json.dumps([statuses, written, sorted({"torch", "tensorflow", "onnx", "scipy"} & set(sys.modules))]))
+"""
+
+
+def test_nothing_is_written_and_nothing_heavy_imported(sealed: Path, upload: bytes, tmp_path: Path) -> None:
+    (tmp_path / "upload.png").write_bytes(upload)
+    command = [sys.executable, "-c", WATCHED, str(sealed), str(tmp_path / "upload.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    statuses, written, heavy = json.loads(done.stdout)
+    assert statuses == [200, 422, 413, 422, 422]
+    assert written == []
+    assert heavy == []
+
+
+def test_a_run_or_a_damaged_export_is_not_served(sealed: Path, tmp_path: Path) -> None:
+    def serve(folder: Path) -> Any:
+        command = [sys.executable, "-m", "sfumato.cli", "serve", str(folder), "--port", "0"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+    assert "sfumato export" in serve(tmp_path / "run").stderr
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("contract.json", "cloud.onnx"):
+        (copy / name).write_bytes((sealed / name).read_bytes())
+    content = bytearray((copy / "cloud.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "cloud.onnx").write_bytes(content)
+    done = serve(copy)
+    assert done.returncode == 1
+    assert "sha256 differs" in done.stderr
+    assert done.stderr.count("\n") == 1
