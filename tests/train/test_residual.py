@@ -95,7 +95,7 @@ def test_a_controller_holds_the_residual_at_its_goal_and_leaves_the_code_word() 
         references.update(parameters, cell)
         loss = -0.2 * rate + controller.update(residual.item(), step) * residual
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     assert residual.item() == pytest.approx(1.0, rel=0.4)
     assert rate.item() > 10
