@@ -13,7 +13,19 @@ import typer
 
 from sfumato.errors import SfumatoError
 
-COMMANDS = ("demo", "doctor", "data", "train", "audit", "export", "verify", "perturb", "compare", "serve")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "data",
+    "train",
+    "audit",
+    "export",
+    "verify",
+    "perturb",
+    "compare",
+    "serve",
+    "send",
+)
 
 app = typer.Typer(
     help="Perturb a photo on the phone so that the cloud recognises only what it should.",
