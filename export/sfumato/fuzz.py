@@ -139,7 +139,11 @@ def spent() -> tuple[float, float]:
     """Processor seconds so far and largest memory in MB, of this process and those it has waited for."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in both)
-    return seconds, max(usage.ru_maxrss for usage in both) * 1024 / 1e6
+    # Linux hands ru_maxrss on through fork and exec: of this process it would be the largest size of whoever started it.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    own = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")] or [both[0].ru_maxrss]
+    return seconds, max(own[0], both[1].ru_maxrss) * 1024 / 1e6
 
 
 def child(folder: Path, kind: str, numbers: Sequence[int], seed: int) -> None:
