@@ -43,7 +43,7 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if list(given.get("dilations", [1, 1])) != [1, 1] or given.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise RefusedError(f"{node.name}: dilation or automatic padding")
-    same = strides == [1, 1] and pads == [(kernel.shape[0] - 1) // 2, (kernel.shape[1] - 1) // 2] * 2
+    same = strides == [1, 1] and [2 * pad for pad in pads] == [kernel.shape[0] - 1, kernel.shape[1] - 1] * 2
     if not same and any(pads):
         x = tf.pad(x, [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]])
     padding = "SAME" if same else "VALID"

@@ -20,6 +20,9 @@ from sfumato.sampler import to_q
 
 Floats = NDArray[np.float32]
 
+CLOSE = 0.5
+"""A lead in logits below which rounding may turn the phone's decision over, and with it every parameter."""
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -43,6 +46,18 @@ def reference(network: PhoneNetwork, images: NDArray[np.uint8], *, batch: int = 
             parts.append([output.numpy() for output in network(pixels)])
     stacked = [np.concatenate(one) for one in zip(*parts, strict=True)]
     return dict(zip(network.names, stacked, strict=True))
+
+
+def decided(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images (N, H, W, 3) the phone decides upon clearly enough for models to be compared on them, (N,).
+
+    A decision is a step: on its edge the arithmetic of a model is no fault of its conversion. What such images cost is
+    measured as accuracy and rate.
+    """
+    with torch.no_grad():
+        lead = network.lead(torch.from_numpy(np.ascontiguousarray(images)).float() / 255)
+    clear: NDArray[np.bool_] = (lead > CLOSE).numpy()
+    return clear
 
 
 def run_float(session: Session, images: NDArray[np.uint8]) -> dict[str, Floats]:

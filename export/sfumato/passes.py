@@ -25,7 +25,7 @@ from sfumato.files import write_json
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.measure import Figures, measure
 from sfumato.onnx_files import CloudHeads, write_onnx
-from sfumato.parity import compare
+from sfumato.parity import compare, decided
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
 from sfumato.runtime import open_model
@@ -42,6 +42,8 @@ MEASURED_IMAGES = 2000
 PARITY_LIMITS = {"float32": 256e-5, "float16": 2.0, "dynamic": 8.0}
 """Largest difference of any byte, in 1/256; float32: 1e-5 of the range."""
 INT8_MEAN_LIMIT = 2.0
+UNDECIDED_LIMIT = 0.3
+"""Share of images near the edge of the phone's decision, on which parity says nothing."""
 ACCURACY_LIMIT = 0.005
 SIZE_LIMIT = 60_000
 NORMAL_TABLE = "normal_table.bin"
@@ -179,6 +181,11 @@ def check_parity(work: Work) -> None:
     """Needs the variants; afterwards each has been compared with the trained network on real images."""
     rows = work.run.dataset.splits[Split.VALIDATION]
     images = np.array(work.run.dataset.images[rows[:PARITY_IMAGES]])
+    clear = decided(work.phone, images)
+    work.gate("parity: images too close to call", float(1 - clear.mean()), UNDECIDED_LIMIT)
+    if not clear.any():
+        return
+    images = images[clear]
     for variant in work.variants:
         session = open_model((work.out / model_file(variant)).read_bytes())
         found = compare(session, work.phone, images, int8=variant == "int8")

@@ -68,3 +68,10 @@ class PhoneNetwork(nn.Module):
         """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output."""
         parameters = self.local(image.permute(0, 3, 1, 2))
         return tuple(parameters[name].permute(0, 2, 3, 1) for name in self.names)
+
+    def lead(self, image: Tensor) -> Tensor:
+        """How clearly each image (B, H, W, 3) is decided upon, (B,), in logits; infinite without a decision."""
+        decision = self.local.decision
+        if decision is None:
+            return torch.full((len(image),), torch.inf)
+        return decision.lead(decision.logits(self.local.encoder(image.permute(0, 3, 1, 2))[-1]))

@@ -82,7 +82,7 @@ class Quantized(fx.Interpreter):
     Rounding is left out where operators are fused: a convolution or sum before its RELU, and a difference before its factor.
     """
 
-    SILENT = ("permute", "identity", "placeholder", "output", "get_attr", "getitem")
+    SILENT = ("permute", "identity", "detach", "placeholder", "output", "get_attr", "getitem")
 
     def __init__(self, network: PhoneNetwork) -> None:
         super().__init__(fx.symbolic_trace(network))
@@ -124,12 +124,12 @@ class Quantized(fx.Interpreter):
 
     def _source(self, n: fx.Node) -> fx.Node:
         """A resized tensor keeps the scale of what it was made from."""
-        while self.kinds[n] == "interpolate":
+        while self.kinds[n] in ("interpolate", "enlarge_to"):
             n = self._behind(n.args[0])
         return n
 
     def _behind(self, n: Any) -> fx.Node:
-        while self.kinds[n] in ("permute", "identity"):
+        while self.kinds[n] in ("permute", "identity", "detach"):
             n = n.args[0]
         assert isinstance(n, fx.Node)
         return n

@@ -37,7 +37,7 @@ def build_run(name: str) -> Run:
     )
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     torch.manual_seed(3)
-    local, cloud = make_local(config), make_cloud(config, dataset)
+    local, cloud = make_local(config, dataset), make_cloud(config, dataset)
     with torch.no_grad():
         for part in local.modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -45,6 +45,9 @@ def build_run(name: str) -> Run:
                 assert part.running_var is not None
                 part.running_mean.normal_(0, 0.1)
                 part.running_var.uniform_(0.5, 2.0)
+        if local.decision is not None:
+            assert local.decision.answer.bias is not None
+            local.decision.answer.bias.copy_(torch.tensor([0.0, 4.0]))
         for head, bias in (("gate", -4.0), ("offset", 0.0), ("noise", 4.0)):
             if head in local.heads:
                 local.heads[head].bias.fill_(bias)  # type: ignore[operator]

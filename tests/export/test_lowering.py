@@ -55,7 +55,8 @@ def conv(groups: int, size: int, stride: int, pads: list[int], outputs: int, bia
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("groups", "outputs"), [(1, 5), (C, C)])
 @pytest.mark.parametrize(
-    ("size", "pads"), [(1, [0] * 4), (3, [1] * 4), (3, [0] * 4), (3, [0, 1, 2, 1]), (5, [2] * 4)]
+    ("size", "pads"),
+    [(1, [0] * 4), (3, [1] * 4), (3, [0] * 4), (3, [0, 1, 2, 1]), (5, [2] * 4), (4, [0] * 4)],
 )
 def test_convolutions(stride: int, groups: int, outputs: int, size: int, pads: list[int]) -> None:
     wanted, found = both(conv(groups, size, stride, pads, outputs))

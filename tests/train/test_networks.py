@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sfumato.channels import create
@@ -9,6 +10,7 @@ from sfumato.errors import UsageError
 from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import create_cloud
 from sfumato.models.cost import cost
+from sfumato.models.decision import Decision
 from sfumato.models.local import LocalNetwork, check_size
 
 CHANNELS = [
@@ -19,16 +21,56 @@ CHANNELS = [
 ]
 
 
+@pytest.mark.parametrize("classes", [(), (2,), (5, 2), (10,)])
 @pytest.mark.parametrize(("name", "settings"), CHANNELS)
-def test_local_network_keeps_to_its_budget(name: str, settings: dict[str, int]) -> None:
+def test_local_network_keeps_to_its_budget(
+    name: str, settings: dict[str, int], classes: tuple[int, ...]
+) -> None:
     channel = create(name, **settings)
-    local = LocalNetwork(channel)
+    local = LocalNetwork(channel, classes)
     figures = cost(local, (3, 64, 64))
-    assert figures.parameters <= 20_000
+    assert figures.parameters <= 20_000, figures
     assert figures.macs <= 10_000_000
-    parameters = local.eval()(torch.rand(2, 3, 48, 64))
-    for output, planes in channel.outputs.items():
-        assert parameters[output].shape == (2, planes, 48, 64)
+    for height, width in ((64, 64), (64, 80), (96, 128)):
+        parameters = local.eval()(torch.rand(2, 3, height, width))
+        for output, planes in channel.outputs.items():
+            assert parameters[output].shape == (2, planes, height, width)
+
+
+@pytest.mark.parametrize("classes", [(2,), (5,), (3, 10, 2)])
+def test_a_tournament_finds_the_largest_logit_of_every_attribute(classes: tuple[int, ...]) -> None:
+    decision = Decision(8, (4, 4), classes)
+    logits = torch.randn(500, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0)) * 3
+    said = decision.decide(logits).flatten(1).split(list(classes), dim=1)
+    for z, d in zip(logits.flatten(1).split(list(classes), dim=1), said, strict=True):
+        first, second = z.topk(2, dim=1).values.T
+        clear = first - second > 0.2
+        wanted = F.one_hot(z.argmax(1), z.shape[1]).float()
+        assert clear.sum() > 400
+        assert torch.allclose(d[clear], wanted[clear], atol=1e-3)
+
+
+def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
+    local = LocalNetwork(create("dither", levels=2), (2,), (480, 640)).eval()
+    assert cost(local, (3, 480, 640)).parameters <= 20_000
+    assert local.decision is not None
+    assert local.decision.logits(local.encoder(torch.rand(1, 3, 480, 640))[-1]).shape == (1, 2, 1, 1)
+
+
+def test_equal_logits_are_a_win_of_the_class_named_first() -> None:
+    logits = torch.tensor([0.3, 1.1, 1.1, -2.0]).view(1, 4, 1, 1)
+    said = Decision(8, (4, 4), (4,)).decide(logits).flatten()
+    assert said[1] > 0.99
+    assert said[[0, 2, 3]].max() < 0.01
+
+
+def test_no_gradient_passes_a_decision_and_its_constants_stay() -> None:
+    decision = Decision(8, (2, 2), (3,))
+    logits, said = decision(torch.randn(4, 8, 2, 2, requires_grad=True))
+    assert logits.requires_grad
+    assert not said.requires_grad
+    fixed = [name for name, weight in decision.named_parameters() if not weight.requires_grad]
+    assert fixed == ["duels.weight", "duels.bias", "crown.weight", "crown.bias"]
 
 
 def test_cost_counts_what_a_hand_counts() -> None:

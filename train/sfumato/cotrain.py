@@ -99,8 +99,10 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
     if not defence.resume():
         if log_file is not None:
             log_file.drop_after("warm-up", 0)
-        guesser = Guesser(defence.pair.local.encoder, defence.pair.hints)
-        warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
+        local = defence.pair.local
+        if local.decision is not None:
+            guesser = Guesser(local, defence.pair.heads)
+            warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
     if log_file is not None:
         log_file.drop_after("cotrain", defence.epoch)
     defence.set_up()

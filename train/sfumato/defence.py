@@ -34,7 +34,8 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
-from sfumato.models.local import STRIDE, Encoder, LocalNetwork
+from sfumato.models.decision import Decision
+from sfumato.models.local import LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
 from sfumato.residual import References, label_cells
 from sfumato.run import make_local
@@ -62,47 +63,53 @@ class Step:
     upload: Tensor
 
 
-class Guesser(nn.Module):
-    """The encoder of the local network under heads for the desired labels."""
+def consult(decision: Decision, coarse: Tensor, heads: Mapping[str, int]) -> tuple[dict[str, Tensor], Tensor]:
+    """The coarsest features -> the phone's logits, head -> (B, classes), and its decision (B, K, 1, 1)."""
+    logits, said = decision(coarse)
+    parts = logits.flatten(1).split(list(heads.values()), dim=1)
+    return dict(zip(heads, parts, strict=True)), said
 
-    def __init__(self, encoder: Encoder, heads: nn.ModuleDict) -> None:
+
+class Guesser(nn.Module):
+    """The encoder of a local network under its decision: the phone's own guess at the desired labels.
+
+    Args:
+        local: a network with a decision.
+        heads: names and classes of the kept attributes, in the order of the decision's planes.
+    """
+
+    def __init__(self, local: LocalNetwork, heads: Mapping[str, int]) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.heads = heads
+        assert local.decision is not None
+        self.encoder, self.decision, self.heads = local.encoder, local.decision, dict(heads)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
-        return guess(self.heads, self.encoder(x))
-
-
-def guess(heads: nn.ModuleDict, features: list[Tensor]) -> dict[str, Tensor]:
-    """Logits per head from the coarsest features."""
-    flat = features[-1].flatten(1)
-    return {name: head(flat) for name, head in heads.items()}
+        return consult(self.decision, self.encoder(x)[-1], self.heads)[0]
 
 
 class Pair(nn.Module):
     """Local and cloud network as one module, so that one optimiser and one process group drive both.
 
-    The hint is deep supervision (Lee et al., 2015) of the local network: while it trains, its coarsest features have to
-    guess the desired labels themselves. At a few bits an image the channel can only carry what the phone has already
-    understood, and through the noise it learns that far too slowly. The hint is dropped when the run is finished.
+    The logits of the local network's decision are trained beside everything else, on the desired labels themselves (deep
+    supervision, Lee et al., 2015): through the noise of a few bits an image the phone would learn them far too slowly.
+
+    Args:
+        local, cloud: the two networks.
+        heads: names and classes of the kept attributes, in the order of the decision's planes.
     """
 
-    def __init__(
-        self, local: LocalNetwork, cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int]
-    ) -> None:
+    def __init__(self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int]) -> None:
         super().__init__()
-        self.local = local
-        self.cloud = cloud
-        width = local.encoder.width * (size[0] // STRIDE) * (size[1] // STRIDE)
-        self.hints = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
+        self.local, self.cloud, self.heads = local, cloud, dict(heads)
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
-        features = self.local.encoder(x)
-        hints = guess(self.hints, features)
-        parameters = self.local.decode(x, features)
+        *fine, said = self.local.encoder(x)
+        hints: dict[str, Tensor] = {}
+        if self.local.decision is not None:
+            hints, said = consult(self.local.decision, said, self.heads)
+        parameters = self.local.decode(x, fine, said)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
         return self.cloud(upload), hints, parameters, upload
 
@@ -171,7 +178,7 @@ class Defence:
 
     def _pair(self, cloud: nn.Module) -> Pair:
         classes = {name: len(self.dataset.attributes[name].classes) for name in self.config.keep}
-        return Pair(make_local(self.config), cloud, classes, self.dataset.size)
+        return Pair(make_local(self.config, self.dataset), cloud, classes)
 
     @property
     def least_accuracy(self) -> float | None:
@@ -220,7 +227,6 @@ class Defence:
         with evaluating(self.clean):
             teacher = self.clean(batch.images) if self.config.distill else None
         task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
-        hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
         if self.config.objective == "seed":
             parts = seed_loss(task, made.parameters["scale"], self.config.noise_weight)
         else:
@@ -238,7 +244,11 @@ class Defence:
                 parts = rate_loss(parts["loss"], residual, delta)
             means.add(residual_bits=residual.mean().item() / log(2))
             means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
-        loss = parts["loss"] + self.config.hint_weight * hint
+        loss = parts["loss"]
+        if made.hints:
+            hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
+            loss = loss + self.config.hint_weight * hint
+            means.add(hint_loss=hint.item())
         if self.adversaries is not None:
             with frozen(self.adversaries):
                 hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
@@ -247,7 +257,7 @@ class Defence:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
-        means.add(loss=loss.item(), task_loss=task.item(), hint_loss=hint.item())
+        means.add(loss=loss.item(), task_loss=task.item())
         if self.adversaries is not None:
             self.step_adversaries(
                 {name: value.detach() for name, value in made.parameters.items()}, batch, means

@@ -31,10 +31,12 @@ CARD = "card.json"
 """Written last: a folder that holds it holds a finished run."""
 
 
-def make_local(config: TrainConfig) -> LocalNetwork:
-    """The local network of this configuration, untrained, channels-last."""
+def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
+    """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
-    return channels_last(LocalNetwork(channel))
+    kept = () if config.objective == "seed" else config.keep
+    classes = [len(dataset.attributes[name].classes) for name in kept]
+    return channels_last(LocalNetwork(channel, classes, dataset.size))
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def load_run(folder: Path) -> Run:
         raise SfumatoError(
             f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
         )
-    local, cloud = make_local(config), make_cloud(config, dataset)
+    local, cloud = make_local(config, dataset), make_cloud(config, dataset)
     load_module(local, folder / "local.safetensors")
     load_module(cloud, folder / "cloud.safetensors")
     return Run(folder, config, dataset, local.eval(), cloud.eval(), card)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sfumato.batches import Batch
 from sfumato.defence import frozen
 from sfumato.models import channels_last
-from sfumato.models.local import convolution, enlarge
+from sfumato.models.layers import convolution, enlarge
 from sfumato.peers.base import Peer, Stage, Task, cross_entropies
 from sfumato.peers.draws import Fixed
 from sfumato.peers.parts import Encoder, feature_cloud, ssim

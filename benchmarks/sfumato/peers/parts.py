@@ -14,7 +14,8 @@ from sfumato.channels import Parameters
 from sfumato.errors import UsageError
 from sfumato.models import channels_last
 from sfumato.models.cloud import GRID, ResNet
-from sfumato.models.local import LocalNetwork, convolution
+from sfumato.models.layers import convolution
+from sfumato.models.local import LocalNetwork
 
 CUT = 2
 """Stages on the phone: the first convolution and one residual block, three convolutions in all."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import UsageError, unknown
 from sfumato.models.cloud import ResNet
-from sfumato.models.local import Separable, convolution
+from sfumato.models.layers import Separable, convolution
 
 Classes = Mapping[str, int]
 Size = tuple[int, int]

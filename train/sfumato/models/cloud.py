@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.errors import UsageError
-from sfumato.models.local import convolution
+from sfumato.models.layers import convolution
 
 GRID = 4
 

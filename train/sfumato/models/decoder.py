@@ -11,7 +11,8 @@ to add.
 import torch
 from torch import Tensor, nn
 
-from sfumato.models.local import Encoder, Separable, convolution, enlarge
+from sfumato.models.layers import Separable, convolution, enlarge
+from sfumato.models.local import Encoder
 
 NARROW = 128
 """Width of the dense layer."""

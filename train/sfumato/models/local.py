@@ -1,52 +1,29 @@
 """The local network: a small, fully convolutional, U-shaped net that runs on the phone.
 
-It sees the image once at each of four resolutions and returns, per pixel, the parameters of the noisy channel. Only
-operators that NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution,
-depthwise convolution, ADD, MUL, SUB, RELU, LOGISTIC, RESIZE_BILINEAR, CONCATENATION. No split and no normalisation
-survive the export: batch norm folds into the convolution before it.
+It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.decision`), and returns, per
+pixel, the parameters of the noisy channel, made from that decision and from the finer resolutions. Only operators that
+NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
+convolution, ADD, MUL, SUB, RELU, LOGISTIC, RESIZE_BILINEAR, CONCATENATION. No split and no normalisation survive the export:
+batch norm folds into the convolution before it.
 
-    local = LocalNetwork(create("dither", levels=2))
+    local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
     parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
 from sfumato.errors import UsageError
+from sfumato.models.decision import Decision
+from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to
+
+fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 STRIDE = 16
 """Height and width must be multiples of this."""
-
-
-def convolution(
-    inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Convolution and batch norm; the two fold into one operator at export."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
-
-
-class Separable(nn.Module):
-    """Depthwise 3x3, pointwise 1x1, ReLU (Howard et al., MobileNets, 2017); residual where the shape allows it."""
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
-        super().__init__()
-        self.depthwise = convolution(inputs, inputs, stride=stride, groups=inputs)
-        self.pointwise = convolution(inputs, outputs, size=1)
-        self.residual = inputs == outputs and stride == 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        y = self.pointwise(self.depthwise(x))
-        return F.relu(x + y if self.residual else y)
-
-
-def enlarge(x: Tensor) -> Tensor:
-    """Double height and width; bilinear, since nearest-neighbour splits the XNNPACK partition."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class Encoder(nn.Module):
@@ -81,22 +58,28 @@ class LocalNetwork(nn.Module):
 
     Args:
         channel: says which maps are needed and how they become parameters.
+        classes: how many classes every kept attribute has; without any there is no decision, and the coarsest features
+            are used as they are.
+        size: height and width of the training images. Larger ones are decided upon place by place.
         widths, depths: as in `Encoder`.
     """
 
     def __init__(
         self,
         channel: Channel,
-        widths: tuple[int, int, int, int] = (16, 32, 48, 48),
-        depths: tuple[int, int, int] = (1, 2, 1),
+        classes: Sequence[int] = (),
+        size: tuple[int, int] = (64, 64),
+        widths: tuple[int, int, int, int] = (16, 32, 48, 64),
+        depths: tuple[int, int, int] = (1, 1, 0),
     ) -> None:
         super().__init__()
         a, b, c, d = widths
         self.channel = channel
         self.encoder = Encoder(widths, depths)
-        same = nn.Identity() if c == d else convolution(d, c, size=1)
-        self.up = nn.ModuleList([same, Separable(c, b), Separable(b, a)])
-        self.smooth = Separable(a, a)
+        grid = (size[0] // STRIDE, size[1] // STRIDE)
+        self.decision = Decision(d, grid, classes) if classes else None
+        self.spread = nn.Conv2d(sum(classes) or d, c, 1)
+        self.up = nn.ModuleList([Separable(c, b), Separable(b, a)])
         self.heads = nn.ModuleDict({name: nn.Conv2d(a, planes, 1) for name, planes in channel.maps.items()})
         for head in self.heads.values():
             # Zero maps: at first the gate is nearly open and the noise small, so the cloud sees the picture. A network
@@ -106,14 +89,15 @@ class LocalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Parameters:
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
-        return self.decode(x, self.encoder(x))
+        *fine, coarse = self.encoder(x)
+        said = coarse if self.decision is None else self.decision(coarse)[1]
+        return self.decode(x, fine, said)
 
-    def decode(self, x: Tensor, levels: list[Tensor]) -> Parameters:
-        """Image and the encoder's features -> channel parameters."""
-        *skips, y = levels
-        for block, skip in zip(self.up, reversed(skips), strict=True):
+    def decode(self, x: Tensor, fine: list[Tensor], said: Tensor) -> Parameters:
+        """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
+        y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
+        for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
-        y = self.smooth(y)
         return self.channel.parameters(x, {name: enlarge(head(y)) for name, head in self.heads.items()})
 
 
