@@ -1,10 +1,11 @@
 """The passes of an export, and what they hand on.
 
-Each pass says in its first line what it needs and what holds afterwards. A pass that finds a figure writes it down as a gate;
-`check_gates` stops the export if one has failed, so that one run names all shortcomings.
+Each pass says in its first line what it needs and what holds afterwards; `exporting.PASSES` pairs it with the conditions that
+look at both. A pass that finds a figure writes it down as a gate; `check_gates` stops the export if one has failed, so that
+one run names all shortcomings.
 
     work = Work(run=run, variants=("int8",), backend="direct", scratch=scratch, out=folder)
-    freeze_and_fold(work)
+    freeze_network(work)
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ from sfumato.data import Split
 from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError
 from sfumato.files import write_json
-from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.measure import Figures, measure
+from sfumato.models.local import LocalNetwork
 from sfumato.onnx_files import CloudHeads, write_onnx
 from sfumato.parity import compare
 from sfumato.phone_network import PhoneNetwork, fold, freeze
@@ -60,6 +62,8 @@ class Work:
     """The bundle in the making."""
     signer: Ed25519PrivateKey | None = None
     tune: str = "auto"
+    local: LocalNetwork | None = None
+    """The trained network, frozen, then folded."""
     calibration: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     trained: PhoneNetwork | None = None
     """The network as it was trained: what int8 is measured against."""
@@ -73,7 +77,7 @@ class Work:
 
     @property
     def phone(self) -> PhoneNetwork:
-        """The network that ships; there after the first pass."""
+        """The network that ships; there once it has been wrapped."""
         assert self.network is not None
         return self.network
 
@@ -101,19 +105,29 @@ class Work:
         self.gates[name] = Gate(name=name, value=shown, limit=limit, passed=keeps(shown, limit), note=note)
 
 
-def freeze_and_fold(work: Work) -> None:
-    """Needs an evaluated network; afterwards no batch norm is left and its outputs are what they were."""
-    before = freeze(work.run.local)
-    work.network = work.trained = PhoneNetwork(fold(freeze(work.run.local)))
+def freeze_network(work: Work) -> None:
+    """Needs a network in evaluation mode; afterwards a frozen copy of it is there, and all its values are finite."""
+    work.local = freeze(work.run.local)
+
+
+def fold_batch_norm(work: Work) -> None:
+    """Needs the frozen network; afterwards no batch norm is left and its outputs are what they were."""
+    assert work.local is not None
     example = torch.rand(2, 3, *work.run.dataset.size, generator=torch.Generator().manual_seed(0))
-    plain = PhoneNetwork(before)
     with torch.no_grad():
-        pairs = zip(plain(example.permute(0, 2, 3, 1)), work.phone(example.permute(0, 2, 3, 1)), strict=True)
-        gap = max(float((a - b).abs().max()) for a, b in pairs)
+        before = work.local(example)
+        after = fold(work.local)(example)
+    gap = max(float((before[name] - after[name]).abs().max()) for name in before)
     if gap > 1e-4:
         raise SfumatoError(
             f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
         )
+
+
+def wrap_channels_last(work: Work) -> None:
+    """Needs the folded network; afterwards image and outputs are (1, H, W, planes), and every output is in 0..1."""
+    assert work.local is not None
+    work.network = work.trained = PhoneNetwork(work.local)
 
 
 def choose_calibration(work: Work) -> None:
@@ -127,15 +141,19 @@ def choose_calibration(work: Work) -> None:
 
 
 def write_local_onnx(work: Work) -> None:
-    """Needs the folded network; afterwards local.onnx has passed ONNX's checker and shape inference."""
+    """Needs the wrapped network; afterwards local.onnx has passed ONNX's checker and shape inference."""
     example = torch.zeros(1, *work.run.dataset.size, 3)
     write_onnx(work.phone, example, work.out / "local.onnx", inputs=["image"], outputs=work.phone.names)
 
 
 def convert_variants(work: Work) -> None:
-    """Needs local.onnx; afterwards every variant exists, its tensors named as in the contract."""
+    """Needs local.onnx and calibration images; afterwards the scratch folder holds every variant."""
     source = work.out / "local.onnx"
     convert(work.phone, source, work.calibration, work.variants, work.scratch, backend=work.backend)
+
+
+def name_tensors(work: Work) -> None:
+    """Needs the variants; afterwards the bundle holds them, their tensors named as in the contract."""
     for variant in work.variants:
         content = (work.scratch / model_file(variant)).read_bytes()
         (work.out / model_file(variant)).write_bytes(normalise_names(content, work.phone.names))
@@ -153,7 +171,7 @@ def normalise_names(content: bytes, outputs: Sequence[str]) -> bytes:
 
 
 def lint_variants(work: Work) -> None:
-    """Needs the variants; afterwards layout, operators, scales, partitions and size are gates."""
+    """Needs the models; afterwards layout, operators, scales, partitions and size are gates."""
     for variant in work.variants:
         content = (work.out / model_file(variant)).read_bytes()
         graph = read_graph(content)
@@ -161,9 +179,11 @@ def lint_variants(work: Work) -> None:
         work.gate(
             f"{variant}: channels last, nothing frozen or random", len(findings), 0, "; ".join(findings)
         )
-        partitions = xnnpack_partitions(open_model(content))
-        if partitions is not None:
-            work.gate(f"{variant}: XNNPACK partitions", partitions, 1)
+        session = open_model(content)
+        partitions = xnnpack_partitions(session)
+        # A runtime that does not tell proves nothing, and text never keeps to a number.
+        told = f"unknown to {session.runtime.name}" if partitions is None else partitions
+        work.gate(f"{variant}: XNNPACK partitions", told, 1, "; ".join(xnnpack_findings(session)))
         if variant == "int8":
             refused = nnapi_findings(graph)
             work.gate("int8: nodes NNAPI refuses", len(refused), 0, "; ".join(refused))
@@ -176,7 +196,7 @@ def lint_variants(work: Work) -> None:
 
 
 def check_parity(work: Work) -> None:
-    """Needs the variants; afterwards each has been compared with the trained network on real images."""
+    """Needs the models; afterwards each has been compared with the trained network on real images."""
     rows = work.run.dataset.splits[Split.VALIDATION]
     images = np.array(work.run.dataset.images[rows[:PARITY_IMAGES]])
     for variant in work.variants:

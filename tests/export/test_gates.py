@@ -138,7 +138,15 @@ def test_fine_tuning_is_chosen_by_what_int8_moved(
         return network
 
     monkeypatch.setattr(exporting, "fine_tune", fake)
-    for step in ("write_local_onnx", "convert_variants", "lint_variants", "check_parity", "measure_int8"):
+    steps = (
+        "write_local_onnx",
+        "convert_variants",
+        "name_tensors",
+        "lint_variants",
+        "check_parity",
+        "measure_int8",
+    )
+    for step in steps:
         monkeypatch.setattr(exporting, step, lambda work: None)
     work = work_on(dither_run, tmp_path, "int8")
     work.figures, work.tune = found, tune
