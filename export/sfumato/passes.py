@@ -35,7 +35,7 @@ from sfumato.sampler import normal_table
 from sfumato.seal import AUDIT, describe, seal, write_audit_files
 from sfumato.signing import sign
 from sfumato.tflite_conversion import convert, model_file
-from sfumato.tflite_file import read_graph, rename
+from sfumato.tflite_file import TensorFact, read_graph, rename
 
 CALIBRATION_IMAGES = 200
 PARITY_IMAGES = 64
@@ -46,6 +46,8 @@ PARITY_LIMITS = {"float32": 256e-5, "float16": 2.0, "dynamic": 8.0}
 INT8_MEAN_LIMIT = 2.0
 ACCURACY_LIMIT = 0.005
 SIZE_LIMIT = 60_000
+GRID_LIMIT = 1e-3
+"""Bytes; scales are stored in single precision."""
 NORMAL_TABLE = "normal_table.bin"
 
 
@@ -187,12 +189,19 @@ def lint_variants(work: Work) -> None:
         if variant == "int8":
             refused = nnapi_findings(graph)
             work.gate("int8: nodes NNAPI refuses", len(refused), 0, "; ".join(refused))
-            image = graph.inputs[0]
-            exact = abs(image.scales[0] - 1 / 255) < 1e-9 and image.zero_points == (-128,)
-            work.gate("int8: image scale is 1/255, zero point -128", exact, True)
-            logistic = all(t.scales == (1 / 256,) and t.zero_points == (-128,) for t in graph.outputs)
-            work.gate("int8: output scale is 1/256, zero point -128", logistic, True)
+            image = grid_error(graph.inputs[0], 1 / 255)
+            work.gate("int8: image bytes off scale 1/255, zero point -128", image, GRID_LIMIT)
+            outputs = max(grid_error(tensor, 1 / 256) for tensor in graph.outputs)
+            work.gate("int8: output bytes off scale 1/256, zero point -128", outputs, GRID_LIMIT)
             work.gate("int8: bytes", len(content), SIZE_LIMIT)
+
+
+def grid_error(tensor: TensorFact, scale: float) -> float:
+    """Largest distance, in bytes, of what the bytes of a tensor mean from `(byte + 128) * scale`; linear in the byte."""
+    if len(tensor.scales) != 1 or len(tensor.zero_points) != 1:
+        return float("inf")
+    step = tensor.scales[0] / scale
+    return max(abs((byte - tensor.zero_points[0]) * step - (byte + 128)) for byte in (-128, 127))
 
 
 def check_parity(work: Work) -> None:
