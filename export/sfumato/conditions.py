@@ -58,7 +58,7 @@ def _folded(work: Work) -> bool:
 
 
 def _wrapped(work: Work) -> bool:
-    if work.network is None or work.trained is None:
+    if work.network is None:
         return False
     height, width = work.run.dataset.size
     outputs = work.run.channel.outputs

@@ -42,6 +42,7 @@ from sfumato.passes import (
     check_gates,
     check_parity,
     choose_calibration,
+    convert_tuned,
     convert_variants,
     fold_batch_norm,
     freeze_network,
@@ -56,6 +57,7 @@ from sfumato.passes import (
 )
 from sfumato.qat import fine_tune
 from sfumato.run import Run
+from sfumato.tflite_conversion import model_file
 
 RATE_MOVEMENT, ACCURACY_MOVEMENT = 0.05, 0.003
 """Movement of rate (relative) and accuracy (fraction) by int8 beyond which the network is fine-tuned."""
@@ -71,30 +73,22 @@ def movement(figures: Figures) -> float:
 
 
 def tune_int8(work: Work) -> None:
-    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and converted again.
+    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and int8 converted again.
 
     Afterwards the better of both is in the bundle: the smaller movement, and never one that fails a gate the other kept.
     """
     if work.figures is None or (work.tune == "auto" and movement(work.figures) <= 1) or work.tune == "never":
         return
     before = replace(work, gates=dict(work.gates))
-    kept = {path: path.read_bytes() for path in work.out.iterdir()}
+    path = work.out / model_file("int8")
+    kept = path.read_bytes()
     rows = work.run.dataset.splits[Split.DEFENDER]
-    work.network = fine_tune(before.phone, np.array(work.run.dataset.images[rows]), work.calibration)
-    work.tuned = True
-    for step in (
-        write_local_onnx,
-        convert_variants,
-        name_tensors,
-        lint_variants,
-        check_parity,
-        measure_int8,
-    ):
+    convert_tuned(work, fine_tune(work.phone, np.array(work.run.dataset.images[rows]), work.calibration))
+    for step in (name_tensors, lint_variants, check_parity, measure_int8):
         step(work)
     if rank(work) > rank(before):
-        work.network, work.figures, work.gates, work.tuned = before.phone, before.figures, before.gates, False
-        for path, content in kept.items():
-            path.write_bytes(content)
+        work.figures, work.gates, work.tuned = before.figures, before.gates, False
+        path.write_bytes(kept)
 
 
 def rank(work: Work) -> tuple[int, float]:

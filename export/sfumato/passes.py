@@ -67,19 +67,18 @@ class Work:
     local: LocalNetwork | None = None
     """The trained network, frozen, then folded."""
     calibration: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    trained: PhoneNetwork | None = None
-    """The network as it was trained: what int8 is measured against."""
     network: PhoneNetwork | None = None
-    """The network that ships; another one than `trained` once it has been fine-tuned for int8."""
+    """The network as it was trained: what every model is measured against."""
     figures: Figures | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     """By name; a pass that runs again replaces its own."""
     tuned: bool = False
+    """The int8 model comes from weights that were fine-tuned for it; the others never do."""
     contract: Contract | None = None
 
     @property
     def phone(self) -> PhoneNetwork:
-        """The network that ships; there once it has been wrapped."""
+        """The network; there once it has been wrapped."""
         assert self.network is not None
         return self.network
 
@@ -129,7 +128,7 @@ def fold_batch_norm(work: Work) -> None:
 def wrap_channels_last(work: Work) -> None:
     """Needs the folded network; afterwards image and outputs are (1, H, W, planes), and every output is in 0..1."""
     assert work.local is not None
-    work.network = work.trained = PhoneNetwork(work.local)
+    work.network = PhoneNetwork(work.local)
 
 
 def choose_calibration(work: Work) -> None:
@@ -144,14 +143,27 @@ def choose_calibration(work: Work) -> None:
 
 def write_local_onnx(work: Work) -> None:
     """Needs the wrapped network; afterwards local.onnx has passed ONNX's checker and shape inference."""
+    write_network(work, work.phone, work.out / "local.onnx")
+
+
+def write_network(work: Work, network: PhoneNetwork, path: Path) -> None:
+    """A network of the run's size as ONNX."""
     example = torch.zeros(1, *work.run.dataset.size, 3)
-    write_onnx(work.phone, example, work.out / "local.onnx", inputs=["image"], outputs=work.phone.names)
+    write_onnx(network, example, path, inputs=["image"], outputs=network.names)
 
 
 def convert_variants(work: Work) -> None:
     """Needs local.onnx and calibration images; afterwards the scratch folder holds every variant."""
     source = work.out / "local.onnx"
     convert(work.phone, source, work.calibration, work.variants, work.scratch, backend=work.backend)
+
+
+def convert_tuned(work: Work, network: PhoneNetwork) -> None:
+    """Convert int8 again, from other weights: the float models and local.onnx stay those of the trained network."""
+    source = work.scratch / "tuned.onnx"
+    write_network(work, network, source)
+    convert(network, source, work.calibration, ["int8"], work.scratch, backend=work.backend)
+    work.tuned = True
 
 
 def name_tensors(work: Work) -> None:
@@ -229,8 +241,7 @@ def measure_int8(work: Work) -> None:
     session = open_model((work.out / model_file("int8")).read_bytes())
     labels = {name: dataset.labels[name][rows] for name in work.run.keep}
     images = np.array(dataset.images[rows])
-    assert work.trained is not None
-    work.figures = measure(work.run.channel, work.run.cloud, work.trained, session, images, labels)
+    work.figures = measure(work.run.channel, work.run.cloud, work.phone, session, images, labels)
     for name, pair in work.figures.accuracy.items():
         # Only a loss is a fault.
         work.gate(f"int8: loss of {name} accuracy", pair.trained - pair.int8, ACCURACY_LIMIT)

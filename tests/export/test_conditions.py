@@ -41,7 +41,6 @@ def finished(dither_run: Run, bundle: Path) -> Work:
         out=bundle,
         local=local,
         network=network,
-        trained=network,
         calibration=images,
         figures=figures,
         gates={gate.name: gate for gate in contract.gates},

@@ -284,6 +284,43 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
     assert rate["int8"] == pytest.approx(bits, rel=0.05)
 
 
+def spread_weights(run: Run) -> None:
+    """Let one weight of each row be forty times the others, on a feature that is always 0: the others lose their bits.
+
+    One step of such a row is a third of a logit. The function of the float network stays what it was.
+    """
+    with torch.no_grad():
+        for last in (run.local.encoder.stem, run.local.up[2].pointwise, run.local.smooth.pointwise):  # type: ignore[union-attr]
+            norm = last[1]  # type: ignore[index]
+            norm.weight[0] = norm.bias[0] = norm.running_mean[0] = 0
+        weight = run.local.heads["offset"].weight
+        weight.mul_(3)  # type: ignore[operator]
+        weight[:, 0] = 40  # type: ignore[index, operator]
+
+
+@pytest.mark.slow
+def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_asked(
+    tmp_path: Path, make_run: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded as it is, this network would be refused; what ships holds every gate and moves the rate by less than 5 %."""
+    run, plain = make_run("dither"), []
+    spread_weights(run)
+    tuning = next(i for i, step in enumerate(exporting.PASSES) if step.run is exporting.tune_int8)
+    look = exporting.Pass("look", lambda work: plain.append((work.figures, dict(work.gates))))
+    monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:tuning], look, *exporting.PASSES[tuning:]))
+    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=120)))
+    contract = export(run, tmp_path / "out", variants=["float32", "int8"])
+    ((figures, gates),) = plain
+    assert exporting.movement(figures) > 2
+    assert not gates["int8: mean difference, 1/256"].passed
+    assert contract.conversion["quantization"] == "fine-tuned"
+    assert contract.failed_gates == ()
+    rate = contract.figures["rate_bits"]["mean"]
+    assert rate["float"] == pytest.approx(figures.rate_bits["mean"].trained, abs=1e-5)
+    assert rate["int8"] == pytest.approx(rate["float"], rel=exporting.RATE_MOVEMENT)
+    assert verify(tmp_path / "out").passed
+
+
 def test_the_models_side_by_side(sealed: Path) -> None:
     """Measured from the sealed files; where the contract has the same figure, it is the same."""
     contract = read_contract(sealed)
