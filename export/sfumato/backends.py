@@ -23,8 +23,10 @@ from sfumato.passes import (
     PARITY_IMAGES,
     Work,
     choose_calibration,
-    freeze_and_fold,
+    fold_batch_norm,
+    freeze_network,
     normalise_names,
+    wrap_channels_last,
     write_local_onnx,
 )
 from sfumato.run import Run, load_run
@@ -33,6 +35,7 @@ from sfumato.tflite_conversion import BACKENDS, LITERT, convert, model_file
 from sfumato.tflite_file import read_graph
 
 RUNS = 200
+PREPARATION = (freeze_network, fold_batch_norm, wrap_channels_last, choose_calibration, write_local_onnx)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def compare_backends(
         with tempfile.TemporaryDirectory(prefix="sfumato-backend-") as name:
             folder = Path(name)
             work = Work(run, tuple(variants), backend, folder, folder)
-            for step in (freeze_and_fold, choose_calibration, write_local_onnx):
+            for step in PREPARATION:
                 step(work)
             report = convert(
                 work.phone, folder / "local.onnx", work.calibration, variants, folder, backend=backend
@@ -92,7 +95,7 @@ def describe_model(work: Work, variant: str, seconds: float) -> Row:
         mean_lsb=max(found.mean_lsb for found in parity.values()),
         partitions=xnnpack_partitions(session),
         refused=len(nnapi_findings(graph)),
-        transposes=sum("TRANSPOSE" in finding for finding in graph_findings(graph)),
+        transposes=sum(" TRANSPOSE:" in finding for finding in graph_findings(graph)),
         image_scale=graph.inputs[0].scales[0] if int8 else None,
         p50_ms=median_ms(session, images[0], int8=int8),
         seconds=seconds,

@@ -14,6 +14,24 @@ from typing import Literal
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sfumato.conditions import (
+    ANSWERED,
+    CALIBRATED,
+    CLOUD,
+    COMPARED,
+    CONVERTED,
+    FOLDED,
+    FROZEN,
+    LINTED,
+    MEASURED,
+    NAMED,
+    ONNX,
+    PASSED,
+    SEALED,
+    WRAPPED,
+    Condition,
+    require,
+)
 from sfumato.contract import FILE, VARIANTS, Contract
 from sfumato.data import Split
 from sfumato.errors import SfumatoError, UsageError, unknown
@@ -24,17 +42,22 @@ from sfumato.passes import (
     check_gates,
     check_parity,
     choose_calibration,
+    convert_tuned,
     convert_variants,
-    freeze_and_fold,
+    fold_batch_norm,
+    freeze_network,
     lint_variants,
     measure_int8,
+    name_tensors,
     seal_bundle,
+    wrap_channels_last,
     write_cloud,
     write_local_onnx,
     write_vectors,
 )
 from sfumato.qat import fine_tune
 from sfumato.run import Run
+from sfumato.tflite_conversion import model_file
 
 RATE_MOVEMENT, ACCURACY_MOVEMENT = 0.05, 0.003
 """Movement of rate (relative) and accuracy (fraction) by int8 beyond which the network is fine-tuned."""
@@ -50,23 +73,22 @@ def movement(figures: Figures) -> float:
 
 
 def tune_int8(work: Work) -> None:
-    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and converted again.
+    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and int8 converted again.
 
     Afterwards the better of both is in the bundle: the smaller movement, and never one that fails a gate the other kept.
     """
     if work.figures is None or (work.tune == "auto" and movement(work.figures) <= 1) or work.tune == "never":
         return
     before = replace(work, gates=dict(work.gates))
-    kept = {path: path.read_bytes() for path in work.out.iterdir()}
+    path = work.out / model_file("int8")
+    kept = path.read_bytes()
     rows = work.run.dataset.splits[Split.DEFENDER]
-    work.network = fine_tune(before.phone, np.array(work.run.dataset.images[rows]), work.calibration)
-    work.tuned = True
-    for step in (write_local_onnx, convert_variants, lint_variants, check_parity, measure_int8):
+    convert_tuned(work, fine_tune(work.phone, np.array(work.run.dataset.images[rows]), work.calibration))
+    for step in (name_tensors, lint_variants, check_parity, measure_int8):
         step(work)
     if rank(work) > rank(before):
-        work.network, work.figures, work.gates, work.tuned = before.phone, before.figures, before.gates, False
-        for path, content in kept.items():
-            path.write_bytes(content)
+        work.figures, work.gates, work.tuned = before.figures, before.gates, False
+        path.write_bytes(kept)
 
 
 def rank(work: Work) -> tuple[int, float]:
@@ -77,26 +99,42 @@ def rank(work: Work) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Pass:
-    """One step of the export."""
+    """One step of the export, with what must hold before it and what holds after it."""
 
     title: str
     run: Callable[[Work], None]
+    needs: tuple[Condition, ...] = ()
+    gives: tuple[Condition, ...] = ()
+
+    def __call__(self, work: Work) -> None:
+        """Check, run, check.
+
+        Raises:
+            SfumatoError: the pass failed, or one of its conditions does not hold.
+        """
+        require(self.needs, work, f"before the pass {self.title!r}")
+        self.run(work)
+        require(self.gives, work, f"after the pass {self.title!r}")
 
 
 PASSES = (
-    Pass("freeze the network, fold batch norm", freeze_and_fold),
-    Pass("choose calibration images", choose_calibration),
-    Pass("write local.onnx", write_local_onnx),
-    Pass("convert to TensorFlow Lite", convert_variants),
-    Pass("lint operators and layout", lint_variants),
-    Pass("check parity", check_parity),
-    Pass("measure accuracy and rate", measure_int8),
-    Pass("fine-tune for int8 where needed", tune_int8),
-    Pass("write and check cloud.onnx", write_cloud),
-    Pass("check the gates", check_gates),
-    Pass("write test vectors", write_vectors),
-    Pass("seal", seal_bundle),
+    Pass("freeze, check evaluation mode", freeze_network, (), (FROZEN,)),
+    Pass("fold batch norm", fold_batch_norm, (FROZEN,), (FROZEN, FOLDED)),
+    Pass("wrap it channels last", wrap_channels_last, (FOLDED,), (WRAPPED,)),
+    Pass("choose calibration images", choose_calibration, (), (CALIBRATED,)),
+    Pass("write local.onnx", write_local_onnx, (WRAPPED,), (ONNX,)),
+    Pass("convert to TensorFlow Lite", convert_variants, (ONNX, CALIBRATED), (CONVERTED,)),
+    Pass("name the tensors", name_tensors, (CONVERTED,), (NAMED,)),
+    Pass("lint operators and layout", lint_variants, (NAMED,), (LINTED,)),
+    Pass("check parity", check_parity, (NAMED,), (COMPARED,)),
+    Pass("measure accuracy and rate", measure_int8, (NAMED,), (MEASURED,)),
+    Pass("fine-tune for int8 where needed", tune_int8, (MEASURED, CALIBRATED), (NAMED, MEASURED)),
+    Pass("write and check cloud.onnx", write_cloud, (), (CLOUD,)),
+    Pass("check the gates", check_gates, (LINTED, COMPARED, MEASURED, CLOUD), (PASSED,)),
+    Pass("write test vectors", write_vectors, (PASSED, NAMED), (ANSWERED,)),
+    Pass("seal", seal_bundle, (PASSED, ANSWERED), (SEALED,)),
 )
+"""The whole export, in order (docs/decisions/0006-export.md shows the list)."""
 
 
 def export(
@@ -135,7 +173,7 @@ def export(
         work = Work(run, chosen, backend, Path(scratch), folder, signer, tune)
         for done, step in enumerate(PASSES):
             watch(done, step.title)
-            step.run(work)
+            step(work)
     assert work.contract is not None
     return work.contract
 

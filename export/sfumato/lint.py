@@ -2,12 +2,15 @@
 
 `nnapi_findings` follows TensorFlow Lite's own nnapi_delegate.cc for Android API 30: operator, version, type, rank and which
 operands must be constant. `graph_findings` holds what we ask of every model: channels last, no TRANSPOSE, nothing random, no
-constant as large as an image. `xnnpack_partitions` asks a real interpreter.
+constant as large as an image. `xnnpack_partitions` and `xnnpack_findings` ask a real interpreter.
 
     findings = nnapi_findings(read_graph(content))
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sfumato.runtime import Session
 from sfumato.tflite_file import Graph, Operator, TensorFact
@@ -128,6 +131,8 @@ def _option_refusal(operator: Operator) -> str | None:
     first = operator.inputs[0]
     if dilated and operator.name == "DEPTHWISE_CONV_2D" and first is not None and first.type == "INT8":
         return "int8 with dilation"
+    if options.get("FusedActivationFunction", 0) and operator.name == "CONCATENATION":
+        return "a fused activation"
     weight = operator.inputs[1] if len(operator.inputs) > 1 else None
     if operator.name == "CONV_2D" and first and weight and first.shape[-1:] != weight.shape[-1:]:
         return "grouped convolution"
@@ -145,24 +150,46 @@ def graph_findings(graph: Graph) -> list[str]:
     for tensor in graph.outputs:
         if len(tensor.shape) != 4 or tensor.shape[1:3] != image.shape[1:3]:
             found.append(f"the output {tensor.name} is {tensor.shape}, not channels last")
+    constants = _constants(graph)
     for index, operator in enumerate(graph.operators):
+        node = f"node {index} {operator.name}"
         if operator.name == "TRANSPOSE":
-            found.append(f"node {index} is a TRANSPOSE")
+            found.append(f"{node}: the layout changes inside the model")
         if any(word in operator.name for word in RANDOM):
-            found.append(f"node {index} {operator.name} is random: noise belongs to the sampler")
+            found.append(f"{node} is random: noise belongs to the sampler")
         found += [
-            reason for tensor in operator.inputs if (reason := _frozen_noise(tensor, image)) is not None
+            f"{node}: the constant {tensor.name} {tensor.shape} is as large as an image: a frozen random draw?"
+            for tensor in operator.inputs
+            if tensor is not None and tensor.index in constants and _as_large(tensor, image, operator)
         ]
     return found
 
 
-def _frozen_noise(tensor: TensorFact | None, image: TensorFact) -> str | None:
-    """A constant shaped like a picture: most likely a random draw that the converter froze."""
-    if tensor is None or not tensor.constant_bytes or len(tensor.shape) < 3:
-        return None
-    if tensor.shape[-3:-1] == image.shape[1:3]:
-        return f"the constant {tensor.name} {tensor.shape} is as large as an image: a frozen random draw?"
-    return None
+def _constants(graph: Graph) -> set[int]:
+    """Tensors that are the same for every image: stored, or a stored one in another precision (the float16 variant)."""
+    fixed = {
+        tensor.index
+        for operator in graph.operators
+        for tensor in operator.inputs
+        if tensor is not None and tensor.constant_bytes
+    }
+    for operator in graph.operators:
+        first = operator.inputs[0] if operator.inputs else None
+        if operator.name == "DEQUANTIZE" and first is not None and first.index in fixed:
+            fixed |= {tensor.index for tensor in operator.outputs}
+    return fixed
+
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "DEQUANTIZE")
+"""Operators whose constants are weights: only their shape can give a picture away, not their size."""
+
+
+def _as_large(tensor: TensorFact, image: TensorFact, operator: Operator) -> bool:
+    """Whether a constant has a picture's height and width, in either layout, or as many values as it has pixels."""
+    size = image.shape[1:3]
+    if len(tensor.shape) >= 3 and size in (tensor.shape[-3:-1], tensor.shape[-2:]):
+        return True
+    return operator.name not in WEIGHTED and math.prod(tensor.shape) >= math.prod(size)
 
 
 def xnnpack_partitions(session: Session) -> int | None:
@@ -171,11 +198,7 @@ def xnnpack_partitions(session: Session) -> int | None:
     A single partition counts only if it leads from the model's input to all its outputs. None: this runtime has no
     XNNPACK, or does not tell.
     """
-    details = getattr(session.interpreter, "_get_ops_details", None)
-    if details is None:
-        return None
-    nodes = details()
-    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    delegates = [node for node in _nodes(session) if node["op_name"] == "DELEGATE"]
     if not delegates:
         return None
     (entry,) = session.inputs.values()
@@ -185,3 +208,31 @@ def xnnpack_partitions(session: Session) -> int | None:
     if len(delegates) == 1 and (entry["index"] not in reads or not wanted <= writes):
         return 2  # some nodes before or after it stayed with the reference kernels
     return len(delegates)
+
+
+def xnnpack_findings(session: Session) -> list[str]:
+    """One sentence per node that XNNPACK left to the reference kernels; empty as well if there is no XNNPACK."""
+    nodes = _nodes(session)
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    own = {index: node for index, node in enumerate(nodes) if node["op_name"] != "DELEGATE"}
+    makers = {int(tensor): index for index, node in own.items() for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for delegate in delegates:  # from its outputs back to its inputs: what lies between, it took
+        seen, left = {int(tensor) for tensor in delegate["inputs"]}, [int(t) for t in delegate["outputs"]]
+        while left:
+            tensor = left.pop()
+            if tensor in makers and tensor not in seen:
+                seen.add(tensor)
+                taken.add(makers[tensor])
+                left += [int(source) for source in own[makers[tensor]]["inputs"]]
+    return [
+        f"node {index} {node['op_name']}: XNNPACK leaves it to the reference kernels"
+        for index, node in own.items()
+        if delegates and index not in taken
+    ]
+
+
+def _nodes(session: Session) -> Sequence[Any]:
+    """The interpreter's nodes, those that a delegate took and the delegate's own; empty if it does not tell."""
+    details = getattr(session.interpreter, "_get_ops_details", None)
+    return [] if details is None else list(details())

@@ -43,7 +43,9 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if list(given.get("dilations", [1, 1])) != [1, 1] or given.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise RefusedError(f"{node.name}: dilation or automatic padding")
-    same = strides == [1, 1] and [2 * pad for pad in pads] == [kernel.shape[0] - 1, kernel.shape[1] - 1] * 2
+    # SAME pads an even kernel by one more at the end, which ONNX's symmetric pads never say.
+    odd = all(side % 2 for side in kernel.shape[:2])
+    same = odd and strides == [1, 1] and pads == [kernel.shape[0] // 2, kernel.shape[1] // 2] * 2
     if not same and any(pads):
         x = tf.pad(x, [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]])
     padding = "SAME" if same else "VALID"
@@ -86,14 +88,17 @@ def transpose(node: Node, x: Value) -> Value:
 
 
 def elementwise(function: Callable[[Value, Value], Value]) -> Callable[[Node, Value, Value], Value]:
-    """An operator of two tensors of equal shape, or a tensor and a number."""
+    """An operator of two computed tensors, either of which may be one value high and wide, or of one and a number."""
 
     def apply(node: Node, a: Value, b: Value) -> Value:
-        scalars = [isinstance(value, np.ndarray) and value.size == 1 for value in (a, b)]
-        # ONNX broadcasts from the right, over columns; here the right-most axis is the colour.
-        if not any(scalars) and a.shape != b.shape:
+        stored = [isinstance(value, np.ndarray) for value in (a, b)]
+        # ONNX broadcasts a constant from the right, over columns; here the right-most axis is the colour. Computed
+        # tensors have four axes on both sides, so that the same ones are stretched.
+        if any(value.size != 1 for value, fixed in zip((a, b), stored, strict=True) if fixed):
+            raise RefusedError(f"{node.name}: a constant that is not one number")
+        if not any(stored) and any(m != n and 1 not in (m, n) for m, n in zip(a.shape, b.shape, strict=True)):
             raise RefusedError(f"{node.name}: shapes {a.shape} and {b.shape} differ")
-        return function(*(float(v.reshape(())) if s else v for v, s in zip((a, b), scalars, strict=True)))
+        return function(*(float(v.reshape(())) if s else v for v, s in zip((a, b), stored, strict=True)))
 
     return apply
 

@@ -1,10 +1,11 @@
 """The passes of an export, and what they hand on.
 
-Each pass says in its first line what it needs and what holds afterwards. A pass that finds a figure writes it down as a gate;
-`check_gates` stops the export if one has failed, so that one run names all shortcomings.
+Each pass says in its first line what it needs and what holds afterwards; `exporting.PASSES` pairs it with the conditions that
+look at both. A pass that finds a figure writes it down as a gate; `check_gates` stops the export if one has failed, so that
+one run names all shortcomings.
 
     work = Work(run=run, variants=("int8",), backend="direct", scratch=scratch, out=folder)
-    freeze_and_fold(work)
+    freeze_network(work)
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ from sfumato.data import Split
 from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError
 from sfumato.files import write_json
-from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.measure import Figures, measure
+from sfumato.models.local import LocalNetwork
 from sfumato.onnx_files import CloudHeads, write_onnx
 from sfumato.parity import compare, decided
 from sfumato.phone_network import PhoneNetwork, fold, freeze
@@ -33,7 +35,7 @@ from sfumato.sampler import normal_table
 from sfumato.seal import AUDIT, describe, seal, write_audit_files
 from sfumato.signing import sign
 from sfumato.tflite_conversion import convert, model_file
-from sfumato.tflite_file import read_graph, rename
+from sfumato.tflite_file import TensorFact, read_graph, rename
 
 CALIBRATION_IMAGES = 200
 PARITY_IMAGES = 64
@@ -46,6 +48,8 @@ UNDECIDED_LIMIT = 0.3
 """Share of images near the edge of the phone's decision, on which parity says nothing."""
 ACCURACY_LIMIT = 0.005
 SIZE_LIMIT = 60_000
+GRID_LIMIT = 1e-3
+"""Bytes; scales are stored in single precision."""
 NORMAL_TABLE = "normal_table.bin"
 
 
@@ -62,20 +66,21 @@ class Work:
     """The bundle in the making."""
     signer: Ed25519PrivateKey | None = None
     tune: str = "auto"
+    local: LocalNetwork | None = None
+    """The trained network, frozen, then folded."""
     calibration: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    trained: PhoneNetwork | None = None
-    """The network as it was trained: what int8 is measured against."""
     network: PhoneNetwork | None = None
-    """The network that ships; another one than `trained` once it has been fine-tuned for int8."""
+    """The network as it was trained: what every model is measured against."""
     figures: Figures | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     """By name; a pass that runs again replaces its own."""
     tuned: bool = False
+    """The int8 model comes from weights that were fine-tuned for it; the others never do."""
     contract: Contract | None = None
 
     @property
     def phone(self) -> PhoneNetwork:
-        """The network that ships; there after the first pass."""
+        """The network; there once it has been wrapped."""
         assert self.network is not None
         return self.network
 
@@ -103,19 +108,29 @@ class Work:
         self.gates[name] = Gate(name=name, value=shown, limit=limit, passed=keeps(shown, limit), note=note)
 
 
-def freeze_and_fold(work: Work) -> None:
-    """Needs an evaluated network; afterwards no batch norm is left and its outputs are what they were."""
-    before = freeze(work.run.local)
-    work.network = work.trained = PhoneNetwork(fold(freeze(work.run.local)))
+def freeze_network(work: Work) -> None:
+    """Needs a network in evaluation mode; afterwards a frozen copy of it is there, and all its values are finite."""
+    work.local = freeze(work.run.local)
+
+
+def fold_batch_norm(work: Work) -> None:
+    """Needs the frozen network; afterwards no batch norm is left and its outputs are what they were."""
+    assert work.local is not None
     example = torch.rand(2, 3, *work.run.dataset.size, generator=torch.Generator().manual_seed(0))
-    plain = PhoneNetwork(before)
     with torch.no_grad():
-        pairs = zip(plain(example.permute(0, 2, 3, 1)), work.phone(example.permute(0, 2, 3, 1)), strict=True)
-        gap = max(float((a - b).abs().max()) for a, b in pairs)
+        before = work.local(example)
+        after = fold(work.local)(example)
+    gap = max(float((before[name] - after[name]).abs().max()) for name in before)
     if gap > 1e-4:
         raise SfumatoError(
             f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
         )
+
+
+def wrap_channels_last(work: Work) -> None:
+    """Needs the folded network; afterwards image and outputs are (1, H, W, planes), and every output is in 0..1."""
+    assert work.local is not None
+    work.network = PhoneNetwork(work.local)
 
 
 def choose_calibration(work: Work) -> None:
@@ -129,15 +144,32 @@ def choose_calibration(work: Work) -> None:
 
 
 def write_local_onnx(work: Work) -> None:
-    """Needs the folded network; afterwards local.onnx has passed ONNX's checker and shape inference."""
+    """Needs the wrapped network; afterwards local.onnx has passed ONNX's checker and shape inference."""
+    write_network(work, work.phone, work.out / "local.onnx")
+
+
+def write_network(work: Work, network: PhoneNetwork, path: Path) -> None:
+    """A network of the run's size as ONNX."""
     example = torch.zeros(1, *work.run.dataset.size, 3)
-    write_onnx(work.phone, example, work.out / "local.onnx", inputs=["image"], outputs=work.phone.names)
+    write_onnx(network, example, path, inputs=["image"], outputs=network.names)
 
 
 def convert_variants(work: Work) -> None:
-    """Needs local.onnx; afterwards every variant exists, its tensors named as in the contract."""
+    """Needs local.onnx and calibration images; afterwards the scratch folder holds every variant."""
     source = work.out / "local.onnx"
     convert(work.phone, source, work.calibration, work.variants, work.scratch, backend=work.backend)
+
+
+def convert_tuned(work: Work, network: PhoneNetwork) -> None:
+    """Convert int8 again, from other weights: the float models and local.onnx stay those of the trained network."""
+    source = work.scratch / "tuned.onnx"
+    write_network(work, network, source)
+    convert(network, source, work.calibration, ["int8"], work.scratch, backend=work.backend)
+    work.tuned = True
+
+
+def name_tensors(work: Work) -> None:
+    """Needs the variants; afterwards the bundle holds them, their tensors named as in the contract."""
     for variant in work.variants:
         content = (work.scratch / model_file(variant)).read_bytes()
         (work.out / model_file(variant)).write_bytes(normalise_names(content, work.phone.names))
@@ -155,7 +187,7 @@ def normalise_names(content: bytes, outputs: Sequence[str]) -> bytes:
 
 
 def lint_variants(work: Work) -> None:
-    """Needs the variants; afterwards layout, operators, scales, partitions and size are gates."""
+    """Needs the models; afterwards layout, operators, scales, partitions and size are gates."""
     for variant in work.variants:
         content = (work.out / model_file(variant)).read_bytes()
         graph = read_graph(content)
@@ -163,22 +195,31 @@ def lint_variants(work: Work) -> None:
         work.gate(
             f"{variant}: channels last, nothing frozen or random", len(findings), 0, "; ".join(findings)
         )
-        partitions = xnnpack_partitions(open_model(content))
-        if partitions is not None:
-            work.gate(f"{variant}: XNNPACK partitions", partitions, 1)
+        session = open_model(content)
+        partitions = xnnpack_partitions(session)
+        # A runtime that does not tell proves nothing, and text never keeps to a number.
+        told = f"unknown to {session.runtime.name}" if partitions is None else partitions
+        work.gate(f"{variant}: XNNPACK partitions", told, 1, "; ".join(xnnpack_findings(session)))
         if variant == "int8":
             refused = nnapi_findings(graph)
             work.gate("int8: nodes NNAPI refuses", len(refused), 0, "; ".join(refused))
-            image = graph.inputs[0]
-            exact = abs(image.scales[0] - 1 / 255) < 1e-9 and image.zero_points == (-128,)
-            work.gate("int8: image scale is 1/255, zero point -128", exact, True)
-            logistic = all(t.scales == (1 / 256,) and t.zero_points == (-128,) for t in graph.outputs)
-            work.gate("int8: output scale is 1/256, zero point -128", logistic, True)
+            image = grid_error(graph.inputs[0], 1 / 255)
+            work.gate("int8: image bytes off scale 1/255, zero point -128", image, GRID_LIMIT)
+            outputs = max(grid_error(tensor, 1 / 256) for tensor in graph.outputs)
+            work.gate("int8: output bytes off scale 1/256, zero point -128", outputs, GRID_LIMIT)
             work.gate("int8: bytes", len(content), SIZE_LIMIT)
 
 
+def grid_error(tensor: TensorFact, scale: float) -> float:
+    """Largest distance, in bytes, of what the bytes of a tensor mean from `(byte + 128) * scale`; linear in the byte."""
+    if len(tensor.scales) != 1 or len(tensor.zero_points) != 1:
+        return float("inf")
+    step = tensor.scales[0] / scale
+    return max(abs((byte - tensor.zero_points[0]) * step - (byte + 128)) for byte in (-128, 127))
+
+
 def check_parity(work: Work) -> None:
-    """Needs the variants; afterwards each has been compared with the trained network on real images."""
+    """Needs the models; afterwards each has been compared with the trained network on real images."""
     rows = work.run.dataset.splits[Split.VALIDATION]
     images = np.array(work.run.dataset.images[rows[:PARITY_IMAGES]])
     clear = decided(work.phone, images)
@@ -207,8 +248,7 @@ def measure_int8(work: Work) -> None:
     session = open_model((work.out / model_file("int8")).read_bytes())
     labels = {name: dataset.labels[name][rows] for name in work.run.keep}
     images = np.array(dataset.images[rows])
-    assert work.trained is not None
-    work.figures = measure(work.run.channel, work.run.cloud, work.trained, session, images, labels)
+    work.figures = measure(work.run.channel, work.run.cloud, work.phone, session, images, labels)
     for name, pair in work.figures.accuracy.items():
         # Only a loss is a fault.
         work.gate(f"int8: loss of {name} accuracy", pair.trained - pair.int8, ACCURACY_LIMIT)

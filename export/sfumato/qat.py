@@ -10,7 +10,8 @@ Gradients pass rounding unchanged inside the range (Jacob et al., Quantization a
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +154,17 @@ def divergence(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> Tens
     return total
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sums over several depend on their number, and the bytes of the model that ships follow from them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def fine_tune(
     network: PhoneNetwork,
     images: NDArray[np.uint8],
@@ -176,17 +188,18 @@ def fine_tune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, tuning.steps)
     generator = torch.Generator().manual_seed(tuning.seed)
     measured = torch.from_numpy(calibration).float() / 255
-    for step in range(tuning.steps):
-        if step % tuning.refresh == 0:
-            runner.measure(measured)
-        rows = torch.randint(len(images), (tuning.batch_size,), generator=generator)
-        batch = torch.from_numpy(images[rows.numpy()]).float() / 255
-        with torch.no_grad():
-            wanted = network(batch)
-        loss = divergence(wanted, runner.run(batch))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        watch(step, loss.item())
+    with one_thread():
+        for step in range(tuning.steps):
+            if step % tuning.refresh == 0:
+                runner.measure(measured)
+            rows = torch.randint(len(images), (tuning.batch_size,), generator=generator)
+            batch = torch.from_numpy(images[rows.numpy()]).float() / 255
+            with torch.no_grad():
+                wanted = network(batch)
+            loss = divergence(wanted, runner.run(batch))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            watch(step, loss.item())
     return student.requires_grad_(False)

@@ -6,6 +6,7 @@ turns local.onnx into one TensorFlow function; the variants are made from that f
     convert(network, Path("local.onnx"), images, ("float32", "int8"), Path("scratch"), backend="direct")
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -147,17 +148,24 @@ def onnx2tf(model: Path) -> Callable[[Any], dict[str, Any]]:
     """onnx2tf, offline: it wants a file of sample images in the working folder and would fetch it otherwise."""
     import onnx
     import onnx2tf as converter
+    import tensorflow as tf
 
     images = np.load(CALIBRATION)
     picks = np.resize(images, (20, *images.shape[1:])).astype(np.float32) / 255
     rows, columns = (np.arange(128) * n // 128 for n in images.shape[1:3])
     sample = picks[:, rows][:, :, columns]
     np.save("calibration_image_sample_data_20x128x128x3_float32.npy", sample)
-    names = [out.name for out in onnx.load(model).graph.output]
+    graph = onnx.load(model)
+    turn_channels_first(graph)
+    rename_additions(graph)
+    onnx.save(graph, "onnx2tf.onnx")
+    tf.add_n = lambda inputs, name=None: functools.reduce(
+        tf.add, inputs
+    )  # else ADD_N, which no delegate knows
+    names = [out.name for out in graph.graph.output]
     made = converter.convert(
-        input_onnx_file_path=str(model),
+        input_onnx_file_path="onnx2tf.onnx",
         output_folder_path="onnx2tf",
-        keep_shape_absolutely_input_names=["image"],
         non_verbose=True,
         disable_model_save=True,
     )
@@ -167,6 +175,44 @@ def onnx2tf(model: Path) -> Callable[[Any], dict[str, Any]]:
         return dict(zip(names, outputs if isinstance(outputs, list) else [outputs], strict=True))
 
     return function
+
+
+def turn_channels_first(model: Any) -> None:
+    """Take the permutations at the edges of a graph away: onnx2tf expects channels first and makes channels last of them.
+
+    Left in, they are kept wherever no convolution follows at once: with several bit planes two TRANSPOSE remained.
+    """
+    graph, names = model.graph, {}
+    ends = {entry.name for entry in (*graph.input, *graph.output)}
+    edges = [
+        node for node in graph.node if node.op_type == "Transpose" and ends & {*node.input, *node.output}
+    ]
+    for node in edges:
+        inner, outer = node.output[0], node.input[0]
+        names.update({inner: outer} if outer in ends else {outer: inner})
+        graph.node.remove(node)
+    for node in graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    for entry in (*graph.input, *graph.output):
+        axes = entry.type.tensor_type.shape.dim
+        height, width, planes = (axis.dim_value for axis in axes[1:])
+        for axis, size in zip(axes[1:], (planes, height, width), strict=True):
+            axis.dim_value = size
+    del graph.value_info[:]
+
+
+def rename_additions(model: Any) -> None:
+    """Let every `Add` of two computed tensors be a `Sum` of two, which is the same.
+
+    onnx2tf compares an addition's NHWC shape with the NCHW one of ONNX, takes the difference for a mistake and transposes;
+    the layout of the next operator is then misread, and depthwise convolutions become grouped ones. A `Sum` it leaves alone.
+    """
+    stored = {entry.name for entry in model.graph.initializer}
+    stored |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Add" and not stored & set(node.input):
+            node.op_type = "Sum"
 
 
 BACKENDS: dict[str, Callable[[Path], Callable[[Any], dict[str, Any]]]] = {

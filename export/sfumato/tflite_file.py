@@ -152,7 +152,7 @@ OPTIONS = {
     "Conv2DOptions": ("DilationWFactor", "DilationHFactor"),
     "DepthwiseConv2DOptions": ("DilationWFactor", "DilationHFactor", "DepthMultiplier"),
     "ResizeBilinearOptions": ("AlignCorners", "HalfPixelCenters"),
-    "ConcatenationOptions": ("Axis",),
+    "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
 }
 
 

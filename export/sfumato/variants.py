@@ -1,14 +1,15 @@
-"""The models of an export side by side: size, parity, what the cloud still recognises, rate, delegates, best attack.
+"""The models of an export side by side: size, parity, what the cloud still recognises, best attack, rate, delegates.
 
-    python -m sfumato.variants EXPORT
+    python -m sfumato.variants EXPORT [RUN] [--json]
 
 Everything is measured again from the sealed files: test images through each .tflite, the sampler and the cloud network,
-parity against local.onnx. The best attack is the one of the export's audit.json, which judges the int8 model.
+parity against local.onnx. Attacks are those of `audit.json`: beside the contract that of the int8 model, in RUN, which the
+export was made from, that of the float one. With both, each attribute is compared (`sides`).
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,17 @@ from sfumato.contract import Model, read_file
 from sfumato.data import Split
 from sfumato.errors import SfumatoError
 from sfumato.export_artifact import ExportArtifact, load_export
-from sfumato.files import read_json
+from sfumato.files import sha256
 from sfumato.lint import nnapi_findings, xnnpack_partitions
-from sfumato.measure import Bytes, all_bits, draw, hits, top_level, trained_bits
+from sfumato.measure import DRAWS, Bytes, all_bits, draw, hits, top_level, trained_bits
 from sfumato.parity import Floats, difference, run_float, run_int8
 from sfumato.runtime import open_model
+from sfumato.seal import AUDIT
+from sfumato.sides import Side, compare_audits, kept_side, read_audit
 from sfumato.tflite_file import read_graph
 
 IMAGES = 2000
 PARITY_IMAGES = 64
-AUDIT = "audit.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +52,42 @@ class Row:
     """Of XNNPACK; None where the runtime has none."""
     nnapi: tuple[str, ...]
     """Why NNAPI refuses a node, one sentence each; empty: it takes the whole graph."""
-    attack: str | None = None
-    """The best attack of the audit on each attribute; None where this variant was not attacked."""
+    attack: Mapping[str, float] | None = None
+    """Accuracy of the best attack on each attribute, fractions; None where this variant was not attacked."""
 
 
-def compare_variants(artifact: ExportArtifact, *, limit: int = IMAGES) -> list[Row]:
-    """Measure every model of an export on at most `limit` test images.
+def compare_variants(artifact: ExportArtifact, run: Path | None = None, *, limit: int = IMAGES) -> list[Row]:
+    """Measure every model of an export on at most `limit` test images; `run` may hold the audit of the float model.
 
     Raises:
-        SfumatoError: a file is damaged.
+        SfumatoError: a file is damaged, or the export was not made from this run.
     """
+    audits = read_audits(artifact, run)
     dataset = artifact.dataset
     rows = dataset.splits[Split.TEST][:limit]
     images = np.array(dataset.images[rows])
     labels = {name: dataset.labels[name][rows] for name in artifact.keep}
-    return [measure_model(artifact, model, images, labels) for model in artifact.contract.models]
+    found = [measure_model(artifact, model, images, labels) for model in artifact.contract.models]
+    return [replace(row, attack=best_attacks(audits.get(row.variant))) for row in found]
+
+
+def read_audits(artifact: ExportArtifact, run: Path | None) -> dict[str, Audit]:
+    """The audits there are, by the variant they judge: a run's network is float32 to within 1e-5.
+
+    Raises:
+        SfumatoError: the export was not made from this run.
+    """
+    if run is not None:
+        cloud = artifact.contract.file(f"{AUDIT}/cloud.safetensors")
+        if not (run / "cloud.safetensors").exists() or sha256(run / "cloud.safetensors") != cloud.sha256:
+            raise SfumatoError(
+                f"{artifact.folder} was not made from {run}: give the run it was exported from"
+            )
+    found = {
+        "int8": read_audit(artifact.folder, "int8"),
+        "float32": read_audit(run, "float") if run is not None else None,
+    }
+    return {variant: audit for variant, audit in found.items() if audit is not None}
 
 
 def measure_model(
@@ -87,7 +110,6 @@ def measure_model(
         rate_bits=float(bits.mean()),
         partitions=xnnpack_partitions(session),
         nnapi=tuple(nnapi_findings(read_graph(content))),
-        attack=best_attack(artifact.folder) if int8 else None,
     )
 
 
@@ -103,55 +125,82 @@ def onnx_outputs(artifact: ExportArtifact, images: Bytes) -> dict[str, Floats]:
     return {name: np.concatenate([result[i] for result in results]) for i, name in enumerate(names)}
 
 
-def best_attack(folder: Path) -> str | None:
-    """What the audit beside the contract found, attribute by attribute; None without an audit of the int8 model."""
-    if not (folder / AUDIT).exists():
-        return None
-    audit = Audit.model_validate(read_json(folder / AUDIT))
-    if audit.artifact != "int8":
-        return None
-    return "; ".join(
-        f"{one.name} {one.best.accuracy:.1%} (guess {one.label_only:.1%}, NAG {one.nag_label_only:.1%}; "
-        f"{one.best.attack} {one.best.architecture})"
-        for one in audit.attributes
-    )
+def best_attacks(audit: Audit | None) -> dict[str, float] | None:
+    """Accuracy of the best attack on every attribute of an audit."""
+    return None if audit is None else {one.name: one.best.accuracy for one in audit.attributes}
+
+
+def both_sides(artifact: ExportArtifact, rows: list[Row], run: Path | None) -> list[Side]:
+    """int8 against float32: every kept attribute, and every attacked one where both were audited.
+
+    Raises:
+        SfumatoError: the two audits do not compare.
+    """
+    by = {row.variant: row for row in rows}
+    if not {"int8", "float32"} <= set(by):
+        return []
+    count = DRAWS * min(IMAGES, len(artifact.dataset.splits[Split.TEST]))
+    sides = [
+        kept_side(name, by["float32"].accuracy[name], by["int8"].accuracy[name], count)
+        for name in artifact.keep
+    ]
+    audits = read_audits(artifact, run)
+    return sides + (compare_audits(audits["int8"], audits["float32"]) if len(audits) == 2 else [])
 
 
 def cell(row: Row) -> tuple[object, ...]:
-    """A row of the table, formatted; the attack has a line of its own below the table."""
-    kept = ", ".join(f"{name} {value:.1%}" for name, value in row.accuracy.items())
+    """A row of the table, formatted."""
     verdict = "whole" if not row.nnapi else f"{len(row.nnapi)} refused"
     parity = f"{row.mean_lsb:.4f} / {row.max_lsb:.3f}"
     partitions = "-" if row.partitions is None else row.partitions
-    return (row.variant, f"{row.bytes:,}", parity, kept, f"{row.rate_bits:.2f}", partitions, verdict)
+    shares = (_shares(row.accuracy), _shares(row.attack))
+    return (row.variant, f"{row.bytes:,}", parity, *shares, f"{row.rate_bits:.2f}", partitions, verdict)
 
 
-def show_rows(title: str, rows: list[Row]) -> None:
-    """Print the table, and below it the attack on what ships."""
-    columns = ("variant", "bytes", "parity, 1/256", "desired", "rate, bits", "XNNPACK", "NNAPI")
+def _shares(values: Mapping[str, float] | None) -> str:
+    return "-" if values is None else "\n".join(f"{name} {value:.1%}" for name, value in values.items())
+
+
+def show_rows(title: str, rows: list[Row], sides: list[Side]) -> None:
+    """Print the table, below it why NNAPI refuses a model, and int8 against float."""
+    columns = (
+        "variant",
+        "bytes",
+        "parity, 1/256",
+        "desired",
+        "best attack",
+        "exact rate, bits",
+        "XNNPACK",
+        "NNAPI",
+    )
     show(table(title, columns, [cell(row) for row in rows]))
     for row in rows:
         for reason in row.nnapi[:1]:
-            print(f"{row.variant}: NNAPI: {reason}")
-        if row.attack:
-            print(f"{row.variant}: best attack: {row.attack}")
+            print(f"{row.variant}: NNAPI: {reason}" + (" and more" if len(row.nnapi) > 1 else ""))
+    for side in sides:
+        print(side.sentence)
     if not any(row.attack for row in rows):
         print("best attack: not audited yet: run sfumato audit on this export")
+    elif all(side.kept for side in sides):
+        print("best attack: to compare with float, run sfumato audit on the run as well and name it")
 
 
 def main() -> None:
     """Print the table for an export."""
     arguments = [word for word in sys.argv[1:] if word != "--json"]
-    if len(arguments) != 1:
-        raise SystemExit("usage: python -m sfumato.variants EXPORT [--json]")
+    if len(arguments) not in (1, 2):
+        raise SystemExit("usage: python -m sfumato.variants EXPORT [RUN] [--json]")
+    run = Path(arguments[1]) if len(arguments) == 2 else None
     try:
-        rows = compare_variants(load_export(Path(arguments[0])))
+        artifact = load_export(Path(arguments[0]))
+        rows = compare_variants(artifact, run)
+        sides = both_sides(artifact, rows, run)
     except SfumatoError as error:
         raise SystemExit(f"sfumato: {error}") from None
     if "--json" in sys.argv:
-        emit_json([asdict(row) for row in rows])
+        emit_json({"models": [asdict(row) for row in rows], "sides": [asdict(side) for side in sides]})
     else:
-        show_rows(f"{arguments[0]}: parity mean / largest", rows)
+        show_rows(f"{arguments[0]}: parity mean / largest", rows, sides)
 
 
 if __name__ == "__main__":

@@ -4,25 +4,68 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.backends import compare_backends
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.exporting import export
 from sfumato.run import Run
+from sfumato.tflite_conversion import rename_additions, turn_channels_first
+from sfumato.tflite_file import read_graph
+from sfumato.verify import verify
 
 
 @pytest.mark.slow
-def test_onnx2tf_converts_offline_and_the_lint_says_what_is_wrong_with_it(
-    dither_run: Run, monkeypatch: pytest.MonkeyPatch
+def test_onnx2tf_exports_offline_and_passes_every_gate(
+    make_run: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two bit planes, where its own reading of the layout left two TRANSPOSE and grouped convolutions."""
     # A proxy that is not there: any attempt to fetch sample images would fail the conversion.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    (row,) = compare_backends(dither_run, ["onnx2tf"], ["float32"])
-    assert row.mean_lsb < 1e-3
-    assert row.partitions == 1
-    assert row.refused > 0  # grouped convolutions instead of depthwise ones
+    contract = export(make_run("dither4"), tmp_path / "out", backend="onnx2tf", variants=["float32", "int8"])
+    assert contract.failed_gates == ()
+    names = [op.name for op in read_graph((tmp_path / "out" / "local_int8.tflite").read_bytes()).operators]
+    assert names.count("DEPTHWISE_CONV_2D") >= 7
+    assert {"TRANSPOSE", "ADD_N"} & set(names) == set()
+    assert verify(tmp_path / "out").passed
+
+
+def test_permutations_at_the_edges_are_taken_away() -> None:
+    """Another one in the middle stays, and so do the names of the graph's ends."""
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["x"], perm=[0, 3, 1, 2]),
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Transpose", ["y"], ["z"], perm=[0, 1, 3, 2]),
+        helper.make_node("Add", ["z", "x"], ["u"]),
+        helper.make_node("Transpose", ["u"], ["p"], perm=[0, 2, 3, 1]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 6, 3]) for name in ("image", "p")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+    turn_channels_first(model)
+    assert [(node.op_type, *node.input, *node.output) for node in model.graph.node] == [
+        ("Relu", "image", "y"),
+        ("Transpose", "y", "z"),
+        ("Add", "z", "image", "p"),
+    ]
+    for entry in (model.graph.input[0], model.graph.output[0]):
+        assert [axis.dim_value for axis in entry.type.tensor_type.shape.dim] == [1, 3, 4, 6]
+
+
+def test_only_additions_of_two_computed_tensors_are_renamed() -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["y"]),
+        helper.make_node("Add", ["y", "stored"], ["z"]),
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Add", ["two", "z"], ["u"]),
+        helper.make_node("Mul", ["u", "x"], ["v"]),
+    ]
+    stored = numpy_helper.from_array(np.ones(1, np.float32), "stored")
+    model = helper.make_model(helper.make_graph(nodes, "g", [], [], [stored]))
+    rename_additions(model)
+    assert [node.op_type for node in model.graph.node] == ["Sum", "Add", "Constant", "Add", "Mul"]
 
 
 @pytest.mark.slow

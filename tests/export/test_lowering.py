@@ -56,7 +56,16 @@ def conv(groups: int, size: int, stride: int, pads: list[int], outputs: int, bia
 @pytest.mark.parametrize(("groups", "outputs"), [(1, 5), (C, C)])
 @pytest.mark.parametrize(
     ("size", "pads"),
-    [(1, [0] * 4), (3, [1] * 4), (3, [0] * 4), (3, [0, 1, 2, 1]), (5, [2] * 4), (4, [0] * 4)],
+    [
+        (1, [0] * 4),
+        (2, [0] * 4),
+        (3, [1] * 4),
+        (3, [0] * 4),
+        (3, [0, 1, 2, 1]),
+        (4, [1] * 4),
+        (5, [2] * 4),
+        (8, [0] * 4),
+    ],
 )
 def test_convolutions(stride: int, groups: int, outputs: int, size: int, pads: list[int]) -> None:
     wanted, found = both(conv(groups, size, stride, pads, outputs))
@@ -97,6 +106,35 @@ def test_arithmetic(kind: str) -> None:
     assert np.abs(wanted - found).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul"])
+def test_one_value_stretches_over_the_picture(kind: str) -> None:
+    """A decision of one value a channel meets every pixel, from either side; one plane meets every channel."""
+    weights = {"w": RNG.standard_normal((C, C, H, W)) / 50, "v": RNG.standard_normal((1, C, 1, 1))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["d"], kernel_shape=[H, W]),
+        helper.make_node("Conv", ["x", "v"], ["plane"], kernel_shape=[1, 1]),
+        helper.make_node(kind, ["x", "d"], ["z"]),
+        helper.make_node(kind, ["d", "z"], ["u"]),
+        helper.make_node(kind, ["u", "plane"], ["y"]),
+    ]
+    wanted, found = both(build(nodes, weights))
+    assert wanted.shape == found.shape == (1, H, W, C)
+    assert np.abs(wanted - found).max() < 1e-3
+
+
+def test_one_value_is_enlarged_to_the_picture() -> None:
+    weights: dict[str, Any] = {"w": RNG.standard_normal((C, C, H, W)) / 50, "s": [1, 1, H, W]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["d"], kernel_shape=[H, W]),
+        helper.make_node(
+            "Resize", ["d", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="half_pixel"
+        ),
+    ]
+    wanted, found = both(build(nodes, weights))
+    assert wanted.shape == found.shape == (1, H, W, C)
+    assert np.abs(wanted - found).max() < 1e-4
+
+
 def test_concatenation_of_channels() -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["z"]),
@@ -132,7 +170,14 @@ REFUSED = {
         [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 1, 3, 2])],
         "permutation",
     ),
-    "broadcast": ([helper.make_node("Add", ["x", "row"], ["y"])], "differ"),
+    "constant": ([helper.make_node("Add", ["x", "row"], ["y"])], "a constant that is not one number"),
+    "shapes": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["z"], kernel_shape=[1, 1]),
+            helper.make_node("Add", ["x", "z"], ["y"]),
+        ],
+        "differ",
+    ),
     "nearest": (
         [helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")],
         "only bilinear",

@@ -96,6 +96,19 @@ def test_fine_tuning_brings_the_outputs_back(make_run: Callable[[str], Run]) -> 
     assert not any(parameter.requires_grad for parameter in tuned.parameters())
 
 
+def test_fine_tuning_gives_the_same_bits_on_any_number_of_cores(make_run: Callable[[str], Run]) -> None:
+    network, images = prepared(make_run("dither"))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(fine_tune(network, images, images[:16], Tuning(steps=6)).state_dict())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
 def test_movement_counts_rate_both_ways_and_accuracy_downwards() -> None:
     def figures(rate: float, accuracy: float) -> Figures:
         return Figures(

@@ -43,9 +43,6 @@ class TrainConfig(BaseModel):
     distill: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that follows the clean network's soft answers instead of the labels."""
 
-    hint_weight: float = Field(default=1.0, ge=0)
-    """Weight of the local network's own guess at the desired labels, a help that training drops at the end."""
-
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
     warm_epochs: int = Field(default=36, ge=0)

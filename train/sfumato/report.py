@@ -63,6 +63,7 @@ def render(audit: Audit, evidence: Evidence, source: Path, restored: Sequence[Re
         rates=figures.rate_plot(evidence.rate.double().numpy() / np.log(2)),
         curves=training_curves(source / "metrics.jsonl"),
         contract=contract_rows(source / "contract.json"),
+        gates=gate_rows(source / "contract.json"),
         rows=rows,
     )
 
@@ -113,8 +114,14 @@ def training_curves(log: Path) -> list[tuple[str, str]]:
     return found
 
 
+def gate_rows(path: Path) -> list[dict[str, Any]]:
+    """Every check of the export, as the contract lists them: name, value, limit, passed, note."""
+    gates: list[dict[str, Any]] = read_json(path).get("gates", []) if path.exists() else []
+    return gates
+
+
 def contract_rows(path: Path) -> list[tuple[str, str]]:
-    """The exported contract as (key, value) lines; nested keys are joined by dots. Long lists are cut."""
+    """The exported contract as (key, value) lines, without its gates; nested keys are joined by dots, long lists cut."""
     if not path.exists():
         return []
     rows: list[tuple[str, str]] = []
@@ -127,5 +134,5 @@ def contract_rows(path: Path) -> list[tuple[str, str]]:
             text = json.dumps(value, ensure_ascii=False)
             rows.append((prefix, text if len(text) <= 120 else text[:117] + "..."))
 
-    walk("", read_json(path))
+    walk("", {key: value for key, value in read_json(path).items() if key != "gates"})
     return rows

@@ -17,7 +17,7 @@ def command(
     variants: Annotated[
         str, typer.Option(help="Which models, with commas.")
     ] = "float32,float16,dynamic,int8",
-    backend: Annotated[str, typer.Option(help="Converter: direct or onnx2tf.")] = "direct",
+    backend: Annotated[str, typer.Option(help="Converter: direct, onnx2tf or litert-torch.")] = "direct",
     tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
@@ -26,6 +26,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
 ) -> None:
     """Convert, check and seal the local network for the phone."""
+    import time
+
     from sfumato.console import note, progress
     from sfumato.errors import UsageError, unknown
     from sfumato.exporting import PASSES, TUNE, export
@@ -35,7 +37,7 @@ def command(
     if tune not in TUNE:
         raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
-    loaded = load_run(run)
+    loaded, started = load_run(run), time.perf_counter()
     with progress() as bar:
         task = bar.add_task("export", total=len(PASSES), figures="")
 
@@ -57,6 +59,7 @@ def command(
         typer.echo(contract.to_json(), nl=False)
     else:
         show(contract)
+    note(f"{len(PASSES)} passes in {time.perf_counter() - started:.1f} s")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")
 
 
@@ -76,5 +79,8 @@ def show(contract: "Contract") -> None:
         pairs += [
             (f"rate, {name}", f"{p['float']:.2f} bits", f"{p['int8']:.2f} bits")
             for name, p in figures["rate_bits"].items()
+        ]
+        pairs += [
+            (f"upload, {name}", "", f"{size:,.0f} bytes") for name, size in figures["upload_bytes"].items()
         ]
         show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sfumato import figures, report
+from sfumato.attacks.evidence import Evidence
 from sfumato.audit_schema import Audit, Desired, InformationBits, RateBits
 from sfumato.channels import create
 from sfumato.commands import audit as audit_command
@@ -48,12 +49,30 @@ def test_training_curves_read_any_log(tmp_path: Path) -> None:
 
 
 def test_contract_becomes_lines(tmp_path: Path) -> None:
-    (tmp_path / "contract.json").write_text('{"input": {"name": "x", "shape": [1, 64, 64, 3]}, "a": 1}')
+    (tmp_path / "contract.json").write_text(
+        '{"input": {"name": "x", "shape": [1, 64, 64, 3]}, "a": 1, "gates": [{"name": "apart"}]}'
+    )
     assert report.contract_rows(tmp_path / "contract.json") == [
         ("input.name", '"x"'),
         ("input.shape", "[1, 64, 64, 3]"),
         ("a", "1"),
     ]
+
+
+def test_the_page_shows_every_gate_of_an_export(
+    audited: Audited, evidence: Callable[[str], Evidence], tmp_path: Path
+) -> None:
+    gates = [
+        {"name": "int8: bytes", "value": 55072, "limit": 60000, "passed": True, "note": ""},
+        {"name": "cloud.onnx: <gap>", "value": 0.7, "limit": 0.001, "passed": False, "note": "far off"},
+    ]
+    (tmp_path / "contract.json").write_text(json.dumps({"gates": gates}))
+    page = report.render(audited("planted")[0], evidence("planted"), tmp_path)
+    for shown in ("int8: bytes", "55072", "60000", "holds", "cloud.onnx: &lt;gap&gt;", "failed", "far off"):
+        assert shown in page
+    assert "Checks of the export" not in report.render(
+        audited("planted")[0], evidence("planted"), tmp_path / "none"
+    )
 
 
 def test_noise_maps() -> None:
