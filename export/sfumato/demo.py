@@ -36,7 +36,7 @@ from sfumato.files import atomic_write, claim_folder, read_json, write_json
 KEEP = ("smiling",)
 HIDE = ("skin", "glasses", "hair")
 PICTURES = 4
-EPOCHS = {"clean_epochs": 8, "warm_epochs": 28, "epochs": 32}
+EPOCHS = {"clean_epochs": 10, "warm_epochs": 36, "epochs": 32}
 QUICK_EPOCHS = {"clean_epochs": 4, "warm_epochs": 4, "epochs": 6}
 
 
@@ -59,7 +59,7 @@ class Demo:
 
 def configuration(*, quick: bool) -> TrainConfig:
     """The demo's training: a few minutes on two cores; `quick` only shows that every part runs."""
-    common = {"keep": KEEP, "hide": HIDE, "bits": 6}
+    common = {"keep": KEEP, "hide": HIDE, "bits": 6, "beyond": 0.2}
     if quick:
         return make_config({**common, "data": "synthetic,size=32,count=900", **QUICK_EPOCHS})
     return make_config({**common, "data": "synthetic,count=6000", **EPOCHS})

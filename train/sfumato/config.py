@@ -45,7 +45,7 @@ class TrainConfig(BaseModel):
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
-    warm_epochs: int = Field(default=36, ge=0)
+    warm_epochs: int = Field(default=48, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
     clean_epochs: int = Field(default=24, ge=1)
