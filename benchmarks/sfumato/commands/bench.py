@@ -1,0 +1,74 @@
+"""`sfumato bench`: what it costs to perturb an image, here, on emulated ARM, on phones (docs/benchmarks.md)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.options import names
+
+if TYPE_CHECKING:
+    from sfumato.bench.schema import Results
+
+app = typer.Typer(help="Measure what the phone's part costs.", no_args_is_help=True)
+
+Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")]
+Variant = Annotated[str, typer.Option(help="Which models, with commas: float32, float16, dynamic, int8.")]
+Out = Annotated[Path | None, typer.Option(help="Write the result file here.")]
+Json = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
+
+
+@app.command()
+def host(
+    export: Export,
+    variant: Variant = "int8,float32",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, with commas.")] = "1",
+    plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
+    seconds: Annotated[float, typer.Option(help="... or as many as fit into this time.")] = 10.0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time the models of an export on this computer, taking turns."""
+    from sfumato.bench.host import HostConfig, bench_host
+    from sfumato.bench.subjects import export_subjects
+    from sfumato.console import note
+    from sfumato.device import PhoneModel
+
+    config = HostConfig(threads=numbers(threads), plain=plain, rounds=rounds, runs=runs, seconds=seconds)
+    results = bench_host(
+        export_subjects(export, names(variant)), config, model=PhoneModel.load(export), watch=note
+    )
+    finish(results, out, as_json=as_json)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Thread counts from a comma-separated list.
+
+    Raises:
+        UsageError: a part is not a whole number from 1 to 64.
+    """
+    from sfumato.errors import UsageError
+
+    found = [int(part) if part.isdecimal() else 0 for part in names(text)]
+    if not found or not all(1 <= count <= 64 for count in found):
+        raise UsageError(f"--threads takes whole numbers from 1 to 64 with commas, not {text!r}")
+    return tuple(found)
+
+
+def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
+    """Write and print a result."""
+    from sfumato.bench.schema import write_results
+    from sfumato.bench.tables import tables
+    from sfumato.console import emit_json, note, show, table
+
+    if out is not None:
+        write_results(results, out)
+    if as_json:
+        emit_json(results.to_json())
+    else:
+        for grid in tables(results):
+            show(table(grid.title, grid.columns, grid.rows))
+    if out is not None:
+        note(f"wrote {out}")
