@@ -3,7 +3,7 @@
 for title, columns, rows in tables(results): ...
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sfumato.bench.schema import Results, Row
@@ -33,44 +33,45 @@ def number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def label(row: Row) -> str:
+    """The model and what is unusual about its configuration."""
+    parts = [f"{row.subject} {row.variant}"]
+    parts += [f"{row.threads} threads"] if row.threads > 1 else []
+    parts += [] if row.delegate == "xnnpack" else [{"none": "no XNNPACK"}.get(row.delegate, row.delegate)]
+    return ", ".join(parts)
+
+
 def spread(row: Row) -> str:
-    """Lowest and highest median of a round."""
-    return f"{min(row.round_p50_ms):.3f} - {max(row.round_p50_ms):.3f}" if row.round_p50_ms else "-"
+    """How far the medians of the rounds lie apart, the outer fifths left out, in percent of the middle one."""
+    if not row.round_p50_ms:
+        return "-"
+    low, middle, high = (quantile(row.round_p50_ms, share) for share in (0.2, 0.5, 0.8))
+    return f"{50 * (high - low) / middle:.1f} %"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the values lies, the nearest one there is."""
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
 
 
 def host_tables(results: Results) -> list[Grid]:
     """Times on this computer, its roof, the steps of a photo."""
     rows = tuple(
         (
-            f"{row.subject} {row.variant}",
-            row.delegate,
-            str(row.threads),
+            label(row),
             number(row.init_ms, ".2f"),
             number(row.first_ms, ".2f"),
             number(row.p50_ms),
             spread(row),
             number(row.p90_ms),
             number(row.p99_ms),
-            number(row.gmac_per_s, ".1f"),
             number(row.roofline_fraction, ".1%"),
             number(row.peak_kb, ",d"),
         )
         for row in results.rows
     )
-    columns = (
-        "model",
-        "delegate",
-        "threads",
-        "init",
-        "first",
-        "p50",
-        "rounds' p50",
-        "p90",
-        "p99",
-        "GMAC/s",
-        "of the roof",
-        "kB",
-    )
+    columns = ("model", "init", "first", "p50", "+-", "p90", "p99", "roof", "kB")
     size = "" if not results.rows else " at {} x {}".format(*results.rows[0].size)
     made = [Grid(f"milliseconds of one run{size}", columns, rows)]
     if results.machine is not None:
@@ -86,10 +87,43 @@ def host_tables(results: Results) -> list[Grid]:
         if alone
     )
     made.append(
-        Grid("from a 12-megapixel photo to an upload", ("step", "p50", "p90", "runs of the network"), steps)
+        Grid("from a 12-megapixel photo to an upload", ("step", "p50 ms", "p90", "in runs of it"), steps)
     )
     return made
 
 
-TARGETS: dict[str, Callable[[Results], list[Grid]]] = {"host": host_tables}
+def arm_tables(results: Results) -> list[Grid]:
+    """Instructions by core, in all and by class."""
+    lines = [
+        (label(row), _core(row.cpu), row.instructions, row.classes or {}, row.macs, _same(row))
+        for row in results.rows
+    ]
+    lines += [
+        (stage.name, _core(stage.cpu), stage.instructions, stage.classes or {}, 0, "yes")
+        for stage in results.stages
+    ]
+    rows = tuple(
+        (
+            what,
+            core,
+            number(count, ",d"),
+            *(f"{classes.get(name, 0) / (count or 1):.0%}" for name in ("load_store", "simd", "dot_product")),
+            f"{macs / count:.2f}" if macs and count else "-",
+            same,
+        )
+        for what, core, count, classes, macs, same in lines
+    )
+    columns = ("what", "core", "instructions", "ld/st", "SIMD", "dot", "MACs", "as here")
+    return [Grid("executed A64 instructions, one thread; not time", columns, rows)]
+
+
+def _core(name: str | None) -> str:
+    return (name or "-").removeprefix("cortex-")
+
+
+def _same(row: Row) -> str:
+    return "-" if row.same_as_host is None else "yes" if row.same_as_host else "no"
+
+
+TARGETS: dict[str, Callable[[Results], list[Grid]]] = {"host": host_tables, "arm": arm_tables}
 """Target of a file -> its tables."""

@@ -43,6 +43,28 @@ def host(
     finish(results, out, as_json=as_json)
 
 
+@app.command()
+def arm(
+    export: Export,
+    variant: Variant = "int8",
+    cores: Annotated[
+        str, typer.Option(help="Emulated cores, with commas.")
+    ] = "cortex-a53,cortex-a72,cortex-a76",
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each model.")] = 3,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Count the ARM64 instructions of an export on emulated cores; the emulator sets itself up, without root."""
+    from sfumato.bench.arm.counting import bench_arm
+    from sfumato.bench.subjects import export_subjects
+    from sfumato.console import note
+    from sfumato.device import PhoneModel
+
+    subjects = export_subjects(export, names(variant))
+    results = bench_arm(subjects, names(cores), runs=runs, model=PhoneModel.load(export), watch=note)
+    finish(results, out, as_json=as_json)
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Thread counts from a comma-separated list.
 
@@ -58,10 +80,15 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
-    """Write and print a result."""
+    """Write and print a result.
+
+    Raises:
+        SfumatoError: a row is not valid.
+    """
     from sfumato.bench.schema import write_results
     from sfumato.bench.tables import tables
     from sfumato.console import emit_json, note, show, table
+    from sfumato.errors import SfumatoError
 
     if out is not None:
         write_results(results, out)
@@ -72,3 +99,6 @@ def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
             show(table(grid.title, grid.columns, grid.rows))
     if out is not None:
         note(f"wrote {out}")
+    if wrong := [row for row in results.rows if not row.valid]:
+        row, more = wrong[0], f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise SfumatoError(f"not valid: {row.subject} {row.variant}: {'; '.join(row.notes)}{more}")
