@@ -9,11 +9,18 @@ from sfumato.options import names
 
 if TYPE_CHECKING:
     from sfumato.bench.schema import Results
+    from sfumato.bench.subjects import Subject
 
 app = typer.Typer(help="Measure what the phone's part costs.", no_args_is_help=True)
 
 Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")]
 Variant = Annotated[str, typer.Option(help="Which models, with commas: float32, float16, dynamic, int8.")]
+Peers = Annotated[
+    str, typer.Option(help="Other methods too: all, or some of arden, deepobfuscator, protective, mobilenet.")
+]
+Size = Annotated[
+    str, typer.Option(help="HEIGHTxWIDTH: an untrained network of this size instead of the export's own.")
+]
 Out = Annotated[Path | None, typer.Option(help="Write the result file here.")]
 Json = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
 
@@ -23,6 +30,8 @@ def host(
     export: Export,
     variant: Variant = "int8,float32",
     threads: Annotated[str, typer.Option(help="Numbers of threads, with commas.")] = "1",
+    peers: Peers = "",
+    size: Size = "",
     plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
@@ -32,14 +41,13 @@ def host(
 ) -> None:
     """Time the models of an export on this computer, taking turns."""
     from sfumato.bench.host import HostConfig, bench_host
-    from sfumato.bench.subjects import export_subjects
     from sfumato.console import note
     from sfumato.device import PhoneModel
 
     config = HostConfig(threads=numbers(threads), plain=plain, rounds=rounds, runs=runs, seconds=seconds)
-    results = bench_host(
-        export_subjects(export, names(variant)), config, model=PhoneModel.load(export), watch=note
-    )
+    subjects = gather(export, names(variant), names(peers), size)
+    model = None if size else PhoneModel.load(export)
+    results = bench_host(subjects, config, model=model, watch=note)
     finish(results, out, as_json=as_json)
 
 
@@ -47,6 +55,8 @@ def host(
 def arm(
     export: Export,
     variant: Variant = "int8",
+    peers: Peers = "",
+    size: Size = "",
     cores: Annotated[
         str, typer.Option(help="Emulated cores, with commas.")
     ] = "cortex-a53,cortex-a72,cortex-a76",
@@ -56,13 +66,38 @@ def arm(
 ) -> None:
     """Count the ARM64 instructions of an export on emulated cores; the emulator sets itself up, without root."""
     from sfumato.bench.arm.counting import bench_arm
-    from sfumato.bench.subjects import export_subjects
     from sfumato.console import note
     from sfumato.device import PhoneModel
 
-    subjects = export_subjects(export, names(variant))
-    results = bench_arm(subjects, names(cores), runs=runs, model=PhoneModel.load(export), watch=note)
+    subjects = gather(export, names(variant), names(peers), size)
+    model = None if size else PhoneModel.load(export)
+    results = bench_arm(subjects, names(cores), runs=runs, model=model, watch=note)
     finish(results, out, as_json=as_json)
+
+
+def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size: str) -> "list[Subject]":
+    """The models that a benchmark is about.
+
+    Raises:
+        UsageError: a name is not known, or the size is none.
+    """
+    from sfumato.bench.subjects import export_subjects
+    from sfumato.contract import read_contract
+    from sfumato.errors import UsageError
+
+    contract = read_contract(export)
+    sides = tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
+    if len(sides) != 2:
+        raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {size!r}")
+    if not size:
+        subjects = export_subjects(export, variants)
+    if size or peers:
+        from sfumato.bench.peers import peer_subjects, untrained_subjects
+
+        if size:
+            subjects = untrained_subjects(contract.channel, sides, variants)
+        subjects += peer_subjects(peers, sides, variants)
+    return subjects
 
 
 def numbers(text: str) -> tuple[int, ...]:
