@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sfumato.bench.schema import Results, Row
 from sfumato.bench.stages import RAW
+from sfumato.bench.subjects import OURS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Grid:
 
 def tables(results: Results) -> list[Grid]:
     """All tables of a result file; those without rows are left out."""
-    made = [*TARGETS[results.target](results)]
+    made = [*TARGETS[results.target](results), against_ours(results)]
     if results.failures:
         lines = tuple((failure.what, failure.reason) for failure in results.failures)
         made.append(Grid("without a result", ("what", "why"), lines))
@@ -90,6 +91,51 @@ def host_tables(results: Results) -> list[Grid]:
         Grid("from a 12-megapixel photo to an upload", ("step", "p50 ms", "p90", "in runs of it"), steps)
     )
     return made
+
+
+def against_ours(results: Results) -> Grid:
+    """Other methods' cost as a multiple of ours, both measured in the same way in the same run."""
+    rows = tuple(
+        (row.subject, row.variant, where(row), f"{ratio:.2f}", unit)
+        for row, base in pairs(results)
+        for ratio, unit in [multiple(row, base)]
+    )
+    return Grid(
+        "cost of other methods, ours is 1; of our other variants, int8 is 1",
+        ("method", "variant", "on", "times ours", "of"),
+        rows,
+    )
+
+
+def pairs(results: Results) -> list[tuple[Row, Row]]:
+    """Every row of another method beside our row of the same variant and configuration; our other variants beside int8."""
+    ours = {_configuration(row): row for row in results.rows if row.subject == OURS}
+    found = []
+    for row in results.rows:
+        variant, *rest = _configuration(row)
+        base = ours.get((variant if row.subject != OURS else "int8", *rest))
+        if base is not None and base is not row:
+            found.append((row, base))
+    return found
+
+
+def multiple(row: Row, base: Row) -> tuple[float, str]:
+    """How many times as much a row costs, and in what unit: instructions, or time, by rounds where there are rounds."""
+    if row.instructions is not None and base.instructions is not None:
+        return row.instructions / base.instructions, "instructions"
+    if len(row.round_p50_ms) == len(base.round_p50_ms) > 0:
+        turns = sorted(a / b for a, b in zip(row.round_p50_ms, base.round_p50_ms, strict=True))
+        return quantile(turns, 0.5), "time"
+    return (row.p50_ms or 0) / (base.p50_ms or 1), "time"
+
+
+def where(row: Row) -> str:
+    """Core, delegate and threads."""
+    return ", ".join([row.cpu or row.delegate, *([f"{row.threads} threads"] if row.threads > 1 else [])])
+
+
+def _configuration(row: Row) -> tuple[object, ...]:
+    return row.variant, row.size, row.delegate, row.threads, row.cpu
 
 
 def arm_tables(results: Results) -> list[Grid]:

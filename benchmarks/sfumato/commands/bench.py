@@ -75,6 +75,57 @@ def arm(
     finish(results, out, as_json=as_json)
 
 
+@app.command()
+def report(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RESULT...]", help="Result files or folders of them; else benchmarks/results."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and the pictures.")] = Path(
+        "benchmarks/report"
+    ),
+) -> None:
+    """Render result files as tables and pictures."""
+    from sfumato.bench.report import find_results, write_report
+    from sfumato.bench.tables import tables
+    from sfumato.console import note, show, table
+
+    found = find_results(results or [Path("benchmarks/results")])
+    for part in found.values():
+        for grid in tables(part):
+            show(table(grid.title, grid.columns, grid.rows))
+    for path in write_report(found, out) if out is not None else ():
+        note(f"wrote {path}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A result file.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another of the same target.")],
+    as_json: Json = False,
+) -> None:
+    """Say what changed between two result files beyond noise."""
+    from dataclasses import asdict
+
+    from sfumato.bench.changes import find_changes, warnings
+    from sfumato.bench.schema import read_results
+    from sfumato.console import emit_json, note, show, table
+
+    old, new = read_results(before), read_results(after)
+    changes = find_changes(old, new)
+    for warning in warnings(old, new):
+        note(f"warning: {warning}")
+    if as_json:
+        emit_json([asdict(change) for change in changes])
+    elif changes:
+        columns = ("what", "figure", "before", "after", "change")
+        show(table("beyond noise", columns, [change.cells() for change in changes]))
+    else:
+        typer.echo("nothing changed beyond noise")
+
+
 def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size: str) -> "list[Subject]":
     """The models that a benchmark is about.
 
