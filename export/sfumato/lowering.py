@@ -1,4 +1,4 @@
-"""ONNX -> TensorFlow for the dozen operators of the local network, channels last throughout.
+"""ONNX -> TensorFlow for the operators of the local network, and of those it is measured against, channels last throughout.
 
 Why not leave this to onnx2tf: it guesses every tensor's layout from its shape. Of this network it made grouped CONV_2D
 instead of DEPTHWISE_CONV_2D (NNAPI refuses those) and, with several bit planes, two TRANSPOSE (docs/decisions/0006). Here
@@ -58,6 +58,34 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     return y if bias is None else tf.nn.bias_add(y, bias)
 
 
+def conv_transpose(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """Transposed convolution whose steps do not overlap: kernel and stride are equal, nothing is padded."""
+    given = attributes(node)
+    size, strides = list(weight.shape[2:]), list(given.get("strides", [1, 1]))
+    plain = given.get("group", 1) == 1 and not any(given.get("pads", [])) and "output_padding" not in given
+    if size != strides or not plain:
+        raise RefusedError(f"{node.name}: transposed convolution whose stride is not its size")
+    kernel = np.transpose(weight, (2, 3, 1, 0))  # (kh, kw, C_out, C_in)
+    shape = [1, x.shape[1] * size[0], x.shape[2] * size[1], kernel.shape[2]]
+    y = tf.nn.conv2d_transpose(x, kernel, shape, strides, "VALID")
+    return y if bias is None else tf.nn.bias_add(y, bias)
+
+
+def max_pool(node: Node, x: Value) -> Value:
+    """Largest of each block, without padding."""
+    given = attributes(node)
+    if any(given.get("pads", [])) or given.get("ceil_mode", 0) or set(given.get("dilations", [1])) != {1}:
+        raise RefusedError(f"{node.name}: padded or dilated pooling")
+    return tf.nn.max_pool2d(x, given["kernel_shape"], given["strides"], "VALID")
+
+
+def clip(node: Node, x: Value, low: Value = None, high: Value = None) -> Value:
+    """ReLU6; other bounds are refused."""
+    if low is None or high is None or (float(low), float(high)) != (0.0, 6.0):
+        raise RefusedError(f"{node.name}: only 0 .. 6 is known as a range to clip to")
+    return tf.nn.relu6(x)
+
+
 def resize(node: Node, x: Value, _roi: Value = None, scales: Value = None, sizes: Value = None) -> Value:
     """Bilinear enlargement with half-pixel centres."""
     given = attributes(node)
@@ -105,6 +133,10 @@ def elementwise(function: Callable[[Value, Value], Value]) -> Callable[[Node, Va
 
 OPERATORS: dict[str, Callable[..., Value]] = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "MaxPool": max_pool,
+    "GlobalAveragePool": lambda node, x: tf.reduce_mean(x, axis=[1, 2], keepdims=True),
+    "Clip": clip,
     "Resize": resize,
     "Concat": concat,
     "Transpose": transpose,

@@ -7,6 +7,7 @@ Three passes turn a trained `LocalNetwork` into the module that is written as lo
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from sfumato.channels import create
 from sfumato.errors import SfumatoError
 from sfumato.models.local import LocalNetwork
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def freeze(local: LocalNetwork) -> LocalNetwork:
@@ -33,18 +36,20 @@ def freeze(local: LocalNetwork) -> LocalNetwork:
     return frozen
 
 
-def fold(local: LocalNetwork) -> LocalNetwork:
+def fold(network: Network) -> Network:
     """Fold every batch norm into the convolution before it, in place; returns the same network."""
-    for part in local.modules():
+    for part in network.modules():
         if isinstance(part, nn.Sequential):
             kinds = [type(layer) for layer in part]
             if kinds[:2] == [nn.Conv2d, nn.BatchNorm2d]:
                 part[0] = fuse_conv_bn_eval(part[0], part[1])  # type: ignore[type-var, arg-type]
                 part[1] = nn.Identity()
-    left = [name for name, part in local.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    left = [
+        name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    ]
     if left:
         raise SfumatoError(f"batch norm without a convolution before it cannot ship: {', '.join(left)}")
-    return local
+    return network
 
 
 class PhoneNetwork(nn.Module):

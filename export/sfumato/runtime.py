@@ -33,6 +33,8 @@ class Runtime:
     name: str
     version: str
     interpreter: Any
+    without_xnnpack: Any
+    """The resolver that leaves XNNPACK out."""
 
 
 def find_runtime(name: str | None = None) -> Runtime:
@@ -46,16 +48,13 @@ def find_runtime(name: str | None = None) -> Runtime:
         raise SfumatoError(unknown("runtime", wanted, RUNTIMES))
     for package in [wanted] if wanted else RUNTIMES:
         try:
-            return Runtime(package, version(package), _interpreter(package))
+            module = importlib.import_module(RUNTIMES[package])
+            plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            return Runtime(package, version(package), module.Interpreter, plain)
         except (ImportError, PackageNotFoundError):
             continue
     what = wanted or "a TensorFlow Lite runtime"
     raise SfumatoError(f"{what} is not installed: pip install 'sfumato[device]'")
-
-
-def _interpreter(package: str) -> Any:
-    module = importlib.import_module(RUNTIMES[package])
-    return module.Interpreter
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,18 @@ class Session:
         return {name: self.interpreter.get_tensor(detail["index"]) for name, detail in self.outputs.items()}
 
 
-def open_model(content: bytes, *, threads: int = 1, runtime: Runtime | None = None) -> Session:
-    """Load a model from its bytes.
+def open_model(
+    content: bytes, *, threads: int = 1, runtime: Runtime | None = None, xnnpack: bool = True
+) -> Session:
+    """Load a model from its bytes; without `xnnpack` the runtime's own kernels run it, for comparison.
 
     Raises:
         SfumatoError: nothing can run it, or it is no model.
     """
     found = runtime or find_runtime()
     try:
-        interpreter = found.interpreter(model_content=content, num_threads=threads)
+        options = {} if xnnpack else {"experimental_op_resolver_type": found.without_xnnpack}
+        interpreter = found.interpreter(model_content=content, num_threads=threads, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise SfumatoError(f"{found.name} cannot load this model: {_first_line(error)}") from None

@@ -1,6 +1,8 @@
-"""A small task that every peer can be made for: drawn faces of 48 pixels, an untrained clean network."""
+"""A small task that every peer can be made for: drawn faces of 48 pixels, an untrained clean network. And a small export."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,3 +50,19 @@ def batch(task: Task) -> Batch:
     """32 training images with their labels."""
     batches = Batches(task.dataset, Split.DEFENDER, ("smiling", "skin"), 32)
     return batches.load(torch.from_numpy(task.dataset.splits[Split.DEFENDER][:32].copy()))
+
+
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of tests/export, its int8 model alone."""
+    from sfumato.exporting import export
+
+    path = Path(__file__).parent.parent / "export" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("export_fixtures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    fixtures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fixtures)
+    out = tmp_path_factory.mktemp("sealed") / "export"
+    export(fixtures.build_run("dither"), out, variants=("int8",))
+    return out

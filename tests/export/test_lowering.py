@@ -163,6 +163,35 @@ def test_a_difference_that_is_used_twice_stays() -> None:
     assert np.abs(wanted - found).max() < 1e-5
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_enlargement_by_transposed_convolution(bias: bool) -> None:
+    constants = {"w": RNG.standard_normal((C, 5, 2, 2)), **({"b": RNG.standard_normal(5)} if bias else {})}
+    node = helper.make_node("ConvTranspose", ["x", *constants], ["y"], kernel_shape=[2, 2], strides=[2, 2])
+    wanted, found = both(build([node], constants))
+    assert wanted.shape == found.shape == (1, 2 * H, 2 * W, 5)
+    assert np.abs(wanted - found).max() < 1e-5
+
+
+def test_pooling() -> None:
+    largest = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
+    wanted, found = both(build([largest], {}))
+    assert wanted.shape == found.shape == (1, H // 2, W // 2, C)
+    assert np.array_equal(wanted, found)
+    wanted, found = both(build([helper.make_node("GlobalAveragePool", ["x"], ["y"])], {}))
+    assert wanted.shape == found.shape == (1, 1, 1, C)
+    assert np.abs(wanted - found).max() < 1e-6
+
+
+def test_clipping_to_six() -> None:
+    nodes = [
+        helper.make_node("Mul", ["x", "ten"], ["z"]),
+        helper.make_node("Clip", ["z", "low", "high"], ["y"]),
+    ]
+    wanted, found = both(build(nodes, {"ten": 10.0, "low": 0.0, "high": 6.0}))
+    assert wanted.max() == 6
+    assert np.abs(wanted - found).max() < 1e-5
+
+
 REFUSED = {
     "operator": ([helper.make_node("Softmax", ["x"], ["y"])], "Softmax"),
     "random": ([helper.make_node("RandomNormalLike", ["x"], ["y"])], "RandomNormalLike"),
@@ -191,6 +220,15 @@ REFUSED = {
         [helper.make_node("Conv", ["x", "w"], ["y"], dilations=[2, 2], kernel_shape=[1, 1])],
         "dilation",
     ),
+    "range": ([helper.make_node("Clip", ["x", "one", "two"], ["y"])], "only 0 .. 6"),
+    "padded pooling": (
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],
+        "padded or dilated",
+    ),
+    "overlap": (
+        [helper.make_node("ConvTranspose", ["x", "o"], ["y"], kernel_shape=[3, 3], strides=[2, 2])],
+        "stride is not its size",
+    ),
 }
 
 
@@ -204,6 +242,9 @@ def test_what_is_not_known_is_refused(name: str) -> None:
         "s": [1, 1, 2, 2],
         "g": np.zeros((4, C // 2, 1, 1)),
         "w": np.zeros((4, C, 1, 1)),
+        "o": np.zeros((C, 4, 3, 3)),
+        "one": 1.0,
+        "two": 2.0,
     }
     model = build(nodes, constants)
     with pytest.raises(RefusedError, match=expected):

@@ -23,6 +23,7 @@ COMMANDS = (
     "verify",
     "perturb",
     "compare",
+    "bench",
     "serve",
     "send",
 )

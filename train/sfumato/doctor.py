@@ -60,18 +60,11 @@ TOOLS = (
     Tool(
         name="adb",
         programs=("adb",),
-        purpose="reaching a phone",
+        purpose="sfumato bench phone",
         apt="adb",
         brew="--cask android-platform-tools",
     ),
-    Tool(
-        name="qemu",
-        programs=("qemu-aarch64-static", "qemu-aarch64"),
-        purpose="running ARM code here",
-        apt="qemu-user-static",
-        brew=None,
-    ),
-    Tool(name="gcc", programs=("gcc",), purpose="compiling native code", apt="gcc libc6-dev", brew="gcc"),
+    Tool(name="gcc", programs=("gcc",), purpose="sfumato bench arm", apt="gcc libc6-dev", brew="gcc"),
     Tool(name="node", programs=("node",), purpose="tests of the browser page", apt="nodejs", brew="node"),
     Tool(
         name="java", programs=("java",), purpose="building the Android app", apt="default-jdk", brew="openjdk"

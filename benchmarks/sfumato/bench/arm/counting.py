@@ -1,0 +1,183 @@
+"""`sfumato bench arm`: executed ARM64 instructions of models and of the draw, on several emulated cores.
+
+results = bench_arm(export_subjects(export, ["int8"]), ["cortex-a76"], model=PhoneModel.load(export))
+"""
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sfumato.bench.arm.emulator import CORES, Counts, run_guest
+from sfumato.bench.arm.toolbox import RUNTIME, Toolbox, open_toolbox
+from sfumato.bench.schema import Results, Row, Stage
+from sfumato.bench.standard import output_digest, pattern, standard_input
+from sfumato.bench.subjects import Subject
+from sfumato.contract import ChannelPart
+from sfumato.device import PhoneModel
+from sfumato.errors import SfumatoError, UsageError, unknown
+from sfumato.noise import keyed_noise
+from sfumato.provenance import provenance
+from sfumato.runtime import open_model
+from sfumato.sampler import Bytes, gaussian_factor, normal_table
+from sfumato.upload import pack
+
+KEY = bytes(range(32))
+STEPS = ("noise", "sampler", "pack")
+"""The marked steps of an upload, in order."""
+
+
+def bench_arm(
+    subjects: Sequence[Subject],
+    cores: Sequence[str],
+    *,
+    runs: int = 3,
+    model: PhoneModel | None = None,
+    watch: Callable[[str], None] = lambda title: None,
+) -> Results:
+    """Count the instructions of models on emulated cores, and compare their outputs with this computer's.
+
+    Args:
+        subjects: the models.
+        cores: keys of `CORES`.
+        runs: counted runs of each.
+        model: the export whose noise, draw and packing are counted too; None leaves them out.
+        watch: told what begins.
+
+    Raises:
+        UsageError: an unknown core.
+        SfumatoError: the set-up or the emulated program failed, or its upload is not this computer's.
+    """
+    for core in cores:
+        if core not in CORES:
+            raise UsageError(unknown("core", core, CORES))
+    toolbox = open_toolbox(watch)
+    rows, stages = [], []
+    for core in cores:
+        for subject in subjects:
+            watch(f"{core}: {subject.name} {subject.variant}")
+            rows.append(count_model(toolbox, core, subject, runs))
+        if model is not None:
+            watch(f"{core}: noise, sampler, packing")
+            stages += count_upload(toolbox, core, model, runs)
+    return Results(
+        target="arm",
+        environment={**provenance(), "emulator": qemu_version(toolbox), "toolbox": toolbox.packages},
+        rows=tuple(rows),
+        stages=tuple(stages),
+        settings={"runs": runs},
+    )
+
+
+def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Row:
+    """One model on one core, on the standard input."""
+    session = open_model(subject.content)
+    (entry,) = session.inputs.values()
+    with tempfile.TemporaryDirectory(prefix="sfumato-arm-") as name:
+        folder = Path(name)
+        (folder / "model.tflite").write_bytes(subject.content)
+        (folder / "input").write_bytes(standard_input(entry).tobytes())
+        files = [folder / "model.tflite", folder / "input", folder / "outputs"]
+        found = run_guest(toolbox, core, ["model", toolbox.litert, *files, str(runs + 1)])
+        outputs = read_outputs((folder / "outputs").read_bytes())
+    counts, notes = agreed(found[1:])
+    digest = hashlib.sha256(b"".join(outputs[key] for key in sorted(outputs))).hexdigest()
+    same = digest == output_digest(session)
+    if not same and subject.int8:
+        notes += (f"the int8 output on {core} is not this computer's",)
+    return Row(
+        **subject.facts(),
+        runtime=f"ai-edge-litert {RUNTIME} (aarch64)",
+        delegate="xnnpack",
+        threads=1,
+        cpu=core,
+        runs=runs,
+        instructions=counts["all"],
+        classes=counts,
+        output_sha256=digest,
+        same_as_host=same,
+        valid=not notes,
+        notes=notes,
+    )
+
+
+def agreed(found: Sequence[Counts]) -> tuple[Counts, tuple[str, ...]]:
+    """The counts of several runs, which must be equal; otherwise those of the middle run, and a note."""
+    ordered = sorted(found, key=lambda counts: counts["all"])
+    if ordered[0] == ordered[-1]:
+        return ordered[0], ()
+    low, high = ordered[0]["all"], ordered[-1]["all"]
+    return ordered[len(ordered) // 2], (f"the runs differ: {low:,} to {high:,} instructions",)
+
+
+def read_outputs(content: bytes) -> dict[str, bytes]:
+    """Output tensors by name: a line "NAME BYTES", then the bytes, one after the other."""
+    outputs, at = {}, 0
+    while at < len(content):
+        end = content.index(b"\n", at)
+        name, size = content[at:end].decode().rsplit(" ", 1)
+        outputs[name] = content[end + 1 : end + 1 + int(size)]
+        at = end + 1 + int(size)
+    return outputs
+
+
+def count_upload(toolbox: Toolbox, core: str, model: PhoneModel, runs: int) -> list[Stage]:
+    """Keyed noise, draw and packing of one picture, in C.
+
+    Raises:
+        SfumatoError: the packed upload is not the one that this computer makes.
+    """
+    height, width = model.contract.size
+    image = pattern(height * width * 3).reshape(height, width, 3)
+    parameters = model.parameters(image)
+    noise = keyed_noise(KEY, image, model.noise_bytes)
+    wanted = pack(model.sample(image, parameters, noise), bits=model.contract.channel.bits)
+    upload, stages = run_upload(toolbox, core, model.contract.channel, image, parameters, runs)
+    if upload != wanted:
+        raise SfumatoError(f"the upload made on {core} is not the one this computer makes (docs/contract.md)")
+    return stages
+
+
+def run_upload(
+    toolbox: Toolbox,
+    core: str,
+    channel: ChannelPart,
+    image: Bytes,
+    parameters: Mapping[str, Bytes],
+    runs: int,
+) -> tuple[bytes, list[Stage]]:
+    """The packed upload of an image (H, W, 3) that the guest makes from parameter bytes q, and what each step took."""
+    order = [name for name in ("p", "mean", "scale") if name in parameters]
+    contents = {
+        "image": image.tobytes(),
+        "key": KEY,
+        "parameters": b"".join(parameters[name].tobytes() for name in order),
+        "table": normal_table().astype("<i2").tobytes(),
+    }
+    with tempfile.TemporaryDirectory(prefix="sfumato-arm-") as name:
+        folder = Path(name)
+        for file, content in contents.items():
+            (folder / file).write_bytes(content)
+        files = [folder / file for file in ("image", "key", "parameters", "upload")]
+        arguments = [channel.name, toolbox.crypto, *files, str(runs + 1)]
+        if channel.name == "dither":
+            arguments.append(str(channel.bits))
+        else:
+            factor = gaussian_factor(float(channel.largest_scale or 0))
+            arguments += [str(factor), str(int(bool(channel.additive))), folder / "table"]
+        found = run_guest(toolbox, core, arguments)[len(STEPS) :]
+        upload = (folder / "upload").read_bytes()
+    return upload, [_stage(step, core, found[index :: len(STEPS)]) for index, step in enumerate(STEPS)]
+
+
+def _stage(name: str, core: str, found: Sequence[Mapping[str, int]]) -> Stage:
+    counts, _ = agreed([dict(part) for part in found])
+    return Stage(name=name, cpu=core, runs=len(found), instructions=counts["all"], classes=counts)
+
+
+def qemu_version(toolbox: Toolbox) -> str:
+    """The emulator's own first line."""
+    command = [*toolbox.qemu, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.partition("\n")[0]

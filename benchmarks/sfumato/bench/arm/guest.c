@@ -1,0 +1,259 @@
+/* Runs on the emulated ARM64 core: a model through TensorFlow Lite's C interface, or the noise and the draw around it.
+ *
+ *   guest model  LIBLITERT MODEL INPUT OUTPUTS RUNS
+ *   guest dither LIBCRYPTO IMAGE KEY PARAMETERS UPLOAD RUNS BITS
+ *   guest gaussian LIBCRYPTO IMAGE KEY PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
+ *
+ * getppid() is the mark that count.c looks for. Two marks with nothing between them come first; then a mark before and
+ * after each step of each of RUNS repetitions. The first repetition binds libraries and fills caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
+ * holds the packed upload.
+ *
+ * The draw repeats docs/contract.md, "Noise v1" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.
+ */
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned char byte;
+
+static void fail(const char *form, ...)
+{
+    va_list values;
+    va_start(values, form);
+    vfprintf(stderr, form, values);
+    va_end(values);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static void *load(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW);
+    if (!library)
+        fail("guest: %s", dlerror());
+    return library;
+}
+
+static void *find(void *library, const char *name)
+{
+    void *symbol = dlsym(library, name);
+    if (!symbol)
+        fail("guest: the library has no %s", name);
+    return symbol;
+}
+
+static byte *read_file(const char *path, size_t *length)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail("guest: cannot read %s", path);
+    fseek(file, 0, SEEK_END);
+    *length = ftell(file);
+    rewind(file);
+    byte *content = malloc(*length + 1);
+    if (fread(content, 1, *length, file) != *length)
+        fail("guest: cannot read %s", path);
+    fclose(file);
+    return content;
+}
+
+static void mark(void) { (void)getppid(); }
+
+static void empty_marks(void)
+{
+    mark();
+    mark();
+}
+
+/* ---- a model ---- */
+
+#define FUNCTION(result, name, ...) result (*name)(__VA_ARGS__) = find(library, #name)
+
+static int run_model(char **arguments)
+{
+    void *library = load(arguments[0]);
+    FUNCTION(void *, TfLiteModelCreateFromFile, const char *);
+    FUNCTION(void *, TfLiteInterpreterOptionsCreate, void);
+    FUNCTION(void, TfLiteInterpreterOptionsSetNumThreads, void *, int32_t);
+    FUNCTION(void, TfLiteInterpreterOptionsAddDelegate, void *, void *);
+    FUNCTION(void *, TfLiteXNNPackDelegateCreate, const void *);
+    FUNCTION(void *, TfLiteInterpreterCreate, const void *, const void *);
+    FUNCTION(int, TfLiteInterpreterAllocateTensors, void *);
+    FUNCTION(void *, TfLiteInterpreterGetInputTensor, const void *, int32_t);
+    FUNCTION(int32_t, TfLiteInterpreterGetOutputTensorCount, const void *);
+    FUNCTION(const void *, TfLiteInterpreterGetOutputTensor, const void *, int32_t);
+    FUNCTION(int, TfLiteInterpreterInvoke, void *);
+    FUNCTION(const char *, TfLiteTensorName, const void *);
+    FUNCTION(size_t, TfLiteTensorByteSize, const void *);
+    FUNCTION(void *, TfLiteTensorData, const void *);
+
+    void *model = TfLiteModelCreateFromFile(arguments[1]);
+    if (!model)
+        fail("guest: %s is no model", arguments[1]);
+    void *options = TfLiteInterpreterOptionsCreate();
+    TfLiteInterpreterOptionsSetNumThreads(options, 1);
+    /* This library does not apply XNNPACK by itself. */
+    TfLiteInterpreterOptionsAddDelegate(options, TfLiteXNNPackDelegateCreate(NULL));
+    void *interpreter = TfLiteInterpreterCreate(model, options);
+    if (!interpreter || TfLiteInterpreterAllocateTensors(interpreter))
+        fail("guest: the model cannot be loaded");
+
+    size_t length;
+    byte *input = read_file(arguments[2], &length);
+    void *image = TfLiteInterpreterGetInputTensor(interpreter, 0);
+    if (length != TfLiteTensorByteSize(image))
+        fail("guest: the model takes %zu bytes, not %zu", TfLiteTensorByteSize(image), length);
+    memcpy(TfLiteTensorData(image), input, length);
+    empty_marks();
+    for (int run = atoi(arguments[4]); run > 0; run--) {
+        mark();
+        int failed = TfLiteInterpreterInvoke(interpreter);
+        mark();
+        if (failed)
+            fail("guest: the model cannot be run");
+    }
+
+    FILE *file = fopen(arguments[3], "wb");
+    for (int i = 0; file && i < TfLiteInterpreterGetOutputTensorCount(interpreter); i++) {
+        const void *output = TfLiteInterpreterGetOutputTensor(interpreter, i);
+        fprintf(file, "%s %zu\n", TfLiteTensorName(output), TfLiteTensorByteSize(output));
+        fwrite(TfLiteTensorData(output), 1, TfLiteTensorByteSize(output), file);
+    }
+    return file && fclose(file) == 0 ? 0 : 1;
+}
+
+/* ---- noise and draw ---- */
+
+typedef struct {
+    byte *(*SHA256)(const byte *, size_t, byte *);
+    byte *(*HMAC)(const void *, const void *, int, const byte *, size_t, byte *, unsigned *);
+    const void *(*EVP_sha256)(void);
+    const void *(*EVP_aes_256_ctr)(void);
+    void *(*EVP_CIPHER_CTX_new)(void);
+    int (*EVP_EncryptInit_ex)(void *, const void *, void *, const byte *, const byte *);
+    int (*EVP_EncryptUpdate)(void *, byte *, int *, const byte *, int);
+    void (*EVP_CIPHER_CTX_free)(void *);
+} crypto;
+
+static void hmac(const crypto *c, const byte *key, const void *text, size_t length, byte *digest)
+{
+    unsigned size;
+    c->HMAC(c->EVP_sha256(), key, 32, text, length, digest, &size);
+}
+
+/* Noise v1: HKDF with an empty salt, HMAC over the hash of the pixels, AES-256-CTR over zeros. */
+static void keyed_noise(const crypto *c, const byte *key, const byte *pixels, size_t size, byte *noise, size_t count)
+{
+    static const byte salt[32];
+    byte text[16 + 32], secret[32], stream[32], iv[32];
+    int done;
+
+    memcpy(text, "sfumato-noise-v1", 16);
+    c->SHA256(pixels, size, text + 16);
+    hmac(c, key, text, sizeof text, iv);
+    hmac(c, salt, key, 32, secret);
+    hmac(c, secret, "noise\x01", 6, stream);
+    memset(noise, 0, count);
+    void *cipher = c->EVP_CIPHER_CTX_new();
+    c->EVP_EncryptInit_ex(cipher, c->EVP_aes_256_ctr(), NULL, stream, iv);
+    c->EVP_EncryptUpdate(cipher, noise, &done, noise, (int)count);
+    c->EVP_CIPHER_CTX_free(cipher);
+}
+
+/* Sampler v1, dither: bit = u < q; plane 3 j + c is bit j of colour c, the most significant first. */
+static void dither(const byte *q, const byte *noise, size_t pixels, int bits, byte *levels)
+{
+    if (bits == 1) {
+        for (size_t i = 0; i < 3 * pixels; i++)
+            levels[i] = noise[i] < q[i];
+        return;
+    }
+    for (size_t i = 0; i < pixels; i++, q += 3 * bits, noise += 3 * bits)
+        for (int colour = 0; colour < 3; colour++) {
+            byte level = 0;
+            for (int j = 0; j < bits; j++)
+                level = 2 * level + (noise[3 * j + colour] < q[3 * j + colour]);
+            *levels++ = level;
+        }
+}
+
+/* Sampler v1, gaussian: clip((base + s t K + 2^15) >> 16). */
+static void gaussian(const byte *mean, int32_t unit, const byte *scale, const byte *noise, const int16_t *table,
+                     int32_t factor, size_t samples, byte *levels)
+{
+    for (size_t i = 0; i < samples; i++) {
+        int32_t t = table[noise[2 * i] + 256 * noise[2 * i + 1]];
+        int32_t value = (mean[i] * unit + scale[i] * t * factor + 32768) >> 16;
+        levels[i] = value < 0 ? 0 : value > 255 ? 255 : value;
+    }
+}
+
+/* The packed form: `bits` bits a level, most significant first, the last byte filled with zeros. */
+static void pack(const byte *levels, size_t count, int bits, byte *packed)
+{
+    size_t each = 8 / bits;
+    for (; count >= each; count -= each, levels += each) {
+        unsigned value = 0;
+        for (size_t j = 0; j < each; j++)
+            value = value << bits | levels[j];
+        *packed++ = value;
+    }
+    if (count) {
+        unsigned value = 0;
+        for (size_t j = 0; j < each; j++)
+            value = value << bits | (j < count ? levels[j] : 0);
+        *packed = value;
+    }
+}
+
+static int run_upload(int is_dither, char **arguments)
+{
+    void *library = load(arguments[0]);
+    crypto c = {find(library, "SHA256"), find(library, "HMAC"), find(library, "EVP_sha256"),
+                find(library, "EVP_aes_256_ctr"), find(library, "EVP_CIPHER_CTX_new"),
+                find(library, "EVP_EncryptInit_ex"), find(library, "EVP_EncryptUpdate"),
+                find(library, "EVP_CIPHER_CTX_free")};
+    size_t size, unused;
+    byte *image = read_file(arguments[1], &size), *key = read_file(arguments[2], &unused);
+    byte *q = read_file(arguments[3], &unused);
+    int runs = atoi(arguments[5]), bits = is_dither ? atoi(arguments[6]) : 8;
+    int32_t factor = is_dither ? 0 : atoi(arguments[6]);
+    int additive = is_dither ? 0 : atoi(arguments[7]);
+    int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[8], &unused);
+    size_t count = is_dither ? size * bits : 2 * size;
+    byte *noise = malloc(count), *levels = malloc(size), *packed = malloc(size);
+
+    empty_marks();
+    for (int run = 0; run < runs; run++) {
+        mark();
+        keyed_noise(&c, key, image, size, noise, count);
+        mark(), mark();
+        if (is_dither)
+            dither(q, noise, size / 3, bits, levels);
+        else if (additive)
+            gaussian(image, 65536, q, noise, table, factor, size, levels);
+        else
+            gaussian(q, 65280, q + size, noise, table, factor, size, levels);
+        mark(), mark();
+        pack(levels, size, bits, packed);
+        mark();
+    }
+    FILE *file = fopen(arguments[4], "wb");
+    size_t bytes = (size * bits + 7) / 8;
+    return file && fwrite(packed, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 7 && !strcmp(argv[1], "model"))
+        return run_model(argv + 2);
+    if (argc == 9 && !strcmp(argv[1], "dither"))
+        return run_upload(1, argv + 2);
+    if (argc == 11 && !strcmp(argv[1], "gaussian"))
+        return run_upload(0, argv + 2);
+    fail("guest: see the head of guest.c");
+}

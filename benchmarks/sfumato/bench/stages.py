@@ -1,0 +1,81 @@
+"""From photo to upload, step by step, with the very functions that `sfumato perturb` calls.
+
+stages = measure_stages(PhoneModel.load(Path("export")), rounds=10, runs=200)
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from sfumato.bench.schema import Stage
+from sfumato.bench.timing import Times, interleave
+from sfumato.device import PhoneModel
+from sfumato.imaging import REDUCTION, fit, read_rgb
+from sfumato.noise import keyed_noise
+from sfumato.upload import encode_png
+
+PHOTO = (3000, 4000)
+"""Height and width of the made-up photo: 12 megapixels, as phones take them."""
+KEY = bytes(range(32))
+RAW = "interpreter alone"
+DECODED = "perturb a decoded photo"
+"""Everything but the decoding, as one call."""
+SIZED = "perturb a picture of the model's size"
+"""The same without resizing."""
+
+
+def make_photo() -> bytes:
+    """A JPEG with edges, gradients and grain, the same everywhere; no picture of anyone."""
+    height, width = PHOTO
+    y, x = np.mgrid[0:height:4, 0:width:4]
+    waves = [120 * np.sin(6 * k * x / width + c * y / height) for c, k in enumerate((1.0, 2.0, 3.0))]
+    grain = np.random.default_rng(1).integers(0, 16, (*y.shape, 3))
+    small = np.clip(127 + np.stack(waves, 2) + grain + 40 * ((x // 96 + y // 96) % 2)[..., None], 0, 255)
+    stream = io.BytesIO()
+    picture = Image.fromarray(small.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+    picture.save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
+    """Each step of a photo's way as a call that repeats it."""
+    height, width = model.contract.size
+    photo = make_photo()
+    at_least = (REDUCTION * height, REDUCTION * width)
+    decoded = read_rgb(photo, at_least=at_least)
+    image = fit(decoded, height, width)
+    parameters = model.parameters(image)
+    count, bits = model.noise_bytes, model.contract.channel.bits
+    noise = keyed_noise(KEY, image, count)
+    levels = model.sample(image, parameters, noise)
+    return {
+        "decode": lambda: read_rgb(photo, at_least=at_least),
+        "resize": lambda: fit(decoded, height, width),
+        "network": lambda: model.parameters(image),
+        "noise": lambda: keyed_noise(KEY, image, count),
+        "sampler": lambda: model.sample(image, parameters, noise),
+        "rate": lambda: model.rate_bits(image, parameters),
+        "encode": lambda: encode_png(levels, bits=bits),
+        RAW: model.session.interpreter.invoke,
+        DECODED: lambda: model.perturb(fit(decoded, height, width), key=KEY),
+        SIZED: lambda: model.perturb(image, key=KEY),
+    }
+
+
+def measure_stages(model: PhoneModel, *, rounds: int, runs: int, seconds: float) -> tuple[Stage, ...]:
+    """Time every step and the whole, interleaved."""
+    times = interleave(stage_calls(model), rounds=rounds, runs=runs, seconds=seconds)
+    return tuple(_stage(name, found) for name, found in times.items())
+
+
+def over_network(stages: tuple[Stage, ...], name: str) -> float:
+    """How many runs of the network alone a stage takes."""
+    found = {stage.name: stage.p50_ms or math.nan for stage in stages}
+    return found[name] / found[RAW]
+
+
+def _stage(name: str, times: Times) -> Stage:
+    return Stage(name=name, p50_ms=times.p(50), p90_ms=times.p(90), runs=times.runs)

@@ -1,0 +1,175 @@
+"""Results as tables, for the terminal and for the report alike: a title, columns, rows of text.
+
+for title, columns, rows in tables(results): ...
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sfumato.bench.schema import Results, Row
+from sfumato.bench.stages import RAW
+from sfumato.bench.subjects import OURS
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(results: Results) -> list[Grid]:
+    """All tables of a result file; those without rows are left out."""
+    made = [*TARGETS[results.target](results), against_ours(results)]
+    if results.failures:
+        lines = tuple((failure.what, failure.reason) for failure in results.failures)
+        made.append(Grid("without a result", ("what", "why"), lines))
+    return [grid for grid in made if grid.rows]
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def label(row: Row) -> str:
+    """The model and what is unusual about its configuration."""
+    parts = [f"{row.subject} {row.variant}"]
+    parts += [f"{row.threads} threads"] if row.threads > 1 else []
+    parts += [] if row.delegate == "xnnpack" else [{"none": "no XNNPACK"}.get(row.delegate, row.delegate)]
+    return ", ".join(parts)
+
+
+def spread(row: Row) -> str:
+    """How far the medians of the rounds lie apart, the outer fifths left out, in percent of the middle one."""
+    if not row.round_p50_ms:
+        return "-"
+    low, middle, high = (quantile(row.round_p50_ms, share) for share in (0.2, 0.5, 0.8))
+    return f"{50 * (high - low) / middle:.1f} %"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the values lies, the nearest one there is."""
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
+
+
+def host_tables(results: Results) -> list[Grid]:
+    """Times on this computer, its roof, the steps of a photo."""
+    rows = tuple(
+        (
+            label(row),
+            number(row.init_ms, ".2f"),
+            number(row.first_ms, ".2f"),
+            number(row.p50_ms),
+            spread(row),
+            number(row.p90_ms),
+            number(row.p99_ms),
+            number(row.roofline_fraction, ".1%"),
+            number(row.peak_kb, ",d"),
+        )
+        for row in results.rows
+    )
+    columns = ("model", "init", "first", "p50", "+-", "p90", "p99", "roof", "kB")
+    size = "" if not results.rows else " at {} x {}".format(*results.rows[0].size)
+    made = [Grid(f"milliseconds of one run{size}", columns, rows)]
+    if results.machine is not None:
+        machine = results.machine
+        rates = [("int8", machine.int8_gmac_per_s), ("float32", machine.float32_gmac_per_s)]
+        lines = [(f"convolution of size 1, {kind}", f"{rate:.1f} GMAC/s") for kind, rate in rates]
+        lines += [(f"copy, {size} KiB", f"{speed:.1f} GB/s") for size, speed in machine.copy_gb_per_s.items()]
+        made.append(Grid("what this machine can do, one thread", ("", "measured"), tuple(lines)))
+    alone = {stage.name: stage.p50_ms for stage in results.stages}.get(RAW)
+    steps = tuple(
+        (stage.name, number(stage.p50_ms), number(stage.p90_ms), number((stage.p50_ms or 0) / alone, ".2f"))
+        for stage in results.stages
+        if alone
+    )
+    made.append(
+        Grid("from a 12-megapixel photo to an upload", ("step", "p50 ms", "p90", "in runs of it"), steps)
+    )
+    return made
+
+
+def against_ours(results: Results) -> Grid:
+    """Other methods' cost as a multiple of ours, both measured in the same way in the same run."""
+    rows = tuple(
+        (row.subject, row.variant, where(row), f"{ratio:.2f}", unit)
+        for row, base in pairs(results)
+        for ratio, unit in [multiple(row, base)]
+    )
+    return Grid(
+        "cost of other methods, ours is 1; of our other variants, int8 is 1",
+        ("method", "variant", "on", "times ours", "of"),
+        rows,
+    )
+
+
+def pairs(results: Results) -> list[tuple[Row, Row]]:
+    """Every row of another method beside our row of the same variant and configuration; our other variants beside int8."""
+    ours = {_configuration(row): row for row in results.rows if row.subject == OURS}
+    found = []
+    for row in results.rows:
+        variant, *rest = _configuration(row)
+        base = ours.get((variant if row.subject != OURS else "int8", *rest))
+        if base is not None and base is not row:
+            found.append((row, base))
+    return found
+
+
+def multiple(row: Row, base: Row) -> tuple[float, str]:
+    """How many times as much a row costs, and in what unit: instructions, or time, by rounds where there are rounds."""
+    if row.instructions is not None and base.instructions is not None:
+        return row.instructions / base.instructions, "instructions"
+    if len(row.round_p50_ms) == len(base.round_p50_ms) > 0:
+        turns = sorted(a / b for a, b in zip(row.round_p50_ms, base.round_p50_ms, strict=True))
+        return quantile(turns, 0.5), "time"
+    return (row.p50_ms or 0) / (base.p50_ms or 1), "time"
+
+
+def where(row: Row) -> str:
+    """Core, delegate and threads."""
+    return ", ".join([row.cpu or row.delegate, *([f"{row.threads} threads"] if row.threads > 1 else [])])
+
+
+def _configuration(row: Row) -> tuple[object, ...]:
+    return row.variant, row.size, row.delegate, row.threads, row.cpu
+
+
+def arm_tables(results: Results) -> list[Grid]:
+    """Instructions by core, in all and by class."""
+    lines = [
+        (label(row), _core(row.cpu), row.instructions, row.classes or {}, row.macs, _same(row))
+        for row in results.rows
+    ]
+    lines += [
+        (stage.name, _core(stage.cpu), stage.instructions, stage.classes or {}, 0, "yes")
+        for stage in results.stages
+    ]
+    rows = tuple(
+        (
+            what,
+            core,
+            number(count, ",d"),
+            *(f"{classes.get(name, 0) / (count or 1):.0%}" for name in ("load_store", "simd", "dot_product")),
+            f"{macs / count:.2f}" if macs and count else "-",
+            same,
+        )
+        for what, core, count, classes, macs, same in lines
+    )
+    columns = ("what", "core", "instructions", "ld/st", "SIMD", "dot", "MACs", "as here")
+    return [Grid("executed A64 instructions, one thread; not time", columns, rows)]
+
+
+def _core(name: str | None) -> str:
+    return (name or "-").removeprefix("cortex-")
+
+
+def _same(row: Row) -> str:
+    return "-" if row.same_as_host is None else "yes" if row.same_as_host else "no"
+
+
+TARGETS: dict[str, Callable[[Results], list[Grid]]] = {"host": host_tables, "arm": arm_tables}
+"""Target of a file -> its tables."""
