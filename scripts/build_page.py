@@ -13,7 +13,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +41,7 @@ def main() -> None:
     wanted = {"lock": hashlib.sha256(LOCK.read_bytes()).hexdigest(), "files": sorted(FILES)}
     if read_stamp() == wanted and (MODULES / ".package-lock.json").exists():
         return
+    shutil.rmtree(VENDOR, ignore_errors=True)
     if shutil.which("npm") is None:
         leave_out("there is no npm (install nodejs 20 or newer and npm, then make setup)")
     print("set-up: browser page, LiteRT.js by cloud/package-lock.json ...", flush=True)
@@ -50,7 +50,6 @@ def main() -> None:
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[0]
         leave_out(f"npm ci failed ({said}); make setup tries again")
-    shutil.rmtree(VENDOR, ignore_errors=True)
     for name, source in FILES.items():
         place(MODULES / source, VENDOR / name)
     scratch = STAMP.with_suffix(".tmp")

@@ -20,6 +20,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "no-contract": (400, "The request does not say which contract the upload was made with"),
     "cut-off": (400, "The upload ended early"),
     "unauthorized": (401, "A valid API token is needed"),
+    "no-page": (404, "This service shows no page"),
+    "no-file": (404, "There is no such file"),
     "too-slow": (408, "The upload took too long"),
     "other-contract": (409, "The upload was made with another contract"),
     "too-large": (413, "The upload is larger than any upload of this model"),

@@ -28,6 +28,9 @@ def command(
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    with_page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
+    ] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Answer uploads over HTTP; refuse photos."""
@@ -35,6 +38,7 @@ def command(
     from sfumato.batching import BatchConfig
     from sfumato.cloud_model import CloudModel
     from sfumato.errors import UsageError, unknown
+    from sfumato.page import Page
     from sfumato.service import ServiceConfig, create_app
     from sfumato.serving import ServerConfig, run
 
@@ -53,7 +57,8 @@ def command(
         rate=RateConfig(per_second=rate, burst=burst),
         body_seconds=body_seconds,
     )
-    app = create_app(CloudModel.load(export, threads=threads), config, known)
+    model = CloudModel.load(export, threads=threads)
+    app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
     where = ServerConfig(
         host=host, port=port, connections=connections, header_seconds=header_seconds, log_level=log_level
     )
