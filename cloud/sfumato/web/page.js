@@ -110,7 +110,7 @@ async function take(bitmap, size) {
   paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
   paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
   tell({
-    "Photo": size ? `${count(size)} bytes, stays here` : "stays here",
+    "Photo": size ? `${count(size)} bytes` : "not counted",
     "Upload": `${count(upload.length)} bytes`,
     ...(rate === null ? {} : {"It can tell": `${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
