@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "no-file": (404, "There is no such file"),
     "too-slow": (408, "The upload took too long"),
     "other-contract": (409, "The upload was made with another contract"),
-    "too-large": (413, "The upload is larger than any upload of this model"),
+    "too-large": (413, "The body is larger than any that is taken"),
     "wrong-type": (415, "This content type is not taken"),
     "not-an-upload": (422, "This is no upload of this model"),
     "raw-photo": (422, "This looks like a photo that was not perturbed"),

@@ -238,7 +238,8 @@ def _add_predict(
         admission.check(request)
         check_contract(request, model.contract_digest)
         kind = content_type(request)
-        body = await read_body(request, limit=limit, seconds=config.body_seconds)
+        hint = "; a photo must be perturbed first"
+        body = await read_body(request, limit=limit, seconds=config.body_seconds, hint=hint)
         if height * width <= INLINE:
             levels = decode(body, kind, model.contract)
         else:
