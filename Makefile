@@ -11,9 +11,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Build .venv: pinned dependencies, PyTorch for the CPU (the others do this first)
+setup: ## Build .venv: pinned dependencies, PyTorch for the CPU; the browser page (the others do this first)
 	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: Python 3.11 is needed, there is no '$(PYTHON)': install python3.11" >&2; exit 1; }
 	@"$(PYTHON)" scripts/set_up.py
+	@"$(PYTHON)" scripts/build_page.py
 
 demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/
 	@sfumato demo --out demo --overwrite

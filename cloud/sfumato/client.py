@@ -104,7 +104,8 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.phone, self.config = phone, config or ClientConfig()
-        self.digest = hashlib.sha256((phone.folder / FILE).read_bytes()).hexdigest()
+        self.contract_json = (phone.folder / FILE).read_bytes()
+        self.digest = hashlib.sha256(self.contract_json).hexdigest()
         self._checked = False
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {token}"} if token else {}

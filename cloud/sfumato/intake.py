@@ -59,15 +59,13 @@ def content_type(request: Request) -> str:
     raise ProblemError("wrong-type", f"send {PNG} or {PACKED}{coded}", headers=accepted)
 
 
-async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
-    """The body, read no further than `limit` bytes and no longer than `seconds`.
+async def read_body(request: Request, *, limit: int, seconds: float, hint: str = "") -> bytes:
+    """The body, read no further than `limit` bytes and no longer than `seconds`; `hint` follows the limit in a refusal.
 
     Raises:
         ProblemError: larger, slower, or ended early.
     """
-    too_large = ProblemError(
-        "too-large", f"at most {limit:,} bytes; a photo must be perturbed first", headers=CLOSE
-    )
+    too_large = ProblemError("too-large", f"at most {limit:,} bytes{hint}", headers=CLOSE)
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared[:20]) > limit:
         raise too_large

@@ -4,12 +4,14 @@
 
 POST /v1/predict   an upload (PNG or packed, docs/contract.md) -> label and probabilities of every kept attribute
 GET  /v1/contract  contract.json as exported, its sha256 as ETag
+GET  /             the browser page, GET /v1/phone/NAME what it runs (sfumato.page)
 GET  /healthz      the process runs;  GET /readyz  it answers uploads;  GET /metrics  Prometheus
 
 Refusals are problem details (sfumato.problems). Checks come in this order: token, rate, contract, type, size, form, statistics,
 queue.
 """
 
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +28,7 @@ from sfumato.admission import MONITOR, Buckets, RateConfig, Tokens
 from sfumato.batching import BatchConfig, Batcher, Done, OverloadedError
 from sfumato.cloud_model import Answer, CloudModel
 from sfumato.intake import CLOSE, PACKED, PNG, content_type, decode, largest_body, read_body
+from sfumato.page import Page, add_page
 from sfumato.problems import ProblemError, documented, install
 from sfumato.telemetry import Telemetry, Watch
 
@@ -33,6 +36,8 @@ CONTRACT_HEADER = "Sfumato-Contract"
 """sha256 of the contract.json that the upload was made with, in hexadecimal."""
 INLINE = 256 * 256
 """Uploads of more pixels are decoded in a thread, so that they do not hold up the others."""
+
+logger = logging.getLogger("sfumato.service")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,29 +119,33 @@ class Admission:
             )
 
 
-def create_app(model: CloudModel, config: ServiceConfig, tokens: Tokens | None = None) -> FastAPI:
-    """The application for one export; `tokens` None asks for none."""
+def create_app(
+    model: CloudModel, config: ServiceConfig, tokens: Tokens | None = None, page: Page | None = None
+) -> FastAPI:
+    """The application for one export; `tokens` None asks for none, `page` None shows none."""
     telemetry, admission = Telemetry(), Admission(tokens, config.rate)
     batcher: Uploads = Batcher(model.answer, config.batch)
     telemetry.waiting.set_function(lambda: batcher.waiting)
     telemetry.model.info({"contract": model.contract_digest, "model": model.id})
-    app = new_app("sfumato", telemetry, batcher)
+    app = new_app("sfumato", telemetry, batcher, no_page=page.missing if page else "")
+    if page is not None:
+        add_page(app, page)
     add_contract(app, model.contract_json, model.contract_digest)
     add_health(app, telemetry, admission, lambda: batcher.alive)
     _add_predict(app, model, config, admission, batcher, telemetry)
     return app
 
 
-def new_app(title: str, telemetry: Telemetry, batcher: Uploads | None = None) -> FastAPI:
-    """An application without routes: problem details, metrics, log, start and stop."""
+def new_app(title: str, telemetry: Telemetry, batcher: Batcher[Any, Any], *, no_page: str = "") -> FastAPI:
+    """An application without routes: problem details, metrics, log, start and stop; `no_page` goes to the log."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if batcher is not None:
-            await batcher.start()
+        if no_page:
+            logger.warning("no browser page", extra={"fields": {"reason": no_page}})
+        await batcher.start()
         yield
-        if batcher is not None:
-            await batcher.stop()
+        await batcher.stop()
 
     app = FastAPI(
         title=title,
@@ -229,7 +238,8 @@ def _add_predict(
         admission.check(request)
         check_contract(request, model.contract_digest)
         kind = content_type(request)
-        body = await read_body(request, limit=limit, seconds=config.body_seconds)
+        hint = "; a photo must be perturbed first"
+        body = await read_body(request, limit=limit, seconds=config.body_seconds, hint=hint)
         if height * width <= INLINE:
             levels = decode(body, kind, model.contract)
         else:

@@ -55,9 +55,6 @@ def run(app: FastAPI, config: ServerConfig) -> None:
     """
     log_to_stderr(config.log_level)
     _raise_file_limit(config.connections)
-    listener = _listen(config)
-    host, port = listener.getsockname()[:2]
-    logger.info("listening", extra={"fields": {"url": f"http://{host}:{port}"}})
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -72,9 +69,17 @@ def run(app: FastAPI, config: ServerConfig) -> None:
             timeout_graceful_shutdown=config.grace_seconds,
         )
     )
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn ends in good order and then raises the signal again, for the handler it found here.
-        signal.signal(number, lambda *_: None)
+        # For the time until uvicorn has handlers of its own. It ends in good order and then raises the signal again, for
+        # the handler it found here.
+        signal.signal(number, stop)
+    listener = _listen(config)
+    host, port = listener.getsockname()[:2]
+    logger.info("listening", extra={"fields": {"url": f"http://{host}:{port}"}})
     try:
         server.run(sockets=[listener])
     finally:

@@ -133,8 +133,9 @@ def start(sealed: Path, model: CloudModel, tmp_path: Path) -> Iterator[Start]:
     """Starts servers with options of a test's own; they end with it."""
     servers: list[Server] = []
 
-    def go(*options: str, **more: Any) -> Server:
-        server = start_server(sealed, model.contract_digest, tmp_path / "log", *options, **more)
+    def go(*options: str, export: Path = sealed, **more: Any) -> Server:
+        log = tmp_path / f"log-{len(servers)}"
+        server = start_server(export, model.contract_digest, log, *options, **more)
         servers.append(server)
         return server
 

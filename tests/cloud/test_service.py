@@ -236,6 +236,15 @@ def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: byte
     assert '"stopped"' in running.log.read_text()
 
 
+def test_asked_to_stop_while_it_starts(sealed: Path) -> None:
+    command = [sys.executable, "-m", "sfumato.cli", "serve", str(sealed), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert '"listening"' in process.stderr.readline()
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+
+
 WATCHED = """
 import os, sys, json
 written = []

@@ -65,7 +65,14 @@ TOOLS = (
         brew="--cask android-platform-tools",
     ),
     Tool(name="gcc", programs=("gcc",), purpose="sfumato bench arm", apt="gcc libc6-dev", brew="gcc"),
-    Tool(name="node", programs=("node",), purpose="tests of the browser page", apt="nodejs", brew="node"),
+    Tool(name="npm", programs=("npm",), purpose="building the browser page", apt="nodejs npm", brew="node"),
+    Tool(
+        name="chromium",
+        programs=("chromium", "chromium-browser", "google-chrome"),
+        purpose="tests of the browser page",
+        apt="chromium",
+        brew="--cask chromium",
+    ),
     Tool(
         name="java", programs=("java",), purpose="building the Android app", apt="default-jdk", brew="openjdk"
     ),

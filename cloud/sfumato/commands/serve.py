@@ -1,5 +1,6 @@
-"""`sfumato serve`: the cloud's half of an export, over HTTP."""
+"""`sfumato serve`: the cloud's half of an export over HTTP, or a gateway to it."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,14 +29,27 @@ def command(
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    with_page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
+    ] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Take photos, perturb them here, send the uploads on.")
+    ] = False,
+    server: Annotated[
+        str | None, typer.Option(help="With --gateway: address of the service, https://...")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="With --gateway: device key; else ~/.config/sfumato/device.key, made if missing."),
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --gateway: allow http:// beyond this machine.")
+    ] = False,
 ) -> None:
-    """Answer uploads over HTTP; refuse photos."""
+    """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.admission import RateConfig, Tokens
-    from sfumato.batching import BatchConfig
-    from sfumato.cloud_model import CloudModel
     from sfumato.errors import UsageError, unknown
-    from sfumato.service import ServiceConfig, create_app
     from sfumato.serving import ServerConfig, run
 
     levels = ("debug", "info", "warning", "error")
@@ -43,17 +57,41 @@ def command(
         raise UsageError(unknown("--log-level", log_level, levels))
     if deadline_ms <= delay_ms:
         raise UsageError(f"--deadline-ms {deadline_ms:g} must be more than --delay-ms {delay_ms:g}")
+    if gateway != (server is not None) or (not gateway and (key is not None or plain_http)):
+        raise UsageError("--gateway needs --server URL; --server, --key and --plain-http are for it alone")
     known = Tokens.read(tokens)
     if known is None and not no_tokens and host not in ("127.0.0.1", "::1", "localhost"):
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
-    config = ServiceConfig(
-        batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
-        rate=RateConfig(per_second=rate, burst=burst),
-        body_seconds=body_seconds,
-    )
-    app = create_app(CloudModel.load(export, threads=threads), config, known)
+    limits = RateConfig(per_second=rate, burst=burst)
+    if server is not None:
+        from sfumato.client import Client, ClientConfig
+        from sfumato.device import PhoneModel
+        from sfumato.gateway import GatewayConfig, create_gateway
+        from sfumato.noise import device_key, read_key
+
+        client = Client(
+            PhoneModel.load(export, threads=threads),
+            server,
+            token=os.environ.get("SFUMATO_TOKEN"),
+            config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
+        )
+        secret = read_key(key) if key is not None else device_key()
+        app = create_gateway(client, secret, GatewayConfig(rate=limits), known)
+    else:
+        from sfumato.batching import BatchConfig
+        from sfumato.cloud_model import CloudModel
+        from sfumato.page import Page
+        from sfumato.service import ServiceConfig, create_app
+
+        config = ServiceConfig(
+            batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
+            rate=limits,
+            body_seconds=body_seconds,
+        )
+        model = CloudModel.load(export, threads=threads)
+        app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
     where = ServerConfig(
         host=host, port=port, connections=connections, header_seconds=header_seconds, log_level=log_level
     )

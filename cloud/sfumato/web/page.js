@@ -1,0 +1,229 @@
+/**
+ * The page itself: buttons in, pictures and words out. The work is done in session.js.
+ *
+ * A picture is perturbed as soon as it is chosen; nothing is sent before "Send the upload" is pressed.
+ */
+
+import {fromHex} from "./bytes.js";
+import {keep, storedKey} from "./key_store.js";
+import {KEY_BYTES} from "./noise.js";
+import {brightened, noiseMap, paint, tinted} from "./paint.js";
+import {AS_STORED, canvasIsExact} from "./picture.js";
+import {bitsOf} from "./sampler.js";
+import {RefusedError, ask, openSession, perturb} from "./session.js";
+
+/** @typedef {import("./noise.js").DeviceKey} DeviceKey */
+/** @typedef {import("./session.js").Perturbed} Perturbed */
+/** @typedef {import("./session.js").Session} Session */
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} type
+ * @returns {T}
+ */
+function part(id, type) {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) throw new Error(`the page has no ${id}`);
+  return found;
+}
+
+const page = {
+  status: part("status", HTMLElement),
+  choose: part("choose", HTMLElement),
+  file: part("file", HTMLInputElement),
+  camera: part("camera", HTMLButtonElement),
+  result: part("result", HTMLElement),
+  original: part("original", HTMLCanvasElement),
+  noise: part("noise", HTMLCanvasElement),
+  upload: part("upload", HTMLCanvasElement),
+  facts: part("facts", HTMLElement),
+  send: part("send", HTMLButtonElement),
+  answer: part("answer", HTMLElement),
+  viewfinder: part("viewfinder", HTMLDialogElement),
+  video: part("video", HTMLVideoElement),
+  shoot: part("shoot", HTMLButtonElement),
+  settings: part("settings", HTMLDetailsElement),
+  token: part("token", HTMLInputElement),
+  key: part("key", HTMLInputElement),
+  useKey: part("use-key", HTMLButtonElement),
+  newKey: part("new-key", HTMLButtonElement),
+};
+
+/** @type {Session} */
+let session;
+/** @type {DeviceKey} */
+let deviceKey;
+/** @type {ImageBitmap | null} the picture last chosen, for another key */
+let chosen = null;
+/** @type {Perturbed | null} */
+let perturbed = null;
+
+/** Say something; `state` is working, ready, sent or failed. @param {string} state @param {string} words */
+function say(state, words) {
+  page.status.dataset.state = state;
+  page.status.textContent = words;
+}
+
+/** Run one action at a time, and say what went wrong. @param {() => Promise<void>} action */
+async function doing(action) {
+  if (document.body.hasAttribute("aria-busy")) return;
+  document.body.setAttribute("aria-busy", "true");
+  try {
+    await action();
+  } catch (error) {
+    say("failed", error instanceof Error ? error.message : String(error));
+    if (error instanceof RefusedError && error.status === 401) {
+      page.settings.open = true;
+      page.token.focus();
+    }
+  } finally {
+    document.body.removeAttribute("aria-busy");
+  }
+}
+
+async function start() {
+  say("working", "Loading the model ...");
+  if (!window.isSecureContext) throw new Error("Open this page over https: browsers give keys to nothing else");
+  if (!(await canvasIsExact())) {
+    throw new Error("This browser alters pixels that are read from a canvas (a guard against fingerprinting): allow canvas "
+      + "access for this page. With altered pixels every upload of a photo would carry other noise, and could be averaged.");
+  }
+  session = await openSession(document.baseURI);
+  deviceKey = (await storedKey()) ?? (await newKey());
+  page.status.dataset.deviation = String(session.deviation);
+  for (const control of [page.file, page.camera, page.useKey, page.newKey]) control.disabled = false;
+  say("ready", "Ready. Choose a picture: it stays on this device.");
+}
+
+/** Perturb a picture and show what came of it. @param {ImageBitmap} bitmap @param {number} size bytes of the photo; 0: unknown */
+async function take(bitmap, size) {
+  say("working", "Perturbing ...");
+  page.answer.replaceChildren();
+  page.send.disabled = true;
+  if (chosen !== bitmap) chosen?.close();
+  chosen = bitmap;
+  perturbed = await perturb(session, deviceKey, bitmap);
+  const {pixels, parameters, levels, upload, rate, milliseconds} = perturbed;
+  const {channel, input: {shape: [, height, width]}} = session.contract;
+  paint(page.original, pixels, height, width);
+  paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
+  paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
+  tell({
+    "Photo": size ? `${count(size)} bytes` : "not counted",
+    "Upload": `${count(upload.length)} bytes`,
+    ...(rate === null ? {} : {"It can tell": `${rate.toFixed(1)} bits`}),
+    "Perturbed in": `${milliseconds.toFixed(1)} ms`,
+  });
+  page.result.hidden = false;
+  page.send.textContent = `Send the upload (${count(upload.length)} bytes)`;
+  page.send.disabled = false;
+  page.send.focus();
+  say("ready", "Perturbed. Nothing was sent yet.");
+}
+
+async function send() {
+  if (!perturbed) return;
+  say("working", "Sending ...");
+  const {answers, milliseconds} = await ask(session, perturbed.upload, page.token.value.trim());
+  page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
+    const list = document.createElement("dl");
+    for (const [option, probability] of Object.entries(probabilities)) {
+      const term = element("dt", option), value = element("dd", `${(100 * probability).toFixed(1)} %`);
+      const bar = Object.assign(document.createElement("meter"), {value: probability});
+      bar.setAttribute("aria-hidden", "true");
+      value.prepend(bar);
+      list.append(term, value);
+    }
+    const section = document.createElement("section");
+    section.append(element("h3", `${name}: ${label}`), list);
+    section.dataset.label = label;
+    return section;
+  }));
+  say("sent", `Sent ${count(perturbed.upload.length)} bytes and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+}
+
+/** @param {Record<string, string>} facts */
+function tell(facts) {
+  page.facts.replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
+
+/** @param {string} tag @param {string} text */
+function element(tag, text) {
+  return Object.assign(document.createElement(tag), {textContent: text});
+}
+
+/** @param {number} number */
+function count(number) {
+  return number.toLocaleString("en");
+}
+
+/** @param {Blob} file */
+async function takeFile(file) {
+  /** @type {ImageBitmap} */
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, AS_STORED);
+  } catch {
+    throw new Error("This is no picture that your browser can read");
+  }
+  await take(bitmap, file.size);
+}
+
+async function openCamera() {
+  if (!navigator.mediaDevices) throw new Error("This browser gives no access to a camera");
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: "user"}});
+  } catch (error) {
+    throw new Error(`No camera: ${error instanceof Error ? error.message : error}`);
+  }
+  page.video.srcObject = stream;
+  page.viewfinder.showModal();
+}
+
+function closeCamera() {
+  const stream = page.video.srcObject;
+  if (stream instanceof MediaStream) stream.getTracks().forEach((track) => track.stop());
+  page.video.srcObject = null;
+}
+
+async function shoot() {
+  const bitmap = await createImageBitmap(page.video);
+  page.viewfinder.close();
+  await take(bitmap, 0);
+}
+
+/** @returns {Promise<DeviceKey>} */
+function newKey() {
+  return keep(crypto.getRandomValues(new Uint8Array(KEY_BYTES)));
+}
+
+/** Another key, and with it another upload of the picture at hand. @param {() => Promise<DeviceKey>} find */
+async function changeKey(find) {
+  deviceKey = await find();
+  page.key.value = "";
+  say("ready", "This browser now uses that key.");
+  if (chosen) await take(chosen, 0);
+}
+
+page.file.addEventListener("change", () => {
+  const [file] = page.file.files ?? [];
+  if (file) doing(() => takeFile(file));
+  page.file.value = "";  // the same file again must be a change
+});
+for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+document.addEventListener("dragover", () => page.choose.classList.add("over"));
+document.addEventListener("dragleave", () => page.choose.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  page.choose.classList.remove("over");
+  const [file] = event.dataTransfer?.files ?? [];
+  if (file && !page.file.disabled) doing(() => takeFile(file));
+});
+page.send.addEventListener("click", () => doing(send));
+page.camera.addEventListener("click", () => doing(openCamera));
+page.shoot.addEventListener("click", () => doing(shoot));
+page.viewfinder.addEventListener("close", closeCamera);
+page.useKey.addEventListener("click", () => doing(() => changeKey(() => keep(fromHex(page.key.value.trim())))));
+page.newKey.addEventListener("click", () => doing(() => changeKey(newKey)));
+doing(start);

@@ -1,0 +1,60 @@
+/**
+ * Pictures on canvases: the original, where the noise goes, the upload.
+ *
+ *     paint(canvas, colours(pixels), 64, 64);
+ */
+
+import {bitsOf} from "./sampler.js";
+
+/** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./contract.js").Channel} Channel */
+
+/** Dark where a pixel speaks, bright where there is only noise. */
+const STOPS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
+
+/**
+ * How uncertain each pixel of the upload is, 0..1: the mean entropy of its bits, or its scale as a share of the largest.
+ *
+ * @param {Channel} channel
+ * @param {Record<string, Bytes>} parameters
+ * @returns {Float64Array} H * W
+ */
+export function noiseMap(channel, parameters) {
+  const dither = channel.name === "dither", values = dither ? parameters.p : parameters.scale;
+  const planes = dither ? 3 * bitsOf(channel) : 3, map = new Float64Array(values.length / planes);
+  const share = (/** @type {number} */ p) => (p ? -p * Math.log2(p) : 0);
+  values.forEach((byte, i) => {
+    const p = byte / 256;
+    map[Math.floor(i / planes)] += (dither ? share(p) + share(1 - p) : p) / planes;
+  });
+  return map;
+}
+
+/** Stretched over 0..1: at a low rate nearly every bit is close to a fair coin. @param {Float64Array} map @returns {Bytes} RGB */
+export function tinted(map) {
+  const sorted = Float64Array.from(map).sort();
+  const low = sorted[Math.floor(0.002 * sorted.length)], high = sorted[sorted.length - 1];
+  const pixels = new Uint8Array(3 * map.length);
+  map.forEach((value, i) => {
+    const at = (Math.max(0, value - low) / Math.max(high - low, 1e-9)) * (STOPS.length - 1);
+    const below = Math.min(STOPS.length - 2, Math.floor(at));
+    for (let c = 0; c < 3; c++) {
+      pixels[3 * i + c] = Math.round(STOPS[below][c] + (at - below) * (STOPS[below + 1][c] - STOPS[below][c]));
+    }
+  });
+  return pixels;
+}
+
+/** Levels as the cloud reads them. @param {Bytes} levels @param {number} bits @returns {Bytes} RGB */
+export function brightened(levels, bits) {
+  return levels.map((level) => Math.round((255 * level) / ((1 << bits) - 1)));
+}
+
+/** @param {HTMLCanvasElement} canvas @param {Bytes} pixels RGB @param {number} height @param {number} width */
+export function paint(canvas, pixels, height, width) {
+  Object.assign(canvas, {height, width});
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < height * width; i++) image.data.set([...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  context.putImageData(image, 0, 0);
+}

@@ -1,0 +1,109 @@
+/**
+ * The sampler, version 1 (docs/contract.md, "Sampler v1"): from the model's bytes and noise bytes to the upload, in integers.
+ * A parameter byte q stands for q / 256; tensors are flat, in the order row, column, plane.
+ *
+ *     const levels = draw(channel, {p: q}, pixels, noise, null);
+ *     const upload = pack(levels, bitsOf(channel));
+ */
+
+/** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./contract.js").Channel} Channel */
+/** @typedef {Record<string, Bytes>} Parameters */
+
+/** Bits a colour sample of the upload. @param {Channel} channel */
+export function bitsOf(channel) {
+  return channel.levels ? Math.log2(channel.levels) : 8;
+}
+
+/** Noise bytes that a picture of this many samples (H * W * 3) needs. @param {Channel} channel @param {number} samples */
+export function noiseBytes(channel, samples) {
+  return channel.name === "dither" ? samples * bitsOf(channel) : 2 * samples;
+}
+
+/**
+ * Draw the levels of one picture.
+ *
+ * @param {Channel} channel
+ * @param {Parameters} parameters by output name
+ * @param {Bytes} pixels the picture itself, H * W * 3
+ * @param {Bytes} noise
+ * @param {Int16Array | null} table normal_table.bin; a dither channel needs none
+ * @returns {Bytes} H * W * 3 levels
+ */
+export function draw(channel, parameters, pixels, noise, table) {
+  if (channel.name === "dither") return dither(parameters.p, noise, bitsOf(channel));
+  if (!table || !channel.largest_scale) throw new Error("a gaussian channel needs normal_table.bin and largest_scale");
+  const mean = channel.additive ? pixels : parameters.mean;
+  return gaussian(mean, parameters.scale, noise, table, 16 * channel.largest_scale, Boolean(channel.additive));
+}
+
+/**
+ * One noise byte a bit: the bit is 1 if the byte is below the probability.
+ *
+ * @param {Bytes} q H * W * 3k probabilities in 1/256: plane 3 j + c is bit j of colour c, bit 0 the most significant
+ * @param {Bytes} noise as many bytes
+ * @param {number} bits k
+ * @returns {Bytes}
+ */
+export function dither(q, noise, bits) {
+  exactly(noise, q.length);
+  const planes = 3 * bits, levels = new Uint8Array(q.length / bits);
+  for (let i = 0; i < q.length; i++) {
+    const plane = i % planes, colour = plane % 3, bit = (plane - colour) / 3;
+    if (noise[i] < q[i]) levels[3 * ((i - plane) / planes) + colour] |= 1 << (bits - 1 - bit);
+  }
+  return levels;
+}
+
+/**
+ * Two noise bytes a sample, looked up in the normal table.
+ *
+ * @param {Bytes} mean bytes of the model, or the pixels themselves if `additive`
+ * @param {Bytes} scale
+ * @param {Bytes} noise
+ * @param {Int16Array} table 65,536 quantiles in 1/4080 deviation
+ * @param {number} factor K = 16 * largest_scale
+ * @param {boolean} additive
+ * @returns {Bytes}
+ */
+export function gaussian(mean, scale, noise, table, factor, additive) {
+  exactly(noise, 2 * mean.length);
+  const unit = additive ? 65536 : 65280;
+  return mean.map((value, i) => {
+    const swing = scale[i] * table[noise[2 * i] + 256 * noise[2 * i + 1]] * factor;
+    return Math.min(255, Math.max(0, (unit * value + swing + 32768) >> 16));
+  });
+}
+
+/**
+ * The packed upload: levels one after the other, most significant bit first, the last byte filled with zeros.
+ *
+ * @param {Bytes} levels
+ * @param {number} bits
+ * @returns {Bytes}
+ */
+export function pack(levels, bits) {
+  const packed = new Uint8Array(Math.ceil((levels.length * bits) / 8));
+  levels.forEach((level, i) => {
+    const at = i * bits;  // 1, 2, 4 and 8 divide 8: a level never crosses a byte
+    packed[at >> 3] |= level << (8 - bits - (at & 7));
+  });
+  return packed;
+}
+
+/**
+ * Exact rate of one picture in bits: what its upload can tell. For the user's eyes, never sent.
+ *
+ * @param {Bytes} q probabilities of a dither channel
+ */
+export function ditherRate(q) {
+  const counts = new Uint32Array(256);
+  for (const byte of q) counts[byte] += 1;
+  const share = (/** @type {number} */ p) => (p ? p * Math.log2(p) : 0);
+  return counts.reduce((sum, count, byte) => sum + count * (1 + share(byte / 256) + share(1 - byte / 256)), 0);
+}
+
+/** @param {Bytes} noise @param {number} count */
+function exactly(noise, count) {
+  if (noise.length !== count) throw new Error(`this draw needs ${count} noise bytes, not ${noise.length}`);
+}

@@ -1,0 +1,138 @@
+/**
+ * What the page does, without the page: load the phone's half, perturb a picture, ask the service about the upload.
+ *
+ *     const session = await openSession(document.baseURI);
+ *     const perturbed = await perturb(session, key, await createImageBitmap(file, AS_STORED));
+ *     const reply = await ask(session, perturbed.upload, token);
+ *
+ * Everything comes from the service's own address, and only `ask` sends anything: the packed upload.
+ */
+
+import {sha256, toHex} from "./bytes.js";
+import {fileOf, modelOf, parseContract} from "./contract.js";
+import {loadModel} from "./model.js";
+import {keyedNoise} from "./noise.js";
+import {fit} from "./picture.js";
+import {bitsOf, ditherRate, draw, noiseBytes, pack} from "./sampler.js";
+import {checkVectors} from "./vectors.js";
+
+/** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./contract.js").Contract} Contract */
+/** @typedef {import("./vectors.js").Model} Model */
+
+/**
+ * @typedef {object} Session
+ * @property {string} base the page's address
+ * @property {Contract} contract
+ * @property {string} digest sha256 of contract.json
+ * @property {Model} model
+ * @property {Int16Array | null} table normal_table.bin of a gaussian channel
+ * @property {number} deviation how far the model is from vectors.json, in 1/256
+ *
+ * @typedef {object} Perturbed
+ * @property {Bytes} pixels what the model saw
+ * @property {Record<string, Bytes>} parameters
+ * @property {Bytes} levels
+ * @property {Bytes} upload packed
+ * @property {number | null} rate bits that this upload can tell; null for a gaussian channel
+ * @property {number} milliseconds
+ *
+ * @typedef {object} Reply
+ * @property {Record<string, {label: string, probabilities: Record<string, number>}>} answers
+ * @property {number} milliseconds
+ */
+
+const PACKED = "application/vnd.sfumato.packed";
+const PATIENCE = 20_000;  // milliseconds
+
+/** The service refused, or gave no answer. */
+export class RefusedError extends Error {
+  /** @param {string} message @param {number} status 0: no answer */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Load and check the phone's half of the export. @param {string} base @returns {Promise<Session>} */
+export async function openSession(base) {
+  const text = await get(base, "v1/contract");
+  const contract = parseContract(new TextDecoder().decode(text));
+  const file = async (/** @type {string} */ name) => {
+    const content = await get(base, `v1/phone/${name}`);
+    if (toHex(await sha256(content)) !== fileOf(contract, name).sha256) throw new Error(`${name} is not the contract's`);
+    return content;
+  };
+  const gaussian = contract.channel.name === "gaussian";
+  const [weights, vectors, quantiles] = await Promise.all([
+    file(modelOf(contract).file), file("vectors.json"), gaussian ? file("normal_table.bin") : null,
+  ]);
+  const table = quantiles && new Int16Array(quantiles.buffer);
+  const model = await loadModel(weights, contract, new URL("page/vendor/wasm/", base).href);
+  const found = await checkVectors(JSON.parse(new TextDecoder().decode(vectors)), table, model);
+  if (found.problems.length) throw new Error(`this browser computes something else: ${found.problems.join("; ")}`);
+  return {base, contract, digest: toHex(await sha256(text)), model, table, deviation: found.largest};
+}
+
+/**
+ * Crop, resize, run, draw, pack.
+ *
+ * @param {Session} session
+ * @param {import("./noise.js").DeviceKey} key
+ * @param {ImageBitmap} bitmap
+ * @returns {Promise<Perturbed>}
+ */
+export async function perturb({contract, model, table}, key, bitmap) {
+  const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
+  const pixels = fit(bitmap, height, width);
+  const parameters = await model.run(pixels);
+  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const levels = draw(channel, parameters, pixels, noise, table);
+  const upload = pack(levels, bitsOf(channel));
+  const milliseconds = performance.now() - start;
+  return {pixels, parameters, levels, upload, rate: parameters.p ? ditherRate(parameters.p) : null, milliseconds};
+}
+
+/**
+ * Ask the service about an upload.
+ *
+ * @param {Session} session
+ * @param {Bytes} upload
+ * @param {string} token empty: none
+ * @returns {Promise<Reply>}
+ */
+export async function ask({base, contract, digest}, upload, token) {
+  /** @type {Record<string, string>} */
+  const headers = {"Content-Type": PACKED, "Sfumato-Contract": digest};
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const start = performance.now();
+  const response = await request(base, "v1/predict", {method: "POST", headers, body: upload});
+  const {answers} = await response.json();
+  const milliseconds = performance.now() - start;
+  for (const {name, classes} of contract.keep) {
+    if (!classes.includes(answers?.[name]?.label)) throw new RefusedError("The answer does not fit the contract", 0);
+  }
+  return {answers, milliseconds};
+}
+
+/** @param {string} base @param {string} path @returns {Promise<Bytes>} */
+async function get(base, path) {
+  const response = await request(base, path, {});
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** @param {string} base @param {string} path @param {RequestInit} more */
+async function request(base, path, more) {
+  const signal = AbortSignal.timeout(PATIENCE);
+  /** @type {Response} */
+  let response;
+  try {
+    response = await fetch(new URL(path, base), {credentials: "omit", redirect: "error", signal, ...more});
+  } catch (error) {
+    throw new RefusedError(`The service gives no answer (${error instanceof Error ? error.message : error})`, 0);
+  }
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  const told = problem.title ? `${problem.title}: ${problem.detail}` : response.statusText;
+  throw new RefusedError(`The service refuses (${response.status}): ${told}`, response.status);
+}

@@ -1,0 +1,151 @@
+/**
+ * vectors.json (docs/contract.md): known answers for noise, sampler, uploads and the model. The page checks them before it takes
+ * a photo; tests check them under node.
+ *
+ *     const {problems} = await checkVectors(vectors, table, null);
+ */
+
+import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
+import {importKey, keyedNoise, streamIv} from "./noise.js";
+import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
+
+/** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./contract.js").Channel} Channel */
+/** @typedef {import("./contract.js").Contract} Contract */
+/** @typedef {{contract: Contract, run: (pixels: Bytes) => Promise<Record<string, Bytes>>}} Model */
+/** @typedef {Record<string, any>} Case one entry of vectors.json */
+/** @typedef {{problems: string[], largest: number}} Found `largest`: the model's largest deviation, in 1/256 */
+
+const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
+
+/**
+ * What this machine computes differently, one sentence each.
+ *
+ * @param {Case} vectors
+ * @param {Int16Array | null} table normal_table.bin; without it the gaussian cases are left out
+ * @param {Model | null} model without it the model cases are left out
+ * @returns {Promise<Found>}
+ */
+export async function checkVectors(vectors, table, model) {
+  if (vectors.schema !== "sfumato-vectors/1") return {problems: ["vectors.json is of another schema"], largest: 0};
+  /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
+  const parts = [
+    ["noise", vectors.noise, noiseHolds],
+    ["dither", vectors.dither, ditherHolds],
+    ["gaussian", table ? vectors.gaussian : [], (entry) => gaussianHolds(entry, /** @type {Int16Array} */ (table))],
+    ["upload", vectors.upload, (entry) => (entry.bits || table ? uploadHolds(entry, table) : true)],
+  ];
+  const problems = [];
+  for (const [name, cases, holds] of parts) {
+    for (const [i, entry] of cases.entries()) {
+      if (!(await holds(entry))) problems.push(`${name}, case ${i}: differs`);
+    }
+  }
+  let largest = 0;
+  for (const entry of model ? vectors.model : []) {
+    const found = await modelCase(entry, table, /** @type {Model} */ (model));
+    largest = Math.max(largest, found.largest);
+    problems.push(...found.problems.map((problem) => `model, ${entry.pattern}: ${problem}`));
+  }
+  return {problems, largest};
+}
+
+/** @param {Case} entry */
+async function noiseHolds(entry) {
+  const pixels = await picture(entry.pattern, entry.height, entry.width);
+  const key = await importKey(fromHex(entry.key)), digest = await sha256(pixels), stored = fromHex(entry.noise);
+  const noise = await keyedNoise(key, pixels, stored.length);
+  return toHex(digest) === entry.image_sha256 && toHex(await streamIv(key, digest)) === entry.iv && equal(noise, stored);
+}
+
+/** @param {Case} entry */
+function ditherHolds(entry) {
+  const levels = dither(fromHex(entry.p), fromHex(entry.noise), entry.bits);
+  return toHex(levels) === entry.levels && toHex(pack(levels, entry.bits)) === entry.packed;
+}
+
+/** @param {Case} entry @param {Int16Array} table */
+function gaussianHolds(entry, table) {
+  const [mean, scale, noise] = [entry.mean, entry.scale, entry.noise].map(fromHex);
+  const levels = gaussian(mean, scale, noise, table, 16 * entry.largest_scale, entry.additive);
+  return toHex(levels) === entry.levels;
+}
+
+/** @param {Case} entry @param {Int16Array | null} table */
+async function uploadHolds(entry, table) {
+  const pixels = await picture(entry.pattern, entry.height, entry.width);
+  const found = await upload(entry, pixels, await importKey(fromHex(entry.key)), table);
+  return toHex(found.noise) === entry.noise && toHex(found.packed) === entry.packed;
+}
+
+/**
+ * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
+ *
+ * @param {Case} entry `bits`, or `additive` and `largest_scale`; `parameters` in hexadecimal by output name
+ * @param {Bytes} pixels
+ * @param {import("./noise.js").DeviceKey} key
+ * @param {Int16Array | null} table
+ */
+export async function upload(entry, pixels, key, table) {
+  const {bits, additive, largest_scale} = entry;
+  /** @type {Channel} */
+  const channel = bits ? {name: "dither", levels: 1 << bits} : {name: "gaussian", additive, largest_scale};
+  const parameters = Object.fromEntries(
+    Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
+  );
+  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
+}
+
+/** @param {Case} entry @param {Int16Array | null} table @param {Model} model @returns {Promise<Found>} */
+async function modelCase(entry, table, model) {
+  const {contract} = model, [, height, width] = contract.input.shape;
+  const pixels = await picture(entry.pattern, height, width);
+  const made = await model.run(pixels), problems = [];
+  let largest = 0;
+  /** @type {Record<string, Bytes>} */
+  const stored = {};
+  for (const {name} of contract.outputs) {
+    stored[name] = fromBase64(entry.parameters[name]);
+    if (made[name].length !== stored[name].length) return {problems: [`${name} has another size`], largest: 255};
+    made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
+  }
+  if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
+  const noise = await keyedNoise(await importKey(fromHex(entry.key)), pixels, noiseBytes(contract.channel, pixels.length));
+  if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
+  const levels = draw(contract.channel, stored, pixels, noise, table);
+  if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
+  if (stored.p && Math.abs(ditherRate(stored.p) - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
+    problems.push("the rate differs");
+  }
+  return {problems, largest};
+}
+
+/**
+ * A picture by formula.
+ *
+ * @param {string} name
+ * @param {number} height
+ * @param {number} width
+ * @returns {Promise<Bytes>} H * W * 3
+ */
+export async function picture(name, height, width) {
+  /** @type {Record<string, (x: number, y: number, c: number) => number>} */
+  const formulas = {
+    black: () => 0,
+    white: () => 255,
+    ramp: (x, y, c) => (4 * x + 2 * y + 85 * c) % 256,
+    checks: (x, y, c) => ((Math.floor(x / 4) + Math.floor(y / 4) + c) % 2 ? 255 : 0),
+  };
+  const pixels = new Uint8Array(height * width * 3);
+  if (name === "grain") {
+    for (let at = 0; at < pixels.length; at += 32) {
+      const block = new Uint8Array(8);
+      new DataView(block.buffer).setUint32(4, at / 32);
+      pixels.set((await sha256(block)).subarray(0, pixels.length - at), at);
+    }
+    return pixels;
+  }
+  const formula = formulas[name];
+  return pixels.map((_, i) => formula(Math.floor(i / 3) % width, Math.floor(i / (3 * width)), i % 3));
+}

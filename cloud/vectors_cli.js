@@ -1,0 +1,39 @@
+/**
+ * Noise and sampler of the page under node, for tests that compare languages. No package is needed, node 20 is enough.
+ *
+ *     node cloud/vectors_cli.js check export/vectors.json [normal_table.bin]
+ *         what this JavaScript computes differently, one sentence a line; exit code 1 if anything
+ *     node cloud/vectors_cli.js upload [normal_table.bin] < cases.jsonl
+ *         a case of the list `upload` of vectors.json a line (`pixels` in hexadecimal may stand for `pattern`, `height` and `width`)
+ *         -> {"noise": hex, "packed": hex} a line
+ */
+
+import {readFileSync} from "node:fs";
+
+import {fromHex, toHex} from "./sfumato/web/bytes.js";
+import {importKey} from "./sfumato/web/noise.js";
+import {checkVectors, picture, upload} from "./sfumato/web/vectors.js";
+
+/** @param {string | undefined} path */
+function readTable(path) {
+  return path ? new Int16Array(new Uint8Array(readFileSync(path)).buffer) : null;
+}
+
+const [command, ...files] = process.argv.slice(2);
+if (command === "check") {
+  const vectors = JSON.parse(readFileSync(files[0], "utf8"));
+  const {problems} = await checkVectors(vectors, readTable(files[1]), null);
+  problems.forEach((problem) => console.log(problem));
+  process.exitCode = problems.length ? 1 : 0;
+} else if (command === "upload") {
+  const table = readTable(files[0]);
+  for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
+    const entry = JSON.parse(line), {pattern, height, width} = entry;
+    const pixels = entry.pixels ? fromHex(entry.pixels) : await picture(pattern, height, width);
+    const {noise, packed} = await upload(entry, pixels, await importKey(fromHex(entry.key)), table);
+    console.log(JSON.stringify({noise: toHex(noise), packed: toHex(packed)}));
+  }
+} else {
+  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE] with cases on standard input");
+  process.exitCode = 2;
+}
