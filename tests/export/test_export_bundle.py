@@ -274,7 +274,9 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
 ) -> None:
     """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
     run = make_run("dither")
-    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3)))
+    monkeypatch.setattr(
+        exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
+    )
     contract = export(run, tmp_path / "out", variants=["int8"], tune="always")
     assert contract.conversion["quantization"] in ("fine-tuned", "post-training")
     assert verify(tmp_path / "out").passed
@@ -310,7 +312,9 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     tuning = next(i for i, step in enumerate(exporting.PASSES) if step.run is exporting.tune_int8)
     look = exporting.Pass("look", lambda work: plain.append((work.figures, dict(work.gates))))
     monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:tuning], look, *exporting.PASSES[tuning:]))
-    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3)))
+    monkeypatch.setattr(
+        exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
+    )
     contract = export(run, tmp_path / "out", variants=["float32", "int8"])
     ((figures, gates),) = plain
     assert figures is not None

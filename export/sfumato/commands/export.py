@@ -1,4 +1,4 @@
-"""`sfumato export`: a finished run becomes a bundle for the phone."""
+"""`sfumato export`: a finished run becomes a bundle for the phone, and part of the Android app."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the export.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|EXPORT", help="A finished run; with --android also an export.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the export.")] = None,
     variants: Annotated[
         str, typer.Option(help="Which models, with commas.")
     ] = "float32,float16,dynamic,int8",
@@ -22,18 +24,31 @@ def command(
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
     ] = None,
+    android: Annotated[
+        Path | None,
+        typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
 ) -> None:
     """Convert, check and seal the local network for the phone."""
     import time
 
+    from sfumato.android import place, require_project
     from sfumato.console import note, progress
+    from sfumato.contract import FILE
     from sfumato.errors import UsageError, unknown
     from sfumato.exporting import PASSES, TUNE, export
     from sfumato.run import load_run
     from sfumato.signing import read_private_key
 
+    if android is not None:
+        require_project(android)
+    if (run / FILE).exists() and android is not None and out is None:
+        note(f"placed in {place(run, android)}; next: open {android} in Android Studio and run it")
+        return
+    if out is None:
+        raise UsageError("give --out EXPORT, or an EXPORT that is there and --android android_demo")
     if tune not in TUNE:
         raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
@@ -60,6 +75,8 @@ def command(
     else:
         show(contract)
     note(f"{len(PASSES)} passes in {time.perf_counter() - started:.1f} s")
+    if android is not None:
+        note(f"placed in {place(out, android)}; next: open {android} in Android Studio and run it")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")
 
 

@@ -1,0 +1,64 @@
+/** What the screen shows: immutable, every case by name. */
+package dev.sfumato.demo
+
+import dev.sfumato.core.Accelerator
+import dev.sfumato.core.Delegation
+import dev.sfumato.core.Perturbed
+import dev.sfumato.core.Reply
+
+sealed interface DemoUiState {
+    /** The export is being read and checked. */
+    data object Loading : DemoUiState
+
+    /** The export in this app cannot be used. */
+    data class Broken(val reason: String) : DemoUiState
+
+    data class Ready(
+        val choice: RuntimeChoice,
+        val runtime: RuntimeState = RuntimeState.Opening,
+        val photo: PhotoState = PhotoState.None,
+        val answer: AnswerState = AnswerState.None,
+        val live: Boolean = false,
+        val server: String,
+        val hasToken: Boolean,
+    ) : DemoUiState
+}
+
+/** What the user asked for. */
+data class RuntimeChoice(val accelerator: Accelerator = Accelerator.CPU, val threads: Int = 1)
+
+/** What became of it. */
+sealed interface RuntimeState {
+    data object Opening : RuntimeState
+
+    data class Running(
+        /** What the delegate took; null where the runtime does not say. */
+        val delegation: Delegation?,
+        /** By how many 1/256 its outputs differ from the export's known answers, at most. */
+        val difference: Int,
+        val initMillis: Double,
+    ) : RuntimeState
+
+    /** Nothing runs in its place. */
+    data class Refused(val reason: String) : RuntimeState
+}
+
+sealed interface PhotoState {
+    data object None : PhotoState
+
+    data object Working : PhotoState
+
+    data class Shown(val perturbed: Perturbed) : PhotoState
+
+    data class Failed(val reason: String) : PhotoState
+}
+
+sealed interface AnswerState {
+    data object None : AnswerState
+
+    data object Asking : AnswerState
+
+    data class Told(val reply: Reply) : AnswerState
+
+    data class Failed(val reason: String) : AnswerState
+}

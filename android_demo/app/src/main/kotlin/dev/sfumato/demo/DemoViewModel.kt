@@ -1,0 +1,223 @@
+/**
+ * From a photo to an answer, one step at a time, as [DemoUiState].
+ *
+ * The network lives on a thread of its own: some delegates must be run by the thread that loaded them. Frames of the camera are
+ * perturbed there too and never sent by themselves: every frame is another draw, so sending takes a tap.
+ */
+package dev.sfumato.demo
+
+import androidx.lifecycle.ViewModel
+import dev.sfumato.core.Accelerator
+import dev.sfumato.core.AnswerSource
+import dev.sfumato.core.Bundle
+import dev.sfumato.core.Client
+import dev.sfumato.core.Contract
+import dev.sfumato.core.DeviceKeys
+import dev.sfumato.core.LocalNetwork
+import dev.sfumato.core.NetworkFactory
+import dev.sfumato.core.Perturber
+import dev.sfumato.core.Picture
+import dev.sfumato.core.SfumatoException
+import java.util.concurrent.Executor
+import kotlinx.coroutines.CoroutineDispatcher
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.ExecutorCoroutineDispatcher
+import kotlinx.coroutines.Job
+import kotlinx.coroutines.flow.MutableStateFlow
+import kotlinx.coroutines.flow.StateFlow
+import kotlinx.coroutines.flow.asStateFlow
+import kotlinx.coroutines.flow.update
+import kotlinx.coroutines.launch
+import kotlinx.coroutines.runInterruptible
+
+/** Reads a photo, upright, large enough for an input of this size. */
+fun interface PhotoReader {
+    fun read(reference: String, height: Int, width: Int): Picture
+}
+
+/** Where uploads go; kept over restarts. */
+interface ServerSettings {
+    var server: String
+    var token: String?
+}
+
+/** Everything the view model needs from the phone. */
+class DemoParts(
+    val openBundle: () -> Bundle,
+    val networks: NetworkFactory,
+    val keys: DeviceKeys,
+    val photos: PhotoReader,
+    val settings: ServerSettings,
+    val answers: (Contract, ServerSettings) -> AnswerSource = { contract, to -> Client(to.server, contract, to.token) },
+)
+
+class DemoViewModel(
+    private val parts: DemoParts,
+    private val scope: CoroutineScope,
+    private val network: ExecutorCoroutineDispatcher,
+    private val io: CoroutineDispatcher,
+) : ViewModel(scope) {
+    private val mutableState = MutableStateFlow<DemoUiState>(DemoUiState.Loading)
+    val state: StateFlow<DemoUiState> = mutableState.asStateFlow()
+
+    /** Frames must be handed in on this one; it takes the next frame when it is done with the last. */
+    val frames: Executor get() = network.executor
+
+    // Touched by the network's thread alone.
+    private var bundle: Bundle? = null
+    private var engine: Engine? = null
+    private var photo: Picture? = null
+
+    private var asking: Job? = null
+    private var source: AnswerSource? = null
+
+    init {
+        scope.launch(network) {
+            try {
+                bundle = parts.openBundle()
+                val settings = parts.settings
+                val ready = DemoUiState.Ready(RuntimeChoice(), server = settings.server, hasToken = settings.token != null)
+                mutableState.value = ready
+                open(ready.choice)
+            } catch (error: SfumatoException) {
+                mutableState.value = DemoUiState.Broken(error.message.orEmpty())
+            }
+        }
+    }
+
+    /** Run the network elsewhere, or on more threads. */
+    fun choose(accelerator: Accelerator, threads: Int) {
+        val choice = RuntimeChoice(accelerator, threads)
+        if ((state.value as? DemoUiState.Ready)?.choice == choice) return
+        ready { copy(choice = choice, runtime = RuntimeState.Opening) }
+        scope.launch(network) { open(choice) }
+    }
+
+    /** Show a photo of the gallery. */
+    fun openPhoto(reference: String) {
+        stopLive()
+        forgetAnswer()
+        ready { copy(photo = PhotoState.Working) }
+        scope.launch(network) {
+            perturb {
+                val contract = checkNotNull(bundle).contract
+                parts.photos.read(reference, contract.height, contract.width)
+            }
+        }
+    }
+
+    fun startLive() {
+        forgetAnswer()
+        ready { copy(live = true) }
+    }
+
+    /** Keep the last frame. */
+    fun stopLive() = ready { copy(live = false) }
+
+    /** A frame of the camera, on [frames]. */
+    fun onFrame(frame: () -> Picture) {
+        if ((state.value as? DemoUiState.Ready)?.live == true) perturb(frame)
+    }
+
+    /** The camera cannot be used. */
+    fun onCameraFailed(reason: String) = ready { copy(live = false, photo = PhotoState.Failed(reason)) }
+
+    /** Ask the server about the upload that is shown. */
+    fun send() {
+        stopLive()
+        val shown = (state.value as? DemoUiState.Ready)?.photo as? PhotoState.Shown ?: return
+        forgetAnswer()
+        ready { copy(answer = AnswerState.Asking) }
+        asking = scope.launch {
+            val answer = try {
+                AnswerState.Told(runInterruptible(io) { answerSource().send(shown.perturbed.upload) })
+            } catch (error: SfumatoException) {
+                AnswerState.Failed(error.message.orEmpty())
+            }
+            ready { copy(answer = answer) }
+        }
+    }
+
+    /** Send to another server; an empty [token] keeps the one that is stored unless the server changes. */
+    fun setServer(server: String, token: String) {
+        val settings = parts.settings
+        try {
+            val checked = Client.checkedUrl(server)
+            if (token.isNotEmpty() || checked != settings.server) settings.token = token.ifEmpty { null }
+            settings.server = checked
+            source = null
+            forgetAnswer()
+            ready { copy(server = checked, hasToken = settings.token != null) }
+        } catch (error: SfumatoException) {
+            ready { copy(answer = AnswerState.Failed(error.message.orEmpty())) }
+        }
+    }
+
+    /** Uploads from now on share nothing with earlier ones, not even those of the same photo. */
+    fun resetKey() {
+        forgetAnswer()
+        scope.launch(network) {
+            parts.keys.reset()
+            photo?.let { perturb { it } }
+        }
+    }
+
+    override fun onCleared() {
+        network.executor.execute { engine?.network?.close() }
+        network.close()
+    }
+
+    private fun open(choice: RuntimeChoice) {
+        engine?.network?.close()
+        engine = null
+        val runtime = try {
+            val start = System.nanoTime()
+            val opened = Engine.open(checkNotNull(bundle), choice, parts)
+            engine = opened
+            RuntimeState.Running(opened.network.delegation, opened.difference, (opened.openedAt - start) / 1e6)
+        } catch (error: SfumatoException) {
+            RuntimeState.Refused(error.message.orEmpty())
+        }
+        ready { if (this.choice == choice) copy(runtime = runtime) else this }
+        photo?.let { perturb { it } }
+    }
+
+    private fun perturb(read: () -> Picture) {
+        val shown = try {
+            val picture = read().also { photo = it }
+            val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
+            PhotoState.Shown(perturber.perturb(picture))
+        } catch (error: SfumatoException) {
+            PhotoState.Failed(error.message.orEmpty())
+        }
+        ready { copy(photo = shown) }
+    }
+
+    private fun answerSource(): AnswerSource =
+        source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it }
+
+    private fun forgetAnswer() {
+        asking?.cancel()
+        ready { copy(answer = AnswerState.None) }
+    }
+
+    private fun ready(change: DemoUiState.Ready.() -> DemoUiState.Ready) =
+        mutableState.update { if (it is DemoUiState.Ready) it.change() else it }
+}
+
+/** A loaded network that was asked for the export's known answers. */
+private class Engine(val network: LocalNetwork, val perturber: Perturber, val openedAt: Long, val difference: Int) {
+    companion object {
+        fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts): Engine {
+            val network = parts.networks.open(bundle.model, choice.accelerator, choice.threads)
+            val openedAt = System.nanoTime()
+            try {
+                val perturber = Perturber(bundle, network, parts.keys)
+                return Engine(network, perturber, openedAt, bundle.vectors.largestDifference(perturber, bundle.contract))
+            } catch (error: SfumatoException) {
+                network.close()
+                throw error
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+/**
+ * LiteRT's interpreter as a [LocalNetwork]: CPU with XNNPACK, NNAPI or the GPU, never one in place of another.
+ *
+ *     val network = LiteRtNetworkFactory(::tfliteLog).open(model, Accelerator.NNAPI, threads = 1)
+ */
+package dev.sfumato.demo
+
+import android.os.Build
+import dev.sfumato.core.Accelerator
+import dev.sfumato.core.Delegation
+import dev.sfumato.core.LocalNetwork
+import dev.sfumato.core.NetworkFactory
+import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.TensorInfo
+import java.io.IOException
+import java.nio.Buffer
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import org.tensorflow.lite.DataType
+import org.tensorflow.lite.Delegate
+import org.tensorflow.lite.Interpreter
+import org.tensorflow.lite.Tensor
+import org.tensorflow.lite.gpu.GpuDelegate
+import org.tensorflow.lite.nnapi.NnApiDelegate
+
+/** Opens models; [log] gives TensorFlow Lite's lines so far, oldest first. */
+class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory {
+    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork = orWhyNot(accelerator) {
+        val before = log().size
+        val delegate = makeDelegate(accelerator)
+        try {
+            val options = Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true)
+            if (delegate != null) options.addDelegate(delegate)
+            val interpreter = Interpreter(direct(model), options)
+            val said = log().let { if (it.size >= before) it.drop(before) else it }
+            LiteRtNetwork(interpreter, delegate, Delegation.fromLog(said, accelerator))
+        } catch (error: RuntimeException) {
+            delegate?.close()
+            throw error
+        }
+    }
+
+    private fun makeDelegate(accelerator: Accelerator): Delegate? = when (accelerator) {
+        Accelerator.CPU -> null
+        Accelerator.NNAPI -> {
+            if (Build.VERSION.SDK_INT < Build.VERSION_CODES.O_MR1) throw SfumatoException("NNAPI begins with Android 8.1")
+            // Without a vendor's driver NNAPI would run its own slow CPU code; better that it refuses.
+            NnApiDelegate(NnApiDelegate.Options().setUseNnapiCpu(false))
+        }
+        Accelerator.GPU -> GpuDelegate()
+    }
+
+    private fun orWhyNot(accelerator: Accelerator, work: () -> LocalNetwork): LocalNetwork = try {
+        work()
+    } catch (error: RuntimeException) {
+        throw refusal(accelerator, error)
+    } catch (error: LinkageError) { // the library is not made for this phone's processor
+        throw refusal(accelerator, error)
+    }
+
+    private fun refusal(accelerator: Accelerator, error: Throwable) =
+        SfumatoException("$accelerator refuses this model: ${error.message ?: error.javaClass.simpleName}".lines().joinToString(" "))
+}
+
+private class LiteRtNetwork(
+    private val interpreter: Interpreter,
+    private val delegate: Delegate?,
+    override val delegation: Delegation?,
+) : LocalNetwork {
+    private val inputTensors = List(interpreter.inputTensorCount, interpreter::getInputTensor)
+    private val outputTensors = List(interpreter.outputTensorCount, interpreter::getOutputTensor)
+    private val input = direct(inputTensors.first().numBytes())
+    private val results = outputTensors.map { direct(it.numBytes()) }
+    private val inputArray = arrayOf<Any>(input)
+    private val resultMap: Map<Int, Any> = results.withIndex().associate { (index, buffer) -> index to buffer }
+
+    override val inputs = inputTensors.map(::describe)
+    override val outputs = outputTensors.map(::describe)
+
+    override fun fill(input: ByteArray) {
+        (this.input as Buffer).clear()
+        this.input.put(input)
+    }
+
+    override fun invoke() {
+        for (buffer in results) (buffer as Buffer).clear()
+        try {
+            interpreter.runForMultipleInputsOutputs(inputArray, resultMap)
+        } catch (error: RuntimeException) {
+            throw SfumatoException("the network failed: ${error.message}")
+        }
+    }
+
+    override fun read(): List<ByteArray> = results.map { buffer ->
+        (buffer as Buffer).rewind()
+        ByteArray(buffer.capacity()).also(buffer::get)
+    }
+
+    override fun close() {
+        interpreter.close()
+        delegate?.close()
+    }
+
+    private fun describe(tensor: Tensor): TensorInfo {
+        val type = when (tensor.dataType()) {
+            DataType.INT8 -> "int8"
+            DataType.FLOAT32 -> "float32"
+            else -> tensor.dataType().toString().lowercase()
+        }
+        val quantization = tensor.quantizationParams()
+        return TensorInfo(tensor.name(), tensor.shape().toList(), type, quantization.scale, quantization.zeroPoint)
+    }
+}
+
+private fun direct(size: Int): ByteBuffer = ByteBuffer.allocateDirect(size).order(ByteOrder.nativeOrder())
+
+private fun direct(content: ByteArray): ByteBuffer = direct(content.size).also { it.put(content) }
+
+/** What TensorFlow Lite said in this app's log: the only place where it tells how many nodes a delegate took. */
+fun tfliteLog(): List<String> = try {
+    val process = ProcessBuilder("logcat", "-d", "-v", "brief", "-s", "tflite:I").start()
+    process.inputStream.bufferedReader().use { it.readLines() }
+} catch (error: IOException) {
+    emptyList()
+}

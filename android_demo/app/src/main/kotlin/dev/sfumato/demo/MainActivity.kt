@@ -1,0 +1,236 @@
+/** The screen: photo or camera, what becomes of it, what the server answers. */
+package dev.sfumato.demo
+
+import android.Manifest
+import android.app.AlertDialog
+import android.content.pm.PackageManager
+import android.graphics.Bitmap
+import android.os.Bundle
+import android.view.View
+import android.widget.AdapterView
+import android.widget.ArrayAdapter
+import android.widget.Button
+import android.widget.EditText
+import android.widget.RadioGroup
+import android.widget.SeekBar
+import android.widget.Spinner
+import android.widget.TextView
+import androidx.activity.ComponentActivity
+import androidx.activity.result.PickVisualMediaRequest
+import androidx.activity.result.contract.ActivityResultContracts
+import androidx.lifecycle.Lifecycle
+import androidx.lifecycle.ViewModel
+import androidx.lifecycle.ViewModelProvider
+import androidx.lifecycle.lifecycleScope
+import androidx.lifecycle.repeatOnLifecycle
+import dev.sfumato.core.Accelerator
+import dev.sfumato.core.Bundle as Export
+import dev.sfumato.core.Perturbed
+import dev.sfumato.core.Picture
+import java.util.concurrent.Executors
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.SupervisorJob
+import kotlinx.coroutines.asCoroutineDispatcher
+import kotlinx.coroutines.launch
+
+class MainActivity : ComponentActivity() {
+    private lateinit var model: DemoViewModel
+    private lateinit var camera: LiveCamera
+    private lateinit var views: Views
+    private var shown: Perturbed? = null
+
+    private val pickPhoto = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
+        if (uri != null) model.openPhoto(uri.toString())
+    }
+    private val askForCamera = registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
+        if (granted) model.startLive() else model.onCameraFailed(getString(R.string.camera_denied))
+    }
+
+    override fun onCreate(savedInstanceState: Bundle?) {
+        super.onCreate(savedInstanceState)
+        setContentView(R.layout.main)
+        model = ViewModelProvider(this, DemoViewModelFactory(this))[DemoViewModel::class.java]
+        camera = LiveCamera(this, this, model.frames, model::onFrame) { model.onCameraFailed(getString(R.string.camera_failed, it)) }
+        views = Views(this)
+        listen()
+        lifecycleScope.launch {
+            repeatOnLifecycle(Lifecycle.State.STARTED) { model.state.collect(::render) }
+        }
+    }
+
+    private fun listen() = with(views) {
+        choose.setOnClickListener {
+            val images = PickVisualMediaRequest.Builder().setMediaType(ActivityResultContracts.PickVisualMedia.ImageOnly).build()
+            pickPhoto.launch(images)
+        }
+        live.setOnClickListener { toggleLive() }
+        send.setOnClickListener { model.send() }
+        apply.setOnClickListener {
+            model.setServer(server.text.toString(), token.text.toString())
+            token.text.clear()
+        }
+        reset.setOnClickListener { confirmReset() }
+        wipe.setOnSeekBarChangeListener(OnMoved { compare.share = it / 100f })
+        side.setOnCheckedChangeListener { _, _ -> showPictures() }
+        accelerator.onItemSelectedListener = OnChosen(::chooseRuntime)
+        threads.onItemSelectedListener = OnChosen(::chooseRuntime)
+    }
+
+    private fun toggleLive() {
+        when {
+            (model.state.value as? DemoUiState.Ready)?.live == true -> model.stopLive()
+            checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED -> model.startLive()
+            else -> askForCamera.launch(Manifest.permission.CAMERA)
+        }
+    }
+
+    private fun chooseRuntime() {
+        val accelerator = Accelerator.entries[views.accelerator.selectedItemPosition]
+        model.choose(accelerator, THREADS[views.threads.selectedItemPosition])
+    }
+
+    private fun confirmReset() {
+        AlertDialog.Builder(this)
+            .setTitle(R.string.reset_key)
+            .setMessage(R.string.reset_key_explained)
+            .setPositiveButton(R.string.reset) { _, _ -> model.resetKey() }
+            .setNegativeButton(android.R.string.cancel, null)
+            .show()
+    }
+
+    private fun render(state: DemoUiState) {
+        views.content.visibility = if (state is DemoUiState.Ready) View.VISIBLE else View.GONE
+        when (state) {
+            DemoUiState.Loading -> views.status.setText(R.string.loading)
+            is DemoUiState.Broken -> views.status.text = getString(R.string.broken, state.reason)
+            is DemoUiState.Ready -> render(state)
+        }
+    }
+
+    private fun render(state: DemoUiState.Ready) = with(views) {
+        status.setText(if (state.live) R.string.live_explained else R.string.explained)
+        live.setText(if (state.live) R.string.stop_camera else R.string.camera)
+        if (state.live) camera.start() else camera.stop()
+        accelerator.setSelection(state.choice.accelerator.ordinal)
+        threads.setSelection(THREADS.indexOf(state.choice.threads).coerceAtLeast(0))
+        runtime.text = describe(state.runtime)
+        photo.text = describe(state.photo)
+        send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
+        answer.text = describe(state.answer)
+        if (!server.hasFocus()) server.setText(state.server)
+        token.setHint(if (state.hasToken) R.string.token_stored else R.string.token)
+        val perturbed = (state.photo as? PhotoState.Shown)?.perturbed
+        if (perturbed !== shown) {
+            shown = perturbed
+            showPictures()
+        }
+    }
+
+    private fun showPictures() = with(views) {
+        val perturbed = shown
+        val right = if (side.checkedRadioButtonId == R.id.side_noise) perturbed?.let(::noiseBitmap) else perturbed?.drawn?.toBitmap()
+        compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
+        val name = if (side.checkedRadioButtonId == R.id.side_noise) R.string.noise_map else R.string.upload
+        compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
+    }
+
+    private fun noiseBitmap(perturbed: Perturbed): Bitmap {
+        val grey = ByteArray(perturbed.noiseMap.size * 3) { perturbed.noiseMap[it / 3] }
+        return Picture(perturbed.input.height, perturbed.input.width, grey).toBitmap()
+    }
+
+    private fun describe(runtime: RuntimeState): String = when (runtime) {
+        RuntimeState.Opening -> getString(R.string.opening)
+        is RuntimeState.Refused -> getString(R.string.refused, runtime.reason)
+        is RuntimeState.Running -> {
+            val taken = runtime.delegation?.let {
+                getString(R.string.taken, it.delegated, it.nodes?.toString() ?: "?", it.partitions)
+            } ?: getString(R.string.taken_unknown)
+            val same = if (runtime.difference == 0) getString(R.string.same) else getString(R.string.differs, runtime.difference)
+            getString(R.string.running, taken, runtime.initMillis, same)
+        }
+    }
+
+    private fun describe(photo: PhotoState): String = when (photo) {
+        PhotoState.None -> getString(R.string.no_photo)
+        PhotoState.Working -> getString(R.string.working)
+        is PhotoState.Failed -> photo.reason
+        is PhotoState.Shown -> with(photo.perturbed) {
+            val rate = rateBits?.let { getString(R.string.rate, it) } ?: getString(R.string.rate_unknown)
+            getString(R.string.figures, upload.content.size, rate, times.pre, times.network, times.sampler, times.encode)
+        }
+    }
+
+    private fun describe(answer: AnswerState): String = when (answer) {
+        AnswerState.None -> ""
+        AnswerState.Asking -> getString(R.string.asking)
+        is AnswerState.Failed -> answer.reason
+        is AnswerState.Told -> answer.reply.answers.entries.joinToString("\n") { (name, told) ->
+            getString(R.string.answer, name, told.label, 100 * told.probabilities.getValue(told.label))
+        } + "\n" + getString(R.string.answer_cost, answer.reply.sentBytes, answer.reply.millis)
+    }
+
+    /** The views of main.xml that are spoken to. */
+    private class Views(activity: MainActivity) {
+        val status: TextView = activity.findViewById(R.id.status)
+        val content: View = activity.findViewById(R.id.content)
+        val choose: Button = activity.findViewById(R.id.choose)
+        val live: Button = activity.findViewById(R.id.live)
+        val compare: CompareView = activity.findViewById(R.id.compare)
+        val wipe: SeekBar = activity.findViewById(R.id.wipe)
+        val side: RadioGroup = activity.findViewById(R.id.side)
+        val photo: TextView = activity.findViewById(R.id.photo)
+        val accelerator: Spinner = activity.findViewById(R.id.accelerator)
+        val threads: Spinner = activity.findViewById(R.id.threads)
+        val runtime: TextView = activity.findViewById(R.id.runtime)
+        val server: EditText = activity.findViewById(R.id.server)
+        val token: EditText = activity.findViewById(R.id.token)
+        val apply: Button = activity.findViewById(R.id.apply)
+        val send: Button = activity.findViewById(R.id.send)
+        val answer: TextView = activity.findViewById(R.id.answer)
+        val reset: Button = activity.findViewById(R.id.reset_key)
+
+        init {
+            fun spinner(of: Spinner, items: List<String>) {
+                of.adapter = ArrayAdapter(activity, android.R.layout.simple_spinner_dropdown_item, items)
+            }
+            spinner(accelerator, Accelerator.entries.map { it.name })
+            spinner(threads, THREADS.map { activity.resources.getQuantityString(R.plurals.threads, it, it) })
+        }
+    }
+
+    private companion object {
+        val THREADS = listOf(1, 2, 4, 8)
+    }
+}
+
+private class DemoViewModelFactory(private val activity: ComponentActivity) : ViewModelProvider.Factory {
+    override fun <T : ViewModel> create(modelClass: Class<T>): T {
+        val context = activity.applicationContext
+        val parts = DemoParts(
+            openBundle = { Export.open { name -> context.assets.open("${Export.FOLDER}/$name").use { it.readBytes() } } },
+            networks = LiteRtNetworkFactory(::tfliteLog),
+            keys = KeystoreDeviceKeys(SecretFile(context, "device.key")),
+            photos = ContentPhotoReader(context.contentResolver),
+            settings = StoredServerSettings(context, SecretFile(context, "server.token")),
+        )
+        val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main.immediate)
+        val network = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
+        return checkNotNull(modelClass.cast(DemoViewModel(parts, scope, network, Dispatchers.IO)))
+    }
+}
+
+private class OnMoved(private val act: (Int) -> Unit) : SeekBar.OnSeekBarChangeListener {
+    override fun onProgressChanged(bar: SeekBar, progress: Int, fromUser: Boolean) = act(progress)
+
+    override fun onStartTrackingTouch(bar: SeekBar) = Unit
+
+    override fun onStopTrackingTouch(bar: SeekBar) = Unit
+}
+
+private class OnChosen(private val act: () -> Unit) : AdapterView.OnItemSelectedListener {
+    override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) = act()
+
+    override fun onNothingSelected(parent: AdapterView<*>?) = Unit
+}

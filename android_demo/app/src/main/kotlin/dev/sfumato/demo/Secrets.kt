@@ -1,0 +1,127 @@
+/**
+ * Secrets of this phone: 32 bytes of device key and the server's token, each encrypted with a key that never leaves the Android
+ * Keystore, in a folder that is never backed up.
+ *
+ * Noise v1 derives its cipher's key from the device key's bytes, which a Keystore key does not give away; so the Keystore wraps
+ * them instead of being them. A copy of the file is of no use on another phone.
+ */
+package dev.sfumato.demo
+
+import android.content.Context
+import android.security.keystore.KeyGenParameterSpec
+import android.security.keystore.KeyProperties
+import android.util.AtomicFile
+import dev.sfumato.core.DeviceKey
+import dev.sfumato.core.DeviceKeys
+import dev.sfumato.core.SfumatoException
+import java.io.File
+import java.io.FileNotFoundException
+import java.io.IOException
+import java.security.GeneralSecurityException
+import java.security.KeyStore
+import java.security.ProviderException
+import java.security.SecureRandom
+import javax.crypto.Cipher
+import javax.crypto.KeyGenerator
+import javax.crypto.SecretKey
+import javax.crypto.spec.GCMParameterSpec
+
+/** One secret in one file. */
+class SecretFile(context: Context, private val name: String) {
+    private val file = AtomicFile(File(context.noBackupFilesDir, name))
+
+    /** The secret; null if there is none. */
+    fun read(): ByteArray? {
+        val sealed = try {
+            file.readFully()
+        } catch (error: FileNotFoundException) {
+            return null
+        }
+        if (sealed.size <= IV_BYTES) throw SfumatoException("the secret $name is damaged: reset it")
+        return orWhyNot("cannot be read any more: reset it") {
+            val parameters = GCMParameterSpec(TAG_BITS, sealed, 0, IV_BYTES)
+            cipher(Cipher.DECRYPT_MODE, parameters).doFinal(sealed, IV_BYTES, sealed.size - IV_BYTES)
+        }
+    }
+
+    fun write(secret: ByteArray) {
+        val sealed = orWhyNot("cannot be stored") {
+            val cipher = cipher(Cipher.ENCRYPT_MODE, null)
+            cipher.iv + cipher.doFinal(secret)
+        }
+        val stream = file.startWrite()
+        try {
+            stream.write(sealed)
+            file.finishWrite(stream)
+        } catch (error: IOException) {
+            file.failWrite(stream)
+            throw SfumatoException("the secret $name cannot be stored: ${error.message}")
+        }
+    }
+
+    fun delete() = file.delete()
+
+    private fun cipher(mode: Int, parameters: GCMParameterSpec?): Cipher =
+        Cipher.getInstance("AES/GCM/NoPadding").apply { init(mode, wrappingKey(), parameters) }
+
+    private fun orWhyNot(problem: String, work: () -> ByteArray): ByteArray = try {
+        work()
+    } catch (error: GeneralSecurityException) {
+        throw SfumatoException("the secret $name $problem (${error.message})")
+    } catch (error: ProviderException) { // how the Keystore says that it is broken
+        throw SfumatoException("the secret $name $problem (${error.message})")
+    }
+
+    private fun wrappingKey(): SecretKey {
+        val store = KeyStore.getInstance(STORE).apply { load(null) }
+        (store.getKey(ALIAS, null) as SecretKey?)?.let { return it }
+        val purposes = KeyProperties.PURPOSE_ENCRYPT or KeyProperties.PURPOSE_DECRYPT
+        val spec = KeyGenParameterSpec.Builder(ALIAS, purposes)
+            .setBlockModes(KeyProperties.BLOCK_MODE_GCM)
+            .setEncryptionPaddings(KeyProperties.ENCRYPTION_PADDING_NONE)
+            .setKeySize(256)
+            .build()
+        return KeyGenerator.getInstance(KeyProperties.KEY_ALGORITHM_AES, STORE).apply { init(spec) }.generateKey()
+    }
+
+    private companion object {
+        const val STORE = "AndroidKeyStore"
+        const val ALIAS = "sfumato"
+        const val IV_BYTES = 12
+        const val TAG_BITS = 128
+    }
+}
+
+/** The device key in a [SecretFile], made on first use. */
+class KeystoreDeviceKeys(private val file: SecretFile) : DeviceKeys {
+    private var known: DeviceKey? = null
+
+    @Synchronized
+    override fun get(): DeviceKey = known ?: DeviceKey(file.read() ?: made()).also { known = it }
+
+    @Synchronized
+    override fun reset() {
+        file.delete()
+        known = null
+    }
+
+    private fun made(): ByteArray = ByteArray(DeviceKey.BYTES).also { SecureRandom().nextBytes(it) }.also(file::write)
+}
+
+/** The server's address in the preferences, its token in a [SecretFile]. */
+class StoredServerSettings(context: Context, private val tokenFile: SecretFile) : ServerSettings {
+    private val preferences = context.getSharedPreferences("server", Context.MODE_PRIVATE)
+
+    override var server: String
+        get() = preferences.getString("address", null) ?: "http://127.0.0.1:8080"
+        set(value) = preferences.edit().putString("address", value).apply()
+
+    /** A token that cannot be read any more is none: it is typed in again. */
+    override var token: String?
+        get() = try {
+            tokenFile.read()?.decodeToString()
+        } catch (error: SfumatoException) {
+            null
+        }
+        set(value) = if (value == null) tokenFile.delete() else tokenFile.write(value.encodeToByteArray())
+}

@@ -1,0 +1,22 @@
+/**
+ * Look at the export in the app's assets before the app is built, with the code that reads it on the phone.
+ *
+ *     java -cp ... dev.sfumato.core.CheckExport app/src/main/assets/sfumato
+ */
+@file:JvmName("CheckExport")
+
+package dev.sfumato.core
+
+import java.io.File
+import kotlin.system.exitProcess
+
+fun main(arguments: Array<String>) {
+    val folder = File(arguments.single())
+    try {
+        val contract = Bundle.open { name -> File(folder, name).readBytes() }.contract
+        println("export ${contract.sha256.take(12)}: ${contract.height} x ${contract.width}, ${contract.keep.joinToString { it.name }}")
+    } catch (error: SfumatoException) {
+        System.err.println("sfumato: ${error.message}")
+        exitProcess(1)
+    }
+}

@@ -1,0 +1,233 @@
+/**
+ * The phone's side of the service (docs/service.md): check that the server means the same contract, send, try again with patience.
+ *
+ *     val client = Client("https://photos.example", bundle.contract, token = token)
+ *     val reply = client.send(perturbed.upload)
+ *     reply.answers.getValue("smiling").label
+ *
+ * Only the upload travels, made from pixels alone. Refusals that more patience cannot mend are raised at once; 429, 502, 503, 504
+ * and network faults are tried again after a pause that doubles, with jitter, and is never shorter than the server's Retry-After.
+ * It is always the same upload: asking twice tells the server nothing new.
+ */
+package dev.sfumato.core
+
+import java.io.ByteArrayOutputStream
+import java.io.IOException
+import java.io.InputStream
+import java.net.HttpURLConnection
+import java.net.URI
+import java.net.URISyntaxException
+import java.net.URL
+import kotlin.random.Random
+
+/** The server refused, or said something that is no answer. */
+class ServerException(message: String, val status: Int? = null, val kind: String = "") : SfumatoException(message)
+
+/** How patient the client is. */
+data class ClientConfig(
+    /** Tries of one request, the first included. */
+    val attempts: Int = 5,
+    val connectMillis: Int = 5_000,
+    /** Longest silence while an answer is awaited. */
+    val answerMillis: Int = 15_000,
+    /** Upper end of the first pause; it doubles with every try. */
+    val firstPauseMillis: Long = 250,
+    /** Longest pause; a server that asks for a longer one is given up. */
+    val longestPauseMillis: Long = 10_000,
+)
+
+/** The answer for one kept attribute. */
+data class Answer(val label: String, val probabilities: Map<String, Double>)
+
+/** The server's answer, checked against the contract. */
+data class Reply(
+    val answers: Map<String, Answer>,
+    val requestId: String,
+    val sentBytes: Int,
+    val attempts: Int,
+    /** From the first try to the answer. */
+    val millis: Double,
+)
+
+/** What answers uploads. */
+fun interface AnswerSource {
+    /** Ask about an upload; blocks, and ends early when its thread is interrupted. */
+    fun send(upload: Upload): Reply
+}
+
+/** Sends uploads to one server. Safe to use from several threads. */
+class Client(
+    server: String,
+    private val contract: Contract,
+    private val token: String? = null,
+    private val config: ClientConfig = ClientConfig(),
+    private val sleep: (Long) -> Unit = Thread::sleep,
+    private val random: Random = Random.Default,
+) : AnswerSource {
+    private val base = checkedUrl(server)
+
+    @Volatile
+    private var checked = false
+
+    override fun send(upload: Upload): Reply {
+        checkContract()
+        val start = System.nanoTime()
+        val (body, attempts) = ask("/v1/predict", upload)
+        return readReply(body, upload.content.size, attempts, (System.nanoTime() - start) / 1e6)
+    }
+
+    /** Ask once whether the server answers for the contract that lies here. */
+    private fun checkContract() {
+        if (checked) return
+        val (content, _) = ask("/v1/contract", null)
+        if (sha256(content) != contract.sha256) {
+            throw ServerException(
+                "the server answers for another export than this app carries: nothing was sent; build the app with the server's export",
+                kind = "other-contract",
+            )
+        }
+        checked = true
+    }
+
+    private fun ask(path: String, upload: Upload?): Pair<ByteArray, Int> {
+        var attempt = 1
+        while (true) {
+            when (val outcome = once(path, upload)) {
+                is Outcome.Done -> return outcome.body to attempt
+                is Outcome.Refused -> throw outcome.error
+                is Outcome.Busy -> {
+                    if (attempt == config.attempts) throw outcome.error
+                    sleep(outcome.afterMillis + jitter(attempt))
+                    attempt++
+                }
+            }
+        }
+    }
+
+    /** Full jitter below a doubling limit. */
+    private fun jitter(attempt: Int): Long {
+        val limit = minOf(config.firstPauseMillis shl (attempt - 1).coerceAtMost(20), config.longestPauseMillis)
+        return random.nextLong(limit + 1)
+    }
+
+    private fun once(path: String, upload: Upload?): Outcome {
+        val connection = URL(base + path).openConnection() as HttpURLConnection
+        return try {
+            connection.prepare(upload)
+            val status = connection.responseCode
+            if (status == HttpURLConnection.HTTP_OK) {
+                Outcome.Done(connection.inputStream.use(::readLimited))
+            } else {
+                refusal(status, connection)
+            }
+        } catch (error: IOException) {
+            if (Thread.interrupted()) throw InterruptedException()
+            Outcome.Busy(ServerException("$base gives no answer (${error.message ?: error.javaClass.simpleName})"), 0)
+        } finally {
+            connection.disconnect()
+        }
+    }
+
+    private fun HttpURLConnection.prepare(upload: Upload?) {
+        connectTimeout = config.connectMillis
+        readTimeout = config.answerMillis
+        instanceFollowRedirects = false
+        setRequestProperty("User-Agent", "sfumato-android")
+        setRequestProperty("Accept", "application/json")
+        token?.let { setRequestProperty("Authorization", "Bearer $it") }
+        if (upload == null) return
+        requestMethod = "POST"
+        doOutput = true
+        setRequestProperty("Content-Type", if (upload.encoding == Encoding.PNG) "image/png" else "application/vnd.sfumato.packed")
+        setRequestProperty("Sfumato-Contract", contract.sha256)
+        setFixedLengthStreamingMode(upload.content.size)
+        outputStream.use { it.write(upload.content) }
+    }
+
+    private fun refusal(status: Int, connection: HttpURLConnection): Outcome {
+        val problem = Problem.parse(connection.errorStream?.use(::readLimited) ?: ByteArray(0))
+        val title = problem?.title ?: connection.responseMessage.orEmpty()
+        val detail = problem?.detail?.takeIf { it.isNotEmpty() }?.let { ": $it" }.orEmpty()
+        val message = "the server refuses ($status): $title$detail".map { if (it.isISOControl()) ' ' else it }.joinToString("").take(500)
+        val error = ServerException(message, status, problem?.kind.orEmpty())
+        if (status !in AGAIN) return Outcome.Refused(error)
+        val seconds = connection.getHeaderField("Retry-After")?.trim()?.toLongOrNull()?.coerceIn(0, 86_400) ?: 0
+        if (seconds * 1000 > config.longestPauseMillis) {
+            return Outcome.Refused(ServerException("$message; it asks for $seconds s", status, error.kind))
+        }
+        return Outcome.Busy(error, seconds * 1000)
+    }
+
+    private fun readReply(body: ByteArray, sent: Int, attempts: Int, millis: Double): Reply = try {
+        val told = parseJson(body).asObject("the answer")
+        val answers = told.child("answers")
+        val found = contract.keep.associate { kept ->
+            val answer = answers.child(kept.name)
+            val shares = answer.child("probabilities")
+            if (answer.text("label") !in kept.classes || shares.keys != kept.classes.toSet()) throw SfumatoException(kept.name)
+            kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number))
+        }
+        Reply(found, told.text("request_id"), sent, attempts, millis)
+    } catch (error: SfumatoException) {
+        throw ServerException("the server's answer does not fit the contract")
+    }
+
+    private sealed interface Outcome {
+        class Done(val body: ByteArray) : Outcome
+
+        class Refused(val error: ServerException) : Outcome
+
+        class Busy(val error: ServerException, val afterMillis: Long) : Outcome
+    }
+
+    companion object {
+        private val AGAIN = setOf(429, 502, 503, 504)
+        private val LOOPBACK = setOf("127.0.0.1", "localhost", "[::1]")
+
+        /** The server's address, if it is one that uploads may go to: https, or http to this device alone. */
+        fun checkedUrl(server: String): String {
+            val parts = try {
+                URI(server.trim())
+            } catch (error: URISyntaxException) {
+                throw refusedServer(server)
+            }
+            val scheme = parts.scheme?.lowercase()
+            if (scheme !in setOf("http", "https") || parts.host.isNullOrEmpty() || parts.userInfo != null || parts.query != null) {
+                throw refusedServer(server)
+            }
+            if (scheme == "http" && parts.host !in LOOPBACK) {
+                throw SfumatoException("$server is not encrypted: use https, or `adb reverse` and http://127.0.0.1")
+            }
+            return server.trim().trimEnd('/')
+        }
+
+        private fun refusedServer(server: String) =
+            SfumatoException("'$server' is no server: give something like https://photos.example")
+
+        private fun readLimited(stream: InputStream): ByteArray {
+            val content = ByteArrayOutputStream()
+            val part = ByteArray(8192)
+            while (true) {
+                val count = stream.read(part)
+                if (count < 0) return content.toByteArray()
+                content.write(part, 0, count)
+                if (content.size() > LARGEST_REPLY) throw ServerException("the answer is larger than $LARGEST_REPLY bytes")
+            }
+        }
+
+        private const val LARGEST_REPLY = 1 shl 20
+    }
+}
+
+/** Problem details (RFC 9457); [kind] is the end of `type`. */
+private class Problem(val kind: String, val title: String, val detail: String) {
+    companion object {
+        /** Null for anything else, such as a proxy's own page. */
+        fun parse(body: ByteArray): Problem? = try {
+            val told = parseJson(body).asObject("the refusal")
+            Problem(told.text("type").substringAfterLast(':'), told.text("title"), told.text("detail"))
+        } catch (error: SfumatoException) {
+            null
+        }
+    }
+}

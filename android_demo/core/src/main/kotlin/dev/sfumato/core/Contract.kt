@@ -1,0 +1,256 @@
+/**
+ * contract.json: what an export promises, read as strictly as the toolchain reads it (docs/contract.md).
+ *
+ * Unknown keys, other schemas, and another version of the sampler or the noise are refused: a reader that does not understand a
+ * promise must not pretend to keep it.
+ *
+ *     val contract = Contract.parse(bytes)
+ *     contract.file(contract.model.file).check(modelBytes)
+ */
+package dev.sfumato.core
+
+import java.security.MessageDigest
+
+/** A file of the export. */
+data class BundleFile(val name: String, val sha256: String, val bytes: Long, val role: String) {
+    /** Refuse content that is not the file the contract names. */
+    fun check(content: ByteArray) {
+        if (content.size.toLong() != bytes || sha256(content) != sha256) {
+            throw SfumatoException("$name is not the file the contract names (its sha256 differs): export again")
+        }
+    }
+}
+
+/** An input or output of the local network, shape (1, [height], [width], [planes]); real value = (byte - [zeroPoint]) * [scale]. */
+data class TensorSpec(
+    val name: String,
+    val height: Int,
+    val width: Int,
+    val planes: Int,
+    val scale: Double,
+    val zeroPoint: Int,
+) {
+    val size: Int get() = height * width * planes
+}
+
+/** One variant of the local network. */
+data class ModelSpec(val variant: String, val file: String, val input: String, val output: String)
+
+/** The noisy channel. */
+sealed interface Channel {
+    /** Bits a colour sample of the upload. */
+    val bits: Int
+
+    /** Outputs of the network: name to planes. */
+    val outputs: Map<String, Int>
+
+    /** Noise bytes that [samples] colour samples need. */
+    fun noiseBytes(samples: Int): Int
+
+    /** Every sample is one of 2^[bits] levels. */
+    data class Dither(override val bits: Int) : Channel {
+        override val outputs get() = mapOf("p" to 3 * bits)
+
+        override fun noiseBytes(samples: Int) = samples * bits
+    }
+
+    /** Mean plus normal noise, clipped and rounded; [additive]: the mean is the picture itself. */
+    data class Gaussian(val additive: Boolean, val largestScale: Double) : Channel {
+        override val bits get() = 8
+        override val outputs get() = if (additive) mapOf("scale" to 3) else mapOf("mean" to 3, "scale" to 3)
+
+        override fun noiseBytes(samples: Int) = 2 * samples
+    }
+}
+
+/** A kept attribute and its classes, in the order of the cloud's head. */
+data class Kept(val name: String, val classes: List<String>)
+
+enum class Encoding { PNG, PACKED }
+
+/** The whole contract; [sha256] names it in every request. */
+data class Contract(
+    val sha256: String,
+    val files: List<BundleFile>,
+    val input: TensorSpec,
+    val outputs: List<TensorSpec>,
+    val model: ModelSpec,
+    val channel: Channel,
+    val encoding: Encoding,
+    val keep: List<Kept>,
+    val hide: List<String>,
+) {
+    val height: Int get() = input.height
+    val width: Int get() = input.width
+
+    fun file(name: String): BundleFile =
+        files.firstOrNull { it.name == name } ?: throw SfumatoException("$FILE does not list $name")
+
+    companion object {
+        const val FILE = "contract.json"
+        const val SCHEMA = "sfumato-contract/1"
+        private const val LARGEST = 1 shl 20
+
+        /** Check the bytes of a contract; the files it lists are not touched. */
+        fun parse(content: ByteArray): Contract {
+            if (content.size > LARGEST) throw SfumatoException("$FILE is larger than a contract can be ($LARGEST bytes)")
+            val root = parseJson(content, FILE).asObject(FILE)
+            val schema = if ("schema" in root) root.text("schema") else "none"
+            if (schema != SCHEMA) throw SfumatoException("$FILE has the schema $schema, this app reads $SCHEMA: update the app")
+            return ContractReader(root).read(sha256(content))
+        }
+    }
+}
+
+/** SHA-256 in hexadecimal. */
+fun sha256(content: ByteArray): String = MessageDigest.getInstance("SHA-256").digest(content).toHexString()
+
+private class ContractReader(private val root: JsonObject) {
+    fun read(digest: String): Contract {
+        demand(root.text("crop") == CROP) { "crop is not the one this app knows" }
+        for (part in listOf("sampler", "noise")) {
+            demand(root.int(part) == 1) { "$part is version ${root.int(part)}, this app draws version 1: update the app" }
+        }
+        for (free in listOf("cost", "figures", "conversion", "provenance")) root.map(free)
+        readGates()
+        val files = root.children("files").map(::readFile)
+        val input = readTensor(root.child("input"))
+        val channel = readChannel(root.child("channel"))
+        val outputs = root.children("outputs").map(::readTensor)
+        val models = root.children("models").map(::readModel)
+        val found = Contract(
+            sha256 = digest,
+            files = files,
+            input = input,
+            outputs = outputs,
+            model = models.firstOrNull { it.variant == "int8" }
+                ?: throw SfumatoException("this export holds no int8 model: export again with the variant int8"),
+            channel = channel,
+            encoding = readUpload(root.child("upload"), channel, input),
+            keep = root.children("keep").map(::readKept),
+            hide = root.texts("hide"),
+        )
+        root.refuseOthers()
+        demandOneStory(found, models)
+        return found
+    }
+
+    /** The parts must tell one story: a contract edited by hand seldom does. */
+    private fun demandOneStory(found: Contract, models: List<ModelSpec>) {
+        val (_, height, width, planes) = found.input
+        demand(found.input.name == "image" && planes == 3) { "the input must be image, with three colours" }
+        demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
+            "the outputs do not belong to the channel"
+        }
+        demand(found.outputs.all { it.height == height && it.width == width }) { "the outputs have another size than the input" }
+        demand(near(found.input.scale, 1 / 255.0) && found.outputs.all { near(it.scale, 1 / 256.0) }) {
+            "a tensor's scale is not the one of version 1"
+        }
+        demand((found.outputs + found.input).all { it.zeroPoint == -128 }) { "a zero point is not -128" }
+        val names = found.files.map { it.name }
+        demand(names.toSet().size == names.size && Contract.FILE !in names) { "a file is listed twice, or the contract lists itself" }
+        demand(models.map { it.variant }.toSet().size == models.size) { "a variant is listed twice" }
+        models.forEach { found.file(it.file) }
+        demand(found.model.input == "int8" && found.model.output == "int8") { "the int8 model must take and give int8" }
+        demand(found.keep.isNotEmpty()) { "keep is empty" }
+    }
+
+    private fun readFile(part: JsonObject): BundleFile {
+        val file = BundleFile(part.text("name"), part.text("sha256"), part.whole("bytes"), part.text("role"))
+        part.refuseOthers()
+        demand(NAME.matches(file.name)) { "'${file.name}' is no file name" }
+        demand(DIGEST.matches(file.sha256) && file.bytes in 0..MOST_BYTES) { "${file.name}: sha256 or bytes is impossible" }
+        demand(file.role in ROLES) { "${file.name}: unknown role ${file.role}" }
+        return file
+    }
+
+    private fun readTensor(part: JsonObject): TensorSpec {
+        val shape = part.list("shape").map { (it as? Long)?.takeIf { n -> n in 1..MOST_SIDE }?.toInt() ?: 0 }
+        demand(shape.size == 4 && shape[0] == 1 && shape[1] >= LEAST_SIDE && shape[2] >= LEAST_SIDE && shape[3] in 1..12) {
+            "a tensor has an impossible shape"
+        }
+        demand(part.text("layout") == "NHWC" && part.list("range").size == 2) { "a tensor has another layout or range" }
+        part.number("unit")
+        val tensor = TensorSpec(
+            part.text("name"), shape[1], shape[2], shape[3], part.number("int8_scale"), part.int("int8_zero_point"),
+        )
+        part.refuseOthers()
+        return tensor
+    }
+
+    private fun readModel(part: JsonObject): ModelSpec {
+        val model = ModelSpec(part.text("variant"), part.text("file"), part.text("input"), part.text("output"))
+        part.refuseOthers()
+        demand(model.variant in VARIANTS) { "unknown variant ${model.variant}" }
+        return model
+    }
+
+    private fun readChannel(part: JsonObject): Channel {
+        val channel = when (val name = part.text("name")) {
+            "dither" -> Channel.Dither(
+                when (val levels = part.int("levels")) {
+                    2 -> 1
+                    4 -> 2
+                    16 -> 4
+                    else -> throw SfumatoException("${Contract.FILE}: dither has 2, 4 or 16 levels, not $levels")
+                },
+            )
+            "gaussian" -> {
+                val largest = part.number("largest_scale")
+                val reference = part.number("reference_scale")
+                demand(reference > 0 && reference <= 100) { "reference_scale is impossible" }
+                gaussianFactor(largest)
+                Channel.Gaussian(part.flag("additive"), largest)
+            }
+            else -> throw SfumatoException("${Contract.FILE}: unknown channel $name: update the app")
+        }
+        part.refuseOthers()
+        return channel
+    }
+
+    private fun readUpload(part: JsonObject, channel: Channel, input: TensorSpec): Encoding {
+        val grey = channel is Channel.Dither
+        val told = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
+        val due = listOf(channel.bits, input.width, if (grey) 3 * input.height else input.height, if (grey) GREY else "rgb")
+        demand(told == due) { "the upload does not belong to the channel" }
+        val encoding = when (val name = part.text("encoding")) {
+            "png" -> Encoding.PNG
+            "packed" -> Encoding.PACKED
+            else -> throw SfumatoException("${Contract.FILE}: unknown encoding $name: update the app")
+        }
+        part.refuseOthers()
+        return encoding
+    }
+
+    private fun readKept(part: JsonObject): Kept {
+        val kept = Kept(part.text("name"), part.texts("classes"))
+        part.refuseOthers()
+        demand(kept.classes.size >= 2) { "${kept.name} has fewer than two classes" }
+        return kept
+    }
+
+    /** A gate that says it failed: the export must not be used, whoever packed it. */
+    private fun readGates() {
+        for (gate in root.children("gates")) {
+            demand(gate.flag("passed")) { "the gate '${gate.text("name")}' does not hold: export again" }
+        }
+    }
+
+    private fun near(found: Double, due: Double) = Math.abs(found - due) < 1e-9
+
+    private inline fun demand(holds: Boolean, problem: () -> String) {
+        if (!holds) throw SfumatoException("${Contract.FILE}: ${problem()}")
+    }
+
+    private companion object {
+        const val CROP = "centre, then antialiased bilinear (docs/contract.md)"
+        const val GREY = "grey, planes red, green, blue one below the other"
+        const val MOST_BYTES = 1L shl 28
+        const val MOST_SIDE = 4096L
+        const val LEAST_SIDE = 16
+        val NAME = Regex("[a-z0-9_]+(\\.[a-z0-9]+)?(/[a-z0-9_]+\\.[a-z0-9]+)?")
+        val DIGEST = Regex("[0-9a-f]{64}")
+        val ROLES = setOf("phone", "cloud", "audit")
+        val VARIANTS = setOf("float32", "float16", "dynamic", "int8")
+    }
+}

@@ -1,0 +1,105 @@
+/**
+ * The local network as this module sees it: tensors in, tensors out. The app brings LiteRT's interpreter, tests bring their own.
+ *
+ *     checkTensors(contract, network)
+ *     val q = network.run(flipTopBit(picture.rgb))
+ */
+package dev.sfumato.core
+
+/** Where the network is to run. */
+enum class Accelerator {
+    CPU,
+    NNAPI,
+    GPU,
+    ;
+
+    /** How TensorFlow Lite calls the delegate in its log. */
+    val delegateName: String
+        get() = when (this) {
+            CPU -> "TfLiteXNNPackDelegate"
+            NNAPI -> "TfLiteNnapiDelegate"
+            GPU -> "TfLiteGpuDelegate"
+        }
+}
+
+/** A tensor of a loaded model; type is `int8` or `float32`, scale 0 where it is not quantised. */
+data class TensorInfo(val name: String, val shape: List<Int>, val type: String, val scale: Float, val zeroPoint: Int)
+
+/** What a delegate really took: [delegated] of [nodes] nodes, in [partitions] pieces, those of the CPU included. */
+data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) {
+    companion object {
+        private val LINE = Regex(
+            "Replacing (\\d+) (?:out of (\\d+) )?node\\(s\\) with delegate \\((\\w+)\\) node, yielding (\\d+) partitions",
+        )
+
+        /**
+         * The runtime's Java API does not say what a delegate took; its log does. The last line about this accelerator's
+         * delegate counts; null if there is none.
+         */
+        fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? =
+            lines.mapNotNull(LINE::find).lastOrNull { it.groupValues[3].startsWith(accelerator.delegateName) }?.let { match ->
+                val (delegated, nodes, _, partitions) = match.destructured
+                Delegation(nodes.toIntOrNull(), delegated.toInt(), partitions.toInt())
+            }
+    }
+}
+
+/** A loaded model with one input. Not safe for several threads; some delegates even want the thread that loaded them. */
+interface LocalNetwork : AutoCloseable {
+    val inputs: List<TensorInfo>
+    val outputs: List<TensorInfo>
+
+    /** What the delegate took; null where the runtime does not say. */
+    val delegation: Delegation?
+
+    /** Put bytes into the input, in the order of memory. */
+    fun fill(input: ByteArray)
+
+    /** One inference and nothing else. */
+    fun invoke()
+
+    /** Raw bytes of each output after the last inference, in the order of [outputs]. */
+    fun read(): List<ByteArray>
+
+    fun readByName(): Map<String, ByteArray> = outputs.map { it.name }.zip(read()).toMap()
+
+    /** Bytes of the input to bytes of every output, by name. */
+    fun run(input: ByteArray): Map<String, ByteArray> {
+        fill(input)
+        invoke()
+        return readByName()
+    }
+}
+
+/** Makes networks. */
+fun interface NetworkFactory {
+    /**
+     * Load a model. Refuses with a [SfumatoException] that gives the runtime's reason; never falls back to another accelerator.
+     */
+    fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork
+}
+
+/** Compare names, shapes, types, scales and zero points of a loaded model with the contract. */
+fun checkTensors(contract: Contract, network: LocalNetwork) {
+    check(listOf(contract.input), network.inputs)
+    check(contract.outputs, network.outputs)
+}
+
+private fun check(due: List<TensorSpec>, found: List<TensorInfo>) {
+    if (due.map { it.name }.toSet() != found.map { it.name }.toSet() || due.size != found.size) {
+        throw SfumatoException("the model's tensors are ${found.joinToString { it.name }}: not what the contract names")
+    }
+    for (spec in due) {
+        val tensor = found.first { it.name == spec.name }
+        val shape = listOf(1, spec.height, spec.width, spec.planes)
+        if (tensor.shape != shape || tensor.type != "int8") {
+            throw SfumatoException("the model's ${spec.name} is ${tensor.type} ${tensor.shape}, the contract says int8 $shape")
+        }
+        if (Math.abs(tensor.scale - spec.scale) > 1e-9 || tensor.zeroPoint != spec.zeroPoint) {
+            throw SfumatoException(
+                "the model's ${spec.name} has scale ${tensor.scale} and zero point ${tensor.zeroPoint}, " +
+                    "the contract says ${spec.scale} and ${spec.zeroPoint}",
+            )
+        }
+    }
+}

@@ -1,0 +1,26 @@
+package dev.sfumato.core
+
+import kotlin.math.ln
+import kotlin.math.roundToInt
+
+private val ENTROPY = DoubleArray(256) { q ->
+    val p = q / 256.0
+    fun part(x: Double) = if (x == 0.0) 0.0 else -x * ln(x) / ln(2.0)
+    part(p) + part(1 - p)
+}
+
+/**
+ * How uncertain each pixel of the upload is, one byte each: mean entropy of its bits (dither) or mean scale (gaussian), spread over
+ * 0..255. At a low rate nearly every sample is close to a fair coin; unspread, the map would show nothing.
+ */
+fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
+    val (bytes, planes) = when (channel) {
+        is Channel.Dither -> q.getValue("p") to 3 * channel.bits
+        is Channel.Gaussian -> q.getValue("scale") to 3
+    }
+    val value: (Byte) -> Double = if (channel is Channel.Dither) { b -> ENTROPY[b.unsigned] } else { b -> b.unsigned / 256.0 }
+    val raw = DoubleArray(bytes.size / planes) { pixel -> (0 until planes).sumOf { value(bytes[pixel * planes + it]) } / planes }
+    val low = raw.sorted()[raw.size / 500]
+    val spread = maxOf(raw.max() - low, 1e-9)
+    return ByteArray(raw.size) { ((raw[it] - low).coerceAtLeast(0.0) / spread * 255).roundToInt().toByte() }
+}

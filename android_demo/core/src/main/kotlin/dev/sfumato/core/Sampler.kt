@@ -1,0 +1,85 @@
+/**
+ * The sampler, version 1 (docs/contract.md): from the model's bytes and noise bytes to the levels of the upload, in integers.
+ *
+ * Arrays are in memory order (row, column, plane). A parameter byte q counts 0..255 and stands for q / 256. Levels are one byte a
+ * colour sample.
+ *
+ *     val levels = dither(q, noise, bits = 1)
+ */
+package dev.sfumato.core
+
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+internal val Byte.unsigned: Int get() = toInt() and 0xFF
+
+/** int8 and q (and pixel and int8 input) differ in the top bit alone. */
+fun flipTopBit(bytes: ByteArray): ByteArray = ByteArray(bytes.size) { (bytes[it].toInt() xor 0x80).toByte() }
+
+/** Draw the levels of one picture from the parameters q of a contract's outputs; [table] is needed for gaussian channels. */
+fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise: ByteArray, table: NormalTable?): ByteArray =
+    when (channel) {
+        is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits)
+        is Channel.Gaussian -> {
+            val mean = if (channel.additive) picture.rgb else q.getValue("mean")
+            gaussian(mean, q.getValue("scale"), noise, channel, checkNotNull(table))
+        }
+    }
+
+/** Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. */
+fun dither(q: ByteArray, noise: ByteArray, bits: Int): ByteArray {
+    requireNoise(noise, q.size)
+    val planes = 3 * bits
+    return ByteArray(q.size / bits) { sample ->
+        val first = sample / 3 * planes + sample % 3
+        var level = 0
+        for (bit in 0 until bits) {
+            val at = first + 3 * bit
+            level = 2 * level + if (noise[at].unsigned < q[at].unsigned) 1 else 0
+        }
+        level.toByte()
+    }
+}
+
+/** Draw levels 0..255. [mean] holds the model's mean bytes, or the pixels where the noise is additive. */
+fun gaussian(mean: ByteArray, scale: ByteArray, noise: ByteArray, channel: Channel.Gaussian, table: NormalTable): ByteArray {
+    requireNoise(noise, 2 * mean.size)
+    val factor = gaussianFactor(channel.largestScale)
+    val unit = if (channel.additive) 65536 else 65280
+    return ByteArray(mean.size) { i ->
+        val normal = table[noise[2 * i].unsigned + 256 * noise[2 * i + 1].unsigned]
+        val drawn = (mean[i].unsigned * unit + scale[i].unsigned * normal * factor + 32768) shr 16
+        drawn.coerceIn(0, 255).toByte()
+    }
+}
+
+/** K = 16 * largest_scale: beyond 16 the products leave 32 bits. */
+internal fun gaussianFactor(largestScale: Double): Int {
+    val factor = 16 * largestScale
+    if (factor <= 0 || factor > 256 || factor != Math.floor(factor)) {
+        throw SfumatoException("largest_scale must be a multiple of 1/16 up to 16, not $largestScale")
+    }
+    return factor.toInt()
+}
+
+/** normal_table.bin: 65,536 standard normal quantiles in 1/4080 deviation, the same on every platform. */
+class NormalTable(content: ByteArray) {
+    private val values = ShortArray(SIZE)
+
+    init {
+        if (sha256(content) != SHA256) throw SfumatoException("$FILE is not the table of version 1: export again")
+        ByteBuffer.wrap(content).order(ByteOrder.LITTLE_ENDIAN).asShortBuffer().get(values)
+    }
+
+    internal operator fun get(u: Int): Int = values[u].toInt()
+
+    companion object {
+        const val FILE = "normal_table.bin"
+        const val SHA256 = "43d03e095117a1d0df720e7f5af5df75e619f6584463c3904b9a1139c8a0cfd3"
+        private const val SIZE = 65536
+    }
+}
+
+private fun requireNoise(noise: ByteArray, due: Int) {
+    if (noise.size != due) throw SfumatoException("this draw needs $due noise bytes, not ${noise.size}")
+}

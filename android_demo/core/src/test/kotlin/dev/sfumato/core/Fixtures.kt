@@ -1,0 +1,105 @@
+/** What the tests share: a small contract made by hand, a network with known answers, and the export to test against. */
+package dev.sfumato.core
+
+import java.io.File
+import org.junit.Assume.assumeTrue
+
+/** The export whose vectors are checked: the system property `sfumato.export`, else what lies in the app's assets. */
+fun exportFile(name: String): ByteArray {
+    val told = System.getProperty("sfumato.export")
+    val file = File(told ?: "../app/src/main/assets/sfumato", name)
+    assumeTrue("no export in ${file.parent}: run `sfumato export EXPORT --android android_demo`", told != null || file.exists())
+    return file.readBytes()
+}
+
+fun normalTable() = NormalTable(exportFile(NormalTable.FILE))
+
+val KEY = DeviceKey(ByteArray(DeviceKey.BYTES) { it.toByte() })
+
+class FakeKeys(private var key: DeviceKey = KEY) : DeviceKeys {
+    override fun get() = key
+
+    override fun reset() {
+        key = DeviceKey(ByteArray(DeviceKey.BYTES) { 7 })
+    }
+}
+
+const val SIDE = 16
+val MODEL = "a model".encodeToByteArray()
+val VECTORS = """{"schema": "sfumato-vectors/1", "model": []}""".encodeToByteArray()
+
+/** The parts of a contract, to be changed by a test before they are written. */
+fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
+    val bits = mapOf(2 to 1, 4 to 2, 16 to 4).getValue(levels)
+    fun tensor(name: String, planes: Int, scale: Double) = mapOf(
+        "name" to name, "shape" to listOf(1, SIDE, SIDE, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
+        "unit" to 1.0, "int8_scale" to scale, "int8_zero_point" to -128,
+    )
+    fun file(name: String, content: ByteArray) =
+        mapOf("name" to name, "sha256" to sha256(content), "bytes" to content.size, "role" to "phone")
+    return linkedMapOf(
+        "schema" to "sfumato-contract/1",
+        "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", VECTORS)),
+        "crop" to "centre, then antialiased bilinear (docs/contract.md)",
+        "input" to tensor("image", 3, 1 / 255.0),
+        "outputs" to listOf(tensor("p", 3 * bits, 1 / 256.0)),
+        "models" to listOf(mapOf("variant" to "int8", "file" to "local_int8.tflite", "input" to "int8", "output" to "int8")),
+        "channel" to mapOf("name" to "dither", "levels" to levels),
+        "sampler" to 1,
+        "noise" to 1,
+        "upload" to mapOf(
+            "encoding" to "png", "bit_depth" to bits, "width" to SIDE, "height" to 3 * SIDE,
+            "colour" to "grey, planes red, green, blue one below the other",
+        ),
+        "keep" to listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"))),
+        "hide" to listOf("skin"),
+        "cost" to mapOf("parameters" to 1, "macs" to 1),
+        "gates" to listOf(mapOf("name" to "parity", "value" to 0.1, "limit" to 0.5, "passed" to true, "note" to "")),
+        "figures" to mapOf<String, Any?>(),
+        "conversion" to mapOf<String, Any?>(),
+        "provenance" to mapOf<String, Any?>(),
+    )
+}
+
+fun contractBytes(parts: Map<String, Any?> = contractParts()): ByteArray = writeJson(parts).encodeToByteArray()
+
+fun smallContract(levels: Int = 2): Contract = Contract.parse(contractBytes(contractParts(levels)))
+
+fun smallBundle(levels: Int = 2): Bundle = Bundle.open { name ->
+    when (name) {
+        Contract.FILE -> contractBytes(contractParts(levels))
+        "local_int8.tflite" -> MODEL
+        "vectors.json" -> VECTORS
+        else -> throw java.io.IOException(name)
+    }
+}
+
+/** Answers every input with the same bytes turned round: enough to see what came in. */
+class FakeNetwork(
+    private val planes: Int = 3,
+    override val delegation: Delegation? = Delegation(42, 42, 1),
+    private val onInvoke: () -> Unit = {},
+) : LocalNetwork {
+    override val inputs = listOf(TensorInfo("image", listOf(1, SIDE, SIDE, 3), "int8", (1 / 255.0).toFloat(), -128))
+    override val outputs = listOf(TensorInfo("p", listOf(1, SIDE, SIDE, planes), "int8", (1 / 256.0).toFloat(), -128))
+    var input = ByteArray(0)
+    var invoked = 0
+    var closed = false
+
+    override fun fill(input: ByteArray) {
+        this.input = input.copyOf()
+    }
+
+    override fun invoke() {
+        invoked++
+        onInvoke()
+    }
+
+    override fun read(): List<ByteArray> = listOf(answer(input))
+
+    override fun close() {
+        closed = true
+    }
+
+    fun answer(input: ByteArray) = ByteArray(SIDE * SIDE * planes) { input[input.size - 1 - it % input.size] }
+}

@@ -1,0 +1,74 @@
+package dev.sfumato.core
+
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertThrows
+import org.junit.Test
+
+class PerturberTest {
+    private val photo = pattern("ramp", 40, 50)
+
+    @Test
+    fun aPhotoBecomesTheUploadThatItsPartsGive() {
+        for ((levels, bits) in listOf(2 to 1, 4 to 2, 16 to 4)) {
+            val network = FakeNetwork(planes = 3 * bits)
+            var now = 0L
+            val result = Perturber(smallBundle(levels), network, FakeKeys()) { (now++) * 1_000_000 }.perturb(photo)
+            val input = photo.fit(SIDE, SIDE)
+            assertArrayEquals(flipTopBit(input.rgb), network.input)
+            val q = flipTopBit(network.answer(network.input))
+            val drawn = dither(q, keyedNoise(KEY, input.rgb, q.size), bits)
+            assertArrayEquals(encodePng(drawn, SIDE, SIDE, bits), result.upload.content)
+            assertArrayEquals(drawn, ByteArray(drawn.size) { ((result.drawn.rgb[it].toInt() and 0xFF) / (255 / (levels - 1))).toByte() })
+            assertEquals(StageTimes(1.0, 1.0, 1.0, 1.0), result.times)
+            assertEquals(ditherRateBits(q), result.rateBits!!, 0.0)
+            assertEquals(SIDE * SIDE, result.noiseMap.size)
+        }
+    }
+
+    @Test
+    fun theSamePhotoGivesTheSameUploadUntilTheKeyIsReset() {
+        val keys = FakeKeys()
+        val perturber = Perturber(smallBundle(), FakeNetwork(), keys)
+        val first = perturber.perturb(photo).upload.content
+        assertArrayEquals(first, perturber.perturb(photo).upload.content)
+        keys.reset()
+        assertFalse(first.contentEquals(perturber.perturb(photo).upload.content))
+    }
+
+    @Test
+    fun aNetworkThatDoesNotFitIsRefused() {
+        assertThrows(SfumatoException::class.java) { Perturber(smallBundle(levels = 4), FakeNetwork(planes = 3), FakeKeys()) }
+    }
+
+    @Test
+    fun theNoiseMapIsBrightWhereEveryBitIsACoin() {
+        val q = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 128.toByte() else 3 }
+        val map = noiseMap(mapOf("p" to q), Channel.Dither(1))
+        assertEquals(listOf(255, 0), map.take(2).map { it.toInt() and 0xFF })
+        val scale = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 200.toByte() else 10 }
+        assertEquals(listOf<Byte>(-1, 0), noiseMap(mapOf("scale" to scale), Channel.Gaussian(true, 0.5)).take(2))
+        assertEquals(setOf<Byte>(0), noiseMap(mapOf("scale" to ByteArray(SIDE * SIDE * 3)), Channel.Gaussian(true, 0.5)).toSet())
+    }
+
+    @Test
+    fun aRateCountsBits() {
+        assertEquals(0.0, ditherRateBits(ByteArray(30) { 128.toByte() }), 0.0)
+        assertEquals(30.0, ditherRateBits(ByteArray(30)), 1e-12)
+    }
+
+    @Test
+    fun theLogTellsWhatADelegateTook() {
+        val lines = listOf(
+            "I/tflite  ( 4242): Created TensorFlow Lite XNNPACK delegate for CPU.",
+            "I/tflite  ( 4242): Replacing 40 out of 42 node(s) with delegate (TfLiteNnapiDelegate) node, yielding 3 partitions for subgraph 0.",
+            "I/tflite  ( 4242): Replacing 2 out of 3 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 2 partitions for subgraph 0.",
+            "I/tflite  ( 4242): Replacing 5 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 1 partitions.",
+        )
+        assertEquals(Delegation(42, 40, 3), Delegation.fromLog(lines, Accelerator.NNAPI))
+        assertEquals(Delegation(3, 2, 2), Delegation.fromLog(lines, Accelerator.CPU))
+        assertEquals(Delegation(null, 5, 1), Delegation.fromLog(lines, Accelerator.GPU))
+        assertEquals(null, Delegation.fromLog(lines.take(1), Accelerator.CPU))
+    }
+}

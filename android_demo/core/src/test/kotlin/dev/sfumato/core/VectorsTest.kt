@@ -1,0 +1,130 @@
+package dev.sfumato.core
+
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+/** The shared vectors.json, bit for bit. */
+class VectorsTest {
+    private val bundle = Bundle.open(::exportFile)
+    private val root = bundle.vectors.root
+
+    private fun JsonObject.bytes(key: String) = text(key).hexToByteArray()
+
+    private fun JsonObject.key() = DeviceKey(bytes("key"))
+
+    private fun JsonObject.picture() = pattern(text("pattern"), int("height"), int("width"))
+
+    @Test
+    fun noise() {
+        for (case in cases("noise", 9)) {
+            val picture = case.picture()
+            assertEquals(case.text("image_sha256"), imageHash(picture.rgb).toHexString())
+            assertEquals(case.text("stream_key"), streamKey(case.key()).toHexString())
+            assertEquals(case.text("iv"), streamIv(case.key(), imageHash(picture.rgb)).toHexString())
+            assertEquals(case.text("noise"), keyedNoise(case.key(), picture.rgb, 80).toHexString())
+        }
+    }
+
+    @Test
+    fun dither() {
+        for (case in cases("dither", 10)) {
+            val bits = case.int("bits")
+            val levels = dither(case.bytes("p"), case.bytes("noise"), bits)
+            assertEquals(case.text("levels"), levels.toHexString())
+            assertEquals(case.text("packed"), pack(levels, bits).toHexString())
+        }
+    }
+
+    @Test
+    fun gaussian() {
+        val table = normalTable()
+        for (case in cases("gaussian", 13)) {
+            val channel = Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
+            val levels = gaussian(case.bytes("mean"), case.bytes("scale"), case.bytes("noise"), channel, table)
+            assertEquals(case.text("levels"), levels.toHexString())
+        }
+    }
+
+    @Test
+    fun upload() {
+        val table = normalTable()
+        for (case in cases("upload", 25)) {
+            val picture = case.picture()
+            val channel =
+                if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
+            val parameters = case.child("parameters")
+            val q = parameters.keys.associateWith { parameters.bytes(it) }
+            val noise = keyedNoise(case.key(), picture.rgb, channel.noiseBytes(picture.rgb.size))
+            assertEquals(case.text("noise"), noise.toHexString())
+            assertEquals(case.text("packed"), pack(sample(channel, picture, q, noise, table), channel.bits).toHexString())
+        }
+    }
+
+    @Test
+    fun model() {
+        val contract = bundle.contract
+        assertEquals(5, bundle.vectors.model.size)
+        for (case in bundle.vectors.model) {
+            val picture = pattern(case.pattern, contract.height, contract.width)
+            assertEquals(case.imageSha256, imageHash(picture.rgb).toHexString())
+            val noise = keyedNoise(case.key, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
+            assertEquals(case.noiseSha256, sha256(noise))
+            val levels = sample(contract.channel, picture, case.parameters, noise, bundle.table)
+            assertArrayEquals(case.uploadPacked, pack(levels, contract.channel.bits))
+            case.parameters["p"]?.let { assertEquals(case.rateBits, ditherRateBits(it), 1e-6) }
+        }
+    }
+
+    @Test
+    fun aDelegateThatComputesSomethingElseIsSeen() {
+        val contract = bundle.contract
+        val replayed = Replayed(bundle, off = 0)
+        assertEquals(0, bundle.vectors.largestDifference(Perturber(bundle, replayed, FakeKeys()), contract))
+        assertEquals(3, bundle.vectors.largestDifference(Perturber(bundle, Replayed(bundle, off = 3), FakeKeys()), contract))
+    }
+
+    @Test
+    fun damagedVectorsAreRefused() {
+        val text = exportFile(Vectors.FILE).decodeToString()
+        for ((old, new) in listOf("sfumato-vectors/1" to "sfumato-vectors/9", "\"model\"" to "\"models\"", "\"key\": \"00" to "\"key\": \"zz")) {
+            val changed = text.replace(old, new)
+            assertTrue(old, changed != text)
+            if (old.startsWith("\"key")) continue
+            assertThrows(old, SfumatoException::class.java) { Vectors.parse(changed.encodeToByteArray()) }
+        }
+        assertThrows(SfumatoException::class.java) { pattern("photo", 4, 4) }
+    }
+
+    private fun cases(part: String, count: Int): List<JsonObject> = root.children(part).also { assertEquals(part, count, it.size) }
+}
+
+/** Plays the stored answers of the model back, some of them off by a little. */
+private class Replayed(private val bundle: Bundle, private val off: Int) : LocalNetwork {
+    private val contract = bundle.contract
+    private var input = ByteArray(0)
+    override val inputs = listOf(contract.input).map(::info)
+    override val outputs = contract.outputs.map(::info)
+    override val delegation: Delegation? = null
+
+    override fun fill(input: ByteArray) {
+        this.input = input
+    }
+
+    override fun invoke() = Unit
+
+    override fun read(): List<ByteArray> {
+        val digest = imageHash(flipTopBit(input)).toHexString()
+        val case = bundle.vectors.model.single { it.imageSha256 == digest }
+        return contract.outputs.map { spec ->
+            flipTopBit(case.parameters.getValue(spec.name)).also { if (case.pattern == "ramp") it[5] = (it[5] + off).toByte() }
+        }
+    }
+
+    override fun close() = Unit
+
+    private fun info(spec: TensorSpec) =
+        TensorInfo(spec.name, listOf(1, spec.height, spec.width, spec.planes), "int8", spec.scale.toFloat(), spec.zeroPoint)
+}
