@@ -274,9 +274,7 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
 ) -> None:
     """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
     run = make_run("dither")
-    monkeypatch.setattr(
-        exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
-    )
+    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=30)))
     contract = export(run, tmp_path / "out", variants=["int8"], tune="always")
     assert contract.conversion["quantization"] in ("fine-tuned", "post-training")
     assert verify(tmp_path / "out").passed
