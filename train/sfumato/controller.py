@@ -13,6 +13,7 @@ The proportional part damps: with the integral alone the rate swings by orders o
 
 from dataclasses import asdict, dataclass
 from math import exp, log
+from typing import Any
 
 INTEGRAL = 0.05
 """An error of one e-fold moves the integral by 5 % a step."""
@@ -20,7 +21,9 @@ PROPORTIONAL = 2.0
 LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
 RAMP = (0.05, 0.5)
-"""Shares of the run between which the allowed rate falls from its start to the goal."""
+EARLY_RAMP = (0.05, 0.4)
+"""For the residual rate: what goes beyond the decision leaves while its code word still has room; pressed together, the code
+gives way."""
 LIGHTEST, HEAVIEST = 1e-4, 3.0
 
 
@@ -32,12 +35,14 @@ class RateController:
         steps: optimiser steps of the whole run.
         goal: nats per image.
         start: nats per image seen at the first step.
+        ramp: shares of the run between which the allowed rate falls from its start to the goal.
         integral: the slow part of the weight of log R.
         smooth: exponential mean of log R.
     """
 
     steps: int
     goal: float
+    ramp: tuple[float, float] = RAMP
     start: float = 0.0
     integral: float = 0.01
     smooth: float = 0.0
@@ -49,7 +54,7 @@ class RateController:
         >>> [round(controller.allowed(step)) for step in (0, 5, 50, 99)]
         [1000, 1000, 1, 1]
         """
-        first, last = RAMP
+        first, last = self.ramp
         progress = (step / self.steps - first) / (last - first)
         progress = min(max(progress, 0.0), 1.0)
         # A goal above the start asks for no reduction at all.
@@ -68,6 +73,6 @@ class RateController:
         self.integral = min(max(self.integral * exp(INTEGRAL * error), LIGHTEST), HEAVIEST)
         return self.integral * exp(PROPORTIONAL * error) / exp(self.smooth)
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, Any]:
         """Everything `RateController(**state)` needs."""
         return asdict(self)

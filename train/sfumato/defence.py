@@ -30,7 +30,7 @@ from sfumato.batches import Batch, Batches, derive_seed, seed_everything
 from sfumato.channels import Parameters
 from sfumato.clean import make_cloud, shared_batches
 from sfumato.config import TrainConfig
-from sfumato.controller import RateController
+from sfumato.controller import EARLY_RAMP, RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
@@ -186,7 +186,7 @@ class Defence:
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
         self.controller = RateController(self.steps, goal_bits * log(2))
-        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2))
+        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2), EARLY_RAMP)
         self.epoch = 0
 
     def _pair(self, cloud: nn.Module) -> Pair:

@@ -23,7 +23,8 @@ from sfumato.contract import ChannelPart
 from sfumato.data.cache import cache_folder
 from sfumato.errors import UsageError, unknown
 from sfumato.files import atomic_folder
-from sfumato.models.local import LocalNetwork, check_size, convolution
+from sfumato.models.layers import convolution
+from sfumato.models.local import LocalNetwork, check_size
 from sfumato.onnx_files import write_onnx
 from sfumato.passes import normalise_names
 from sfumato.phone_network import PhoneNetwork, fold, freeze
