@@ -43,9 +43,12 @@ class TrainConfig(BaseModel):
     distill: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that follows the clean network's soft answers instead of the labels."""
 
+    hint_weight: float = Field(default=1.0, ge=0)
+    """Weight of the local network's own guess at the desired labels, a help that training drops at the end."""
+
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
-    warm_epochs: int = Field(default=48, ge=0)
+    warm_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
     clean_epochs: int = Field(default=24, ge=1)

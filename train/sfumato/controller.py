@@ -13,7 +13,6 @@ The proportional part damps: with the integral alone the rate swings by orders o
 
 from dataclasses import asdict, dataclass
 from math import exp, log
-from typing import Any
 
 INTEGRAL = 0.05
 """An error of one e-fold moves the integral by 5 % a step."""
@@ -21,9 +20,7 @@ PROPORTIONAL = 2.0
 LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
 RAMP = (0.05, 0.5)
-EARLY_RAMP = (0.05, 0.4)
-"""For the residual rate: what goes beyond the decision leaves while its code word still has room; pressed together, the code
-gives way."""
+"""Shares of the run between which the allowed rate falls from its start to the goal."""
 LIGHTEST, HEAVIEST = 1e-4, 3.0
 
 
@@ -35,14 +32,12 @@ class RateController:
         steps: optimiser steps of the whole run.
         goal: nats per image.
         start: nats per image seen at the first step.
-        ramp: shares of the run between which the allowed rate falls from its start to the goal.
         integral: the slow part of the weight of log R.
         smooth: exponential mean of log R.
     """
 
     steps: int
     goal: float
-    ramp: tuple[float, float] = RAMP
     start: float = 0.0
     integral: float = 0.01
     smooth: float = 0.0
@@ -54,7 +49,7 @@ class RateController:
         >>> [round(controller.allowed(step)) for step in (0, 5, 50, 99)]
         [1000, 1000, 1, 1]
         """
-        first, last = self.ramp
+        first, last = RAMP
         progress = (step / self.steps - first) / (last - first)
         progress = min(max(progress, 0.0), 1.0)
         # A goal above the start asks for no reduction at all.
@@ -73,6 +68,6 @@ class RateController:
         self.integral = min(max(self.integral * exp(INTEGRAL * error), LIGHTEST), HEAVIEST)
         return self.integral * exp(PROPORTIONAL * error) / exp(self.smooth)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, float]:
         """Everything `RateController(**state)` needs."""
         return asdict(self)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import log, prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -30,7 +30,7 @@ from sfumato.batches import Batch, Batches, derive_seed, seed_everything
 from sfumato.channels import Parameters
 from sfumato.clean import make_cloud, shared_batches
 from sfumato.config import TrainConfig
-from sfumato.controller import EARLY_RAMP, RateController
+from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
@@ -91,8 +91,8 @@ class Guesser(nn.Module):
 class Pair(nn.Module):
     """Local and cloud network as one module, so that one optimiser and one process group drive both.
 
-    What the phone understands is learnt before (`sfumato.warmup`), what it says of it here: a local network with a decision
-    has its encoder and decision `settled`, or pressing on the rate would wear away what they have learnt.
+    The logits of the local network's decision are trained beside everything else, on the desired labels themselves (deep
+    supervision, Lee et al., 2015): through the noise of a few bits an image the phone would learn them far too slowly.
 
     Args:
         local, cloud: the two networks.
@@ -102,19 +102,6 @@ class Pair(nn.Module):
     def __init__(self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int]) -> None:
         super().__init__()
         self.local, self.cloud, self.heads = local, cloud, dict(heads)
-
-    @property
-    def settled(self) -> tuple[nn.Module, ...]:
-        """The parts that co-training does not change."""
-        local = self.local
-        return () if local.decision is None else (local.encoder, local.decision)
-
-    def train(self, mode: bool = True) -> Self:
-        """Settled parts stay in evaluation mode and take no gradient."""
-        super().train(mode)
-        for part in self.settled:
-            part.eval().requires_grad_(False)
-        return self
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
@@ -186,7 +173,7 @@ class Defence:
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
         self.controller = RateController(self.steps, goal_bits * log(2))
-        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2), EARLY_RAMP)
+        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2))
         self.epoch = 0
 
     def _pair(self, cloud: nn.Module) -> Pair:
@@ -207,7 +194,6 @@ class Defence:
 
     def set_up(self) -> None:
         """Hand modules to Fabric. Called after `resume`, so that restored weights are the ones set up."""
-        self.pair.train()
         self.shared, self.optimizer = self.fabric.setup(self.pair, self.optimizer)
         if self.adversaries is not None:
             setup = self.fabric.setup(self.adversaries, self.adversary_optimizer)
@@ -259,6 +245,10 @@ class Defence:
             means.add(residual_bits=residual.mean().item() / log(2))
             means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         loss = parts["loss"]
+        if made.hints:
+            hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
+            loss = loss + self.config.hint_weight * hint
+            means.add(hint_loss=hint.item())
         if self.adversaries is not None:
             with frozen(self.adversaries):
                 hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
