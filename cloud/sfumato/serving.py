@@ -12,6 +12,7 @@ import logging
 import resource
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ from sfumato.telemetry import log_to_stderr
 
 HEADER_BYTES = 16_384
 """Most bytes of a request's headers."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted; the system's own limit is often lower."""
 
 logger = logging.getLogger("sfumato.service")
 
@@ -65,6 +68,7 @@ def run(app: FastAPI, config: ServerConfig) -> None:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=BACKLOG,
             timeout_keep_alive=config.idle_seconds,
             timeout_graceful_shutdown=config.grace_seconds,
         )
@@ -113,6 +117,7 @@ def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._disarm()
+            self.scope["state"]["arrived"] = time.perf_counter()
             super().on_headers_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -156,12 +161,13 @@ def plain_answer(kind: str, status: int, detail: str) -> bytes:
 
 
 def _listen(config: ServerConfig) -> socket.socket:
-    """A bound socket; only then is it known that the address can be had."""
+    """A listening socket; only then is it known that the address can be had."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)  # from now on nobody is turned away, though the first answers take a moment
     except (OSError, OverflowError) as error:
         raise SfumatoError(f"cannot listen on {config.host}:{config.port}: {error}") from None
     listener.setblocking(False)
