@@ -17,6 +17,7 @@ everything: there is nothing to check where uploads are allowed to show the phot
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ BLOCK = 4
 """Side of a block, in pixels."""
 
 Bytes = NDArray[np.uint8]
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
