@@ -190,7 +190,12 @@ def add_health(app: FastAPI, telemetry: Telemetry, admission: Admission, ready: 
             raise ProblemError("overloaded", "the network is not running")
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **documented("unauthorized")},
+    )
     async def metrics(request: Request) -> Response:
         admission.check_monitor(request)
         return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
