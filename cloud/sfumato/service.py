@@ -13,6 +13,7 @@ queue.
 
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from sfumato.admission import MONITOR, Buckets, RateConfig, Tokens
 from sfumato.batching import BatchConfig, Batcher, Done, OverloadedError
 from sfumato.cloud_model import Answer, CloudModel
-from sfumato.intake import CLOSE, PACKED, PNG, content_type, decode, largest_body, read_body
+from sfumato.intake import CLOSE, COMPLETE, PACKED, PNG, content_type, decode, largest_body, read_body
 from sfumato.page import Page, add_page
 from sfumato.problems import ProblemError, documented, install
 from sfumato.telemetry import Telemetry, Watch
@@ -243,9 +244,10 @@ def _add_predict(
     ) -> Response:
         admission.check(request)
         check_contract(request, model.contract_digest)
-        kind, arrived = content_type(request), request.state.arrived
+        kind = content_type(request)
         hint = "; a photo must be perturbed first"
         body = await read_body(request, limit=limit, seconds=config.body_seconds, hint=hint)
+        arrived = getattr(request.state, COMPLETE, time.perf_counter())
         try:
             batcher.admit(arrived)
             if height * width <= INLINE:

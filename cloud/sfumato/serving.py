@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfumato.errors import SfumatoError
+from sfumato.intake import COMPLETE
 from sfumato.problems import KINDS, MEDIA_TYPE, URN
 from sfumato.telemetry import log_to_stderr
 
@@ -117,8 +118,12 @@ def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._disarm()
-            self.scope["state"]["arrived"] = time.perf_counter()
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            # The application gets to it much later where there is much to do: the deadline counts from here.
+            self.scope["state"][COMPLETE] = time.perf_counter()
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()

@@ -68,10 +68,8 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, sent = 500, 0
+        start, status, sent = time.perf_counter(), 500, 0
         state: dict[str, Any] = scope.setdefault("state", {})
-        # Where our own server took the headers, it has noted when: a busy one gets here much later.
-        start = state.setdefault("arrived", time.perf_counter())
         state["request_id"] = secrets.token_hex(8)
 
         async def watched(message: Message) -> None:

@@ -21,10 +21,7 @@ from sfumato.stress.service import UNLIMITED, Service
 
 def test_load_beside_the_network_alone(sealed: Path) -> None:
     rows = list(load(sealed, clients=(1, 4), seconds=0.3, form="packed", processes=2))
-    assert [row.name for row in rows[2:]] == [
-        "service, 1 clients, 2 processes",
-        "service, 4 clients, 2 processes",
-    ]
+    assert [row.name for row in rows[2:]] == ["1 clients, 2 services", "4 clients, 2 services"]
     assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
 

@@ -46,8 +46,8 @@ def load_command(
         )
         for row in rows
     ]  # fmt: skip
-    columns = ("", "uploads/s", "of the first", "p50, ms", "p99, ms", "refused", "wrong")
-    show(table(f"load, {form}", columns, cells))
+    columns = ("", "uploads/s", "share", "p50, ms", "p99, ms", "refused", "wrong")
+    show(table(f"load, {form}; the network alone: onnxruntime, batches of 16, one thread", columns, cells))
     end(sum(row.wrong + row.refused for row in rows), "answers were wrong or refused")
 
 

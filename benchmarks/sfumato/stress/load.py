@@ -36,8 +36,8 @@ class Row:
 def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
     """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients."""
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
-    yield Row(f"onnxruntime, batch {BATCH}, one thread", rate(network_alone(cloud, cases), seconds))
-    yield Row("the same, with decoding and checks", rate(without_http(cloud, cases, form), seconds))
+    yield Row("network alone", rate(network_alone(cloud, cases), seconds))
+    yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
     with ExitStack() as stack:
         flags = (*UNLIMITED, "--batch", str(BATCH))
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
@@ -47,7 +47,7 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
             found = uvloop.run(closed_loop(ports, cases, clients=number, seconds=seconds))
             refused = found.statuses.total() - found.statuses[200]
             yield Row(
-                f"service, {number} clients" + (f", {processes} processes" if processes > 1 else ""),
+                f"{number} clients" + (f", {processes} services" if processes > 1 else ""),
                 found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
             )  # fmt: skip
 
