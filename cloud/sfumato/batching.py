@@ -94,23 +94,36 @@ class Batcher(Generic[In, Out]):
             self._task.cancel()
         self._pool.shutdown()
 
-    async def submit(self, item: In) -> Done[Out]:
-        """Wait for the result of one item.
+    def admit(self, arrived: float) -> None:
+        """Refuse early what `submit` would refuse anyway: cheaper than to decode it first.
 
         Raises:
             OverloadedError: the queue is full, or the deadline has passed.
         """
-        loop = asyncio.get_running_loop()
-        job = _Job[In, Out](item, time.perf_counter(), loop.create_future())
+        if self._queue.full():
+            raise OverloadedError(f"{self.config.queue} uploads are waiting already")
+        if self._left(arrived) <= 0:
+            raise OverloadedError(f"no answer within {self.config.deadline_ms:.0f} ms")
+
+    async def submit(self, item: In, arrived: float | None = None) -> Done[Out]:
+        """Wait for the result of one item that came at `arrived` (time.perf_counter(); now, if not given).
+
+        Raises:
+            OverloadedError: the queue is full, or the deadline has passed.
+        """
+        arrived = time.perf_counter() if arrived is None else arrived
+        self.admit(arrived)
+        job = _Job[In, Out](item, arrived, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(job)
         try:
-            self._queue.put_nowait(job)
-        except asyncio.QueueFull:
-            raise OverloadedError(f"{self.config.queue} uploads are waiting already") from None
-        try:
-            async with asyncio.timeout(self.config.deadline_ms / 1000):
+            async with asyncio.timeout(self._left(arrived)):
                 return await job.future
         except TimeoutError:
             raise OverloadedError(f"no answer within {self.config.deadline_ms:.0f} ms") from None
+
+    def _left(self, arrived: float) -> float:
+        """Seconds until the deadline of what came then."""
+        return arrived + self.config.deadline_ms / 1000 - time.perf_counter()
 
     async def _work(self) -> None:
         while True:

@@ -28,6 +28,9 @@ CLOSE = {"Connection": "close"}
 """With a refusal that leaves the body unread: otherwise the server would read it all, to find the next request."""
 RAW = "nothing was kept, but it nearly went to the cloud: perturb it on the device first"
 
+COMPLETE = "complete"
+"""Name in a request's state for when its last byte came (time.perf_counter()), where the server notes that."""
+
 Bytes = NDArray[np.uint8]
 
 

@@ -12,6 +12,7 @@ import logging
 import resource
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,14 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfumato.errors import SfumatoError
+from sfumato.intake import COMPLETE
 from sfumato.problems import KINDS, MEDIA_TYPE, URN
 from sfumato.telemetry import log_to_stderr
 
 HEADER_BYTES = 16_384
 """Most bytes of a request's headers."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted; the system's own limit is often lower."""
 
 logger = logging.getLogger("sfumato.service")
 
@@ -65,6 +69,7 @@ def run(app: FastAPI, config: ServerConfig) -> None:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=BACKLOG,
             timeout_keep_alive=config.idle_seconds,
             timeout_graceful_shutdown=config.grace_seconds,
         )
@@ -115,6 +120,11 @@ def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
             self._disarm()
             super().on_headers_complete()
 
+        def on_message_complete(self) -> None:
+            # The application gets to it much later where there is much to do: the deadline counts from here.
+            self.scope["state"][COMPLETE] = time.perf_counter()
+            super().on_message_complete()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
             super().connection_lost(exc)
@@ -156,12 +166,13 @@ def plain_answer(kind: str, status: int, detail: str) -> bytes:
 
 
 def _listen(config: ServerConfig) -> socket.socket:
-    """A bound socket; only then is it known that the address can be had."""
+    """A listening socket; only then is it known that the address can be had."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)  # from now on nobody is turned away, though the first answers take a moment
     except (OSError, OverflowError) as error:
         raise SfumatoError(f"cannot listen on {config.host}:{config.port}: {error}") from None
     listener.setblocking(False)

@@ -87,8 +87,11 @@ def unpack(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
     drawn = np.unpackbits(np.frombuffer(content, dtype=np.uint8))
     if drawn[count * bits :].any():
         raise DataError("the packed upload's last byte is not filled with zeros")
-    weights = 1 << np.arange(bits - 1, -1, -1)
-    return (drawn[: count * bits].reshape(height, width, 3, bits) @ weights).astype(np.uint8)
+    first, *lower = drawn[: count * bits].reshape(-1, bits).T
+    levels: Bytes = first
+    for bit in lower:
+        levels = (levels << np.uint8(1)) | bit
+    return levels.reshape(height, width, 3)
 
 
 def _pack_rows(rows: Bytes, bits: int) -> Bytes:

@@ -19,7 +19,15 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Page, ProxySettings, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    FileChooser,
+    FilePayload,
+    Page,
+    ProxySettings,
+    expect,
+    sync_playwright,
+)
 from tests.cloud.conftest import KEY, Server, Start, start_server
 
 from sfumato.client import Client
@@ -225,13 +233,23 @@ def test_the_key_stays_and_cannot_be_read(
 @needs_page
 @needs_browser
 def test_by_keyboard_on_a_phone(open_page: Open, server: Server, seen: Seen, tmp_path: Path) -> None:
-    page = open_page(f"{server.url}/", viewport={"width": 360, "height": 740}, has_touch=True)
+    choosers: list[FileChooser] = []
+    page = open_page(
+        f"{server.url}/",
+        # From the start: `expect_file_chooser` may tell the browser about itself after the key has been pressed.
+        prepare=lambda page: page.on("filechooser", lambda chooser: choosers.append(chooser)),
+        viewport={"width": 360, "height": 740},
+        has_touch=True,
+    )
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
     assert page.evaluate("getComputedStyle(document.querySelector('.button')).outlineStyle") == "solid"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo(tmp_path / "photo.png", 64, 48))
+    page.keyboard.press("Enter")
+    for _ in range(PATIENCE // 50):
+        if choosers:
+            break
+        page.wait_for_timeout(50)
+    choosers[0].set_files(photo(tmp_path / "photo.png", 64, 48))
     expect(page.locator("#send")).to_be_focused(timeout=PATIENCE)
     page.keyboard.press("Enter")
     await_state(page, "sent")

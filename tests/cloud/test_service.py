@@ -236,6 +236,20 @@ def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: byte
     assert '"stopped"' in running.log.read_text()
 
 
+def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> None:
+    """A slow network is no overload."""
+    running = start("--deadline-ms", "800")
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+        head = (
+            f"POST /v1/predict HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {len(upload)}\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        time.sleep(1.2)
+        connection.sendall(upload)
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+
+
 def test_asked_to_stop_while_it_starts(sealed: Path) -> None:
     command = [sys.executable, "-m", "sfumato.cli", "serve", str(sealed), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -1,0 +1,75 @@
+"""Throughput and waiting times under load, beside ONNX Runtime alone on the same machine in the same minute.
+
+rows = load(export, clients=(1, 8, 64), seconds=5)
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+from sfumato.cloud_model import CloudModel
+from sfumato.intake import PACKED, PNG, decode
+from sfumato.stress.cases import Case, make_cases
+from sfumato.stress.clients import closed_loop
+from sfumato.stress.service import UNLIMITED, Service
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    per_second: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    refused: int = 0
+    wrong: int = 0
+
+
+def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
+    """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients."""
+    cases, cloud = make_cases(export, form=form), CloudModel.load(export)
+    yield Row("network alone", rate(network_alone(cloud, cases), seconds))
+    yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
+    with ExitStack() as stack:
+        flags = (*UNLIMITED, "--batch", str(BATCH))
+        services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
+        ports = [service.port for service in services]
+        uvloop.run(closed_loop(ports, cases, clients=8, seconds=min(1.0, seconds)))  # warm
+        for number in clients:
+            found = uvloop.run(closed_loop(ports, cases, clients=number, seconds=seconds))
+            refused = found.statuses.total() - found.statuses[200]
+            yield Row(
+                f"{number} clients" + (f", {processes} services" if processes > 1 else ""),
+                found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
+            )  # fmt: skip
+
+
+def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
+    """The network on a batch that lies ready: what nothing around it can beat."""
+    levels = np.stack([case.levels for case in cases[:BATCH]]).astype(np.float32)
+    pixels = np.ascontiguousarray(levels.transpose(0, 3, 1, 2) / np.float32(cloud.largest))
+    return lambda: cloud.session.run(None, {"upload": pixels})
+
+
+def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callable[[], object]:
+    """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
+    kind, bodies = PNG if form == "png" else PACKED, [case.body for case in cases[:BATCH]]
+    return lambda: cloud.answer([decode(body, kind, cloud.contract) for body in bodies])
+
+
+def rate(work: Callable[[], object], seconds: float) -> float:
+    """Uploads a second, for work on a batch."""
+    work()
+    start, rounds = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        work()
+        rounds += 1
+    return BATCH * rounds / (time.perf_counter() - start)

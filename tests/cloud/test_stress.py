@@ -1,0 +1,91 @@
+"""The load and abuse commands in short versions, and that they notice what they are there to notice.
+
+Beside the tests of the service, whose export they share.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvloop
+from typer.testing import CliRunner
+
+from sfumato.stress.__main__ import app, end
+from sfumato.stress.abuse import Report, hostile, malformed
+from sfumato.stress.cases import make_cases
+from sfumato.stress.clients import closed_loop
+from sfumato.stress.endurance import crash, overload, soak
+from sfumato.stress.load import load
+from sfumato.stress.service import UNLIMITED, Service
+
+
+def test_load_beside_the_network_alone(sealed: Path) -> None:
+    rows = list(load(sealed, clients=(1, 4), seconds=0.3, form="packed", processes=2))
+    assert [row.name for row in rows[2:]] == ["1 clients, 2 services", "4 clients, 2 services"]
+    assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
+    assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
+
+
+def test_a_wrong_answer_is_noticed(sealed: Path) -> None:
+    first, second, *_ = make_cases(sealed, count=2)
+    crossed = replace(first, expected=second.expected)
+    with Service(sealed, *UNLIMITED) as service:
+        found = uvloop.run(closed_loop([service.port], [first, crossed], clients=2, seconds=0.3))
+        assert service.resident_mb > 20
+        assert service.stop() == 0
+    assert 0 < found.wrong < found.statuses[200]
+    assert found.statuses.total() == found.statuses[200]
+
+
+def test_malformed_uploads_are_refused(sealed: Path) -> None:
+    report = malformed(sealed, count=80)
+    assert report.failures == []
+    assert len({kind for kind, _ in report.answers}) == 8
+    assert sum(report.answers.values()) == 80
+
+
+def test_an_answer_that_may_not_be_is_a_failure() -> None:
+    report = Report()
+    report.note("bomb", 500, range(400, 500))
+    report.note("bomb", 422, range(400, 500))
+    assert report.failures == ["bomb: answered 500"]
+    with pytest.raises(Exception, match="1 failures"):
+        end(len(report.failures), "failures")
+
+
+def test_overload_and_a_soak(sealed: Path) -> None:
+    found = overload(sealed, seconds=1, clients=200)
+    assert found.wrong == 0
+    assert set(found.statuses) <= {200, 503}
+    samples = list(soak(sealed, seconds=1, parts=2))
+    assert [round(60 * sample.minutes, 1) for sample in samples] == [0.5, 1.0]
+    assert all(sample.per_second > 0 and sample.wrong == sample.refused == 0 for sample in samples)
+
+
+def test_killed_and_started_again(sealed: Path) -> None:
+    found = crash(sealed, kills=1, seconds=0.3)
+    assert found.wrong == 0
+    assert found.statuses[200] > 0
+    assert found.statuses[0] > 0
+
+
+@pytest.mark.slow
+def test_slow_clients_floods_and_a_crowd(sealed: Path) -> None:
+    report = hostile(sealed, connections=600, slow=10)
+    assert report.failures == []
+    assert report.resident_mb < 300
+    answers = {kind for kind, _ in report.answers}
+    assert {
+        "1 GB declared",
+        "1 GB in chunks",
+        "1 GB of headers",
+        "crowd",
+        "slow body",
+        "slow headers",
+    } == answers
+
+
+def test_every_command_explains_itself() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    for name in ("load", "soak", "overload", "crash", "malformed", "hostile"):
+        assert name in result.stdout
