@@ -115,7 +115,12 @@ def median_ms(session: Session, image: NDArray[np.uint8], *, int8: bool) -> floa
 
 def cell(row: Row) -> tuple[object, ...]:
     """A row of the table, formatted."""
-    counts = (row.partitions, row.refused, row.transposes, row.image_scale or "")
+    counts = (
+        row.partitions,
+        row.refused,
+        row.transposes,
+        f"{row.image_scale:.6f}" if row.image_scale else "",
+    )
     times = (f"{row.p50_ms:.2f}", f"{row.seconds:.1f}")
     return (row.backend, row.variant, f"{row.bytes:,}", f"{row.mean_lsb:.4f}", *counts, *times)
 

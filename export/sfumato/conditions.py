@@ -18,7 +18,8 @@ from sfumato.contract import read_contract, read_file
 from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError
 from sfumato.files import read_json
-from sfumato.passes import NORMAL_TABLE, Work
+from sfumato.passes import Work
+from sfumato.sampler import NORMAL_TABLE
 from sfumato.seal import AUDIT, list_files
 from sfumato.signing import SIGNATURE, check_digests
 from sfumato.tflite_conversion import model_file

@@ -31,7 +31,7 @@ from sfumato.parity import compare, decided
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
 from sfumato.runtime import open_model
-from sfumato.sampler import normal_table
+from sfumato.sampler import NORMAL_TABLE, normal_table
 from sfumato.seal import AUDIT, describe, seal, write_audit_files
 from sfumato.signing import sign
 from sfumato.tflite_conversion import convert, model_file
@@ -50,7 +50,6 @@ ACCURACY_LIMIT = 0.005
 SIZE_LIMIT = 60_000
 GRID_LIMIT = 1e-3
 """Bytes; scales are stored in single precision."""
-NORMAL_TABLE = "normal_table.bin"
 
 
 @dataclass

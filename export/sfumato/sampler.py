@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from sfumato.errors import SfumatoError
 
 VERSION = 1
+NORMAL_TABLE = "normal_table.bin"
+"""The file in which gaussian exports carry `normal_table`, little-endian."""
 NORMAL_SCALE = 4080
 """Entries of the normal table are in units of 1/4080 standard deviation; 4080 = 16 * 255, so that no rounding is left."""
 LARGEST = 16

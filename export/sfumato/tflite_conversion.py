@@ -94,8 +94,8 @@ def litert_python() -> str:
     path = os.environ.get("SFUMATO_LITERT_PYTHON", "")
     if not Path(path).is_file():
         raise SfumatoError(
-            "litert-torch lives in an environment of its own: python -m venv litert && litert/bin/pip install "
-            "torch==2.13.0 litert-torch==0.10.0, then set SFUMATO_LITERT_PYTHON=litert/bin/python"
+            "litert-torch lives in an environment of its own: python3.11 -m venv litert && litert/bin/pip install "
+            "-r requirements/litert.txt, then set SFUMATO_LITERT_PYTHON=litert/bin/python"
         )
     return path
 

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato import exporting
-from sfumato.contract import read_contract
+from sfumato.contract import FILE, read_contract
 from sfumato.data import Split
 from sfumato.device import PhoneModel
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.export_artifact import load_export
 from sfumato.exporting import export
+from sfumato.files import sha256
 from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.noise import keyed_noise
 from sfumato.passes import Work, check_gates, write_local_onnx
 from sfumato.qat import Tuning, fine_tune
 from sfumato.run import Run
 from sfumato.runtime import open_model
+from sfumato.sampler import NORMAL_TABLE
+from sfumato.signing import write_digests
 from sfumato.tflite_file import read_graph
 from sfumato.upload import decode_png, unpack
 from sfumato.variants import both_sides, compare_variants, read_audits
@@ -222,6 +225,22 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
     assert contract.figures["rate_bits"]["mean"]["int8"] == pytest.approx(
         contract.figures["rate_bits"]["mean"]["float"], rel=0.15
     )
+    assert verify(out).passed
+    if contract.channel.name == "gaussian":
+        forge(out, NORMAL_TABLE, lambda content: bytes(2) + content[2:])
+        (failed,) = verify(out).failed
+        assert failed.detail == "normal_table.bin is not the table of the sampler"
+
+
+def forge(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change a file and mend its hash and the contract's digest, as a forger would."""
+    (folder / name).write_bytes(change((folder / name).read_bytes()))
+    values = json.loads((folder / FILE).read_text())
+    for entry in values["files"]:
+        if entry["name"] == name:
+            entry["sha256"] = sha256(folder / name)
+    (folder / FILE).write_text(json.dumps(values))
+    write_digests(folder)
 
 
 def test_a_failed_gate_leaves_nothing_behind(
