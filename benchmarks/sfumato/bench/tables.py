@@ -6,7 +6,7 @@ for title, columns, rows in tables(results): ...
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sfumato.bench.schema import Results, Row
+from sfumato.bench.schema import Results, Row, Speed
 from sfumato.bench.stages import RAW
 from sfumato.bench.subjects import OURS
 
@@ -208,9 +208,34 @@ def phone_tables(results: Results) -> list[Grid]:
     ]
 
 
+def training_tables(results: Results) -> list[Grid]:
+    """Steps, beside the first of them, and the parts of those that were taken apart."""
+    steps = tuple(
+        (
+            speed.name,
+            f"{1000 * speed.seconds:.1f} ms" if speed.images_per_s else f"{speed.seconds:.0f} s",
+            number(speed.images_per_s, ",.0f"),
+            f"{quantile(turns, 0.5):.2f}" if turns else "-",
+        )
+        for speed in results.speeds
+        for turns in [_turns(speed, results.speeds[0])]
+    )
+    parts = tuple((name, f"{share:.0%}") for speed in results.speeds for name, share in speed.parts.items())
+    return [
+        Grid("training and audit", ("what", "takes", "images/s", "plain steps"), steps),
+        Grid("where a co-training step goes", ("part, timed alone", "share"), parts),
+    ]
+
+
+def _turns(speed: Speed, base: Speed) -> list[float]:
+    pairs = zip(speed.round_seconds, base.round_seconds, strict=False)
+    return [a / b for a, b in pairs]
+
+
 TARGETS: dict[str, Callable[[Results], list[Grid]]] = {
     "host": host_tables,
     "arm": arm_tables,
     "phone": phone_tables,
+    "training": training_tables,
 }
 """Target of a file -> its tables."""

@@ -120,6 +120,29 @@ def phone(
 
 
 @app.command()
+def training(
+    data: Annotated[str, typer.Option(help="Data SPEC.")] = "synthetic,count=800",
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, with commas.")] = "smiling",
+    bits: Annotated[float, typer.Option(help="Rate target, as in `sfumato train`.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each kind of step gets.")] = 10,
+    steps: Annotated[int, typer.Option(min=4, help="Timed steps of each kind.")] = 40,
+    audit: Annotated[
+        Path | None, typer.Option(metavar="RUN|EXPORT", help="Time a quick audit of it too (minutes).")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time a co-training step beside a plain step of the cloud network."""
+    from sfumato.bench.throughput import bench_training
+    from sfumato.config import make_config
+    from sfumato.console import note
+
+    config = make_config({"data": data, "keep": names(keep), "bits": bits})
+    results = bench_training(config, rounds=rounds, steps=steps, audited=audit, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
 def report(
     results: Annotated[
         list[Path] | None,
