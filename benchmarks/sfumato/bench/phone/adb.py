@@ -17,6 +17,7 @@ from sfumato.errors import SfumatoError, UsageError
 LIMIT_S = 60
 STATES = {
     "unauthorized": "has not allowed this computer: unlock it and accept its question",
+    "authorizing": "is still asking whether to allow this computer: unlock it and accept",
     "offline": "does not answer: plug it in again, or run `adb reconnect offline`",
     "no permissions": "may not be opened by this user: see `adb devices`, on Linux udev rules are missing",
     "recovery": "is in recovery mode: start Android",
