@@ -10,6 +10,7 @@ from sfumato.bench.throughput import COTRAINING, PARTS, PLAIN, cotraining_over_p
 from sfumato.cli import app
 
 
+@pytest.mark.slow
 def test_a_co_training_step_is_set_beside_a_plain_one() -> None:
     options = ["--data", "synthetic,size=32,count=600", "--rounds", "2", "--steps", "4", "--json"]
     done = CliRunner().invoke(app, ["bench", "training", *options])
