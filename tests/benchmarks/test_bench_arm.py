@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfumato.bench.arm import debian
 from sfumato.bench.arm import toolbox as boxes
 from sfumato.bench.arm.counting import KEY, bench_arm, read_outputs, run_upload
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
@@ -145,7 +146,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(
 
 def test_a_set_up_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(boxes, "mirror", lambda: f"file://{tmp_path}/no-archive")
+    monkeypatch.setattr(debian, "mirror", lambda: f"file://{tmp_path}/no-archive")
     monkeypatch.setattr(boxes, "fetch_runtime", lambda target, scratch: None)
     with pytest.raises(SfumatoError, match="setting up the emulator failed: E: "):
         open_toolbox()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sfumato.bench import cold, peak
 from sfumato.bench.arithmetic import Layer, read_layers, shortest_ms
 from sfumato.bench.host import HostConfig, bench_host
 from sfumato.bench.peak import product_model
@@ -20,6 +21,13 @@ from sfumato.cli import app
 from sfumato.contract import read_contract
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.runtime import open_model
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roof and fresh processes in a fraction of their time: these tests need no exact ones."""
+    monkeypatch.setattr(peak, "SECONDS", 0.2)
+    monkeypatch.setattr(cold, "REPEATS", 1)
 
 
 def test_the_pattern_is_the_documented_formula() -> None:
@@ -128,6 +136,7 @@ def test_result_files_are_read_back_and_others_refused(tmp_path: Path) -> None:
         read_results(path)
 
 
+@pytest.mark.slow
 def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "host.json"
     options = ["--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "1", "--out", str(out)]

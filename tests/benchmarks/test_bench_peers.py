@@ -74,6 +74,7 @@ def test_a_picture_of_480_by_640_works(monkeypatch: pytest.MonkeyPatch, tmp_path
     channel = ChannelPart(name="dither", levels=2)
     monkeypatch.setattr(peers, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(peers, "CALIBRATION_IMAGES", 1)
+    monkeypatch.setattr(peers, "VARIANTS", ("int8",))
     (subject,) = untrained_subjects(channel, (480, 640), ["int8"])
     assert subject.facts()["size"] == (480, 640)
     try:

@@ -6,7 +6,7 @@ for title, columns, rows in tables(results): ...
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sfumato.bench.schema import Results, Row
+from sfumato.bench.schema import Results, Row, Speed
 from sfumato.bench.stages import RAW
 from sfumato.bench.subjects import OURS
 
@@ -56,8 +56,8 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[round(share * (len(ordered) - 1))]
 
 
-def host_tables(results: Results) -> list[Grid]:
-    """Times on this computer, its roof, the steps of a photo."""
+def time_table(results: Results) -> Grid:
+    """Times of every row."""
     rows = tuple(
         (
             label(row),
@@ -74,7 +74,12 @@ def host_tables(results: Results) -> list[Grid]:
     )
     columns = ("model", "init", "first", "p50", "+-", "p90", "p99", "roof", "kB")
     size = "" if not results.rows else " at {} x {}".format(*results.rows[0].size)
-    made = [Grid(f"milliseconds of one run{size}", columns, rows)]
+    return Grid(f"milliseconds of one run{size}", columns, rows)
+
+
+def host_tables(results: Results) -> list[Grid]:
+    """Times on this computer, its roof, the steps of a photo."""
+    made = [time_table(results)]
     if results.machine is not None:
         machine = results.machine
         rates = [("int8", machine.int8_gmac_per_s), ("float32", machine.float32_gmac_per_s)]
@@ -171,5 +176,66 @@ def _same(row: Row) -> str:
     return "-" if row.same_as_host is None else "yes" if row.same_as_host else "no"
 
 
-TARGETS: dict[str, Callable[[Results], list[Grid]]] = {"host": host_tables, "arm": arm_tables}
+def phone_tables(results: Results) -> list[Grid]:
+    """Times on a phone, what its delegates took, how it does when it gets warm, the steps of a photo."""
+    taken = tuple(
+        (
+            label(row),
+            f"{number(row.delegated_nodes, 'd')} of {number(row.nodes, 'd')}",
+            number(row.partitions, "d"),
+            " -> ".join(number(status, "d") for status in row.thermal or (None, None)),
+            _same(row),
+            "yes" if row.valid else "; ".join(row.notes),
+        )
+        for row in results.rows
+    )
+    warm = tuple(
+        (
+            label(row),
+            f"{len(row.sustained)} s",
+            number(row.sustained[0].p50_ms),
+            number(row.sustained[-1].p50_ms),
+        )
+        for row in results.rows
+        if row.sustained
+    )
+    steps = tuple((stage.name, number(stage.p50_ms), number(stage.p90_ms)) for stage in results.stages)
+    return [
+        time_table(results),
+        Grid("who ran it", ("model", "nodes taken", "partitions", "thermal", "as here", "valid"), taken),
+        Grid("without a pause, ms", ("model", "for", "p50 of the first second", "of the last"), warm),
+        Grid("from photo to upload, on the phone", ("step", "p50 ms", "p90"), steps),
+    ]
+
+
+def training_tables(results: Results) -> list[Grid]:
+    """Steps, beside the first of them, and the parts of those that were taken apart."""
+    steps = tuple(
+        (
+            speed.name,
+            f"{1000 * speed.seconds:.1f} ms" if speed.images_per_s else f"{speed.seconds:.0f} s",
+            number(speed.images_per_s, ",.0f"),
+            f"{quantile(turns, 0.5):.2f}" if turns else "-",
+        )
+        for speed in results.speeds
+        for turns in [_turns(speed, results.speeds[0])]
+    )
+    parts = tuple((name, f"{share:.0%}") for speed in results.speeds for name, share in speed.parts.items())
+    return [
+        Grid("training and audit", ("what", "takes", "images/s", "plain steps"), steps),
+        Grid("where a co-training step goes", ("part, timed alone", "share"), parts),
+    ]
+
+
+def _turns(speed: Speed, base: Speed) -> list[float]:
+    pairs = zip(speed.round_seconds, base.round_seconds, strict=False)
+    return [a / b for a, b in pairs]
+
+
+TARGETS: dict[str, Callable[[Results], list[Grid]]] = {
+    "host": host_tables,
+    "arm": arm_tables,
+    "phone": phone_tables,
+    "training": training_tables,
+}
 """Target of a file -> its tables."""

@@ -76,6 +76,73 @@ def arm(
 
 
 @app.command()
+def phone(
+    export: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPORT]", help="Folder of an export; without one, phones are listed."),
+    ] = None,
+    serial: Annotated[str | None, typer.Option(help="Which phone, if adb sees several.")] = None,
+    variant: Variant = "int8,float32",
+    peers: Peers = "",
+    delegates: Annotated[str, typer.Option(help="cpu, nnapi, gpu, with commas.")] = "cpu,nnapi,gpu",
+    threads: Annotated[str, typer.Option(help="Numbers of threads on the CPU, with commas.")] = "1,2,4",
+    warmup: Annotated[int, typer.Option(min=0, help="Untimed runs.")] = 50,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs; ten seconds at most.")] = 500,
+    sustained: Annotated[int, typer.Option(min=0, help="Seconds without a pause after that.")] = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time the models of an export on a phone, by the demo app's benchmark activity."""
+    from sfumato.bench.phone.adb import choose, devices
+    from sfumato.bench.phone.measuring import bench_phone, make_phone_config
+    from sfumato.console import emit_json, note, show, table
+
+    found = devices()
+    if export is None:
+        rows = [(device.serial, device.model, device.state) for device in found]
+        if as_json:
+            emit_json([dict(zip(("serial", "model", "state"), row, strict=True)) for row in rows])
+        else:
+            show(table("phones that adb sees", ("serial", "model", "state"), rows))
+        return
+    config = make_phone_config(
+        {
+            "delegates": names(delegates),
+            "threads": numbers(threads),
+            "warmup": warmup,
+            "runs": runs,
+            "sustained": sustained,
+        }
+    )
+    subjects = gather(export, names(variant), names(peers), "")
+    results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
+def training(
+    data: Annotated[str, typer.Option(help="Data SPEC.")] = "synthetic,count=800",
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, with commas.")] = "smiling",
+    bits: Annotated[float, typer.Option(help="Rate target, as in `sfumato train`.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each kind of step gets.")] = 10,
+    steps: Annotated[int, typer.Option(min=4, help="Timed steps of each kind.")] = 40,
+    audit: Annotated[
+        Path | None, typer.Option(metavar="RUN|EXPORT", help="Time a quick audit of it too (minutes).")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time a co-training step beside a plain step of the cloud network."""
+    from sfumato.bench.throughput import bench_training
+    from sfumato.config import make_config
+    from sfumato.console import note
+
+    config = make_config({"data": data, "keep": names(keep), "bits": bits})
+    results = bench_training(config, rounds=rounds, steps=steps, audited=audit, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
 def report(
     results: Annotated[
         list[Path] | None,
@@ -169,7 +236,7 @@ def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
     """Write and print a result.
 
     Raises:
-        SfumatoError: a row is not valid.
+        SfumatoError: nothing was measured, or a row is not valid.
     """
     from sfumato.bench.schema import write_results
     from sfumato.bench.tables import tables
@@ -185,6 +252,8 @@ def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
             show(table(grid.title, grid.columns, grid.rows))
     if out is not None:
         note(f"wrote {out}")
+    if not results.rows and results.failures:
+        raise SfumatoError(f"nothing was measured: {results.failures[0].what}: {results.failures[0].reason}")
     if wrong := [row for row in results.rows if not row.valid]:
         row, more = wrong[0], f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise SfumatoError(f"not valid: {row.subject} {row.variant}: {'; '.join(row.notes)}{more}")

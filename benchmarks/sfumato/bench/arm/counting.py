@@ -26,6 +26,8 @@ from sfumato.upload import pack
 KEY = bytes(range(32))
 STEPS = ("noise", "sampler", "pack")
 """The marked steps of an upload, in order."""
+WARM = 2
+"""Uncounted repetitions: the first binds libraries, and the allocator settles after the second."""
 
 
 def bench_arm(
@@ -79,9 +81,9 @@ def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Row
         (folder / "model.tflite").write_bytes(subject.content)
         (folder / "input").write_bytes(standard_input(entry).tobytes())
         files = [folder / "model.tflite", folder / "input", folder / "outputs"]
-        found = run_guest(toolbox, core, ["model", toolbox.litert, *files, str(runs + 1)])
+        found = run_guest(toolbox, core, ["model", toolbox.litert, *files, str(runs + WARM)])
         outputs = read_outputs((folder / "outputs").read_bytes())
-    counts, notes = agreed(found[1:])
+    counts, notes = agreed(found[WARM:])
     digest = hashlib.sha256(b"".join(outputs[key] for key in sorted(outputs))).hexdigest()
     same = digest == output_digest(session)
     if not same and subject.int8:
@@ -160,19 +162,21 @@ def run_upload(
         for file, content in contents.items():
             (folder / file).write_bytes(content)
         files = [folder / file for file in ("image", "key", "parameters", "upload")]
-        arguments = [channel.name, toolbox.crypto, *files, str(runs + 1)]
+        arguments = [channel.name, toolbox.crypto, *files, str(runs + WARM)]
         if channel.name == "dither":
             arguments.append(str(channel.bits))
         else:
             factor = gaussian_factor(float(channel.largest_scale or 0))
             arguments += [str(factor), str(int(bool(channel.additive))), folder / "table"]
-        found = run_guest(toolbox, core, arguments)[len(STEPS) :]
+        found = run_guest(toolbox, core, arguments)[WARM * len(STEPS) :]
         upload = (folder / "upload").read_bytes()
     return upload, [_stage(step, core, found[index :: len(STEPS)]) for index, step in enumerate(STEPS)]
 
 
 def _stage(name: str, core: str, found: Sequence[Mapping[str, int]]) -> Stage:
-    counts, _ = agreed([dict(part) for part in found])
+    counts, notes = agreed([dict(part) for part in found])
+    if notes:
+        raise SfumatoError(f"{name} on {core}: {notes[0]}")
     return Stage(name=name, cpu=core, runs=len(found), instructions=counts["all"], classes=counts)
 
 

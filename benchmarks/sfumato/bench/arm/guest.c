@@ -5,7 +5,7 @@
  *   guest gaussian LIBCRYPTO IMAGE KEY PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
  *
  * getppid() is the mark that count.c looks for. Two marks with nothing between them come first; then a mark before and
- * after each step of each of RUNS repetitions. The first repetition binds libraries and fills caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
+ * after each step of each of RUNS repetitions. The first repetitions bind libraries and fill caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
  * holds the packed upload.
  *
  * The draw repeats docs/contract.md, "Noise v1" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.

@@ -5,25 +5,23 @@
 - the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL), and ai-edge-litert for aarch64, whose sha256 is pinned;
 - `guest.c`, compiled for ARM64 by a cross compiler that is thrown away afterwards, and `count.c`, compiled by the host's.
 
-apt checks Debian's signatures; its lists, cache and status live in a scratch folder. The toolbox takes its name from a hash of
-all that it is made from, and appears by one rename.
+The toolbox takes its name from a hash of all that it is made from, and appears by one rename.
 
     toolbox = open_toolbox()
 """
 
 import hashlib
-import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.bench.arm.debian import KEYRING, install, loader, run
 from sfumato.data.cache import cache_folder
 from sfumato.errors import SfumatoError
 from sfumato.files import atomic_folder, read_json, sha256, write_json
@@ -41,11 +39,8 @@ COMPILER = (
     "libgcc-12-dev-arm64-cross",
 )
 LIBRARIES = ("libc6", "libstdc++6", "libssl3")
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "cc": "gcc libc6-dev"}
 """Program -> the packages that bring it."""
-LIMIT_S = 600
 
 
 @dataclass(frozen=True)
@@ -108,8 +103,8 @@ def open_toolbox(watch: Callable[[str], None] = lambda title: None) -> Toolbox:
 
 def fingerprint() -> str:
     """A name for what a toolbox is made from."""
-    parts = [Path(__file__).read_bytes(), *((HERE / name).read_bytes() for name in ("guest.c", "count.c"))]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    names = ("toolbox.py", "debian.py", "guest.c", "count.c")
+    return hashlib.sha256(b"".join((HERE / name).read_bytes() for name in names)).hexdigest()[:16]
 
 
 def check_host() -> None:
@@ -148,54 +143,6 @@ def build(made: Path, scratch: Path) -> None:
     write_json(made / "packages.json", {**packages, "ai-edge-litert (aarch64)": RUNTIME})
 
 
-def install(architecture: str, packages: Sequence[str], target: Path, scratch: Path) -> dict[str, str]:
-    """Unpack Debian packages and all they need into `target`; returns their versions."""
-    for name in ("lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d"):
-        (scratch / name).mkdir(parents=True)
-    (scratch / "status").touch()
-    source = f"deb [signed-by={KEYRING}] {mirror()} {SUITE} main\n"
-    (scratch / "etc/sources.list").write_text(source)
-    settings = {
-        "APT::Architecture": architecture,
-        "APT::Architectures": architecture,
-        "APT::Install-Recommends": "0",
-        "APT::Sandbox::User": "",
-        "Acquire::Languages": "none",
-        "APT::Update::Error-Mode": "any",  # otherwise a missing network shows only as a missing package
-        "Dir::Etc": f"{scratch}/etc",
-        "Dir::State": str(scratch),
-        "Dir::State::lists": f"{scratch}/lists",
-        "Dir::State::status": f"{scratch}/status",
-        "Dir::Cache": f"{scratch}/cache",
-    }
-    config = scratch / "apt.conf"
-    config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()) + proxies())
-    environment = {**os.environ, "APT_CONFIG": str(config)}
-    run(["apt-get", "-q", "update"], environment)
-    run(["apt-get", "-q", "-y", "--download-only", "install", *packages], environment)
-    versions = {}
-    for package in sorted((scratch / "cache/archives").glob("*.deb")):
-        run(["dpkg-deb", "-x", str(package), str(target)])
-        name, version, _ = package.stem.split("_")
-        versions[f"{name} ({architecture})"] = version.replace("%3a", ":")
-    return versions
-
-
-def mirror() -> str:
-    """The archive that this machine's own apt uses, if it is a Debian 12; Debian's otherwise."""
-    command = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line.split() for line in done.stdout.splitlines()]
-    return next((line[1] for line in lines if line[:1] == [SUITE]), MIRROR)
-
-
-def proxies() -> str:
-    """How this machine's apt reaches the network, in the form of apt.conf."""
-    command = ["apt-config", "dump", "--no-empty", "Acquire"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("Acquire::http"))
-
-
 def fetch_runtime(target: Path, scratch: Path) -> None:
     """The runtime's library for aarch64, out of its wheel."""
     folder = scratch / "wheel"
@@ -207,13 +154,6 @@ def fetch_runtime(target: Path, scratch: Path) -> None:
         raise SfumatoError(f"{wheel.name} is not the file that was tested: its sha256 is {sha256(wheel)}")
     with zipfile.ZipFile(wheel) as archive:
         target.write_bytes(archive.read("ai_edge_litert/libLiteRt.so"))
-
-
-def loader(tools: Path, program: str) -> list[str]:
-    """A command that runs one of the private programs with the private libraries."""
-    folders = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-    path = ":".join(str(tools / folder) for folder in folders)
-    return [str(tools / "lib64/ld-linux-x86-64.so.2"), "--library-path", path, str(tools / program)]
 
 
 def cross_compile(source: Path, target: Path, tools: Path, scratch: Path) -> None:
@@ -240,23 +180,3 @@ def keep_emulator(tools: Path) -> None:
     for program in (tools / "usr/bin").iterdir():
         if program.name != "qemu-aarch64":
             program.unlink()
-
-
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a step of the set-up.
-
-    Raises:
-        SfumatoError: it failed; its last line is quoted.
-    """
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise SfumatoError(
-            f"setting up the emulator failed: {command[0]} took longer than {LIMIT_S} s"
-        ) from None
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
-        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
-        raise SfumatoError(f"setting up the emulator failed: {reason}")

@@ -1,0 +1,142 @@
+"""`sfumato bench training`: what a co-training step costs beside a plain step of the cloud network, and where the rest goes.
+
+The step is the trainer's own (`sfumato.defence`), on one batch that stays in memory; the parts are timed alone, in turn
+with it.
+
+    results = bench_training(make_config({"data": "synthetic,count=800", "keep": ("smiling",)}), rounds=10, steps=30)
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sfumato.bench.host import computer
+from sfumato.bench.schema import Results, Speed
+from sfumato.bench.timing import Times, interleave, ratio
+from sfumato.clean import make_cloud
+from sfumato.commands.audit import load
+from sfumato.config import TrainConfig
+from sfumato.data import open_dataset
+from sfumato.defence import Defence, Means
+from sfumato.objectives import task_loss
+from sfumato.provenance import provenance
+
+PLAIN, COTRAINING = "plain step of the cloud network", "co-training step"
+PARTS = ("local network and channel", "cloud network", "clean network's answers")
+SECONDS = 60.0
+"""At most, for each candidate."""
+
+
+def bench_training(
+    config: TrainConfig,
+    *,
+    rounds: int,
+    steps: int,
+    audited: Path | None = None,
+    watch: Callable[[str], None] = lambda title: None,
+) -> Results:
+    """Time steps, and a quick audit if there is something to audit.
+
+    Args:
+        config: data, batch size and objective.
+        rounds: turns of each kind of step.
+        steps: timed steps of each kind in all.
+        audited: a run or an export, to be audited once; None leaves that out.
+        watch: told what begins.
+
+    Raises:
+        SfumatoError: the data or the artifact cannot be used.
+    """
+    watch("steps, taking turns")
+    with tempfile.TemporaryDirectory(prefix="sfumato-training-") as folder:
+        calls = step_calls(config, Path(folder))
+        times = interleave(calls, rounds=rounds, runs=steps, seconds=SECONDS)
+    speeds = [_speed(name, found, config.batch_size) for name, found in times.items()]
+    shares = {name: ratio(times[name], times[COTRAINING]) for name in PARTS}
+    shares["the rest"] = 1 - sum(shares.values())
+    speeds = [s.model_copy(update={"parts": shares}) if s.name == COTRAINING else s for s in speeds]
+    if audited is not None:
+        watch("a quick audit")
+        speeds.append(audit_speed(audited))
+    return Results(
+        target="training",
+        environment={
+            **provenance(),
+            **computer(),
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg()[0],
+        },
+        speeds=tuple(speeds),
+        settings={"rounds": rounds, "steps": steps, **config.model_dump(mode="json")},
+    )
+
+
+def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], object]]:
+    """Both kinds of step and the parts of the second, each as a call that repeats it on one batch."""
+    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    clean = make_cloud(config, dataset)
+    defence = Defence(config, dataset, clean, folder, fabric)
+    defence.set_up()
+    defence.shared.train()
+    batch = next(iter(defence.batches.epoch()))
+    number = iter(range(10**9))
+    cloud, local = make_cloud(config, dataset).train(), defence.pair.local
+    optimizer = torch.optim.AdamW(cloud.parameters(), lr=config.learning_rate)
+
+    def cotraining() -> None:
+        defence.step(batch, next(number) % defence.steps, Means())
+
+    def plain() -> None:
+        loss = task_loss(cloud(batch.images), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def phone() -> None:
+        parameters = local(batch.images)
+        backward(local, local.channel.sample(parameters, local.channel.noise(parameters)).mean())
+
+    def reader() -> None:
+        backward(cloud, task_loss(cloud(batch.images), batch.labels))
+
+    def teacher() -> None:
+        with torch.no_grad():
+            defence.clean(batch.images)
+
+    return {PLAIN: plain, COTRAINING: cotraining, **dict(zip(PARTS, (phone, reader, teacher), strict=True))}
+
+
+def backward(module: nn.Module, loss: torch.Tensor) -> None:
+    """Gradients of a module, without a step."""
+    module.zero_grad()
+    loss.backward()
+
+
+def cotraining_over_plain(results: Results) -> float:
+    """How many plain steps a co-training step costs: the median over rounds of the ratio of medians."""
+    found = {speed.name: speed.round_seconds for speed in results.speeds}
+    turns = [a / b for a, b in zip(found[COTRAINING], found[PLAIN], strict=True)]
+    return sorted(turns)[len(turns) // 2]
+
+
+def audit_speed(artifact: Path) -> Speed:
+    """Seconds of one quick audit."""
+    from sfumato.audit import run_audit
+
+    with tempfile.TemporaryDirectory(prefix="sfumato-audit-") as folder:
+        audit = run_audit(load(artifact), attacks="quick", out=Path(folder))
+    return Speed(name="quick audit", seconds=audit.seconds, runs=1)
+
+
+def _speed(name: str, times: Times, images: int) -> Speed:
+    seconds = times.p(50) / 1000
+    rounds = tuple(value / 1000 for value in times.medians)
+    return Speed(
+        name=name, images_per_s=images / seconds, seconds=seconds, runs=times.runs, round_seconds=rounds
+    )
