@@ -25,7 +25,8 @@ def command(
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
     ] = None,
     android: Annotated[
-        Path | None, typer.Option(help="Android project (android_demo): put model, contract and vectors into it.")
+        Path | None,
+        typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
