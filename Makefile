@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz lint lock clean
+.PHONY: help setup demo test test-quick test-android fuzz lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: setup ## Lint, types, spelling and all tests
 
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-android: setup ## Compile and test the Android app without an SDK (needs a JDK 17, node and npm)
+	@python scripts/set_up_android.py
+	@SFUMATO_ANDROID=1 python -m pytest -q tests/android
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export

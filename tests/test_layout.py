@@ -22,6 +22,7 @@ ALLOWED = {
 
 # What runs beside a phone-side model. These may import neither torch nor TensorFlow.
 DEVICE_SIDE = {
+    "sfumato.android",
     "sfumato.contract",
     "sfumato.console",
     "sfumato.device",

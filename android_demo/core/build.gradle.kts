@@ -2,6 +2,7 @@ import org.jetbrains.kotlin.gradle.dsl.JvmTarget
 
 plugins {
     alias(libs.plugins.kotlin.jvm)
+    `java-test-fixtures`
 }
 
 java {
@@ -17,6 +18,7 @@ kotlin {
 }
 
 dependencies {
+    testFixturesImplementation(libs.junit)
     testImplementation(libs.junit)
 }
 

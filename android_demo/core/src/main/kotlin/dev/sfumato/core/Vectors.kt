@@ -40,7 +40,9 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
         fun parse(content: ByteArray): Vectors {
             val root = parseJson(content, FILE).asObject(FILE)
             if (root.text("schema") != SCHEMA) throw SfumatoException("$FILE does not have the schema $SCHEMA: update the app")
-            return Vectors(root, root.children("model").map(::readCase))
+            val model = root.children("model").map(::readCase)
+            if (model.isEmpty()) throw SfumatoException("$FILE holds no answers of the model: export again")
+            return Vectors(root, model)
         }
 
         private fun readCase(case: JsonObject): ModelCase {

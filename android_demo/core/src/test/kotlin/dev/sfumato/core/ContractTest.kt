@@ -63,7 +63,7 @@ class ContractTest {
 
     @Test
     fun aBundleWhoseModelChangedIsRefused() {
-        val files = mapOf(Contract.FILE to contractBytes(), "local_int8.tflite" to MODEL, "vectors.json" to VECTORS)
+        val files = mapOf(Contract.FILE to contractBytes(), "local_int8.tflite" to MODEL, "vectors.json" to vectorsBytes())
         fun open(changed: Map<String, ByteArray>) = Bundle.open { changed[it] ?: throw IOException(it) }
         assertEquals(smallContract().sha256, open(files).contract.sha256)
         for (name in listOf("local_int8.tflite", "vectors.json")) {

@@ -30,7 +30,7 @@ class JsonTest {
     fun whatIsNoJsonIsRefused() {
         val wrong = listOf(
             "", " ", "{", "[1,]", "[1 2]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "{\"a\":1,\"a\":2}", "01", "1.", ".5", "+1", "1e999", "NaN",
-            "Infinity", "tru", "nul", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\\u+123\"", "\"\t\"", "1 1", "// no\n1", "'a'", "[".repeat(50) + "]".repeat(50),
+            "Infinity", "truth", "nul", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\\u+123\"", "\"\t\"", "1 1", "// no\n1", "'a'", "[".repeat(50) + "]".repeat(50),
             "99999999999999999999",
         )
         for (text in wrong) assertThrows(text, SfumatoException::class.java) { parse(text) }

@@ -88,13 +88,13 @@ class VectorsTest {
 
     @Test
     fun damagedVectorsAreRefused() {
-        val text = exportFile(Vectors.FILE).decodeToString()
-        for ((old, new) in listOf("sfumato-vectors/1" to "sfumato-vectors/9", "\"model\"" to "\"models\"", "\"key\": \"00" to "\"key\": \"zz")) {
-            val changed = text.replace(old, new)
-            assertTrue(old, changed != text)
-            if (old.startsWith("\"key")) continue
-            assertThrows(old, SfumatoException::class.java) { Vectors.parse(changed.encodeToByteArray()) }
+        val text = vectorsBytes().decodeToString()
+        val changes = listOf("sfumato-vectors/1" to "sfumato-vectors/9", "\"model\"" to "\"models\"", "\"key\":\"00" to "\"key\":\"zz", "{\"p\":\"" to "{\"p\":\"*")
+        for ((old, new) in changes) {
+            assertTrue(old, old in text)
+            assertThrows(old, SfumatoException::class.java) { Vectors.parse(text.replace(old, new).encodeToByteArray()) }
         }
+        assertThrows(SfumatoException::class.java) { Vectors.parse("""{"schema": "sfumato-vectors/1", "model": []}""".encodeToByteArray()) }
         assertThrows(SfumatoException::class.java) { pattern("photo", 4, 4) }
     }
 

@@ -1,7 +1,9 @@
-/** What the tests share: a small contract made by hand, a network with known answers, and the export to test against. */
+/** What the tests of both modules share: a small contract made by hand, a network with known answers, the export to test against. */
 package dev.sfumato.core
 
 import java.io.File
+import java.io.IOException
+import kotlin.io.encoding.Base64
 import org.junit.Assume.assumeTrue
 
 /** The export whose vectors are checked: the system property `sfumato.export`, else what lies in the app's assets. */
@@ -26,11 +28,23 @@ class FakeKeys(private var key: DeviceKey = KEY) : DeviceKeys {
 
 const val SIDE = 16
 val MODEL = "a model".encodeToByteArray()
-val VECTORS = """{"schema": "sfumato-vectors/1", "model": []}""".encodeToByteArray()
+private val BITS = mapOf(2 to 1, 4 to 2, 16 to 4)
+
+/** A vectors.json whose one answer of the model is the one that [FakeNetwork] gives. */
+fun vectorsBytes(levels: Int = 2): ByteArray {
+    val network = FakeNetwork(planes = 3 * BITS.getValue(levels))
+    val ramp = pattern("ramp", SIDE, SIDE)
+    val q = flipTopBit(network.answer(flipTopBit(ramp.rgb)))
+    val case = mapOf(
+        "pattern" to "ramp", "image_sha256" to sha256(ramp.rgb), "key" to "00".repeat(32), "noise_sha256" to "",
+        "parameters" to mapOf("p" to Base64.encode(q)), "upload_packed" to "", "rate_bits" to 1.0,
+    )
+    return writeJson(mapOf("schema" to "sfumato-vectors/1", "model" to listOf(case))).encodeToByteArray()
+}
 
 /** The parts of a contract, to be changed by a test before they are written. */
 fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
-    val bits = mapOf(2 to 1, 4 to 2, 16 to 4).getValue(levels)
+    val bits = BITS.getValue(levels)
     fun tensor(name: String, planes: Int, scale: Double) = mapOf(
         "name" to name, "shape" to listOf(1, SIDE, SIDE, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
         "unit" to 1.0, "int8_scale" to scale, "int8_zero_point" to -128,
@@ -39,7 +53,7 @@ fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
         mapOf("name" to name, "sha256" to sha256(content), "bytes" to content.size, "role" to "phone")
     return linkedMapOf(
         "schema" to "sfumato-contract/1",
-        "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", VECTORS)),
+        "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectorsBytes(levels))),
         "crop" to "centre, then antialiased bilinear (docs/contract.md)",
         "input" to tensor("image", 3, 1 / 255.0),
         "outputs" to listOf(tensor("p", 3 * bits, 1 / 256.0)),
@@ -69,8 +83,8 @@ fun smallBundle(levels: Int = 2): Bundle = Bundle.open { name ->
     when (name) {
         Contract.FILE -> contractBytes(contractParts(levels))
         "local_int8.tflite" -> MODEL
-        "vectors.json" -> VECTORS
-        else -> throw java.io.IOException(name)
+        "vectors.json" -> vectorsBytes(levels)
+        else -> throw IOException(name)
     }
 }
 

@@ -1,0 +1,232 @@
+package dev.sfumato.demo
+
+import dev.sfumato.core.Accelerator
+import dev.sfumato.core.Answer
+import dev.sfumato.core.AnswerSource
+import dev.sfumato.core.Bundle
+import dev.sfumato.core.Delegation
+import dev.sfumato.core.FakeKeys
+import dev.sfumato.core.FakeNetwork
+import dev.sfumato.core.NetworkFactory
+import dev.sfumato.core.Reply
+import dev.sfumato.core.ServerException
+import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.Upload
+import dev.sfumato.core.pattern
+import dev.sfumato.core.smallBundle
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.Executors
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.SupervisorJob
+import kotlinx.coroutines.asCoroutineDispatcher
+import kotlinx.coroutines.cancel
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeout
+import org.junit.After
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class DemoViewModelTest {
+    private val networks = FakeNetworks()
+    private val settings = FakeSettings()
+    private val server = FakeServer()
+    private val photos = FakePhotos()
+    private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default)
+    private val thread = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
+
+    private fun model(openBundle: () -> Bundle = { smallBundle() }) =
+        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), photos, settings) { _, _ -> server }, scope, thread, Dispatchers.IO)
+
+    /** Waits for a state; fails with the last one after ten seconds. */
+    private fun DemoViewModel.await(wanted: (DemoUiState.Ready) -> Boolean): DemoUiState.Ready = runBlocking {
+        try {
+            withTimeout(10_000) { state.first { it is DemoUiState.Ready && wanted(it) } as DemoUiState.Ready }
+        } catch (error: kotlinx.coroutines.TimeoutCancellationException) {
+            throw AssertionError("the state stayed ${state.value}")
+        }
+    }
+
+    private fun DemoViewModel.shown() = (await { it.photo is PhotoState.Shown }.photo as PhotoState.Shown).perturbed
+
+    @After
+    fun stop() {
+        scope.cancel()
+        thread.close()
+    }
+
+    @Test
+    fun aGoodExportRunsOnTheProcessorFirst() {
+        val state = model().await { it.runtime is RuntimeState.Running }
+        assertEquals(RuntimeChoice(Accelerator.CPU, 1), state.choice)
+        val running = state.runtime as RuntimeState.Running
+        assertEquals(listOf(Delegation(42, 42, 1), 0), listOf(running.delegation, running.difference))
+        assertEquals(PhotoState.None, state.photo)
+    }
+
+    @Test
+    fun anExportThatCannotBeUsedIsSaidInWords() {
+        val model = model { throw SfumatoException("contract.json is missing") }
+        val state = runBlocking { withTimeout(10_000) { model.state.first { it != DemoUiState.Loading } } }
+        assertEquals(DemoUiState.Broken("contract.json is missing"), state)
+        model.openPhoto("photo")
+        model.send()
+        assertEquals(state, model.state.value)
+    }
+
+    @Test
+    fun aRefusedDelegateLeavesNothingRunningInItsPlace() {
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        networks.refuse = "no driver"
+        model.choose(Accelerator.NNAPI, 2)
+        val refused = model.await { it.runtime is RuntimeState.Refused && it.photo is PhotoState.Failed }
+        assertEquals(RuntimeState.Refused("no driver"), refused.runtime)
+        assertTrue(networks.opened.single().closed)
+        networks.refuse = null
+        model.choose(Accelerator.GPU, 2)
+        model.shown()
+        assertEquals(listOf(Accelerator.CPU to 1, Accelerator.GPU to 2), networks.asked)
+    }
+
+    @Test
+    fun theSamePhotoIsPerturbedAnewOnAnotherDelegateAndGivesTheSameUpload() {
+        val model = model()
+        model.openPhoto("photo")
+        val first = model.shown()
+        model.choose(Accelerator.GPU, 4)
+        val second = (model.await { (it.photo as? PhotoState.Shown)?.perturbed !== first }.photo as PhotoState.Shown).perturbed
+        assertArrayEquals(first.upload.content, second.upload.content)
+        assertEquals(1, photos.reads)
+    }
+
+    @Test
+    fun aPhotoThatCannotBeReadIsSaidInWords() {
+        val model = model()
+        photos.problem = "the photo is damaged"
+        model.openPhoto("photo")
+        assertEquals(PhotoState.Failed("the photo is damaged"), model.await { it.photo is PhotoState.Failed }.photo)
+    }
+
+    @Test
+    fun onlyATapSends() {
+        val model = model()
+        model.openPhoto("photo")
+        val perturbed = model.shown()
+        assertTrue(server.sent.isEmpty())
+        model.send()
+        val told = model.await { it.answer is AnswerState.Told }.answer as AnswerState.Told
+        assertEquals("yes", told.reply.answers.getValue("smiling").label)
+        assertArrayEquals(perturbed.upload.content, server.sent.single().content)
+    }
+
+    @Test
+    fun aRefusalOfTheServerIsSaidInWords() {
+        val model = model()
+        server.problem = "the server refuses (429)"
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        assertEquals(AnswerState.Failed("the server refuses (429)"), model.await { it.answer is AnswerState.Failed }.answer)
+    }
+
+    @Test
+    fun anotherPhotoForgetsTheQuestionThatIsStillOpen() {
+        val model = model()
+        server.held = CountDownLatch(1)
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        model.await { it.answer == AnswerState.Asking }
+        model.openPhoto("another")
+        model.await { it.answer == AnswerState.None && it.photo is PhotoState.Shown && photos.reads == 2 }
+        server.held?.countDown()
+        Thread.sleep(50)
+        assertEquals(AnswerState.None, (model.state.value as DemoUiState.Ready).answer)
+    }
+
+    @Test
+    fun framesAreShownAndNeverSentByThemselves() {
+        val model = model()
+        model.await { it.runtime is RuntimeState.Running }
+        model.startLive()
+        for (name in listOf("ramp", "grain")) model.frames.execute { model.onFrame { pattern(name, 24, 32) } }
+        val frame = pattern("grain", 24, 32).fit(16, 16)
+        model.await { (it.photo as? PhotoState.Shown)?.perturbed?.input?.rgb.contentEquals(frame.rgb) }
+        assertTrue(server.sent.isEmpty())
+        model.send()
+        model.await { it.answer is AnswerState.Told }
+        assertFalse(model.await { true }.live)
+        assertEquals(1, server.sent.size)
+        model.frames.execute { model.onFrame { throw AssertionError("the camera was stopped") } }
+    }
+
+    @Test
+    fun aResetKeyChangesTheUploadOfTheSamePhoto() {
+        val model = model()
+        model.openPhoto("photo")
+        val first = model.shown()
+        model.resetKey()
+        val second = (model.await { (it.photo as? PhotoState.Shown)?.perturbed !== first }.photo as PhotoState.Shown).perturbed
+        assertFalse(first.upload.content.contentEquals(second.upload.content))
+    }
+
+    @Test
+    fun aTokenStaysWithItsServer() {
+        val model = model()
+        model.await { true }
+        model.setServer("https://photos.example/", "secret")
+        assertEquals("https://photos.example", model.await { it.hasToken }.server)
+        model.setServer("https://photos.example", "")
+        assertEquals("secret", settings.token)
+        model.setServer("https://other.example", "")
+        assertEquals(null, settings.token)
+        model.setServer("http://photos.example", "secret")
+        assertTrue(model.await { it.answer is AnswerState.Failed }.server == "https://other.example")
+        assertEquals(null, settings.token)
+    }
+}
+
+private class FakeNetworks : NetworkFactory {
+    var refuse: String? = null
+    val opened = mutableListOf<FakeNetwork>()
+    val asked = mutableListOf<Pair<Accelerator, Int>>()
+
+    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): FakeNetwork {
+        refuse?.let { throw SfumatoException(it) }
+        asked += accelerator to threads
+        return FakeNetwork().also(opened::add)
+    }
+}
+
+private class FakePhotos : PhotoReader {
+    var problem: String? = null
+
+    @Volatile
+    var reads = 0
+
+    override fun read(reference: String, height: Int, width: Int) = problem?.let { throw SfumatoException(it) } ?: pattern("ramp", 40, 50).also { reads++ }
+}
+
+private class FakeSettings : ServerSettings {
+    override var server = "http://127.0.0.1:8080"
+    override var token: String? = null
+}
+
+private class FakeServer : AnswerSource {
+    val sent = mutableListOf<Upload>()
+    var problem: String? = null
+    var held: CountDownLatch? = null
+
+    override fun send(upload: Upload): Reply {
+        held?.await()
+        problem?.let { throw ServerException(it) }
+        sent += upload
+        return Reply(mapOf("smiling" to Answer("yes", mapOf("no" to 0.1, "yes" to 0.9))), "r1", upload.content.size, 1, 2.0)
+    }
+}

@@ -1,0 +1,50 @@
+/**
+ * This module on the command line, for tests that compare languages: a case a line in, an answer a line out.
+ *
+ *     java -cp ... dev.sfumato.core.CrossLanguage fit < pictures.jsonl
+ *         {"height", "width", "rgb": hex, "to_height", "to_width"} -> {"rgb": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage turn < pictures.jsonl
+ *         {"height", "width", "rgb": hex, "orientation"} -> {"height", "width", "rgb": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage argb < pictures.jsonl
+ *         {"height", "width", "argb": [numbers]} -> {"rgb": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage upload normal_table.bin < cases.jsonl
+ *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal -> {"noise": hex, "packed": hex, "png": hex}
+ */
+@file:JvmName("CrossLanguage")
+
+package dev.sfumato.core
+
+import java.io.File
+
+fun main(arguments: Array<String>) {
+    val answer: (JsonObject) -> Map<String, Any?> = when (arguments[0]) {
+        "fit" -> { case -> mapOf("rgb" to case.picture().fit(case.int("to_height"), case.int("to_width")).rgb.toHexString()) }
+        "turn" -> { case ->
+            case.picture().turned(case.int("orientation")).let { mapOf("height" to it.height, "width" to it.width, "rgb" to it.rgb.toHexString()) }
+        }
+        "argb" -> { case ->
+            val words = case.list("argb").map { (it as Long).toInt() }.toIntArray()
+            mapOf("rgb" to Picture.fromArgb(case.int("height"), case.int("width"), words).rgb.toHexString())
+        }
+        "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
+        else -> throw IllegalArgumentException(arguments[0])
+    }
+    for (line in generateSequence(::readlnOrNull)) println(writeJson(answer(parseJson(line.encodeToByteArray()).asObject("the case"))))
+}
+
+private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rgb").hexToByteArray())
+
+private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { case ->
+    val (height, width) = case.int("height") to case.int("width")
+    val picture = if ("pixels" in case) Picture(height, width, case.text("pixels").hexToByteArray()) else pattern(case.text("pattern"), height, width)
+    val channel =
+        if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
+    val parameters = case.child("parameters")
+    val noise = keyedNoise(DeviceKey(case.text("key").hexToByteArray()), picture.rgb, channel.noiseBytes(picture.rgb.size))
+    val levels = sample(channel, picture, parameters.keys.associateWith { parameters.text(it).hexToByteArray() }, noise, table)
+    mapOf(
+        "noise" to noise.toHexString(),
+        "packed" to pack(levels, channel.bits).toHexString(),
+        "png" to encodePng(levels, height, width, channel.bits).toHexString(),
+    )
+}

@@ -1,0 +1,119 @@
+"""The app compiled once, for all tests; without `make test-android` they are skipped."""
+
+import importlib.util
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def load(file: Path) -> ModuleType:
+    """A module of the tests: they form no package."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tools: Any = load(HERE / "kit.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("SFUMATO_ANDROID"):
+        return
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="run by make test-android"))
+
+
+@pytest.fixture(scope="session")
+def kit() -> Any:
+    """The module kit.py."""
+    return tools
+
+
+@pytest.fixture(scope="session")
+def lists() -> Any:
+    """The module api_list.py."""
+    return load(HERE / "api_list.py")
+
+
+@dataclass(frozen=True)
+class App:
+    """What was compiled."""
+
+    core: Path
+    app: Path
+    stubs: Path
+    tests: Path
+    resources: str
+    """What aapt2 said."""
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> App:
+    """Core, resources, stubs, app and tests, in this order."""
+    made = tools.Kit(tmp_path_factory.mktemp("android"))
+    main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
+    said = link(made.folder, main)
+    core = made.kotlin("core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[])
+    compiled = made.java("stubs", [stubs / "java", made.folder / "r"])
+    classpath = [core, compiled, *tools.RUNTIME]
+    the_app = made.kotlin("app.jar", [main / "kotlin", stubs / "kotlin"], classpath=classpath)
+    sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
+    sources.append(tools.PROJECT / "app" / "src" / "test")
+    tests = made.kotlin("tests", sources, classpath=[the_app, *classpath, *tools.JUNIT], friend=core)
+    return App(core, the_app, compiled, tests, said)
+
+
+def link(folder: Path, main: Path) -> str:
+    """Resources and manifest through aapt2, which also writes R.java."""
+    text = (main / "AndroidManifest.xml").read_text()
+    (folder / "AndroidManifest.xml").write_text(
+        text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1)
+    )
+    (folder / "r").mkdir()
+    done = tools.run("aapt2", "compile", "--dir", main / "res", "-o", folder / "main.zip")
+    assert done.returncode == 0, done.stderr
+    debug = tools.run("aapt2", "compile", "--dir", main.parent / "debug" / "res", "-o", folder / "debug.zip")
+    assert debug.returncode == 0, debug.stderr
+    options = ["--min-sdk-version", "24", "--target-sdk-version", "36", "--warn-manifest-validation"]
+    for overlay in ([], ["-R", folder / "debug.zip"]):
+        done = tools.run(
+            *("aapt2", "link", "-I", tools.FRAMEWORK, "--manifest", folder / "AndroidManifest.xml", *options),
+            *(
+                "--java",
+                folder / "r",
+                "-o",
+                folder / "app.apk",
+                folder / "main.zip",
+                *overlay,
+                "--auto-add-overlay",
+            ),
+        )
+        assert done.returncode == 0, done.stderr
+    said: str = done.stderr
+    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", said, flags=re.MULTILINE).strip()
+
+
+@pytest.fixture(scope="session")
+def export_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small export, with the normal table that only gaussian ones hold."""
+    from sfumato.exporting import export
+    from sfumato.sampler import normal_table
+
+    run = load(HERE.parent / "export" / "conftest.py").build_run("dither")
+    out = tmp_path_factory.mktemp("sealed") / "export"
+    export(run, out, variants=("int8",))
+    (out / "normal_table.bin").write_bytes(normal_table().tobytes())
+    return out

@@ -1,0 +1,77 @@
+"""Compile and run the app's Kotlin without an Android SDK: kotlinc from npm, JUnit and aapt2 from Debian.
+
+kit = Kit(Path("work"))
+kit.kotlin("core.jar", [ROOT / "core/src/main/kotlin"], classpath=[])
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parent.parent / "android_demo"
+MODULES = HERE / "node_modules"
+KOTLIN = MODULES / "kotlin-compiler" / "lib"
+API = MODULES / "@nativescript" / "types-android" / "lib" / "android"
+FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
+JUNIT = [Path("/usr/share/java/junit4.jar"), Path("/usr/share/java/hamcrest-core.jar")]
+RUNTIME = [
+    KOTLIN / name for name in ("kotlin-stdlib.jar", "kotlinx-coroutines-core-jvm.jar", "annotations-13.0.jar")
+]
+COMPILER = ("kotlin-compiler", "kotlin-stdlib", "kotlin-script-runtime", "kotlin-reflect", "annotations-13.0")
+COMPILER += ("kotlinx-coroutines-core-jvm", "kotlin-daemon-client")
+JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def run(
+    *command: str | Path, text: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end; standard output and standard error stay apart."""
+    return subprocess.run(
+        [str(part) for part in command], input=text, capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def path(parts: Sequence[Path]) -> str:
+    """A class path."""
+    return os.pathsep.join(map(str, parts))
+
+
+def catalogue(name: str) -> str:
+    """A version of gradle/libs.versions.toml."""
+    found = re.search(
+        rf'^{name} = "(.+)"$', (PROJECT / "gradle" / "libs.versions.toml").read_text(), re.MULTILINE
+    )
+    assert found is not None
+    return found[1]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The compilers, and a folder for what they make."""
+
+    folder: Path
+
+    def kotlin(
+        self, out: str, sources: Sequence[Path], *, classpath: Sequence[Path], friend: Path | None = None
+    ) -> Path:
+        """Compile; a warning counts as an error, as in the Gradle build."""
+        compiler = [*JAVA, "-Xmx1g", "-cp", path([KOTLIN / f"{name}.jar" for name in COMPILER])]
+        options = ["-no-reflect", "-Werror", "-jvm-target", "11", "-kotlin-home", str(KOTLIN.parent)]
+        friends = [f"-Xfriend-paths={friend}"] if friend else []
+        target = self.folder / out
+        main = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
+        done = run(*compiler, main, *options, *friends, "-cp", path(classpath), "-d", target, *sources)
+        assert done.returncode == 0, done.stderr
+        return target
+
+    def java(self, out: str, sources: Sequence[Path]) -> Path:
+        """Compile with javac."""
+        target = self.folder / out
+        files = [file for source in sources for file in sorted(source.rglob("*.java"))]
+        done = run("javac", "-nowarn", "-d", target, "-cp", path(RUNTIME), *files)
+        assert done.returncode == 0, done.stderr
+        return target

@@ -1,0 +1,11 @@
+package android.graphics;
+
+public class Paint {
+    public Paint() {}
+    public final native boolean isFilterBitmap();
+    public native void setFilterBitmap(boolean on);
+    public native float getStrokeWidth();
+    public native void setStrokeWidth(float width);
+    public native int getColor();
+    public native void setColor(int colour);
+}

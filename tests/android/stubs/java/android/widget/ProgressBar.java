@@ -1,0 +1,3 @@
+package android.widget;
+
+public class ProgressBar extends android.view.View { public ProgressBar(android.content.Context context) { super(context); } }

@@ -1,0 +1,3 @@
+package androidx.activity.result;
+
+public abstract class ActivityResultLauncher<I> { public ActivityResultLauncher() {} public native void launch(I input); }

@@ -1,0 +1,3 @@
+package androidx.camera.core;
+
+public final class CameraInfoUnavailableException extends Exception { public CameraInfoUnavailableException(String message) {} }

@@ -1,0 +1,3 @@
+package androidx.core.content;
+
+public class ContextCompat { public static native java.util.concurrent.Executor getMainExecutor(android.content.Context context); }

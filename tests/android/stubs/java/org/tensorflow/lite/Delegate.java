@@ -1,0 +1,3 @@
+package org.tensorflow.lite;
+
+public interface Delegate extends java.io.Closeable { long getNativeHandle(); default void close() {} }

@@ -1,0 +1,109 @@
+"""The stubs against Android's published API, and every call of the app against the oldest Android it runs on."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+LEAST = 24
+"""minSdk."""
+GUARDED = {
+    "android.os.PowerManager.getCurrentThermalStatus": "behind SDK_INT >= Q",
+}
+"""Calls newer than minSdk, and why they are safe."""
+
+
+@pytest.fixture(scope="module")
+def api(kit: Any, lists: Any) -> Any:
+    return lists.read_api(kit.API / "android-platform-37.d.ts")
+
+
+def stub_members(kit: Any, lists: Any, stubs: Path) -> Iterator[tuple[str, str, tuple[str, ...] | None]]:
+    """(class, name, parameters) of every stub of the platform."""
+    names = sorted(
+        path.relative_to(stubs).with_suffix("").as_posix().replace("/", ".")
+        for path in (stubs / "android").rglob("*.class")
+    )
+    told = kit.run("javap", "-protected", "-cp", kit.path([stubs, *kit.RUNTIME]), *names)
+    assert told.returncode == 0, told.stderr
+    owner = ""
+    for line in told.stdout.splitlines():
+        if opening := re.match(r"\S.*?\b(?:class|interface) ([\w.$]+)", line):
+            owner = opening[1].replace("$", ".")
+        elif method := re.match(r"\s+.*?([\w.$]+)\((.*?)\)", line):
+            if method[1] in ("values", "valueOf"):
+                continue
+            name = "<init>" if method[1].replace("$", ".") == owner else method[1]
+            yield owner, name, tuple(lists.normal(part) for part in lists.split(method[2]))
+        elif found := re.match(r"\s+.* ([\w$]+);$", line):
+            yield owner, found[1], None
+
+
+def test_every_stub_is_in_androids_api(kit: Any, lists: Any, app: Any, api: Any) -> None:
+    members = list(stub_members(kit, lists, app.stubs))
+    assert len(members) > 150
+    assert [
+        member
+        for member in members
+        if api.find(*member) is None and member[1:] not in (("<init>", ()), ("R", None))
+    ] == []
+
+
+def test_what_may_be_null_is_marked(lists: Any, kit: Any, app: Any, api: Any) -> None:
+    """Kotlin sees a stub's null only where it says so; the real SDK may refuse what an unmarked stub lets pass."""
+    missing = []
+    for owner, name, parameters in stub_members(kit, lists, app.stubs):
+        member = api.find(owner, name, parameters)
+        outer = re.sub(r"^((?:[a-z]\w*\.)+[A-Z]\w*).*", r"\1", owner)
+        source = (HERE / "stubs" / "java" / f"{outer.replace('.', '/')}.java").read_text()
+        if member is not None and member.nullable and not re.search(rf"@Nullable [\w.<>]+ {name}\b", source):
+            missing.append(f"{owner}.{name}")
+    assert missing == []
+
+
+def references(kit: Any, jar: Path, others: list[Path]) -> set[tuple[str, str, str]]:
+    """(class, member, descriptor) of everything a jar calls in Java's and Android's own packages."""
+    names = kit.run("jar", "tf", jar).stdout.splitlines()
+    classes = [
+        name.removesuffix(".class").replace("/", ".")
+        for name in names
+        if name.startswith("dev/") and ".class" in name
+    ]
+    told = kit.run("javap", "-c", "-p", "-cp", kit.path([jar, *others]), *classes)
+    assert told.returncode == 0, told.stderr
+    pattern = re.compile(
+        r'// (?:Interface)?(?:Method|Field) ((?:java|javax|android)/[\w/$]+)\."?([\w<>$]+)"?:(\S+)'
+    )
+    return {(a.replace("/", ".").replace("$", "."), b, c) for a, b, c in pattern.findall(told.stdout)}
+
+
+def descriptor(kinds: str, lists: Any) -> list[str]:
+    """Types of a JVM descriptor, in the list's form."""
+    found = []
+    for dimensions, plain, named in re.findall(r"(\[*)(?:([BCDFIJSZV])|L([\w/$]+);)", kinds):
+        primitive = {"Z": "boolean", "V": "void"}.get(plain, "number")
+        found.append((lists.normal(named.replace("/", ".")) if named else primitive) + "[]" * len(dimensions))
+    return found
+
+
+def test_every_call_exists_on_the_oldest_android(kit: Any, lists: Any, app: Any, api: Any) -> None:
+    others = [app.core, app.stubs, *kit.RUNTIME]
+    calls = references(kit, app.core, others) | references(kit, app.app, others)
+    assert len(calls) > 200
+    wrong = []
+    for owner, name, shape in sorted(calls):
+        if owner.startswith("java.lang.invoke"):  # what D8 replaces
+            continue
+        inner, _, _ = shape.partition(")")
+        parameters = tuple(descriptor(inner[1:], lists)) if shape.startswith("(") else None
+        member = api.find(owner, name, parameters)
+        listed = api.classes.get(owner)
+        newest = max(member.since if member else 0, listed.since if listed else 0)
+        if f"{owner}.{name}" in GUARDED:
+            assert newest > LEAST, f"{owner}.{name} needs no guard"
+        elif member is None or newest > LEAST:
+            wrong.append(f"{owner}.{name}{shape}: {'not in the list' if member is None else f'API {newest}'}")
+    assert wrong == []

@@ -1,0 +1,132 @@
+"""The same bytes from Kotlin, Python and, where the page's modules are, JavaScript."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.device import PhoneModel
+from sfumato.imaging import TURNS, fit
+from sfumato.sampler import normal_table
+from sfumato.upload import decode_png, unpack
+from sfumato.vectors import upload_cases
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "cloud" / "vectors_cli.js"
+"""Noise and sampler of the browser page under node."""
+
+
+@pytest.fixture(scope="module")
+def kotlin(kit: Any, app: Any) -> Any:
+    """Ask the core: cases in, answers out."""
+
+    def ask(what: str, cases: list[dict[str, Any]], *more: Path) -> list[dict[str, Any]]:
+        classpath = kit.path([app.tests, app.core, *kit.RUNTIME])
+        lines = "".join(json.dumps(case) + "\n" for case in cases)
+        done = kit.run(*kit.JAVA, "-cp", classpath, "dev.sfumato.core.CrossLanguage", what, *more, text=lines)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "normal_table.bin"
+    path.write_bytes(normal_table().tobytes())
+    return path
+
+
+def photo_cases(model: PhoneModel) -> list[dict[str, Any]]:
+    """Whole photos through the exported model: what each language must turn into the same upload."""
+    rng = np.random.default_rng(7)
+    height, width = model.contract.size
+    cases = []
+    for _ in range(3):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        parameters = {name: q.tobytes().hex() for name, q in model.parameters(image).items()}
+        key = rng.bytes(32)
+        shape = {"height": height, "width": width, "pixels": image.tobytes().hex(), "key": key.hex()}
+        cases.append({**shape, "bits": model.contract.channel.bits, "parameters": parameters})
+    return cases
+
+
+def test_one_upload_from_every_language(kit: Any, kotlin: Any, table: Path, export_folder: Path) -> None:
+    model = PhoneModel.load(export_folder)
+    height, width = model.contract.size
+    photos, vectors = photo_cases(model), upload_cases()
+    answers = kotlin("upload", [*photos, *vectors], table)
+    for case, answer in zip(photos, answers[:3], strict=True):
+        image = np.frombuffer(bytes.fromhex(case["pixels"]), np.uint8).reshape(height, width, 3)
+        upload = model.perturb(image, key=bytes.fromhex(case["key"]))
+        levels = unpack(bytes.fromhex(answer["packed"]), height=height, width=width, bits=case["bits"])
+        assert np.array_equal(levels, upload.levels)
+        # Compressed bytes are zlib's choice; pixels and the absence of other chunks are ours.
+        png = bytes.fromhex(answer["png"])
+        assert np.array_equal(decode_png(png, height=height, width=width, bits=case["bits"]), upload.levels)
+    for case, answer in zip(vectors, answers[3:], strict=True):
+        assert (answer["noise"], answer["packed"]) == (case["noise"], case["packed"])
+        bits = case.get("bits", 8)
+        levels = unpack(bytes.fromhex(case["packed"]), height=4, width=4, bits=bits)
+        assert np.array_equal(decode_png(bytes.fromhex(answer["png"]), height=4, width=4, bits=bits), levels)
+    if not PAGE.exists():
+        pytest.skip("Kotlin and Python agree; the page's modules are not here")
+    lines = "".join(json.dumps(case) + "\n" for case in [*photos, *vectors])
+    done = kit.run("node", PAGE, "upload", table, text=lines)
+    assert done.returncode == 0, done.stderr
+    javascript = [json.loads(line) for line in done.stdout.splitlines()]
+    assert javascript == [{name: answer[name] for name in ("noise", "packed")} for answer in answers]
+
+
+def test_pictures_are_fitted_as_python_does(kotlin: Any) -> None:
+    """Tolerance: none."""
+    rng = np.random.default_rng(11)
+    sizes = [
+        (1, 1),
+        (1, 40),
+        (40, 1),
+        (16, 16),
+        (17, 31),
+        (64, 48),
+        (97, 203),
+        (300, 41),
+        (128, 128),
+        (480, 640),
+    ]
+    targets = [(16, 16), (16, 24), (32, 20)]
+    cases, expected = [], []
+    for (height, width), (to_height, to_width) in ((size, target) for size in sizes for target in targets):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        shape = {"height": height, "width": width, "to_height": to_height, "to_width": to_width}
+        cases.append({**shape, "rgb": image.tobytes().hex()})
+        expected.append({"rgb": fit(image, to_height, to_width).tobytes().hex()})
+    assert kotlin("fit", cases) == expected
+
+
+def test_pictures_are_turned_as_python_does(kotlin: Any) -> None:
+    image = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+    answers = kotlin(
+        "turn",
+        [{"height": 3, "width": 5, "rgb": image.tobytes().hex(), "orientation": turn} for turn in TURNS],
+    )
+    for turn, answer in zip(TURNS.values(), answers, strict=True):
+        turned = np.ascontiguousarray(turn(image))
+        assert (answer["height"], answer["width"]) == turned.shape[:2]
+        assert answer["rgb"] == turned.tobytes().hex()
+
+
+def test_transparency_is_laid_over_white_as_python_does(kotlin: Any) -> None:
+    """Every value under every opacity."""
+    alpha, value = np.indices((256, 256), dtype=np.uint8)
+    overlay = np.stack([value, 255 - value, value // 2, alpha], axis=2)
+    words = (
+        (alpha.astype(int) << 24) | (value.astype(int) << 16) | ((255 - value.astype(int)) << 8) | value // 2
+    )
+    (answer,) = kotlin("argb", [{"height": 256, "width": 256, "argb": words.reshape(-1).tolist()}])
+    white = Image.new("RGBA", (256, 256), "white")
+    expected = np.asarray(Image.alpha_composite(white, Image.fromarray(overlay, "RGBA")).convert("RGB"))
+    found = np.frombuffer(bytes.fromhex(answer["rgb"]), np.uint8).reshape(256, 256, 3)
+    assert np.array_equal(found, expected)
