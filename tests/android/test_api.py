@@ -93,7 +93,7 @@ def descriptor(kinds: str, lists: Any) -> list[str]:
     """Types of a JVM descriptor, in the list's form."""
     found = []
     for dimensions, plain, named in re.findall(r"(\[*)(?:([BCDFIJSZV])|L([\w/$]+);)", kinds):
-        primitive = {"Z": "boolean", "V": "void"}.get(plain, "number")
+        primitive = {"Z": "boolean", "C": "java.lang.String", "V": "void"}.get(plain, "number")
         found.append((lists.normal(named.replace("/", ".")) if named else primitive) + "[]" * len(dimensions))
     return found
 
