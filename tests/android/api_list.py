@@ -1,6 +1,6 @@
 """Android's published API list (@nativescript/types-android) as data: what a stub or a compiled call is held against.
 
-Types compare loosely: every Java number is `number` there, and generics are left out.
+Types compare loosely: every Java number is `number` there, every character text, and generics are left out.
 
     api = read_api(Path("android-platform-37.d.ts"))
     api.find("android.view.View", "invalidate", ())          # -> Member, or None

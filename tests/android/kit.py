@@ -21,14 +21,15 @@ JUNIT = [Path("/usr/share/java/junit4.jar"), Path("/usr/share/java/hamcrest-core
 RUNTIME = [
     KOTLIN / name for name in ("kotlin-stdlib.jar", "kotlinx-coroutines-core-jvm.jar", "annotations-13.0.jar")
 ]
-COMPILER: tuple[str, ...] = (
+COMPILER = (
     "kotlin-compiler",
     "kotlin-stdlib",
     "kotlin-script-runtime",
     "kotlin-reflect",
     "annotations-13.0",
+    "kotlinx-coroutines-core-jvm",
+    "kotlin-daemon-client",
 )
-COMPILER += ("kotlinx-coroutines-core-jvm", "kotlin-daemon-client")
 JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
