@@ -151,3 +151,17 @@ def test_a_set_up_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(SfumatoError, match="setting up the emulator failed: E: "):
         open_toolbox()
     assert os.listdir(tmp_path / "cache" / "arm") == []
+
+
+def test_without_an_archive_of_debian_the_variable_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text("#!/bin/sh\necho noble file:///ubuntu/\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv(debian.ARCHIVE, raising=False)
+    with pytest.raises(SfumatoError, match="apt knows no archive of Debian 12.*SFUMATO_DEBIAN"):
+        debian.mirror()
+    monkeypatch.setenv(debian.ARCHIVE, "file:///archive")
+    assert debian.mirror() == "file:///archive"

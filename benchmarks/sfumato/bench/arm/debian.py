@@ -13,7 +13,9 @@ from pathlib import Path
 
 from sfumato.errors import SfumatoError
 
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
+ARCHIVE = "SFUMATO_DEBIAN"
+"""Environment variable: the address of a Debian archive, where this machine's own apt knows none of Debian 12."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LIMIT_S = 600
 
@@ -52,11 +54,22 @@ def install(architecture: str, packages: Sequence[str], target: Path, scratch: P
 
 
 def mirror() -> str:
-    """The archive that this machine's own apt uses, if it is a Debian 12; Debian's otherwise."""
+    """The archive of Debian 12: the variable `ARCHIVE`, or the one that this machine's own apt uses.
+
+    Raises:
+        SfumatoError: there is neither.
+    """
+    if given := os.environ.get(ARCHIVE):
+        return given
     command = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line.split() for line in done.stdout.splitlines()]
-    return next((line[1] for line in lines if line[:1] == [SUITE]), MIRROR)
+    found = next((line[1] for line in lines if line[:1] == [SUITE]), None)
+    if found is None:
+        raise SfumatoError(
+            f"this machine's apt knows no archive of Debian 12 ({SUITE}): name one in {ARCHIVE}, for example your usual mirror"
+        )
+    return found
 
 
 def proxies() -> str:
