@@ -161,7 +161,7 @@ def test_without_an_archive_of_debian_the_variable_is_asked_for(
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv(debian.ARCHIVE, raising=False)
-    with pytest.raises(SfumatoError, match="apt knows no archive of Debian 12.*SFUMATO_DEBIAN"):
+    with pytest.raises(SfumatoError, match=r"apt knows no archive of Debian 12.*SFUMATO_DEBIAN"):
         debian.mirror()
     monkeypatch.setenv(debian.ARCHIVE, "file:///archive")
     assert debian.mirror() == "file:///archive"
