@@ -29,9 +29,9 @@ test: setup ## Lint, types, spelling and all tests
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-android: setup ## Compile and test the Android app without an SDK (needs a JDK 17, node and npm)
+test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
-	@SFUMATO_ANDROID=1 python -m pytest -q tests/android
+	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/benchmarks/test_bench_phone.py
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export
