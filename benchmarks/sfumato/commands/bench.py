@@ -35,7 +35,7 @@ def host(
     plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
-    seconds: Annotated[float, typer.Option(help="... or as many as fit into this time.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="... or as many as fit into this time.")] = 10.0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -215,6 +215,8 @@ def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size
         if size:
             subjects = untrained_subjects(contract.channel, sides, variants)
         subjects += peer_subjects(peers, sides, variants)
+    if not subjects:
+        raise UsageError("nothing to measure: with --size, choose float32 or int8 as --variant")
     return subjects
 
 
