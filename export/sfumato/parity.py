@@ -6,13 +6,14 @@ Differences are given in units of 1/256, one step of the shipped byte (LSB), for
     found["p"].mean_lsb
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sfumato.phone_network import PhoneNetwork
 from sfumato.runtime import Session
@@ -20,6 +21,7 @@ from sfumato.sampler import to_q
 
 Floats = NDArray[np.float32]
 
+BATCH = 64
 CLOSE = 0.5
 """A lead in logits below which rounding may turn the phone's decision over, and with it every parameter."""
 
@@ -37,12 +39,17 @@ class Parity:
         return self.max_lsb / 256
 
 
-def reference(network: PhoneNetwork, images: NDArray[np.uint8], *, batch: int = 64) -> dict[str, Floats]:
+def batches(images: NDArray[np.uint8]) -> Iterator[Tensor]:
+    """Images (N, H, W, 3) -> at most `BATCH` at a time, in 0..1."""
+    for start in range(0, len(images), BATCH):
+        yield torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).float() / 255
+
+
+def reference(network: PhoneNetwork, images: NDArray[np.uint8]) -> dict[str, Floats]:
     """Outputs of the trained network, each (N, H, W, planes) in 0..1."""
     parts = []
     with torch.no_grad():
-        for start in range(0, len(images), batch):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float() / 255
+        for pixels in batches(images):
             parts.append([output.numpy() for output in network(pixels)])
     stacked = [np.concatenate(one) for one in zip(*parts, strict=True)]
     return dict(zip(network.names, stacked, strict=True))
@@ -55,7 +62,7 @@ def decided(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np.bool
     measured as accuracy and rate.
     """
     with torch.no_grad():
-        lead = network.lead(torch.from_numpy(np.ascontiguousarray(images)).float() / 255)
+        lead = torch.cat([network.lead(pixels) for pixels in batches(images)])
     clear: NDArray[np.bool_] = (lead > CLOSE).numpy()
     return clear
 

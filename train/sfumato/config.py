@@ -44,7 +44,7 @@ class TrainConfig(BaseModel):
     """Share of the loss that follows the clean network's soft answers instead of the labels."""
 
     hint_weight: float = Field(default=1.0, ge=0)
-    """Weight of the local network's own guess at the desired labels, a help that training drops at the end."""
+    """Weight of the local network's own guess at the desired labels: what its decision goes on learning from."""
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""

@@ -46,7 +46,7 @@ def warm_up(
     """Train `guesser`, which maps images (B, 3, H, W) to logits per kept attribute, in place.
 
     Args:
-        guesser: the encoder of the local network under its hint heads.
+        guesser: the encoder of the local network under its decision.
         clean: the teacher.
         batches: the defender's batches.
         config: `warm_epochs`, `learning_rate`, `distill` and `seed` are read.
