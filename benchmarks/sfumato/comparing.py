@@ -10,7 +10,7 @@ after each row.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -247,7 +247,7 @@ class Comparer:
 
     def ours(self, plan: RowPlan) -> Row:
         """A row of our own."""
-        target = {} if plan.bits is None else {"bits": plan.bits}
+        target = {} if plan.point is None else asdict(plan.point)
         config, folder = self.config.training(**OURS[plan.method], **target), self.out / "runs" / plan.id
         started = time.perf_counter()
         self.lend_clean(config, folder)
@@ -295,7 +295,8 @@ class Comparer:
             id=plan.id,
             method=plan.method,
             ours=plan.ours,
-            target_bits=plan.bits,
+            target_bits=plan.point.bits if plan.point else None,
+            target_beyond_bits=plan.point.beyond if plan.point else None,
             reads_hidden_labels=reads,
             rate_bits=judged.rate_bits,
             desired=judged.desired,

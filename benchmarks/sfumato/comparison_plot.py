@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sfumato.comparison_rows import Point
 from sfumato.comparison_schema import Comparison, Row
 from sfumato.files import atomic_write
 from sfumato.verdict import LARGEST_DROP, LARGEST_NAG
@@ -70,8 +71,10 @@ def series(axes: Any, rows: Sequence[Row], index: int, colour: str) -> None:
     for row, point in zip(rows, points, strict=True):
         axes.errorbar(**bars(row, index), fmt="s", color=colour, markersize=4, linewidth=0.8)
         if row.target_bits is not None:
-            text = f"{row.target_bits:g}"
-            axes.annotate(text, point, xytext=(3, -9), textcoords="offset points", fontsize=7, color=colour)
+            target = Point(row.target_bits, row.target_beyond_bits)
+            axes.annotate(
+                str(target), point, xytext=(3, -9), textcoords="offset points", fontsize=7, color=colour
+            )
 
 
 def draw(comparison: Comparison, path: Path) -> None:

@@ -1,18 +1,55 @@
 """Which rows a comparison has: every peer once, ours at several operating points.
 
-rows = choose_rows("all", (2, 4, 8, 16, 32, 64))
+rows = choose_rows(["all"], POINTS)
 rows[-1].id                      # "suppress-gaussian-64"
+choose_rows(["rate"], [Point(6, 0.1)])[0].id         # "rate-6-0.1"
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from sfumato.errors import UsageError, unknown
 from sfumato.peers import PEERS
 
-POINTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Default targets of the mean rate, in bits."""
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """Where one of our own methods is steered to."""
+
+    bits: float
+    """Target of the mean rate, in bits an image."""
+    beyond: float | None = None
+    """Target of what goes beyond the phone's decision, in bits an image; None leaves it alone."""
+
+    def __str__(self) -> str:
+        """`6` or `6/0.1`, as on the command line."""
+        return f"{self.bits:g}" if self.beyond is None else f"{self.bits:g}/{self.beyond:g}"
+
+
+def parse_point(text: str) -> Point:
+    """`BITS` or `BITS/BEYOND`.
+
+    Raises:
+        UsageError: not one or two numbers above 0.
+
+    >>> parse_point("6/0.1")
+    Point(bits=6.0, beyond=0.1)
+    """
+    try:
+        numbers = [float(part) for part in text.split("/")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(0 < number < inf for number in numbers):
+        raise UsageError(
+            f"an operating point is BITS or BITS/BEYOND, numbers above 0, for example 8 or 6/0.1; not {text!r}"
+        )
+    return Point(*numbers)
+
+
+POINTS = tuple(map(Point, (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)))
+"""Where ours are measured unless told otherwise."""
 
 OURS: dict[str, dict[str, Any]] = {
     "literal": {"objective": "seed", "channel": "gaussian"},
@@ -30,13 +67,13 @@ class RowPlan:
     """One row to be made."""
 
     method: str
-    bits: float | None = None
-    """Rate target; None for methods without one."""
+    point: Point | None = None
+    """None for methods without a target."""
 
     @property
     def id(self) -> str:
         """Name of its files."""
-        return self.method if self.bits is None else f"{self.method}-{self.bits:g}"
+        return self.method if self.point is None else f"{self.method}-{self.point}".replace("/", "-")
 
     @property
     def ours(self) -> bool:
@@ -44,15 +81,15 @@ class RowPlan:
         return self.method in OURS
 
 
-def choose_rows(methods: Sequence[str], points: Sequence[float]) -> tuple[RowPlan, ...]:
+def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPlan, ...]:
     """The rows of some methods, in the order of the registries.
 
     Args:
         methods: names of peers and of ours, or `all`.
-        points: rate targets in bits for ours.
+        points: where ours are steered to.
 
     Raises:
-        UsageError: a name is not known, nothing is named, or a target is not positive.
+        UsageError: a name is not known, or no method or point is named.
     """
     known = [*PEERS, *OURS]
     for name in methods:
@@ -60,11 +97,13 @@ def choose_rows(methods: Sequence[str], points: Sequence[float]) -> tuple[RowPla
             raise UsageError(unknown("peer", name, ["all", *known]))
     if not methods:
         raise UsageError(f"no peer is named: choose all or some of {', '.join(known)}")
-    if not points or min(points) <= 0:
-        raise UsageError("operating points are rates in bits above 0, for example --points 2,4,8")
+    if not points:
+        raise UsageError("no operating point is named, for example --points 2,4,6/0.1")
     rows: list[RowPlan] = []
     for name in known:
         if name in methods or "all" in methods:
-            targets = sorted(set(points)) if name in OURS and name not in WITHOUT_TARGET else [None]
-            rows += [RowPlan(method=name, bits=bits) for bits in targets]
+            steered = name in OURS and name not in WITHOUT_TARGET
+            rows += [
+                RowPlan(method=name, point=one) for one in (dict.fromkeys(points) if steered else [None])
+            ]
     return tuple(rows)

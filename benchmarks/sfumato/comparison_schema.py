@@ -39,6 +39,8 @@ class Row(_Frozen):
     ours: bool
     target_bits: float | None = None
     """What the rate was steered to; null for methods without a target."""
+    target_beyond_bits: float | None = None
+    """What the residual rate was steered to."""
     reads_hidden_labels: bool
     """Whether training saw the labels of hidden attributes."""
     rate_bits: RateBits | None

@@ -10,9 +10,9 @@ import torch
 from sfumato import comparing
 from sfumato.attacks import Plan
 from sfumato.audit_schema import RateBits
-from sfumato.commands.compare import numbers, show_comparison
+from sfumato.commands.compare import show_comparison
 from sfumato.comparing import CompareConfig, compare, make_compare_config
-from sfumato.comparison_rows import OURS, POINTS, RowPlan, choose_rows
+from sfumato.comparison_rows import OURS, POINTS, Point, RowPlan, choose_rows, parse_point
 from sfumato.comparison_schema import Comparison, Row
 from sfumato.errors import DataError, SfumatoError, UsageError
 from sfumato.files import read_json
@@ -50,13 +50,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path
     out = tmp_path_factory.mktemp("comparison") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparing, "create_plan", lambda name: TINY)
-        return compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "rate"], [8.0])), out
+        return compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "rate"], [Point(8)])), out
 
 
 def test_all_is_every_peer_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
     assert {row.method for row in rows} == {*PEERS, *OURS}
-    assert [row.bits for row in rows if row.method == "suppress"] == list(POINTS)
+    assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
     assert len(rows) == len(PEERS) + 1 + 4 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
 
@@ -99,7 +99,7 @@ def test_it_continues_and_takes_more_rows(
 
     monkeypatch.setattr(comparing.Comparer, "make", make)
     (out / "rows" / "arden.json").unlink()
-    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "blur", "rate"], [8.0]))
+    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "blur", "rate"], [Point(8)]))
     assert made == ["blur", "arden"]
     assert len(after.rows) == 4
     assert after.missing == ()
@@ -117,7 +117,7 @@ def test_trained_weights_survive_an_interrupted_audit(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(comparing, "train_peer", never)
-    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [8.0]))
+    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [Point(8)]))
     assert after.rows[0].desired == before.rows[0].desired
     assert after.rows[0].attributes == before.rows[0].attributes
 
@@ -125,7 +125,7 @@ def test_trained_weights_survive_an_interrupted_audit(
 def test_other_options_are_not_mixed_in(finished: tuple[Comparison, Path]) -> None:
     _, out = finished
     with pytest.raises(SfumatoError, match=r"another epochs.*--overwrite"):
-        compare(CompareConfig(**{**CONFIG, "epochs": 2}), out, choose_rows(["jpeg"], [8.0]))
+        compare(CompareConfig(**{**CONFIG, "epochs": 2}), out, choose_rows(["jpeg"], [Point(8)]))
 
 
 def test_overwrite_starts_anew_and_a_foreign_folder_is_safe(
@@ -146,15 +146,27 @@ def test_overwrite_starts_anew_and_a_foreign_folder_is_safe(
 @pytest.mark.parametrize(
     ("methods", "points", "message"),
     [
-        (["gap"], [8.0], "unknown peer 'gap': known are all, raw"),
-        ([], [8.0], "no peer is named"),
-        (["rate"], [], "operating points are rates"),
-        (["rate"], [0.0], "operating points are rates"),
+        (["gap"], [Point(8)], "unknown peer 'gap': known are all, raw"),
+        ([], [Point(8)], "no peer is named"),
+        (["rate"], [], "no operating point is named"),
     ],
 )
-def test_wrong_rows_are_wrong_use(methods: list[str], points: list[float], message: str) -> None:
+def test_wrong_rows_are_wrong_use(methods: list[str], points: list[Point], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         choose_rows(methods, points)
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "6/0", "6/1/2", "", "inf", "nan"])
+def test_a_wrong_point_is_wrong_use(text: str) -> None:
+    with pytest.raises(UsageError, match="BITS or BITS/BEYOND"):
+        parse_point(text)
+
+
+def test_a_point_is_written_as_it_is_read() -> None:
+    for text in ("8", "6/0.1"):
+        assert str(parse_point(text)) == text
+    (row,) = choose_rows(["rate"], [Point(6, 0.1), Point(6, 0.1)])
+    assert row.id == "rate-6-0.1", "it names files"
 
 
 def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
@@ -162,8 +174,6 @@ def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
         make_compare_config({**CONFIG, "hide": ()})
     with pytest.raises(UsageError, match="epochs"):
         make_compare_config({**CONFIG, "epochs": 0})
-    with pytest.raises(UsageError, match="numbers with commas"):
-        numbers("2,x")
     with pytest.raises(DataError, match="unknown attribute 'smile'"):
         compare(CompareConfig(**{**CONFIG, "keep": ("smile",)}), tmp_path / "out", ())
 

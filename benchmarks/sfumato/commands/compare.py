@@ -24,7 +24,13 @@ def command(
             "suppress, suppress-gaussian."
         ),
     ] = "all",
-    points: Annotated[str, typer.Option(help="Rate targets of ours, in bits an image.")] = "2,4,8,16,32,64",
+    points: Annotated[
+        str,
+        typer.Option(
+            help="Where ours are steered to: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the "
+            "phone's decision."
+        ),
+    ] = "2,4,8,16,32,64",
     attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "default",
     epochs: Annotated[
         int, typer.Option(help="Epochs of each stage: clean network, warm-up, training proper.")
@@ -40,10 +46,10 @@ def command(
     add rows to those that are there.
     """
     from sfumato.comparing import compare, make_compare_config
-    from sfumato.comparison_rows import choose_rows
+    from sfumato.comparison_rows import choose_rows, parse_point
     from sfumato.console import emit_json, note
 
-    rows = choose_rows(names(peers), numbers(points))
+    rows = choose_rows(names(peers), [parse_point(point) for point in names(points)])
     config = make_compare_config(
         {
             "data": data,
@@ -60,20 +66,6 @@ def command(
     else:
         show_comparison(comparison)
     note(f"wrote {out / 'comparison.json'} and comparison.png")
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Rates from a comma-separated list.
-
-    Raises:
-        UsageError: a part is not a number.
-    """
-    from sfumato.errors import UsageError
-
-    try:
-        return tuple(float(part) for part in names(text))
-    except ValueError:
-        raise UsageError(f"--points takes numbers with commas, for example 2,4,8, not {text!r}") from None
 
 
 def show_comparison(comparison: "Comparison") -> None:
