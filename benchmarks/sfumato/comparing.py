@@ -27,7 +27,7 @@ from sfumato.attacks.bayes import LIKELIHOODS
 from sfumato.attacks.evidence import Evidence
 from sfumato.attacks.plan import Plan
 from sfumato.audit_schema import AttackRow, Attribute, Desired, RateBits
-from sfumato.audit_selection import choose
+from sfumato.audit_selection import Chosen, choose
 from sfumato.batches import Batches, seed_everything
 from sfumato.channels import Channel, Parameters
 from sfumato.clean import make_cloud, train_clean
@@ -43,7 +43,7 @@ from sfumato.files import claim_folder, read_json, write_json
 from sfumato.judge import conclude
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
-from sfumato.peers import Peer, Task, create
+from sfumato.peers import PEERS, Peer, Task, create
 from sfumato.peers.training import train_peer
 from sfumato.provenance import provenance
 from sfumato.verdict import shortfalls
@@ -59,8 +59,8 @@ class CompareConfig(BaseModel):
     data: str
     """Data SPEC."""
     keep: tuple[str, ...] = Field(min_length=1)
-    hide: tuple[str, ...] = Field(min_length=1)
-    """What the attackers are after."""
+    hide: tuple[str, ...] = ()
+    """What the attackers are after; without any, accuracy is compared with what an upload may carry."""
     attacks: str = "default"
     """Plan of the audit: quick or default."""
     epochs: int = Field(default=24, ge=1)
@@ -152,24 +152,37 @@ COMPARED = ("floor", "clean", "output", "bayes", "probe", "provider")
 """Attacks that every method can be put under: the others need an upload in the shape of a photo."""
 
 
-def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
-    """Attack a frozen method; the same steps as `sfumato audit`, without its page."""
-    started, notes = time.perf_counter(), []
-    plan = plan.model_copy(update={"attacks": tuple(a for a in plan.attacks if a in COMPARED)})
+NOTHING = Chosen(declared=(), undeclared=(), left_out=())
+
+
+def possible(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
+    """The attacks that a method can be put under, and what was left out and why."""
+    attacks, notes = [name for name in plan.attacks if name in COMPARED], []
     if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in LIKELIHOODS:
-        plan = plan.model_copy(update={"attacks": tuple(a for a in plan.attacks if a != "bayes")})
+        attacks.remove("bayes")
         notes.append(
             f"bayes was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
         )
-    chosen = choose(artifact, list(artifact.hide))
-    evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
+    if "provider" in attacks and not any(True for _ in artifact.cloud.parameters()):
+        attacks.remove("provider")
+        notes.append("provider was left out: there is no cloud network to train further")
+    return plan.model_copy(update={"attacks": tuple(attacks)}), tuple(notes)
+
+
+def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
+    """Attack a frozen method; the same steps as `sfumato audit`, without its page."""
+    started = time.perf_counter()
+    plan, notes = possible(plan, artifact)
+    chosen = choose(artifact, list(artifact.hide)) if artifact.hide else NOTHING
+    evidence = prepare(artifact, chosen.names, copies=plan.copies if chosen.names else 1, seed=seed)
     with progress() as bar:
         line = bar.add_task(f"audit {title}", total=1, figures="")
 
         def watch(done: int, total: int, what: str, best: str) -> None:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
 
-        judged, _ = audit.attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
+        groups = chosen.groups(separate=plan.separate)
+        judged = audit.attack(evidence, plan, groups, watch)[0] if groups else []
     bounded = bool(torch.isfinite(evidence.rate).all())
     return Judgement(
         desired=audit.desired_rows(artifact, evidence),
@@ -177,7 +190,7 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
         attacks=tuple(one.row for one in judged),
         rate_bits=audit.rate_bits(evidence) if bounded else None,
         evidence=evidence,
-        notes=tuple(notes),
+        notes=notes,
         seconds=time.perf_counter() - started,
     )
 
@@ -198,7 +211,8 @@ class Comparer:
     def prepare(self) -> None:
         """Train the clean network, or read it; refuse attributes that cannot be attacked before anything is trained."""
         test = Batches(self.dataset, Split.TEST, self.config.keep, self.config.batch_size)
-        choose(self._seal(create("raw", self.task), {}), list(self.config.hide))
+        if self.config.hide:
+            choose(self._seal(create("raw", self.task), {}), list(self.config.hide))
         path = self.out / "clean.safetensors"
         if not path.exists():
             trained = train_clean(self.training, self.dataset, self.fabric, None)
@@ -312,8 +326,8 @@ class Comparer:
         )
 
     def write(self, plans: tuple[RowPlan, ...]) -> Comparison:
-        """Write `comparison.json` and `comparison.png` from the rows that are finished."""
-        finished = [plan for plan in plans if self.path(plan).exists()]
+        """Write `comparison.json` and `comparison.png` from all rows in the folder, whoever asked for them."""
+        rows = [Row.model_validate(read_json(path)) for path in (self.out / "rows").glob("*.json")]
         result = Comparison(
             dataset=self.dataset.id,
             data_spec=self.dataset.spec,
@@ -322,8 +336,8 @@ class Comparer:
             n_test=len(self.dataset.splits[Split.TEST]),
             clean_accuracy=self.clean_accuracy,
             config=self.config.model_dump(mode="json"),
-            rows=tuple(Row.model_validate(read_json(self.path(plan))) for plan in finished),
-            missing=tuple(plan.id for plan in plans if plan not in finished),
+            rows=tuple(sorted(rows, key=position)),
+            missing=tuple(plan.id for plan in plans if not self.path(plan).exists()),
             provenance=provenance(),
         )
         write_json(self.out / "comparison.json", result.to_json())
@@ -333,6 +347,12 @@ class Comparer:
     def path(self, plan: RowPlan) -> Path:
         """The file of a finished row."""
         return self.out / "rows" / f"{plan.id}.json"
+
+
+def position(row: Row) -> tuple[int, float, float]:
+    """Where a row stands: methods in the order of the registries, ours by what they were steered to."""
+    order = [*PEERS, *OURS]
+    return order.index(row.method), row.target_bits or 0.0, row.target_beyond_bits or 0.0
 
 
 def compare(

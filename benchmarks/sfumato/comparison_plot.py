@@ -1,5 +1,7 @@
 """The comparison as a picture: desired accuracy against NAG, one panel per hidden attribute, 95 % intervals on both.
 
+Where nothing is hidden: desired accuracy against the rate, which bounds what an upload carries.
+
 Up and to the left is better. Ours are curves over their rate targets, other methods are points. The dashed line is the clean
 cloud network, the shaded corner is where the pass rule holds.
 
@@ -7,6 +9,7 @@ cloud network, the shaded corner is where the pass rule holds.
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,26 @@ def panel(axes: Any, comparison: Comparison, index: int) -> None:
         axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
+def rate_panel(axes: Any, comparison: Comparison) -> None:
+    """Accuracy against bits; a method whose uploads have no bound is a horizontal line."""
+    clean = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
+    axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--", label="clean cloud network")
+    for method, colour in zip(dict.fromkeys(row.method for row in comparison.rows), cycle(COLOURS)):
+        rows = [row for row in comparison.rows if row.method == method]
+        points = sorted((row.rate_bits.mean, *desired_span(row)) for row in rows if row.rate_bits)
+        if points:
+            bits, low, middle, high = zip(*points, strict=True)
+            axes.plot(bits, middle, "o-", color=colour, markersize=4, linewidth=1.2, label=method)
+            axes.fill_between(bits, low, high, color=colour, alpha=0.15, linewidth=0)
+        else:
+            axes.axhline(desired_span(rows[0])[1], color=colour, linewidth=1, linestyle=":", label=method)
+    axes.set_xscale("log")
+    axes.set_xlabel("rate, bits an image", fontsize=9)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+
+
 def series(axes: Any, rows: Sequence[Row], index: int, colour: str) -> None:
     """One of ours: a curve over its targets, each marked with its bits."""
     points = [(row.attributes[index].nag_label_only, desired_span(row)[1]) for row in rows]
@@ -81,10 +104,13 @@ def draw(comparison: Comparison, path: Path) -> None:
     """Write the picture as a PNG; nothing is drawn before the first row."""
     if not comparison.rows:
         return
-    panels = len(comparison.hide)
+    panels = max(1, len(comparison.hide))
     plot = Figure(figsize=(6.4 * panels, 5.2), layout="constrained")
     for index, axes in enumerate(plot.subplots(1, panels, squeeze=False, sharey=True)[0]):
-        panel(axes, comparison, index)
+        if comparison.hide:
+            panel(axes, comparison, index)
+        else:
+            rate_panel(axes, comparison)
     plot.axes[0].set_ylabel(f"accuracy on {', '.join(comparison.keep)}", fontsize=9)
     with atomic_write(path) as scratch:
         plot.savefig(scratch, format="png", dpi=144)

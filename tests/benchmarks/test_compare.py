@@ -120,6 +120,7 @@ def test_trained_weights_survive_an_interrupted_audit(
     after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [Point(8)]))
     assert after.rows[0].desired == before.rows[0].desired
     assert after.rows[0].attributes == before.rows[0].attributes
+    assert len(after.rows) == len(before.rows), "rows asked for earlier stay in the table"
 
 
 def test_other_options_are_not_mixed_in(finished: tuple[Comparison, Path]) -> None:
@@ -176,6 +177,24 @@ def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
         make_compare_config({**CONFIG, "epochs": 0})
     with pytest.raises(DataError, match="unknown attribute 'smile'"):
         compare(CompareConfig(**{**CONFIG, "keep": ("smile",)}), tmp_path / "out", ())
+
+
+def test_with_nothing_to_hide_accuracy_stands_beside_the_rate(tmp_path: Path) -> None:
+    config = CompareConfig(**{**CONFIG, "hide": ()})
+    comparison = compare(config, tmp_path / "out", choose_rows(["raw", "on-phone", "rate"], [Point(8)]))
+    raw, phone, ours = comparison.rows
+    assert not any(row.attacks or row.attributes for row in comparison.rows)
+    assert raw.rate_bits is None
+    assert isinstance(phone.rate_bits, RateBits)
+    assert phone.rate_bits.mean == pytest.approx(1), "one of two answers"
+    assert isinstance(ours.rate_bits, RateBits)
+    assert (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_there_is_no_provider_without_a_cloud_network(tmp_path: Path) -> None:
+    (row,) = compare(CompareConfig(**CONFIG), tmp_path / "out", choose_rows(["on-phone"], [Point(8)])).rows
+    assert any("provider was left out" in note for note in row.notes)
+    assert {"probe", "output"} <= {attack.attack for attack in row.attacks}
 
 
 def test_the_table_names_every_row(

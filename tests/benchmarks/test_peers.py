@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from itertools import product
 from math import log
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sfumato.batches import Batch
 from sfumato.errors import UsageError
+from sfumato.models.cost import cost
 from sfumato.peers import PEERS, Peer, Task, create
 from sfumato.peers.arden import Arden
 from sfumato.peers.base import Stage, cross_entropies
@@ -23,12 +25,15 @@ from sfumato.peers.draws import Additive, laplace_noise
 from sfumato.peers.mass import Mass, suppression_hinge, utility_hinge
 from sfumato.peers.maxent_arl import MaxEntArl, answer_entropy
 from sfumato.peers.narl import Narl
+from sfumato.peers.on_phone import OnPhone, Reader
 from sfumato.peers.pixelate import Pixelate
 from sfumato.peers.protective import Protective
 from sfumato.peers.shredder import Shredder
 from sfumato.peers.substitution import Substitution, mutual_information
 from sfumato.peers.training import Optimizers
 from sfumato.peers.uniform import UniformGaussian
+from sfumato.residual import label_cells
+from sfumato.run import make_local
 
 Make = Callable[[str], Peer]
 ACTIVE, WARM = Stage(epoch=0, epochs=3), Stage(epoch=-1, epochs=3)
@@ -49,7 +54,7 @@ def train(peer: Peer, task: Task, batch: Batch, steps: int, stage: Stage = ACTIV
 
 
 def test_an_unknown_peer_is_refused_with_the_known_ones(task: Task) -> None:
-    with pytest.raises(UsageError, match=r"unknown peer 'gap': known are raw, .*protective"):
+    with pytest.raises(UsageError, match=r"unknown peer 'gap': known are raw, .*on-phone"):
         create("gap", task)
 
 
@@ -332,3 +337,27 @@ def test_protective_makes_the_other_network_fail(task: Task, batch: Batch) -> No
         peer.eval()
         others.append(cross_entropies(peer.opinion(peer.upload(batch.images)), batch.labels).item())
     assert others[1] > others[0]
+
+
+def test_on_phone_sends_its_answer_at_the_price_of_our_network(make: Make, task: Task, batch: Batch) -> None:
+    peer = make("on-phone").eval()
+    upload = peer.upload(batch.images)
+    assert isinstance(peer, OnPhone)
+    decided = peer.phone.answers(batch.images)["smiling"].argmax(1)
+    assert torch.equal(peer.cloud(upload)["smiling"].argmax(1), decided)
+    assert all(picture.unique().numel() == 1 for picture in upload)
+    ours = cost(make_local(task.config, task.dataset), task.shape).macs
+    assert 0.6 * ours < peer.cost(task.shape).macs <= ours
+    assert peer.weigh(upload) == (1, "answer")
+    assert peer.draw.rate(peer.phone(batch.images)).unique().item() == pytest.approx(log(2))
+
+
+def test_several_answers_come_apart_again() -> None:
+    heads = {"a": 2, "b": 5, "c": 3}
+    every = list(product(*map(range, heads.values())))
+    labels = dict(zip(heads, torch.tensor(every).T, strict=True))
+    cell = label_cells(labels, tuple(heads), tuple(heads.values()))
+    grey = ((cell + 0.5) / len(every))[:, None, None, None].expand(-1, 3, 16, 16)
+    answers = Reader(heads)(grey)
+    assert list(answers) == list(heads)
+    assert all(torch.equal(answers[name].argmax(1), labels[name]) for name in heads)

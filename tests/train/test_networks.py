@@ -39,7 +39,7 @@ def test_local_network_keeps_to_its_budget(
 
 @pytest.mark.parametrize("classes", [(2,), (5,), (3, 10, 2)])
 def test_a_tournament_finds_the_largest_logit_of_every_attribute(classes: tuple[int, ...]) -> None:
-    decision = Decision(8, (4, 4), classes)
+    decision = Decision(8, (4, 4), classes).eval()
     logits = torch.randn(500, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0)) * 3
     said = decision.decide(logits).flatten(1).split(list(classes), dim=1)
     for z, d in zip(logits.flatten(1).split(list(classes), dim=1), said, strict=True):
@@ -48,6 +48,16 @@ def test_a_tournament_finds_the_largest_logit_of_every_attribute(classes: tuple[
         wanted = F.one_hot(z.argmax(1), z.shape[1]).float()
         assert clear.sum() > 400
         assert torch.allclose(d[clear], wanted[clear], atol=1e-3)
+
+
+def test_a_decision_in_training_is_the_shipped_one_without_doubt() -> None:
+    decision, classes = Decision(8, (4, 4), (2, 5)), [2, 5]
+    logits = torch.randn(500, 7, 1, 1, generator=torch.Generator().manual_seed(0))
+    exact, shipped = decision.decide(logits), decision.eval().decide(logits)
+    for one, other in zip(exact.split(classes, dim=1), shipped.split(classes, dim=1), strict=True):
+        assert torch.equal(one.sum(1), torch.ones(500, 1, 1))
+        assert torch.equal(one.argmax(1), other.argmax(1))
+        assert set(one.unique().tolist()) == {0, 1}
 
 
 def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
@@ -59,7 +69,7 @@ def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
 
 def test_equal_logits_are_a_win_of_the_class_named_first() -> None:
     logits = torch.tensor([0.3, 1.1, 1.1, -2.0]).view(1, 4, 1, 1)
-    said = Decision(8, (4, 4), (4,)).decide(logits).flatten()
+    said = Decision(8, (4, 4), (4,)).eval().decide(logits).flatten()
     assert said[1] > 0.99
     assert said[[0, 2, 3]].max() < 0.01
 

@@ -34,7 +34,6 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
-from sfumato.models.decision import Decision
 from sfumato.models.local import LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
 from sfumato.residual import References, label_cells
@@ -42,8 +41,14 @@ from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
 from sfumato.selection import next_goal, score
 
+HOLD = 0.25
+"""Share of the run after which the decoder's batch norm keeps its figures. The decisions of a batch are never evenly spread;
+figures that follow them make uploads of one decision differ by a tenth of a bit, and whatever presses on that would press
+the code word itself together."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
+
+Answers = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,21 @@ class Step:
     Attributes:
         logits: the cloud's answers, head -> (B, classes).
         hints: the local network's own guesses, head -> (B, classes).
+        said: its decisions, one and zero, head -> (B, classes).
         parameters: of the channel.
         upload: (B, 3, H, W).
     """
 
-    logits: dict[str, Tensor]
-    hints: dict[str, Tensor]
+    logits: Answers
+    hints: Answers
+    said: Answers
     parameters: Parameters
     upload: Tensor
 
 
-def consult(decision: Decision, coarse: Tensor, heads: Mapping[str, int]) -> tuple[dict[str, Tensor], Tensor]:
-    """The coarsest features -> the phone's logits, head -> (B, classes), and its decision (B, K, 1, 1)."""
-    logits, said = decision(coarse)
-    parts = logits.flatten(1).split(list(heads.values()), dim=1)
-    return dict(zip(heads, parts, strict=True)), said
+def by_head(planes: Tensor, heads: Mapping[str, int]) -> dict[str, Tensor]:
+    """Planes of a decision, (B, K, 1, 1) -> head -> (B, classes)."""
+    return dict(zip(heads, planes.flatten(1).split(list(heads.values()), dim=1), strict=True))
 
 
 class Guesser(nn.Module):
@@ -85,7 +90,7 @@ class Guesser(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
-        return consult(self.decision, self.encoder(x)[-1], self.heads)[0]
+        return by_head(self.decision.logits(self.encoder(x)[-1]), self.heads)
 
 
 class Pair(nn.Module):
@@ -103,15 +108,16 @@ class Pair(nn.Module):
         super().__init__()
         self.local, self.cloud, self.heads = local, cloud, dict(heads)
 
-    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Parameters, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Answers, Answers, Answers, Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
-        *fine, said = self.local.encoder(x)
-        hints: dict[str, Tensor] = {}
+        *fine, coarse = self.local.encoder(x)
+        hints, said = {}, coarse
         if self.local.decision is not None:
-            hints, said = consult(self.local.decision, said, self.heads)
+            logits, said = self.local.decision(coarse)
+            hints = by_head(logits, self.heads)
         parameters = self.local.decode(x, fine, said)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
-        return self.cloud(upload), hints, parameters, upload
+        return self.cloud(upload), hints, by_head(said, self.heads) if hints else {}, parameters, upload
 
 
 @dataclass
@@ -207,6 +213,7 @@ class Defence:
             restart_one(self.adversaries, self.adversary_optimizer, self.epoch, self.config.seed)
             seed_everything(self.config.seed, "cotrain", self.epoch)
         self.shared.train()
+        self.pair.local.up.train(self.epoch < HOLD * self.config.epochs)
         for index, batch in enumerate(self.batches.epoch()):
             self.step(batch, self.epoch * self.batches.steps + index, means)
             advance()
@@ -233,7 +240,7 @@ class Defence:
             rate = self.pair.local.channel.rate(made.parameters)
             shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
             beta = self.controller.update(shared_rate.item(), number)
-            decisions = {name: logits.argmax(1) for name, logits in made.hints.items()}
+            decisions = {name: crowned.argmax(1) for name, crowned in made.said.items()}
             cell = label_cells(decisions, self.config.keep, self.classes)
             residual: Tensor = self.references(made.parameters, cell)
             self.references.update(made.parameters, cell)

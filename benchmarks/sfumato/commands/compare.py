@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 def command(
     data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
     keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, comma separated.")],
-    hide: Annotated[str, typer.Option(help="Attributes that the attackers are after, comma separated.")],
     out: Annotated[Path, typer.Option(help="Folder; a comparison that is there is continued.")],
+    hide: Annotated[
+        str,
+        typer.Option(
+            help="Attributes that the attackers are after, comma separated; none: accuracy against rate alone."
+        ),
+    ] = "",
     peers: Annotated[
         str,
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
-            "deepobfuscator, maxent-arl, narl, mass, pass, protective; of ours: literal, rate, rate-gaussian, "
+            "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, rate-gaussian, "
             "suppress, suppress-gaussian."
         ),
     ] = "all",

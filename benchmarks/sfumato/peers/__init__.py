@@ -18,6 +18,7 @@ from sfumato.peers.jpeg import Compressed
 from sfumato.peers.mass import Mass
 from sfumato.peers.maxent_arl import MaxEntArl
 from sfumato.peers.narl import Narl
+from sfumato.peers.on_phone import OnPhone
 from sfumato.peers.pixelate import Pixelated
 from sfumato.peers.protective import Protective
 from sfumato.peers.raw import Raw
@@ -41,6 +42,7 @@ PEERS: dict[str, Callable[[Task], Peer]] = {
     "mass": Mass,
     "pass": Substitution,
     "protective": Protective,
+    "on-phone": OnPhone,
 }
 """Name on the command line -> peer."""
 

@@ -26,7 +26,8 @@ def cloud_answers(cloud: nn.Module, images: list[Tensor], keep: tuple[str, ...])
     """Log probabilities of the cloud network per desired attribute, (n, classes)."""
     parts: dict[str, list[Tensor]] = {name: [] for name in keep}
     with evaluating(cloud):
-        where = next(cloud.parameters()).device
+        # A cloud that merely reads an answer has no parameters.
+        where = next((p.device for p in cloud.parameters()), torch.device("cpu"))
         for batch in images:
             logits = cloud(batch.to(where))
             for name in keep:

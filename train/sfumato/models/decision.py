@@ -108,9 +108,18 @@ class Decision(nn.Module):
         return torch.stack(ahead).amin(0)
 
     def decide(self, logits: Tensor) -> Tensor:
-        """Logits -> nearly one for the winner of each attribute, nearly zero for the others; same shape."""
-        crowned: Tensor = self.crown(self.duels(logits).sigmoid()).sigmoid()
-        return crowned.detach()
+        """Logits -> nearly one for the winner of each attribute, nearly zero for the others; same shape.
+
+        In training exactly one and zero: the few images on a step's edge would be held against the rest of the network, which
+        cannot help them.
+        """
+        crowned: Tensor = self.crown(self.duels(logits).sigmoid()).sigmoid().detach()
+        if not self.training:
+            return crowned
+        parts = crowned.split(list(self.classes), dim=1)
+        return torch.cat(
+            [torch.zeros_like(part).scatter_(1, part.argmax(1, keepdim=True), 1.0) for part in parts], dim=1
+        )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features -> logits and decision."""
