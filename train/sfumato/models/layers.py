@@ -19,13 +19,6 @@ def convolution(
     )
 
 
-def per_plane(planes: int) -> nn.Conv2d:
-    """A learnt factor for every plane, 1 at first."""
-    layer = nn.Conv2d(planes, planes, 1, groups=planes, bias=False)
-    nn.init.ones_(layer.weight)
-    return layer
-
-
 class Separable(nn.Module):
     """Depthwise 3x3, pointwise 1x1, ReLU (Howard et al., MobileNets, 2017); residual where the shape allows it."""
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from sfumato.channels import Channel, Parameters
 from sfumato.errors import UsageError
 from sfumato.models.decision import Decision
-from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to, per_plane
+from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
@@ -79,7 +79,6 @@ class LocalNetwork(nn.Module):
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
-        self.valves = nn.ModuleList([per_plane(planes) for planes in (c, b, a)])
         self.up = nn.ModuleList([Separable(c, b), Separable(b, a)])
         self.heads = nn.ModuleDict({name: nn.Conv2d(a, planes, 1) for name, planes in channel.maps.items()})
         for head in self.heads.values():
@@ -96,9 +95,8 @@ class LocalNetwork(nn.Module):
 
     def decode(self, x: Tensor, fine: list[Tensor], said: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
-        first, *skips = [valve(x) for valve, x in zip(self.valves, reversed(fine), strict=True)]
-        y = enlarge_to(self.spread(said), first) + first
-        for block, skip in zip(self.up, skips, strict=True):
+        y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
+        for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
         return self.channel.parameters(x, {name: enlarge(head(y)) for name, head in self.heads.items()})
 
