@@ -106,10 +106,10 @@ def test_additive_channel_leaves_the_mean_alone() -> None:
 
 @pytest.mark.parametrize("name", sorted(CHANNELS))
 def test_every_channel_starts_nearly_clean(name: str) -> None:
-    """With zero maps the upload must still show the picture: a network that starts noisy does not learn."""
+    """At first the upload must still show the picture: a network that starts noisy does not learn."""
     channel = create(name)
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps = {key: torch.zeros(4, planes, 16, 16) for key, planes in channel.maps.items()}
+    maps = {key: torch.full((4, planes, 16, 16), channel.starts[key]) for key, planes in channel.maps.items()}
     parameters = channel.parameters(x, maps)
     upload = channel.sample(parameters, channel.noise(parameters, torch.Generator().manual_seed(1)))
     assert upload.min() >= 0

@@ -39,6 +39,11 @@ class Channel(Protocol):
         ...
 
     @property
+    def starts(self) -> Mapping[str, float]:
+        """The value every map has before training: the picture passes nearly unharmed."""
+        ...
+
+    @property
     def outputs(self) -> Mapping[str, int]:
         """The parameters the exported network returns: name -> number of planes."""
         ...

@@ -64,6 +64,11 @@ class Dither:
         return {"gate": 3 * self.bits, "offset": 3 * self.bits}
 
     @property
+    def starts(self) -> Mapping[str, float]:
+        """An open gate, no offset."""
+        return {"gate": 2.0, "offset": 0.0}
+
+    @property
     def outputs(self) -> Mapping[str, int]:
         """One probability per bit."""
         return {"p": 3 * self.bits}
@@ -74,14 +79,14 @@ class Dither:
         return {"levels": self.levels}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate + 2)` nearly open at the start.
+        """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.
         """
         image = GAIN * (x - 0.5)
         planes = torch.cat([image] * self.bits, dim=1) if self.bits > 1 else image
-        return {"p": torch.sigmoid(planes * torch.sigmoid(maps["gate"] + 2.0) + maps["offset"])}
+        return {"p": torch.sigmoid(planes * torch.sigmoid(maps["gate"]) + maps["offset"])}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Uniform numbers in [0, 1), one per bit."""

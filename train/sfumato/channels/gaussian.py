@@ -61,6 +61,11 @@ class Gaussian:
         return {"noise": 3} if self.additive else {"gate": 3, "offset": 3, "noise": 3}
 
     @property
+    def starts(self) -> Mapping[str, float]:
+        """An open gate, no offset, and a scale of 2 % of s_max."""
+        return {"gate": 2.0, "offset": 0.0, "noise": -4.0}
+
+    @property
     def outputs(self) -> Mapping[str, int]:
         """With `additive` the mean is the image, which the phone has already."""
         return {"scale": 3} if self.additive else {"mean": 3, "scale": 3}
@@ -76,10 +81,10 @@ class Gaussian:
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean in 0..1 and scale in (0, s_max); the scale starts at 2 % of s_max, which is nearly clean."""
-        scale = self.largest_scale * torch.sigmoid(maps["noise"] - 4.0)
+        scale = self.largest_scale * torch.sigmoid(maps["noise"])
         if self.additive:
             return {"mean": x, "scale": scale}
-        gate = torch.sigmoid(maps["gate"] + 2.0)
+        gate = torch.sigmoid(maps["gate"])
         return {"mean": torch.sigmoid(GAIN * (x - CENTRE) * gate + maps["offset"]), "scale": scale}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:

@@ -3,8 +3,12 @@
 It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.decision`), and returns, per
 pixel, the parameters of the noisy channel, made from that decision and from the finer resolutions. Only operators that
 NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
-convolution, ADD, MUL, SUB, RELU, LOGISTIC, RESIZE_BILINEAR, CONCATENATION. No split and no normalisation survive the export:
-batch norm folds into the convolution before it.
+convolution, ADD, MUL, SUB, RELU, LOGISTIC, RESIZE_BILINEAR, CONCATENATION, DEPTH_TO_SPACE. No split and no normalisation
+survive the export: batch norm folds into the convolution before it.
+
+The heads look at half the resolution and give four values a place, one for each of its pixels (sub-pixel convolution, Shi
+et al., CVPR 2016). At full resolution three planes are a bad width for every kernel: enlarging them took a quarter of all
+instructions.
 
     local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
     parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
@@ -24,6 +28,8 @@ fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 STRIDE = 16
 """Height and width must be multiples of this."""
+PIXELS = 4
+"""Pixels of the image under each place of the heads."""
 
 
 class Encoder(nn.Module):
@@ -80,11 +86,13 @@ class LocalNetwork(nn.Module):
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
         self.up = nn.ModuleList([Separable(c, b), Separable(b, a)])
-        self.heads = nn.ModuleDict({name: nn.Conv2d(a, planes, 1) for name, planes in channel.maps.items()})
-        for head in self.heads.values():
-            # Zero maps: at first the gate is nearly open and the noise small, so the cloud sees the picture. A network
-            # that starts out noisy does not learn.
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        self.heads = nn.ModuleDict(
+            {name: nn.Conv2d(a, PIXELS * planes, 1) for name, planes in channel.maps.items()}
+        )
+        for name, head in self.heads.items():
+            # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
+            # out noisy does not learn.
+            nn.init.constant_(head.bias, channel.starts[name])  # type: ignore[arg-type]
             nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Parameters:
@@ -98,7 +106,8 @@ class LocalNetwork(nn.Module):
         y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
         for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
-        return self.channel.parameters(x, {name: enlarge(head(y)) for name, head in self.heads.items()})
+        maps = {name: F.pixel_shuffle(head(y), 2) for name, head in self.heads.items()}
+        return self.channel.parameters(x, maps)
 
 
 def check_size(height: int, width: int) -> None:
