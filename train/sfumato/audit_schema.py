@@ -107,6 +107,16 @@ class StrongestOnTest(_Frozen):
     nag_label_only: float
 
 
+class AnswerOnly(_Frozen):
+    """What the cloud's bare decision tells: whoever is meant to get the answer gets that much."""
+
+    accuracy: float
+    """Best guess from the decisions; never below `label_only`."""
+    nag: float
+    """What the best attack gains beyond it, of what clean images gain."""
+    nag_ci95: Pair
+
+
 class Attribute(_Frozen):
     """What uploads give away about one attribute."""
 
@@ -128,6 +138,8 @@ class Attribute(_Frozen):
     nag_label_only_ci95: Pair
     entropy_bits: float
     strongest_on_test: StrongestOnTest
+    answer_only: AnswerOnly | None = None
+    """Null where the attack `output` was left out. No part of the pass rule: a defence could hide a leak in its answer."""
     notes: tuple[str, ...] = ()
 
 

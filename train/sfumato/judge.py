@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from sfumato import metrics
 from sfumato.attacks.answer import Answer, cross_entropy, fit_temperature, log_posterior
 from sfumato.attacks.evidence import Evidence
-from sfumato.audit_schema import AttackRow, Attribute, Best, StrongestOnTest
+from sfumato.audit_schema import AnswerOnly, AttackRow, Attribute, Best, StrongestOnTest
+
+DECISION = ("output", "answer")
+"""Attack and reader that know the cloud's decision and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,21 @@ def judge(answer: Answer, evidence: Evidence) -> Judged:
 def winner(judged: Sequence[Judged]) -> Judged:
     """Best validation accuracy; between equals, the lower validation cross entropy."""
     return max(judged, key=lambda j: (j.row.val_accuracy, -j.validation_loss))
+
+
+def beyond_the_answer(
+    best: Judged, clean: Judged, floor: Judged, uploads: Sequence[Judged], seed: int
+) -> AnswerOnly | None:
+    """The best attack against whoever knows the cloud's decision and nothing else."""
+    known = [j for j in uploads if (j.row.attack, j.row.architecture) == DECISION]
+    if not known:
+        return None
+    answer = max(floor, *known, key=lambda j: j.row.accuracy)
+    return AnswerOnly(
+        accuracy=answer.row.accuracy,
+        nag=metrics.nag(best.row.accuracy, clean.row.accuracy, answer.row.accuracy),
+        nag_ci95=metrics.nag_interval(best.hits, clean.hits, answer.hits, seed=seed).pair(),
+    )
 
 
 def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declared: bool) -> Attribute:
@@ -124,5 +142,6 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
             accuracy=top.row.accuracy,
             nag_label_only=metrics.nag(top.row.accuracy, clean.row.accuracy, label_only.row.accuracy),
         ),
+        answer_only=beyond_the_answer(best, clean, label_only, uploads, evidence.seed),
         notes=tuple(notes),
     )

@@ -64,6 +64,8 @@ def statements(
             f"{one.label_only:.1%}, attackers on clean images for {one.clean:.1%}: "
             f"NAG {one.nag_label_only:.1%}."
         )
+        if one.answer_only is not None:
+            text += f" Whoever knows the cloud's decision alone is right for {one.answer_only.accuracy:.1%}."
         if top.accuracy > best.accuracy:
             text += (
                 f" Even choosing on test, no attack exceeds {top.accuracy:.1%} "

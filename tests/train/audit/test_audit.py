@@ -116,6 +116,24 @@ def test_the_same_seed_gives_the_same_audit(make: Any) -> None:
     assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
 
 
+def test_what_the_decision_alone_tells_is_set_apart(make: Any) -> None:
+    plan = QUICK.model_copy(
+        update={"attacks": ("floor", "clean", "output"), "clean_probes": ("linear",), "clean_epochs": 2}
+    )
+    artifact = make("noise", coupled=0.8)
+    tone = run_audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
+    assert tone.answer_only is not None
+    assert tone.answer_only.accuracy >= tone.label_only
+    best = tone.best.accuracy - tone.answer_only.accuracy
+    assert tone.answer_only.nag == pytest.approx(
+        max(0, best / max(tone.clean - tone.answer_only.accuracy, 0.01))
+    )
+    without = run_audit(
+        artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "bayes"), "steps": 1})
+    )
+    assert without.attributes[0].answer_only is None
+
+
 def test_label_only_floor_counts_what_the_desired_label_tells(make: Any) -> None:
     plan = QUICK.model_copy(
         update={
