@@ -66,12 +66,14 @@ class CompareConfig(BaseModel):
     epochs: int = Field(default=24, ge=1)
     """Of each stage: the clean network, the warm-up and the training proper."""
     batch_size: int = Field(default=64, ge=2)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the cloud network in training, as in `TrainConfig`."""
     seed: int = 0
 
     def training(self, **options: Any) -> TrainConfig:
         """The configuration of one row."""
         stages = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "seed"})
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
         return make_config({**common, **stages, **options})
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from sfumato.channels import create
 from sfumato.errors import UsageError
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import create_cloud
+from sfumato.models.cloud import ResNet, create_cloud
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
 from sfumato.models.local import LocalNetwork, check_size
@@ -128,3 +128,17 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
     ]:
         with pytest.raises(UsageError, match=word):
             create_cloud(name, {"a": 3}, height=32)
+
+
+def test_bfloat16_is_for_training_alone() -> None:
+    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    assert isinstance(cloud, ResNet)
+    cloud.dropout.p = 0.0
+    x = torch.rand(8, 3, 48, 48)
+    exact, judged = cloud(x)["a"], cloud.eval()(x)["a"]
+    cloud.bfloat16 = True
+    assert torch.equal(cloud.eval()(x)["a"], judged)
+    rough = cloud.train()(x)["a"]
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    assert torch.allclose(rough, exact, atol=0.05)

@@ -18,7 +18,7 @@ from sfumato.console import progress
 from sfumato.data import Dataset, Split
 from sfumato.evaluate import evaluate
 from sfumato.models import channels_last
-from sfumato.models.cloud import create_cloud
+from sfumato.models.cloud import ResNet, create_cloud
 from sfumato.objectives import task_loss
 from sfumato.schedule import one_cycle, set_learning_rate
 
@@ -33,6 +33,8 @@ def make_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
     """The cloud network of this configuration, untrained, channels-last."""
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
     cloud = create_cloud(config.cloud, classes, height=dataset.images.shape[1])
+    if isinstance(cloud, ResNet):
+        cloud.bfloat16 = config.precision == "bfloat16"
     return channels_last(cloud)
 
 

@@ -40,6 +40,13 @@ def command(
     epochs: Annotated[
         int, typer.Option(help="Epochs of each stage: clean network, warm-up, training proper.")
     ] = 24,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the cloud network in training: float32, or bfloat16 where the processor has it."
+        ),
+    ] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
@@ -62,6 +69,8 @@ def command(
             "hide": names(hide),
             "attacks": attacks,
             "epochs": epochs,
+            "batch_size": batch_size,
+            "precision": precision,
             "seed": seed,
         }
     )

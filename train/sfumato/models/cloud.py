@@ -9,7 +9,9 @@
 
 import importlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,7 +50,12 @@ class ResNet(nn.Module):
         stride: of the first convolution; 2 for images of 48 pixels and more.
         dropout: before the heads.
         planes: of the upload; 3 for an image.
+
+    Attributes:
+        bfloat16: whether convolutions compute in bfloat16 while training; evaluation and export never do.
     """
+
+    bfloat16 = False
 
     def __init__(
         self,
@@ -73,7 +80,10 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
-        features = self.dropout(F.adaptive_avg_pool2d(self.stages(2 * x - 1), GRID).flatten(1))
+        lean = self.bfloat16 and self.training
+        with torch.autocast(x.device.type, torch.bfloat16) if lean else nullcontext():
+            features = self.stages(2 * x - 1)
+        features = self.dropout(F.adaptive_avg_pool2d(features.float(), GRID).flatten(1))
         return {name: head(features) for name, head in self.heads.items()}
 
 
