@@ -8,7 +8,9 @@ that this file does not know is refused.
     function = lower(onnx_model)            # image (1, H, W, 3) -> {"p": (1, H, W, 3)}
 """
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,9 @@ import tensorflow as tf
 from onnx import numpy_helper
 
 from sfumato.errors import SfumatoError
+from sfumato.subpixel import BLOCK, Affine, Packed, Value, at_half, whole
 
 Node = Any
-Value = Any
-"""A TensorFlow tensor (always channels last), or a numpy constant."""
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 """The permutations at the edges of the graph; inside, nothing is permuted."""
@@ -105,7 +106,10 @@ def concat(node: Node, *values: Value) -> Value:
     """Concatenation of channels."""
     if attributes(node)["axis"] not in (1, -3):
         raise RefusedError(f"{node.name}: only channels can be concatenated")
-    return tf.concat(values, axis=-1)
+    first = values[0]
+    if isinstance(first, Affine) and all(value is first for value in values):
+        return replace(first, times=first.times * len(values))
+    return tf.concat([whole(value) for value in values], axis=-1)
 
 
 def transpose(node: Node, x: Value) -> Value:
@@ -140,6 +144,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "Resize": resize,
     "Concat": concat,
     "Transpose": transpose,
+    "DepthToSpace": lambda node, x: Packed(x),
     "Relu": lambda node, x: tf.nn.relu(x),
     "Sigmoid": lambda node, x: tf.sigmoid(x),
     "Identity": lambda node, x: x,
@@ -149,16 +154,55 @@ OPERATORS: dict[str, Callable[..., Value]] = {
 }
 
 
-def affine(x: Value, offset: float, factor: float) -> Value:
-    """`(x - offset) * factor` as one depthwise convolution of size 1.
+POINTWISE = ("Relu", "Sigmoid", "Clip", "Identity", "Transpose", "Add", "Sub", "Mul")
+"""Operators that give the same at half size, four planes for one."""
 
-    Left as SUB and MUL, TensorFlow's quantiser gives the difference the scale of the product: of an 8-bit image, 5 bits
-    remain. A convolution keeps its bias in 32 bits.
+
+def apply(node: Node, given: list[Value]) -> Value:
+    """Compute a node, at half size where it can be."""
+    operator = OPERATORS[node.op_type]
+    halves = at_half(given) if node.op_type in POINTWISE else None
+    if halves is not None:
+        return Packed(operator(node, *halves))
+    return operator(node, *(given if node.op_type == "Concat" else map(whole, given)))
+
+
+def order_planes(model: Any) -> None:
+    """Bring the planes in front of every DepthToSpace into TensorFlow's order, in place: mode CRD becomes DCR.
+
+    In CRD (torch's pixel_shuffle) the four pixels of a plane follow one another. TensorFlow knows only DCR: all planes of a
+    block's first pixel, then of its next. The planes come from a convolution, whose weights can be stored in that order as
+    well.
+
+    Raises:
+        RefusedError: another size than 2 x 2, or the planes do not come from a convolution that nothing else looks at.
     """
-    planes = x.shape[-1]
-    kernel = np.full((1, 1, planes, 1), factor, np.float32)
-    y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "VALID")
-    return tf.nn.bias_add(y, np.full(planes, -offset * factor, np.float32))
+    graph = model.graph
+    stored = {entry.name: entry for entry in graph.initializer}
+    made = {name: node for node in graph.node for name in node.output}
+    uses = [*(name for node in graph.node for name in node.input), *(out.name for out in graph.output)]
+    for node in graph.node:
+        if node.op_type != "DepthToSpace":
+            continue
+        given, source = attributes(node), made.get(node.input[0])
+        if given["blocksize"] != BLOCK:
+            raise RefusedError(f"{node.name}: only blocks of {BLOCK} x {BLOCK} pixels are known")
+        if given.get("mode", b"DCR") == b"DCR":
+            continue
+        own = source is not None and source.op_type == "Conv" and uses.count(node.input[0]) == 1
+        if not own or attributes(source).get("group", 1) != 1 or not set(source.input[1:]) <= set(stored):
+            raise RefusedError(f"{node.name}: its planes do not come from a convolution of its own")
+        for position, name in enumerate(source.input[1:], 1):
+            values = numpy_helper.to_array(stored[name])
+            blocks = values.reshape(-1, BLOCK**2, *values.shape[1:])
+            # Under a name of its own: equal weights of two convolutions are stored once.
+            source.input[position] = f"{source.output[0]}/{name}"
+            graph.initializer.append(
+                numpy_helper.from_array(
+                    np.ascontiguousarray(blocks.swapaxes(0, 1)).reshape(values.shape), source.input[position]
+                )
+            )
+        next(entry for entry in node.attribute if entry.name == "mode").s = b"DCR"
 
 
 def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple[str, float, float]]:
@@ -190,6 +234,8 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     Raises:
         RefusedError: an operator, attribute or layout that is not known; nothing is approximated.
     """
+    model = copy.deepcopy(model)
+    order_planes(model)
     constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
@@ -208,10 +254,9 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
         for node in nodes:
             if node.output[0] in products:
                 source, offset, factor = products[node.output[0]]
-                values[node.output[0]] = affine(values[source], offset, factor)
+                values[node.output[0]] = Affine(whole(values[source]), offset, factor)
             else:
-                given = [values[name] if name else None for name in node.input]
-                values[node.output[0]] = OPERATORS[node.op_type](node, *given)
-        return {out.name: tf.identity(values[out.name], name=out.name) for out in model.graph.output}
+                values[node.output[0]] = apply(node, [values[name] if name else None for name in node.input])
+        return {out.name: tf.identity(whole(values[out.name]), name=out.name) for out in model.graph.output}
 
     return function

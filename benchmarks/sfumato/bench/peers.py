@@ -220,5 +220,5 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
 def fingerprint() -> str:
     """A name for the code that the models come from."""
     converter = Path(tflite_conversion.__file__)
-    modules = [Path(__file__), converter, converter.with_name("lowering.py")]
+    modules = [Path(__file__), converter, *map(converter.with_name, ("lowering.py", "subpixel.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]
