@@ -136,7 +136,7 @@ def test_bfloat16_is_for_training_alone() -> None:
     cloud.dropout.p = 0.0
     x = torch.rand(8, 3, 48, 48)
     exact, judged = cloud(x)["a"], cloud.eval()(x)["a"]
-    cloud.bfloat16 = True
+    cloud.lean = True
     assert torch.equal(cloud.eval()(x)["a"], judged)
     rough = cloud.train()(x)["a"]
     assert rough.dtype == torch.float32

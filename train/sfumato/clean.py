@@ -34,7 +34,7 @@ def make_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
     cloud = create_cloud(config.cloud, classes, height=dataset.images.shape[1])
     if isinstance(cloud, ResNet):
-        cloud.bfloat16 = config.precision == "bfloat16"
+        cloud.lean = config.precision == "bfloat16"
     return channels_last(cloud)
 
 

@@ -52,10 +52,10 @@ class ResNet(nn.Module):
         planes: of the upload; 3 for an image.
 
     Attributes:
-        bfloat16: whether convolutions compute in bfloat16 while training; evaluation and export never do.
+        lean: whether convolutions compute in bfloat16 while training; evaluation and export never do.
     """
 
-    bfloat16 = False
+    lean = False
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
-        lean = self.bfloat16 and self.training
-        with torch.autocast(x.device.type, torch.bfloat16) if lean else nullcontext():
+        reduced = self.lean and self.training
+        with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             features = self.stages(2 * x - 1)
         features = self.dropout(F.adaptive_avg_pool2d(features.float(), GRID).flatten(1))
         return {name: head(features) for name, head in self.heads.items()}
