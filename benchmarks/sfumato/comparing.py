@@ -41,6 +41,7 @@ from sfumato.errors import SfumatoError, UsageError
 from sfumato.evaluate import evaluate
 from sfumato.files import claim_folder, read_json, write_json
 from sfumato.judge import conclude
+from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
 from sfumato.peers import PEERS, Peer, Task, create
@@ -378,6 +379,7 @@ def compare(
         SfumatoError: the folder holds something else or rows of another configuration, or training failed.
         UsageError: attributes that cannot be compared on.
     """
+    keep_freed_memory()
     comparer = Comparer(config, out, accelerator)
     _claim(out, {**config.model_dump(mode="json"), "dataset": comparer.dataset.id}, overwrite=overwrite)
     comparer.prepare()

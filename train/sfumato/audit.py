@@ -29,6 +29,7 @@ from sfumato.errors import UsageError
 from sfumato.files import write_json
 from sfumato.information import bound_information
 from sfumato.judge import Judged, conclude, judge, winner
+from sfumato.memory import keep_freed_memory
 from sfumato.seeds import over_seeds
 from sfumato.verdict import averaging, shortfalls, spread_statements, statements
 
@@ -169,6 +170,7 @@ def run_audit(
         UsageError: an unknown plan, no seed, or attributes that are kept or cannot be attacked.
         DataError: an unknown attribute.
     """
+    keep_freed_memory()
     started = time.monotonic()
     plan = create_plan(attacks) if isinstance(attacks, str) else attacks
     chosen = choose(artifact, attributes)

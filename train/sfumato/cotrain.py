@@ -24,6 +24,7 @@ from sfumato.defence import Defence, Guesser
 from sfumato.errors import SfumatoError
 from sfumato.evaluate import evaluate
 from sfumato.files import claim_folder, read_json, write_json
+from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
 from sfumato.provenance import provenance
@@ -89,6 +90,7 @@ def train(
 
 def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
     """What every process runs; each opens the memory-mapped data set itself."""
+    keep_freed_memory()
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     threads = torch.get_num_threads()
     if fabric.world_size > 1:
