@@ -54,6 +54,7 @@ def published(text: str) -> dict[str, Class]:
     return read(text.replace("?,", ",").replace("?>", ">").splitlines())
 
 
+@pytest.fixture(scope="module")
 def stubs(kit: Any, app: Any) -> dict[str, Class]:
     """The stubs outside of `android`, Java's and Kotlin's, as the list writes them."""
     names = [path.relative_to(app.stubs).as_posix() for path in sorted(app.stubs.rglob("*.class"))]
@@ -101,10 +102,9 @@ def inherited(classes: dict[str, Class], name: str) -> set[str]:
     return members
 
 
-def test_every_stub_of_a_library_is_what_the_library_publishes(kit: Any, app: Any) -> None:
-    found = stubs(kit, app)
-    assert len(found) > 30  # the reader of javap found something
-    assert differences(published(LIST.read_text()), found) == []
+def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, Class]) -> None:
+    assert len(stubs) > 30  # the reader of javap found something
+    assert differences(published(LIST.read_text()), stubs) == []
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(kit: Any, app: An
         ("[core 1.17]", "interface androidx.Other\n[core 1.17]", "androidx.Other: no stub"),
     ],
 )
-def test_a_stub_beside_the_list_is_found(kit: Any, app: Any, old: str, new: str, said: str) -> None:
+def test_a_stub_beside_the_list_is_found(stubs: dict[str, Class], old: str, new: str, said: str) -> None:
     text = LIST.read_text()
     assert text.count(old) == 1
-    assert any(said in line for line in differences(published(text.replace(old, new)), stubs(kit, app)))
+    assert any(said in line for line in differences(published(text.replace(old, new)), stubs))
 
 
 def test_what_may_be_null_is_marked_in_the_stubs() -> None:

@@ -191,9 +191,9 @@ def send(phone: Phone, subjects: Sequence[Subject], config: PhoneConfig, export:
     files = {f"{subject.id}.tflite": subject.content for subject in subjects}
     if export is not None:
         contract = read_contract(export)
-        tables = {entry.name for entry in contract.files} & {NORMAL_TABLE}  # of gaussian exports alone
-        files |= {name: read_file(export, contract.file(name)) for name in tables}
         files |= {CONTRACT: (export / CONTRACT).read_bytes(), PHOTO: make_photo()}
+        if contract.channel.name == "gaussian":
+            files[NORMAL_TABLE] = read_file(export, contract.file(NORMAL_TABLE))
     as_app(phone, "mkdir", "-p", FOLDER)
     with tempfile.TemporaryDirectory(prefix="sfumato-phone-") as folder:
         for name, content in files.items():
