@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,9 @@ def load(file: Path) -> ModuleType:
 
 
 tools: Any = load(HERE / "kit.py")
+toys: Any = load(HERE.parent / "benchmarks" / "test_bench_phone.py")
+adb, server, plug_in = toys.adb, toys.server, toys.plug_in
+"""Fixtures of the phone that is made of this computer."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +50,12 @@ def kit() -> Any:
 def lists() -> Any:
     """The module api_list.py."""
     return load(HERE / "api_list.py")
+
+
+@pytest.fixture(scope="session")
+def phones() -> Any:
+    """The module test_bench_phone.py."""
+    return toys
 
 
 @dataclass(frozen=True)
@@ -107,13 +117,26 @@ def link(folder: Path, main: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def export_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small export, with the normal table that only gaussian ones hold."""
+def build_export() -> Callable[[str, Path], Path]:
+    """`build_export("gaussian", folder)`: a small export of the tests of exports."""
     from sfumato.exporting import export
+
+    run = load(HERE.parent / "export" / "conftest.py").build_run
+
+    def build(name: str, out: Path) -> Path:
+        export(run(name), out, variants=("int8",))
+        return out
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def export_folder(
+    build_export: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A small export, with the normal table that only gaussian ones hold."""
     from sfumato.sampler import normal_table
 
-    run = load(HERE.parent / "export" / "conftest.py").build_run("dither")
-    out = tmp_path_factory.mktemp("sealed") / "export"
-    export(run, out, variants=("int8",))
+    out = build_export("dither", tmp_path_factory.mktemp("sealed") / "export")
     (out / "normal_table.bin").write_bytes(normal_table().tobytes())
     return out

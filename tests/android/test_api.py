@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ BEYOND = {
     ),  # javac's bridge for a type parameter
 }
 """Members of the stubs that the list cannot know."""
+HEADING = re.compile(r"(?:\w+ )*(?:class|interface) ([\w.$]+)")
+EXTENDS = re.compile(r"(?:\w+ )*class ([\w.$]+)(?:<.*?>)? extends ([\w.$]+)")
+CALL = re.compile(r'// (?:Interface)?(?:Method|Field) (?:([\w/$]+)\.)?"?([\w<>$]+)"?:(\S+)')
+"""javap leaves the class out where it is the one at hand."""
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +78,42 @@ def test_what_may_be_null_is_marked(lists: Any, kit: Any, app: Any, api: Any) ->
     assert missing == []
 
 
-def references(kit: Any, jar: Path, others: list[Path]) -> set[tuple[str, str, str]]:
-    """(class, member, descriptor) of everything a jar calls in Java's and Android's own packages."""
+@dataclass(frozen=True)
+class Call:
+    """A method called or a field read in Java's and Android's own packages."""
+
+    owner: str
+    name: str
+    shape: str
+    """Descriptor."""
+    inherited: bool
+    """Called on one of our own classes: found in `owner` only if it is not our own member."""
+
+
+def references(kit: Any, jar: Path, stubs: Path, others: list[Path]) -> set[Call]:
+    """What a jar calls; a call on a class of our own counts for the platform's class that it extends."""
     names = kit.run("jar", "tf", jar).stdout.splitlines()
+    libraries = [path.relative_to(stubs).as_posix() for path in stubs.glob("androidx/**/*.class")]
     classes = [
         name.removesuffix(".class").replace("/", ".")
-        for name in names
-        if name.startswith("dev/") and ".class" in name
+        for name in [*libraries, *names]
+        if name.startswith(("dev/", "androidx/")) and ".class" in name
     ]
     told = kit.run("javap", "-c", "-p", "-cp", kit.path([jar, *others]), *classes)
     assert told.returncode == 0, told.stderr
-    pattern = re.compile(
-        r'// (?:Interface)?(?:Method|Field) ((?:java|javax|android)/[\w/$]+)\."?([\w<>$]+)"?:(\S+)'
-    )
-    return {(a.replace("/", ".").replace("$", "."), b, c) for a, b, c in pattern.findall(told.stdout)}
+    lines = told.stdout.splitlines()
+    extended = {found[1]: found[2] for line in lines if (found := EXTENDS.match(line))}
+    calls, current = set(), ""
+    for line in lines:
+        if opening := HEADING.match(line):
+            current = opening[1]
+        elif (call := CALL.search(line)) and current.startswith("dev."):
+            first = owner = call[1].replace("/", ".") if call[1] else current
+            while owner in extended:
+                owner = extended[owner]
+            if owner.startswith(("java.", "javax.", "android.")):
+                calls.add(Call(owner.replace("$", "."), call[2], call[3], inherited=owner != first))
+    return calls
 
 
 def descriptor(kinds: str, lists: Any) -> list[str]:
@@ -100,19 +127,28 @@ def descriptor(kinds: str, lists: Any) -> list[str]:
 
 def test_every_call_exists_on_the_oldest_android(kit: Any, lists: Any, app: Any, api: Any) -> None:
     others = [app.core, app.stubs, *kit.RUNTIME]
-    calls = references(kit, app.core, others) | references(kit, app.app, others)
-    assert len(calls) > 200
-    wrong = []
-    for owner, name, shape in sorted(calls):
-        if owner.startswith("java.lang.invoke"):  # what D8 replaces
+    calls = references(kit, app.core, app.stubs, others) | references(kit, app.app, app.stubs, others)
+    checked, wrong = set(), []
+    for call in sorted(calls, key=str):
+        if call.owner.startswith("java.lang.invoke"):  # what D8 replaces
             continue
-        inner, _, _ = shape.partition(")")
-        parameters = tuple(descriptor(inner[1:], lists)) if shape.startswith("(") else None
-        member = api.find(owner, name, parameters)
-        listed = api.classes.get(owner)
+        inner, _, _ = call.shape.partition(")")
+        parameters = tuple(descriptor(inner[1:], lists)) if call.shape.startswith("(") else None
+        member = api.find(call.owner, call.name, parameters)
+        if member is None and call.inherited:
+            continue
+        listed = api.classes.get(call.owner)
         newest = max(member.since if member else 0, listed.since if listed else 0)
-        if f"{owner}.{name}" in GUARDED:
-            assert newest > LEAST, f"{owner}.{name} needs no guard"
+        checked.add(f"{call.owner}.{call.name}")
+        if f"{call.owner}.{call.name}" in GUARDED:
+            assert newest > LEAST, f"{call.owner}.{call.name} needs no guard"
         elif member is None or newest > LEAST:
-            wrong.append(f"{owner}.{name}{shape}: {'not in the list' if member is None else f'API {newest}'}")
+            wrong.append(f"{call}: {'not in the list' if member is None else f'API {newest}'}")
     assert wrong == []
+    # Called on the app's own activity, on a view of its own, on a class of Java.
+    assert {
+        "android.app.Activity.getString",
+        "android.view.View.invalidate",
+        "java.net.URL.openConnection",
+    } <= checked
+    assert len(checked) > 200

@@ -1,13 +1,14 @@
 """The app's Kotlin: compiled by the compiler that Gradle would take, its JUnit tests run, its resources linked."""
 
 import json
-import shutil
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sfumato.android import place
+from sfumato.android import ASSETS, place
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent / "android_demo"
@@ -40,23 +41,91 @@ def test_resources_and_manifest_link(app: Any) -> None:
     assert app.resources == "warn: unexpected element <uses-native-library> found in <manifest><application>."
 
 
-def test_the_build_refuses_an_app_without_its_export(
-    kit: Any, app: Any, export_folder: Path, tmp_path: Path
-) -> None:
-    def check(folder: Path) -> Any:
-        classpath = kit.path([app.core, *kit.RUNTIME])
-        return kit.run(*kit.JAVA, "-cp", classpath, "dev.sfumato.core.CheckExport", folder)
+def build_file(name: str, pattern: str) -> str:
+    """What stands in a Gradle file at the only place of its kind."""
+    (found,) = re.findall(pattern, (PROJECT / name).read_text())
+    return str(found)
 
-    missing = check(tmp_path)
-    assert missing.returncode == 1
-    assert "contract.json is missing" in missing.stderr
-    assert "sfumato export EXPORT --android android_demo" in missing.stderr
-    project = tmp_path / "project"
-    (project / "app").mkdir(parents=True)
-    (project / "settings.gradle.kts").touch()
-    assets = place(export_folder, project)
-    assert check(assets).returncode == 0
-    shutil.copyfile(assets / "vectors.json", assets / "local_int8.tflite")
-    other = check(assets)
-    assert other.returncode == 1
-    assert "local_int8.tflite is not the file the contract names" in other.stderr
+
+@pytest.fixture
+def check(kit: Any, app: Any) -> Callable[[Path], Any]:
+    """What Gradle runs before it builds the app, under the name and with the argument of its build files."""
+    main = build_file("core/build.gradle.kts", r'mainClass = "(.+)"')
+
+    def run(project: Path) -> Any:
+        folder = project / build_file(
+            "core/build.gradle.kts", r'rootProject\.layout\.projectDirectory\.dir\("(.+)"\)'
+        )
+        return kit.run(*kit.JAVA, "-cp", kit.path([app.core, *kit.RUNTIME]), main, folder)
+
+    return run
+
+
+@pytest.fixture
+def project(export_folder: Path, tmp_path: Path) -> Path:
+    """As much of the project as an export is placed into."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "settings.gradle.kts").touch()
+    place(export_folder, tmp_path)
+    return tmp_path
+
+
+def test_no_task_of_the_app_goes_before_the_check() -> None:
+    """preBuild is what everything of the Android plugin waits for."""
+    assert (
+        build_file("app/build.gradle.kts", r'tasks\.named\("preBuild"\) \{\s+dependsOn\("(.+)"\)')
+        == ":core:checkExport"
+    )
+    assert build_file("core/build.gradle.kts", r'tasks\.register<JavaExec>\("(.+)"\)') == "checkExport"
+
+
+def test_a_whole_export_is_built_in(check: Callable[[Path], Any], project: Path) -> None:
+    done = check(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(": 32 x 32, glasses\n")
+
+
+@pytest.mark.parametrize("name", ["contract.json", "local_int8.tflite", "vectors.json"])
+def test_the_build_stops_without_a_file(check: Callable[[Path], Any], project: Path, name: str) -> None:
+    (project / ASSETS / name).unlink()
+    done = check(project)
+    line = f"sfumato: {name} is missing from the app: run `sfumato export EXPORT --android android_demo`\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.parametrize("name", ["local_int8.tflite", "vectors.json"])
+def test_the_build_stops_at_a_file_of_another_export(
+    check: Callable[[Path], Any], project: Path, name: str
+) -> None:
+    path = project / ASSETS / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    done = check(project)
+    line = f"sfumato: {name} is not the file the contract names (its sha256 differs): export again\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"sampler": 1', '"sampler": 2', "sampler is version 2, this app draws version 1: update the app"),
+        ('"noise": 1', '"noise": 3', "noise is version 3, this app draws version 1: update the app"),
+        (
+            "sfumato-contract/1",
+            "sfumato-contract/2",
+            "schema sfumato-contract/2, this app reads sfumato-contract/1",
+        ),
+        ('"passed": true', '"passed": false', "does not hold: export again"),
+        ("{", "", "contract.json is not valid JSON"),
+    ],
+)
+def test_the_build_stops_at_a_contract_it_cannot_keep(
+    check: Callable[[Path], Any], project: Path, old: str, new: str, said: str
+) -> None:
+    path = project / ASSETS / "contract.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    done = check(project)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -114,6 +114,10 @@ class Toy:
     def behave(self, **by_delegate: str) -> None:
         (self.root / "behaviour.json").write_text(json.dumps(by_delegate))
 
+    def install(self, program: list[str]) -> None:
+        """Another app: a command, to which its folder `files` and the intent's extras are added."""
+        (self.root / "app.json").write_text(json.dumps(program))
+
     def connect(self) -> str:
         done = subprocess.run(
             [os.environ["ADB"], "connect", self.serial],

@@ -3,7 +3,7 @@
     python toy_phone.py ROOT getprop ro.product.model
 
 ROOT holds `props.json`, `data/PACKAGE/` (the app's folder) and `behaviour.json`: delegate -> what the app does with it, `good`
-if nothing is said.
+if nothing is said. `app.json` names another app: a command, to which the folder `files` and the extras are added.
 """
 
 import hashlib
@@ -44,14 +44,18 @@ def am(verb: str, *words: str) -> None:
         stop()
         return
     stop()
-    extras = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word in ("--es", "--ei")}
+    kinds: dict[str, Callable[[str], object]] = {"--es": str, "--ei": int}
+    extras = {words[i + 1]: kinds[word](words[i + 2]) for i, word in enumerate(words) if word in kinds}
     component = words[words.index("-n") + 1]
     if (APP / "old").exists() or component != f"{PACKAGE}/.BenchmarkActivity":
         print(
             f"Starting: Intent {{ cmp={component} }}\nError: Activity class {{{component}}} does not exist."
         )
         return
-    app = [sys.executable, __file__, ROOT, "app", json.dumps(extras)]
+    app = [sys.executable, __file__, ROOT, "app"]
+    if (HOME / "app.json").exists():
+        app = [*json.loads((HOME / "app.json").read_text()), str(APP / "files")]
+    app.append(json.dumps(extras))
     with open(os.devnull, "r+b") as nothing:
         process = subprocess.Popen(app, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
     (HOME / "pid").write_text(str(process.pid))
@@ -125,7 +129,7 @@ def finish(result: dict[str, Any]) -> None:
     part.rename(APP / "files/bench.json")
 
 
-def measure(extras: dict[str, str]) -> dict[str, Any]:
+def measure(extras: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from sfumato.runtime import open_model
@@ -133,7 +137,7 @@ def measure(extras: dict[str, str]) -> dict[str, Any]:
     content = (APP / "files/bench" / extras["model"]).read_bytes()
     clock = time.perf_counter_ns
     begun = clock()
-    session = open_model(content, threads=int(extras["threads"]))
+    session = open_model(content, threads=extras["threads"])
     ready = clock()
     (entry,) = session.inputs.values()
     count = int(np.prod(entry["shape"]))
@@ -150,10 +154,10 @@ def measure(extras: dict[str, str]) -> dict[str, Any]:
         return clock() - before
 
     first = run()
-    for _ in range(int(extras["warmup"])):
+    for _ in range(extras["warmup"]):
         run()
-    runs = [run() for _ in range(int(extras["runs"]))]
-    windows = [[run() for _ in range(20)] for _ in range(int(extras["sustained"]))]
+    runs = [run() for _ in range(extras["runs"])]
+    windows = [[run() for _ in range(20)] for _ in range(extras["sustained"])]
     outputs = session.run(image)
     with (HOME / "log").open("a") as log:
         log.write(
@@ -171,7 +175,7 @@ def measure(extras: dict[str, str]) -> dict[str, Any]:
         "partitions": 1 if extras["delegate"] == "cpu" else None,
         "init_ms": (ready - begun) / 1e6,
         "first_ms": first / 1e6,
-        "warmup": int(extras["warmup"]),
+        "warmup": extras["warmup"],
         "runs_ns": runs,
         "sustained": {
             "seconds": float(extras["sustained"]),

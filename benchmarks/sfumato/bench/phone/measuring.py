@@ -33,9 +33,11 @@ from sfumato.bench.stages import make_photo
 from sfumato.bench.standard import output_digest
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.contract import FILE as CONTRACT
+from sfumato.contract import read_contract, read_file
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.provenance import provenance
 from sfumato.runtime import open_model
+from sfumato.sampler import NORMAL_TABLE
 
 PHOTO = "photo.jpg"
 PROPERTIES = {
@@ -185,10 +187,13 @@ def check_app(phone: Phone) -> None:
 
 
 def send(phone: Phone, subjects: Sequence[Subject], config: PhoneConfig, export: Path | None) -> None:
-    """Put the models, and for the way of a photo its picture and contract, into the app's folder."""
+    """Put the models, and for the way of a photo its picture, contract and normal table, into the app's folder."""
     files = {f"{subject.id}.tflite": subject.content for subject in subjects}
     if export is not None:
+        contract = read_contract(export)
         files |= {CONTRACT: (export / CONTRACT).read_bytes(), PHOTO: make_photo()}
+        if contract.channel.name == "gaussian":
+            files[NORMAL_TABLE] = read_file(export, contract.file(NORMAL_TABLE))
     as_app(phone, "mkdir", "-p", FOLDER)
     with tempfile.TemporaryDirectory(prefix="sfumato-phone-") as folder:
         for name, content in files.items():

@@ -2,7 +2,7 @@ package androidx.activity.result
 
 import androidx.activity.result.contract.ActivityResultContracts
 
-class PickVisualMediaRequest internal constructor() {
+class PickVisualMediaRequest private constructor() {
     class Builder {
         fun setMediaType(type: ActivityResultContracts.PickVisualMedia.VisualMediaType): Builder = TODO("compile-only: $type")
 

@@ -1,3 +1,3 @@
 package androidx.lifecycle;
 
-public abstract class Lifecycle { public enum State { STARTED } }
+public abstract class Lifecycle { public Lifecycle() {} public enum State { STARTED } }

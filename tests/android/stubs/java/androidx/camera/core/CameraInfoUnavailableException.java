@@ -1,3 +1,3 @@
 package androidx.camera.core;
 
-public final class CameraInfoUnavailableException extends Exception { public CameraInfoUnavailableException(String message) {} }
+public final class CameraInfoUnavailableException extends Exception { private CameraInfoUnavailableException() {} }

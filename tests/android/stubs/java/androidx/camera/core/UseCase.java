@@ -1,3 +1,3 @@
 package androidx.camera.core;
 
-public abstract class UseCase {}
+public abstract class UseCase { UseCase() {} }

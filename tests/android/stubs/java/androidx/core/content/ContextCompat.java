@@ -1,3 +1,6 @@
 package androidx.core.content;
 
-public class ContextCompat { public static native java.util.concurrent.Executor getMainExecutor(android.content.Context context); }
+public class ContextCompat {
+    protected ContextCompat() {}
+    public static native java.util.concurrent.Executor getMainExecutor(android.content.Context context);
+}

@@ -1,6 +1,6 @@
 package org.tensorflow.lite;
 
-public final class Interpreter implements AutoCloseable {
+public final class Interpreter implements InterpreterApi {
     public static class Options {
         public Options() {}
         public native Options setNumThreads(int threads);

@@ -88,7 +88,8 @@ class DemoViewModel(
     /** Run the network elsewhere, or on more threads. */
     fun choose(accelerator: Accelerator, threads: Int) {
         val choice = RuntimeChoice(accelerator, threads)
-        if ((state.value as? DemoUiState.Ready)?.choice == choice) return
+        val now = state.value as? DemoUiState.Ready ?: return
+        if (now.choice == choice) return
         ready { copy(choice = choice, runtime = RuntimeState.Opening) }
         scope.launch(network) { open(choice) }
     }
@@ -99,10 +100,9 @@ class DemoViewModel(
         forgetAnswer()
         ready { copy(photo = PhotoState.Working) }
         scope.launch(network) {
-            perturb {
-                val contract = checkNotNull(bundle).contract
-                parts.photos.read(reference, contract.height, contract.width)
-            }
+            // The photo picker may answer an app that was started anew, with an export that is broken by now.
+            val contract = bundle?.contract ?: return@launch
+            perturb { parts.photos.read(reference, contract.height, contract.width) }
         }
     }
 
@@ -143,6 +143,7 @@ class DemoViewModel(
         val settings = parts.settings
         try {
             val checked = Client.checkedUrl(server)
+            Client.checkToken(token)
             if (token.isNotEmpty() || checked != settings.server) settings.token = token.ifEmpty { null }
             settings.server = checked
             source = null

@@ -14,8 +14,10 @@ import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.Upload
 import dev.sfumato.core.pattern
 import dev.sfumato.core.smallBundle
+import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
+import kotlinx.coroutines.CoroutineExceptionHandler
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.SupervisorJob
@@ -23,6 +25,7 @@ import kotlinx.coroutines.asCoroutineDispatcher
 import kotlinx.coroutines.cancel
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withContext
 import kotlinx.coroutines.withTimeout
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
@@ -36,7 +39,8 @@ class DemoViewModelTest {
     private val settings = FakeSettings()
     private val server = FakeServer()
     private val photos = FakePhotos()
-    private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default)
+    private val crashes = CopyOnWriteArrayList<Throwable>()
+    private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default + CoroutineExceptionHandler { _, error -> crashes += error })
     private val thread = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
 
     private fun model(openBundle: () -> Bundle = { smallBundle() }) =
@@ -55,8 +59,11 @@ class DemoViewModelTest {
 
     @After
     fun stop() {
+        // What the phone would call a crash: nothing may be thrown after the last assertion either.
+        runBlocking { withContext(thread) {} }
         scope.cancel()
         thread.close()
+        assertEquals(emptyList<Throwable>(), crashes)
     }
 
     @Test
@@ -74,6 +81,8 @@ class DemoViewModelTest {
         val state = runBlocking { withTimeout(10_000) { model.state.first { it != DemoUiState.Loading } } }
         assertEquals(DemoUiState.Broken("contract.json is missing"), state)
         model.openPhoto("photo")
+        model.choose(Accelerator.GPU, 2)
+        model.resetKey()
         model.send()
         assertEquals(state, model.state.value)
     }
@@ -185,6 +194,8 @@ class DemoViewModelTest {
         model.setServer("https://photos.example", "")
         assertEquals("secret", settings.token)
         model.setServer("https://other.example", "")
+        assertEquals(null, settings.token)
+        model.setServer("https://other.example", "two words")
         assertEquals(null, settings.token)
         model.setServer("http://photos.example", "secret")
         assertTrue(model.await { it.answer is AnswerState.Failed }.server == "https://other.example")

@@ -66,6 +66,10 @@ class Client(
 ) : AnswerSource {
     private val base = checkedUrl(server)
 
+    init {
+        token?.let(::checkToken)
+    }
+
     @Volatile
     private var checked = false
 
@@ -192,13 +196,19 @@ class Client(
                 throw refusedServer(server)
             }
             val scheme = parts.scheme?.lowercase()
-            if (scheme !in setOf("http", "https") || parts.host.isNullOrEmpty() || parts.userInfo != null || parts.query != null) {
+            val more = listOf(parts.userInfo, parts.query, parts.fragment)
+            if (scheme !in setOf("http", "https") || parts.host.isNullOrEmpty() || parts.port > LARGEST_PORT || more.any { it != null }) {
                 throw refusedServer(server)
             }
             if (scheme == "http" && parts.host !in LOOPBACK) {
                 throw SfumatoException("$server is not encrypted: use https, or `adb reverse` and http://127.0.0.1")
             }
             return server.trim().trimEnd('/')
+        }
+
+        /** Refuse what no header can carry, before a connection throws it back. */
+        fun checkToken(token: String) {
+            if (token.any { it !in '!'..'~' }) throw SfumatoException("the token holds a blank or a letter that no token has: copy it again")
         }
 
         private fun refusedServer(server: String) =
@@ -215,6 +225,7 @@ class Client(
             }
         }
 
+        private const val LARGEST_PORT = 65_535
         private const val LARGEST_REPLY = 1 shl 20
     }
 }

@@ -121,10 +121,17 @@ class ClientTest {
 
     @Test
     fun addressesThatLeakAreRefused() {
-        val wrong = listOf("photos.example", "ftp://x", "http://photos.example", "https://u:p@x.example", "https://", "http://127.0.0.1.evil.example", "a b")
+        val wrong = listOf("photos.example", "ftp://x", "http://photos.example", "https://u:p@x.example", "https://", "http://127.0.0.1.evil.example", "a b", "https://x.example:70000", "https://x.example/#a", "https://x.example/?a")
         for (address in wrong) assertThrows(address, SfumatoException::class.java) { Client.checkedUrl(address) }
         for (address in listOf("https://x.example/", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:1")) {
             assertFalse(Client.checkedUrl(" $address ").endsWith("/"))
+        }
+    }
+
+    @Test
+    fun aTokenThatNoHeaderCarriesIsRefused() {
+        for (token in listOf("two words", "line\n", "schl\u00fcssel")) {
+            assertThrows(token, SfumatoException::class.java) { Client(server.url, contract, token) }
         }
     }
 

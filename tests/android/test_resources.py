@@ -1,0 +1,79 @@
+"""What manifest and resources promise, as far as aapt2 does not look at it."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
+MAIN = APP / "main"
+NAME = "{http://schemas.android.com/apk/res/android}"
+WORDLESS = ("ImageView", "ImageButton", "SeekBar", "Spinner", "CompareView")
+
+
+def elements(path: Path) -> list[ElementTree.Element]:
+    """Every element of a file."""
+    return list(ElementTree.parse(path).iter())
+
+
+def test_texts_are_resources_and_what_shows_none_is_described() -> None:
+    files = [MAIN / "AndroidManifest.xml", *(MAIN / "res").glob("layout*/*.xml")]
+    assert len(files) > 1
+    for element in [found for path in files for found in elements(path)]:
+        told = {name: element.get(NAME + name) for name in ("text", "hint", "label", "contentDescription")}
+        assert all(value is None or value.startswith("@string/") for value in told.values()), told
+        if element.tag.rpartition(".")[2] in WORDLESS:
+            assert told["contentDescription"], element.tag
+
+
+def test_every_text_is_used_and_none_is_missing() -> None:
+    """aapt2 finds what resources lack, the compiler what Kotlin lacks; nobody else finds what is left over."""
+    named = {
+        found.get("name")
+        for found in elements(MAIN / "res" / "values" / "strings.xml")
+        if found.tag in ("string", "plurals")
+    }
+    sources = [path.read_text() for path in [*MAIN.rglob("*.kt"), *MAIN.rglob("*.xml")]]
+    used = set(re.findall(r"(?:R\.(?:string|plurals)\.|@string/)(\w+)", "\n".join(sources)))
+    assert named == used - {"cancel"}  # Android's own
+
+
+def test_the_night_knows_every_colour_that_changes_and_no_other() -> None:
+    def colours(folder: str) -> set[str | None]:
+        return {
+            found.get("name")
+            for found in elements(MAIN / "res" / folder / "colors.xml")
+            if found.tag == "color"
+        }
+
+    assert {"accent", "background"} <= colours("values-night") <= colours("values")
+
+
+def test_the_app_asks_for_camera_and_network_alone() -> None:
+    manifest = elements(MAIN / "AndroidManifest.xml")
+    asked = [found.get(NAME + "name") for found in manifest if found.tag == "uses-permission"]
+    assert sorted(map(str, asked)) == ["android.permission.CAMERA", "android.permission.INTERNET"]
+    (application,) = [found for found in manifest if found.tag == "application"]
+    assert application.get(NAME + "allowBackup") == "false"
+    # What other apps may start is the screen, and for adb's shell alone the benchmark.
+    exported = {
+        found.get(NAME + "name"): found.get(NAME + "permission")
+        for found in manifest
+        if found.get(NAME + "exported") == "true"
+    }
+    assert exported == {".MainActivity": None, ".BenchmarkActivity": "android.permission.DUMP"}
+
+
+@pytest.mark.parametrize(("build", "clear"), [("main", []), ("debug", ["127.0.0.1", "localhost"])])
+def test_clear_text_goes_to_this_phone_in_debug_builds_and_to_nobody_else(
+    build: str, clear: list[str]
+) -> None:
+    tree = ElementTree.parse(APP / build / "res" / "xml" / "network_security_config.xml").getroot()
+    assert [found.get("cleartextTrafficPermitted") for found in tree.findall("base-config")] == ["false"]
+    allowed = [
+        found for found in tree.findall("domain-config") if found.get("cleartextTrafficPermitted") == "true"
+    ]
+    domains = [domain for found in allowed for domain in found.findall("domain")]
+    assert sorted(str(domain.text) for domain in domains) == clear
+    assert all(domain.get("includeSubdomains") == "false" for domain in domains)
