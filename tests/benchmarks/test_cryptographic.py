@@ -54,7 +54,7 @@ def plain_logits(small: SmallNetwork, image: Bytes) -> NDArray[np.float64]:
     """The network by loops over windows and sums of products, in float64."""
     w = {name: value.double().numpy() for name, value in small.state_dict().items()}
     act = np.square if small.activation == "square" else lambda x: np.maximum(x, 0)
-    x = 2 * image.transpose(2, 0, 1) / 255 - 1
+    x = image.transpose(2, 0, 1) / 127.5 - 1
     grid = range(0, SIDE - 7, 4)
     planes = zip(w["convolution.weight"], w["convolution.bias"], strict=True)
     convolved = [
@@ -85,14 +85,14 @@ def test_training_learns_and_repeats() -> None:
 
 @linux
 def test_traffic_is_what_went_through_the_sockets() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as there, server.accept()[0] as here:
-            before = traffic()
-            there.sendall(b"x" * 1000)
-            here.recv(1000, socket.MSG_WAITALL)
-            here.sendall(b"y" * 77)
-            there.recv(77, socket.MSG_WAITALL)
-            after = traffic()
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, socket.create_connection(server.getsockname()) as there, server.accept()[0] as here:
+        before = traffic()
+        there.sendall(b"x" * 1000)
+        here.recv(1000, socket.MSG_WAITALL)
+        here.sendall(b"y" * 77)
+        there.recv(77, socket.MSG_WAITALL)
+        after = traffic()
     # Both ends are in this process: what one sends, the other receives.
     assert [b - a for a, b in zip(before, after, strict=True)] == [1077, 1077]
 
@@ -218,9 +218,10 @@ def test_the_provider_refuses_the_secret_key() -> None:
     import tenseal
 
     private = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 8192, coeff_mod_bit_sizes=list(ckks.MODULUS_BITS))
-    with ckks.provider(ckks.weights_of(network("square"))) as link:
-        with pytest.raises(SfumatoError, match="refused the keys"):
-            ckks.ask(link, private.serialize(save_secret_key=True))
+    keys = private.serialize(save_secret_key=True)
+    refused = pytest.raises(SfumatoError, match="refused the keys")
+    with ckks.provider(ckks.weights_of(network("square"))) as link, refused:
+        ckks.ask(link, keys)
 
 
 @needs_crypten

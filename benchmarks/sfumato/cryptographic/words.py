@@ -30,7 +30,7 @@ WORDS = {
         "from PyTorch's generator, which is not a cryptographic one",
     ),
     "sfumato": Words(
-        "the answer, and of anything else at most the mean rate; of hidden attributes what the audit measures",
+        "at most the mean rate in bits, the answer among them; of hidden attributes what the audit measures",
         "the phone follows the protocol and keeps its key; the provider may do anything with the uploads",
         "that the answer stays hidden; that nothing leaks: a bounded part does, and it adds up over new photos",
     ),
