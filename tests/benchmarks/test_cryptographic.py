@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.batches import seed_everything
-from sfumato.bench.report import find_results, write_report
 from sfumato.bench.schema import Results, write_results
 from sfumato.bench.tables import tables
 from sfumato.commands.compare import cryptographic_grids
@@ -121,7 +120,8 @@ def test_a_row_counts() -> None:
     labels = plain.guesses.tolist()
     logits = plain.logits.copy()
     logits[0] = -logits[0]
-    found = row_of(small, images, labels, logits=logits, sent=[1, 2, 3, 6], total_ms=[5.0, 1.0, 3.0, 3.0])
+    changes: dict[str, Any] = {"logits": logits, "sent": [1, 2, 3, 6], "total_ms": [5.0, 1.0, 3.0, 3.0]}
+    found = row_of(small, images, labels, **changes)
     assert found.accuracy == found.same_answers == 0.75
     assert found.largest_difference == pytest.approx(2 * np.abs(plain.logits[0]).max())
     assert (found.sent_bytes, found.p50_ms, found.images) == (3, 3, 4)
@@ -158,6 +158,9 @@ def test_tables_say_in_words_what_is_promised(results: Results) -> None:
 
 
 def test_report_and_comparison_take_the_file(results: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the report draws; the environment of the protocols does not")
+    from sfumato.bench.report import find_results, write_report
+
     path = tmp_path / "cryptographic.json"
     write_results(results, path)
     (page, *_) = write_report(find_results([path]), tmp_path / "report")

@@ -157,6 +157,8 @@ class Inference(_Frozen):
     p50_ms: float
     """From the pixels on the phone to the answer."""
     p90_ms: float
+    cpu_ms: float
+    """Median processor time of all processes together."""
     stages: tuple[Stage, ...] = ()
     """Parts of that time."""
     times_plain: float | None = None

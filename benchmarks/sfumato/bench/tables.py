@@ -243,6 +243,7 @@ def cryptographic_tables(results: Results) -> list[Grid]:
             number(one.largest_difference, ".4f"),
             f"{one.p50_ms:,.3f}",
             f"{one.p90_ms:,.3f}",
+            f"{one.cpu_ms:,.3f}",
             number(one.times_plain, ",.0f"),
             f"{one.sent_bytes:,.0f}",
             f"{one.received_bytes:,.0f}",
@@ -260,7 +261,7 @@ def cryptographic_tables(results: Results) -> list[Grid]:
         sorted({f"{one.images} test images of {one.size[0]} x {one.size[1]}" for _, one in found})
     )
     columns = (
-        "method, network", "right, 95 %", "as plain", "logit off by", "p50 ms", "p90", "times plain",
+        "method, network", "right, 95 %", "as plain", "logit off by", "p50 ms", "p90", "of processors", "times plain",
         "bytes sent", "received", "once",
     )  # fmt: skip
     return [

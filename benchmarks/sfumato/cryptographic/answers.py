@@ -14,6 +14,8 @@ class Answers:
     """(N, classes)."""
     total_ms: list[float]
     """From the pixels on the phone to the answer."""
+    cpu_ms: list[float]
+    """Processor time of everybody together: unlike the above, it hardly depends on who else uses the machine."""
     parts_ms: dict[str, list[float]] = field(default_factory=dict)
     sent: list[int]
     """Bytes that the phone sent for each image."""

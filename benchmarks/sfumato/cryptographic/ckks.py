@@ -60,13 +60,14 @@ def answer(network: SmallNetwork, images: Tensor) -> Answers:
         secret.global_scale = SCALE
         secret.generate_galois_keys()
         keys = secret.serialize(save_secret_key=False, save_galois_keys=True, save_relin_keys=True)
-        ready = ask(link, keys)
+        ready, _ = ask(link, keys)
         once_ms = 1000 * (time.perf_counter() - started)
         rows = [one_image(secret, link, image) for image in images]
-    logits, times, sent, received = zip(*rows, strict=True)
+    logits, times, cpu_ms, sent, received = zip(*rows, strict=True)
     return Answers(
         logits=np.array(logits),
         total_ms=[sum(parts.values()) for parts in times],
+        cpu_ms=list(cpu_ms),
         parts_ms={name: [parts[name] for parts in times] for name in times[0]},
         sent=list(sent),
         received=list(received),
@@ -75,34 +76,37 @@ def answer(network: SmallNetwork, images: Tensor) -> Answers:
     )
 
 
-def one_image(secret: Any, link: Connection, image: Tensor) -> tuple[list[float], dict[str, float], int, int]:
-    """Logits, milliseconds by part, bytes up and down of one prepared image (3, SIDE, SIDE)."""
+def one_image(
+    secret: Any, link: Connection, image: Tensor
+) -> tuple[list[float], dict[str, float], float, int, int]:
+    """Logits, milliseconds by part and of processors, bytes up and down of one prepared image (3, SIDE, SIDE)."""
     import tenseal
 
-    marks = [time.perf_counter()]
+    marks, before = [time.perf_counter()], time.process_time()
     planes = [tenseal.im2col_encoding(secret, plane, KERNEL, KERNEL, STRIDE)[0] for plane in image.tolist()]
     ciphertexts = [plane.serialize() for plane in planes]
     marks.append(time.perf_counter())
     for ciphertext in ciphertexts[:-1]:
         link.send_bytes(ciphertext)
-    reply = ask(link, ciphertexts[-1])
+    reply, spent = ask(link, ciphertexts[-1])
     marks.append(time.perf_counter())
     logits = tenseal.ckks_vector_from(secret, reply).decrypt()
     marks.append(time.perf_counter())
+    cpu_ms = 1000 * (time.process_time() - before + spent)
     names = ("encrypt", "evaluate", "decrypt")
     times = {name: 1000 * (b - a) for name, a, b in zip(names, marks, marks[1:], strict=False)}
-    return logits, times, sum(map(len, ciphertexts)), len(reply)
+    return logits, times, cpu_ms, sum(map(len, ciphertexts)), len(reply)
 
 
-def ask(link: Connection, message: bytes) -> bytes:
-    """Send, and wait for the reply.
+def ask(link: Connection, message: bytes) -> tuple[bytes, float]:
+    """Send, and wait for the reply; with it comes the processor time that it took there, in seconds.
 
     Raises:
         SfumatoError: nobody is there to reply.
     """
     try:
         link.send_bytes(message)
-        return link.recv_bytes()
+        return link.recv_bytes(), link.recv()
     except (EOFError, OSError):
         raise SfumatoError(
             "the provider's process ended: too little memory, or it refused the keys"
@@ -135,9 +139,12 @@ def serve(link: Connection, weights: Weights) -> None:
         if public.is_private():
             return
         link.send_bytes(b"ready")
+        link.send(0.0)
         while True:
+            before = time.process_time()
             planes = [tenseal.ckks_vector_from(public, link.recv_bytes()) for _ in range(3)]
             link.send_bytes(evaluate(planes, weights).serialize())
+            link.send(time.process_time() - before)
     except EOFError:
         return
 

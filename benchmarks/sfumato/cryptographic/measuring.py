@@ -143,15 +143,17 @@ def choose(dataset: Dataset, count: int) -> Ints:
 
 def answer_plainly(network: SmallNetwork, images: Bytes) -> Answers:
     """The network on plain pixels (N, SIDE, SIDE, 3); what is sent is a JPEG."""
-    logits, times = [], []
+    logits, times, cpu_ms = [], [], []
     with torch.inference_mode():
         for image in [*images[:WARM], *images]:
-            started = time.perf_counter()
+            started, before = time.perf_counter(), time.process_time()
             logits.append(network(prepare(image[None]))[0])
             times.append(1000 * (time.perf_counter() - started))
+            cpu_ms.append(1000 * (time.process_time() - before))
     return Answers(
         logits=torch.stack(logits[-len(images) :]).double().numpy(),
         total_ms=times[-len(images) :],
+        cpu_ms=cpu_ms[-len(images) :],
         sent=[encoded(image, "JPEG", quality=90) for image in images],
         received=[4 * len(logits[0])] * len(images),
     )
@@ -185,6 +187,7 @@ def describe(
         ci95=accuracy_interval(right).pair(),
         p50_ms=float(np.median(answers.total_ms)),
         p90_ms=float(np.percentile(answers.total_ms, 90)),
+        cpu_ms=float(np.median(answers.cpu_ms)),
         stages=tuple(
             Stage(name=name, p50_ms=float(np.median(ms)), p90_ms=float(np.percentile(ms, 90)), runs=len(ms))
             for name, ms in parts

@@ -24,12 +24,13 @@ def answer(export: ExportArtifact, images: NDArray[np.uint8]) -> tuple[Answers, 
         Answers, and the milliseconds of the cloud network alone on each of the images as they are.
     """
     key, name, top = secrets.token_bytes(32), export.keep[0], top_level(export.channel)
-    logits, perturb, read, alone, sent = [], [], [], [], []
+    logits, perturb, read, alone, sent, cpu_ms = [], [], [], [], [], []
     for image in images:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         upload = export.phone.perturb(image, key=key)
         perturb.append(1000 * (time.perf_counter() - started))
         values, took = forward(export, torch.from_numpy(upload.levels).permute(2, 0, 1)[None].float() / top)
+        cpu_ms.append(1000 * (time.process_time() - before))
         logits.append(values[name][0])
         read.append(took)
         alone.append(forward(export, to_tensor(image[None]))[1])
@@ -37,6 +38,7 @@ def answer(export: ExportArtifact, images: NDArray[np.uint8]) -> tuple[Answers, 
     return Answers(
         logits=torch.stack(logits).double().numpy(),
         total_ms=[a + b for a, b in zip(perturb, read, strict=True)],
+        cpu_ms=cpu_ms,
         parts_ms={"perturb": perturb, "evaluate": read},
         sent=sent,
         received=[4 * len(logits[0])] * len(images),
