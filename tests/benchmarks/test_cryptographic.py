@@ -27,7 +27,7 @@ from sfumato.data import Split, open_dataset
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.models.cost import cost
 
-DATA = "synthetic,size=32,count=300"
+DATA = "synthetic,size=32,count=600"
 VALUES: dict[str, Any] = {"data": DATA, "keep": "smiling"}
 Bytes = NDArray[np.uint8]
 
@@ -72,7 +72,7 @@ def test_the_network_is_what_it_says(activation: Activation) -> None:
 
 
 def test_training_learns_and_repeats() -> None:
-    dataset = open_dataset("synthetic,size=32,count=600", keep=("skin",))
+    dataset = open_dataset(DATA, keep=("skin",))
     classes = len(dataset.attributes["skin"].classes)
     images, labels = dataset.subset(Split.TEST, ["skin"])
     first, second = (train(SmallNetwork("square", classes), dataset, "skin", epochs=15) for _ in range(2))
@@ -179,7 +179,7 @@ def test_wrong_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         make_cryptographic_config({**VALUES, "images": 0})
     with pytest.raises(UsageError, match="unknown method 'gazelle'"):
         make_cryptographic_config({**VALUES, "methods": ("gazelle",)})
-    config = make_cryptographic_config({**VALUES, "data": "synthetic,count=300"})
+    config = make_cryptographic_config({**VALUES, "data": "synthetic,size=48,count=600"})
     with pytest.raises(UsageError, match="size=32"):
         measuring.measure(config)
     with pytest.raises(UsageError, match="not with ReLU"):

@@ -138,7 +138,7 @@ def ways(
 def choose(dataset: Dataset, count: int) -> Ints:
     """Rows of at most `count` test images, evenly spaced: the order of a data set may follow its labels."""
     test = dataset.splits[Split.TEST]
-    return test[np.linspace(0, len(test) - 1, min(count, len(test))).astype(np.int64)]
+    return test[np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(np.int64)]
 
 
 def answer_plainly(network: SmallNetwork, images: Bytes) -> Answers:
