@@ -125,9 +125,9 @@ def test_a_row_counts() -> None:
     assert found.accuracy == found.same_answers == 0.75
     assert found.largest_difference == pytest.approx(2 * np.abs(plain.logits[0]).max())
     assert (found.sent_bytes, found.p50_ms, found.images) == (3, 3, 4)
-    # 8 planes of 7 x 7 windows of 192 pixels; 392 inputs to 32; 32 to 3.
-    assert found.macs == 8 * 49 * 192 + 392 * 32 + 32 * 3
-    assert found.params == 8 * 193 + 393 * 32 + 33 * 3
+    # 4 planes of 7 x 7 windows of 192 pixels; 196 inputs to 32; 32 to 3.
+    assert found.macs == 4 * 49 * 192 + 196 * 32 + 32 * 3
+    assert found.params == 4 * 193 + 197 * 32 + 33 * 3
     assert found.ci95[0] < 0.75 < found.ci95[1]
 
 

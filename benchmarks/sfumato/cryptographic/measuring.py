@@ -105,9 +105,10 @@ def measure(
         watch(f"training the network with {activation}")
         network = SmallNetwork(activation, len(dataset.attributes[config.keep].classes))
         train(network, dataset, config.keep, epochs=config.epochs, seed=config.seed)
-        plain = answer_plainly(network, images)
         what = facts(activation, cost(network, (3, SIDE, SIDE)), dataset.size)
-        found.append(describe("plain", what, plain, labels))
+        everything, truth = dataset.subset(Split.TEST, [config.keep])
+        found.append(describe("plain", what, answer_plainly(network, everything), truth[config.keep]))
+        plain = answer_plainly(network, images)
         for method, answer in ways(config.methods, activation).items():
             watch(f"{method}, {activation}: {len(images)} images")
             found.append(describe(method, what, answer(network, prepare(images)), labels, plain))

@@ -23,9 +23,9 @@ from sfumato.schedule import one_cycle, set_learning_rate
 Activation = Literal["square", "relu"]
 SIDE = 32
 KERNEL, STRIDE = 8, 4
-PLANES, HIDDEN = 8, 32
+PLANES, HIDDEN = 4, 32
 GRID = (SIDE - KERNEL) // STRIDE + 1
-PEAK_RATE = 3e-3
+PEAK_RATE = 1e-2
 BATCH = 64
 CALM = 1e-2
 """Weight of the mean squared logit in the loss: CKKS has room for numbers up to 2^5."""
