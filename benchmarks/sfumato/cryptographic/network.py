@@ -28,7 +28,7 @@ GRID = (SIDE - KERNEL) // STRIDE + 1
 PEAK_RATE = 1e-2
 BATCH = 64
 CALM = 1e-2
-"""Weight of the mean squared logit in the loss: CKKS has room for numbers up to 2^5."""
+"""Weight of the mean squared logit in the loss: what is left of the CKKS modulus at the end has room for 2^4."""
 
 
 class SmallNetwork(nn.Module):
