@@ -16,7 +16,7 @@ from sfumato.errors import SfumatoError
 from sfumato.files import read_json, write_json
 
 SCHEMA = "sfumato-bench/1"
-Target = Literal["host", "arm", "phone", "training"]
+Target = Literal["host", "arm", "phone", "training", "cryptographic"]
 
 
 class _Frozen(BaseModel):
@@ -134,6 +134,47 @@ class Speed(_Frozen):
     """Share of the time by part."""
 
 
+class Inference(_Frozen):
+    """One way in which phone and provider find the answer for a photo together."""
+
+    method: str
+    """`plain`, `ckks`, `two-party` or `sfumato`."""
+    network: str
+    """What was computed; the same name is the same weights."""
+    size: tuple[int, int]
+    """(height, width) of the image in pixels."""
+    params: int
+    macs: int
+    """Of one image; `sfumato`: of the cloud network, without the phone's."""
+    images: int
+    """Test images answered, one at a time."""
+    accuracy: float
+    ci95: tuple[float, float]
+    same_answers: float | None = None
+    """Share of the images with the answer of the plain row of this network."""
+    largest_difference: float | None = None
+    """Of any logit from the plain row's."""
+    p50_ms: float
+    """From the pixels on the phone to the answer."""
+    p90_ms: float
+    cpu_ms: float
+    """Median processor time of all processes together."""
+    stages: tuple[Stage, ...] = ()
+    """Parts of that time."""
+    times_plain: float | None = None
+    """Median over that of the plain row of this network; `sfumato`: of its cloud network alone."""
+    sent_bytes: float
+    """By the phone to all others, mean of an image, without headers of the transport."""
+    received_bytes: float
+    once_bytes: int = 0
+    """Both ways, before the first image: keys, or shares of the weights."""
+    once_ms: float = 0.0
+    provider_learns: str
+    """About photo and answer."""
+    assumes: str
+    not_promised: str
+
+
 class Failure(_Frozen):
     """A configuration that gave no result."""
 
@@ -152,6 +193,7 @@ class Results(_Frozen):
     stages: tuple[Stage, ...] = ()
     machine: Machine | None = None
     speeds: tuple[Speed, ...] = ()
+    inferences: tuple[Inference, ...] = ()
     failures: tuple[Failure, ...] = ()
     settings: dict[str, Any] = {}
     """How it was measured: rounds, runs, seconds."""

@@ -232,10 +232,52 @@ def _turns(speed: Speed, base: Speed) -> list[float]:
     return [a / b for a, b in pairs]
 
 
+def cryptographic_tables(results: Results) -> list[Grid]:
+    """What every way to the answer takes, where its time goes, and in words what it is worth."""
+    found = [(f"{one.method}, {one.network}", one) for one in results.inferences]
+    costs = tuple(
+        (
+            name,
+            str(one.images),
+            f"{one.accuracy:.1%} ({one.ci95[0]:.1%} - {one.ci95[1]:.1%})",
+            number(one.same_answers, ".1%"),
+            number(one.largest_difference, ".4f"),
+            f"{one.p50_ms:,.3f}",
+            f"{one.p90_ms:,.3f}",
+            f"{one.cpu_ms:,.3f}",
+            number(one.times_plain, ",.0f"),
+            f"{one.sent_bytes:,.0f}",
+            f"{one.received_bytes:,.0f}",
+            f"{one.once_bytes:,}",
+        )
+        for name, one in found
+    )
+    parts = tuple(
+        (name, stage.name, number(stage.p50_ms, ",.3f"), number(stage.p90_ms, ",.3f"))
+        for name, one in found
+        for stage in one.stages
+    )
+    words = tuple((name, one.provider_learns, one.assumes, one.not_promised) for name, one in found)
+    columns = (
+        "method, network", "images", "right, 95 %", "as plain", "logit off by", "p50 ms", "p90", "of processors",
+        "times plain", "bytes sent", "received", "once",
+    )  # fmt: skip
+    return [
+        Grid("from photo to answer, one image at a time", columns, costs),
+        Grid("where the time goes", ("method, network", "part", "p50 ms", "p90"), parts),
+        Grid(
+            "what each promises",
+            ("method, network", "the provider learns", "if", "not promised"),
+            words,
+        ),
+    ]
+
+
 TARGETS: dict[str, Callable[[Results], list[Grid]]] = {
     "host": host_tables,
     "arm": arm_tables,
     "phone": phone_tables,
     "training": training_tables,
+    "cryptographic": cryptographic_tables,
 }
 """Target of a file -> its tables."""

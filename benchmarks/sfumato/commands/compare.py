@@ -8,6 +8,7 @@ import typer
 from sfumato.options import names
 
 if TYPE_CHECKING:
+    from sfumato.bench.tables import Grid
     from sfumato.comparison_schema import Comparison, Row
 
 
@@ -50,6 +51,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
+    cryptographic: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Of python -m sfumato.cryptographic: its tables go below ours."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Train other methods and ours on one budget, attack all alike; table, plot, comparison.json.
@@ -59,8 +66,9 @@ def command(
     """
     from sfumato.comparing import compare, make_compare_config
     from sfumato.comparison_rows import choose_rows, parse_point
-    from sfumato.console import emit_json, note
+    from sfumato.console import emit_json, note, show, table
 
+    grids = cryptographic_grids(cryptographic) if cryptographic is not None else []
     rows = choose_rows(names(peers), [parse_point(point) for point in names(points)])
     config = make_compare_config(
         {
@@ -79,7 +87,28 @@ def command(
         emit_json(comparison.to_json())
     else:
         show_comparison(comparison)
+        for grid in grids:
+            show(table(grid.title, grid.columns, grid.rows))
     note(f"wrote {out / 'comparison.json'} and comparison.png")
+
+
+def cryptographic_grids(path: Path) -> "list[Grid]":
+    """The tables of a result of `python -m sfumato.cryptographic`.
+
+    Raises:
+        SfumatoError: the file is missing or damaged.
+        UsageError: it is of another benchmark.
+    """
+    from sfumato.bench.schema import read_results
+    from sfumato.bench.tables import tables
+    from sfumato.errors import UsageError
+
+    results = read_results(path)
+    if results.target != "cryptographic":
+        raise UsageError(
+            f"{path} is a result of sfumato bench {results.target}: make one with python -m sfumato.cryptographic"
+        )
+    return tables(results)
 
 
 def show_comparison(comparison: "Comparison") -> None:
