@@ -244,6 +244,8 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
         else:
             nodes.append(node)
     products = find_affine(nodes, constants)
+    differences = {node.input[0] for node in nodes if node.output[0] in products}
+    nodes = [node for node in nodes if node.output[0] not in differences]
     (entry,) = model.graph.input
     unknown = sorted({node.op_type for node in nodes} - set(OPERATORS))
     if unknown:
