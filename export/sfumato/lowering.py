@@ -189,8 +189,13 @@ def order_planes(model: Any) -> None:
             raise RefusedError(f"{node.name}: only blocks of {BLOCK} x {BLOCK} pixels are known")
         if given.get("mode", b"DCR") == b"DCR":
             continue
-        own = source is not None and source.op_type == "Conv" and uses.count(node.input[0]) == 1
-        if not own or attributes(source).get("group", 1) != 1 or not set(source.input[1:]) <= set(stored):
+        if (
+            source is None
+            or source.op_type != "Conv"
+            or attributes(source).get("group", 1) != 1
+            or uses.count(node.input[0]) != 1
+            or not set(source.input[1:]) <= set(stored)
+        ):
             raise RefusedError(f"{node.name}: its planes do not come from a convolution of its own")
         for position, name in enumerate(source.input[1:], 1):
             values = numpy_helper.to_array(stored[name])
@@ -244,6 +249,8 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
         else:
             nodes.append(node)
     products = find_affine(nodes, constants)
+    differences = {node.input[0] for node in nodes if node.output[0] in products}
+    nodes = [node for node in nodes if node.output[0] not in differences]
     (entry,) = model.graph.input
     unknown = sorted({node.op_type for node in nodes} - set(OPERATORS))
     if unknown:

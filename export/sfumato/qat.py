@@ -23,6 +23,8 @@ from torch import Tensor, fx, nn
 
 from sfumato.phone_network import PhoneNetwork
 
+MOVES = ("permute", "identity", "detach", "pixel_shuffle")
+"""Values change places and nothing else: TensorFlow Lite keeps their scale, and the export does it later or not at all."""
 LOGISTIC_RANGE = (0.0, 255 / 256)
 """Scale 1/256, zero point -128, by definition."""
 
@@ -83,7 +85,7 @@ class Quantized(fx.Interpreter):
     Rounding is left out where operators are fused: a convolution or sum before its RELU, and a difference before its factor.
     """
 
-    SILENT = ("permute", "identity", "detach", "placeholder", "output", "get_attr", "getitem")
+    SILENT = (*MOVES, "placeholder", "output", "get_attr", "getitem")
 
     def __init__(self, network: PhoneNetwork) -> None:
         super().__init__(fx.symbolic_trace(network))
@@ -130,14 +132,14 @@ class Quantized(fx.Interpreter):
         return n
 
     def _behind(self, n: Any) -> fx.Node:
-        while self.kinds[n] in ("permute", "identity", "detach"):
+        while self.kinds[n] in MOVES:
             n = n.args[0]
         assert isinstance(n, fx.Node)
         return n
 
     def _fused(self, n: fx.Node) -> bool:
         users = [user for user in n.users]
-        while len(users) == 1 and self.kinds[users[0]] == "identity":
+        while len(users) == 1 and self.kinds[users[0]] in ("identity", "pixel_shuffle"):
             users = list(users[0].users)
         if len(users) != 1:
             return False

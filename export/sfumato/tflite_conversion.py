@@ -150,12 +150,15 @@ def onnx2tf(model: Path) -> Callable[[Any], dict[str, Any]]:
     import onnx2tf as converter
     import tensorflow as tf
 
+    from sfumato.lowering import order_planes
+
     images = np.load(CALIBRATION)
     picks = np.resize(images, (20, *images.shape[1:])).astype(np.float32) / 255
     rows, columns = (np.arange(128) * n // 128 for n in images.shape[1:3])
     sample = picks[:, rows][:, :, columns]
     np.save("calibration_image_sample_data_20x128x128x3_float32.npy", sample)
     graph = onnx.load(model)
+    order_planes(graph)  # CRD becomes six-dimensional transpositions
     turn_channels_first(graph)
     rename_additions(graph)
     onnx.save(graph, "onnx2tf.onnx")

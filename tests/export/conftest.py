@@ -48,7 +48,7 @@ def build_run(name: str) -> Run:
         if local.decision is not None:
             assert local.decision.answer.bias is not None
             local.decision.answer.bias.copy_(torch.tensor([0.0, 4.0]))
-        for head, bias in (("gate", -4.0), ("offset", 0.0), ("noise", 4.0)):
+        for head, bias in (("gate", -2.0), ("offset", 0.0), ("noise", 0.0)):
             if head in local.heads:
                 local.heads[head].bias.fill_(bias)  # type: ignore[operator]
                 local.heads[head].weight.normal_(0, 0.05)  # type: ignore[operator]

@@ -66,6 +66,8 @@ def test_every_model_is_channels_last_whole_and_named(sealed: Path, variant: str
     assert graph.inputs[0].shape == graph.outputs[0].shape == (1, 32, 32, 3)
     assert graph_findings(graph) == []
     assert xnnpack_partitions(open_model(content)) == 1
+    large = [operator.name for operator in graph.operators if operator.outputs[0].shape[1:3] == (32, 32)]
+    assert large == ["DEPTH_TO_SPACE"]
     if variant == "int8":
         assert nnapi_findings(graph) == []
         assert graph.inputs[0].scales == pytest.approx((1 / 255,))

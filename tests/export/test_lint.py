@@ -155,6 +155,10 @@ TAKEN = {
     "float16 weights": node("DEQUANTIZE", stored(type="FLOAT16"), version=3),
     "clip": node("MINIMUM", fact(), stored(shape=())),
     "enlargement by weights": node("TRANSPOSE_CONV", SIZES, stored(), fact(), version=3),
+    "four planes for one": node("DEPTH_TO_SPACE", fact(shape=(1, 4, 4, 12))),
+    "four planes for one, int8": node(
+        "DEPTH_TO_SPACE", fact(type="INT8", shape=(1, 4, 4, 12)), version=2, output=fact("y", type="INT8")
+    ),
 }
 
 
@@ -171,6 +175,7 @@ REFUSED = {
     ),
     "type of the output": (node("ADD", fact(), fact(), output=fact("y", type="INT32")), "y is INT32"),
     "type of what is enlarged": (node("TRANSPOSE_CONV", SIZES, stored(), fact(type="INT16")), "x is INT16"),
+    "type of planes": (node("DEPTH_TO_SPACE", fact(type="INT16", shape=(1, 4, 4, 12))), "x is INT16"),
     "dynamic range": (
         node("CONV_2D", fact(), stored(type="INT8"), stored("b")),
         "float input with int8 weights",

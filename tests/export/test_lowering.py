@@ -1,13 +1,21 @@
 """The lowering against onnxruntime, operator by operator, and what it refuses."""
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from sfumato.channels import create
 from sfumato.lowering import RefusedError, find_affine, lower
+from sfumato.models.local import LocalNetwork
+from sfumato.onnx_files import write_onnx
+from sfumato.phone_network import PhoneNetwork, fold, freeze
 
 RNG = np.random.default_rng(0)
 H, W, C = 12, 8, 6
@@ -192,6 +200,157 @@ def test_clipping_to_six() -> None:
     assert np.abs(wanted - found).max() < 1e-5
 
 
+def operators(model: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Kind and shape of all that the lowering computes."""
+    import tensorflow as tf
+
+    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    traced = tf.function(lower(model)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    return [(made.type, tuple(out.shape)) for made in traced.graph.get_operations() for out in made.outputs]
+
+
+def shuffle(source: str, target: str, mode: str = "CRD", blocksize: int = 2) -> Any:
+    return helper.make_node("DepthToSpace", [source], [target], blocksize=blocksize, mode=mode)
+
+
+def halving(weight: str, target: str, *bias: str) -> Any:
+    return helper.make_node(
+        "Conv", ["x", weight, *bias], [target], name=target, kernel_shape=[2, 2], strides=[2, 2]
+    )
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_sub_pixel_convolution(mode: str, bias: bool) -> None:
+    """Every plane is another one, so that any other order of the planes would be seen."""
+    constants = {"w": RNG.standard_normal((20, C, 2, 2)), **({"b": RNG.standard_normal(20)} if bias else {})}
+    head = halving("w", "z", *(["b"] if bias else []))
+    model = build([head, shuffle("z", "u", mode), helper.make_node("Sigmoid", ["u"], ["y"])], constants)
+    before = model.SerializeToString()
+    wanted, found = both(model)
+    assert wanted.shape == found.shape == (1, H, W, 5)
+    assert np.abs(wanted - found).max() < 1e-5
+    assert model.SerializeToString() == before
+
+
+def tail(*last: Any) -> Any:
+    """Two heads with the same weights stored once, of which only one is shuffled, and `8 (x - 1/2)` beside them."""
+    constants = {
+        "w": RNG.standard_normal((4 * C, C, 2, 2)),
+        "b": RNG.standard_normal(4 * C),
+        "a": 0.5,
+        "f": 8.0,
+    }
+    nodes = [
+        halving("w", "g", "b"),
+        shuffle("g", "gate"),
+        helper.make_node("Sub", ["x", "a"], ["z"]),
+        helper.make_node("Mul", ["z", "f"], ["egami"]),
+    ]
+    return build([*nodes, *last], constants)
+
+
+TAILS = {
+    "image": [helper.make_node("Mul", ["egami", "gate"], ["y"])],
+    "number": [helper.make_node("Mul", ["gate", "f"], ["u"]), helper.make_node("Add", ["egami", "u"], ["y"])],
+    "copies": [
+        halving("v", "o"),
+        shuffle("o", "offset"),
+        helper.make_node("Concat", ["egami", "egami"], ["u"], axis=1),
+        helper.make_node("Add", ["offset", "u"], ["y"]),
+        helper.make_node("Relu", ["gate"], ["unused"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_what_follows_is_computed_at_half_size(name: str) -> None:
+    model = tail(*TAILS[name])
+    model.graph.initializer.append(
+        numpy_helper.from_array(RNG.standard_normal((8 * C, C, 2, 2)).astype(np.float32), "v")
+    )
+    wanted, found = both(model)
+    assert wanted.shape == found.shape
+    assert np.abs(wanted - found).max() < 1e-4
+    made = operators(model)
+    kinds = Counter(kind for kind, _ in made)
+    assert kinds["DepthwiseConv2dNative"] == kinds["ConcatV2"] == 0
+    large = [kind for kind, shape in made if shape[1:3] == (H, W)]
+    assert set(large) <= {"Placeholder", "DepthToSpace", "Identity"}
+    assert kinds["DepthToSpace"] == 1
+
+
+MIXED = {
+    "equal weights in another order": [
+        halving("w", "h", "b"),
+        helper.make_node(
+            "Resize", ["h", "", "s"], ["u"], mode="linear", coordinate_transformation_mode="half_pixel"
+        ),
+        helper.make_node("Conv", ["u", "n"], ["v"], kernel_shape=[1, 1]),
+        helper.make_node("Mul", ["gate", "v"], ["y"]),
+    ],
+    "a picture that is not packed": [helper.make_node("Add", ["gate", "x"], ["y"])],
+    "something that looks at neighbours": [
+        helper.make_node("MaxPool", ["gate"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
+    ],
+    "the picture with others": [helper.make_node("Concat", ["egami", "gate", "egami"], ["y"], axis=1)],
+    "one plane for all": [
+        halving("one", "o"),
+        shuffle("o", "plane"),
+        helper.make_node("Mul", ["plane", "gate"], ["y"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_cannot_be_packed_meets_the_whole_picture(name: str) -> None:
+    model = tail(*MIXED[name])
+    for constant, value in {
+        "s": np.array([1, 1, 2, 2]),
+        "n": RNG.standard_normal((C, 4 * C, 1, 1)) / 9,
+        "one": RNG.standard_normal((4, C, 2, 2)),
+    }.items():
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), constant))
+    wanted, found = both(model)
+    assert wanted.shape == found.shape
+    assert np.abs(wanted - found).max() < 1e-3
+
+
+CHANNELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "two levels": ("dither", {"levels": 2}),
+    "four levels": ("dither", {"levels": 4}),
+    "sixteen levels": ("dither", {"levels": 16}),
+    "gaussian": ("gaussian", {}),
+    "additive": ("gaussian", {"additive": True}),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_every_channel_leaves_full_size_to_its_last_operator(name: str, tmp_path: Path) -> None:
+    """The whole local network against torch, on a picture that is not square."""
+    import tensorflow as tf
+
+    kind, settings = CHANNELS[name]
+    torch.manual_seed(0)
+    local = LocalNetwork(create(kind, **settings), classes=(2, 3), size=(48, 80)).eval()
+    with torch.no_grad():
+        for head in local.heads.values():
+            head.weight.normal_(0, 0.5)  # type: ignore[operator]
+            head.bias.normal_(0, 2)  # type: ignore[operator]
+    network = PhoneNetwork(fold(freeze(local)))
+    image = torch.rand(1, 48, 80, 3)
+    write_onnx(network, image, tmp_path / "local.onnx", inputs=["image"], outputs=network.names)
+    model = onnx.load(tmp_path / "local.onnx")
+    found = lower(model)(tf.constant(image.numpy()))
+    with torch.no_grad():
+        for output, wanted in zip(network.names, network(image), strict=True):
+            assert wanted.std() > 0.1
+            assert np.abs(found[output].numpy() - wanted.numpy()).max() < 1e-5
+    large = Counter(kind for kind, shape in operators(model) if shape[1:3] == (48, 80))
+    del large["Placeholder"], large["Identity"]
+    assert large == {"DepthToSpace": len(network.names)}
+
+
 REFUSED = {
     "operator": ([helper.make_node("Softmax", ["x"], ["y"])], "Softmax"),
     "random": ([helper.make_node("RandomNormalLike", ["x"], ["y"])], "RandomNormalLike"),
@@ -229,6 +388,35 @@ REFUSED = {
         [helper.make_node("ConvTranspose", ["x", "o"], ["y"], kernel_shape=[3, 3], strides=[2, 2])],
         "stride is not its size",
     ),
+    "blocks": (
+        [helper.make_node("Conv", ["x", "nine"], ["z"], kernel_shape=[1, 1]), shuffle("z", "y", blocksize=3)],
+        "only blocks of 2 x 2",
+    ),
+    "planes for two": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["z"], kernel_shape=[1, 1]),
+            shuffle("z", "u"),
+            helper.make_node("GlobalAveragePool", ["z"], ["v"]),
+            helper.make_node("Conv", ["v", "k"], ["t"], kernel_shape=[1, 1]),
+            helper.make_node("Mul", ["u", "t"], ["y"]),
+        ],
+        "not come from a convolution of its own",
+    ),
+    "planes of no convolution": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["z"], kernel_shape=[1, 1]),
+            helper.make_node("Relu", ["z"], ["u"]),
+            shuffle("u", "y"),
+        ],
+        "not come from a convolution of its own",
+    ),
+    "planes of a grouped convolution": (
+        [
+            helper.make_node("Conv", ["x", "g"], ["z"], group=2, kernel_shape=[1, 1]),
+            shuffle("z", "y"),
+        ],
+        "not come from a convolution of its own",
+    ),
 }
 
 
@@ -243,6 +431,8 @@ def test_what_is_not_known_is_refused(name: str) -> None:
         "g": np.zeros((4, C // 2, 1, 1)),
         "w": np.zeros((4, C, 1, 1)),
         "o": np.zeros((C, 4, 3, 3)),
+        "k": np.zeros((1, 4, 1, 1)),
+        "nine": np.zeros((9, C, 1, 1)),
         "one": 1.0,
         "two": 2.0,
     }

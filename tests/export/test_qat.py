@@ -74,11 +74,21 @@ def test_the_simulation_is_close_to_the_shipped_model(sealed: Path, dither_run: 
     assert (np.abs(simulated - shipped) < 0.5).mean() > 0.5
 
 
+def test_planes_that_change_places_keep_their_range(dither_run: Run) -> None:
+    network, images = prepared(dither_run)
+    runner = Quantized(network)
+    runner.measure(torch.from_numpy(images[:2]).float() / 255)
+    shuffles = [node for node, kind in runner.kinds.items() if kind == "pixel_shuffle"]
+    assert len(shuffles) == len(network.local.heads)
+    assert not set(shuffles) & set(runner.ranges)
+    assert all(node.args[0] in runner.ranges for node in shuffles)
+
+
 def test_fine_tuning_brings_the_outputs_back(make_run: Callable[[str], Run]) -> None:
     """A channel a hundred times louder than the others leaves those no bits: learning must repair that."""
     run = make_run("dither")
     with torch.no_grad():
-        run.local.heads["gate"].bias.fill_(-1.0)  # type: ignore[operator]
+        run.local.heads["gate"].bias.fill_(1.0)  # type: ignore[operator]
         run.local.heads["offset"].weight.mul_(8)  # type: ignore[operator]
     network, images = prepared(run)
     pixels = torch.from_numpy(images).float() / 255

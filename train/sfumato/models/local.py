@@ -3,8 +3,8 @@
 It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.decision`), and returns, per
 pixel, the parameters of the noisy channel, made from that decision and from the finer resolutions. Only operators that
 NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
-convolution, ADD, MUL, SUB, RELU, LOGISTIC, RESIZE_BILINEAR, CONCATENATION, DEPTH_TO_SPACE. No split and no normalisation
-survive the export: batch norm folds into the convolution before it.
+convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, DEPTH_TO_SPACE. No split and no normalisation survive the export:
+batch norm folds into the convolution before it.
 
 The heads look at half the resolution and give four values a place, one for each of its pixels (sub-pixel convolution, Shi
 et al., CVPR 2016). At full resolution three planes are a bad width for every kernel: enlarging them took a quarter of all
