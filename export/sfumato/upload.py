@@ -118,7 +118,7 @@ def _deflate(rows: Bytes, kind: int, level: int = SMALLEST) -> bytes:
     """Rows (N, bytes), each behind the number of its filter, as a zlib stream."""
     marked = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
     marked[:, 0], marked[:, 1:] = kind, rows
-    return zlib.compress(marked, level)
+    return zlib.compress(marked.tobytes(), level)
 
 
 def _smallest(rows: Bytes) -> bytes:
