@@ -82,9 +82,10 @@ def dither(q: Bytes, noise: Bytes, *, bits: int) -> Bytes:
     height, width, planes = q.shape
     if planes != 3 * bits:
         raise SfumatoError(f"dither with {bits} bits needs {3 * bits} planes, not {planes}")
-    drawn = (_exactly(noise, q.size).reshape(q.shape) < q).reshape(height, width, bits, 3)
-    weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint8)
-    levels: Bytes = np.einsum("hwbc,b->hwc", drawn.astype(np.uint8), weights).astype(np.uint8)
+    drawn = (_exactly(noise, q.size).reshape(q.shape) < q).view(np.uint8).reshape(height, width, bits, 3)
+    levels: Bytes = drawn[:, :, 0]
+    for plane in range(1, bits):
+        levels = (levels << np.uint8(1)) | drawn[:, :, plane]
     return levels
 
 

@@ -26,6 +26,9 @@ from sfumato.errors import DataError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNKS = (b"IHDR", b"IDAT", b"IEND")
 GREY, RGB = 0, 2
+STORED, SMALLEST = 0, 9
+"""Levels of deflate. Drawn bits are noise but for a few: looking for repetitions takes as long as a fifth of the network, saves
+2 %, and makes the length of an upload depend on the picture."""
 
 Bytes = NDArray[np.uint8]
 
@@ -38,8 +41,9 @@ def encode_png(levels: Bytes, *, bits: int) -> bytes:
         header, body = _header(width, height, 8, RGB), _smallest(rows)
     else:
         planes = levels.transpose(2, 0, 1).reshape(3 * height, width)
-        # Drawn bits hold nothing that a row filter could predict.
-        header, body = _header(width, 3 * height, bits, GREY), _deflate(_pack_rows(planes, bits), 0)
+        header = _header(width, 3 * height, bits, GREY)
+        # Nor do they hold anything that a row filter could predict.
+        body = _deflate(_pack_rows(planes, bits), 0, STORED)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
@@ -110,8 +114,11 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _deflate(rows: Bytes, kind: int) -> bytes:
-    return zlib.compress(np.insert(rows, 0, kind, axis=1).tobytes(), 9)
+def _deflate(rows: Bytes, kind: int, level: int = SMALLEST) -> bytes:
+    """Rows (N, bytes), each behind the number of its filter, as a zlib stream."""
+    marked = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
+    marked[:, 0], marked[:, 1:] = kind, rows
+    return zlib.compress(marked.tobytes(), level)
 
 
 def _smallest(rows: Bytes) -> bytes:

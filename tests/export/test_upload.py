@@ -58,6 +58,12 @@ def test_another_encoder_with_other_filters_is_read_too() -> None:
     assert np.array_equal(decode_png(stream.getvalue(), height=16, width=20, bits=8), smooth)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_length_of_a_dithered_upload_tells_nothing(bits: int) -> None:
+    flat, busy = np.zeros((16, 20, 3), np.uint8), picture(bits)
+    assert len(encode_png(flat, bits=bits)) == len(encode_png(busy, bits=bits))
+
+
 def test_a_smooth_picture_is_compressed() -> None:
     smooth = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 3, (64, 1, 3))
     assert len(encode_png(smooth, bits=8)) < smooth.size // 10

@@ -5,27 +5,61 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from sfumato.channels.dither import Dither
+from sfumato.channels import create
+from sfumato.channels.dither import Dither, binary_rate
 from sfumato.channels.gaussian import Gaussian
 from sfumato.controller import RateController
-from sfumato.residual import References, label_cells
+from sfumato.residual import MOMENTUM, References, label_cells
 
 
-def test_divergence_of_bits_is_torchs() -> None:
-    p, q = torch.rand(3, 3, 4, 4), torch.rand(3, 3, 4, 4).clamp(0.01, 0.99)
-    expected = torch.distributions.kl_divergence(
-        torch.distributions.Bernoulli(p), torch.distributions.Bernoulli(q)
-    )
-    assert torch.allclose(Dither().divergence({"p": p}, {"p": q}), expected.flatten(1).sum(1), rtol=1e-4)
+@pytest.mark.parametrize("kind", ["dither", "gaussian"])
+def test_rate_less_gain_is_torchs_divergence_and_has_its_slopes(kind: str) -> None:
+    channel = create(kind)
+    draws, references = ({name: torch.rand(n, 3, 4, 4) for name in channel.outputs} for n in (5, 2))
+    for part in (draws, references):
+        part.update({name: 0.02 + 0.96 * value for name, value in part.items()})
+    leaves = {name: value.requires_grad_() for name, value in draws.items()}
+
+    def slowly(k: int) -> Tensor:
+        one, other = (
+            torch.distributions.Bernoulli(p["p"])
+            if kind == "dither"
+            else torch.distributions.Normal(p["mean"], p["scale"])
+            for p in (leaves, {name: value[k].expand(5, -1, -1, -1) for name, value in references.items()})
+        )
+        return torch.distributions.kl_divergence(one, other).flatten(1).sum(1)
+
+    expected = torch.stack([slowly(0), slowly(1)], dim=1)
+    found = channel.rate(leaves)[:, None] - channel.gain(leaves, references)
+    assert torch.allclose(found, expected, rtol=1e-4)
+    weights = torch.rand(5, 2)
+    slopes = [
+        torch.autograd.grad((value * weights).sum(), list(leaves.values())) for value in (found, expected)
+    ]
+    for ours, theirs in zip(*slopes, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_divergence_of_gaussians_is_torchs() -> None:
-    a = {"mean": torch.rand(2, 3, 4, 4), "scale": torch.rand(2, 3, 4, 4) + 0.1}
-    b = {"mean": torch.rand(2, 3, 4, 4), "scale": torch.rand(2, 3, 4, 4) + 0.1}
-    normal = torch.distributions.Normal
-    expected = torch.distributions.kl_divergence(normal(a["mean"], a["scale"]), normal(b["mean"], b["scale"]))
-    assert torch.allclose(Gaussian().divergence(a, b), expected.flatten(1).sum(1), rtol=1e-4)
+def test_a_small_divergence_of_many_bits_keeps_its_digits() -> None:
+    """What training holds on to is a tenth of a nat among thousands of bits."""
+    near = 0.5 + 0.004 * torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    other = {"p": near.mean(0, keepdim=True)}
+    one, two = (torch.distributions.Bernoulli(value.double()) for value in (near, other["p"].expand_as(near)))
+    expected = torch.distributions.kl_divergence(one, two).flatten(1).sum(1)
+    assert 0.1 < expected.mean() < 1
+    found = (Dither().rate({"p": near})[:, None] - Dither().gain({"p": near}, other))[:, 0]
+    assert torch.allclose(found.double(), expected, rtol=0, atol=5e-4)
+
+
+def test_certain_bits_have_a_rate_and_a_slope() -> None:
+    p = torch.tensor([0.0, 1.0], requires_grad=True)
+    binary_rate(p).sum().backward()
+    assert binary_rate(p).tolist() == pytest.approx([math.log(2)] * 2)
+    assert p.grad is not None
+    assert p.grad.isfinite().all()
+    assert torch.autograd.gradcheck(binary_rate, torch.rand(9, dtype=torch.float64, requires_grad=True))
 
 
 def test_moments_of_a_gaussian_mixture() -> None:
@@ -46,7 +80,7 @@ def test_the_residual_rate_bounds_what_is_left_beyond_the_answer() -> None:
     cell = torch.tensor([0, 0, 1, 1])
     references = References(Dither(), 2, (1, 1))
     references.update({"p": p}, cell)
-    bound = references({"p": p}, cell).mean().item()
+    bound = references({"p": p}, cell, Dither().rate({"p": p})).mean().item()
     exact = 0.0
     for label in (0, 1):
         images = p[cell == label].flatten(1)
@@ -62,18 +96,39 @@ def test_an_upload_that_says_only_the_answer_has_no_residual() -> None:
     p = torch.where(answer == 1, 0.8, 0.3).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     references = References(Dither(), 2, (2, 2))
     references.update({"p": p}, answer)
-    assert references({"p": p}, answer).abs().max() < 1e-5
-    assert Dither().rate({"p": p}).min() > 0.1
+    rate = Dither().rate({"p": p})
+    assert references({"p": p}, answer, rate).abs().max() < 1e-5
+    assert rate.min() > 0.1
 
 
 def test_unseen_cells_count_nothing_and_running_means_move() -> None:
     references = References(Dither(), 3, (1, 1))
     first, second = torch.full((1, 3, 1, 1), 0.2), torch.full((1, 3, 1, 1), 0.7)
     zero = torch.tensor([0])
-    assert references({"p": first}, zero).item() == 0.0
+    assert references({"p": first}, zero, torch.ones(1)).item() == 0.0
     references.update({"p": first}, zero)
     references.update({"p": second}, zero)
     assert references.get_buffer("p")[0, 0].item() == pytest.approx(0.25)
+
+
+def test_a_batch_moves_the_references_of_its_own_cells_alone() -> None:
+    channel, generator = Gaussian(), torch.Generator().manual_seed(5)
+    references = References(channel, 4, (2, 2))
+    slow: dict[int, dict[str, Tensor]] = {}
+    for cells in ([0, 0, 2, 0, 2], [2, 1, 1, 1, 2]):
+        cell = torch.tensor(cells)
+        parameters = {name: torch.rand(5, 3, 2, 2, generator=generator) for name in channel.outputs}
+        references.update(parameters, cell)
+        for k in set(cells):
+            means = {n: v[cell == k].mean(0) for n, v in channel.to_moments(parameters).items()}
+            slow[k] = (
+                {n: MOMENTUM * slow[k][n] + (1 - MOMENTUM) * means[n] for n in means} if k in slow else means
+            )
+    assert references.get_buffer("seen").tolist() == [3, 3, 4, 0]
+    for name in channel.moments:
+        for k, means in slow.items():
+            assert torch.allclose(references.get_buffer(name)[k], means[name], atol=1e-6)
+        assert not references.get_buffer(name)[3].any()
 
 
 def test_cells_number_every_combination_once() -> None:
@@ -91,7 +146,8 @@ def test_a_controller_holds_the_residual_at_its_goal_and_leaves_the_code_word() 
     optimizer = torch.optim.Adam([logits], lr=0.03)
     for step in range(400):
         parameters = {"p": logits.sigmoid()}
-        residual, rate = references(parameters, cell).mean(), channel.rate(parameters).mean()
+        rates = channel.rate(parameters)
+        residual, rate = references(parameters, cell, rates).mean(), rates.mean()
         references.update(parameters, cell)
         loss = -0.2 * rate + controller.update(residual.item(), step) * residual
         optimizer.zero_grad()

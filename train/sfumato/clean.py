@@ -51,7 +51,7 @@ def train_clean(
     seed_everything(config.seed, "clean", "initial")
     cloud = make_cloud(config, dataset)
     optimizer = torch.optim.AdamW(
-        cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     shared, optimizer = fabric.setup(cloud, optimizer)
     train = shared_batches(fabric, dataset, config.keep, config.batch_size)

@@ -151,7 +151,7 @@ class Defence:
         cloud.load_state_dict(clean.state_dict())
         self.pair = self._pair(cloud)
         self.optimizer: Any = torch.optim.AdamW(
-            self.pair.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.pair.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.classes = tuple(len(dataset.attributes[name].classes) for name in config.keep)
         references = References(self.pair.local.channel, prod(self.classes), dataset.size)
@@ -165,7 +165,7 @@ class Defence:
             classes = {name: len(dataset.attributes[name].classes) for name in config.hide}
             self.adversaries = Ensemble(classes, dataset.size)
             self.adversary_optimizer = torch.optim.AdamW(
-                self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3
+                self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3, fused=True
             )
         self.batches = shared_batches(fabric, dataset, (*config.keep, *config.hide), config.batch_size)
         self.validation = Batches(
@@ -242,7 +242,7 @@ class Defence:
             beta = self.controller.update(shared_rate.item(), number)
             decisions = {name: crowned.argmax(1) for name, crowned in made.said.items()}
             cell = label_cells(decisions, self.config.keep, self.classes)
-            residual: Tensor = self.references(made.parameters, cell)
+            residual: Tensor = self.references(made.parameters, cell, rate)
             self.references.update(made.parameters, cell)
             parts = rate_loss(task, rate, beta)
             if self.config.beyond is not None:

@@ -8,13 +8,14 @@ entropy bottleneck, Fischer 2020). The best r_y within the channel's family is t
 label; it is kept as a running mean.
 
     references = References(channel, cells=2, size=(64, 64))
-    nats = references(parameters, cell)           # (B,)
+    nats = references(parameters, cell, channel.rate(parameters))           # (B,)
     references.update(parameters, cell)
 """
 
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Channel, Parameters
@@ -50,16 +51,24 @@ class References(nn.Module):
         """Take in a batch: parameters (B, planes, H, W) and their cells (B,)."""
         moments = self.channel.to_moments({name: value.detach() for name, value in parameters.items()})
         seen = self.get_buffer("seen")
-        for index in cell.unique().tolist():
-            rows = cell == index
-            for name in self.names:
-                kept = self.get_buffer(name)
-                mean = moments[name][rows].mean(0)
-                kept[index] = mean if seen[index] == 0 else MOMENTUM * kept[index] + (1 - MOMENTUM) * mean
-            seen[index] += rows.sum()
+        member = F.one_hot(cell, len(seen)).to(seen.dtype)  # (B, cells)
+        count = member.sum(0)
+        # How far the mean of this batch moves the reference: not at all, all the way, or a tenth of it.
+        pace = torch.where(seen > 0, 1 - MOMENTUM, 1.0) * (count > 0)
+        share = (member / count.clamp_min(1)).T
+        for name in self.names:
+            mean = torch.tensordot(share, moments[name], 1)  # (cells, planes, H, W)
+            self.get_buffer(name).lerp_(mean, pace.view(-1, 1, 1, 1))
+        seen += count
 
-    def forward(self, parameters: Parameters, cell: Tensor) -> Tensor:
-        """KL of each draw from the reference of its cell, in nats, (B,); zero for cells not seen yet."""
-        reference = self.channel.from_moments({name: self.get_buffer(name)[cell] for name in self.names})
-        known = self.get_buffer("seen")[cell] > 0
-        return torch.where(known, self.channel.divergence(parameters, reference), torch.zeros(()))
+    def forward(self, parameters: Parameters, cell: Tensor, rate: Tensor) -> Tensor:
+        """KL of each draw from the reference of its cell, in nats, (B,); zero for cells not seen yet.
+
+        Args:
+            parameters: each (B, planes, H, W).
+            cell: (B,) int64.
+            rate: of the same parameters, (B,): from there it is one step.
+        """
+        references = self.channel.from_moments({name: self.get_buffer(name) for name in self.names})
+        gain = self.channel.gain(parameters, references).gather(1, cell[:, None])[:, 0]
+        return torch.where(self.get_buffer("seen")[cell] > 0, rate - gain, torch.zeros_like(rate))

@@ -54,7 +54,7 @@ def warm_up(
         log: one record an epoch, stage `warm-up`; None in processes that do not write.
     """
     optimizer: Any = torch.optim.AdamW(
-        guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     shared, optimizer = fabric.setup(guesser, optimizer)
     steps = config.warm_epochs * batches.steps

@@ -87,7 +87,7 @@ def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], obje
     batch = next(iter(defence.batches.epoch()))
     number = iter(range(10**9))
     cloud, local = make_cloud(config, dataset).train(), defence.pair.local
-    optimizer = torch.optim.AdamW(cloud.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(cloud.parameters(), lr=config.learning_rate, fused=True)
 
     def cotraining() -> None:
         defence.step(batch, next(number) % defence.steps, Means())

@@ -82,8 +82,13 @@ class Channel(Protocol):
         """Moments -> the parameters of the draw that has them."""
         ...
 
-    def divergence(self, parameters: Parameters, other: Parameters) -> Tensor:
-        """KL(p(x'|parameters) || p(x'|other)) in nats per image, shape (B,)."""
+    def gain(self, parameters: Parameters, references: Parameters) -> Tensor:
+        """How much better K references predict each draw than r does, shape (B, K): the mean of log q_k(x') / r(x'), in nats.
+
+        Args:
+            parameters: of B draws.
+            references: parameters of K others, each (K, planes, H, W); `rate - gain` is the divergence from them.
+        """
         ...
 
 

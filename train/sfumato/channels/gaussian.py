@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.channels.dither import GAIN
+from sfumato.channels.dither import GAIN, flat
 from sfumato.errors import UsageError
 
 CENTRE = 0.5
@@ -100,7 +100,7 @@ class Gaussian:
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:
         """Rate against N(1/2, s_0), in nats per image, shape (B,)."""
         scale = parameters["scale"].clamp_min(1e-6)
-        return gaussian_rate(parameters["mean"], scale, self.reference_scale).flatten(1).sum(1)
+        return gaussian_rate(parameters["mean"], scale, self.reference_scale).sum((1, 2, 3))
 
     @property
     def moments(self) -> Mapping[str, int]:
@@ -117,9 +117,10 @@ class Gaussian:
         variance = (moments["second"] - moments["first"] ** 2).clamp_min(1e-6)
         return {"mean": moments["first"], "scale": variance.sqrt()}
 
-    def divergence(self, parameters: dict[str, Tensor], other: dict[str, Tensor]) -> Tensor:
-        """Sum of gaussian divergences before clipping, shape (B,)."""
-        gap = (parameters["mean"] - other["mean"]) ** 2
-        scale, variance = parameters["scale"].clamp_min(1e-6), other["scale"] ** 2
-        terms = torch.log(other["scale"] / scale) + (scale**2 + gap) / (2 * variance) - 0.5
-        return terms.flatten(1).sum(1)
+    def gain(self, parameters: dict[str, Tensor], references: dict[str, Tensor]) -> Tensor:
+        """Mean of log q(x') / r(x') before clipping, r = N(1/2, s_0): linear in the moments about 1/2, (B, K)."""
+        mean, scale = flat(parameters["mean"]) - CENTRE, flat(parameters["scale"])
+        offset, inverse = flat(references["mean"]) - CENTRE, flat(references["scale"]) ** -2
+        narrower = 0.5 * (self.reference_scale**-2 - inverse)
+        constant = 0.5 * (self.reference_scale**2 * inverse).log() - 0.5 * inverse * offset**2
+        return (mean**2 + scale**2) @ narrower.T + mean @ (inverse * offset).T + constant.sum(1)
