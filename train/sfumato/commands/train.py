@@ -26,6 +26,12 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
     cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
+    frozen_cloud: Annotated[
+        str | None,
+        typer.Option(
+            help="A cloud network that cannot change: clean (the one trained on clean images), NAME.onnx or module:factory."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     processes: Annotated[int, typer.Option(help="CPU processes that share each batch.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -47,6 +53,7 @@ def command(
         "beyond": beyond,
         "epochs": epochs,
         "cloud": cloud,
+        "frozen_cloud": frozen_cloud,
         "seed": seed,
     }
     values = {name: value for name, value in given.items() if value is not None}

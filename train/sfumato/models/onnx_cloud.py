@@ -98,6 +98,8 @@ class OnnxCloud(nn.Module):
         for node in graph.nodes:
             with _about(node):
                 self._add(node, known)
+        if fixed := [name for name in self.heads.values() if name in known]:
+            raise SfumatoError(f"its output {fixed[0]} does not depend on the image")
         self.spent = self._spent()
         self._tap(size)
 
@@ -117,7 +119,7 @@ class OnnxCloud(nn.Module):
         if operator.layer or (node.kind == "MatMul" and fixed[1] and known[node.inputs[1]].dim() == 2):
             if fixed[0] or not all(fixed[1:]):
                 raise SfumatoError("its weights are computed, not given")
-            make = operator.make if operator.layer else Dense
+            make: Any = operator.make if operator.layer else Dense
             self.parts.append(make(*given[1:], **node.attributes))
             self.steps.append(replace(node, inputs=node.inputs[:1]))
             return
@@ -317,14 +319,12 @@ MOVING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
 
 
 def _check_logits(graph: Graph, name: str) -> None:
-    """Refuse an output that is not computed, or holds probabilities instead of logits."""
+    """Refuse an output that holds probabilities instead of logits."""
     makers = {output: node for node in graph.nodes for output in node.outputs}
     start = name
     while start in makers and makers[start].kind in MOVING:
         start = makers[start].inputs[0]
-    if start not in makers:
-        raise SfumatoError(f"its output {name} is not computed")
-    if makers[start].kind in PROBABILITIES:
+    if start in makers and makers[start].kind in PROBABILITIES:
         raise SfumatoError(
             f"its output {name} holds probabilities ({makers[start].kind}): logits are needed, what goes into it"
         )

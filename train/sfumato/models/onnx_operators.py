@@ -241,7 +241,10 @@ def max_pool(
     demand(inside or not ceil_mode, "ceil_mode with unequal pads is not supported")
     if not inside:
         x, around = widen(x, around, -torch.inf), [0, 0, 0, 0]
-    return F.max_pool2d(x, kernel_shape, strides, around[:2], dilations, bool(ceil_mode))
+    largest: Tensor = F.max_pool2d(
+        x, kernel_shape, list(strides), around[:2], list(dilations), bool(ceil_mode)
+    )
+    return largest
 
 
 @operator("AveragePool")
@@ -384,10 +387,9 @@ def _reduce(one: Callable[..., Tensor]) -> Callable[..., Tensor]:
         keepdims: int = 1,
         noop_with_empty_axes: int = 0,
     ) -> Tensor:
+        demand(not noop_with_empty_axes, "noop_with_empty_axes is not supported")
         given = over.tolist() if over is not None else axes
-        if not given:
-            return x if noop_with_empty_axes else one(x, tuple(range(x.dim())), keepdim=bool(keepdims))
-        return one(x, tuple(given), keepdim=bool(keepdims))
+        return one(x, tuple(given or range(x.dim())), keepdim=bool(keepdims))
 
     return reduce
 
@@ -400,7 +402,7 @@ operator("ReduceMax", settings=(1,))(_reduce(torch.amax))
 @operator("Flatten")
 def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
     """Two axes: those before `axis`, and the others."""
-    return x.reshape(prod(x.shape[: axis % (x.dim() + 1) if axis < 0 else axis]), -1)
+    return x.reshape(prod(x.shape[:axis]), -1)
 
 
 @operator("Reshape", settings=(1,))
@@ -445,10 +447,10 @@ def split(
 ) -> tuple[Tensor, ...]:
     """Parts of given lengths, or of equal ones."""
     if sizes is not None:
-        return x.split(sizes.tolist(), axis)
+        return tuple(x.split(sizes.tolist(), axis))
     demand(num_outputs is not None, "a split needs the lengths of its parts")
     assert num_outputs is not None
-    return x.split(-(-x.shape[axis] // num_outputs), axis)
+    return tuple(x.split(-(-x.shape[axis] // num_outputs), axis))
 
 
 @operator("Slice", settings=(1, 2, 3, 4))
