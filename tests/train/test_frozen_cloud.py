@@ -263,6 +263,16 @@ def test_networks_that_do_not_fit_are_refused(own: str, classes: int, tmp_path: 
     )
 
 
+def test_a_network_is_not_deleted_by_its_own_run(given: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    inside = Path(shutil.copy(given, out / "cloud.onnx"))
+    with pytest.raises(UsageError, match="which is to be replaced"):
+        train(TrainConfig(**TINY, frozen_cloud=str(inside)), out, overwrite=True)
+    assert inside.read_bytes() == given.read_bytes()
+
+
 def test_a_run_from_before_an_option_can_be_resumed(finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
     values = json.loads((copy / "config.json").read_text())

@@ -353,7 +353,13 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = {
         "k = ReduceMean <axes=[0]> (x) y = Conv(x, k)",
         {},
         {},
-        "Conv\\): its weights are computed",
+        "Conv\\): a layer takes something computed and weights that are given",
+    ),
+    "a layer of constants": (
+        "z = Conv(k, w) y = Add(x, z)",
+        {"k": (1, 3, 9, 12), "w": (1, 3, 1, 1)},
+        {},
+        "Conv\\): a layer takes something computed",
     ),
     "cubic": (resize('mode="cubic"'), {}, {}, "Resize\\): mode cubic is not supported"),
     "antialias": (

@@ -23,7 +23,7 @@ from sfumato.config import TrainConfig, make_config
 from sfumato.console import note, progress
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.defence import Defence, Guesser
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.evaluate import evaluate
 from sfumato.files import atomic_write, claim_folder, read_json, sha256, write_json
 from sfumato.models.cost import cost
@@ -79,6 +79,10 @@ def train(
             )
     else:
         check_given(config, dataset)
+        if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
+            raise UsageError(
+                f"{config.given_onnx} lies in {out}, which is to be replaced: choose another --out"
+            )
         claim_folder(out, holds="config.json", overwrite=overwrite)
         write_json(out / "config.json", config.model_dump(mode="json"))
     _keep_onnx(config, out)
@@ -94,8 +98,11 @@ def train(
 def _keep_onnx(config: TrainConfig, out: Path) -> None:
     """A run stays whole without the ONNX file that it was given, so it holds a copy."""
     if config.given_onnx is not None and not (out / ONNX_COPY).exists():
-        with atomic_write(out / ONNX_COPY) as scratch:
-            shutil.copyfile(config.given_onnx, scratch)
+        try:
+            with atomic_write(out / ONNX_COPY) as scratch:
+                shutil.copyfile(config.given_onnx, scratch)
+        except OSError as error:
+            raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
 
 def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:

@@ -112,13 +112,13 @@ class OnnxCloud(nn.Module):
         operator.bind(len(node.inputs), node.attributes)
         given = [known.get(name) for name in node.inputs]
         fixed = [name in known or not name for name in node.inputs]
-        if all(fixed):
+        if all(fixed) and not operator.layer:
             results = operator.make(*given, **node.attributes)
             known.update(zip(node.outputs, _several(results), strict=False))
             return
         if operator.layer or (node.kind == "MatMul" and fixed[1] and known[node.inputs[1]].dim() == 2):
             if fixed[0] or not all(fixed[1:]):
-                raise SfumatoError("its weights are computed, not given")
+                raise SfumatoError("a layer takes something computed and weights that are given")
             make: Any = operator.make if operator.layer else Dense
             self.parts.append(make(*given[1:], **node.attributes))
             self.steps.append(replace(node, inputs=node.inputs[:1]))
