@@ -23,6 +23,7 @@ ALLOWED = {
 # What runs beside a phone-side model. These may import neither torch nor TensorFlow.
 DEVICE_SIDE = {
     "sfumato.android",
+    "sfumato.cloud_heads",
     "sfumato.contract",
     "sfumato.console",
     "sfumato.device",

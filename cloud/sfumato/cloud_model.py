@@ -10,12 +10,14 @@ The rest of the bundle (the phone's models, the audit files) need not be there.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.cloud_heads import match_heads
 from sfumato.contract import FILE, Contract, parse_contract, read_file
 from sfumato.errors import SfumatoError
 
@@ -80,9 +82,29 @@ class CloudModel:
     def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
         """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
         pixels = np.stack(uploads).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(self.largest)
-        logits = self.session.run(None, {"upload": np.ascontiguousarray(pixels)})  # heads, each (B, classes)
+        logits = self.run(np.ascontiguousarray(pixels))
         heads = [softmax(values) for values in logits]
         return [self._answer([head[index] for head in heads]) for index in range(len(uploads))]
+
+    def run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Uploads (B, 3, H, W) in 0..1 -> logits (B, classes) of every kept attribute, in the order of the contract."""
+        image, heads = self.ends
+        logits: list[NDArray[np.float32]] = self.session.run(heads, {image: pixels})
+        return logits
+
+    @cached_property
+    def ends(self) -> tuple[str, list[str]]:
+        """Names of the network's input and of its outputs, in the order of the contract; a network that was given has its own.
+
+        Raises:
+            SfumatoError: its outputs do not belong to the contract's attributes.
+        """
+        outputs = [output.name for output in self.session.get_outputs()]
+        try:
+            heads = match_heads(outputs, [entry.name for entry in self.contract.keep])
+        except SfumatoError as error:
+            raise SfumatoError(f"the heads of {MODEL} are not those of the contract: {error}") from None
+        return self.session.get_inputs()[0].name, list(heads)
 
     def _answer(self, rows: Sequence[NDArray[np.float64]]) -> dict[str, Answer]:
         found = {}
@@ -100,15 +122,16 @@ class CloudModel:
         """
         height, width = self.contract.size
         try:
-            answers = self.session.run(None, {"upload": np.zeros((2, 3, height, width), dtype=np.float32)})
+            answers = self.run(np.zeros((2, 3, height, width), dtype=np.float32))
+        except SfumatoError:
+            raise
         except Exception as error:  # onnxruntime has a type of its own for every complaint
             raise SfumatoError(
                 f"{MODEL} does not take this contract's uploads: {_first_line(error)}"
             ) from None
-        names = [output.name for output in self.session.get_outputs()]
-        found = {name: answer.shape for name, answer in zip(names, answers, strict=True)}
         expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
-        if found != expected or names != list(expected):
+        found = {name: answer.shape for name, answer in zip(expected, answers, strict=True)}
+        if found != expected:
             raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from sfumato.artifact import to_tensor
 from sfumato.channels import Channel, Parameters, create
 from sfumato.checkpoint import load_module
-from sfumato.clean import make_cloud
+from sfumato.clean import ONNX_COPY, make_cloud
 from sfumato.config import make_config
 from sfumato.contract import Contract, read_file
 from sfumato.data import Dataset, open_dataset
@@ -93,6 +93,8 @@ def load_export(folder: Path) -> ExportArtifact:
         raise SfumatoError(
             f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
         )
-    cloud = make_cloud(config, dataset)
+    if config.given_onnx is not None:
+        read_file(folder, contract.file(ONNX_COPY))
+    cloud = make_cloud(config, dataset, folder)
     load_module(cloud, folder / "audit" / "cloud.safetensors")
     return ExportArtifact(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"])

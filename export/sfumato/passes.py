@@ -8,6 +8,7 @@ one run names all shortcomings.
     freeze_network(work)
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from sfumato import vectors
+from sfumato.clean import ONNX_COPY
+from sfumato.cloud_heads import match_heads
 from sfumato.contract import Contract, Gate, keeps
 from sfumato.data import Split
 from sfumato.device import PhoneModel
@@ -258,22 +261,26 @@ def measure_int8(work: Work) -> None:
 def write_cloud(work: Work) -> None:
     """Needs the cloud network; afterwards cloud.onnx gives the same answers through onnxruntime.
 
-    What the audit of the export needs is written beside it.
+    One that was given as ONNX is copied as it is. What the audit of the export needs is written beside it.
     """
     import onnxruntime
 
     heads = CloudHeads(work.run.cloud, work.run.keep)
     height, width = work.run.dataset.size
-    path = work.out / "cloud.onnx"
-    example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    write_onnx(heads, example, path, inputs=["upload"], outputs=work.run.keep, batch=True)
+    path = work.out / ONNX_COPY
+    if work.run.config.given_onnx is not None:
+        shutil.copyfile(work.run.folder / ONNX_COPY, path)
+    else:
+        example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        write_onnx(heads, example, path, inputs=["upload"], outputs=work.run.keep, batch=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     probe = torch.randint(0, 2, (16, 3, height, width), generator=torch.Generator().manual_seed(1)).float()
     with torch.no_grad():
         wanted = heads(probe)
-    found = session.run(list(work.run.keep), {"upload": probe.numpy()})
+    names = match_heads([output.name for output in session.get_outputs()], work.run.keep)
+    found = session.run(list(names), {session.get_inputs()[0].name: probe.numpy()})
     gap = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(wanted, found, strict=True))
     work.gate("cloud.onnx: largest difference of a logit", gap, 1e-3)
     write_audit_files(work.run, work.out / AUDIT)

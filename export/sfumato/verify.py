@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import vectors
+from sfumato.cloud_heads import match_heads
 from sfumato.contract import Contract, Model, read_contract, read_file
 from sfumato.device import PhoneModel, check_signature
 from sfumato.errors import SfumatoError
@@ -277,8 +278,11 @@ def _cloud(folder: Path, contract: Contract) -> Check:
     def work() -> str:
         session = _onnx_session(read_file(folder, contract.file("cloud.onnx")))
         height, width = contract.size
-        answers = session.run(None, {"upload": np.zeros((2, 3, height, width), dtype=np.float32)})
-        shapes = {out.name: answer.shape for out, answer in zip(session.get_outputs(), answers, strict=True)}
+        keep = [entry.name for entry in contract.keep]
+        heads = match_heads([output.name for output in session.get_outputs()], keep)
+        blank = np.zeros((2, 3, height, width), dtype=np.float32)
+        answers = session.run(list(heads), {session.get_inputs()[0].name: blank})
+        shapes = {name: answer.shape for name, answer in zip(keep, answers, strict=True)}
         expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
         if shapes != expected:
             raise SfumatoError(f"its heads are {shapes}, the contract says {expected}")

@@ -8,6 +8,7 @@ network in co-training.
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,8 @@ from sfumato.console import progress
 from sfumato.data import Dataset, Split
 from sfumato.evaluate import evaluate
 from sfumato.models import channels_last
-from sfumato.models.cloud import ResNet, create_cloud
+from sfumato.models.cloud import ResNet, check_answers, create_cloud
+from sfumato.models.onnx_cloud import check_parity, load_onnx
 from sfumato.objectives import task_loss
 from sfumato.schedule import one_cycle, set_learning_rate
 
@@ -29,13 +31,40 @@ if TYPE_CHECKING:
     from sfumato.training_log import TrainingLog
 
 
-def make_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
-    """The cloud network of this configuration, untrained, channels-last."""
+ONNX_COPY = "cloud.onnx"
+"""A run and an export hold the ONNX file that they were given, under this name."""
+
+
+def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = None) -> nn.Module:
+    """The cloud network of this configuration, channels-last: untrained, or as it was given.
+
+    Args:
+        config: names the network.
+        dataset: says which classes the kept attributes have, and how large the images are.
+        folder: of the run or export that holds the copy of a given ONNX file; None reads the original.
+    """
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
-    cloud = create_cloud(config.cloud, classes, height=dataset.images.shape[1])
+    if (file := config.given_onnx) is not None:
+        return channels_last(load_onnx(file if folder is None else folder / ONNX_COPY, classes, dataset.size))
+    cloud = create_cloud(config.given_cloud or config.cloud, classes, height=dataset.size[0])
     if isinstance(cloud, ResNet):
         cloud.lean = config.precision == "bfloat16"
     return channels_last(cloud)
+
+
+def check_given(config: "TrainConfig", dataset: Dataset) -> None:
+    """Refuse a given cloud network that does not answer as it should, before anything is written.
+
+    Raises:
+        SfumatoError: as `load_onnx`, `check_parity` and `check_answers`.
+    """
+    if config.given_cloud is None:
+        return
+    cloud = make_cloud(config, dataset)
+    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    check_answers(cloud, classes, dataset.size, config.given_cloud)
+    if config.given_onnx is not None:
+        check_parity(cloud, config.given_onnx, dataset.size)
 
 
 def shared_batches(fabric: "Fabric", dataset: Dataset, attributes: Sequence[str], size: int) -> Batches:

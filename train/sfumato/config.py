@@ -48,6 +48,9 @@ class TrainConfig(BaseModel):
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
+    frozen_cloud: str | None = None
+    """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
+    images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
     warm_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
@@ -72,9 +75,27 @@ class TrainConfig(BaseModel):
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "seed" and any(target is not None for target in targets):
             raise ValueError("the objective 'seed' has no rate target: it is steered by noise_weight")
+        if self.given_cloud is not None:
+            if not (self.given_cloud.endswith(".onnx") or ":" in self.given_cloud):
+                raise ValueError(
+                    f"unknown frozen_cloud {self.given_cloud!r}: give 'clean', NAME.onnx or module:factory"
+                )
+            if self.cloud != "resnet":
+                raise ValueError("give either cloud or frozen_cloud: a network that is given needs no other")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
+
+    @property
+    def given_cloud(self) -> str | None:
+        """The frozen cloud network if it comes from outside; the clean one is trained like any other."""
+        return None if self.frozen_cloud == "clean" else self.frozen_cloud
+
+    @property
+    def given_onnx(self) -> Path | None:
+        """The file that the cloud network is given in."""
+        given = self.given_cloud
+        return Path(given) if given is not None and given.endswith(".onnx") else None
 
     @property
     def channel_settings(self) -> dict[str, float | int | bool]:

@@ -3,9 +3,11 @@
     train(TrainConfig(data="synthetic", keep=("smiling",), bits=8), Path("runs/smile"))
 
 Three stages, each of which survives being killed: the clean cloud network, co-training (`sfumato.defence`), and the card
-that marks the folder as a finished run.
+that marks the folder as a finished run. With `frozen_cloud` the local network alone learns; a cloud network that is given
+takes the place of the clean one (docs/decisions/0010-frozen-cloud.md).
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,14 @@ from torch import nn
 
 from sfumato import checkpoint
 from sfumato.batches import Batches, derive_seed
-from sfumato.clean import make_cloud, train_clean
-from sfumato.config import TrainConfig
+from sfumato.clean import ONNX_COPY, check_given, make_cloud, train_clean
+from sfumato.config import TrainConfig, make_config
 from sfumato.console import note, progress
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.defence import Defence, Guesser
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.evaluate import evaluate
-from sfumato.files import claim_folder, read_json, write_json
+from sfumato.files import atomic_write, claim_folder, read_json, sha256, write_json
 from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -66,19 +68,25 @@ def train(
         The finished run, read back from disk.
 
     Raises:
-        SfumatoError: the data cannot be used, the folder is taken, or the run on disk has another configuration.
+        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, or the run on disk has another
+            configuration.
     """
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
-    values = config.model_dump(mode="json")
     if resume and (out / "config.json").exists():
-        if read_json(out / "config.json") != values:
+        if make_config(read_json(out / "config.json")) != config:
             raise SfumatoError(
                 f"{out} was started with another configuration: resume it with the same options"
             )
     else:
+        check_given(config, dataset)
+        if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
+            raise UsageError(
+                f"{config.given_onnx} lies in {out}, which is to be replaced: choose another --out"
+            )
         claim_folder(out, holds="config.json", overwrite=overwrite)
-        write_json(out / "config.json", values)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+    _keep_onnx(config, out)
     if not (out / CARD).exists():
         strategy = "ddp_spawn" if processes > 1 else "auto"
         kind = "cpu" if processes > 1 else accelerator
@@ -86,6 +94,16 @@ def train(
         launch: Callable[..., None] = fabric.launch
         launch(_train, config, out)
     return load_run(out)
+
+
+def _keep_onnx(config: TrainConfig, out: Path) -> None:
+    """A run stays whole without the ONNX file that it was given, so it holds a copy."""
+    if config.given_onnx is not None and not (out / ONNX_COPY).exists():
+        try:
+            with atomic_write(out / ONNX_COPY) as scratch:
+                shutil.copyfile(config.given_onnx, scratch)
+        except OSError as error:
+            raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
 
 def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
@@ -132,16 +150,19 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
 def _clean_stage(
     fabric: Fabric, config: TrainConfig, dataset: Dataset, out: Path, log_file: TrainingLog | None
 ) -> nn.Module:
-    """Train the clean cloud network, or read the one an interrupted run has finished."""
+    """Train the clean cloud network, take the one that is given, or read that of an interrupted run."""
     path = out / "clean.safetensors"
     fabric.barrier()
     if path.exists():
-        clean = make_cloud(config, dataset)
+        clean = make_cloud(config, dataset, out)
         checkpoint.load_module(clean, path)
         return clean.eval()
     if log_file is not None:
         log_file.drop_after("clean", 0)
-    clean = train_clean(config, dataset, fabric, log_file)
+    if config.given_cloud is None:
+        clean = train_clean(config, dataset, fabric, log_file)
+    else:
+        clean = make_cloud(config, dataset, out).eval()
     fabric.barrier()
     if fabric.is_global_zero:
         checkpoint.save_module(clean, path)
@@ -168,7 +189,7 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
     result = evaluate(best.cloud, test, best.local, seed=seed)
     reference = evaluate(defence.clean, test)
     height, width = dataset.images.shape[1:3]
-    local_cost = cost(best.local, (3, height, width))
+    costs = {"local": cost(best.local, (3, height, width)), "cloud": cost(best.cloud, (3, height, width))}
     checkpoint.save_module(best.local, out / "local.safetensors")
     checkpoint.save_module(best.cloud, out / "cloud.safetensors")
     card = {
@@ -182,7 +203,7 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
             "labels": label_counts(dataset, (*config.keep, *config.hide)),
         },
         "config": config.model_dump(mode="json"),
-        "local": {"parameters": local_cost.parameters, "macs": local_cost.macs},
+        **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
         "clean_accuracy": reference.accuracy_by_head,
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
@@ -190,6 +211,8 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
         "goal_met": defence.best_record["goal_met"],
         "provenance": provenance(),
     }
+    if config.given_onnx is not None:
+        card["given_cloud"] = {"file": ONNX_COPY, "sha256": sha256(out / ONNX_COPY)}
     write_json(out / CARD, card)
 
 

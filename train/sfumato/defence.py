@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import log, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning_fabric import Fabric
@@ -102,11 +102,23 @@ class Pair(nn.Module):
     Args:
         local, cloud: the two networks.
         heads: names and classes of the kept attributes, in the order of the decision's planes.
+        fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it.
     """
 
-    def __init__(self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int]) -> None:
+    def __init__(
+        self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int], *, fixed: bool = False
+    ) -> None:
         super().__init__()
-        self.local, self.cloud, self.heads = local, cloud, dict(heads)
+        self.local, self.cloud, self.heads, self.fixed = local, cloud, dict(heads), fixed
+        if fixed:
+            cloud.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, for the local network alone if the cloud one is fixed."""
+        super().train(mode)
+        if self.fixed:
+            self.cloud.eval()
+        return self
 
     def forward(self, x: Tensor) -> tuple[Answers, Answers, Answers, Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
@@ -147,7 +159,7 @@ class Defence:
         self.config, self.dataset, self.folder, self.fabric = config, dataset, folder, fabric
         self.clean = fabric.to_device(clean).eval()
         seed_everything(config.seed, "cotrain", "initial")
-        cloud = make_cloud(config, dataset)
+        cloud = make_cloud(config, dataset, folder)
         cloud.load_state_dict(clean.state_dict())
         self.pair = self._pair(cloud)
         self.optimizer: Any = torch.optim.AdamW(
@@ -156,7 +168,7 @@ class Defence:
         self.classes = tuple(len(dataset.attributes[name].classes) for name in config.keep)
         references = References(self.pair.local.channel, prod(self.classes), dataset.size)
         self.references = references.to(fabric.device)
-        self.best = self._pair(make_cloud(config, dataset))
+        self.best = self._pair(make_cloud(config, dataset, folder))
         self.best_score: Any = None
         self.best_record: dict[str, Any] = {}
         self.adversaries: Ensemble | None = None
@@ -184,7 +196,8 @@ class Defence:
 
     def _pair(self, cloud: nn.Module) -> Pair:
         classes = {name: len(self.dataset.attributes[name].classes) for name in self.config.keep}
-        return Pair(make_local(self.config, self.dataset), cloud, classes)
+        local, fixed = make_local(self.config, self.dataset), self.config.frozen_cloud is not None
+        return Pair(local, cloud, classes, fixed=fixed)
 
     @property
     def least_accuracy(self) -> float | None:

@@ -19,11 +19,11 @@ from torch import nn
 from sfumato.artifact import network_parameters
 from sfumato.channels import Channel, Parameters, create
 from sfumato.checkpoint import load_module
-from sfumato.clean import make_cloud
+from sfumato.clean import ONNX_COPY, make_cloud
 from sfumato.config import TrainConfig, make_config
 from sfumato.data import Dataset, open_dataset
 from sfumato.errors import SfumatoError
-from sfumato.files import read_json
+from sfumato.files import read_json, sha256
 from sfumato.models import channels_last
 from sfumato.models.local import LocalNetwork
 
@@ -79,7 +79,7 @@ class Run:
     @cached_property
     def clean(self) -> nn.Module:
         """The clean cloud network."""
-        clean = make_cloud(self.config, self.dataset)
+        clean = make_cloud(self.config, self.dataset, self.folder)
         load_module(clean, self.folder / "clean.safetensors")
         return clean.eval()
 
@@ -108,7 +108,16 @@ def load_run(folder: Path) -> Run:
         raise SfumatoError(
             f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
         )
-    local, cloud = make_local(config, dataset), make_cloud(config, dataset)
+    if config.given_onnx is not None:
+        _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
+    local, cloud = make_local(config, dataset), make_cloud(config, dataset, folder)
     load_module(local, folder / "local.safetensors")
     load_module(cloud, folder / "cloud.safetensors")
     return Run(folder, config, dataset, local.eval(), cloud.eval(), card)
+
+
+def _check_copy(path: Path, digest: str) -> None:
+    if not path.exists():
+        raise SfumatoError(f"{path} is missing: it is the cloud network that this run was given")
+    if sha256(path) != digest:
+        raise SfumatoError(f"{path} is not the cloud network that this run was given (its sha256 differs)")

@@ -32,6 +32,12 @@ def command(
             help="Of the cloud network in training: float32, or bfloat16 where the processor has it."
         ),
     ] = None,
+    frozen_cloud: Annotated[
+        str | None,
+        typer.Option(
+            help="A cloud network that cannot change: clean (the one trained on clean images), NAME.onnx or module:factory."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     processes: Annotated[int, typer.Option(help="CPU processes that share each batch.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -54,6 +60,7 @@ def command(
         "epochs": epochs,
         "cloud": cloud,
         "precision": precision,
+        "frozen_cloud": frozen_cloud,
         "seed": seed,
     }
     values = {name: value for name, value in given.items() if value is not None}

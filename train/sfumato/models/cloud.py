@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.errors import UsageError
+from sfumato.artifact import evaluating
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.models.layers import convolution
 
 GRID = 4
@@ -106,3 +107,34 @@ def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Mo
     if not isinstance(made, nn.Module):
         raise UsageError(f"{name} returned {type(made).__name__}, but a torch.nn.Module is needed")
     return made
+
+
+def check_answers(cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int], name: str) -> None:
+    """Refuse a network that is given as it is but does not answer uploads as the kept attributes ask.
+
+    Args:
+        cloud: the network.
+        classes: kept attribute -> number of classes.
+        size: height and width of the uploads.
+        name: what to call it.
+
+    Raises:
+        SfumatoError: it does not take a batch of uploads, or its answers are not finite logits of these shapes.
+    """
+    probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with evaluating(cloud):
+            answers = cloud(probe)
+    except Exception as error:  # it is the user's: it may raise anything
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise SfumatoError(f"{name} does not take uploads {tuple(probe.shape)}: {lines[0]}") from None
+    wanted = {attribute: (len(probe), count) for attribute, count in classes.items()}
+    if not isinstance(answers, dict) or not all(isinstance(value, Tensor) for value in answers.values()):
+        raise SfumatoError(f"{name} returned {type(answers).__name__}: a dict of logits is needed, {wanted}")
+    if (found := {key: tuple(value.shape) for key, value in answers.items()}) != wanted:
+        raise SfumatoError(f"{name} answers three uploads with {found}, the kept attributes need {wanted}")
+    for attribute, logits in answers.items():
+        if not torch.isfinite(logits).all():
+            raise SfumatoError(f"{name}: its answers for {attribute} are not finite")
+        if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(logits)), atol=1e-4):
+            raise SfumatoError(f"{name}: its answers for {attribute} are probabilities: logits are needed")
