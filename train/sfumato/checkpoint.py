@@ -51,10 +51,14 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
         index, name = key.split(".", 1)
-        slots.setdefault(int(index), {})[name] = value
+        weight = weights[int(index)]
+        # Fused steps go through memory, not through indices: a moment has to lie there as its weight does, channels last.
+        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        slots.setdefault(int(index), {})[name] = laid_out.detach()
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
