@@ -160,6 +160,7 @@ def onnx2tf(model: Path) -> Callable[[Any], dict[str, Any]]:
     graph = onnx.load(model)
     order_planes(graph)  # CRD becomes six-dimensional transpositions
     turn_channels_first(graph)
+    convolve_products(graph)
     rename_additions(graph)
     onnx.save(graph, "onnx2tf.onnx")
     tf.add_n = lambda inputs, name=None: functools.reduce(
@@ -203,6 +204,43 @@ def turn_channels_first(model: Any) -> None:
         for axis, size in zip(axes[1:], (planes, height, width), strict=True):
             axis.dim_value = size
     del graph.value_info[:]
+
+
+def convolve_products(model: Any) -> None:
+    """Let `(image - a) * b` be one depthwise convolution of size 1, as our own lowering does (`sfumato.subpixel.Affine`).
+
+    Left as SUB and MUL, the quantiser gives the difference the scale of the product: of an 8-bit image, 5 bits remain.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    from sfumato.lowering import find_affine
+
+    graph = model.graph
+    (image,) = graph.input
+    planes = image.type.tensor_type.shape.dim[1].dim_value
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    products = find_affine(list(graph.node), constants)
+    for index, node in enumerate(graph.node):
+        source, offset, factor = products.get(node.output[0], ("", 0.0, 0.0))
+        if source != image.name:
+            continue
+        stored = {
+            f"{node.output[0]}.weight": np.full((planes, 1, 1, 1), factor, np.float32),
+            f"{node.output[0]}.bias": np.full(planes, -offset * factor, np.float32),
+        }
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in stored.items())
+        convolution = onnx.helper.make_node(
+            "Conv", [source, *stored], list(node.output), name=node.name, group=planes, kernel_shape=[1, 1]
+        )
+        graph.node.remove(node)
+        graph.node.insert(index, convolution)
+    used = {name for node in graph.node for name in node.input} | {out.name for out in graph.output}
+    for node in [node for node in graph.node if not used & set(node.output)]:
+        graph.node.remove(node)
 
 
 def rename_additions(model: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -12,7 +13,7 @@ from sfumato.backends import compare_backends
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.exporting import export
 from sfumato.run import Run
-from sfumato.tflite_conversion import rename_additions, turn_channels_first
+from sfumato.tflite_conversion import convolve_products, rename_additions, turn_channels_first
 from sfumato.tflite_file import read_graph
 from sfumato.verify import verify
 
@@ -100,3 +101,27 @@ def test_a_converter_that_fails_is_quoted(
     with pytest.raises(SfumatoError, match=r"failed \(litert-torch\): ValueError: no such operator"):
         export(make_run("dither"), tmp_path / "out", backend="litert-torch", variants=["float32"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_image_s_product_becomes_a_convolution() -> None:
+    """Equal to SUB and MUL in ONNX Runtime; a product of anything else stays."""
+    numbers = {"a": 0.5, "b": 8.0, "c": 2.0}
+    nodes = [
+        helper.make_node("Sub", ["image", "a"], ["d"]),
+        helper.make_node("Mul", ["d", "b"], ["e"]),
+        helper.make_node("Sub", ["e", "a"], ["f"]),
+        helper.make_node("Mul", ["f", "c"], ["p"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 6]) for name in ("image", "p")]
+    stored = [numpy_helper.from_array(np.float32(value), name) for name, value in numbers.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], stored),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    image = np.random.default_rng(0).random((1, 3, 4, 6), np.float32)
+    before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    convolve_products(model)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Sub", "Mul"]
+    after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    np.testing.assert_allclose(after, before, atol=1e-5)
