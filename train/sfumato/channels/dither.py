@@ -35,7 +35,7 @@ def binary_rate(p: Tensor) -> Tensor:
     >>> binary_rate(torch.tensor([0.5, 1.0])).tolist()
     [0.0, 0.6931471824645996]
     """
-    rate: Tensor = _BinaryRate.apply(p)
+    rate: Tensor = _BinaryRate.apply(p)  # type: ignore[no-untyped-call]
     return rate
 
 
@@ -55,9 +55,9 @@ class _BinaryRate(torch.autograd.Function):
         return log_zero.addcmul_(p, log_odds).add_(math.log(2))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        (log_odds,) = ctx.saved_tensors
+        log_odds: Tensor = ctx.saved_tensors[0]
         return slope * log_odds
 
 
