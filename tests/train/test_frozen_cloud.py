@@ -156,7 +156,7 @@ def test_the_local_network_learns_through_it(finished: Path) -> None:
     defence.pair.train()
     assert not any(part.training for part in defence.pair.cloud.modules())
     assert all(part.training for part in defence.pair.local.modules())
-    logits, _, _, _ = defence.pair(torch.rand(4, 3, 16, 16))
+    logits, *_ = defence.pair(torch.rand(4, 3, 16, 16))
     logits["skin"].square().sum().backward()
     assert all(value.grad is None for value in defence.pair.cloud.parameters())
     assert sum(float(v.grad.abs().sum()) for v in defence.pair.local.parameters() if v.grad is not None) > 0

@@ -4,7 +4,7 @@
 
 Three stages, each of which survives being killed: the clean cloud network, co-training (`sfumato.defence`), and the card
 that marks the folder as a finished run. With `frozen_cloud` the local network alone learns; a cloud network that is given
-takes the place of the clean one (docs/decisions/0010-frozen-cloud.md).
+takes the place of the clean one (docs/decisions/0011-frozen-cloud.md).
 """
 
 import shutil
