@@ -171,10 +171,10 @@ def test_a_point_is_written_as_it_is_read() -> None:
 
 
 def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="hide"):
-        make_compare_config({**CONFIG, "hide": ()})
     with pytest.raises(UsageError, match="epochs"):
         make_compare_config({**CONFIG, "epochs": 0})
+    with pytest.raises(UsageError, match="precision"):
+        make_compare_config({**CONFIG, "precision": "float8"})
     with pytest.raises(DataError, match="unknown attribute 'smile'"):
         compare(CompareConfig(**{**CONFIG, "keep": ("smile",)}), tmp_path / "out", ())
 
