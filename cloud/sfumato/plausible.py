@@ -78,21 +78,19 @@ def standardised(levels: Bytes, contract: Contract) -> list[Samples]:
 
 def statistics(z: Samples) -> dict[str, tuple[float, float, float]]:
     """Name -> (value, share, spread): `share` times `sum m^2` bounds the mean, `spread` is the deviation by chance."""
-    pairs = {
-        "columns side by side": (z[:, 1:], z[:, :-1]),
-        "rows side by side": (z[1:], z[:-1]),
-        "colours of a pixel": (z[..., 1:], z[..., :-1]),
+    height, width, _ = z.shape
+    # Each sum in the form that numpy is quickest at.
+    sums = {
+        "columns side by side": (np.einsum("hwc,hwc->", z[:, 1:], z[:, :-1]), height * (width - 1) * 3),
+        "rows side by side": (np.vdot(z[1:], z[:-1]), (height - 1) * width * 3),
+        "colours of a pixel": (np.vdot(z[..., 1], z[..., 0] + z[..., 2]), height * width * 2),
     }
-    found = {
-        name: (float(np.einsum("hwc,hwc->", left, right)), 1.0, math.sqrt(left.size))
-        for name, (left, right) in pairs.items()
-    }
-    height, width = (side - side % BLOCK for side in z.shape[:2])
-    whole = z[:height, :width]
+    found = {name: (float(value), 1.0, math.sqrt(pairs)) for name, (value, pairs) in sums.items()}
+    whole = z[: height - height % BLOCK, : width - width % BLOCK]
     # Slices are added up: a sum over two axes at once takes numpy several times as long.
     rows = sum((whole[i::BLOCK] for i in range(1, BLOCK)), start=whole[::BLOCK])
     blocks = sum((rows[:, i::BLOCK] for i in range(1, BLOCK)), start=rows[:, ::BLOCK])
-    energy = float(np.vdot(blocks, blocks)) - float(np.einsum("hwc,hwc->", whole, whole))
+    energy = float(np.vdot(blocks, blocks) - np.vdot(whole, whole))
     size = BLOCK * BLOCK
     found["blocks of pixels"] = (energy, size - 1.0, math.sqrt(2.0 * whole.size * (size - 1)))
     return found
