@@ -9,6 +9,7 @@ decompresses a thousandfold stays small (and `decode_png` stops where the pictur
 
 import asyncio
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from fastapi import Request
@@ -18,13 +19,11 @@ from starlette.requests import ClientDisconnect
 from sfumato.contract import Contract
 from sfumato.errors import DataError
 from sfumato.plausible import check
-from sfumato.problems import ProblemError
+from sfumato.problems import CLOSE, ProblemError
 from sfumato.upload import SIGNATURE, decode_png, unpack
 
 PNG = "image/png"
 PACKED = "application/vnd.sfumato.packed"
-CLOSE = {"Connection": "close"}
-"""With a refusal that leaves the body unread: otherwise the server would read it all, to find the next request."""
 RAW = "nothing was kept, but it nearly went to the cloud: perturb it on the device first"
 
 COMPLETE = "complete"
@@ -45,20 +44,20 @@ def largest_body(contract: Contract) -> int:
     return picture_bytes(contract) * 9 // 8 + 1024
 
 
-def content_type(request: Request) -> str:
-    """The content type, if it is one that uploads come in.
+def content_type(request: Request, taken: Sequence[str] = (PNG, PACKED)) -> str:
+    """The content type, if it is one of `taken`.
 
     Raises:
         ProblemError: another one, or the body is compressed once more.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given in (PNG, PACKED) and request.headers.get("content-encoding", "identity") == "identity":
+    if given in taken and request.headers.get("content-encoding", "identity") == "identity":
         return given
-    if given.startswith("image/") and given != PNG:
+    if given.startswith("image/") and given not in taken:
         raise ProblemError("raw-photo", f"{given} is a photo's format, not an upload's; {RAW}", headers=CLOSE)
-    coded = ", without Content-Encoding" if given in (PNG, PACKED) else ""
-    accepted = {"Accept": f"{PNG}, {PACKED}", **CLOSE}
-    raise ProblemError("wrong-type", f"send {PNG} or {PACKED}{coded}", headers=accepted)
+    coded = ", without Content-Encoding" if given in taken else ""
+    accepted = {"Accept": ", ".join(taken), **CLOSE}
+    raise ProblemError("wrong-type", f"send {' or '.join(taken)}{coded}", headers=accepted)
 
 
 async def read_body(request: Request, *, limit: int, seconds: float, hint: str = "") -> bytes:

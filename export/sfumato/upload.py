@@ -91,7 +91,10 @@ def _unpack_rows(rows: Bytes, bits: int) -> Bytes:
     """(N, B) bytes -> (N, floor(8 B / bits)) values, most significant bit first."""
     if bits == 8:
         return rows
-    first, *lower = np.moveaxis(np.unpackbits(rows, axis=1).reshape(len(rows), -1, bits), 2, 0)
+    drawn: Bytes = np.unpackbits(rows, axis=1)
+    if bits == 1:
+        return drawn
+    first, *lower = np.moveaxis(drawn.reshape(len(rows), -1, bits), 2, 0)
     values: Bytes = first
     for bit in lower:
         values = (values << np.uint8(1)) | bit

@@ -14,7 +14,7 @@ import uvloop
 
 from sfumato.cloud_model import CloudModel
 from sfumato.intake import PACKED, PNG, decode
-from sfumato.stress.cases import Case, make_cases
+from sfumato.stress.cases import Case, make_batches, make_cases
 from sfumato.stress.clients import closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
@@ -34,7 +34,10 @@ class Row:
 
 
 def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
-    """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients."""
+    """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients.
+
+    The service is asked twice: with an upload a request, and with 16 a request. The network has one thread everywhere.
+    """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
     yield Row("network alone", rate(network_alone(cloud, cases), seconds))
     yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
@@ -43,13 +46,15 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
         ports = [service.port for service in services]
         uvloop.run(closed_loop(ports, cases, clients=8, seconds=min(1.0, seconds)))  # warm
-        for number in clients:
-            found = uvloop.run(closed_loop(ports, cases, clients=number, seconds=seconds))
-            refused = found.statuses.total() - found.statuses[200]
-            yield Row(
-                f"{number} clients" + (f", {processes} services" if processes > 1 else ""),
-                found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
-            )  # fmt: skip
+        several = f", {processes} services" if processes > 1 else ""
+        for name, asked in (("", cases), (f", {BATCH} a request", make_batches(export, cases, BATCH))):
+            for number in clients:
+                found = uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds))
+                refused = found.statuses.total() - found.statuses[200]
+                yield Row(
+                    f"{number} clients{several}{name}",
+                    found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
+                )  # fmt: skip
 
 
 def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
