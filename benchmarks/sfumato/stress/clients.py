@@ -105,7 +105,7 @@ class Outcome:
 
 
 async def closed_loop(
-    ports: Sequence[int], cases: Sequence[Case] | Sequence[Batch], *, clients: int, seconds: float
+    ports: Sequence[int], cases: Sequence[Case | Batch], *, clients: int, seconds: float
 ) -> Outcome:
     """`clients` connections, spread over `ports`, each asking again as soon as it is answered; broken ones are opened anew."""
     outcome, start = Outcome(), time.perf_counter()

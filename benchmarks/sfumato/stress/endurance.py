@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from sfumato.stress.cases import make_cases
+from sfumato.stress.cases import make_batches, make_cases
 from sfumato.stress.clients import Outcome, closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
@@ -33,8 +33,9 @@ class Sample:
 
 
 def soak(export: Path, *, seconds: float, parts: int = 20) -> Iterator[Sample]:
-    """Steady load of 16 clients; a sample at the end of each part."""
-    cases = make_cases(export)
+    """Steady load of 16 clients, single uploads and batches; a sample at the end of each part."""
+    single = make_cases(export)
+    cases = [*single, *make_batches(export, single, 4)]
     with Service(export, *UNLIMITED) as service:
         for part in range(1, parts + 1):
             length = seconds / parts

@@ -42,12 +42,13 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
     yield Row("network alone", rate(network_alone(cloud, cases), seconds))
     yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
     with ExitStack() as stack:
-        flags = (*UNLIMITED, "--batch", str(BATCH))
+        flags = (*UNLIMITED, "--batch", str(BATCH), "--queue", "2048")  # nothing is to be refused here
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
         ports = [service.port for service in services]
         uvloop.run(closed_loop(ports, cases, clients=8, seconds=min(1.0, seconds)))  # warm
         several = f", {processes} services" if processes > 1 else ""
-        for name, asked in (("", cases), (f", {BATCH} a request", make_batches(export, cases, BATCH))):
+        forms = (("", cases), (f", {BATCH} a request", make_batches(export, cases, BATCH)))
+        for name, asked in forms:
             for number in clients:
                 found = uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds))
                 refused = found.statuses.total() - found.statuses[200]
