@@ -79,8 +79,9 @@ class CloudModel:
 
     def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
         """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
-        pixels = np.stack(uploads).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(self.largest)
-        logits = self.session.run(None, {"upload": np.ascontiguousarray(pixels)})  # heads, each (B, classes)
+        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
+        pixels = planes.astype(np.float32) / np.float32(self.largest)
+        logits = self.session.run(None, {"upload": pixels})  # heads, each (B, classes)
         heads = [softmax(values) for values in logits]
         return [self._answer([head[index] for head in heads]) for index in range(len(uploads))]
 

@@ -18,7 +18,6 @@ from starlette.requests import ClientDisconnect
 
 from sfumato.contract import Contract
 from sfumato.errors import DataError
-from sfumato.plausible import check
 from sfumato.problems import CLOSE, ProblemError
 from sfumato.upload import SIGNATURE, decode_png, unpack
 
@@ -86,10 +85,10 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
-    """Levels (H, W, 3) of an upload that this contract's channel could have drawn.
+    """Levels (H, W, 3) of an upload.
 
     Raises:
-        ProblemError: it is no upload of this model, or looks like a photo.
+        ProblemError: it is no upload of this model, or plainly a photo.
     """
     height, width = contract.size
     bits = contract.channel.bits
@@ -101,9 +100,6 @@ def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
             levels = decode_png(body, height=height, width=width, bits=bits)
     except DataError as error:
         raise ProblemError("not-an-upload", str(error)) from None
-    verdict = check(levels, contract)
-    if not verdict.plausible:
-        raise ProblemError("raw-photo", f"neighbouring samples agree too much ({verdict.reason}); {RAW}")
     return levels
 
 

@@ -15,6 +15,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -25,7 +26,7 @@ from sfumato.admission import Admission, RateConfig, Tokens
 from sfumato.batching import BatchConfig, Batcher
 from sfumato.cloud_model import CloudModel
 from sfumato.page import Page, add_page
-from sfumato.prediction import Predictions, Uploads
+from sfumato.prediction import Predictions, Uploads, answer
 from sfumato.problems import ProblemError, documented, install
 from sfumato.shortcut import ShortCut
 from sfumato.telemetry import Telemetry, Watch
@@ -48,7 +49,7 @@ def create_app(
 ) -> FastAPI:
     """The application for one export; `tokens` None asks for none, `page` None shows none."""
     telemetry, admission = Telemetry(), Admission(tokens, config.rate)
-    batcher: Uploads = Batcher(model.answer, config.batch)
+    batcher: Uploads = Batcher(partial(answer, model), config.batch)
     telemetry.waiting.set_function(lambda: batcher.waiting)
     telemetry.model.info({"contract": model.contract_digest, "model": model.id})
     direct: dict[str, APIRoute] = {}

@@ -63,7 +63,7 @@ def decode_png(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
     values = _decode_filtered(content, bits) if rows[:, 0].any() else _unpack_rows(rows[:, 1:], bits)
     if bits == 8:
         return values.reshape(height, width, 3)
-    return np.ascontiguousarray(values[:, :width].reshape(3, height, width).transpose(1, 2, 0))
+    return values[:, :width].reshape(3, height, width).transpose(1, 2, 0)
 
 
 def pack(levels: Bytes, *, bits: int) -> bytes:

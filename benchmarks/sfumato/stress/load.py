@@ -14,6 +14,7 @@ import uvloop
 
 from sfumato.cloud_model import CloudModel
 from sfumato.intake import PACKED, PNG, decode
+from sfumato.prediction import answer
 from sfumato.stress.cases import Case, make_batches, make_cases
 from sfumato.stress.clients import closed_loop
 from sfumato.stress.service import UNLIMITED, Service
@@ -68,7 +69,7 @@ def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], obje
 def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callable[[], object]:
     """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
     kind, bodies = PNG if form == "png" else PACKED, [case.body for case in cases[:BATCH]]
-    return lambda: cloud.answer([decode(body, kind, cloud.contract) for body in bodies])
+    return lambda: answer(cloud, [decode(body, kind, cloud.contract) for body in bodies])
 
 
 def rate(work: Callable[[], object], seconds: float) -> float:
