@@ -133,7 +133,7 @@ class InFlight:
     """How many requests may be in work: as many as are answered within `target` seconds.
 
     More than that wait so long that their answers come too late, and the work is lost. The limit rises by about one for as many
-    answers in time as it counts, and falls by a third for one that is late, once in `target` seconds (additive increase,
+    answers in time as it counts, and falls by a tenth for one that is late, once in `target` seconds (additive increase,
     multiplicative decrease, as TCP finds its window).
     """
 
@@ -152,7 +152,7 @@ class InFlight:
         if now - arrived <= self._target:
             self.limit = min(float(self._most), self.limit + 1 / self.limit)
         elif now - self._fell > self._target:
-            self.limit, self._fell = max(1.0, self.limit * 2 / 3), now
+            self.limit, self._fell = max(1.0, self.limit * 0.9), now
 
 
 class Admission:

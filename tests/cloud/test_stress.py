@@ -22,8 +22,9 @@ from sfumato.stress.service import UNLIMITED, Service
 def test_load_beside_the_network_alone(sealed: Path) -> None:
     rows = list(load(sealed, clients=(1, 4), seconds=0.3, form="packed", processes=2))
     names = ["1 clients, 2 services", "4 clients, 2 services"]
-    assert [row.name for row in rows[2:]] == [*names, *(f"{name}, 16 a request" for name in names)]
+    assert [row.name for row in rows[2:]] == [*names, *(f"{name} x 16" for name in names)]
     assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
+    assert all(row.cpu_ms > 0 for row in rows)
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
 
 
@@ -59,8 +60,9 @@ def test_an_answer_that_may_not_be_is_a_failure() -> None:
 
 
 def test_overload_and_a_soak(sealed: Path) -> None:
-    found = overload(sealed, seconds=1, clients=200)
-    assert found.wrong == 0
+    best, found = overload(sealed, seconds=1, clients=200)
+    assert found.wrong == best.wrong == 0
+    assert best.per_second > 0
     assert set(found.statuses) == {200, 503}
     samples = list(soak(sealed, seconds=1, parts=2))
     assert [round(60 * sample.minutes, 1) for sample in samples] == [0.5, 1.0]

@@ -28,6 +28,8 @@ class Row:
 
     name: str
     per_second: float
+    cpu_ms: float
+    """Processor time for an upload, the clients' not counted: it hardly depends on what else the machine does."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     refused: int = 0
@@ -40,22 +42,24 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
     The service is asked twice: with an upload a request, and with 16 a request. The network has one thread everywhere.
     """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
-    yield Row("network alone", rate(network_alone(cloud, cases), seconds))
-    yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
+    yield alone("network alone", network_alone(cloud, cases), seconds)
+    yield alone("with decoding", without_http(cloud, cases, form), seconds)
     with ExitStack() as stack:
         flags = (*UNLIMITED, "--batch", str(BATCH), "--queue", "2048")  # nothing is to be refused here
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
         ports = [service.port for service in services]
         uvloop.run(closed_loop(ports, cases, clients=8, seconds=min(1.0, seconds)))  # warm
         several = f", {processes} services" if processes > 1 else ""
-        forms = (("", cases), (f", {BATCH} a request", make_batches(export, cases, BATCH)))
+        forms = (("", cases), (f" x {BATCH}", make_batches(export, cases, BATCH)))
         for name, asked in forms:
             for number in clients:
+                before = sum(service.cpu_seconds for service in services)
                 found = uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds))
+                spent = sum(service.cpu_seconds for service in services) - before
                 refused = found.statuses.total() - found.statuses[200]
                 yield Row(
-                    f"{number} clients{several}{name}",
-                    found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
+                    f"{number} clients{several}{name}", found.per_second, 1000 * spent / max(1, found.uploads),
+                    found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
                 )  # fmt: skip
 
 
@@ -72,11 +76,13 @@ def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callabl
     return lambda: answer(cloud, [decode(body, kind, cloud.contract) for body in bodies])
 
 
-def rate(work: Callable[[], object], seconds: float) -> float:
-    """Uploads a second, for work on a batch."""
+def alone(name: str, work: Callable[[], object], seconds: float) -> Row:
+    """Work on a batch, over and over."""
     work()
-    start, rounds = time.perf_counter(), 0
+    start, cpu, rounds = time.perf_counter(), time.thread_time(), 0
     while time.perf_counter() - start < seconds:
         work()
         rounds += 1
-    return BATCH * rounds / (time.perf_counter() - start)
+    uploads = BATCH * rounds
+    spent = time.thread_time() - cpu
+    return Row(name, uploads / (time.perf_counter() - start), 1000 * spent / uploads)
