@@ -1,4 +1,4 @@
-"""Who may ask, and how often: API tokens and a token bucket for each.
+"""Who may ask, how often, and how many at a time: API tokens, a token bucket for each, a limit that follows the delay.
 
 Tokens come from a file or the environment, one `NAME TOKEN` a line; the name appears in logs, the token never. What a client
 presents is compared in constant time, hash against hash, with every known token.
@@ -156,7 +156,7 @@ class InFlight:
 
 
 class Admission:
-    """Token and rate, as a dependency of routes."""
+    """Token and rate of a request."""
 
     def __init__(self, tokens: Tokens | None, rate: RateConfig) -> None:
         self.tokens, self.buckets = tokens, Buckets(rate)

@@ -1,5 +1,6 @@
 """The service as a client meets it: right answers, clear refusals. A real process, over loopback."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from tests.cloud.conftest import KEY, Server, Start
 from sfumato.cloud_model import CloudModel
 from sfumato.device import PhoneModel
 from sfumato.prediction import BatchPrediction, Prediction
+from sfumato.stress.clients import Connection
 from sfumato.upload import encode_png, pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -328,6 +330,34 @@ def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> 
         time.sleep(1.2)
         connection.sendall(upload)
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+
+
+def test_more_than_can_be_in_work_is_refused_after_a_pause(start: Start, upload: bytes) -> None:
+    """Refused below the application, on connections that go on, and counted."""
+    running = start("--queue", "1", "--batch", "1")
+    head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+    request = f"POST /v1/predict HTTP/1.1\r\n{head}Content-Length: {len(upload)}\r\n\r\n".encode() + upload
+
+    async def ask(connection: Connection) -> tuple[int, bytes, float]:
+        begun = time.perf_counter()
+        status, body = await connection.ask(request)
+        return status, body, time.perf_counter() - begun
+
+    async def go() -> None:
+        connections = [await Connection.open(running.port) for _ in range(40)]
+        told = await asyncio.gather(*map(ask, connections))
+        assert {status for status, _, _ in told} == {200, 503}
+        refused = [(body, took) for status, body, took in told if status == 503]
+        held = [json.loads(body) for body, took in refused if took > 0.9]
+        assert held
+        assert {problem["type"] for problem in held} == {"urn:sfumato:problem:overloaded"}
+        for connection in connections:
+            assert (await ask(connection))[0] == 200
+            connection.close()
+        text = httpx.get(f"{running.url}/metrics").text
+        assert f'sfumato_refusals_total{{kind="overloaded"}} {len(refused)}.0' in text
+
+    asyncio.run(go())
 
 
 def test_asked_to_stop_while_it_starts(sealed: Path) -> None:

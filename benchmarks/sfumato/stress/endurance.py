@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from sfumato.stress.cases import make_batches, make_cases
+from sfumato.stress.cases import Batch, Case, make_batches, make_cases
 from sfumato.stress.clients import Outcome, closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
@@ -35,7 +35,7 @@ class Sample:
 def soak(export: Path, *, seconds: float, parts: int = 20) -> Iterator[Sample]:
     """Steady load of 16 clients, single uploads and batches; a sample at the end of each part."""
     single = make_cases(export)
-    cases = [*single, *make_batches(export, single, 4)]
+    cases: list[Case | Batch] = [*single, *make_batches(export, single, 4)]
     with Service(export, *UNLIMITED) as service:
         for part in range(1, parts + 1):
             length = seconds / parts
