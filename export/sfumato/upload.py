@@ -81,7 +81,7 @@ def unpack(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
     size = -(-count * bits // 8)
     if len(content) != size:
         raise DataError(f"the packed upload has {len(content)} bytes; this model takes {size}")
-    levels = _unpack_rows(np.frombuffer(content, dtype=np.uint8)[None], bits)[0]
+    levels: Bytes = _unpack_rows(np.frombuffer(content, dtype=np.uint8)[None], bits)[0]
     if levels[count:].any():
         raise DataError("the packed upload's last byte is not filled with zeros")
     return levels[:count].reshape(height, width, 3)
