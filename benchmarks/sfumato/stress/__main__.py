@@ -46,10 +46,10 @@ def load_command(
         )
         for row in rows
     ]  # fmt: skip
-    columns = ("", "uploads/s", "share", "CPU, ms", "p50, ms", "p99, ms", "refused", "wrong")
+    columns = ("", "per s", "share", "CPU", "p50", "p99", "refused", "wrong")
     show(
         table(
-            f"load, {form}; the network alone: onnxruntime, batches of 16, one thread; x 16: uploads a request",
+            f"uploads ({form}), times in ms; network: onnxruntime, batches of 16, one thread",
             columns,
             cells,
         )

@@ -39,7 +39,7 @@ class Row:
 def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
     """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients.
 
-    The service is asked twice: with an upload a request, and with 16 a request. The network has one thread everywhere.
+    The service is asked twice: with an upload a request, and with 16 ("x 16"). The network has one thread everywhere.
     """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
     yield alone("network alone", network_alone(cloud, cases), seconds)
