@@ -26,7 +26,7 @@ from sfumato.device import Upload
 from sfumato.errors import DataError
 from sfumato.intake import read_body
 from sfumato.prediction import HeadAnswer
-from sfumato.problems import CLOSE, ProblemError, documented
+from sfumato.problems import AGAIN, CLOSE, ProblemError, documented
 from sfumato.service import add_contract, add_health, new_app
 from sfumato.telemetry import Telemetry
 
@@ -143,10 +143,10 @@ def _add_photo(
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
         except OverloadedError as error:
-            raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+            raise ProblemError("overloaded", str(error), headers=AGAIN) from None
         except ServerError as error:
             if error.status in LATER:
-                raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+                raise ProblemError("overloaded", str(error), headers=AGAIN) from None
             raise ProblemError("upstream", str(error)) from None
         return Passed(
             answers={name: HeadAnswer.model_validate(answer) for name, answer in reply.answers.items()},

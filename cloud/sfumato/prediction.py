@@ -26,9 +26,10 @@ from sfumato.batching import Batcher, Done, OverloadedError
 from sfumato.cloud_model import Answer, CloudModel
 from sfumato.intake import COMPLETE, PACKED, PNG, RAW, content_type, decode, largest_body, read_body
 from sfumato.plausible import Verdict, check
-from sfumato.problems import CLOSE, KINDS, URN, ProblemError, documented
+from sfumato.problems import AGAIN, CLOSE, KINDS, URN, ProblemError, documented
 from sfumato.telemetry import Telemetry
 
+SINGLE, BATCH = "/v1/predict", "/v1/predict/batch"
 CONTRACT_HEADER = "Sfumato-Contract"
 """sha256 of the contract.json that the upload was made with, in hexadecimal."""
 INLINE = 256 * 256
@@ -122,7 +123,7 @@ class Predictions:
             "not-an-upload", "raw-photo", "too-many", "overloaded",
         )  # fmt: skip
         app.add_api_route(
-            "/v1/predict",
+            SINGLE,
             self.predict,
             methods=["POST"],
             summary="Answer for an upload",
@@ -132,7 +133,7 @@ class Predictions:
             responses=documented(*refusals),
         )
         app.add_api_route(
-            "/v1/predict/batch",
+            BATCH,
             self.predict_batch,
             methods=["POST"],
             summary="Answer for several uploads",
@@ -141,11 +142,8 @@ class Predictions:
             openapi_extra=self._batch_body(),
             responses=documented("no-length", *refusals),
         )
-        return {
-            route.path: route
-            for route in app.routes
-            if isinstance(route, APIRoute) and "predict" in route.path
-        }
+        routes = {route.path: route for route in app.routes if isinstance(route, APIRoute)}
+        return {path: routes[path] for path in (SINGLE, BATCH)}
 
     async def predict(self, request: Request) -> Response:
         """Refuses a photo: perturb it first, on the device."""
@@ -242,13 +240,13 @@ class Predictions:
         try:
             self.batcher.admit(arrived, count)
         except OverloadedError as error:
-            raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+            raise ProblemError("overloaded", str(error), headers=AGAIN) from None
 
     async def _submit(self, request: Request, uploads: Sequence[Levels]) -> Done[Told]:
         try:
             done = await self.batcher.submit(uploads, getattr(request.state, COMPLETE, None))
         except OverloadedError as error:
-            raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+            raise ProblemError("overloaded", str(error), headers=AGAIN) from None
         self.telemetry.waited.observe(done.waited_s)
         self.telemetry.ran.observe(done.ran_s)
         self.telemetry.sizes.observe(done.size)

@@ -17,6 +17,8 @@ MEDIA_TYPE = "application/problem+json"
 URN = "urn:sfumato:problem:"
 CLOSE = {"Connection": "close"}
 """With a refusal that leaves the body unread: otherwise the server would read it all, to find the next request."""
+AGAIN = {"Retry-After": "1"}
+"""With a refusal that says nothing about the request: the same one may succeed soon."""
 
 KINDS: dict[str, tuple[int, str]] = {
     "no-contract": (400, "The request does not say which contract the upload was made with"),
