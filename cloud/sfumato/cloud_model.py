@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.contract import FILE, Contract, parse_contract, read_file
+from sfumato.contract import FILE, Contract, LabelPart, parse_contract, read_file
 from sfumato.errors import SfumatoError
 
 MODEL = "cloud.onnx"
@@ -80,18 +80,11 @@ class CloudModel:
     def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
         """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
         planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
-        pixels = planes.astype(np.float32) / np.float32(self.largest)
+        pixels = np.divide(planes, np.float32(self.largest), dtype=np.float32)
         logits = self.session.run(None, {"upload": pixels})  # heads, each (B, classes)
-        heads = [softmax(values) for values in logits]
-        return [self._answer([head[index] for head in heads]) for index in range(len(uploads))]
-
-    def _answer(self, rows: Sequence[NDArray[np.float64]]) -> dict[str, Answer]:
-        found = {}
-        for entry, row in zip(self.contract.keep, rows, strict=True):
-            pairs = zip(entry.classes, row, strict=True)
-            probabilities = {name: round(float(value), DIGITS) for name, value in pairs}
-            found[entry.name] = Answer(entry.classes[int(row.argmax())], probabilities)
-        return found
+        heads = [_answers(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
+        names = [entry.name for entry in self.contract.keep]
+        return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
 
     def check_heads(self) -> None:
         """Run a batch of two and compare the heads with the contract.
@@ -111,6 +104,16 @@ class CloudModel:
         expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
         if found != expected or names != list(expected):
             raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
+
+
+def _answers(entry: LabelPart, logits: NDArray[np.float32]) -> list[Answer]:
+    """Of one head, (B, classes)."""
+    probabilities = softmax(logits)
+    labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
+    return [
+        Answer(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
+        for label, row in zip(labels, rows, strict=True)
+    ]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -103,9 +103,10 @@ def statistics(z: Samples) -> dict[str, tuple[Values, float, float]]:
     result = {name: (values, 1.0, math.sqrt(pairs)) for name, (values, pairs) in found.items()}
     down, across, size = height // BLOCK, width // BLOCK, BLOCK * BLOCK
     whole = z[:, : down * BLOCK, : across * BLOCK]
-    # In two steps: a sum over two axes at once takes numpy several times as long.
-    rows = whole.reshape(len(z), down, BLOCK, -1).sum(axis=2, dtype=z.dtype)
-    blocks = np.einsum("nyxbc->nyxc", rows.reshape(len(z), down, across, BLOCK, 3)).astype(np.float64)
+    # Slices are added up: whatever order the memory has, numpy is quicker at that than at a sum over axes.
+    rows = sum((whole[:, i::BLOCK] for i in range(1, BLOCK)), start=whole[:, ::BLOCK])
+    sums = sum((rows[:, :, i::BLOCK] for i in range(1, BLOCK)), start=rows[:, :, ::BLOCK])
+    blocks = sums.astype(np.float64)
     energy = np.einsum("nyxc,nyxc->n", blocks, blocks) - products(whole, whole)
     samples = down * across * size * 3
     result["blocks of pixels"] = (energy, size - 1.0, math.sqrt(2.0 * samples * (size - 1)))
