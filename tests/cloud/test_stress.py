@@ -24,7 +24,8 @@ def test_load_beside_the_network_alone(sealed: Path) -> None:
     names = ["1 clients, 2 services", "4 clients, 2 services"]
     assert [row.name for row in rows[2:]] == [*names, *(f"{name} x 16" for name in names)]
     assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
-    assert all(row.cpu_ms > 0 for row in rows)
+    assert all(row.cpu_ms > 0 and row.share > 0 for row in rows)
+    assert 0.3 < rows[0].share < 3  # the same work twice, on a machine that does other things
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
 
 

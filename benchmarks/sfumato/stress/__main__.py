@@ -41,7 +41,7 @@ def load_command(
         return
     cells = [
         (
-            row.name, f"{row.per_second:,.0f}", f"{100 * row.per_second / rows[0].per_second:.0f} %", f"{row.cpu_ms:.2f}",
+            row.name, f"{row.per_second:,.0f}", f"{100 * row.share:.0f} %", f"{row.cpu_ms:.2f}",
             milliseconds(row.p50_ms), milliseconds(row.p99_ms), row.refused, row.wrong,
         )
         for row in rows

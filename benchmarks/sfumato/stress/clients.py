@@ -94,6 +94,14 @@ class Outcome:
     waits: list[float] = field(default_factory=list)
     """Seconds from request to answer, of those answered with 200."""
 
+    def add(self, other: "Outcome") -> None:
+        """Let another run of the same kind count too."""
+        self.statuses += other.statuses
+        self.wrong += other.wrong
+        self.uploads += other.uploads
+        self.seconds += other.seconds
+        self.waits += other.waits
+
     @property
     def per_second(self) -> float:
         """Uploads with a right answer, a second."""

@@ -16,10 +16,12 @@ from sfumato.cloud_model import CloudModel
 from sfumato.intake import PACKED, PNG, decode
 from sfumato.prediction import answer
 from sfumato.stress.cases import Case, make_batches, make_cases
-from sfumato.stress.clients import closed_loop
+from sfumato.stress.clients import Outcome, closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
 BATCH = 16
+TURNS = 4
+"""Slices of each measurement, between slices of the network alone."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Row:
 
     name: str
     per_second: float
+    share: float
+    """Of what the network alone does, in turns with this row's runs: other work on the machine meets both alike."""
     cpu_ms: float
     """Processor time for an upload, the clients' not counted: it hardly depends on what else the machine does."""
     p50_ms: float | None = None
@@ -42,8 +46,13 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
     The service is asked twice: with an upload a request, and with 16 ("x 16"). The network has one thread everywhere.
     """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
-    yield alone("network alone", network_alone(cloud, cases), seconds)
-    yield alone("with decoding", without_http(cloud, cases, form), seconds)
+    network = network_alone(cloud, cases)
+    for name, work in (("network alone", network), ("with decoding", without_http(cloud, cases, form))):
+        turns = [(rate(network, seconds / TURNS), rate(work, seconds / TURNS)) for _ in range(TURNS)]
+        (reference, _), (per_second, cpu_ms) = (
+            np.mean(figures, axis=0) for figures in zip(*turns, strict=True)
+        )
+        yield Row(name, per_second, per_second / reference, cpu_ms)
     with ExitStack() as stack:
         flags = (*UNLIMITED, "--batch", str(BATCH), "--queue", "2048")  # nothing is to be refused here
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
@@ -53,13 +62,17 @@ def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, pro
         forms = (("", cases), (f" x {BATCH}", make_batches(export, cases, BATCH)))
         for name, asked in forms:
             for number in clients:
-                before = sum(service.cpu_seconds for service in services)
-                found = uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds))
-                spent = sum(service.cpu_seconds for service in services) - before
+                found, spent, reference = Outcome(), 0.0, 0.0
+                for _ in range(TURNS):
+                    reference += rate(network, seconds / TURNS / 2)[0] / TURNS
+                    before = sum(service.cpu_seconds for service in services)
+                    found.add(uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds / TURNS)))
+                    spent += sum(service.cpu_seconds for service in services) - before
                 refused = found.statuses.total() - found.statuses[200]
                 yield Row(
-                    f"{number} clients{several}{name}", found.per_second, 1000 * spent / max(1, found.uploads),
-                    found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
+                    f"{number} clients{several}{name}", found.per_second, found.per_second / reference,
+                    1000 * spent / max(1, found.uploads), found.quantile(0.5), found.quantile(0.99), refused,
+                    found.wrong,
                 )  # fmt: skip
 
 
@@ -76,13 +89,12 @@ def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callabl
     return lambda: answer(cloud, [decode(body, kind, cloud.contract) for body in bodies])
 
 
-def alone(name: str, work: Callable[[], object], seconds: float) -> Row:
-    """Work on a batch, over and over."""
+def rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:
+    """Uploads a second, and milliseconds of processor time for each, for work on a batch."""
     work()
     start, cpu, rounds = time.perf_counter(), time.thread_time(), 0
     while time.perf_counter() - start < seconds:
         work()
         rounds += 1
-    uploads = BATCH * rounds
-    spent = time.thread_time() - cpu
-    return Row(name, uploads / (time.perf_counter() - start), 1000 * spent / uploads)
+    uploads, spent = BATCH * rounds, time.thread_time() - cpu
+    return uploads / (time.perf_counter() - start), 1000 * spent / uploads
