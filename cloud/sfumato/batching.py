@@ -1,4 +1,4 @@
-"""Dynamic batching: single uploads in, one call of the network for as many as are waiting.
+"""Dynamic batching: uploads in, alone or several at once, one call of the network for as many as are waiting.
 
 One task collects. While the network runs, new uploads wait in a bounded queue and make the next batch; only an idle network
 waits, `delay_ms` at most, for company. A full queue refuses at once and a job that waited too long is given up: an answer that
@@ -6,7 +6,7 @@ comes too late costs as much as one in time, and a queue without an end turns ov
 
     batcher = Batcher(model.answer, BatchConfig())
     await batcher.start()
-    done = await batcher.submit(levels)         # done.value, done.waited_s, done.ran_s, done.size
+    done = await batcher.submit([levels])       # done.values, done.waited_s, done.ran_s, done.size
 """
 
 import asyncio
@@ -44,20 +44,20 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class Done(Generic[Out]):
-    """A result and where its time went."""
+    """Results, one for each item, and where their time went."""
 
-    value: Out
+    values: Sequence[Out]
     waited_s: float
     """From arrival to the start of the network."""
     ran_s: float
-    """The network, for the whole batch."""
+    """The network, for all that ran together."""
     size: int
-    """Uploads in the batch."""
+    """Uploads in a call of the network."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Job(Generic[In, Out]):
-    item: In
+    items: Sequence[In]
     arrived: float
     future: asyncio.Future[Done[Out]]
 
@@ -69,7 +69,8 @@ class Batcher(Generic[In, Out]):
         self.config = config
         self._run = run
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
-        self._queue: asyncio.Queue[_Job[In, Out]] = asyncio.Queue(config.queue)
+        self._queue: asyncio.Queue[_Job[In, Out]] = asyncio.Queue()
+        self._waiting = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -80,7 +81,7 @@ class Batcher(Generic[In, Out]):
     @property
     def waiting(self) -> int:
         """Items in the queue."""
-        return self._queue.qsize()
+        return self._waiting
 
     async def start(self) -> None:
         """Begin to collect."""
@@ -94,26 +95,27 @@ class Batcher(Generic[In, Out]):
             self._task.cancel()
         self._pool.shutdown()
 
-    def admit(self, arrived: float) -> None:
+    def admit(self, arrived: float, count: int = 1) -> None:
         """Refuse early what `submit` would refuse anyway: cheaper than to decode it first.
 
         Raises:
-            OverloadedError: the queue is full, or the deadline has passed.
+            OverloadedError: no room for `count` items, or the deadline has passed.
         """
-        if self._queue.full():
-            raise OverloadedError(f"{self.config.queue} uploads are waiting already")
+        if self._waiting + count > self.config.queue:
+            raise OverloadedError(f"{self._waiting} uploads are waiting already")
         if self._left(arrived) <= 0:
             raise OverloadedError(f"no answer within {self.config.deadline_ms:.0f} ms")
 
-    async def submit(self, item: In, arrived: float | None = None) -> Done[Out]:
-        """Wait for the result of one item that came at `arrived` (time.perf_counter(); now, if not given).
+    async def submit(self, items: Sequence[In], arrived: float | None = None) -> Done[Out]:
+        """Wait for the results of items that came at `arrived` (time.perf_counter(); now, if not given).
 
         Raises:
-            OverloadedError: the queue is full, or the deadline has passed.
+            OverloadedError: no room in the queue, or the deadline has passed.
         """
         arrived = time.perf_counter() if arrived is None else arrived
-        self.admit(arrived)
-        job = _Job[In, Out](item, arrived, asyncio.get_running_loop().create_future())
+        self.admit(arrived, len(items))
+        job = _Job[In, Out](items, arrived, asyncio.get_running_loop().create_future())
+        self._waiting += len(items)
         self._queue.put_nowait(job)
         try:
             async with asyncio.timeout(self._left(arrived)):
@@ -138,29 +140,33 @@ class Batcher(Generic[In, Out]):
         """At least one job; those already waiting come along at no cost."""
         loop = asyncio.get_running_loop()
         jobs = [await self._queue.get()]
+        size = len(jobs[0].items)
         # uvloop's own clock counts whole milliseconds: good for time-outs, not for measuring.
         until = loop.time() + self.config.delay_ms / 1000 - (time.perf_counter() - jobs[0].arrived)
-        while len(jobs) < self.config.largest:
+        while size < self.config.largest:
             try:
-                jobs.append(self._queue.get_nowait())
-                continue
+                job = self._queue.get_nowait()
             except asyncio.QueueEmpty:
                 if loop.time() >= until:
                     break
-            try:
-                async with asyncio.timeout_at(until):
-                    jobs.append(await self._queue.get())
-            except TimeoutError:
-                break
+                try:
+                    async with asyncio.timeout_at(until):
+                        job = await self._queue.get()
+                except TimeoutError:
+                    break
+            jobs.append(job)
+            size += len(job.items)
+        self._waiting -= size
         return jobs
 
     async def _answer(self, jobs: Sequence[_Job[In, Out]]) -> None:
         if not jobs:
             return
         loop = asyncio.get_running_loop()
+        items = [item for job in jobs for item in job.items]
         start = time.perf_counter()
         try:
-            values = await loop.run_in_executor(self._pool, self._run, [job.item for job in jobs])
+            values = await loop.run_in_executor(self._pool, self._run_all, items)
         except (
             Exception
         ) as error:  # the network's own trouble belongs to these requests, not to the next ones
@@ -168,7 +174,16 @@ class Batcher(Generic[In, Out]):
                 if not job.future.done():
                     job.future.set_exception(error)
             return
-        ran = time.perf_counter() - start
-        for job, value in zip(jobs, values, strict=True):
+        ran, size, at = time.perf_counter() - start, min(len(items), self.config.largest), 0
+        for job in jobs:
+            own, at = values[at : at + len(job.items)], at + len(job.items)
             if not job.future.done():
-                job.future.set_result(Done(value, start - job.arrived, ran, len(jobs)))
+                job.future.set_result(Done(own, start - job.arrived, ran, size))
+
+    def _run_all(self, items: Sequence[In]) -> list[Out]:
+        """In calls of `largest` at most."""
+        parts = (items[at : at + self.config.largest] for at in range(0, len(items), self.config.largest))
+        values = [value for part in parts for value in self._run(part)]
+        if len(values) != len(items):
+            raise AssertionError(f"{len(items)} items made {len(values)} results")
+        return values

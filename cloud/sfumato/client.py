@@ -3,6 +3,7 @@
     client = Client(PhoneModel.load(Path("export")), "https://photos.example", token=token)
     reply = client.send(Path("photo.jpg"), key=device_key())
     reply.answers["smiling"]["label"]
+    replies = client.send_many([Path("a.jpg"), Path("b.jpg")], key=device_key())
 
 Only the upload's PNG travels, made from pixels alone: no EXIF, no location, no file name. A refusal that more patience cannot
 mend is raised at once; 429, 503 and network faults are tried again after a pause that doubles, with jitter, and is never
@@ -13,7 +14,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,9 +32,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from sfumato.batch_form import PACKED_BATCH, largest_batch
 from sfumato.contract import FILE
-from sfumato.device import PhoneModel
+from sfumato.device import PhoneModel, Upload
 from sfumato.errors import SfumatoError, UsageError
+from sfumato.upload import pack
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
@@ -158,6 +161,49 @@ class Client:
         upload = self.phone.perturb(picture, key=key)
         return self.send_upload(upload.content, rate_bits=upload.rate_bits)
 
+    def send_many(
+        self, pictures: Sequence[Path | bytes | NDArray[np.uint8]], *, key: bytes | None
+    ) -> list[Reply | ServerError]:
+        """Perturb photos here and ask about all of them, as many a request as the service takes.
+
+        Args:
+            pictures: each as for `send`.
+            key: as for `send`.
+
+        Returns:
+            One entry for each photo, in order: its reply, or why the service refused this one. A reply's `seconds` and
+            `attempts` are those of the request it came with.
+
+        Raises:
+            DataError: a photo cannot be read; nothing was sent.
+            ServerError: another contract, a refusal of a whole request, or no answer after all tries.
+        """
+        self.check_contract()
+        uploads = [self.phone.perturb(picture, key=key) for picture in pictures]
+        most = largest_batch(self.phone.contract)
+        parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
+        return [reply for part in parts for reply in self._send_batch(part)]
+
+    def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
+        start, bits = time.perf_counter(), self.phone.contract.channel.bits
+        packed = [pack(upload.levels, bits=bits) for upload in uploads]
+        headers = {"Content-Type": PACKED_BATCH, "Sfumato-Contract": self.digest}
+        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(packed), headers=headers)
+        seconds = time.perf_counter() - start
+        try:
+            told = json.loads(body)
+            items, common = list(told["items"]), {name: told[name] for name in ("model", "request_id")}
+            if len(items) != len(uploads):
+                raise KeyError("items")
+            return [
+                _item_refusal(item["problem"])
+                if "problem" in item
+                else self._reply({**common, **item}, len(content), attempts, seconds, upload.rate_bits)
+                for item, content, upload in zip(items, packed, uploads, strict=True)
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise ServerError("the server's answer does not fit the contract") from None
+
     def send_upload(self, content: bytes, *, rate_bits: float) -> Reply:
         """Ask about an upload (PNG) that is already perturbed.
 
@@ -167,7 +213,11 @@ class Client:
         start = time.perf_counter()
         headers = {"Content-Type": "image/png", "Sfumato-Contract": self.digest}
         body, attempts = self._ask("POST", "/v1/predict", content=content, headers=headers)
-        return self._reply(body, len(content), attempts, time.perf_counter() - start, rate_bits)
+        seconds = time.perf_counter() - start
+        try:
+            return self._reply(json.loads(body), len(content), attempts, seconds, rate_bits)
+        except (ValueError, KeyError, TypeError):
+            raise ServerError("the server's answer does not fit the contract") from None
 
     def _ask(self, method: str, path: str, **more: Any) -> tuple[bytes, int]:
         """The body of a successful answer and the number of tries."""
@@ -207,7 +257,7 @@ class Client:
         except (ValueError, KeyError, TypeError):
             pass  # a proxy's own page
         text = f"the server refuses ({response.status_code}): {title}" + (f": {detail}" if detail else "")
-        message = "".join(c if c.isprintable() else " " for c in text)[:500]
+        message = printable(text)
         if response.status_code not in AGAIN:
             return ServerError(message, status=response.status_code, kind=kind)
         after = response.headers.get("retry-after", "")
@@ -226,17 +276,25 @@ class Client:
         drawn = wait_random_exponential(self.config.first_pause, self.config.longest_pause)(state)
         return asked + min(drawn, random.uniform(0, self.config.longest_pause)) if asked else drawn
 
-    def _reply(self, body: bytes, sent: int, attempts: int, seconds: float, rate_bits: float) -> Reply:
-        try:
-            told = json.loads(body)
-            answers, model, request = dict(told["answers"]), str(told["model"]), str(told["request_id"])
-            for entry in self.phone.contract.keep:
-                answer = answers[entry.name]
-                if answer["label"] not in entry.classes or set(answer["probabilities"]) != set(entry.classes):
-                    raise KeyError(entry.name)
-        except (ValueError, KeyError, TypeError):
-            raise ServerError("the server's answer does not fit the contract") from None
+    def _reply(self, told: Any, sent: int, attempts: int, seconds: float, rate_bits: float) -> Reply:
+        """Raises ValueError, KeyError or TypeError if the answer is none to this contract."""
+        answers, model, request = dict(told["answers"]), str(told["model"]), str(told["request_id"])
+        for entry in self.phone.contract.keep:
+            answer = answers[entry.name]
+            if answer["label"] not in entry.classes or set(answer["probabilities"]) != set(entry.classes):
+                raise KeyError(entry.name)
         return Reply(answers, model, request, sent, attempts, seconds, rate_bits)
+
+
+def _item_refusal(problem: Any) -> ServerError:
+    """Why one upload of a batch has no answer."""
+    message = printable(f"the server refuses this upload: {problem['title']}: {problem['detail']}")
+    return ServerError(message, status=int(problem["status"]), kind=str(problem["type"]).rpartition(":")[2])
+
+
+def printable(text: str) -> str:
+    """A server's words, as one line that a terminal may show."""
+    return "".join(c if c.isprintable() else " " for c in text)[:500]
 
 
 def checked_url(server: str, *, plain_http: bool) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.cloud_heads import match_heads
-from sfumato.contract import FILE, Contract, parse_contract, read_file
+from sfumato.contract import FILE, Contract, LabelPart, parse_contract, read_file
 from sfumato.errors import SfumatoError
 
 MODEL = "cloud.onnx"
@@ -81,10 +81,11 @@ class CloudModel:
 
     def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
         """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
-        pixels = np.stack(uploads).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(self.largest)
-        logits = self.run(np.ascontiguousarray(pixels))
-        heads = [softmax(values) for values in logits]
-        return [self._answer([head[index] for head in heads]) for index in range(len(uploads))]
+        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
+        logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
+        heads = [_answers(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
+        names = [entry.name for entry in self.contract.keep]
+        return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
 
     def run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Uploads (B, 3, H, W) in 0..1 -> logits (B, classes) of every kept attribute, in the order of the contract."""
@@ -106,14 +107,6 @@ class CloudModel:
             raise SfumatoError(f"the heads of {MODEL} are not those of the contract: {error}") from None
         return self.session.get_inputs()[0].name, list(heads)
 
-    def _answer(self, rows: Sequence[NDArray[np.float64]]) -> dict[str, Answer]:
-        found = {}
-        for entry, row in zip(self.contract.keep, rows, strict=True):
-            pairs = zip(entry.classes, row, strict=True)
-            probabilities = {name: round(float(value), DIGITS) for name, value in pairs}
-            found[entry.name] = Answer(entry.classes[int(row.argmax())], probabilities)
-        return found
-
     def check_heads(self) -> None:
         """Run a batch of two and compare the heads with the contract.
 
@@ -133,6 +126,16 @@ class CloudModel:
         found = {name: answer.shape for name, answer in zip(expected, answers, strict=True)}
         if found != expected:
             raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
+
+
+def _answers(entry: LabelPart, logits: NDArray[np.float32]) -> list[Answer]:
+    """Of one head, (B, classes)."""
+    probabilities = softmax(logits)
+    labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
+    return [
+        Answer(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
+        for label, row in zip(labels, rows, strict=True)
+    ]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

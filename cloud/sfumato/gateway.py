@@ -19,14 +19,15 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
-from sfumato.admission import RateConfig, Tokens
+from sfumato.admission import Admission, RateConfig, Tokens
 from sfumato.batching import BatchConfig, Batcher, OverloadedError
 from sfumato.client import Client, Reply, ServerError
 from sfumato.device import Upload
 from sfumato.errors import DataError
-from sfumato.intake import CLOSE, read_body
-from sfumato.problems import ProblemError, documented
-from sfumato.service import Admission, HeadAnswer, add_contract, add_health, new_app
+from sfumato.intake import read_body
+from sfumato.prediction import HeadAnswer
+from sfumato.problems import AGAIN, CLOSE, ProblemError, documented
+from sfumato.service import add_contract, add_health, new_app
 from sfumato.telemetry import Telemetry
 
 PHOTOS = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
@@ -104,7 +105,7 @@ def create_gateway(
     )
     telemetry.waiting.set_function(lambda: perturber.waiting)
     telemetry.model.info({"contract": client.digest})
-    app = new_app("sfumato gateway", telemetry, perturber)
+    app = new_app("sfumato gateway", telemetry, perturber, {})
     add_contract(app, client.contract_json, client.digest)
     add_health(app, telemetry, admission, lambda: perturber.alive)
     _add_photo(app, config, admission, perturber, Sender(client, config.on_the_way), client.digest)
@@ -137,15 +138,15 @@ def _add_photo(
         check_type(request)
         body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
         try:
-            upload = (await perturber.submit(body)).value
+            (upload,) = (await perturber.submit([body])).values
             reply = await sender.send(upload)
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
         except OverloadedError as error:
-            raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+            raise ProblemError("overloaded", str(error), headers=AGAIN) from None
         except ServerError as error:
             if error.status in LATER:
-                raise ProblemError("overloaded", str(error), headers={"Retry-After": "1"}) from None
+                raise ProblemError("overloaded", str(error), headers=AGAIN) from None
             raise ProblemError("upstream", str(error)) from None
         return Passed(
             answers={name: HeadAnswer.model_validate(answer) for name, answer in reply.answers.items()},

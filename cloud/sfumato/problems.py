@@ -15,6 +15,10 @@ from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:sfumato:problem:"
+CLOSE = {"Connection": "close"}
+"""With a refusal that leaves the body unread: otherwise the server would read it all, to find the next request."""
+AGAIN = {"Retry-After": "1"}
+"""With a refusal that says nothing about the request: the same one may succeed soon."""
 
 KINDS: dict[str, tuple[int, str]] = {
     "no-contract": (400, "The request does not say which contract the upload was made with"),
@@ -24,6 +28,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "no-file": (404, "There is no such file"),
     "too-slow": (408, "The upload took too long"),
     "other-contract": (409, "The upload was made with another contract"),
+    "no-length": (411, "The request does not say how long its body is"),
     "too-large": (413, "The body is larger than any that is taken"),
     "wrong-type": (415, "This content type is not taken"),
     "not-an-upload": (422, "This is no upload of this model"),
@@ -86,8 +91,7 @@ def install(app: FastAPI) -> None:
 
     async def refuse(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError)
-        request.state.problem = error.kind
-        return answer(request, error.kind, error.status, error.title, error.detail, error.headers)
+        return refusal(request, error)
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -96,6 +100,12 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(ProblemError, refuse)
     app.add_exception_handler(HTTPException, http)
+
+
+def refusal(request: Request, error: ProblemError) -> JSONResponse:
+    """The response for a refusal; the request remembers its kind for log and metrics."""
+    request.state.problem = error.kind
+    return answer(request, error.kind, error.status, error.title, error.detail, error.headers)
 
 
 def answer(

@@ -1,7 +1,9 @@
 """uvicorn around an application: limits that uvicorn does not have, and an orderly end.
 
 uvicorn gives a client all the time in the world to send its headers, and all the memory. Here both end, and connections over a
-number are told so at once. On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
+number are told so at once. Under overload a request is refused before the application sees it, for a small part of what an
+answer costs, and the refusal is held back a little: clients that ask again at once would else be all that the service is busy
+with. On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
 
     run(app, ServerConfig(port=8080))
 """
@@ -14,16 +16,19 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sfumato.admission import InFlight
 from sfumato.errors import SfumatoError
 from sfumato.intake import COMPLETE
 from sfumato.problems import KINDS, MEDIA_TYPE, URN
-from sfumato.telemetry import log_to_stderr
+from sfumato.telemetry import Telemetry, log_to_stderr
 
 HEADER_BYTES = 16_384
 """Most bytes of a request's headers."""
@@ -46,6 +51,12 @@ class ServerConfig:
     """Longest time from a connection, or an answer's next request, to complete headers."""
     idle_seconds: int = 15
     """A connection is kept this long between requests."""
+    in_flight: int = 144
+    """Requests that are complete and not answered yet; more uploads are refused."""
+    answer_seconds: float = 1.0
+    """Fewer are taken while answers need longer than this."""
+    pause_seconds: float = 1.0
+    """Such a refusal comes after this time, which is also what its Retry-After says."""
     grace_seconds: int = 30
     """Longest time for what is in flight when the service is asked to stop."""
     log_level: str = "info"
@@ -62,7 +73,7 @@ def run(app: FastAPI, config: ServerConfig) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=guarded(config),
+            http=guarded(config, app.state.telemetry),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -92,12 +103,24 @@ def run(app: FastAPI, config: ServerConfig) -> None:
     logger.info("stopped")
 
 
-def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol with a limit on headers, in bytes and seconds, and on connections."""
+def guarded(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with limits: on headers, in bytes and seconds, on connections, on requests in flight."""
+    in_flight = InFlight(config.in_flight, config.answer_seconds)
+
+    async def busy(_scope: Scope, _receive: Receive, send: Send) -> None:
+        """Stands in for the application."""
+        telemetry.refusals.labels("overloaded").inc()
+        await asyncio.sleep(config.pause_seconds)
+        headers, body = problem("overloaded", 503, f"{in_flight.count} requests are in work already")
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     class Guarded(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
         _pending = 0
+        _arrived = 0.0
+        _in_flight = 0
+        """Of this connection: more than one if the client does not wait for answers."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -118,16 +141,31 @@ def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._disarm()
+            refused = in_flight.full and self.parser.get_method() == b"POST"
+            self.app = busy if refused else self.config.loaded_app
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             # The application gets to it much later where there is much to do: the deadline counts from here.
-            self.scope["state"][COMPLETE] = time.perf_counter()
+            self.scope["state"][COMPLETE] = self._arrived = time.perf_counter()
+            if self.app is not busy and not self.cycle.response_complete:
+                self._count(1)  # only now: bodies that come slowly must not keep others out
             super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            if self._in_flight:
+                self._count(-1)
+                in_flight.answered(self._arrived)
+            super().on_response_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._count(-self._in_flight)
             super().connection_lost(exc)
+
+        def _count(self, more: int) -> None:
+            in_flight.count += more
+            self._in_flight += more
 
         def _arm(self) -> None:
             if self._timer is None and not self.transport.is_closing():
@@ -152,17 +190,22 @@ def guarded(config: ServerConfig) -> type[HttpToolsProtocol]:
     return Guarded
 
 
-def plain_answer(kind: str, status: int, detail: str) -> bytes:
-    """A whole HTTP response with problem details."""
-    title = KINDS[kind][1] if kind else "Request header fields too large"
+def problem(kind: str, status: int, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of problem details; an empty kind is one that HTTP itself names."""
+    title = KINDS[kind][1] if kind else HTTPStatus(status).phrase
     details = {"type": URN + kind if kind else "about:blank", "title": title, "status": status}
     body = json.dumps({**details, "detail": detail, "request_id": ""}).encode()
-    again = "Retry-After: 1\r\n" if status == 503 else ""
-    head = (
-        f"HTTP/1.1 {status} {title}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        f"{again}Connection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    again = [(b"retry-after", b"1")] if status == 503 else []
+    length = str(len(body)).encode()
+    return [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", length), *again], body
+
+
+def plain_answer(kind: str, status: int, detail: str) -> bytes:
+    """A whole HTTP response with problem details; the connection ends with it."""
+    headers, body = problem(kind, status, detail)
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*headers, (b"connection", b"close"))]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 def _listen(config: ServerConfig) -> socket.socket:

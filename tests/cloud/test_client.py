@@ -16,11 +16,12 @@ from tests.cloud.conftest import KEY, Server, Start
 from typer import Typer
 from typer.testing import CliRunner
 
-from sfumato.client import Client, ClientConfig, ServerError
+from sfumato.client import Client, ClientConfig, Reply, ServerError
 from sfumato.cloud_model import CloudModel
 from sfumato.commands import send
 from sfumato.device import PhoneModel
 from sfumato.errors import UsageError
+from sfumato.upload import pack
 
 Pictures = list[NDArray[np.uint8]]
 Step = Callable[[BaseHTTPRequestHandler], None]
@@ -44,6 +45,39 @@ def test_send_tells_what_the_network_says(
     assert (told["sent_bytes"], told["attempts"]) == (len(upload.content), 1)
     people = CliRunner().invoke(app, arguments)
     assert expected["glasses"].label in people.stdout
+
+
+def test_many_at_once_get_what_each_gets_alone(server: Server, phone: PhoneModel, pictures: Pictures) -> None:
+    with Client(phone, server.url) as client:
+        replies = client.send_many(pictures * 9, key=KEY)  # two requests
+        assert len(replies) == 72
+        for reply, picture in zip(replies, pictures, strict=False):
+            assert isinstance(reply, Reply)
+            alone = client.send(picture, key=KEY)
+            found, expected = (one.answers["glasses"]["probabilities"] for one in (reply, alone))
+            assert found == pytest.approx(expected, abs=2e-6)
+            assert (reply.rate_bits, reply.sent_bytes) == (alone.rate_bits, 384)
+        assert replies[0].request_id != replies[71].request_id  # type: ignore[union-attr]
+
+
+def test_one_refusal_among_many_stands_in_its_place(
+    scripted: Callable[..., "Scripted"], phone: PhoneModel, pictures: Pictures
+) -> None:
+    good = dict(json.loads(GOOD)["answers"])
+    good["glasses"] = {"label": phone.contract.keep[0].classes[0]}
+    good["glasses"]["probabilities"] = dict.fromkeys(phone.contract.keep[0].classes, 0.5)
+    refused = {"type": "urn:sfumato:problem:raw-photo", "title": "T", "status": 422, "detail": "D\n"}
+    told = {"items": [{"problem": refused}, {"answers": good}], "model": "m", "request_id": "r"}
+    fake = scripted(say(200, json.dumps(told).encode()), say(200, json.dumps(told).encode()))
+    with Client(phone, fake.url) as client:
+        first, second = client.send_many(pictures[:2], key=KEY)
+        assert isinstance(first, ServerError)
+        assert (first.status, first.kind, str(first).endswith("T: D ")) == (422, "raw-photo", True)
+        assert isinstance(second, Reply)
+        with pytest.raises(ServerError, match="does not fit"):
+            client.send_many(pictures[:3], key=KEY)
+    packed = [pack(phone.perturb(picture, key=KEY).levels, bits=1) for picture in pictures[:2]]
+    assert fake.bodies[0] == b"".join(packed)
 
 
 class Scripted:

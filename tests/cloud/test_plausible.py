@@ -10,7 +10,7 @@ from PIL import Image
 from sfumato.cloud_model import CloudModel
 from sfumato.contract import Contract
 from sfumato.device import PhoneModel
-from sfumato.plausible import check, largest_rate, statistics
+from sfumato.plausible import check, largest_rate, standardised, statistics
 from sfumato.vectors import PATTERNS
 
 Bytes = NDArray[np.uint8]
@@ -46,23 +46,22 @@ def test_photos_in_an_uploads_form_are_found(
     method: Callable[[Bytes], Bytes], model: CloudModel, pictures: list[Bytes]
 ) -> None:
     for picture in pictures:
-        verdict = check(method(picture), model.contract)
+        (verdict,) = check([method(picture)], model.contract)
         assert not verdict.plausible, (method.__name__, verdict)
 
 
 def test_uploads_pass(model: CloudModel, phone: PhoneModel, pictures: list[Bytes]) -> None:
     made = [pattern(32, 32) for pattern in PATTERNS.values()]
-    scores = [
-        check(phone.perturb(p).levels, model.contract).score for p in (*pictures, *made) for _ in range(20)
-    ]
-    assert max(scores) < 0.8
+    uploads = [phone.perturb(p).levels for p in (*pictures, *made) for _ in range(20)]
+    assert max(verdict.score for verdict in check(uploads, model.contract)) < 0.8
 
 
 def test_pure_noise_of_every_form_passes(model: CloudModel) -> None:
     rng = np.random.default_rng(2)
     for bits in (1, 2, 4):
         contract = changed(model.contract, {"name": "dither", "levels": 2**bits})
-        assert check(rng.integers(0, 2**bits, (32, 32, 3), dtype=np.uint8), contract).score < 0.8
+        (verdict,) = check([rng.integers(0, 2**bits, (32, 32, 3), dtype=np.uint8)], contract)
+        assert verdict.score < 0.8
 
 
 def changed(contract: Contract, channel: dict[str, object]) -> Contract:
@@ -74,8 +73,9 @@ def test_gaussian_uploads_pass_and_photos_do_not(model: CloudModel, pictures: li
     channel = {"name": "gaussian", "additive": False, "largest_scale": 0.5, "reference_scale": 0.3}
     contract = changed(model.contract, channel)
     noise = np.random.default_rng(3).normal(127.5, 0.3 * 255, (32, 32, 3))
-    assert check(noise.clip(0, 255).astype(np.uint8), contract).plausible
-    assert not check(pictures[0], contract).plausible
+    drawn, photo = check([noise.clip(0, 255).astype(np.uint8), pictures[0]], contract)
+    assert drawn.plausible
+    assert not photo.plausible
 
 
 def test_the_bound_holds_for_the_worst_spending_of_a_rate() -> None:
@@ -86,12 +86,38 @@ def test_the_bound_holds_for_the_worst_spending_of_a_rate() -> None:
         (np.log(2) + probability * np.log(probability) + (1 - probability) * np.log(1 - probability)).sum()
     )
     mean = (2 * probability - 1).astype(np.float64)
-    for name, (_, share, _) in statistics(np.ones((32, 32, 3))).items():
-        value = statistics(mean)[name][0]
+    for name, (_, share, _) in statistics(np.ones((1, 32, 32, 3))).items():
+        value = statistics(mean[None])[name][0][0]
         assert abs(value) <= share * 2 * nats, name
 
 
 def test_without_a_measured_rate_nothing_can_be_checked(model: CloudModel) -> None:
     contract = model.contract.model_copy(update={"figures": {}})
     assert largest_rate(contract) == float("inf")
-    assert check(np.zeros((32, 32, 3), np.uint8), contract).plausible
+    (verdict,) = check([np.zeros((32, 32, 3), np.uint8)], contract)
+    assert verdict.plausible
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (5, 6)])
+def test_signs_are_counted_as_the_formulas_say(model: CloudModel, size: tuple[int, int]) -> None:
+    """The slow obvious way, sample by sample, for several uploads of two bits at once."""
+    contract = changed(model.contract, {"name": "dither", "levels": 4})
+    uploads = np.random.default_rng(4).integers(0, 4, (3, *size, 3), dtype=np.uint8)
+    height, width = size
+    for bit, plane in enumerate(standardised(uploads, contract)):
+        found = statistics(plane)
+        for number, levels in enumerate(uploads):
+            z = 2.0 * ((levels >> (1 - bit)) & 1) - 1
+            inside = z[: height - height % 4, : width - width % 4]
+            blocks = [
+                inside[y : y + 4, x : x + 4] for y in range(0, height - 3, 4) for x in range(0, width - 3, 4)
+            ]
+            expected = {
+                "columns side by side": (z[:, 1:] * z[:, :-1]).sum(),
+                "rows side by side": (z[1:] * z[:-1]).sum(),
+                "colours of a pixel": (z[..., 1:] * z[..., :-1]).sum(),
+                "blocks of pixels": sum(
+                    (block.sum((0, 1)) ** 2 - (block**2).sum((0, 1))).sum() for block in blocks
+                ),
+            }
+            assert {name: values[number] for name, (values, _, _) in found.items()} == expected

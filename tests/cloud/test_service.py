@@ -1,5 +1,6 @@
 """The service as a client meets it: right answers, clear refusals. A real process, over loopback."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -20,6 +21,8 @@ from tests.cloud.conftest import KEY, Server, Start
 
 from sfumato.cloud_model import CloudModel
 from sfumato.device import PhoneModel
+from sfumato.prediction import BatchPrediction, Prediction
+from sfumato.stress.clients import Connection
 from sfumato.upload import encode_png, pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +56,70 @@ def test_answers_are_those_of_the_network(
                 assert found == pytest.approx(dict(answer.probabilities), abs=2e-6)
             assert told["model"] == model.id
             assert told["timing_ms"]["network"] > 0
+
+
+BATCH = "application/vnd.sfumato.packed-batch"
+
+
+def post_batch(server: Server, content: Any, **more: str) -> httpx.Response:
+    headers = server.headers(**{"Content-Type": BATCH, **more})
+    return httpx.post(f"{server.url}/v1/predict/batch", content=content, headers=headers, timeout=20)
+
+
+def test_a_batch_is_answered_in_order_and_a_photo_in_it_is_refused_alone(
+    server: Server, model: CloudModel, phone: PhoneModel, pictures: Pictures
+) -> None:
+    levels = [
+        phone.perturb(picture, key=KEY).levels for picture in pictures
+    ] * 3  # more than the network takes at once
+    levels[5] = np.where(pictures[5] > 127, 1, 0).astype(np.uint8)
+    response = post_batch(server, b"".join(pack(one, bits=1) for one in levels))
+    assert response.status_code == 200, response.text
+    items = response.json()["items"]
+    assert len(items) == len(levels) == 24
+    for index, (item, one) in enumerate(zip(items, levels, strict=True)):
+        if index == 5:
+            assert set(item) == {"problem"}
+            assert (item["problem"]["status"], item["problem"]["type"]) == (
+                422,
+                "urn:sfumato:problem:raw-photo",
+            )
+            continue
+        (expected,) = model.answer([one])
+        assert set(item) == {"answers"}
+        assert item["answers"]["glasses"]["label"] == expected["glasses"].label
+        found = item["answers"]["glasses"]["probabilities"]
+        assert found == pytest.approx(dict(expected["glasses"].probabilities), abs=2e-6)
+
+
+def test_batches_that_are_refused_whole(server: Server, phone: PhoneModel, pictures: Pictures) -> None:
+    one = pack(phone.perturb(pictures[0], key=KEY).levels, bits=1)
+    cases = [
+        (one[:-1], {}, (422, "not-an-upload")),
+        (b"", {}, (422, "not-an-upload")),
+        (one * 65, {}, (413, "too-large")),
+        (iter([one, one]), {}, (411, "no-length")),  # chunked
+        (one, {"Content-Type": "application/vnd.sfumato.packed"}, (415, "wrong-type")),
+        (one, {"Content-Type": "image/jpeg"}, (422, "raw-photo")),
+        (one, {"Sfumato-Contract": "0" * 64}, (409, "other-contract")),
+    ]
+    for content, headers, expected in cases:
+        response = post_batch(server, content, **headers)
+        assert (response.status_code, kind(response)) == expected
+    response = post_batch(server, bytes(len(one)))  # black: nothing is left to answer
+    assert response.status_code == 200
+    assert [item["problem"]["status"] for item in response.json()["items"]] == [422]
+
+
+def test_each_upload_of_a_batch_counts(start: Start, phone: PhoneModel, pictures: Pictures) -> None:
+    running = start("--rate", "0.5", "--burst", "5")
+    one = pack(phone.perturb(pictures[0], key=KEY).levels, bits=1)
+    assert kind(post_batch(running, one * 6)) == "too-large"  # more than the rate would ever let in
+    assert post_batch(running, one * 3).status_code == 200
+    response = post_batch(running, one * 3)
+    assert kind(response) == "too-many"
+    assert response.headers["retry-after"] == "2"
+    assert post_batch(running, one * 2).status_code == 200
 
 
 def test_the_answer_is_softmax_of_onnxruntime(
@@ -140,9 +207,24 @@ def test_openapi_has_examples_for_every_refusal(server: Server, model: CloudMode
     document = httpx.get(f"{server.url}/openapi.json").json()
     route = document["paths"]["/v1/predict"]["post"]
     assert set(route["requestBody"]["content"]) == {"image/png", "application/vnd.sfumato.packed"}
-    assert route["parameters"][0]["example"] == model.contract_digest
-    for status in ("400", "401", "408", "409", "413", "415", "422", "429", "503"):
-        assert route["responses"][status]["content"]["application/problem+json"]["examples"]
+    batch = document["paths"]["/v1/predict/batch"]["post"]
+    assert set(batch["requestBody"]["content"]) == {BATCH}
+    assert "1 to 64" in batch["requestBody"]["description"]
+    for path, more in ((route, ()), (batch, ("411",))):
+        assert path["parameters"][0]["example"] == model.contract_digest
+        assert path["security"] == [{"HTTPBearer": []}]
+        for status in ("400", "401", "408", "409", "413", "415", "422", "429", "503", *more):
+            assert path["responses"][status]["content"]["application/problem+json"]["examples"]
+
+
+def test_what_is_sent_fits_the_document(
+    server: Server, upload: bytes, phone: PhoneModel, pictures: Pictures
+) -> None:
+    """Nothing compares answers with their models while the service runs."""
+    assert Prediction.model_validate_json(server.post(upload).content)
+    packed = pack(phone.perturb(pictures[0], key=KEY).levels, bits=1)
+    told = BatchPrediction.model_validate_json(post_batch(server, packed + bytes(len(packed))).content)
+    assert [item.problem is None for item in told.items] == [True, False]
 
 
 def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
@@ -248,6 +330,34 @@ def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> 
         time.sleep(1.2)
         connection.sendall(upload)
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+
+
+def test_more_than_can_be_in_work_is_refused_after_a_pause(start: Start, upload: bytes) -> None:
+    """Refused below the application, on connections that go on, and counted."""
+    running = start("--queue", "1", "--batch", "1")
+    head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+    request = f"POST /v1/predict HTTP/1.1\r\n{head}Content-Length: {len(upload)}\r\n\r\n".encode() + upload
+
+    async def ask(connection: Connection) -> tuple[int, bytes, float]:
+        begun = time.perf_counter()
+        status, body = await connection.ask(request)
+        return status, body, time.perf_counter() - begun
+
+    async def go() -> None:
+        connections = [await Connection.open(running.port) for _ in range(40)]
+        told = await asyncio.gather(*map(ask, connections))
+        assert {status for status, _, _ in told} == {200, 503}
+        refused = [(body, took) for status, body, took in told if status == 503]
+        held = [json.loads(body) for body, took in refused if took > 0.9]
+        assert held
+        assert {problem["type"] for problem in held} == {"urn:sfumato:problem:overloaded"}
+        for connection in connections:
+            assert (await ask(connection))[0] == 200
+            connection.close()
+        text = httpx.get(f"{running.url}/metrics").text
+        assert f'sfumato_refusals_total{{kind="overloaded"}} {len(refused)}.0' in text
+
+    asyncio.run(go())
 
 
 def test_asked_to_stop_while_it_starts(sealed: Path) -> None:

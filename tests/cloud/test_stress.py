@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sfumato.stress.__main__ import app, end
 from sfumato.stress.abuse import Report, hostile, malformed
-from sfumato.stress.cases import make_cases
+from sfumato.stress.cases import make_batches, make_cases
 from sfumato.stress.clients import closed_loop
 from sfumato.stress.endurance import crash, overload, soak
 from sfumato.stress.load import load
@@ -21,8 +21,11 @@ from sfumato.stress.service import UNLIMITED, Service
 
 def test_load_beside_the_network_alone(sealed: Path) -> None:
     rows = list(load(sealed, clients=(1, 4), seconds=0.3, form="packed", processes=2))
-    assert [row.name for row in rows[2:]] == ["1 clients, 2 services", "4 clients, 2 services"]
+    names = ["1 clients, 2 services", "4 clients, 2 services"]
+    assert [row.name for row in rows[2:]] == [*names, *(f"{name} x 16" for name in names)]
     assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
+    assert all(row.cpu_ms > 0 and row.share > 0 for row in rows)
+    assert 0.3 < rows[0].share < 3  # the same work twice, on a machine that does other things
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
 
 
@@ -32,8 +35,12 @@ def test_a_wrong_answer_is_noticed(sealed: Path) -> None:
     with Service(sealed, *UNLIMITED) as service:
         found = uvloop.run(closed_loop([service.port], [first, crossed], clients=2, seconds=0.3))
         assert service.resident_mb > 20
+        batches = make_batches(sealed, [first, crossed, second], 3)
+        together = uvloop.run(closed_loop([service.port], batches, clients=1, seconds=0.3))
         assert service.stop() == 0
+    assert together.wrong == together.statuses[200] > 0 == together.uploads
     assert 0 < found.wrong < found.statuses[200]
+    assert found.uploads == found.statuses[200] - found.wrong
     assert found.statuses.total() == found.statuses[200]
 
 
@@ -54,9 +61,10 @@ def test_an_answer_that_may_not_be_is_a_failure() -> None:
 
 
 def test_overload_and_a_soak(sealed: Path) -> None:
-    found = overload(sealed, seconds=1, clients=200)
-    assert found.wrong == 0
-    assert set(found.statuses) <= {200, 503}
+    best, found = overload(sealed, seconds=1, clients=200)
+    assert found.wrong == best.wrong == 0
+    assert best.per_second > 0
+    assert set(found.statuses) == {200, 503}
     samples = list(soak(sealed, seconds=1, parts=2))
     assert [round(60 * sample.minutes, 1) for sample in samples] == [0.5, 1.0]
     assert all(sample.per_second > 0 and sample.wrong == sample.refused == 0 for sample in samples)

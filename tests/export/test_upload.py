@@ -64,6 +64,20 @@ def test_the_length_of_a_dithered_upload_tells_nothing(bits: int) -> None:
     assert len(encode_png(flat, bits=bits)) == len(encode_png(busy, bits=bits))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_rows_with_a_filter_are_the_same_picture(bits: int) -> None:
+    levels = picture(bits)
+    header, data, end = _chunks(encode_png(levels, bits=bits))
+    rows = np.frombuffer(zlib.decompress(data[8:-4]), dtype=np.uint8).reshape(48, -1)
+    filtered = rows.copy()
+    filtered[:, 0] = 2  # up: each byte less the one above
+    filtered[1:, 1:] -= rows[:-1, 1:]
+    body = b"IDAT" + zlib.compress(filtered.tobytes())
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk + end
+    assert np.array_equal(decode_png(content, height=16, width=20, bits=bits), levels)
+
+
 def test_a_smooth_picture_is_compressed() -> None:
     smooth = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 3, (64, 1, 3))
     assert len(encode_png(smooth, bits=8)) < smooth.size // 10

@@ -37,17 +37,23 @@ def load_command(
     numbers = [int(part) for part in clients.split(",")]
     rows = list(load(export, clients=numbers, seconds=seconds, form=form, processes=processes))
     if as_json:
-        emit_json({"schema": "sfumato-load/1", "form": form, "rows": [asdict(row) for row in rows]})
+        emit_json({"schema": "sfumato-load/2", "form": form, "rows": [asdict(row) for row in rows]})
         return
     cells = [
         (
-            row.name, f"{row.per_second:,.0f}", f"{100 * row.per_second / rows[0].per_second:.0f} %",
+            row.name, f"{row.per_second:,.0f}", f"{100 * row.share:.0f} %", f"{row.cpu_ms:.2f}",
             milliseconds(row.p50_ms), milliseconds(row.p99_ms), row.refused, row.wrong,
         )
         for row in rows
     ]  # fmt: skip
-    columns = ("", "uploads/s", "share", "p50, ms", "p99, ms", "refused", "wrong")
-    show(table(f"load, {form}; the network alone: onnxruntime, batches of 16, one thread", columns, cells))
+    columns = ("", "per s", "share", "CPU", "p50", "p99", "refused", "wrong")
+    show(
+        table(
+            f"uploads ({form}), times in ms; network: onnxruntime, batches of 16, one thread",
+            columns,
+            cells,
+        )
+    )
     end(sum(row.wrong + row.refused for row in rows), "answers were wrong or refused")
 
 
@@ -85,7 +91,11 @@ def overload_command(
     """More than can be answered: 200 in time or 503 at once."""
     from sfumato.stress.endurance import DEADLINE_MS, overload
 
-    found = overload(export, seconds=seconds, clients=clients)
+    best, found = overload(export, seconds=seconds, clients=clients)
+    share = 100 * found.per_second / best.per_second
+    note(
+        f"right answers: {found.per_second:.0f}/s, {share:.0f} % of the {best.per_second:.0f}/s for 32 clients"
+    )
     statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(found.statuses.items()))
     note(f"{statuses}; accepted within p50 {found.quantile(0.5):.0f} ms, p99 {found.quantile(0.99):.0f} ms")
     end(found.wrong, "answers were wrong")

@@ -2,17 +2,20 @@
 
 cases = make_cases(export)
 cases[0].request                # bytes of a whole HTTP request
-cases[0].check(body)            # raises if the answer is not the network's own
+cases[0].right(body)            # whether the answer is the network's own
+batch(cases)                    # the same uploads in one request
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.batch_form import PACKED_BATCH
 from sfumato.cloud_model import CloudModel
 from sfumato.device import PhoneModel
 from sfumato.upload import encode_png, pack
@@ -31,15 +34,49 @@ class Case:
     body: bytes
     levels: NDArray[np.uint8]
     expected: Mapping[str, Mapping[str, float]]
+    uploads = 1
 
     def right(self, answer: bytes) -> bool:
         """Whether a body is the network's own answer to this upload."""
-        answers = json.loads(answer)["answers"]
+        return self.agrees(json.loads(answer))
+
+    def agrees(self, told: Any) -> bool:
+        """The same, for JSON that has been read."""
         return all(
-            abs(answers[name]["probabilities"][option] - value) <= TOLERANCE
+            abs(told["answers"][name]["probabilities"][option] - value) <= TOLERANCE
             for name, options in self.expected.items()
             for option, value in options.items()
         )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several uploads in one request."""
+
+    request: bytes
+    cases: Sequence[Case]
+
+    @property
+    def uploads(self) -> int:
+        """How many."""
+        return len(self.cases)
+
+    def right(self, answer: bytes) -> bool:
+        """Whether a body holds the network's own answer to each, in order."""
+        items = json.loads(answer)["items"]
+        return len(items) == len(self.cases) and all(map(Case.agrees, self.cases, items))
+
+
+def make_batches(export: Path, cases: Sequence[Case], size: int) -> list[Batch]:
+    """The cases, `size` a request."""
+    cloud = CloudModel.load(export)
+    bits = cloud.contract.channel.bits
+    groups = [cases[at : at + size] for at in range(0, len(cases) - size + 1, size)]
+    bodies = [b"".join(pack(case.levels, bits=bits) for case in group) for group in groups]
+    return [
+        Batch(request(body, PACKED_BATCH, cloud.contract_digest, path="/v1/predict/batch"), group)
+        for body, group in zip(bodies, groups, strict=True)
+    ]
 
 
 def make_cases(export: Path, *, count: int = 64, form: str = "png") -> list[Case]:
@@ -65,10 +102,12 @@ def waves(number: int, height: int, width: int) -> NDArray[np.uint8]:
     return picture
 
 
-def request(body: bytes, content_type: str, digest: str, *, more: str = "") -> bytes:
-    """A POST of an upload; `more` are further header lines, each with its line end."""
+def request(
+    body: bytes, content_type: str, digest: str, *, more: str = "", path: str = "/v1/predict"
+) -> bytes:
+    """A POST of uploads; `more` are further header lines, each with its line end."""
     head = (
-        f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"Sfumato-Contract: {digest}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     )
     return head.encode() + body

@@ -17,7 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from sfumato.stress.cases import Case
+from sfumato.stress.cases import Batch, Case
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 CUT_OFF = 0
@@ -88,14 +88,24 @@ class Outcome:
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
     """Answers with 200 that are not the network's own."""
+    uploads: int = 0
+    """Uploads with a right answer."""
     seconds: float = 0.0
     waits: list[float] = field(default_factory=list)
     """Seconds from request to answer, of those answered with 200."""
 
+    def add(self, other: "Outcome") -> None:
+        """Let another run of the same kind count too."""
+        self.statuses += other.statuses
+        self.wrong += other.wrong
+        self.uploads += other.uploads
+        self.seconds += other.seconds
+        self.waits += other.waits
+
     @property
     def per_second(self) -> float:
-        """Right answers a second."""
-        return (self.statuses[200] - self.wrong) / self.seconds
+        """Uploads with a right answer, a second."""
+        return self.uploads / self.seconds
 
     def quantile(self, share: float) -> float:
         """Milliseconds within which this share of the answers came."""
@@ -103,7 +113,7 @@ class Outcome:
 
 
 async def closed_loop(
-    ports: Sequence[int], cases: Sequence[Case], *, clients: int, seconds: float
+    ports: Sequence[int], cases: Sequence[Case | Batch], *, clients: int, seconds: float
 ) -> Outcome:
     """`clients` connections, spread over `ports`, each asking again as soon as it is answered; broken ones are opened anew."""
     outcome, start = Outcome(), time.perf_counter()
@@ -125,7 +135,9 @@ async def closed_loop(
             outcome.statuses[status] += 1
             if status == 200:
                 outcome.waits.append(time.perf_counter() - begun)
-                outcome.wrong += not case.right(body)
+                right = case.right(body)
+                outcome.wrong += not right
+                outcome.uploads += case.uploads if right else 0
         if connection is not None:
             connection.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from sfumato.stress.cases import make_cases
+from sfumato.stress.cases import Batch, Case, make_batches, make_cases
 from sfumato.stress.clients import Outcome, closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
@@ -33,8 +33,9 @@ class Sample:
 
 
 def soak(export: Path, *, seconds: float, parts: int = 20) -> Iterator[Sample]:
-    """Steady load of 16 clients; a sample at the end of each part."""
-    cases = make_cases(export)
+    """Steady load of 16 clients, single uploads and batches; a sample at the end of each part."""
+    single = make_cases(export)
+    cases: list[Case | Batch] = [*single, *make_batches(export, single, 4)]
     with Service(export, *UNLIMITED) as service:
         for part in range(1, parts + 1):
             length = seconds / parts
@@ -52,12 +53,19 @@ def soak(export: Path, *, seconds: float, parts: int = 20) -> Iterator[Sample]:
 DEADLINE_MS = 250
 
 
-def overload(export: Path, *, seconds: float, clients: int = 512) -> Outcome:
-    """Far more clients than the queue holds, under a short deadline: some are answered in time, the others told so."""
+def overload(export: Path, *, seconds: float, clients: int = 512) -> tuple[Outcome, Outcome]:
+    """As many clients as the service has room for, then far more: some are answered in time, the others told so.
+
+    None of them pauses; the deadline is short.
+    """
     cases = make_cases(export)
     flags = (*UNLIMITED, "--queue", "64", "--deadline-ms", str(DEADLINE_MS), "--connections", "1000")
     with Service(export, *flags) as service:
-        return uvloop.run(closed_loop([service.port], cases, clients=clients, seconds=seconds))
+        best, many = (
+            uvloop.run(closed_loop([service.port], cases, clients=number, seconds=seconds))
+            for number in (2 * CLIENTS, clients)
+        )
+    return best, many
 
 
 def crash(export: Path, *, kills: int, seconds: float = 2.0) -> Outcome:

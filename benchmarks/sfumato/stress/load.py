@@ -14,11 +14,14 @@ import uvloop
 
 from sfumato.cloud_model import CloudModel
 from sfumato.intake import PACKED, PNG, decode
-from sfumato.stress.cases import Case, make_cases
-from sfumato.stress.clients import closed_loop
+from sfumato.prediction import answer
+from sfumato.stress.cases import Case, make_batches, make_cases
+from sfumato.stress.clients import Outcome, closed_loop
 from sfumato.stress.service import UNLIMITED, Service
 
 BATCH = 16
+TURNS = 4
+"""Slices of each measurement, between slices of the network alone."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Row:
 
     name: str
     per_second: float
+    share: float
+    """Of what the network alone does, in turns with this row's runs: other work on the machine meets both alike."""
+    cpu_ms: float
+    """Processor time for an upload, the clients' not counted: it hardly depends on what else the machine does."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     refused: int = 0
@@ -34,22 +41,39 @@ class Row:
 
 
 def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
-    """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients."""
+    """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients.
+
+    The service is asked twice: with an upload a request, and with 16 ("x 16"). The network has one thread everywhere.
+    """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
-    yield Row("network alone", rate(network_alone(cloud, cases), seconds))
-    yield Row("with decoding", rate(without_http(cloud, cases, form), seconds))
+    network = network_alone(cloud, cases)
+    for name, work in (("network alone", network), ("with decoding", without_http(cloud, cases, form))):
+        turns = [(rate(network, seconds / TURNS), rate(work, seconds / TURNS)) for _ in range(TURNS)]
+        (reference, _), (per_second, cpu_ms) = (
+            np.mean(figures, axis=0) for figures in zip(*turns, strict=True)
+        )
+        yield Row(name, per_second, per_second / reference, cpu_ms)
     with ExitStack() as stack:
-        flags = (*UNLIMITED, "--batch", str(BATCH))
+        flags = (*UNLIMITED, "--batch", str(BATCH), "--queue", "2048")  # nothing is to be refused here
         services = [stack.enter_context(Service(export, *flags)) for _ in range(processes)]
         ports = [service.port for service in services]
         uvloop.run(closed_loop(ports, cases, clients=8, seconds=min(1.0, seconds)))  # warm
-        for number in clients:
-            found = uvloop.run(closed_loop(ports, cases, clients=number, seconds=seconds))
-            refused = found.statuses.total() - found.statuses[200]
-            yield Row(
-                f"{number} clients" + (f", {processes} services" if processes > 1 else ""),
-                found.per_second, found.quantile(0.5), found.quantile(0.99), refused, found.wrong,
-            )  # fmt: skip
+        several = f", {processes} services" if processes > 1 else ""
+        forms = (("", cases), (f" x {BATCH}", make_batches(export, cases, BATCH)))
+        for name, asked in forms:
+            for number in clients:
+                found, spent, reference = Outcome(), 0.0, 0.0
+                for _ in range(TURNS):
+                    reference += rate(network, seconds / TURNS / 2)[0] / TURNS
+                    before = sum(service.cpu_seconds for service in services)
+                    found.add(uvloop.run(closed_loop(ports, asked, clients=number, seconds=seconds / TURNS)))
+                    spent += sum(service.cpu_seconds for service in services) - before
+                refused = found.statuses.total() - found.statuses[200]
+                yield Row(
+                    f"{number} clients{several}{name}", found.per_second, found.per_second / reference,
+                    1000 * spent / max(1, found.uploads), found.quantile(0.5), found.quantile(0.99), refused,
+                    found.wrong,
+                )  # fmt: skip
 
 
 def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
@@ -62,14 +86,15 @@ def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], obje
 def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callable[[], object]:
     """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
     kind, bodies = PNG if form == "png" else PACKED, [case.body for case in cases[:BATCH]]
-    return lambda: cloud.answer([decode(body, kind, cloud.contract) for body in bodies])
+    return lambda: answer(cloud, [decode(body, kind, cloud.contract) for body in bodies])
 
 
-def rate(work: Callable[[], object], seconds: float) -> float:
-    """Uploads a second, for work on a batch."""
+def rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:
+    """Uploads a second, and milliseconds of processor time for each, for work on a batch."""
     work()
-    start, rounds = time.perf_counter(), 0
+    start, cpu, rounds = time.perf_counter(), time.thread_time(), 0
     while time.perf_counter() - start < seconds:
         work()
         rounds += 1
-    return BATCH * rounds / (time.perf_counter() - start)
+    uploads, spent = BATCH * rounds, time.thread_time() - cpu
+    return uploads / (time.perf_counter() - start), 1000 * spent / uploads

@@ -5,6 +5,7 @@ with Service(export, "--batch", "16") as service:
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -46,6 +47,12 @@ class Service:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time on a processor so far, of all its threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
 
     @property
     def alive(self) -> bool:

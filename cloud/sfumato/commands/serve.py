@@ -64,7 +64,7 @@ def command(
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
-    limits = RateConfig(per_second=rate, burst=burst)
+    limits, in_flight = RateConfig(per_second=rate, burst=burst), queue + batch
     if server is not None:
         from sfumato.client import Client, ClientConfig
         from sfumato.device import PhoneModel
@@ -78,7 +78,9 @@ def command(
             config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
         )
         secret = read_key(key) if key is not None else device_key()
-        app = create_gateway(client, secret, GatewayConfig(rate=limits), known)
+        gate = GatewayConfig(rate=limits)
+        app, in_flight = create_gateway(client, secret, gate, known), gate.queue + gate.on_the_way
+        deadline_ms = gate.deadline_ms
     else:
         from sfumato.batching import BatchConfig
         from sfumato.cloud_model import CloudModel
@@ -93,6 +95,7 @@ def command(
         model = CloudModel.load(export, threads=threads)
         app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
     where = ServerConfig(
-        host=host, port=port, connections=connections, header_seconds=header_seconds, log_level=log_level
-    )
+        host=host, port=port, connections=connections, in_flight=in_flight, answer_seconds=deadline_ms / 2000,
+        header_seconds=header_seconds, log_level=log_level,
+    )  # fmt: skip
     run(app, where)
