@@ -181,6 +181,9 @@ def order_planes(model: Any) -> None:
     stored = {entry.name: entry for entry in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
     uses = [*(name for node in graph.node for name in node.input), *(out.name for out in graph.output)]
+    for node in graph.node:  # equal weights are stored once, and handed on by Identity
+        if node.op_type == "Identity" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]]
     for node in graph.node:
         if node.op_type != "DepthToSpace":
             continue

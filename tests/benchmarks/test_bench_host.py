@@ -149,7 +149,8 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     assert row["sha256"] == contract.file("local_int8.tflite").sha256
     assert tuple(row["size"]) == contract.size
     # The file holds what the network holds, and a few numbers for the image's own scale.
-    assert row["macs"] == pytest.approx(contract.cost["macs"], rel=0.05)
+    # It also holds the convolution that packs and scales the image.
+    assert row["macs"] == pytest.approx(contract.cost["macs"], rel=0.1)
     assert row["params"] == pytest.approx(contract.cost["parameters"], rel=0.05)
     assert row["delegated_nodes"] == row["nodes"]
     steps = {stage["name"]: stage["p50_ms"] for stage in values["stages"]}

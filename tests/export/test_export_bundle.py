@@ -317,7 +317,6 @@ def spread_weights(run: Run) -> None:
             norm = last[1]
             norm.weight[0] = norm.bias[0] = norm.running_mean[0] = 0
         weight = local.heads["offset"].weight
-        weight.mul_(2)
         weight[:, 0] = 40
 
 

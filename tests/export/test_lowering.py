@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
-from sfumato.lowering import RefusedError, find_affine, lower
+from sfumato.lowering import RefusedError, find_affine, lower, order_planes
 from sfumato.models.local import LocalNetwork
 from sfumato.onnx_files import write_onnx
 from sfumato.phone_network import PhoneNetwork, fold, freeze
@@ -439,3 +439,27 @@ def test_what_is_not_known_is_refused(name: str) -> None:
     model = build(nodes, constants)
     with pytest.raises(RefusedError, match=expected):
         lower(model)(tf.zeros((1, H, W, C)))
+
+
+def test_equal_weights_handed_on_by_identity_are_ordered_too() -> None:
+    """torch's exporter stores equal initialisers once: the second convolution gets an Identity's output."""
+    planes = 2
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4 * planes, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Identity", ["w"], ["same"]),
+        helper.make_node("Conv", ["x", "same"], ["y"]),
+        helper.make_node("DepthToSpace", ["y"], ["p"], blocksize=2, mode="CRD"),
+    ]
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 6]),
+        helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, planes, 8, 12]),
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = rng.random((1, 3, 4, 6), np.float32)
+    before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    order_planes(model)
+    assert model.graph.node[2].attribute[1].s == b"DCR"
+    after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(after, before, atol=1e-6)

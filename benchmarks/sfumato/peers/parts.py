@@ -86,6 +86,7 @@ class _Residual:
     """Tells `LocalNetwork` to put out one map that is added to the image."""
 
     maps: Mapping[str, int] = {"change": 3}
+    starts: Mapping[str, float] = {"change": 0.0}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> Parameters:
         """`sigmoid` of the image's logit plus the change: stays in 0..1 and starts as the image."""
@@ -94,7 +95,7 @@ class _Residual:
 
 def image_network() -> LocalNetwork:
     """Image in, image out: the U-shaped network of our own phone side, so that capacities are equal."""
-    return channels_last(LocalNetwork(_Residual()))  # type: ignore[arg-type]  # only these two members are read
+    return channels_last(LocalNetwork(_Residual()))  # type: ignore[arg-type]  # only these members are read
 
 
 def ssim(first: Tensor, second: Tensor, *, window: int = 7) -> Tensor:
