@@ -3,7 +3,9 @@
 The environment is set before torch or TensorFlow is imported: both read it only once.
 """
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,25 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}: set SFUMATO_TEST_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`small_export("float32", "int8")`: an export of the run of tests/export, with a rate that was measured."""
+
+    def build(*variants: str) -> Path:
+        from sfumato.exporting import export
+
+        # The tests form no package, so its fixtures are read as a file.
+        spec = importlib.util.spec_from_file_location(
+            "export_fixtures", ROOT / "tests" / "export" / "conftest.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        fixtures = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fixtures)
+        out = tmp_path_factory.mktemp("sealed") / "export"
+        export(fixtures.build_run("dither"), out, variants=variants)
+        return out
+
+    return build

@@ -37,7 +37,7 @@ from sfumato.config import TrainConfig, make_config
 from sfumato.console import note, progress
 from sfumato.cotrain import train
 from sfumato.data import Dataset, Split, open_dataset
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.errors import SfumatoError, UsageError, complaint
 from sfumato.evaluate import evaluate
 from sfumato.files import claim_folder, read_json, write_json
 from sfumato.judge import conclude
@@ -87,9 +87,7 @@ def make_compare_config(values: dict[str, Any]) -> CompareConfig:
     try:
         config = CompareConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "options"
-        raise UsageError(f"{where}: {first['msg']}") from None
+        raise UsageError(complaint(error, "options")) from None
     create_plan(config.attacks)
     return config
 
@@ -160,16 +158,17 @@ NOTHING = Chosen(declared=(), undeclared=(), left_out=())
 
 def possible(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
     """The attacks that a method can be put under, and what was left out and why."""
-    attacks, notes = [name for name in plan.attacks if name in COMPARED], []
+    out, notes = set(plan.attacks) - set(COMPARED), []
     if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in LIKELIHOODS:
-        attacks.remove("bayes")
+        out.add("bayes")
         notes.append(
             f"bayes was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
         )
-    if "provider" in attacks and not any(True for _ in artifact.cloud.parameters()):
-        attacks.remove("provider")
+    if not any(True for _ in artifact.cloud.parameters()):
+        out.add("provider")
         notes.append("provider was left out: there is no cloud network to train further")
-    return plan.model_copy(update={"attacks": tuple(attacks)}), tuple(notes)
+    attacks = tuple(name for name in plan.attacks if name not in out)
+    return plan.model_copy(update={"attacks": attacks}), tuple(notes)
 
 
 def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, complaint
 
 SCHEMA = "sfumato-contract/1"
 FILE = "contract.json"
@@ -260,9 +260,7 @@ def parse_contract(content: bytes, name: str = FILE) -> Contract:
     try:
         return Contract.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SfumatoError(f"{name}: {where}: {first['msg']}") from None
+        raise SfumatoError(f"{name}: {complaint(error)}") from None
 
 
 def read_file(folder: Path, entry: File) -> bytes:

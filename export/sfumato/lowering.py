@@ -213,6 +213,18 @@ def order_planes(model: Any) -> None:
         next(entry for entry in node.attribute if entry.name == "mode").s = b"DCR"
 
 
+def sort_out(graph: Any) -> tuple[list[Node], dict[str, Any]]:
+    """The nodes that compute something, and every stored number by its name, initializers and Constant nodes alike."""
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
+        else:
+            nodes.append(node)
+    return nodes, constants
+
+
 def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple[str, float, float]]:
     """Products `(x - a) * b` whose difference is used nowhere else: name of the product -> (x, a, b)."""
     uses = [name for node in nodes for name in node.input]
@@ -244,13 +256,7 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     """
     model = copy.deepcopy(model)
     order_planes(model)
-    constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
-        else:
-            nodes.append(node)
+    nodes, constants = sort_out(model.graph)
     products = find_affine(nodes, constants)
     differences = {node.input[0] for node in nodes if node.output[0] in products}
     nodes = [node for node in nodes if node.output[0] not in differences]

@@ -214,16 +214,12 @@ def convolve_products(model: Any) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from sfumato.lowering import find_affine
+    from sfumato.lowering import find_affine, sort_out
 
     graph = model.graph
     (image,) = graph.input
     planes = image.type.tensor_type.shape.dim[1].dim_value
-    constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    products = find_affine(list(graph.node), constants)
+    products = find_affine(*sort_out(graph))
     for index, node in enumerate(graph.node):
         source, offset, factor = products.get(node.output[0], ("", 0.0, 0.0))
         if source != image.name:

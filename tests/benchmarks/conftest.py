@@ -1,6 +1,5 @@
 """A small task that every peer can be made for: drawn faces of 48 pixels, an untrained clean network. And a small export."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,16 +52,6 @@ def batch(task: Task) -> Batch:
 
 
 @pytest.fixture(scope="session")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sealed(small_export: Callable[..., Path]) -> Path:
     """The export of tests/export, its int8 model alone."""
-    from sfumato.exporting import export
-
-    path = Path(__file__).parent.parent / "export" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("export_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
-    out = tmp_path_factory.mktemp("sealed") / "export"
-    export(fixtures.build_run("dither"), out, variants=("int8",))
-    return out
+    return small_export("int8")

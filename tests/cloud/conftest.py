@@ -1,6 +1,5 @@
 """A small export and real server processes on loopback, each test of a worker shares them where it can."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -24,19 +23,9 @@ KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="session")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sealed(small_export: Callable[..., Path]) -> Path:
     """The export of tests/export, with a rate that was measured."""
-    from sfumato.exporting import export
-
-    path = Path(__file__).parent.parent / "export" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("export_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
-    out = tmp_path_factory.mktemp("sealed") / "export"
-    export(fixtures.build_run("dither"), out, variants=("float32", "int8"))
-    return out
+    return small_export("float32", "int8")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sfumato.errors import UsageError
+from sfumato.errors import UsageError, complaint
 
 
 class TrainConfig(BaseModel):
@@ -120,6 +120,4 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
     try:
         return TrainConfig(**{**base, **values})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "options"
-        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise UsageError(complaint(error, "options").replace(": Value error, ", ": ", 1)) from None

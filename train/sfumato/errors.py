@@ -5,6 +5,11 @@ Both carry one line that says what was given, what is allowed and what to do; th
 keeps the traceback for `--debug`.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class SfumatoError(Exception):
     """The work failed or a check fell short; the message is one line that says what to do."""
@@ -30,3 +35,10 @@ def unknown(kind: str, given: str, known: object) -> str:
     """
     names = [str(name) for name in known]  # type: ignore[attr-defined]
     return f"unknown {kind} {given!r}: known are {', '.join(names)}"
+
+
+def complaint(error: "ValidationError", whole: str = "") -> str:
+    """What a pydantic model objects to first, `where: what`; `whole` stands for the model itself."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or whole
+    return f"{where}: {first['msg']}"

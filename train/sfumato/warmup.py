@@ -11,15 +11,16 @@ images (mixup, Zhang et al., ICLR 2018) whose only label is what the clean netwo
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.artifact import evaluating
-from sfumato.batches import Batches, seed_everything
+from sfumato.batches import Batch, Batches, seed_everything
 from sfumato.console import progress
-from sfumato.objectives import task_loss
+from sfumato.objectives import Logits, task_loss
 from sfumato.schedule import one_cycle, set_learning_rate
 
 if TYPE_CHECKING:
@@ -33,6 +34,27 @@ def mix(images: Tensor) -> Tensor:
     """Each image (B, 3, H, W) blended with another of the batch, by a share drawn uniformly for each."""
     share = torch.rand(len(images), 1, 1, 1).to(images.device)
     return share * images + (1 - share) * images[torch.randperm(len(images)).to(images.device)]
+
+
+def lesson(
+    learner: Callable[[Tensor], Logits], clean: nn.Module, batch: Batch, turn: int, distill: float
+) -> tuple[Tensor, Logits | None]:
+    """Loss of one batch, and the answers to its images; None for a mixture, which has no label to be right about.
+
+    Args:
+        learner: images (B, 3, H, W) -> logits per kept attribute.
+        clean: the teacher.
+        batch: images and labels.
+        turn: every other batch is a mixture, the odd ones.
+        distill: share of the loss that follows the teacher; without any there are no mixtures.
+    """
+    mixed = bool(distill) and turn % 2 == 1
+    images = mix(batch.images) if mixed else batch.images
+    with evaluating(clean):
+        teacher = clean(images) if distill else None
+    logits = learner(images)
+    loss = task_loss(logits, batch.labels, teacher, 1.0 if mixed else distill)
+    return loss, None if mixed else logits
 
 
 def warm_up(
@@ -68,18 +90,13 @@ def warm_up(
                 set_learning_rate(
                     optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate)
                 )
-                mixed = bool(config.distill) and index % 2 == 1
-                images = mix(batch.images) if mixed else batch.images
-                with evaluating(clean):
-                    teacher = clean(images) if config.distill else None
-                logits = shared(images)
-                loss = task_loss(logits, batch.labels, teacher, 1.0 if mixed else config.distill)
+                loss, answers = lesson(shared, clean, batch, index, config.distill)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
-                if not mixed:
-                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
-                    seen += len(images) * len(logits)
+                if answers is not None:
+                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in answers.items())
+                    seen += len(batch.images) * len(answers)
                 bar.advance(task)
             bar.update(task, figures=f"the phone's own guess {100 * right / seen:.1f} %")
             if log is not None:

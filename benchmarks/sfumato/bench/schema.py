@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, complaint
 from sfumato.files import read_json, write_json
 
 SCHEMA = "sfumato-bench/1"
@@ -221,6 +221,4 @@ def read_results(path: Path) -> Results:
     try:
         return Results.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SfumatoError(f"{path}: {where}: {first['msg']}") from None
+        raise SfumatoError(f"{path}: {complaint(error)}") from None

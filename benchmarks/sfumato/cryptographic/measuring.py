@@ -24,7 +24,7 @@ from sfumato.cryptographic.answers import Answers
 from sfumato.cryptographic.network import SIDE, Activation, SmallNetwork, prepare, train
 from sfumato.cryptographic.words import WORDS
 from sfumato.data import Dataset, Split, open_dataset
-from sfumato.errors import SfumatoError, UsageError, unknown
+from sfumato.errors import SfumatoError, UsageError, complaint, unknown
 from sfumato.export_artifact import ExportArtifact, load_export
 from sfumato.metrics import accuracy_interval
 from sfumato.models.cost import Cost, cost
@@ -64,8 +64,7 @@ def make_cryptographic_config(values: dict[str, Any]) -> CryptographicConfig:
     try:
         config = CryptographicConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UsageError(complaint(error)) from None
     for method in config.methods:
         if method not in PACKAGES:
             raise UsageError(unknown("method", method, PACKAGES))

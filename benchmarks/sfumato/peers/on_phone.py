@@ -21,12 +21,11 @@ from sfumato.defence import by_head
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
 from sfumato.models.local import STRIDE, Encoder
-from sfumato.objectives import task_loss
 from sfumato.peers.base import Peer, Stage, Task
 from sfumato.peers.draws import Fixed
 from sfumato.residual import label_cells
 from sfumato.run import make_local
-from sfumato.warmup import mix
+from sfumato.warmup import lesson
 
 WIDTH_STEP, WIDEST = 4, 64
 DEPTHS = (1, 2, 1)
@@ -102,17 +101,12 @@ class OnPhone(Peer):
             draw=Answer(cells=prod(task.kept.values())),
             cloud=Reader(task.kept),
         )
-        self.task, self.distill = task, task.config.distill
-        self.turn = 0
+        self.task, self.turn = task, 0
 
     def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """Every other batch is a mixture labelled by the clean network."""
+        task, _ = lesson(self.phone.answers, self.task.clean, batch, self.turn, self.task.config.distill)
         self.turn += 1
-        mixed = bool(self.distill) and self.turn % 2 == 0
-        images = mix(batch.images) if mixed else batch.images
-        with torch.no_grad():
-            teacher = self.task.clean(images) if self.distill else None
-        task = task_loss(self.phone.answers(images), batch.labels, teacher, 1.0 if mixed else self.distill)
         return {"loss": task, "task": task}
 
     def weigh(self, uploads: Tensor) -> tuple[float, str]:

@@ -34,7 +34,7 @@ from sfumato.bench.standard import output_digest
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.contract import FILE as CONTRACT
 from sfumato.contract import read_contract, read_file
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.errors import SfumatoError, UsageError, complaint
 from sfumato.provenance import provenance
 from sfumato.runtime import open_model
 from sfumato.sampler import NORMAL_TABLE
@@ -87,9 +87,7 @@ def make_phone_config(values: dict[str, Any]) -> PhoneConfig:
     try:
         return PhoneConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg']}") from None
+        raise UsageError(complaint(error)) from None
 
 
 def bench_phone(

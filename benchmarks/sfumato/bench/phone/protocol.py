@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, complaint
 
 SCHEMA = "sfumato-phone/1"
 PACKAGE, ACTIVITY = "dev.sfumato.demo", ".BenchmarkActivity"
@@ -96,9 +96,7 @@ def parse_result(content: bytes) -> PhoneResult:
     try:
         result = PhoneResult.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SfumatoError(f"the app's {RESULT}: {where}: {first['msg']}: update the app") from None
+        raise SfumatoError(f"the app's {RESULT}: {complaint(error)}: update the app") from None
     if result.status == "done" and not result.runs_ns:
         raise SfumatoError(f"the app's {RESULT} says done and holds no runs: update the app")
     return result
