@@ -188,7 +188,17 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
     bounded = bool(torch.isfinite(evidence.rate).all())
     return Judgement(
         desired=audit.desired_rows(artifact, evidence),
-        attributes=tuple(conclude(name, judged, evidence, declared=True) for name in chosen.names),
+        attributes=tuple(
+            conclude(
+                name,
+                judged,
+                evidence.test.labels[name],
+                classes=evidence.classes[name],
+                declared=True,
+                seed=seed,
+            )
+            for name in chosen.names
+        ),
         attacks=tuple(one.row for one in judged),
         rate_bits=audit.rate_bits(evidence) if bounded else None,
         evidence=evidence,
@@ -398,7 +408,8 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
     path = out / "comparison-config.json"
     if path.exists() and not overwrite:
         before = read_json(path)
-        changed = [name for name in values if before.get(name) != values[name]]
+        # The same data may lie elsewhere: its id tells.
+        changed = [name for name in values if name != "data" and before.get(name) != values[name]]
         if changed:
             raise SfumatoError(
                 f"{out} holds rows made with another {' and '.join(changed)}: their figures cannot stand side by "

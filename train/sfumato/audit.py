@@ -18,7 +18,7 @@ import numpy as np
 from sfumato import metrics, report, upload_size
 from sfumato.artifact import Artifact
 from sfumato.attacks import create, create_plan, prepare
-from sfumato.attacks.answer import Answer, Restoration, Step
+from sfumato.attacks.answer import Answer, Ints, Restoration, Step
 from sfumato.attacks.ensemble import combine
 from sfumato.attacks.evidence import Evidence, batches
 from sfumato.attacks.output import cloud_answers
@@ -27,11 +27,12 @@ from sfumato.audit_schema import Attribute, Audit, Desired, RateBits, Reidentifi
 from sfumato.audit_selection import Chosen, choose
 from sfumato.errors import UsageError
 from sfumato.files import write_json
+from sfumato.folds import pool, turn
 from sfumato.information import bound_information
 from sfumato.judge import Judged, conclude, judge, winner
 from sfumato.memory import keep_freed_memory
 from sfumato.seeds import over_seeds
-from sfumato.verdict import averaging, shortfalls, spread_statements, statements
+from sfumato.verdict import averaging, fold_statements, shortfalls, spread_statements, statements
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each piece of work and at the end: done, total, title, best attacks so far."""
@@ -65,11 +66,11 @@ def rate_bits(evidence: Evidence) -> RateBits:
     return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
 
 
-def named(watch: Watch, seed: int, seeds: int) -> Watch:
-    """A `Watch` whose titles tell the seed, if there are several."""
-    if seeds == 1:
+def named(watch: Watch, what: str, number: int, count: int) -> Watch:
+    """A `Watch` whose titles tell which of several seeds or folds is at work."""
+    if count == 1:
         return watch
-    return lambda done, total, title, best: watch(done, total, f"seed {seed}: {title}", best)
+    return lambda done, total, title, best: watch(done, total, f"{what} {number}: {title}", best)
 
 
 def so_far(judged: Sequence[Judged], names: Sequence[str]) -> str:
@@ -108,24 +109,46 @@ def attack(
 
 @dataclass(frozen=True)
 class Found:
-    """What one seed's attackers found."""
+    """What one seed's attackers found: over all folds in `judged` and `attributes`, of the first fold in the rest."""
 
     evidence: Evidence
     judged: list[Judged]
     restored: list[Restoration]
     desired: tuple[Desired, ...]
     attributes: tuple[Attribute, ...]
+    attacked: int
+    """Test images of all folds."""
 
 
-def attack_once(artifact: Artifact, plan: Plan, chosen: Chosen, seed: int, watch: Watch) -> Found:
-    """All attacks of a plan under one seed."""
-    watch(0, 1, "uploads", "")
-    evidence = prepare(artifact, chosen.names, copies=plan.copies, seed=seed)
-    judged, restored = attack(evidence, plan, chosen.groups(separate=plan.separate), watch)
+def attack_once(
+    artifact: Artifact, plan: Plan, chosen: Chosen, seed: int, watch: Watch, folds: int = 1
+) -> Found:
+    """All attacks of a plan under one seed, in every fold (`sfumato.folds`)."""
+    every: list[list[Judged]] = []
+    labels: dict[str, list[Ints]] = {name: [] for name in chosen.names}
+    # Backwards, so that only the first fold's evidence, which the report shows, is kept to the end.
+    for number, turned in reversed(list(enumerate(turn(artifact, folds)))):
+        follow = named(watch, "fold", number + 1, folds)
+        follow(0, 1, "uploads", "")
+        evidence = prepare(turned, chosen.names, copies=plan.copies, seed=seed)
+        judged, restored = attack(evidence, plan, chosen.groups(separate=plan.separate), follow)
+        every.insert(0, judged)
+        for name in chosen.names:
+            labels[name].insert(0, evidence.test.labels[name])
+    together = pool(every)
     attributes = tuple(
-        conclude(name, judged, evidence, declared=name in chosen.declared) for name in chosen.names
+        conclude(
+            name,
+            together,
+            np.concatenate(labels[name]),
+            classes=evidence.classes[name],
+            declared=name in chosen.declared,
+            seed=seed,
+        )
+        for name in chosen.names
     )
-    return Found(evidence, judged, restored, desired_rows(artifact, evidence), attributes)
+    attacked = sum(len(one[0].hits) for one in every if one)
+    return Found(evidence, together, restored, desired_rows(artifact, evidence), attributes, attacked)
 
 
 def restored_rows(restored: Sequence[Restoration]) -> tuple[Restored, ...]:
@@ -151,6 +174,7 @@ def run_audit(
     attributes: Sequence[str] | None = None,
     seed: int = 0,
     seeds: int = 1,
+    folds: int = 1,
     out: Path | None = None,
     watch: Watch = silent,
 ) -> Audit:
@@ -163,12 +187,15 @@ def run_audit(
         seed: decides noise, initial weights and resamples.
         seeds: how many audits, under `seed`, `seed + 1` and so on. The figures are those of the first; the others
             give the spread, and the artifact passes only if it passes under every seed.
+        folds: how often attackers are trained anew, each time to be judged on other images that the defence never saw:
+            with 3 there are more than twice as many as in the test split (`sfumato.folds`). Everything but the
+            attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
         watch: told about progress.
 
     Raises:
-        UsageError: an unknown plan, no seed, or attributes that are kept or cannot be attacked.
-        DataError: an unknown attribute.
+        UsageError: an unknown plan, no seed, no fold, or attributes that are kept or cannot be attacked.
+        DataError: an unknown attribute, or so many folds that one has too few images.
     """
     keep_freed_memory()
     started = time.monotonic()
@@ -176,12 +203,14 @@ def run_audit(
     chosen = choose(artifact, attributes)
     if seeds < 1:
         raise UsageError(f"an audit needs at least one seed, not {seeds}")
+    if folds < 1:
+        raise UsageError(f"an audit needs at least one fold, not {folds}")
     tried = tuple(range(seed, seed + seeds))
     every: list[tuple[Attribute, ...]] = []
     further: list[str] = []
     # Backwards, so that only the first seed's evidence, which the report shows, is kept to the end.
     for each in reversed(tried):
-        found = attack_once(artifact, plan, chosen, each, named(watch, each, seeds))
+        found = attack_once(artifact, plan, chosen, each, named(watch, "seed", each, seeds), folds)
         every.insert(0, found.attributes)
         if each != seed:
             further = [f"seed {each}: {why}" for why in shortfalls(found.desired, found.attributes)] + further
@@ -205,11 +234,14 @@ def run_audit(
             *statements(found.attributes, rate, information),
             *averaging(found.attributes, [j.row for j in found.judged]),
             *spread_statements(spreads, len(tried)),
+            *fold_statements(folds, found.attacked, found.evidence.test.images),
         ),
         left_out=chosen.left_out,
         restored=restored_rows(found.restored),
         seeds=tried if seeds > 1 else (),
         over_seeds=spreads,
+        folds=folds,
+        n_attacked=found.attacked,
         plan=plan.name,
         seed=seed,
         dataset=artifact.dataset.id,

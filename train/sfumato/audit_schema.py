@@ -224,6 +224,10 @@ class Audit(_Frozen):
     seeds: tuple[int, ...] = ()
     """Attack seeds that were tried, if more than one. All figures outside `over_seeds` are those of the first."""
     over_seeds: tuple[OverSeeds, ...] = ()
+    folds: int = 1
+    """How often attackers were trained anew, each time judged on other images (`sfumato.folds`)."""
+    n_attacked: int = 0
+    """Images that attackers were judged on: those of the test split, or more with several folds."""
     plan: str = ""
     seed: int = 0
     dataset: str = ""

@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     noise_weight: float = Field(default=0.1, ge=0)
     """Lambda of the objective `seed`: weight of the mean log noise scale."""
     suppress_weight: float = Field(default=1.0, ge=0)
-    """Gamma of the objective `suppress`."""
+    """Gamma of the objective `suppress`, and the share of its equal odds."""
     distill: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that follows the clean network's soft answers instead of the labels."""
 

@@ -55,6 +55,10 @@ class RateController:
         # A goal above the start asks for no reduction at all.
         return exp((1 - progress) * log(max(self.start, self.goal)) + progress * log(self.goal))
 
+    def arrived(self, step: int) -> bool:
+        """Whether the allowed rate has reached the goal."""
+        return step >= RAMP[1] * self.steps
+
     def update(self, rate: float, step: int) -> float:
         """Take in the mean rate of a batch (nats per image) and return beta, the weight per nat."""
         if self.start == 0.0 and rate <= 0:

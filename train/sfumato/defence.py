@@ -36,10 +36,11 @@ from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
 from sfumato.models.local import LocalNetwork
 from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.odds import EqualOdds
 from sfumato.residual import References, label_cells
 from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
-from sfumato.selection import next_goal, score
+from sfumato.selection import corrected_goal, next_goal, score
 
 HOLD = 0.25
 """Share of the run after which the decoder's batch norm keeps its figures. The decisions of a batch are never evenly spread;
@@ -47,6 +48,9 @@ figures that follow them make uploads of one decision differ by a tenth of a bit
 the code word itself together."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
+
+DEFAULT_GOAL_BITS = 16.0
+"""Where neither `--bits` nor `--max-drop` is given."""
 
 Answers = dict[str, Tensor]
 
@@ -173,9 +177,11 @@ class Defence:
         self.best_record: dict[str, Any] = {}
         self.adversaries: Ensemble | None = None
         self.adversary_optimizer: Any = None
+        self.odds: EqualOdds | None = None
         if config.objective == "suppress":
             classes = {name: len(dataset.attributes[name].classes) for name in config.hide}
             self.adversaries = Ensemble(classes, dataset.size)
+            self.odds = EqualOdds(self.pair.heads, classes).to(fabric.device)
             self.adversary_optimizer = torch.optim.AdamW(
                 self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3, fused=True
             )
@@ -189,7 +195,7 @@ class Defence:
         kept = [dataset.labels[name][rows] for name in config.keep]
         self.entropy = {n: conditional_entropy(dataset.labels[n][rows], kept) * log(2) for n in config.hide}
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
-        goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else 16.0)
+        goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else DEFAULT_GOAL_BITS)
         self.controller = RateController(self.steps, goal_bits * log(2))
         self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2))
         self.epoch = 0
@@ -209,7 +215,7 @@ class Defence:
         """The rate target in bits; None where the objective has none."""
         if self.config.objective == "seed" or self.config.max_drop is not None:
             return None
-        return self.controller.goal / log(2)
+        return self.config.bits or DEFAULT_GOAL_BITS
 
     def set_up(self) -> None:
         """Hand modules to Fabric. Called after `resume`, so that restored weights are the ones set up."""
@@ -235,14 +241,24 @@ class Defence:
         )
         record = self.record(result, means.result(), time.perf_counter() - started)
         self.keep_best(result, record)
-        if self.least_accuracy is not None and (self.epoch + 1) * 2 >= self.config.epochs:
-            self.controller.goal = next_goal(self.controller.goal, result.accuracy, self.least_accuracy)
         self.epoch += 1
+        if self.controller.arrived(self.epoch * self.batches.steps):
+            self.move_goal(result, record)
         return record
+
+    def move_goal(self, result: Evaluation, record: dict[str, Any]) -> None:
+        """Where the rate of the next epoch shall be, once the ramp is behind."""
+        if self.least_accuracy is not None:
+            self.controller.goal = next_goal(self.controller.goal, result.accuracy, self.least_accuracy)
+        elif self.target_bits and result.rate_bits:
+            goal, target = self.controller.goal, self.target_bits * log(2)
+            trained, validated = record["rate_bits"] * log(2), result.rate_bits * log(2)
+            self.controller.goal = corrected_goal(goal, target, trained, validated)
 
     def step(self, batch: Batch, number: int, means: Means) -> None:
         """One optimiser step of the pair, and the steps of the adversaries after it."""
-        set_learning_rate(self.optimizer, one_cycle(number, self.steps, self.config.learning_rate))
+        learning_rate = one_cycle(number, self.steps, self.config.learning_rate)
+        set_learning_rate(self.optimizer, learning_rate)
         made = Step(*self.shared(batch.images))
         with evaluating(self.clean):
             teacher = self.clean(batch.images) if self.config.distill else None
@@ -269,6 +285,10 @@ class Defence:
             hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
             loss = loss + self.config.hint_weight * hint
             means.add(hint_loss=hint.item())
+            if self.odds is not None:
+                loss = loss + self.config.suppress_weight * self.odds(made.hints, batch.labels)
+                pace = learning_rate / self.config.learning_rate
+                means.add(odds_gap=self.odds.update(made.hints, batch.labels, pace))
         if self.adversaries is not None:
             with frozen(self.adversaries):
                 hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
@@ -324,8 +344,9 @@ class Defence:
     def _parts(self) -> dict[str, dict[str, Any]]:
         modules: dict[str, nn.Module] = {"pair": self.pair, "best": self.best, "references": self.references}
         optimizers = {"pair": self.optimizer}
-        if self.adversaries is not None:
+        if self.adversaries is not None and self.odds is not None:
             modules["adversaries"] = self.adversaries
+            modules["odds"] = self.odds
             optimizers["adversaries"] = self.adversary_optimizer
         return {"modules": modules, "optimizers": optimizers}
 

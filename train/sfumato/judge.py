@@ -1,7 +1,7 @@
 """How the answers of all attacks become the figures of an audit: one rule for every attack.
 
     judged = judge(answer, evidence)
-    attribute = conclude("race", judged_answers, evidence, declared=True)
+    attribute = conclude("race", judged_answers, evidence.test.labels["race"], classes=5, declared=True, seed=0)
 
 The winner has the best accuracy on *validation*, and is reported on test. Choosing on test would let a
 hundred useless attackers look dangerous; the highest test accuracy is reported beside it all the same.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import metrics
-from sfumato.attacks.answer import Answer, cross_entropy, fit_temperature, log_posterior
+from sfumato.attacks.answer import Answer, Ints, cross_entropy, fit_temperature, log_posterior
 from sfumato.attacks.evidence import Evidence
 from sfumato.audit_schema import AnswerOnly, AttackRow, Attribute, Best, StrongestOnTest
 
@@ -84,8 +84,19 @@ def beyond_the_answer(
     )
 
 
-def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declared: bool) -> Attribute:
-    """The figures of one attribute from all its judged answers."""
+def conclude(
+    name: str, judged: Sequence[Judged], labels: Ints, *, classes: int, declared: bool, seed: int
+) -> Attribute:
+    """The figures of one attribute from all its judged answers.
+
+    Args:
+        name: the attribute.
+        judged: answers about it, and maybe about others.
+        labels: (n_test,) its class on every test image.
+        classes: how many it has.
+        declared: whether the defence was told to hide it.
+        seed: of the resamples.
+    """
     mine = [j for j in judged if j.row.attribute == name]
     uploads = [j for j in mine if j.row.on == "uploads"]
     clean = winner([j for j in mine if j.row.on == "clean images"])
@@ -94,7 +105,6 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
     # Whoever knows the desired label may still guess the majority.
     label_only = max(majority, informed, key=lambda j: j.row.accuracy)
     best, top = winner(uploads), max(uploads, key=lambda j: j.row.accuracy)
-    labels = evidence.test.labels[name]
     notes = []
     if clean.row.accuracy - label_only.row.accuracy < metrics.SCALE:
         notes.append(
@@ -112,7 +122,7 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
     return Attribute(
         name=name,
         declared=declared,
-        classes=evidence.classes[name],
+        classes=classes,
         majority=majority.row.accuracy,
         label_only=label_only.row.accuracy,
         clean=clean.row.accuracy,
@@ -124,16 +134,12 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
             accuracy=best.row.accuracy,
             balanced_accuracy=best.row.balanced_accuracy,
             auc=best.row.auc,
-            ci95=metrics.accuracy_interval(best.hits, seed=evidence.seed).pair(),
+            ci95=metrics.accuracy_interval(best.hits, seed=seed).pair(),
         ),
         nag_majority=metrics.nag(best.row.accuracy, clean.row.accuracy, majority.row.accuracy),
         nag_label_only=metrics.nag(best.row.accuracy, clean.row.accuracy, label_only.row.accuracy),
-        nag_majority_ci95=metrics.nag_interval(
-            best.hits, clean.hits, majority.hits, seed=evidence.seed
-        ).pair(),
-        nag_label_only_ci95=metrics.nag_interval(
-            best.hits, clean.hits, label_only.hits, seed=evidence.seed
-        ).pair(),
+        nag_majority_ci95=metrics.nag_interval(best.hits, clean.hits, majority.hits, seed=seed).pair(),
+        nag_label_only_ci95=metrics.nag_interval(best.hits, clean.hits, label_only.hits, seed=seed).pair(),
         leak_bits_lower=metrics.leak_bits(labels, best.row.cross_entropy_bits),
         entropy_bits=metrics.entropy_bits(labels),
         strongest_on_test=StrongestOnTest(
@@ -142,6 +148,6 @@ def conclude(name: str, judged: Sequence[Judged], evidence: Evidence, *, declare
             accuracy=top.row.accuracy,
             nag_label_only=metrics.nag(top.row.accuracy, clean.row.accuracy, label_only.row.accuracy),
         ),
-        answer_only=beyond_the_answer(best, clean, label_only, uploads, evidence.seed),
+        answer_only=beyond_the_answer(best, clean, label_only, uploads, seed),
         notes=tuple(notes),
     )

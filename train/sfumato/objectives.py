@@ -4,6 +4,7 @@
     rate      CE + beta * R + delta * R_D                                      R = KL(p(x'|x) || r), nats per image
     suppress  CE + beta * R + delta * R_D + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
 
+`suppress` also keeps the errors of the phone's decision from depending on s (`sfumato.odds`).
 R_D is the residual rate (`sfumato.residual`): what the upload tells beyond the phone's own decision.
 CE is the cross entropy of the cloud network, averaged over its heads and, where a clean teacher is given, mixed with
 distillation (Hinton et al., 2015). All entropies are in nats.

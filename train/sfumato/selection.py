@@ -46,3 +46,19 @@ def next_goal(goal: float, accuracy: float, least_accuracy: float) -> float:
     (8.0, 12.5)
     """
     return goal * (PRESS if accuracy >= least_accuracy else EASE)
+
+
+def corrected_goal(goal: float, target: float, trained: float, validated: float) -> float:
+    """The goal of the next epoch, in bits or nats: lower where images as they are say more than the varied ones of training.
+
+    Args:
+        goal: of the epoch that ended.
+        target: what was asked for; it is promised of images as they are.
+        trained, validated: rate of the epoch on the images of training and of validation.
+
+    >>> corrected_goal(10.0, target=10.0, trained=10.0, validated=10.4)
+    10.0
+    >>> corrected_goal(10.0, target=10.0, trained=10.0, validated=12.5)
+    8.0
+    """
+    return goal if validated <= TOLERANCE * target else target * trained / validated

@@ -39,7 +39,7 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
         elif upper > LARGEST_NAG_UPPER:
             reasons.append(
                 f"{who}, NAG {one_hidden.nag_label_only:.1%} with an upper 95 % limit of {upper:.1%}; "
-                f"at most {LARGEST_NAG_UPPER:.0%} is allowed (a larger test split narrows it)"
+                f"at most {LARGEST_NAG_UPPER:.0%} is allowed (--folds 3 or a larger test split narrows it)"
             )
     return tuple(reasons)
 
@@ -103,4 +103,14 @@ def spread_statements(spreads: Sequence[OverSeeds], seeds: int) -> tuple[str, ..
         f"{one.accuracy.max:.1%}, on average {one.accuracy.mean:.1%}, NAG {one.nag_label_only.min:.1%} to "
         f"{one.nag_label_only.max:.1%}; all other figures are those of the first seed, and every seed has to pass."
         for one in spreads
+    )
+
+
+def fold_statements(folds: int, attacked: int, test: int) -> tuple[str, ...]:
+    """On how many images attackers were judged; empty if on the test split alone."""
+    if folds == 1:
+        return ()
+    return (
+        f"Attackers were judged on {attacked} images that the defence never saw, {test} of them the test split: trained "
+        f"{folds} times, each time on all of these images but the ones they were then judged on.",
     )

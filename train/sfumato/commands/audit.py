@@ -30,6 +30,13 @@ def command(
     seeds: Annotated[
         int, typer.Option(min=1, help="Audits under so many seeds from --seed on; every one has to pass.")
     ] = 1,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Train attackers so often, each time judged on other images the defence never saw: narrower intervals.",
+        ),
+    ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
@@ -52,6 +59,7 @@ def command(
             attributes=names(attributes) or None,
             seed=seed,
             seeds=seeds,
+            folds=folds,
             out=out,
             watch=watch,
         )
@@ -96,7 +104,8 @@ def show_audit(audit: "Audit") -> None:
     )
     show(
         table(
-            "hidden: the best attack on uploads",
+            "hidden: the best attack on uploads"
+            + (f", on {audit.n_attacked} images in {audit.folds} folds" if audit.folds > 1 else ""),
             ("attribute", "guess", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
             [
                 (

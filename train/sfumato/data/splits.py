@@ -7,6 +7,7 @@ within a picture or two, and a combination too rare for all four splits simply g
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ LEFT_OUT = -1
 """Code of a picture that no split may hold."""
 _SMALL = 12
 """Attributes of at most so many classes decide the order in which pictures are dealt."""
+Name = TypeVar("Name")
 
 
 def deal_order(labels: Sequence[Ints], count: int, seed: int) -> Ints:
@@ -74,7 +76,7 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     rows = order[part[order] == TRAIN]
     if len(rows) == 0:
         raise DataError("the data set's own partition has no training images: use split=stratified")
-    splits = _deal(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
+    splits = deal(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
     for code, split in fixed.items():
         if split in present:
             splits[split] = np.flatnonzero(part == code).astype(np.int64)
@@ -109,7 +111,17 @@ def without_copies(official: Ints, duplicates: Ints) -> Ints:
     return np.asarray(np.where(strictest[duplicates] > official, LEFT_OUT, official), dtype=np.int64)
 
 
-def _deal(groups: Ints, rows: Ints, fractions: Mapping[Split, float]) -> dict[Split, Ints]:
+def deal(groups: Ints, rows: Ints, fractions: Mapping[Name, float]) -> dict[Name, Ints]:
+    """Deal rows out by shares, each group to one receiver.
+
+    Args:
+        groups: (n,) group number of each row.
+        rows: (n,) row numbers, in the order they are dealt.
+        fractions: receiver -> share; shares need not add up to 1.
+
+    Returns:
+        Sorted row numbers per receiver.
+    """
     total = sum(fractions.values())
     names = list(fractions)
     shares = [fractions[name] / total for name in names]
