@@ -11,6 +11,7 @@ from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, create_cloud
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
+from sfumato.models.layers import quick_pixel_shuffle
 from sfumato.models.local import LocalNetwork, check_size
 
 CHANNELS = [
@@ -142,3 +143,17 @@ def test_bfloat16_is_for_training_alone() -> None:
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     assert torch.allclose(rough, exact, atol=0.05)
+
+
+def test_quick_pixel_shuffle_is_torchs_own() -> None:
+    given = torch.randn(2, 12, 4, 6).contiguous(memory_format=torch.channels_last)
+    mine, theirs = (given.clone().requires_grad_() for _ in range(2))
+    quick, slow = quick_pixel_shuffle(mine), F.pixel_shuffle(theirs, 2)
+    assert torch.equal(quick, slow)
+    assert quick.is_contiguous(memory_format=torch.channels_last)
+    slope = torch.randn_like(slow)
+    quick.backward(slope)
+    slow.backward(slope)
+    assert mine.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(mine.grad, theirs.grad)

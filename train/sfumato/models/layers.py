@@ -5,8 +5,10 @@ block = nn.Sequential(convolution(3, 16, stride=2), nn.ReLU(), Separable(16, 32,
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def convolution(
@@ -50,3 +52,40 @@ def enlarge_to(x: Tensor, like: Tensor) -> Tensor:
         {"scale_factor": (height // h, width // w)} if whole else {"size": (height, width)}
     )
     return F.interpolate(x, **target, mode="bilinear", align_corners=False)
+
+
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""The four pixels of a place, in the order of their planes."""
+
+
+def quick_pixel_shuffle(x: Tensor) -> Tensor:
+    """`F.pixel_shuffle(x, 2)` with its gradient, in a third of the time: (B, 4 C, H, W) -> (B, C, 2 H, 2 W).
+
+    For training, where tensors are channels-last in memory; exports hold torch's own operator.
+    """
+    shuffled: Tensor = _PixelShuffle.apply(x)  # type: ignore[no-untyped-call]
+    return shuffled
+
+
+class _PixelShuffle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        batch, planes, height, width = x.shape
+        out = _nhwc(x, batch, planes // 4, 2 * height, 2 * width)
+        for i, j in CORNERS:
+            out[:, :, i::2, j::2] = x[:, 2 * i + j :: 4]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        batch, planes, height, width = slope.shape
+        out = _nhwc(slope, batch, 4 * planes, height // 2, width // 2)
+        for i, j in CORNERS:
+            out[:, 2 * i + j :: 4] = slope[:, :, i::2, j::2]
+        return out
+
+
+def _nhwc(like: Tensor, *shape: int) -> Tensor:
+    """An empty tensor, channels-last in memory."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ instructions.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -22,7 +23,7 @@ from torch import Tensor, fx, nn
 from sfumato.channels import Channel, Parameters
 from sfumato.errors import UsageError
 from sfumato.models.decision import Decision
-from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to
+from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to, quick_pixel_shuffle
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
@@ -106,7 +107,8 @@ class LocalNetwork(nn.Module):
         y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
         for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
-        maps = {name: F.pixel_shuffle(head(y), 2) for name, head in self.heads.items()}
+        shuffle = quick_pixel_shuffle if self.training else partial(F.pixel_shuffle, upscale_factor=2)
+        maps = {name: shuffle(head(y)) for name, head in self.heads.items()}
         return self.channel.parameters(x, maps)
 
 
