@@ -1,12 +1,14 @@
 """Objectives, rate controller, schedule and selection against hand-made computations."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from sfumato.config import TrainConfig
 from sfumato.controller import RateController
-from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
 from sfumato.schedule import one_cycle
 from sfumato.selection import score
 
@@ -48,6 +50,30 @@ def test_rate_loss_gradient_is_beta_over_the_batch() -> None:
     rate = torch.tensor([5.0, 7.0], requires_grad=True)
     (slope,) = torch.autograd.grad(rate_loss(torch.tensor(0.0), rate, 0.5)["loss"], rate)
     assert slope.tolist() == [0.25, 0.25]
+
+
+def test_feature_loss_is_the_error_over_the_spread_of_the_teacher() -> None:
+    student, teacher = torch.randn(6, 5), torch.randn(6, 5)
+    mean = [sum(row[f].item() for row in teacher) / 6 for f in range(5)]
+    error = sum((student[i, f] - teacher[i, f]).item() ** 2 for i in range(6) for f in range(5)) / 30
+    spread = sum((teacher[i, f].item() - mean[f]) ** 2 for i in range(6) for f in range(5)) / 30
+    assert feature_loss(student, teacher).item() == pytest.approx(error / spread, rel=1e-5)
+    assert torch.isfinite(feature_loss(student, torch.ones(6, 5)))
+
+
+@pytest.mark.parametrize(
+    ("values", "weight"),
+    [
+        ({"bits": 600}, 1.0),
+        ({"bits": 8}, 0.0),
+        ({"bits": 600, "beyond": 1}, 0.0),
+        ({"bits": 8, "feature_weight": 0.5}, 0.5),
+        ({"bits": 600, "feature_weight": 0}, 0.0),
+        ({"max_drop": 2}, 0.0),
+    ],
+)
+def test_features_are_followed_where_the_picture_passes(values: dict[str, Any], weight: float) -> None:
+    assert TrainConfig(data="synthetic", keep=("smiling",), **values).follows_features == weight
 
 
 def test_suppression_takes_the_strongest_adversary_and_stops_at_the_floor() -> None:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.errors import UsageError, complaint
 
+PICTURE_BITS = 100.0
+"""From about here on an upload tells more than answers: parts of the picture itself."""
+
 
 class TrainConfig(BaseModel):
     """Everything that decides the result of `sfumato train`. Unknown keys are refused."""
@@ -42,6 +45,10 @@ class TrainConfig(BaseModel):
     """Gamma of the objective `suppress`, and the share of its equal odds."""
     distill: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that follows the clean network's soft answers instead of the labels."""
+
+    feature_weight: float | None = Field(default=None, ge=0)
+    """How strongly the cloud network's features of an upload follow the clean network's of the photo. None: 1 where the target
+    allows for `PICTURE_BITS` and nothing is to be held beyond the answer, else 0. For the built-in cloud network."""
 
     hint_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own guess at the desired labels: what its decision goes on learning from."""
@@ -85,6 +92,14 @@ class TrainConfig(BaseModel):
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
+
+    @property
+    def follows_features(self) -> float:
+        """The weight of the features in the loss."""
+        if self.feature_weight is not None:
+            return self.feature_weight
+        picture = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
+        return 1.0 if picture and self.objective == "rate" else 0.0
 
     @property
     def given_cloud(self) -> str | None:

@@ -34,8 +34,9 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
+from sfumato.models.cloud import answer
 from sfumato.models.local import LocalNetwork
-from sfumato.objectives import rate_loss, seed_loss, suppression, task_loss
+from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
 from sfumato.odds import EqualOdds
 from sfumato.residual import References, label_cells
 from sfumato.run import make_local
@@ -61,6 +62,7 @@ class Step:
 
     Attributes:
         logits: the cloud's answers, head -> (B, classes).
+        features: what its heads look at, (B, F), where the network tells.
         hints: the local network's own guesses, head -> (B, classes).
         said: its decisions, one and zero, head -> (B, classes).
         parameters: of the channel.
@@ -68,6 +70,7 @@ class Step:
     """
 
     logits: Answers
+    features: Tensor | None
     hints: Answers
     said: Answers
     parameters: Parameters
@@ -124,7 +127,7 @@ class Pair(nn.Module):
             self.cloud.eval()
         return self
 
-    def forward(self, x: Tensor) -> tuple[Answers, Answers, Answers, Parameters, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Answers, Tensor | None, Answers, Answers, Parameters, Tensor]:
         """Images (B, 3, H, W) -> the fields of a `Step`."""
         *fine, coarse = self.local.encoder(x)
         hints, said = {}, coarse
@@ -133,7 +136,8 @@ class Pair(nn.Module):
             hints = by_head(logits, self.heads)
         parameters = self.local.decode(x, fine, said)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
-        return self.cloud(upload), hints, by_head(said, self.heads) if hints else {}, parameters, upload
+        logits, features = answer(self.cloud, upload)
+        return logits, features, hints, by_head(said, self.heads) if hints else {}, parameters, upload
 
 
 @dataclass
@@ -260,8 +264,10 @@ class Defence:
         learning_rate = one_cycle(number, self.steps, self.config.learning_rate)
         set_learning_rate(self.optimizer, learning_rate)
         made = Step(*self.shared(batch.images))
-        with evaluating(self.clean):
-            teacher = self.clean(batch.images) if self.config.distill else None
+        teacher, seen = None, None
+        if self.config.distill or self.config.follows_features:
+            with evaluating(self.clean):
+                teacher, seen = answer(self.clean, batch.images)
         task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
         if self.config.objective == "seed":
             parts = seed_loss(task, made.parameters["scale"], self.config.noise_weight)
@@ -281,6 +287,10 @@ class Defence:
             means.add(residual_bits=residual.mean().item() / log(2))
             means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         loss = parts["loss"]
+        if self.config.follows_features and made.features is not None and seen is not None:
+            followed = feature_loss(made.features, seen)
+            loss = loss + self.config.follows_features * followed
+            means.add(feature_loss=followed.item())
         if made.hints:
             hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
             loss = loss + self.config.hint_weight * hint

@@ -7,7 +7,7 @@
 `suppress` also keeps the errors of the phone's decision from depending on s (`sfumato.odds`).
 R_D is the residual rate (`sfumato.residual`): what the upload tells beyond the phone's own decision.
 CE is the cross entropy of the cloud network, averaged over its heads and, where a clean teacher is given, mixed with
-distillation (Hinton et al., 2015). All entropies are in nats.
+distillation of its answers (Hinton et al., 2015) and, at high rates, of its features. All entropies are in nats.
 
 The target of suppression is H(S|Y) and not H(S): the label that the cloud is meant to learn says something about s by
 itself, and pushing an adversary below that asks the channel for an invertible signal.
@@ -44,6 +44,24 @@ def task_loss(logits: Logits, labels: Labels, teacher: Logits | None = None, dis
             loss = (1 - distill) * loss + distill * soft
         parts.append(loss)
     return torch.stack(parts).mean()
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far the features of uploads are from those of the clean images: 1 is what their mean alone would reach.
+
+    Args:
+        student: of the uploads, (B, F).
+        teacher: of the clean network on the clean images, (B, F).
+
+    A network that was trained on photos finds its way to noisy ones sooner along its own features than along ten answers
+    (Romero et al., FitNets, ICLR 2015).
+
+    >>> teacher = torch.tensor([[0.0, 2.0], [2.0, 4.0]])
+    >>> feature_loss(teacher, teacher).item(), feature_loss(teacher.mean(0).expand(2, 2), teacher).item()
+    (0.0, 1.0)
+    """
+    spread = teacher.var(0, correction=0).mean()
+    return F.mse_loss(student, teacher) / spread.clamp_min(1e-6)
 
 
 def seed_loss(task: Tensor, scale: Tensor, weight: float) -> dict[str, Tensor]:

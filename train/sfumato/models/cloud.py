@@ -79,13 +79,29 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict({name: nn.Linear(c * GRID**2, count) for name, count in classes.items()})
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in 0..1 -> what the heads look at, (B, GRID * GRID * planes)."""
         reduced = self.lean and self.training
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             features = self.stages(2 * x - 1)
-        features = self.dropout(F.adaptive_avg_pool2d(features.float(), GRID).flatten(1))
+        return F.adaptive_avg_pool2d(features.float(), GRID).flatten(1)
+
+    def answers(self, features: Tensor) -> dict[str, Tensor]:
+        """Features -> logits per head, each (B, classes)."""
+        features = self.dropout(features)
         return {name: head(features) for name, head in self.heads.items()}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
+        return self.answers(self.features(x))
+
+
+def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Logits per head, and the features under them where the network tells."""
+    if isinstance(cloud, ResNet):
+        features = cloud.features(x)
+        return cloud.answers(features), features
+    return cloud(x), None
 
 
 def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Module:
