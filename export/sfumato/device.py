@@ -8,7 +8,9 @@ Loading refuses whatever does not agree with the contract: another sha256, shape
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,16 @@ class Upload:
     """(H, W, 3): 0 .. L-1 for dither, 0 .. 255 for gaussian."""
     content: bytes
     """The encoded upload."""
-    rate_bits: float
-    """Exact rate of this image: how much this draw can tell, in bits. Depends on the photo: keep it on the phone."""
     keyed: bool
+    measure: Callable[[], float] = field(repr=False, compare=False)
+
+    @cached_property
+    def rate_bits(self) -> float:
+        """Exact rate of this image: how much this draw can tell, in bits. Depends on the photo: keep it on the phone.
+
+        Measured when asked for: no upload needs it, and it takes a quarter of the network's time.
+        """
+        return self.measure()
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class PhoneModel:
         noise = fresh_noise(count) if key is None else keyed_noise(key, image, count)
         levels = self.sample(image, parameters, noise)
         content = encode_png(levels, bits=self.contract.channel.bits)
-        return Upload(levels, content, self.rate_bits(image, parameters), key is not None)
+        return Upload(levels, content, key is not None, lambda: self.rate_bits(image, parameters))
 
     def _gaussian(self) -> dict[str, Any]:
         channel = self.contract.channel

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ def image_hash(image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
 
 
+@lru_cache(maxsize=8)  # a phone has one key, and every photo needs it; an error is not kept
 def stream_key(key: bytes) -> bytes:
     """The key of the cipher, derived from the device key so that it serves for nothing else."""
     return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=INFO).derive(_checked(key))
