@@ -20,7 +20,7 @@ from sfumato.comparison_schema import Comparison, Row
 from sfumato.files import atomic_write
 from sfumato.verdict import LARGEST_DROP, LARGEST_NAG
 
-COLOURS = ("#d9572b", "#3b82c4", "#2f9e5f", "#8a5cc2", "#b8860b")
+COLOURS = ("#d9572b", "#3b82c4", "#2f9e5f", "#8a5cc2", "#b8860b", "#c2417c")
 GREY = "#6b747d"
 
 

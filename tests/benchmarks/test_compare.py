@@ -57,7 +57,7 @@ def test_all_is_every_peer_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
     assert {row.method for row in rows} == {*PEERS, *OURS}
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
-    assert len(rows) == len(PEERS) + 1 + 4 * len(POINTS)
+    assert len(rows) == len(PEERS) + 1 + 5 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
 
 

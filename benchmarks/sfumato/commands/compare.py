@@ -26,8 +26,8 @@ def command(
         str,
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
-            "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, rate-gaussian, "
-            "suppress, suppress-gaussian."
+            "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, "
+            "rate-levels4, rate-gaussian, suppress, suppress-gaussian."
         ),
     ] = "all",
     points: Annotated[
