@@ -129,6 +129,12 @@ def test_other_options_are_not_mixed_in(finished: tuple[Comparison, Path]) -> No
         compare(CompareConfig(**{**CONFIG, "epochs": 2}), out, choose_rows(["jpeg"], [Point(8)]))
 
 
+def test_the_same_data_may_be_named_otherwise(finished: tuple[Comparison, Path]) -> None:
+    before, out = finished
+    again = CompareConfig(**{**CONFIG, "data": "synthetic,count=600,size=48"})
+    assert compare(again, out, choose_rows(["jpeg"], [Point(8)])).rows == before.rows
+
+
 def test_overwrite_starts_anew_and_a_foreign_folder_is_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
