@@ -11,13 +11,12 @@ together (cross-fitting, Chernozhukov et al., 2018; cross-validation of the atta
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from sfumato.artifact import Artifact
-from sfumato.audit_schema import AttackRow
 from sfumato.data import Dataset, Split
 from sfumato.data.splits import check_sizes, deal, deal_order, sort_keys
 from sfumato.judge import Judged
@@ -68,21 +67,6 @@ def turned(dataset: Dataset, folds: int) -> list[Dataset]:
     return out
 
 
-@dataclass(frozen=True)
-class _Key:
-    """What makes two rows the same attack."""
-
-    attack: str
-    architecture: str
-    lr: float | None
-    attribute: str
-    on: str
-
-
-def _key(row: AttackRow) -> _Key:
-    return _Key(row.attack, row.architecture, row.lr, row.attribute, row.on)
-
-
 def pool(folds: Sequence[Sequence[Judged]]) -> list[Judged]:
     """The same attacks of all folds as one list: right or wrong on all images, figures as means weighted by images.
 
@@ -96,10 +80,11 @@ def pool(folds: Sequence[Sequence[Judged]]) -> list[Judged]:
 
 def _together(same: Sequence[Judged]) -> Judged:
     rows = [one.row for one in same]
-    if len({_key(row) for row in rows}) != 1:
-        raise ValueError(f"different attacks in one place: {', '.join(str(_key(row)) for row in rows)}")
+    # An architecture may say what an attack chose on validation, so it can differ from fold to fold.
+    if len({(row.attack, row.attribute, row.on) for row in rows}) != 1:
+        raise ValueError(f"different attacks in one place: {', '.join(row.attack for row in rows)}")
     weights = [len(one.hits) for one in same]
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"architecture": " or ".join(dict.fromkeys(row.architecture for row in rows))}
     for name in MEANS:
         values = [getattr(row, name) for row in rows]
         figures[name] = None if None in values else float(np.average(values, weights=weights))

@@ -93,9 +93,16 @@ def test_pooling_counts_images_not_folds() -> None:
     assert pool([[a, b]]) == [a, b]
 
 
+def test_what_an_attack_chose_may_differ_between_folds() -> None:
+    (one,) = pool(
+        [[judged([True], architecture="posterior")], [judged([True], architecture="posterior, mirrored")]]
+    )
+    assert one.row.architecture == "posterior or posterior, mirrored"
+
+
 def test_pooling_refuses_to_mix_attacks() -> None:
     with pytest.raises(ValueError, match="different attacks"):
-        pool([[judged([True])], [judged([True], architecture="vit")]])
+        pool([[judged([True])], [judged([True], attack="provider")]])
     with pytest.raises(ValueError):
         pool([[judged([True])], []])
 
