@@ -247,17 +247,16 @@ class Defence:
         self.keep_best(result, record)
         self.epoch += 1
         if self.controller.arrived(self.epoch * self.batches.steps):
-            self.move_goal(result, record)
+            self.move_goal(result)
         return record
 
-    def move_goal(self, result: Evaluation, record: dict[str, Any]) -> None:
+    def move_goal(self, result: Evaluation) -> None:
         """Where the rate of the next epoch shall be, once the ramp is behind."""
         if self.least_accuracy is not None:
             self.controller.goal = next_goal(self.controller.goal, result.accuracy, self.least_accuracy)
         elif self.target_bits and result.rate_bits:
-            goal, target = self.controller.goal, self.target_bits * log(2)
-            trained, validated = record["rate_bits"] * log(2), result.rate_bits * log(2)
-            self.controller.goal = corrected_goal(goal, target, trained, validated)
+            bits = corrected_goal(self.controller.goal / log(2), self.target_bits, result.rate_bits)
+            self.controller.goal = bits * log(2)
 
     def step(self, batch: Batch, number: int, means: Means) -> None:
         """One optimiser step of the pair, and the steps of the adversaries after it."""

@@ -48,17 +48,23 @@ def next_goal(goal: float, accuracy: float, least_accuracy: float) -> float:
     return goal * (PRESS if accuracy >= least_accuracy else EASE)
 
 
-def corrected_goal(goal: float, target: float, trained: float, validated: float) -> float:
-    """The goal of the next epoch, in bits or nats: lower where images as they are say more than the varied ones of training.
+def corrected_goal(goal: float, target: float, validated: float) -> float:
+    """The goal of the next epoch, in bits or nats, so that images as they are meet the target.
+
+    They say more than the varied ones of training do, and late in a run, where the learning rate has nearly gone, the rate
+    follows its goal too slowly. So the goal goes below the target while validation is above it, and comes back when that
+    was too much.
 
     Args:
         goal: of the epoch that ended.
-        target: what was asked for; it is promised of images as they are.
-        trained, validated: rate of the epoch on the images of training and of validation.
+        target: what was asked for; never exceeded.
+        validated: rate of the epoch on the validation images.
 
-    >>> corrected_goal(10.0, target=10.0, trained=10.0, validated=10.4)
-    10.0
-    >>> corrected_goal(10.0, target=10.0, trained=10.0, validated=12.5)
-    8.0
+    >>> corrected_goal(10.0, target=10.0, validated=10.4), corrected_goal(10.0, target=10.0, validated=12.5)
+    (10.0, 8.0)
+    >>> corrected_goal(8.0, target=10.0, validated=9.0), corrected_goal(10.0, target=10.0, validated=5.0)
+    (8.88888888888889, 10.0)
     """
-    return goal if validated <= TOLERANCE * target else target * trained / validated
+    if target / TOLERANCE <= validated <= TOLERANCE * target:
+        return goal
+    return min(target, goal * min(max(target / validated, PRESS), EASE))
