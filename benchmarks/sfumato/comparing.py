@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sfumato import audit, checkpoint, comparison_plot, upload_size
 from sfumato.artifact import Artifact, to_tensor
-from sfumato.attacks import create_plan, prepare
+from sfumato.attacks import create_plan
 from sfumato.attacks.bayes import LIKELIHOODS
 from sfumato.attacks.evidence import Evidence
 from sfumato.attacks.plan import Plan
@@ -40,7 +40,6 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.errors import SfumatoError, UsageError, complaint
 from sfumato.evaluate import evaluate
 from sfumato.files import claim_folder, read_json, write_json
-from sfumato.judge import conclude
 from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -176,32 +175,20 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
     started = time.perf_counter()
     plan, notes = possible(plan, artifact)
     chosen = choose(artifact, list(artifact.hide)) if artifact.hide else NOTHING
-    evidence = prepare(artifact, chosen.names, copies=plan.copies if chosen.names else 1, seed=seed)
     with progress() as bar:
         line = bar.add_task(f"audit {title}", total=1, figures="")
 
         def watch(done: int, total: int, what: str, best: str) -> None:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
 
-        groups = chosen.groups(separate=plan.separate)
-        judged = audit.attack(evidence, plan, groups, watch)[0] if groups else []
-    bounded = bool(torch.isfinite(evidence.rate).all())
+        found = audit.attack_once(artifact, plan, chosen, seed, watch)
+    bounded = bool(torch.isfinite(found.evidence.rate).all())
     return Judgement(
-        desired=audit.desired_rows(artifact, evidence),
-        attributes=tuple(
-            conclude(
-                name,
-                judged,
-                evidence.test.labels[name],
-                classes=evidence.classes[name],
-                declared=True,
-                seed=seed,
-            )
-            for name in chosen.names
-        ),
-        attacks=tuple(one.row for one in judged),
-        rate_bits=audit.rate_bits(evidence) if bounded else None,
-        evidence=evidence,
+        desired=found.desired,
+        attributes=found.attributes,
+        attacks=tuple(one.row for one in found.judged),
+        rate_bits=audit.rate_bits(found.evidence) if bounded else None,
+        evidence=found.evidence,
         notes=notes,
         seconds=time.perf_counter() - started,
     )

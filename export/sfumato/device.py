@@ -127,7 +127,10 @@ class PhoneModel:
             DataError: the picture cannot be read.
             SfumatoError: the key is no key.
         """
-        image = picture if isinstance(picture, np.ndarray) else load_image(picture, *self.contract.size)
+        # A camera may fill its buffer again before the rate is asked for.
+        image = (
+            picture.copy() if isinstance(picture, np.ndarray) else load_image(picture, *self.contract.size)
+        )
         parameters = self.parameters(image)
         count = self.noise_bytes
         noise = fresh_noise(count) if key is None else keyed_noise(key, image, count)

@@ -224,6 +224,10 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
     upload = model.perturb(images[0], key=KEY)
     bits = contract.channel.bits
     assert np.array_equal(decode_png(upload.content, height=32, width=32, bits=bits), upload.levels)
+    buffer = images[0].copy()
+    early = model.perturb(buffer, key=KEY)
+    buffer[:] = 0
+    assert early.rate_bits == upload.rate_bits, "the buffer was filled again before the rate was asked for"
     assert contract.figures["rate_bits"]["mean"]["int8"] == pytest.approx(
         contract.figures["rate_bits"]["mean"]["float"], rel=0.15
     )

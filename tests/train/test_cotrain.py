@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sfumato.checkpoint import load_module, save_module
-from sfumato.config import TrainConfig, make_config
+from sfumato.config import PICTURE_BITS, TrainConfig, make_config
 from sfumato.cotrain import train
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.files import sha256
@@ -144,6 +144,14 @@ def test_every_objective_trains_and_lowers_its_loss(
     assert lines[-1]["loss"] < lines[0]["loss"] + 0.5
     rates = [line["val_rate_bits"] for line in lines]
     assert rates[-1] < rates[0], "noise must grow"
+    assert ("odds_gap" in lines[0]) == (objective == "suppress")
+
+
+@pytest.mark.parametrize("bits", [PICTURE_BITS, PICTURE_BITS / 2])
+def test_features_are_followed_from_a_pictures_rate_on(bits: float, tmp_path: Path) -> None:
+    train(TrainConfig(**{**TINY, "epochs": 1}, bits=bits), tmp_path / "run")
+    (line,) = [line for line in records(tmp_path / "run") if line["stage"] == "cotrain"]
+    assert ("feature_loss" in line) == (bits >= PICTURE_BITS)
 
 
 def test_rate_target_is_followed(finished: Path) -> None:

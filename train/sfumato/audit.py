@@ -9,7 +9,7 @@ strongest one on validation is reported on test, against what could be guessed w
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +87,9 @@ def so_far(judged: Sequence[Judged], names: Sequence[str]) -> str:
 def attack(
     evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...], watch: Watch
 ) -> tuple[list[Judged], list[Restoration]]:
-    """Run every attack of the plan; all answers judged, and what was restored."""
+    """Run every attack of the plan; all answers judged, and what was restored. Without groups there is nothing to run."""
+    if not groups:
+        return [], []
     names = [name for group in groups for name in group]
     steps: list[Step] = [step for name in plan.attacks for step in create(name)(evidence, plan, groups)]
     answers: list[Answer] = []
@@ -123,31 +125,32 @@ class Found:
 def attack_once(
     artifact: Artifact, plan: Plan, chosen: Chosen, seed: int, watch: Watch, folds: int = 1
 ) -> Found:
-    """All attacks of a plan under one seed, in every fold (`sfumato.folds`)."""
+    """All attacks of a plan under one seed, in every fold (`sfumato.folds`); none if nothing was chosen."""
     every: list[list[Judged]] = []
-    labels: dict[str, list[Ints]] = {name: [] for name in chosen.names}
+    truths: list[Mapping[str, Ints]] = []
+    copies = plan.copies if chosen.names else 1
     # Backwards, so that only the first fold's evidence, which the report shows, is kept to the end.
     for number, turned in reversed(list(enumerate(turn(artifact, folds)))):
         follow = named(watch, "fold", number + 1, folds)
         follow(0, 1, "uploads", "")
-        evidence = prepare(turned, chosen.names, copies=plan.copies, seed=seed)
+        evidence = prepare(turned, chosen.names, copies=copies, seed=seed)
         judged, restored = attack(evidence, plan, chosen.groups(separate=plan.separate), follow)
         every.insert(0, judged)
-        for name in chosen.names:
-            labels[name].insert(0, evidence.test.labels[name])
+        truths.insert(0, evidence.test.labels)
     together = pool(every)
+    labels = {name: np.concatenate([truth[name] for truth in truths]) for name in evidence.test.labels}
     attributes = tuple(
         conclude(
             name,
             together,
-            np.concatenate(labels[name]),
+            labels[name],
             classes=evidence.classes[name],
             declared=name in chosen.declared,
             seed=seed,
         )
         for name in chosen.names
     )
-    attacked = sum(len(one[0].hits) for one in every if one)
+    attacked = len(labels[artifact.keep[0]])
     return Found(evidence, together, restored, desired_rows(artifact, evidence), attributes, attacked)
 
 

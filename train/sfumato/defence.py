@@ -353,9 +353,10 @@ class Defence:
     def _parts(self) -> dict[str, dict[str, Any]]:
         modules: dict[str, nn.Module] = {"pair": self.pair, "best": self.best, "references": self.references}
         optimizers = {"pair": self.optimizer}
-        if self.adversaries is not None and self.odds is not None:
-            modules["adversaries"] = self.adversaries
+        if self.odds is not None:
             modules["odds"] = self.odds
+        if self.adversaries is not None:
+            modules["adversaries"] = self.adversaries
             optimizers["adversaries"] = self.adversary_optimizer
         return {"modules": modules, "optimizers": optimizers}
 

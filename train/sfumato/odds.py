@@ -3,7 +3,7 @@ r"""Equal odds: where the phone's decision errs must not depend on what is to be
 An upload of a few bits says what the phone decided, and a decision that errs more often on some people than on others tells
 who they are. Given the true label y, its errors tell nothing about s exactly if
     P(decision = k | y, s) = P(decision = k | y)        for all k, y, s          (Hardt et al., NeurIPS 2016).
-The gap between the two sides is held at zero by multipliers m, raised where class k is said too often:
+Gaps, of each s from the mean over all s, are held at zero by multipliers m, raised where class k is said too often:
     m_yks <- m_yks + pace * gap_yks,        loss += mean_i <m[y_i, s_i], q(x_i)>,
 with the softmax q of the decision's logits in place of the decision, which has no gradient.
 
@@ -45,8 +45,7 @@ class EqualOdds(nn.Module):
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
         """Of every pair: softmax (B, K), labels y and s (B,), means and multipliers (K, S, K)."""
         for number, (head, attribute) in enumerate(self.pairs):
-            stored = (self.get_buffer(f"{name}_{number}") for name in ("mean", "multiplier"))
-            mean, multiplier = stored
+            mean, multiplier = self.get_buffer(f"mean_{number}"), self.get_buffer(f"multiplier_{number}")
             yield hints[head].softmax(1), labels[head], labels[attribute], mean, multiplier
 
     def forward(self, hints: Answers, labels: Mapping[str, Tensor]) -> Tensor:

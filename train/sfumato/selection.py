@@ -10,7 +10,8 @@ from dataclasses import dataclass
 TOLERANCE = 1.05
 """An epoch counts as within its rate target up to 5 % above it: the target is a mean over batches."""
 EASE, PRESS = 1.25, 0.8
-"""Factors by which the goal moves per epoch when accuracy is short of, or within, the allowed drop."""
+"""Factors by which the goal moves per epoch when accuracy is short of, or within, the allowed drop; a rate target moves it no
+further than that."""
 
 
 @dataclass(frozen=True, order=True)

@@ -117,6 +117,7 @@ def test_an_audit_in_folds_narrows_the_interval_and_still_finds_a_planted_bit(ma
     width = [np.ptp(one.attributes[0].best.ci95) for one in (plain, folded)]
     assert width[1] < 0.8 * width[0]
     assert any(f"judged on {unseen} images" in said for said in folded.statements)
+    assert f"attackers judged on {unseen} in 3 folds" in (artifact.folder / "report.html").read_text()
     (tone,) = run_audit(make("planted"), attacks=TINY, folds=2).attributes
     assert tone.best.accuracy > 0.9
 
