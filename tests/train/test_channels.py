@@ -47,6 +47,31 @@ def test_dither_draws_every_level_with_its_exact_probability(levels: int) -> Non
         assert abs(seen - expected) < 5 * math.sqrt(expected * (1 - expected) / draws) + 1e-6
 
 
+def test_dither_noise_is_uniform_and_repeats_with_its_seed() -> None:
+    channel, given = Dither(2), {"p": torch.rand(5, 3, 33, 31)}
+    noise = channel.noise(given, torch.Generator().manual_seed(3))
+    assert noise.shape == given["p"].shape
+    assert torch.equal(noise, channel.noise(given, torch.Generator().manual_seed(3)))
+    assert not torch.equal(noise, channel.noise(given, torch.Generator().manual_seed(4)))
+    assert noise.min() > 0
+    assert noise.max() < 1
+    counts = torch.histc(noise, 16, 0, 1)
+    expected = noise.numel() / 16
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 45  # chi-squared, 15 degrees of freedom: one in 10,000
+    # Neighbours come out of one draw of the generator; they know nothing of each other.
+    centred = noise.flatten() - 0.5
+    for lag in (1, 2, 3, 4):
+        assert abs((centred[lag:] * centred[:-lag]).mean() * 12) < 4 / len(centred) ** 0.5
+
+
+def test_dither_uploads_are_exact_levels() -> None:
+    p = torch.rand(2, 3, 8, 8)
+    upload = Dither(2).sample({"p": p}, torch.rand(2, 3, 8, 8))
+    assert set(upload.unique().tolist()) == {0.0, 1.0}
+
+
 def test_fair_coins_carry_nothing_and_certain_bits_carry_one_bit_each() -> None:
     channel = Dither(2)
     assert channel.rate({"p": torch.full((1, 3, 4, 4), 0.5)}).item() == 0.0

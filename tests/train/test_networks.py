@@ -11,7 +11,7 @@ from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, create_cloud
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
-from sfumato.models.layers import quick_pixel_shuffle
+from sfumato.models.layers import Halving, fold, quick_pixel_shuffle
 from sfumato.models.local import LocalNetwork, check_size
 
 CHANNELS = [
@@ -157,3 +157,43 @@ def test_quick_pixel_shuffle_is_torchs_own() -> None:
     assert mine.grad is not None
     assert theirs.grad is not None
     assert torch.equal(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("height", [16, 17])
+def test_halving_is_torchs_own_convolution(height: int) -> None:
+    layer = Halving(3, 8).double()
+    mine, theirs = (torch.rand(2, 3, height, 24, dtype=torch.float64).requires_grad_() for _ in range(2))
+    theirs.data.copy_(mine.data)
+    quick, slow = layer(mine), F.conv2d(theirs, layer.weight, stride=2, padding=2)
+    assert torch.equal(quick, slow)
+    slope = torch.randn_like(slow)
+    found = torch.autograd.grad(quick, [mine, layer.weight], slope)
+    expected = torch.autograd.grad(slow, [theirs, layer.weight], slope)
+    for gradient, wanted in zip(found, expected, strict=True):
+        assert torch.allclose(gradient, wanted, atol=1e-12)
+
+
+def test_halving_keeps_the_precision_of_what_it_was_given() -> None:
+    layer, x = Halving(3, 8), torch.rand(2, 3, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    exact = torch.autograd.grad(F.conv2d(x, layer.weight, stride=2, padding=2).sum(), [x, layer.weight])
+    for gradient, wanted in zip((x.grad, layer.weight.grad), exact, strict=True):
+        assert gradient is not None
+        assert gradient.dtype == torch.float32
+        assert torch.allclose(gradient, wanted, rtol=0.05, atol=0.05)
+
+
+def test_a_folded_network_answers_as_before_and_leaves_it_alone() -> None:
+    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    x = torch.rand(16, 3, 48, 48)
+    for _ in range(3):  # so that the running figures are not where they started
+        cloud(x)
+    before = {name: value.clone() for name, value in cloud.state_dict().items()}
+    folded = fold(cloud)
+    assert cloud.training
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert torch.allclose(folded(x)["a"], cloud.eval()(x)["a"], atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in cloud.state_dict().items())

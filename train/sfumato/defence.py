@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from sfumato import checkpoint
 from sfumato.adversaries import Ensemble, adversary_loss, best_accuracy, restart_one
-from sfumato.artifact import evaluating
 from sfumato.batches import Batch, Batches, derive_seed, seed_everything
 from sfumato.channels import Parameters
 from sfumato.clean import make_cloud, shared_batches
@@ -35,6 +34,7 @@ from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
 from sfumato.models.cloud import answer
+from sfumato.models.layers import fold
 from sfumato.models.local import LocalNetwork
 from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
 from sfumato.odds import EqualOdds
@@ -166,6 +166,7 @@ class Defence:
     ) -> None:
         self.config, self.dataset, self.folder, self.fabric = config, dataset, folder, fabric
         self.clean = fabric.to_device(clean).eval()
+        self.teacher = fold(self.clean)
         seed_everything(config.seed, "cotrain", "initial")
         cloud = make_cloud(config, dataset, folder)
         cloud.load_state_dict(clean.state_dict())
@@ -265,8 +266,8 @@ class Defence:
         made = Step(*self.shared(batch.images))
         teacher, seen = None, None
         if self.config.distill or self.config.follows_features:
-            with evaluating(self.clean):
-                teacher, seen = answer(self.clean, batch.images)
+            with torch.no_grad():
+                teacher, seen = answer(self.teacher, batch.images)
         task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
         if self.config.objective == "seed":
             parts = seed_loss(task, made.parameters["scale"], self.config.noise_weight)

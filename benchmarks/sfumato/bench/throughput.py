@@ -23,6 +23,7 @@ from sfumato.commands.audit import load
 from sfumato.config import TrainConfig
 from sfumato.data import open_dataset
 from sfumato.defence import Defence, Means
+from sfumato.memory import keep_freed_memory
 from sfumato.objectives import task_loss
 from sfumato.provenance import provenance
 
@@ -53,6 +54,7 @@ def bench_training(
         SfumatoError: the data or the artifact cannot be used.
     """
     watch("steps, taking turns")
+    keep_freed_memory()  # as the trainer does
     with tempfile.TemporaryDirectory(prefix="sfumato-training-") as folder:
         calls = step_calls(config, Path(folder))
         times = interleave(calls, rounds=rounds, runs=steps, seconds=SECONDS)
@@ -107,7 +109,7 @@ def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], obje
 
     def teacher() -> None:
         with torch.no_grad():
-            defence.clean(batch.images)
+            defence.teacher(batch.images)
 
     return {PLAIN: plain, COTRAINING: cotraining, **dict(zip(PARTS, (phone, reader, teacher), strict=True))}
 

@@ -62,6 +62,19 @@ class _BinaryRate(torch.autograd.Function):
         return gradient
 
 
+class _Draw(torch.autograd.Function):
+    """`noise < p` as numbers; the slope passes straight through (Bengio et al., 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, noise: Tensor) -> Tensor:
+        return (noise < p).to(p.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        return slope, None
+
+
 @dataclass(frozen=True)
 class Dither:
     """The dither channel with `levels` in {2, 4, 16} values a sample."""
@@ -113,17 +126,20 @@ class Dither:
         return {"p": torch.sigmoid(planes * torch.sigmoid(maps["gate"]) + maps["offset"])}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Uniform numbers in [0, 1), one per bit."""
+        """Uniform numbers in (0, 1), one per bit, in steps of 1 / 65,536: as fine as a probability of the phone's is coarse."""
         p = parameters["p"]
-        return torch.rand(p.shape, generator=generator, device=p.device)
+        words = torch.empty(-(-p.numel() // 4), dtype=torch.int64, device=p.device)
+        # Four numbers out of every draw of the generator, which takes three times as long as all that follows.
+        numbers = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: p.numel()]
+        return numbers.float().add_(2**15 + 0.5).mul_(2**-16).view(p.shape)
 
     def sample(self, parameters: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Draw the bits and read them as levels 0..1; the gradient passes straight through the comparison."""
-        p = parameters["p"]
-        drawn = (noise < p).to(p.dtype)
-        bits = p + (drawn - p).detach()
+        bits: Tensor = _Draw.apply(parameters["p"], noise)  # type: ignore[no-untyped-call]
+        if self.bits == 1:
+            return bits
         planes = bits.view(len(bits), self.bits, 3, *bits.shape[2:])  # (B, k, 3, H, W)
-        weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=p.device)
+        weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=bits.device)
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:

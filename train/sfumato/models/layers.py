@@ -3,22 +3,27 @@
 block = nn.Sequential(convolution(3, 16, stride=2), nn.ReLU(), Separable(16, 32, stride=2))
 """
 
-from typing import Any
+import copy
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def convolution(
-    inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+class Normed(nn.Sequential):
+    """A convolution and its batch norm."""
+
+
+def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> Normed:
     """Convolution and batch norm; the two fold into one operator at export."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+    if (size, stride, groups) == (5, 2, 1):
+        return Normed(Halving(inputs, outputs), nn.BatchNorm2d(outputs))
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    return Normed(layer, nn.BatchNorm2d(outputs))
 
 
 class Separable(nn.Module):
@@ -70,11 +75,7 @@ def quick_pixel_shuffle(x: Tensor) -> Tensor:
 class _PixelShuffle(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        batch, planes, height, width = x.shape
-        out = _nhwc(x, batch, planes // 4, 2 * height, 2 * width)
-        for i, j in CORNERS:
-            out[:, :, i::2, j::2] = x[:, 2 * i + j :: 4]
-        return out
+        return _shuffle(x)
 
     @staticmethod
     @once_differentiable
@@ -84,6 +85,64 @@ class _PixelShuffle(torch.autograd.Function):
         for i, j in CORNERS:
             out[:, 2 * i + j :: 4] = slope[:, :, i::2, j::2]
         return out
+
+
+class Halving(nn.Conv2d):
+    """A 5x5 convolution that halves height and width, (B, C, H, W) -> (B, O, H / 2, W / 2), quick in both directions.
+
+    The kernels for few input planes are slow backwards. Seen from the output, the four pixels under each place are four
+    more planes, and their gradient is an ordinary 3x3 convolution followed by a pixel shuffle.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5, 2, padding=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / 2, W / 2)."""
+        if not (x.requires_grad and torch.is_grad_enabled()) or x.shape[2] % 2 or x.shape[3] % 2:
+            return super().forward(x)
+        halved: Tensor = _Halve.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        return halved
+
+
+class _Halve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, stride=2, padding=2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        kernel = weight.to(
+            slope.dtype
+        )  # under autocast the convolution was computed in less than the weight's precision
+        outputs, inputs = kernel.shape[:2]
+        # Tap u of pixel i is row 4 + i - 2 u of the kernel, which a sixth row of zeros makes whole.
+        taps = F.pad(kernel, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2).flip(2, 4)
+        taps = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * inputs, outputs, 3, 3)
+        into_x = _shuffle(F.conv2d(slope, taps, padding=1))
+        into_weight = conv2d_weight(x.to(slope.dtype), list(weight.shape), slope, stride=2, padding=2)
+        return into_x.to(x.dtype), into_weight.to(weight.dtype)
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose every `convolution` holds its batch norm."""
+    folded = copy.deepcopy(module).eval()
+    for part in folded.modules():
+        if isinstance(part, Normed):
+            layer, norm = cast(tuple[nn.Conv2d, nn.BatchNorm2d], tuple(part))
+            part[0], part[1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+    return folded
+
+
+def _shuffle(x: Tensor) -> Tensor:
+    batch, planes, height, width = x.shape
+    out = _nhwc(x, batch, planes // 4, 2 * height, 2 * width)
+    for i, j in CORNERS:
+        out[:, :, i::2, j::2] = x[:, 2 * i + j :: 4]
+    return out
 
 
 def _nhwc(like: Tensor, *shape: int) -> Tensor:
