@@ -229,7 +229,10 @@ def check_parity(work: Work) -> None:
     clear = decided(work.phone, images)
     work.gate("parity: share of images too close to call", float(1 - clear.mean()), UNDECIDED_LIMIT)
     if not clear.any():
-        return
+        raise SfumatoError(
+            "the network's decision is too close to call on every validation image, so no model can be compared with it: "
+            "train longer (--epochs)"
+        )
     images = images[clear][:PARITY_IMAGES]
     for variant in work.variants:
         session = open_model((work.out / model_file(variant)).read_bytes())

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from onnxruntime import InferenceSession
 
 from sfumato import exporting, onnx_files, passes
 from sfumato.errors import SfumatoError
 from sfumato.exporting import tune_int8
 from sfumato.measure import Figures, Pair
+from sfumato.models.cloud import create_cloud
 from sfumato.passes import Work, check_gates, check_parity, lint_variants, measure_int8, write_cloud
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
@@ -57,6 +60,25 @@ def test_parity(
             head.bias.add_(shift)  # type: ignore[operator]
     check_parity(work)
     assert expected in refusal(work)
+
+
+def test_a_network_that_decides_nothing_is_named(
+    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "decided", lambda network, images: np.zeros(len(images), bool))
+    with pytest.raises(SfumatoError, match=r"too close to call on every validation image.*--epochs"):
+        check_parity(work_on(dither_run, bundle, "int8"))
+
+
+@pytest.mark.parametrize("size", [(48, 48), (80, 112), (32, 48)])
+def test_a_cloud_network_of_any_size_is_exported(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Its pooling grid does not divide these: ONNX has no operator for that."""
+    heads = onnx_files.CloudHeads(create_cloud("resnet", {"a": 3}, height=size[0]), ["a"])
+    path = tmp_path / "cloud.onnx"
+    onnx_files.write_onnx(heads, torch.rand(2, 3, *size), path, inputs=["upload"], outputs=["a"], batch=True)
+    uploads = torch.rand(5, 3, *size)
+    (found,) = InferenceSession(path).run(["a"], {"upload": uploads.numpy()})
+    assert np.allclose(found, heads(uploads)[0].detach().numpy(), atol=1e-4)
 
 
 def figures(*, trained: float = 0.9, int8: float = 0.9, rate: float = 10.0) -> Figures:

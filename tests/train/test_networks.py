@@ -8,7 +8,7 @@ from torch import nn
 from sfumato.channels import create
 from sfumato.errors import UsageError
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import ResNet, create_cloud
+from sfumato.models.cloud import ResNet, create_cloud, pool
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
 from sfumato.models.layers import Halving, fold, quick_pixel_shuffle
@@ -197,3 +197,9 @@ def test_a_folded_network_answers_as_before_and_leaves_it_alone() -> None:
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     assert torch.allclose(folded(x)["a"], cloud.eval()(x)["a"], atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in cloud.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 6), (10, 14), (3, 5), (8, 6)])
+def test_pooling_is_torchs_own(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size)
+    assert torch.allclose(pool(x, 4), F.adaptive_avg_pool2d(x, 4), atol=1e-6)

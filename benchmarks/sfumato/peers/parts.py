@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sfumato.channels import Parameters
 from sfumato.errors import UsageError
 from sfumato.models import channels_last
-from sfumato.models.cloud import GRID, ResNet
+from sfumato.models.cloud import GRID, ResNet, pool
 from sfumato.models.layers import convolution
 from sfumato.models.local import LocalNetwork
 
@@ -38,7 +38,7 @@ class Tail(nn.Module):
     def forward(self, upload: Tensor) -> dict[str, Tensor]:
         """(B, C, h, w) -> logits per head."""
         features = self.stages((upload - self.centre) * self.scale)
-        flat = self.dropout(F.adaptive_avg_pool2d(features, GRID).flatten(1))
+        flat = self.dropout(pool(features, GRID).flatten(1))
         return {name: head(flat) for name, head in self.heads.items()}
 
 

@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         reduced = self.lean and self.training
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             features = self.stages(2 * x - 1)
-        return F.adaptive_avg_pool2d(features.float(), GRID).flatten(1)
+        return pool(features.float(), GRID).flatten(1)
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:
         """Features -> logits per head, each (B, classes)."""
@@ -94,6 +94,31 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
         return self.answers(self.features(x))
+
+
+def pool(x: Tensor, grid: int) -> Tensor:
+    """Adaptive mean pooling, (B, planes, H, W) -> (B, planes, grid, grid), in operators that ONNX has for every size.
+
+    ONNX knows it for whole factors alone; otherwise cells overlap, and the means are two matrix products.
+    """
+    height, width = (int(length) for length in x.shape[2:])
+    if height % grid == 0 and width % grid == 0:
+        return F.adaptive_avg_pool2d(x, grid)
+    return cell_shares(height, grid).to(x) @ x @ cell_shares(width, grid).to(x).T
+
+
+def cell_shares(length: int, grid: int) -> Tensor:
+    """What each of `length` places contributes to the mean of each of `grid` cells, (grid, length).
+
+    >>> cell_shares(3, 2)
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.0000, 0.5000, 0.5000]])
+    """
+    rows = []
+    for cell in range(grid):
+        first, end = cell * length // grid, -(-(cell + 1) * length // grid)
+        rows.append([float(first <= place < end) / (end - first) for place in range(length)])
+    return torch.tensor(rows)
 
 
 def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
