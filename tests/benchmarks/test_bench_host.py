@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from typer.testing import CliRunner
 
-from sfumato.bench import cold, peak
+from sfumato.bench import cold, layers, peak
 from sfumato.bench.arithmetic import Layer, read_layers, shortest_ms
 from sfumato.bench.host import HostConfig, bench_host
+from sfumato.bench.layers import cut
 from sfumato.bench.peak import product_model
 from sfumato.bench.schema import Machine, Results, read_results, write_results
 from sfumato.bench.standard import pattern, standard_input
@@ -21,6 +23,7 @@ from sfumato.cli import app
 from sfumato.contract import read_contract
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.runtime import open_model
+from sfumato.tflite_file import read_graph
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Roof and fresh processes in a fraction of their time: these tests need no exact ones."""
     monkeypatch.setattr(peak, "SECONDS", 0.2)
     monkeypatch.setattr(cold, "REPEATS", 1)
+    monkeypatch.setattr(layers, "RUNS", 40)
 
 
 def test_the_pattern_is_the_documented_formula() -> None:
@@ -136,11 +140,37 @@ def test_result_files_are_read_back_and_others_refused(tmp_path: Path) -> None:
         read_results(path)
 
 
+def test_a_model_cut_short_runs_as_the_whole_one_does(sealed: Path) -> None:
+    content = (sealed / "local_int8.tflite").read_bytes()
+    operators = read_graph(content).operators
+    # Without XNNPACK every tensor in between can be read.
+    whole = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    whole.allocate_tensors()
+    (entry,) = whole.get_input_details()
+    whole.set_tensor(entry["index"], standard_input(entry))
+    whole.invoke()
+    for last in (0, 5, 12, len(operators) - 1):
+        part = Interpreter(
+            model_content=cut(content, last),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        part.allocate_tensors()
+        part.set_tensor(part.get_input_details()[0]["index"], standard_input(entry))
+        part.invoke()
+        found = {details["name"]: part.get_tensor(details["index"]) for details in part.get_output_details()}
+        wanted = operators[last].outputs[0]
+        assert np.array_equal(found[wanted.name], whole.get_tensor(wanted.index))
+
+
 @pytest.mark.slow
 def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "host.json"
-    options = ["--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "1", "--out", str(out)]
-    done = CliRunner().invoke(app, ["bench", "host", str(sealed), *options, "--json"])
+    options = ["--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "1", "--layers"]
+    done = CliRunner().invoke(app, ["bench", "host", str(sealed), *options, "--out", str(out), "--json"])
     assert done.exit_code == 0, done.output
     values = json.loads(done.stdout)
     assert values == json.loads(out.read_text())
@@ -153,6 +183,12 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     assert row["macs"] == pytest.approx(contract.cost["macs"], rel=0.1)
     assert row["params"] == pytest.approx(contract.cost["parameters"], rel=0.05)
     assert row["delegated_nodes"] == row["nodes"]
+    layers = row["layers"]
+    assert sum(layer["macs"] for layer in layers) == row["macs"]
+    assert {layer["name"] for layer in layers} >= {"PAD + CONV_2D", "DEPTHWISE_CONV_2D", "RESIZE_BILINEAR"}
+    roof = sum(layer["shortest_ms"] for layer in layers)
+    assert row["roofline_fraction"] == pytest.approx(roof / row["p50_ms"], rel=1e-6)
+    assert "sfumato int8, layer by layer" in [grid.title for grid in tables(read_results(out))]
     steps = {stage["name"]: stage["p50_ms"] for stage in values["stages"]}
     assert {"decode", "resize", "network", "noise", "sampler", "encode"} <= set(steps)
     assert all(value > 0 for value in steps.values())

@@ -41,23 +41,31 @@ def read_layers(content: bytes) -> tuple[Layer, ...]:
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
     """The layers of a graph."""
-    return tuple(
-        Layer(op.name, _params(op), _macs(op), sum(map(_bytes, (*op.inputs, *op.outputs))))
-        for op in graph.operators
-        if op.name != "DEQUANTIZE"  # of float16 constants, folded before the first run
-    )
+    # Those of float16 constants are folded before the first run.
+    return tuple(layer_of(op) for op in graph.operators if op.name != "DEQUANTIZE")
+
+
+def layer_of(operator: Operator) -> Layer:
+    """What one operator asks for."""
+    moved = sum(map(_bytes, (*operator.inputs, *operator.outputs)))
+    return Layer(operator.name, _params(operator), _macs(operator), moved)
 
 
 def shortest_ms(layers: Sequence[Layer], machine: Machine, *, int8: bool) -> float:
-    """Milliseconds below which one thread of this machine cannot run these layers.
+    """Milliseconds below which one thread of this machine cannot run these layers: the sum over them."""
+    return sum(shortest_by_layer(layers, machine, int8=int8))
 
-    Layer by layer the longer of two times counts (Williams, Waterman and Patterson, "Roofline", 2009): its
+
+def shortest_by_layer(layers: Sequence[Layer], machine: Machine, *, int8: bool) -> list[float]:
+    """The same for every layer.
+
+    The longer of two times counts (Williams, Waterman and Patterson, "Roofline", 2009): its
     multiply-accumulates at the highest rate that was measured, or its bytes at the speed of a copy whose buffers take as much
     room as the largest layer.
     """
     rate = 1e9 * (machine.int8_gmac_per_s if int8 else machine.float32_gmac_per_s)
     speed = 1e9 * copy_speed(machine, max(layer.moved for layer in layers))
-    return 1000 * sum(max(layer.macs / rate, layer.moved / speed) for layer in layers)
+    return [1000 * max(layer.macs / rate, layer.moved / speed) for layer in layers]
 
 
 def copy_speed(machine: Machine, room: int) -> float:

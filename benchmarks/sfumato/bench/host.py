@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.bench.arithmetic import shortest_ms
 from sfumato.bench.cold import Cold, measure_cold
+from sfumato.bench.layers import measure_layers
 from sfumato.bench.peak import measure_machine
 from sfumato.bench.schema import Machine, Results, Row
 from sfumato.bench.stages import measure_stages
 from sfumato.bench.standard import output_digest, standard_input
-from sfumato.bench.subjects import Subject
+from sfumato.bench.subjects import OURS, Subject
 from sfumato.bench.timing import Times, interleave
 from sfumato.device import PhoneModel
 from sfumato.lint import xnnpack_partitions
@@ -33,6 +34,8 @@ class HostConfig(BaseModel):
     threads: tuple[int, ...] = Field(default=(1,), min_length=1)
     plain: bool = False
     """Measure without XNNPACK too."""
+    layers: bool = False
+    """Find out where the time of each of our models goes."""
     rounds: int = Field(default=10, ge=2)
     runs: int = Field(default=500, ge=10)
     """Timed runs of each configuration ..."""
@@ -73,6 +76,8 @@ def bench_host(
         case.row(times[case.id], start, session, machine)
         for case, start, session in zip(cases, cold, sessions, strict=True)
     ]
+    if config.layers:
+        rows = [with_layers(case, row, machine, watch) for case, row in zip(cases, rows, strict=True)]
     watch("from photo to upload")
     stages = () if model is None else measure_stages(model, **_turns(config))
     return Results(
@@ -122,6 +127,15 @@ class Case:
             roofline_fraction=roof / p50 if self.threads == 1 else None,
             output_sha256=output_digest(session),
         )
+
+
+def with_layers(case: Case, row: Row, machine: Machine, watch: Callable[[str], None]) -> Row:
+    """The row with its layers, if it is one of ours with XNNPACK on one thread."""
+    subject = case.subject
+    if subject.name != OURS or case.threads != 1 or not case.xnnpack:
+        return row
+    watch(f"layers of {subject.id}")
+    return row.model_copy(update={"layers": measure_layers(subject.content, machine, int8=subject.int8)})
 
 
 def delegation(session: Session, nodes: int) -> dict[str, Any]:

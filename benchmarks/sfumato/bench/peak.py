@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from sfumato.bench.schema import Machine
-from sfumato.bench.standard import standard_input
+from sfumato.bench.standard import runner
 from sfumato.bench.timing import interleave
-from sfumato.runtime import open_model
 
 SHAPES = ((16, 256), (32, 128), (32, 256), (48, 192))
 """(height and width, planes in and out) of the convolutions; the fastest counts."""
@@ -29,7 +28,7 @@ def measure_machine() -> Machine:
     calls: dict[str, Callable[[], object]] = {}
     for kind in ("int8", "float32"):
         for side, planes in SHAPES:
-            calls[f"{kind} {side * side * planes * planes}"] = _runner(product_model(side, planes, kind))
+            calls[f"{kind} {side * side * planes * planes}"] = runner(product_model(side, planes, kind))
     for size in COPIES_KIB:
         source, target = np.ones(512 * size, np.uint8), np.zeros(512 * size, np.uint8)
         calls[f"copy {size}"] = lambda source=source, target=target: np.copyto(target, source)  # type: ignore[misc]
@@ -46,14 +45,6 @@ def measure_machine() -> Machine:
         float32_gmac_per_s=max(rates["float32"]),
         copy_gb_per_s={str(size): speed for size, speed in zip(COPIES_KIB, rates["copy"], strict=True)},
     )
-
-
-def _runner(content: bytes) -> Callable[[], object]:
-    session = open_model(content)
-    (entry,) = session.inputs.values()
-    session.interpreter.set_tensor(entry["index"], standard_input(entry))
-    invoke: Callable[[], object] = session.interpreter.invoke
-    return invoke
 
 
 def product_model(side: int, planes: int, kind: str) -> bytes:

@@ -33,6 +33,21 @@ class Window(_Frozen):
     """0 none .. 6 shutdown; null below Android 10."""
 
 
+class LayerTime(_Frozen):
+    """One operator of a model, with the paddings that run inside it."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of its output."""
+    macs: int
+    bytes: int
+    """Read and written."""
+    ms: float
+    """What it adds to a run that ends here; within noise it can fall below zero."""
+    shortest_ms: float
+    """What this machine could do it in; see `Machine`."""
+
+
 class Row(_Frozen):
     """One model in one configuration."""
 
@@ -84,6 +99,9 @@ class Row(_Frozen):
     gmac_per_s: float | None = None
     roofline_fraction: float | None = None
     """Shortest time this machine allows for the layers, over the median; see `Machine`."""
+
+    layers: tuple[LayerTime, ...] = ()
+    """Where the time of one run goes."""
 
     instructions: int | None = None
     """Executed A64 instructions of one run."""

@@ -5,13 +5,13 @@ output_digest(session)              # equal on every machine for an int8 model
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.runtime import Session
+from sfumato.runtime import Session, open_model
 
 
 def pattern(count: int) -> NDArray[np.uint8]:
@@ -31,6 +31,15 @@ def standard_input(details: Mapping[str, Any]) -> NDArray[Any]:
     if np.dtype(details["dtype"]) == np.int8:
         return (picture ^ np.uint8(0x80)).view(np.int8)
     return picture.astype(np.float32) / np.float32(255)
+
+
+def runner(content: bytes) -> Callable[[], object]:
+    """A call that runs a model once, on the standard input, with one thread."""
+    session = open_model(content)
+    (entry,) = session.inputs.values()
+    session.interpreter.set_tensor(entry["index"], standard_input(entry))
+    invoke: Callable[[], object] = session.interpreter.invoke
+    return invoke
 
 
 def output_digest(session: Session) -> str:

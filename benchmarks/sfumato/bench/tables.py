@@ -86,6 +86,7 @@ def host_tables(results: Results) -> list[Grid]:
         lines = [(f"convolution of size 1, {kind}", f"{rate:.1f} GMAC/s") for kind, rate in rates]
         lines += [(f"copy, {size} KiB", f"{speed:.1f} GB/s") for size, speed in machine.copy_gb_per_s.items()]
         made.append(Grid("what this machine can do, one thread", ("", "measured"), tuple(lines)))
+    made += [layer_table(row) for row in results.rows if row.layers]
     alone = {stage.name: stage.p50_ms for stage in results.stages}.get(RAW)
     steps = tuple(
         (stage.name, number(stage.p50_ms), number(stage.p90_ms), number((stage.p50_ms or 0) / alone, ".2f"))
@@ -96,6 +97,28 @@ def host_tables(results: Results) -> list[Grid]:
         Grid("from a 12-megapixel photo to an upload", ("step", "p50 ms", "p90", "in runs of it"), steps)
     )
     return made
+
+
+def layer_table(row: Row) -> Grid:
+    """Where the time of one run goes, layer by layer, beside the shortest that this machine could take."""
+    rows = tuple(
+        (
+            layer.name.lower(),
+            "x".join(map(str, layer.shape[1:])),
+            f"{layer.macs / 1000:,.0f}" if layer.macs else "-",
+            f"{1000 * layer.ms:.1f}",
+            f"{1000 * layer.shortest_ms:.1f}",
+        )
+        for layer in row.layers
+    )
+    whole = [
+        1000 * sum(times)
+        for times in zip(*((layer.ms, layer.shortest_ms) for layer in row.layers), strict=True)
+    ]
+    total = ("all", "", f"{row.macs / 1000:,.0f}", *(f"{time:.1f}" for time in whole))
+    return Grid(
+        f"{label(row)}, layer by layer", ("layer", "makes", "thousand MACs", "µs", "shortest"), (*rows, total)
+    )
 
 
 def against_ours(results: Results) -> Grid:

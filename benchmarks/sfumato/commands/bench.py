@@ -33,6 +33,7 @@ def host(
     peers: Peers = "",
     size: Size = "",
     plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Say where the time of our models goes.")] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
     seconds: Annotated[float, typer.Option(min=0.1, help="... or as many as fit into this time.")] = 10.0,
@@ -44,7 +45,9 @@ def host(
     from sfumato.console import note
     from sfumato.device import PhoneModel
 
-    config = HostConfig(threads=numbers(threads), plain=plain, rounds=rounds, runs=runs, seconds=seconds)
+    config = HostConfig(
+        threads=numbers(threads), plain=plain, layers=layers, rounds=rounds, runs=runs, seconds=seconds
+    )
     subjects = gather(export, names(variant), names(peers), size)
     model = None if size else PhoneModel.load(export)
     results = bench_host(subjects, config, model=model, watch=note)
