@@ -120,11 +120,14 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_run(tmp_path: Path) -> None:
-    run = train(TrainConfig(**{**TINY, "epochs": 2}, bits=8), tmp_path / "two", processes=2)
+@pytest.mark.parametrize("options", [{}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}])
+def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = TrainConfig(**{**TINY, "epochs": 2}, bits=8, **options)
+    run = train(config, tmp_path / "two", processes=2)
     assert run.card["rate_bits"] > 0
-    lines = records(tmp_path / "two")
-    assert [line["epoch"] for line in lines if line["stage"] == "cotrain"] == [0, 1]
+    lines = [line for line in records(tmp_path / "two") if line["stage"] == "cotrain"]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert ("odds_gap" in lines[0]) == ("objective" in options)
 
 
 @pytest.mark.parametrize(

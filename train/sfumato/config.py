@@ -48,7 +48,8 @@ class TrainConfig(BaseModel):
 
     feature_weight: float | None = Field(default=None, ge=0)
     """How strongly the cloud network's features of an upload follow the clean network's of the photo. None: 1 where the target
-    allows for `PICTURE_BITS` and nothing is to be held beyond the answer, else 0. For the built-in cloud network."""
+    allows for `PICTURE_BITS` and nothing is to be held beyond the answer, else 0. Only the built-in cloud network tells its
+    features, and a frozen one cannot follow: nothing happens for others."""
 
     hint_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own guess at the desired labels: what its decision goes on learning from."""

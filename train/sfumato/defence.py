@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import log, prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -33,7 +33,7 @@ from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
 from sfumato.evaluate import Evaluation, evaluate
-from sfumato.models.cloud import answer
+from sfumato.models.cloud import ResNet, answer
 from sfumato.models.layers import fold
 from sfumato.models.local import LocalNetwork
 from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
@@ -211,6 +211,12 @@ class Defence:
         return Pair(local, cloud, classes, fixed=fixed)
 
     @property
+    def follows_features(self) -> float:
+        """The weight of the features in the loss; only the built-in network tells its own, and a frozen one cannot follow."""
+        able = isinstance(self.clean, ResNet) and self.config.frozen_cloud is None
+        return self.config.follows_features if able else 0.0
+
+    @property
     def least_accuracy(self) -> float | None:
         """Validation accuracy that `--max-drop` allows."""
         return None if self.config.max_drop is None else self.clean_accuracy - self.config.max_drop / 100
@@ -241,6 +247,7 @@ class Defence:
         for index, batch in enumerate(self.batches.epoch()):
             self.step(batch, self.epoch * self.batches.steps + index, means)
             advance()
+        self.share_statistics()
         result = evaluate(
             self.pair.cloud, self.validation, self.pair.local, seed=derive_seed(self.config.seed, "val")
         )
@@ -250,6 +257,13 @@ class Defence:
         if self.controller.arrived(self.epoch * self.batches.steps):
             self.move_goal(result)
         return record
+
+    def share_statistics(self) -> None:
+        """Bring processes together that have each kept running means of their own share of the batches."""
+        if self.fabric.world_size > 1:
+            for module in (self.references, self.odds):
+                for value in module.buffers() if module is not None else ():
+                    value.copy_(cast(Tensor, self.fabric.all_reduce(value)))
 
     def move_goal(self, result: Evaluation) -> None:
         """Where the rate of the next epoch shall be, once the ramp is behind."""
@@ -265,7 +279,7 @@ class Defence:
         set_learning_rate(self.optimizer, learning_rate)
         made = Step(*self.shared(batch.images))
         teacher, seen = None, None
-        if self.config.distill or self.config.follows_features:
+        if self.config.distill or self.follows_features:
             with torch.no_grad():
                 teacher, seen = answer(self.teacher, batch.images)
         task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
@@ -287,9 +301,9 @@ class Defence:
             means.add(residual_bits=residual.mean().item() / log(2))
             means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         loss = parts["loss"]
-        if self.config.follows_features and made.features is not None and seen is not None:
+        if self.follows_features and made.features is not None and seen is not None:
             followed = feature_loss(made.features, seen)
-            loss = loss + self.config.follows_features * followed
+            loss = loss + self.follows_features * followed
             means.add(feature_loss=followed.item())
         if made.hints:
             hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
