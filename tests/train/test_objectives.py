@@ -8,7 +8,7 @@ import torch
 
 from sfumato.config import TrainConfig
 from sfumato.controller import RateController
-from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
+from sfumato.objectives import feature_loss, noise_price, suppression, task_loss
 from sfumato.schedule import one_cycle
 from sfumato.selection import score
 
@@ -38,18 +38,12 @@ def test_task_loss_is_the_mean_over_heads_and_mixes_in_the_teacher() -> None:
     assert task_loss(logits, labels, certain, 0.7).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_seed_loss_pays_for_noise() -> None:
+def test_the_literal_scheme_pays_for_noise() -> None:
     scale = torch.tensor([0.1, 0.4], requires_grad=True)
-    parts = seed_loss(torch.tensor(1.0), scale, 0.2)
-    assert parts["loss"].item() == pytest.approx(1 - 0.2 * (math.log(0.1) + math.log(0.4)) / 2, rel=1e-5)
-    (slope,) = torch.autograd.grad(parts["loss"], scale)
+    price = noise_price(scale, 0.2)
+    assert price.item() == pytest.approx(-0.2 * (math.log(0.1) + math.log(0.4)) / 2, rel=1e-5)
+    (slope,) = torch.autograd.grad(price, scale)
     assert (slope < 0).all(), "a step against the gradient must make the noise larger"
-
-
-def test_rate_loss_gradient_is_beta_over_the_batch() -> None:
-    rate = torch.tensor([5.0, 7.0], requires_grad=True)
-    (slope,) = torch.autograd.grad(rate_loss(torch.tensor(0.0), rate, 0.5)["loss"], rate)
-    assert slope.tolist() == [0.25, 0.25]
 
 
 def test_feature_loss_is_the_error_over_the_spread_of_the_teacher() -> None:

@@ -36,7 +36,7 @@ from sfumato.evaluate import Evaluation, evaluate
 from sfumato.models.cloud import ResNet, answer
 from sfumato.models.layers import fold
 from sfumato.models.local import LocalNetwork
-from sfumato.objectives import feature_loss, rate_loss, seed_loss, suppression, task_loss
+from sfumato.objectives import feature_loss, noise_price, suppression, task_loss
 from sfumato.odds import EqualOdds
 from sfumato.residual import References, label_cells
 from sfumato.run import make_local
@@ -278,54 +278,65 @@ class Defence:
         learning_rate = one_cycle(number, self.steps, self.config.learning_rate)
         set_learning_rate(self.optimizer, learning_rate)
         made = Step(*self.shared(batch.images))
-        teacher, seen = None, None
-        if self.config.distill or self.follows_features:
+        loss = self.loss(made, batch, number, means)
+        means.add(loss=loss.item())
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        if self.odds is not None:
+            pace = learning_rate / self.config.learning_rate
+            means.add(odds_gap=self.odds.update(made.hints, batch.labels, pace))
+        if self.adversaries is not None:
+            parameters = {name: value.detach() for name, value in made.parameters.items()}
+            self.step_adversaries(parameters, batch, means)
+
+    def loss(self, made: Step, batch: Batch, number: int, means: Means) -> Tensor:
+        """All terms of the objective (`sfumato.objectives`) for what one step made."""
+        config, teacher, seen = self.config, None, None
+        if config.distill or self.follows_features:
             with torch.no_grad():
                 teacher, seen = answer(self.teacher, batch.images)
-        task = task_loss(made.logits, batch.labels, teacher, self.config.distill)
-        if self.config.objective == "seed":
-            parts = seed_loss(task, made.parameters["scale"], self.config.noise_weight)
-        else:
-            rate = self.pair.local.channel.rate(made.parameters)
-            shared_rate: Any = self.fabric.all_reduce(rate.mean().detach())
-            beta = self.controller.update(shared_rate.item(), number)
-            decisions = {name: crowned.argmax(1) for name, crowned in made.said.items()}
-            cell = label_cells(decisions, self.config.keep, self.classes)
-            residual: Tensor = self.references(made.parameters, cell, rate)
-            self.references.update(made.parameters, cell)
-            parts = rate_loss(task, rate, beta)
-            if self.config.beyond is not None:
-                shared_residual: Any = self.fabric.all_reduce(residual.mean().detach())
-                delta = self.residual_controller.update(shared_residual.item(), number)
-                parts = rate_loss(parts["loss"], residual, delta)
-            means.add(residual_bits=residual.mean().item() / log(2))
-            means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
-        loss = parts["loss"]
+        task = task_loss(made.logits, batch.labels, teacher, config.distill)
+        means.add(task_loss=task.item())
+        loss = task + self.price(made, number, means)
         if self.follows_features and made.features is not None and seen is not None:
             followed = feature_loss(made.features, seen)
             loss = loss + self.follows_features * followed
             means.add(feature_loss=followed.item())
         if made.hints:
-            hint = task_loss(made.hints, batch.labels, teacher, self.config.distill)
-            loss = loss + self.config.hint_weight * hint
+            hint = task_loss(made.hints, batch.labels, teacher, config.distill)
+            loss = loss + config.hint_weight * hint
             means.add(hint_loss=hint.item())
-            if self.odds is not None:
-                loss = loss + self.config.suppress_weight * self.odds(made.hints, batch.labels)
-                pace = learning_rate / self.config.learning_rate
-                means.add(odds_gap=self.odds.update(made.hints, batch.labels, pace))
+        if self.odds is not None:
+            loss = loss + config.suppress_weight * self.odds(made.hints, batch.labels)
         if self.adversaries is not None:
             with frozen(self.adversaries):
                 hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
-            loss = loss + self.config.suppress_weight * hidden
+            loss = loss + config.suppress_weight * hidden
             means.add(suppression=hidden.item())
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        means.add(loss=loss.item(), task_loss=task.item())
-        if self.adversaries is not None:
-            self.step_adversaries(
-                {name: value.detach() for name, value in made.parameters.items()}, batch, means
-            )
+        return loss
+
+    def price(self, made: Step, number: int, means: Means) -> Tensor:
+        """What the uploads cost: their rate, and their rate beyond the decision, each at what its controller asks."""
+        if self.config.objective == "seed":
+            return noise_price(made.parameters["scale"], self.config.noise_weight)
+        rate = self.pair.local.channel.rate(made.parameters)
+        decisions = {name: crowned.argmax(1) for name, crowned in made.said.items()}
+        cell = label_cells(decisions, self.config.keep, self.classes)
+        residual: Tensor = self.references(made.parameters, cell, rate)
+        self.references.update(made.parameters, cell)
+        beta = self.controller.update(self.shared_mean(rate), number)
+        price = beta * rate.mean()
+        if self.config.beyond is not None:
+            delta = self.residual_controller.update(self.shared_mean(residual), number)
+            price = price + delta * residual.mean()
+        means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
+        means.add(residual_bits=residual.mean().item() / log(2))
+        return price
+
+    def shared_mean(self, values: Tensor) -> float:
+        """The mean over the batches of all processes."""
+        return cast(Tensor, self.fabric.all_reduce(values.mean().detach())).item()
 
     def step_adversaries(self, parameters: Parameters, batch: Batch, means: Means) -> None:
         """Train the adversaries on fresh draws from the same parameters."""

@@ -64,25 +64,13 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher) / spread.clamp_min(1e-6)
 
 
-def seed_loss(task: Tensor, scale: Tensor, weight: float) -> dict[str, Tensor]:
-    """The literal scheme: reward the mean log noise scale; `scale` is s(x), any shape, positive.
+def noise_price(scale: Tensor, weight: float) -> Tensor:
+    """The literal scheme's reward for noise, as a price: `-weight * mean log s(x)`; `scale` is s(x), any shape, positive.
 
-    >>> parts = seed_loss(torch.tensor(1.0), torch.full((2, 3), torch.e), 0.5)
-    >>> round(parts["loss"].item(), 6)
-    0.5
+    >>> round(noise_price(torch.full((2, 3), torch.e), 0.5).item(), 6)
+    -0.5
     """
-    log_scale = scale.log().mean()
-    return {"loss": task - weight * log_scale, "log_scale": log_scale}
-
-
-def rate_loss(task: Tensor, rate: Tensor, beta: float) -> dict[str, Tensor]:
-    """Task loss plus `beta` per nat; `rate` is (B,) in nats.
-
-    >>> round(rate_loss(torch.tensor(1.0), torch.tensor([10.0, 30.0]), 0.1)["loss"].item(), 6)
-    3.0
-    """
-    mean = rate.mean()
-    return {"loss": task + beta * mean, "rate": mean}
+    return -weight * scale.log().mean()
 
 
 def suppression(adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[str, float]) -> Tensor:
