@@ -5,8 +5,8 @@
 
 Every row is one JSON file below `rows/`, written when it is finished; an interrupted comparison goes on with the rows that
 are missing, and trained weights are kept in between. All rows start from one clean cloud network (`clean.safetensors`) and
-are judged on the same test images by attackers with the same seeds. `comparison.json` and `comparison.png` are written anew
-after each row.
+are judged on the same test images by attackers with the same seeds. `comparison.json`, `.md` and `.png` are written anew after
+each row.
 """
 
 import time
@@ -29,17 +29,19 @@ from sfumato.attacks.plan import Plan
 from sfumato.audit_schema import AttackRow, Attribute, Desired, RateBits
 from sfumato.audit_selection import Chosen, choose
 from sfumato.batches import Batches, seed_everything
+from sfumato.bench.report import markdown
 from sfumato.channels import Channel, Parameters
 from sfumato.clean import make_cloud, train_clean
 from sfumato.comparison_rows import OURS, RowPlan
 from sfumato.comparison_schema import Comparison, PhoneCost, Row
+from sfumato.comparison_tables import comparison_tables, standings
 from sfumato.config import TrainConfig, make_config
 from sfumato.console import note, progress
 from sfumato.cotrain import train
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.errors import SfumatoError, UsageError, complaint
 from sfumato.evaluate import evaluate
-from sfumato.files import claim_folder, read_json, write_json
+from sfumato.files import atomic_write, claim_folder, read_json, write_json
 from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -325,8 +327,9 @@ class Comparer:
         )
 
     def write(self, plans: tuple[RowPlan, ...]) -> Comparison:
-        """Write `comparison.json` and `comparison.png` from all rows in the folder, whoever asked for them."""
-        rows = [Row.model_validate(read_json(path)) for path in (self.out / "rows").glob("*.json")]
+        """Write `comparison.json`, `.md` and `.png` from all rows in the folder, whoever asked for them."""
+        read = (Row.model_validate(read_json(path)) for path in (self.out / "rows").glob("*.json"))
+        rows = tuple(sorted(read, key=position))
         result = Comparison(
             dataset=self.dataset.id,
             data_spec=self.dataset.spec,
@@ -335,11 +338,14 @@ class Comparer:
             n_test=len(self.dataset.splits[Split.TEST]),
             clean_accuracy=self.clean_accuracy,
             config=self.config.model_dump(mode="json"),
-            rows=tuple(sorted(rows, key=position)),
+            rows=rows,
+            standings=standings(rows),
             missing=tuple(plan.id for plan in plans if not self.path(plan).exists()),
             provenance=provenance(),
         )
         write_json(self.out / "comparison.json", result.to_json())
+        with atomic_write(self.out / "comparison.md") as scratch:
+            scratch.write_text("\n\n".join(map(markdown, comparison_tables(result))) + "\n", encoding="utf-8")
         comparison_plot.draw(result, self.out / "comparison.png")
         return result
 

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.audit_schema import AttackRow, Attribute, Desired, RateBits
 
+Verdict = Literal["less", "more", "open", "none"]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -59,6 +61,19 @@ class Row(_Frozen):
     audit_seconds: float
 
 
+class Standing(_Frozen):
+    """Another method beside one of ours that is at least as accurate within half a point (`sfumato.comparison_tables`)."""
+
+    method: str
+    """Id of the other method's row."""
+    attribute: str
+    """The hidden attribute."""
+    ours: str | None
+    """Id of our row; null if none of ours is as accurate."""
+    verdict: Verdict
+    """Whether ours leak less or more with 95 % intervals apart, or no difference is shown, or there is nothing to compare."""
+
+
 class Comparison(_Frozen):
     """The whole of comparison.json."""
 
@@ -74,6 +89,8 @@ class Comparison(_Frozen):
     config: dict[str, Any]
     """Epochs, batch size, seed and attacks: the same for every row."""
     rows: tuple[Row, ...]
+    standings: tuple[Standing, ...] = ()
+    """Each other method beside ours."""
     missing: tuple[str, ...] = ()
     """Rows that were asked for and are not finished."""
     provenance: dict[str, Any]

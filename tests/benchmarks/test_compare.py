@@ -14,6 +14,7 @@ from sfumato.commands.compare import show_comparison
 from sfumato.comparing import CompareConfig, compare, make_compare_config
 from sfumato.comparison_rows import OURS, POINTS, Point, RowPlan, choose_rows, parse_point
 from sfumato.comparison_schema import Comparison, Row
+from sfumato.comparison_tables import standings
 from sfumato.errors import DataError, SfumatoError, UsageError
 from sfumato.files import read_json
 from sfumato.peers import PEERS
@@ -217,6 +218,48 @@ def test_the_table_names_every_row(
     assert all(row.id in shown for row in finished[0].rows)
     assert "no bound" in shown
     assert "million MACs" in shown
+
+
+def row_of(like: Row, name: str, accuracy: float, nag: tuple[float, float, float], *, ours: bool) -> Row:
+    """A row with this accuracy and this NAG: estimate, low, high."""
+    desired = tuple(one.model_copy(update={"accuracy": accuracy}) for one in like.desired)
+    figures = {"nag_label_only": nag[0], "nag_label_only_ci95": nag[1:]}
+    attributes = tuple(one.model_copy(update=figures) for one in like.attributes)
+    update = {"id": name, "method": name, "ours": ours, "desired": desired, "attributes": attributes}
+    return like.model_copy(update=update)
+
+
+def test_ours_stand_beside_every_other_method_of_the_same_accuracy(
+    finished: tuple[Comparison, Path],
+) -> None:
+    like = finished[0].rows[0]
+    others = [
+        ("leaky", 0.85, (0.9, 0.8, 1.0)),  # beaten by all of ours
+        ("equal", 0.854, (0.06, 0.02, 0.09)),  # within half a point of "low"
+        ("tight", 0.79, (0.0, 0.0, 0.01)),  # leaks less than ours
+        ("accurate", 0.9, (0.5, 0.4, 0.6)),
+    ]
+    ours = [("low", 0.85, (0.05, 0.02, 0.08)), ("high", 0.87, (0.3, 0.2, 0.4))]
+    rows = [row_of(like, *values, ours=False) for values in others]
+    rows += [row_of(like, *values, ours=True) for values in ours]
+    # The paper's own scheme is not counted as ours.
+    rows += [row_of(like, "literal", 0.95, (0.7, 0.6, 0.8), ours=True)]
+    found = {one.method: (one.ours, one.verdict) for one in standings(tuple(rows))}
+    assert found == {
+        "leaky": ("low", "less"),
+        "equal": ("low", "open"),
+        "tight": ("low", "more"),
+        "accurate": (None, "none"),
+        "literal": (None, "none"),
+    }
+
+
+def test_tables_are_written_as_markdown(finished: tuple[Comparison, Path]) -> None:
+    comparison, out = finished
+    text = (out / "comparison.md").read_text()
+    assert {standing.method for standing in comparison.standings} == {"jpeg", "arden"}
+    assert text.count("| jpeg |") == 3  # privacy, beside ours, price
+    assert "| rate-8 |" in text
 
 
 def test_a_split_method_refuses_a_cloud_network_it_cannot_cut() -> None:

@@ -9,7 +9,7 @@ from sfumato.options import names
 
 if TYPE_CHECKING:
     from sfumato.bench.tables import Grid
-    from sfumato.comparison_schema import Comparison, Row
+    from sfumato.comparison_schema import Comparison
 
 
 def command(
@@ -89,7 +89,7 @@ def command(
         show_comparison(comparison)
         for grid in grids:
             show(table(grid.title, grid.columns, grid.rows))
-    note(f"wrote {out / 'comparison.json'} and comparison.png")
+    note(f"wrote {out / 'comparison.json'}, comparison.md and comparison.png")
 
 
 def cryptographic_grids(path: Path) -> "list[Grid]":
@@ -112,52 +112,12 @@ def cryptographic_grids(path: Path) -> "list[Grid]":
 
 
 def show_comparison(comparison: "Comparison") -> None:
-    """Print privacy and utility, then the price on the phone, then what was left out."""
+    """Print privacy and utility, how ours stand beside the others, the price on the phone, and what was left out."""
+    from sfumato.comparison_tables import comparison_tables
     from sfumato.console import show, table
 
-    clean = ", ".join(f"{name} {value:.1%}" for name, value in comparison.clean_accuracy.items())
-    columns = ["method", "bits", *[f"{name}, 95 %" for name in comparison.keep]]
-    for name in comparison.hide:
-        columns += [f"{name}: best attack", "accuracy", "NAG, 95 %"]
-    show(
-        table(
-            f"{comparison.n_test} test images; clean cloud network: {clean}; * read the hidden labels",
-            columns,
-            [privacy_cells(row) for row in comparison.rows],
-        )
-    )
-    show(
-        table(
-            "on the phone, an image",
-            ("method", "parameters", "million MACs", "upload bytes", "as", "stored bytes"),
-            [
-                (
-                    row.id,
-                    f"{row.cost.parameters:,}",
-                    f"{row.cost.macs / 1e6:.2f}",
-                    f"{row.cost.upload_bytes:,.0f}",
-                    row.cost.upload_encoding,
-                    f"{row.cost.stored_bytes:,}",
-                )
-                for row in comparison.rows
-            ],
-        )
-    )
+    for grid in comparison_tables(comparison):
+        show(table(grid.title, grid.columns, grid.rows))
     for row in comparison.rows:
         for text in row.notes:
             typer.echo(f"{row.id}: {text}")
-
-
-def privacy_cells(row: "Row") -> list[str]:
-    """The cells of one row of the first table."""
-    bits = "no bound" if row.rate_bits is None else f"{row.rate_bits.mean:,.1f}"
-    cells = [row.id + (" *" if row.reads_hidden_labels else ""), bits]
-    cells += [f"{d.accuracy:.1%} ({d.ci95[0]:.1%} - {d.ci95[1]:.1%})" for d in row.desired]
-    for a in row.attributes:
-        low, high = a.nag_label_only_ci95
-        cells += [
-            f"{a.best.attack} {a.best.architecture}",
-            f"{a.best.accuracy:.1%}",
-            f"{a.nag_label_only:.1%} ({low:.1%} - {high:.1%})",
-        ]
-    return cells
