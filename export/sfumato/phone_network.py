@@ -7,17 +7,15 @@ Three passes turn a trained `LocalNetwork` into the module that is written as lo
 """
 
 import copy
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sfumato.channels import create
 from sfumato.errors import SfumatoError
+from sfumato.models import layers
+from sfumato.models.layers import Network
 from sfumato.models.local import LocalNetwork
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def freeze(local: LocalNetwork) -> LocalNetwork:
@@ -37,13 +35,12 @@ def freeze(local: LocalNetwork) -> LocalNetwork:
 
 
 def fold(network: Network) -> Network:
-    """Fold every batch norm into the convolution before it, in place; returns the same network."""
-    for part in network.modules():
-        if isinstance(part, nn.Sequential):
-            kinds = [type(layer) for layer in part]
-            if kinds[:2] == [nn.Conv2d, nn.BatchNorm2d]:
-                part[0] = fuse_conv_bn_eval(part[0], part[1])  # type: ignore[type-var, arg-type]
-                part[1] = nn.Identity()
+    """Fold every batch norm into the convolution before it, in place; returns the same network.
+
+    Raises:
+        SfumatoError: one stands elsewhere.
+    """
+    layers.fold(network)
     left = [
         name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
     ]

@@ -14,6 +14,7 @@ task is solved and then gives up information step by step.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import log, prod
 from pathlib import Path
@@ -134,7 +135,7 @@ class Pair(nn.Module):
         if self.local.decision is not None:
             logits, said = self.local.decision(coarse)
             hints = by_head(logits, self.heads)
-        parameters = self.local.decode(x, fine, said)
+        parameters = self.local.decode(x, [*fine, coarse], said)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
         logits, features = answer(self.cloud, upload)
         return logits, features, hints, by_head(said, self.heads) if hints else {}, parameters, upload
@@ -166,7 +167,8 @@ class Defence:
     ) -> None:
         self.config, self.dataset, self.folder, self.fabric = config, dataset, folder, fabric
         self.clean = fabric.to_device(clean).eval()
-        self.teacher = fold(self.clean)
+        # The same answers from fewer operators. What the user's own networks do with their layers is not known.
+        self.teacher = fold(deepcopy(self.clean)) if isinstance(self.clean, ResNet) else self.clean
         seed_everything(config.seed, "cotrain", "initial")
         cloud = make_cloud(config, dataset, folder)
         cloud.load_state_dict(clean.state_dict())

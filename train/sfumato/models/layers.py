@@ -3,8 +3,7 @@
 block = nn.Sequential(convolution(3, 16, stride=2), nn.ReLU(), Separable(16, 32, stride=2))
 """
 
-import copy
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +12,17 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-
-class Normed(nn.Sequential):
-    """A convolution and its batch norm."""
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> Normed:
+def convolution(
+    inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """Convolution and batch norm; the two fold into one operator at export."""
     if (size, stride, groups) == (5, 2, 1):
-        return Normed(Halving(inputs, outputs), nn.BatchNorm2d(outputs))
+        return nn.Sequential(Halving(inputs, outputs), nn.BatchNorm2d(outputs))
     layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
-    return Normed(layer, nn.BatchNorm2d(outputs))
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
 class Separable(nn.Module):
@@ -127,14 +126,14 @@ class _Halve(torch.autograd.Function):
         return into_x.to(x.dtype), into_weight.to(weight.dtype)
 
 
-def fold(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose every `convolution` holds its batch norm."""
-    folded = copy.deepcopy(module).eval()
-    for part in folded.modules():
-        if isinstance(part, Normed):
-            layer, norm = cast(tuple[nn.Conv2d, nn.BatchNorm2d], tuple(part))
-            part[0], part[1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
-    return folded
+def fold(network: Network) -> Network:
+    """Fold every batch norm into the convolution before it, in place; the network must be in evaluation mode."""
+    for part in network.modules():
+        if isinstance(part, nn.Sequential) and len(part) > 1:
+            layer, norm = part[0], part[1]
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                part[0], part[1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+    return network
 
 
 def _shuffle(x: Tensor) -> Tensor:
