@@ -95,17 +95,12 @@ class TrainConfig(BaseModel):
         return self
 
     @property
-    def is_picture(self) -> bool:
-        """Whether an upload may carry parts of the picture beside the answer."""
-        wide = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
-        return wide and self.objective == "rate"
-
-    @property
     def follows_features(self) -> float:
         """The weight of the features in the loss."""
         if self.feature_weight is not None:
             return self.feature_weight
-        return 1.0 if self.is_picture else 0.0
+        picture = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
+        return 1.0 if picture and self.objective == "rate" else 0.0
 
     @property
     def given_cloud(self) -> str | None:

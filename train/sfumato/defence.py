@@ -135,7 +135,7 @@ class Pair(nn.Module):
         if self.local.decision is not None:
             logits, said = self.local.decision(coarse)
             hints = by_head(logits, self.heads)
-        parameters = self.local.decode(x, [*fine, coarse], said)
+        parameters = self.local.decode(x, fine, said)
         upload = self.local.channel.sample(parameters, self.local.channel.noise(parameters))
         logits, features = answer(self.cloud, upload)
         return logits, features, hints, by_head(said, self.heads) if hints else {}, parameters, upload

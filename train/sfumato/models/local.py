@@ -69,8 +69,6 @@ class LocalNetwork(nn.Module):
             are used as they are.
         size: height and width of the training images. Larger ones are decided upon place by place.
         widths, depths: as in `Encoder`.
-        shows: let the coarsest features through beside the decision, so that an upload can tell what the phone saw and not
-            only what it decided. Where more than the answer may leave the phone.
     """
 
     def __init__(
@@ -80,8 +78,6 @@ class LocalNetwork(nn.Module):
         size: tuple[int, int] = (64, 64),
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (1, 1, 0),
-        *,
-        shows: bool = False,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
@@ -90,7 +86,6 @@ class LocalNetwork(nn.Module):
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
-        self.show = nn.Conv2d(d, c, 1, bias=False) if shows and classes else None
         self.up = nn.ModuleList([Separable(c, b), Separable(b, a)])
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(a, PIXELS * planes, 1) for name, planes in channel.maps.items()}
@@ -105,14 +100,11 @@ class LocalNetwork(nn.Module):
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
         *fine, coarse = self.encoder(x)
         said = coarse if self.decision is None else self.decision(coarse)[1]
-        return self.decode(x, [*fine, coarse], said)
+        return self.decode(x, fine, said)
 
-    def decode(self, x: Tensor, features: list[Tensor], said: Tensor) -> Parameters:
-        """Image, the encoder's features and the decision (or the coarsest features) -> channel parameters."""
-        *fine, coarse = features
+    def decode(self, x: Tensor, fine: list[Tensor], said: Tensor) -> Parameters:
+        """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
         y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
-        if self.show is not None:
-            y = y + enlarge(self.show(coarse))
         for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
         shuffle = quick_pixel_shuffle if self.training else partial(F.pixel_shuffle, upscale_factor=2)
