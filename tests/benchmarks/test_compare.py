@@ -1,17 +1,20 @@
 """`sfumato compare`: rows, end to end on tiny data, continuing, and wrong use."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from sfumato import comparing
 from sfumato.attacks import Plan
 from sfumato.audit_schema import RateBits
 from sfumato.commands.compare import show_comparison
 from sfumato.comparing import CompareConfig, compare, make_compare_config
+from sfumato.comparison_plot import Label, place
 from sfumato.comparison_rows import OURS, POINTS, Point, RowPlan, choose_rows, parse_point
 from sfumato.comparison_schema import Comparison, Row
 from sfumato.comparison_tables import standings
@@ -252,6 +255,18 @@ def test_ours_stand_beside_every_other_method_of_the_same_accuracy(
         "accurate": (None, "none"),
         "literal": (None, "none"),
     }
+
+
+def test_labels_of_neighbours_do_not_cover_each_other() -> None:
+    figure = Figure(figsize=(5, 4))
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    figure.draw_without_rendering()
+    place(axes, [Label(f"method {n}", 0.02 + 0.01 * n, 0.5) for n in range(8)])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 8
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(box.x0 >= axes.bbox.x0 for box in boxes)
 
 
 def test_tables_are_written_as_markdown(finished: tuple[Comparison, Path]) -> None:
