@@ -110,6 +110,20 @@ def test_goal_above_the_start_presses_on_nothing() -> None:
     assert controller.integral < 0.01
 
 
+def test_a_late_goal_is_reached_on_a_line_of_its_own() -> None:
+    steps, start, goal, late = 1000, 500.0, 0.1, 0.01
+    controller = RateController(steps=steps, goal=goal, late_goal=late, start=start)
+    alone = RateController(steps=steps, goal=goal, start=start)
+    assert [controller.allowed(step) for step in range(551)] == [alone.allowed(step) for step in range(551)]
+    assert controller.allowed(675) == pytest.approx(math.sqrt(goal * late))
+    assert [controller.allowed(step) for step in (800, 999)] == pytest.approx([late, late])
+    rate = start
+    for step in range(steps):
+        beta = controller.update(rate, step)
+        rate += 0.1 * (0.03 / beta - rate)
+    assert rate == pytest.approx(late, rel=0.1)
+
+
 def test_one_cycle_climbs_then_descends() -> None:
     rates = [one_cycle(step, 200, 3e-3) for step in range(201)]
     top = rates.index(max(rates))
@@ -126,6 +140,16 @@ def test_best_epoch_within_a_rate_target() -> None:
     assert not scores[0].met
     missed = [score(a, b, target_bits=1, least_accuracy=None) for a, b in epochs]
     assert max(missed) == missed[3], "if none meets the target, the nearest is kept"
+
+
+def test_best_epoch_within_a_residual_target() -> None:
+    """Accuracy decides among epochs within both targets; if there are none, the one that exceeds them least is kept."""
+    epochs = [(0.99, 7.0, 9.0), (0.95, 8.0, 1.2), (0.96, 8.1, 1.0), (0.97, 12.0, 0.9)]
+    scores = [score(a, b, target_bits=8, least_accuracy=None, residual=r) for a, b, r in epochs]
+    assert max(scores) == scores[2]
+    missed = [score(a, b, target_bits=8, least_accuracy=None, residual=4 * r) for a, b, r in epochs]
+    assert max(missed) == missed[3]
+    assert not any(one.met for one in missed)
 
 
 def test_best_epoch_within_an_accuracy_drop() -> None:

@@ -7,6 +7,9 @@ the logarithm holds the rate on the line, whatever the data, the channel or the 
     e = clip(log R - log R_allowed),   integral <- integral * exp(INTEGRAL * e),   weight = integral * exp(PROPORTIONAL * e).
 The proportional part damps: with the integral alone the rate swings by orders of magnitude around the goal.
 
+A goal may have a second one behind it, reached by another line of the same kind in the last part of the run, where the
+learning rate is small: what would break under the full pace then closes little by little.
+
     controller = RateController(steps=1000, goal=5.5)       # nats per image
     beta = controller.update(rate=4321.0, step=0)
 """
@@ -21,6 +24,8 @@ LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
 RAMP = (0.05, 0.5)
 """Shares of the run between which the allowed rate falls from its start to the goal."""
+LATE_RAMP = (0.55, 0.8)
+"""Shares of the run between which it falls on to the second goal, where there is one."""
 LIGHTEST, HEAVIEST = 1e-4, 3.0
 
 
@@ -31,6 +36,7 @@ class RateController:
     Attributes:
         steps: optimiser steps of the whole run.
         goal: nats per image.
+        late_goal: nats per image, for the last part of the run; None: `goal` is the last.
         start: nats per image seen at the first step.
         integral: the slow part of the weight of log R.
         smooth: exponential mean of log R.
@@ -38,6 +44,7 @@ class RateController:
 
     steps: int
     goal: float
+    late_goal: float | None = None
     start: float = 0.0
     integral: float = 0.01
     smooth: float = 0.0
@@ -49,11 +56,17 @@ class RateController:
         >>> [round(controller.allowed(step)) for step in (0, 5, 50, 99)]
         [1000, 1000, 1, 1]
         """
-        first, last = RAMP
-        progress = (step / self.steps - first) / (last - first)
-        progress = min(max(progress, 0.0), 1.0)
         # A goal above the start asks for no reduction at all.
-        return exp((1 - progress) * log(max(self.start, self.goal)) + progress * log(self.goal))
+        rate = self._on_the_way(RAMP, max(self.start, self.goal), self.goal, step)
+        if self.late_goal is None:
+            return rate
+        return self._on_the_way(LATE_RAMP, rate, self.late_goal, step)
+
+    def _on_the_way(self, ramp: tuple[float, float], start: float, end: float, step: int) -> float:
+        """Between `start` and `end`, on a straight line in the logarithm along the ramp."""
+        first, last = ramp
+        progress = min(max((step / self.steps - first) / (last - first), 0.0), 1.0)
+        return exp((1 - progress) * log(start) + progress * log(end))
 
     def arrived(self, step: int) -> bool:
         """Whether the allowed rate has reached the goal."""

@@ -42,12 +42,15 @@ from sfumato.odds import EqualOdds
 from sfumato.residual import References, label_cells
 from sfumato.run import make_local
 from sfumato.schedule import one_cycle, set_learning_rate
-from sfumato.selection import corrected_goal, next_goal, score
+from sfumato.selection import Score, corrected_goal, next_goal, score
 
 HOLD = 0.25
 """Share of the run after which the decoder's batch norm keeps its figures. The decisions of a batch are never evenly spread;
 figures that follow them make uploads of one decision differ by a tenth of a bit, and whatever presses on that would press
 the code word itself together."""
+LEAST_AT_FULL_PACE = 0.1
+"""Bits beyond the decision. Pressed further while the learning rate is high, the code word gives way before the picture does
+(docs/decisions/0007-residual-rate.md); so the rest of the way is left to the end of the run."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 
@@ -204,7 +207,11 @@ class Defence:
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else DEFAULT_GOAL_BITS)
         self.controller = RateController(self.steps, goal_bits * log(2))
-        self.residual_controller = RateController(self.steps, (config.beyond or 1.0) * log(2))
+        beyond = config.beyond or 1.0
+        first, late = max(beyond, LEAST_AT_FULL_PACE), beyond if beyond < LEAST_AT_FULL_PACE else None
+        self.residual_controller = RateController(
+            self.steps, first * log(2), late_goal=None if late is None else late * log(2)
+        )
         self.epoch = 0
 
     def _pair(self, cloud: nn.Module) -> Pair:
@@ -254,7 +261,7 @@ class Defence:
             self.pair.cloud, self.validation, self.pair.local, seed=derive_seed(self.config.seed, "val")
         )
         record = self.record(result, means.result(), time.perf_counter() - started)
-        self.keep_best(result, record)
+        self.keep_best(record)
         self.epoch += 1
         if self.controller.arrived(self.epoch * self.batches.steps):
             self.move_goal(result)
@@ -365,14 +372,20 @@ class Defence:
             "seconds": round(seconds, 3),
         }
 
-    def keep_best(self, result: Evaluation, record: dict[str, Any]) -> None:
-        """Keep this epoch's weights if it is the best so far."""
-        now = score(
-            result.accuracy,
-            result.rate_bits or 0.0,
+    def score(self, record: Mapping[str, Any]) -> Score:
+        """How good an epoch was, by its record."""
+        residual = 0.0 if self.config.beyond is None else record["residual_bits"] / self.config.beyond
+        return score(
+            record["val_accuracy"],
+            record["val_rate_bits"] or 0.0,
             target_bits=self.target_bits,
             least_accuracy=self.least_accuracy,
+            residual=residual,
         )
+
+    def keep_best(self, record: dict[str, Any]) -> None:
+        """Keep this epoch's weights if it is the best so far."""
+        now = self.score(record)
         if self.best_score is None or now >= self.best_score:
             self.best_score = now
             self.best_record = {**record, "goal_met": now.met}
@@ -407,13 +420,7 @@ class Defence:
         self.controller = RateController(**state["controller"])
         self.residual_controller = RateController(**state["residual_controller"])
         self.best_record = state["best"]
-        best = self.best_record
-        self.best_score = score(
-            best["val_accuracy"],
-            best["val_rate_bits"] or 0.0,
-            target_bits=self.target_bits,
-            least_accuracy=self.least_accuracy,
-        )
+        self.best_score = self.score(self.best_record)
         return True
 
 

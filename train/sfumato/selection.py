@@ -1,14 +1,16 @@
 """Which epoch of a run is kept, and how the rate target follows a goal given as accuracy.
 
-A run is steered towards `--bits` (then the best epoch is the most accurate one within the target) or towards `--max-drop`
-(then it is the one with the lowest rate that keeps the accuracy). Without either, as in the objective `seed`, the last epoch is
-kept: the first ones, still without noise, would always be the most accurate.
+A run is steered towards `--bits`, and perhaps `--beyond` (then the best epoch is the most accurate one within both targets),
+or towards `--max-drop` (then it is the one with the lowest rate that keeps the accuracy). Without any, as in the objective
+`seed`, the last epoch is kept: the first ones, still without noise, would always be the most accurate.
 """
 
 from dataclasses import dataclass
 
 TOLERANCE = 1.05
 """An epoch counts as within its rate target up to 5 % above it: the target is a mean over batches."""
+RESIDUAL_TOLERANCE = 1.5
+"""The residual rate within its target: it is seen on varied images only, while it still falls."""
 EASE, PRESS = 1.25, 0.8
 """Factors by which the goal moves per epoch when accuracy is short of, or within, the allowed drop; a rate target moves it no
 further than that."""
@@ -23,8 +25,22 @@ class Score:
     second: float
 
 
-def score(accuracy: float, bits: float, *, target_bits: float | None, least_accuracy: float | None) -> Score:
-    """Rank an epoch by validation accuracy (fraction) and mean rate (bits).
+def score(
+    accuracy: float,
+    bits: float,
+    *,
+    target_bits: float | None,
+    least_accuracy: float | None,
+    residual: float = 0.0,
+) -> Score:
+    """Rank an epoch.
+
+    Args:
+        accuracy: on validation, a fraction.
+        bits: mean rate on validation.
+        target_bits: of `--bits`.
+        least_accuracy: of `--max-drop`, a fraction.
+        residual: what goes beyond the decision, in parts of its target.
 
     >>> score(0.9, 8.1, target_bits=8, least_accuracy=None) > score(0.95, 20, target_bits=8, least_accuracy=None)
     True
@@ -32,8 +48,10 @@ def score(accuracy: float, bits: float, *, target_bits: float | None, least_accu
     True
     """
     if target_bits is not None:
-        met = bits <= TOLERANCE * target_bits
-        return Score(met, accuracy if met else -bits, -bits)
+        # The residual, a mean over a whole epoch of training, has its own tolerance; both are compared as multiples of it.
+        excess = max(bits / target_bits / TOLERANCE, residual / RESIDUAL_TOLERANCE)
+        met = excess <= 1
+        return Score(met, accuracy if met else -excess, -bits)
     if least_accuracy is not None:
         met = accuracy >= least_accuracy
         return Score(met, -bits if met else accuracy, accuracy)
