@@ -9,6 +9,7 @@ Each case names the statuses that are right for it. After each kind an ordinary 
 
 import asyncio
 import random
+import socket
 import struct
 import time
 import zlib
@@ -196,25 +197,28 @@ async def trickle(port: int, content: bytes, report: Report, kind: str) -> None:
 
 
 async def pour(port: int, head: bytes, more: bytes) -> int:
-    """A head and then a gigabyte, as much of it as the service takes; the status it answers with."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    told = asyncio.create_task(reader.readline())
-    try:
-        writer.write(head)
-        for _ in range(GIGABYTE // len(more)):
-            if told.done():
-                break
-            writer.write(more)
-            await writer.drain()
-            await asyncio.sleep(0)
-    except OSError:
-        pass  # it hung up on us, after it answered
-    try:
-        return status_of(await asyncio.wait_for(told, 20))
-    except (OSError, TimeoutError):
-        return CUT_OFF
-    finally:
-        writer.close()
+    """A head and then a gigabyte, as much of it as the service takes; the status it answers with.
+
+    On a bare socket: once the service has hung up, a stream's next write would drop an answer that has already come.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        told = asyncio.create_task(loop.sock_recv(client, 2**16))
+        try:
+            await loop.sock_sendall(client, head)
+            for _ in range(GIGABYTE // len(more)):
+                if told.done():
+                    break
+                await loop.sock_sendall(client, more)
+                await asyncio.sleep(0)
+        except OSError:
+            pass  # it hung up on us, after it answered
+        try:
+            return status_of(await asyncio.wait_for(told, 20))
+        except (OSError, TimeoutError):
+            return CUT_OFF
 
 
 async def crowd(port: int, report: Report, connections: int) -> None:
