@@ -32,6 +32,18 @@ def test_the_update_is_the_obvious_loop() -> None:
     assert largest == pytest.approx(gap.abs().max().item(), abs=1e-6)
 
 
+def test_what_never_occurs_together_has_no_part_in_the_mean() -> None:
+    """Of a hidden attribute that decides the kept one, each value occurs with one of its classes alone."""
+    odds = EqualOdds({"y": 2}, {"s": 4})
+    s = torch.arange(400) % 4
+    labels = {"y": s // 2, "s": s}
+    logits = torch.zeros(400, 2).scatter(1, labels["y"][:, None], 6.0)  # nearly always right, for every s alike
+    for _ in range(100):
+        gap = odds.update({"y": logits}, labels)
+    assert gap < 1e-6
+    assert not odds.get_buffer("multiplier_0").any()
+
+
 def test_the_term_is_zero_at_first_and_then_pulls_against_the_gap() -> None:
     odds = EqualOdds({"y": 2}, {"s": 3})
     labels = batch(60)

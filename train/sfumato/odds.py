@@ -3,7 +3,7 @@ r"""Equal odds: where the phone's decision errs must not depend on what is to be
 An upload of a few bits says what the phone decided, and a decision that errs more often on some people than on others tells
 who they are. Given the true label y, its errors tell nothing about s exactly if
     P(decision = k | y, s) = P(decision = k | y)        for all k, y, s          (Hardt et al., NeurIPS 2016).
-Gaps, of each s from the mean over all s, are held at zero by multipliers m, raised where class k is said too often:
+Gaps, of each s from the mean over all s that occur with y, are held at zero by multipliers m, raised where class k is said too often:
     m_yks <- m_yks + pace * gap_yks,        loss += mean_i <m[y_i, s_i], q(x_i)>,
 with the softmax q of the decision's logits in place of the decision, which has no gradient.
 
@@ -39,6 +39,8 @@ class EqualOdds(nn.Module):
             shape = (kept[head], hidden[attribute], kept[head])
             self.register_buffer(f"mean_{number}", torch.full(shape, 1 / kept[head]))
             self.register_buffer(f"multiplier_{number}", torch.zeros(shape))
+            # Some never occur: of ten classes that are hidden only four are vehicles.
+            self.register_buffer(f"seen_{number}", torch.zeros(shape[:2]))
 
     def _each(
         self, hints: Answers, labels: Mapping[str, Tensor]
@@ -65,15 +67,17 @@ class EqualOdds(nn.Module):
             The largest gap, a difference of two probabilities.
         """
         largest = 0.0
-        for q, y, s, mean, multiplier in self._each(hints, labels):
+        for number, (q, y, s, mean, multiplier) in enumerate(self._each(hints, labels)):
             count = torch.zeros_like(mean[:, :, 0]).index_put_(
                 (y, s), torch.ones_like(q[:, 0]), accumulate=True
             )
             total = torch.zeros_like(mean).index_put_((y, s), q, accumulate=True)
-            seen = (count > 0).unsqueeze(2)
             fresh = total / count.clamp_min(1).unsqueeze(2)
-            mean.lerp_(torch.where(seen, fresh, mean), 1 - MOMENTUM)
-            gap = mean - mean.mean(1, keepdim=True)
+            mean.lerp_(torch.where((count > 0).unsqueeze(2), fresh, mean), 1 - MOMENTUM)
+            seen = self.get_buffer(f"seen_{number}").add_(count)
+            occurs = (seen > 0).unsqueeze(2)
+            middle = (mean * occurs).sum(1, keepdim=True) / occurs.sum(1, keepdim=True).clamp_min(1)
+            gap = (mean - middle) * occurs
             multiplier += PACE * pace * gap
             largest = max(largest, gap.abs().max().item())
         return largest
