@@ -142,14 +142,14 @@ def test_a_controller_holds_the_residual_at_its_goal_and_leaves_the_code_word() 
     generator = torch.Generator().manual_seed(0)
     logits = (0.5 * torch.randn(40, 3, 4, 4, generator=generator)).requires_grad_()
     cell, channel = torch.arange(40) % 2, Dither()
-    references, controller = References(channel, 2, (4, 4)), RateController(steps=400, goal=1.0)
+    references, controller = References(channel, 2, (4, 4)), RateController(steps=1600, goal=1.0)
     optimizer = torch.optim.Adam([logits], lr=0.03)
-    for step in range(400):
+    for step in range(1600):
         parameters = {"p": logits.sigmoid()}
         rates = channel.rate(parameters)
         residual, rate = references(parameters, cell, rates).mean(), rates.mean()
         references.update(parameters, cell)
-        loss = -0.2 * rate + controller.update(residual.item(), step) * residual
+        loss = -0.02 * rate + controller.update(residual.item(), step) * residual
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

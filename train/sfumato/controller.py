@@ -7,6 +7,10 @@ the logarithm holds the rate on the line, whatever the data, the channel or the 
     e = clip(log R - log R_allowed),   integral <- integral * exp(INTEGRAL * e),   weight = integral * exp(PROPORTIONAL * e).
 The proportional part damps: with the integral alone the rate swings by orders of magnitude around the goal.
 
+Where the rate lags, pressing harder does not make it fall faster, because Adam's steps have one length; it only drowns the
+task, and what breaks first is the part of an upload that carries the answer. So the weight has a limit, which rises once the
+ramp is behind: a goal that the task resists is reached late, not by force.
+
 A goal may have a second one behind it, reached by another line of the same kind in the last part of the run, where the
 learning rate is small: what would break under the full pace then closes little by little.
 
@@ -20,13 +24,16 @@ from math import exp, log
 INTEGRAL = 0.05
 """An error of one e-fold moves the integral by 5 % a step."""
 PROPORTIONAL = 2.0
+LIMIT, LIMIT_RISE = 0.05, 1000.0
+"""Largest weight during the ramp, in nats of the loss for an e-fold of the rate, and by what it has grown at the end of the run.
+Uploads of a few bits are held with a weight of 0.01."""
 LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
-RAMP = (0.05, 0.5)
+RAMP = (0.05, 0.4)
 """Shares of the run between which the allowed rate falls from its start to the goal."""
-LATE_RAMP = (0.55, 0.8)
+LATE_RAMP = (0.5, 0.8)
 """Shares of the run between which it falls on to the second goal, where there is one."""
-LIGHTEST, HEAVIEST = 1e-4, 3.0
+LIGHTEST = 1e-4
 
 
 @dataclass
@@ -53,7 +60,7 @@ class RateController:
         """Nats per image allowed at `step`.
 
         >>> controller = RateController(steps=100, goal=1.0, start=1000.0)
-        >>> [round(controller.allowed(step)) for step in (0, 5, 50, 99)]
+        >>> [round(controller.allowed(step)) for step in (0, 5, 40, 99)]
         [1000, 1000, 1, 1]
         """
         # A goal above the start asks for no reduction at all.
@@ -82,8 +89,17 @@ class RateController:
         self.smooth = SMOOTHING * self.smooth + (1 - SMOOTHING) * now
         error = self.smooth - log(self.allowed(step))
         error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
-        self.integral = min(max(self.integral * exp(INTEGRAL * error), LIGHTEST), HEAVIEST)
-        return self.integral * exp(PROPORTIONAL * error) / exp(self.smooth)
+        weight, limit = self.integral * exp(PROPORTIONAL * error), self.limit(step)
+        if (
+            weight <= limit or error < 0
+        ):  # what has no effect must not pile up, or it carries the rate past its goal
+            self.integral = max(self.integral * exp(INTEGRAL * error), LIGHTEST)
+        return min(weight, limit) / exp(self.smooth)
+
+    def limit(self, step: int) -> float:
+        """Largest weight at `step`."""
+        late = max(0.0, step / self.steps - RAMP[1]) / (1 - RAMP[1])
+        return float(LIMIT * LIMIT_RISE**late)
 
     def state(self) -> dict[str, float]:
         """Everything `RateController(**state)` needs."""
