@@ -25,8 +25,8 @@ INTEGRAL = 0.05
 """An error of one e-fold moves the integral by 5 % a step."""
 PROPORTIONAL = 2.0
 LIMIT, LIMIT_RISE = 0.05, 1000.0
-"""Largest weight during the ramp, in nats of the loss for an e-fold of the rate, and by what it has grown at the end of the run.
-Uploads of a few bits are held with a weight of 0.01."""
+"""Largest weight during the ramp, in nats of the loss for an e-fold of the rate, and by what it has grown at the end of the
+run. Uploads of a few bits are held with a weight of 0.01."""
 LARGEST_ERROR = 1.5
 SMOOTHING = 0.5
 RAMP = (0.05, 0.4)

@@ -3,7 +3,8 @@ r"""Equal odds: where the phone's decision errs must not depend on what is to be
 An upload of a few bits says what the phone decided, and a decision that errs more often on some people than on others tells
 who they are. Given the true label y, its errors tell nothing about s exactly if
     P(decision = k | y, s) = P(decision = k | y)        for all k, y, s          (Hardt et al., NeurIPS 2016).
-Gaps, of each s from the mean over all s that occur with y, are held at zero by multipliers m, raised where class k is said too often:
+Gaps, of each s from the mean over all s that occur with y, are held at zero by multipliers m, raised where class k is said
+too often:
     m_yks <- m_yks + pace * gap_yks,        loss += mean_i <m[y_i, s_i], q(x_i)>,
 with the softmax q of the decision's logits in place of the decision, which has no gradient.
 
