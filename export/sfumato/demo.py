@@ -59,7 +59,7 @@ class Demo:
 
 def configuration(*, quick: bool) -> TrainConfig:
     """The demo's training: a few minutes on two cores; `quick` only shows that every part runs."""
-    common = {"keep": KEEP, "hide": HIDE, "bits": 8, "beyond": 0.2}
+    common = {"keep": KEEP, "hide": HIDE, "bits": 8, "beyond": 0.03}
     if quick:
         return make_config({**common, "data": "synthetic,size=32,count=900", **QUICK_EPOCHS})
     return make_config({**common, "data": "synthetic,count=6000", **EPOCHS})
