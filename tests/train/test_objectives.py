@@ -110,6 +110,18 @@ def test_goal_above_the_start_presses_on_nothing() -> None:
     assert controller.integral < 0.01
 
 
+def test_the_weight_has_a_limit_and_nothing_piles_up_behind_it() -> None:
+    """A rate that does not move at all, and then falls to its goal."""
+    controller = RateController(steps=1000, goal=5.0)
+    weights = [1000.0 * controller.update(1000.0, step) for step in range(600)]
+    assert max(weights[:401]) == pytest.approx(0.05)
+    assert weights[-1] == pytest.approx(controller.limit(599))
+    assert controller.integral < controller.limit(599) / 10
+    for step in range(600, 610):
+        weight = 5.0 * controller.update(5.0, step)
+    assert weight == pytest.approx(controller.integral, rel=0.05)
+
+
 def test_a_late_goal_is_reached_on_a_line_of_its_own() -> None:
     steps, start, goal, late = 1000, 500.0, 0.1, 0.01
     controller = RateController(steps=steps, goal=goal, late_goal=late, start=start)

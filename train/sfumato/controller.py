@@ -4,12 +4,14 @@ Training starts on the clean end, where the rate is thousands of bits, and the a
 the logarithm until it reaches the goal. The step adds `beta * R` to the loss with `beta = weight / R`, the gradient of
 `weight * log R`: so the same weight means the same relative pull at 10,000 bits and at 10. A proportional-integral law in
 the logarithm holds the rate on the line, whatever the data, the channel or the learning rate:
-    e = clip(log R - log R_allowed),   integral <- integral * exp(INTEGRAL * e),   weight = integral * exp(PROPORTIONAL * e).
+    e = clip(log R - log R_allowed),   integral <- integral * exp(INTEGRAL * e),
+    weight = min(integral * exp(PROPORTIONAL * e), limit).
 The proportional part damps: with the integral alone the rate swings by orders of magnitude around the goal.
 
 Where the rate lags, pressing harder does not make it fall faster, because Adam's steps have one length; it only drowns the
 task, and what breaks first is the part of an upload that carries the answer. So the weight has a limit, which rises once the
-ramp is behind: a goal that the task resists is reached late, not by force.
+ramp is behind: a goal that the task resists is reached late, not by force. At the limit the integral rests, or it would
+carry the rate past its goal.
 
 A goal may have a second one behind it, reached by another line of the same kind in the last part of the run, where the
 learning rate is small: what would break under the full pace then closes little by little.
@@ -90,14 +92,17 @@ class RateController:
         error = self.smooth - log(self.allowed(step))
         error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
         weight, limit = self.integral * exp(PROPORTIONAL * error), self.limit(step)
-        if (
-            weight <= limit or error < 0
-        ):  # what has no effect must not pile up, or it carries the rate past its goal
+        if weight <= limit or error < 0:
             self.integral = max(self.integral * exp(INTEGRAL * error), LIGHTEST)
         return min(weight, limit) / exp(self.smooth)
 
     def limit(self, step: int) -> float:
-        """Largest weight at `step`."""
+        """Largest weight at `step`, in nats for an e-fold of the rate.
+
+        >>> controller = RateController(steps=100, goal=1.0)
+        >>> [round(controller.limit(step), 2) for step in (0, 40, 70, 100)]
+        [0.05, 0.05, 1.58, 50.0]
+        """
         late = max(0.0, step / self.steps - RAMP[1]) / (1 - RAMP[1])
         return float(LIMIT * LIMIT_RISE**late)
 

@@ -50,7 +50,7 @@ figures that follow them make uploads of one decision differ by a tenth of a bit
 the code word itself together."""
 LEAST_AT_FULL_PACE = 0.1
 """Bits beyond the decision. Pressed further while the learning rate is high, the code word gives way before the picture does
-(docs/decisions/0007-residual-rate.md); so the rest of the way is left to the end of the run."""
+(docs/decisions/0013-limited-weight.md); so the rest of the way is left to the end of the run."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 
@@ -207,11 +207,9 @@ class Defence:
         self.clean_accuracy = evaluate(self.clean, self.validation).accuracy
         goal_bits = config.bits or (STARTING_GOAL_BITS if config.max_drop else DEFAULT_GOAL_BITS)
         self.controller = RateController(self.steps, goal_bits * log(2))
-        beyond = config.beyond or 1.0
-        first, late = max(beyond, LEAST_AT_FULL_PACE), beyond if beyond < LEAST_AT_FULL_PACE else None
-        self.residual_controller = RateController(
-            self.steps, first * log(2), late_goal=None if late is None else late * log(2)
-        )
+        beyond, least = (config.beyond or 1.0) * log(2), LEAST_AT_FULL_PACE * log(2)
+        late = beyond if beyond < least else None
+        self.residual_controller = RateController(self.steps, max(beyond, least), late_goal=late)
         self.epoch = 0
 
     def _pair(self, cloud: nn.Module) -> Pair:
