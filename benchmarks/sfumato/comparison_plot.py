@@ -73,7 +73,8 @@ def place(axes: Any, labels: Sequence[Label]) -> None:
         for height, (side, shift) in product(HEIGHTS, (("left", 4), ("right", -4))):
             text.set(horizontalalignment=side, position=(shift, height))
             box = text.get_window_extent()
-            if box.x0 > axes.bbox.x0 and not any(box.overlaps(other) for other in taken):
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
         if height not in HEIGHTS[:2]:
