@@ -98,7 +98,7 @@ def test_a_slow_model_is_measured_for_its_time_and_not_for_its_runs() -> None:
 
 def test_models_are_measured_side_by_side() -> None:
     large, small = (
-        Subject(name, "int8", product_model(32, planes, "int8")) for name, planes in (("l", 128), ("s", 32))
+        Subject(name, "int8", product_model(32, planes, "int8")) for name, planes in (("l", 256), ("s", 32))
     )
     results = bench_host([large, small], HostConfig(threads=(1, 2), plain=True, rounds=3, runs=30, seconds=1))
     values = results.to_json()
@@ -107,7 +107,8 @@ def test_models_are_measured_side_by_side() -> None:
     one = rows["l", 1, "xnnpack"]
     assert (one["nodes"], one["delegated_nodes"], one["partitions"]) == (1, 1, 1)
     assert rows["l", 1, "none"]["delegated_nodes"] == 0
-    assert 3 * rows["s", 1, "xnnpack"]["p50_ms"] < one["p50_ms"]  # sixteen times the arithmetic
+    # Sixty-four times the arithmetic; the small one is hardly more than a call.
+    assert 2 * rows["s", 1, "xnnpack"]["p50_ms"] < one["p50_ms"]
     assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
     assert one["gmac_per_s"] == pytest.approx(one["macs"] / 1e6 / one["p50_ms"])
     # A matrix product is what the roof is made of.
