@@ -108,7 +108,7 @@ def test_models_are_measured_side_by_side() -> None:
     assert (one["nodes"], one["delegated_nodes"], one["partitions"]) == (1, 1, 1)
     assert rows["l", 1, "none"]["delegated_nodes"] == 0
     # Sixty-four times the arithmetic; the small one is hardly more than a call.
-    assert 2 * rows["s", 1, "xnnpack"]["p50_ms"] < one["p50_ms"]
+    assert 3 * rows["s", 1, "xnnpack"]["p50_ms"] < one["p50_ms"]
     assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
     assert one["gmac_per_s"] == pytest.approx(one["macs"] / 1e6 / one["p50_ms"])
     # A matrix product is what the roof is made of.

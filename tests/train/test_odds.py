@@ -37,9 +37,8 @@ def test_what_never_occurs_together_has_no_part_in_the_mean() -> None:
     odds = EqualOdds({"y": 2}, {"s": 4})
     s = torch.arange(400) % 4
     labels = {"y": s // 2, "s": s}
-    logits = torch.zeros(400, 2).scatter(
-        1, labels["y"][:, None], 6.0
-    )  # nearly always right, for every s alike
+    # Nearly always right, for every s alike.
+    logits = torch.zeros(400, 2).scatter(1, labels["y"][:, None], 6.0)
     for _ in range(100):
         gap = odds.update({"y": logits}, labels)
     assert gap < 1e-6

@@ -49,8 +49,8 @@ HOLD = 0.25
 figures that follow them make uploads of one decision differ by a tenth of a bit, and whatever presses on that would press
 the code word itself together."""
 LEAST_AT_FULL_PACE = 0.1
-"""Bits beyond the decision. Pressed further while the learning rate is high, the code word gives way before the picture does
-(docs/decisions/0013-limited-weight.md); so the rest of the way is left to the end of the run."""
+"""Bits beyond the decision. What a target under it asks for is left to the end of the run, where the learning rate is small
+(docs/decisions/0013-limited-weight.md)."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 

@@ -45,15 +45,16 @@ class EqualOdds(nn.Module):
 
     def _each(
         self, hints: Answers, labels: Mapping[str, Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """Of every pair: softmax (B, K), labels y and s (B,), means and multipliers (K, S, K)."""
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Of every pair: softmax (B, K), labels y and s (B,), means and multipliers (K, S, K), how often y and s were seen."""
         for number, (head, attribute) in enumerate(self.pairs):
-            mean, multiplier = self.get_buffer(f"mean_{number}"), self.get_buffer(f"multiplier_{number}")
-            yield hints[head].softmax(1), labels[head], labels[attribute], mean, multiplier
+            names = ("mean", "multiplier", "seen")
+            mean, multiplier, seen = (self.get_buffer(f"{name}_{number}") for name in names)
+            yield hints[head].softmax(1), labels[head], labels[attribute], mean, multiplier, seen
 
     def forward(self, hints: Answers, labels: Mapping[str, Tensor]) -> Tensor:
         """The term of the loss; labels hold the kept and the hidden ones, each (B,) int64."""
-        terms = [(m[y, s] * q).sum(1).mean() for q, y, s, _, m in self._each(hints, labels)]
+        terms = [(m[y, s] * q).sum(1).mean() for q, y, s, _, m, _ in self._each(hints, labels)]
         return torch.stack(terms).sum()
 
     @torch.no_grad()
@@ -68,14 +69,14 @@ class EqualOdds(nn.Module):
             The largest gap, a difference of two probabilities.
         """
         largest = 0.0
-        for number, (q, y, s, mean, multiplier) in enumerate(self._each(hints, labels)):
+        for q, y, s, mean, multiplier, seen in self._each(hints, labels):
             count = torch.zeros_like(mean[:, :, 0]).index_put_(
                 (y, s), torch.ones_like(q[:, 0]), accumulate=True
             )
             total = torch.zeros_like(mean).index_put_((y, s), q, accumulate=True)
             fresh = total / count.clamp_min(1).unsqueeze(2)
             mean.lerp_(torch.where((count > 0).unsqueeze(2), fresh, mean), 1 - MOMENTUM)
-            seen = self.get_buffer(f"seen_{number}").add_(count)
+            seen += count
             occurs = (seen > 0).unsqueeze(2)
             middle = (mean * occurs).sum(1, keepdim=True) / occurs.sum(1, keepdim=True).clamp_min(1)
             gap = (mean - middle) * occurs
