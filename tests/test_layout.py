@@ -158,6 +158,13 @@ def test_device_side_needs_no_torch(module: str) -> None:
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
 
 
+@pytest.mark.parametrize("module", ["cotrain", "audit", "comparing"])
+def test_training_audit_and_comparison_need_the_core_alone(module: str) -> None:
+    beyond = {"cryptography", "ai_edge_litert", "tflite_runtime", "onnx2tf", "tensorflow"}
+    done = run_python(f"import sys, sfumato.{module}; print({beyond!r} & set(sys.modules), file=sys.stderr)")
+    assert (done.returncode, done.stderr.strip()) == (0, "set()")
+
+
 def test_the_command_line_imports_nothing_heavy() -> None:
     done = run_python(
         "import sys, sfumato.cli as cli\n"

@@ -116,6 +116,10 @@ class Row(_Frozen):
     """What a reader has to know; what makes a row invalid stands here too."""
 
 
+RAW = "interpreter alone"
+"""The stage that runs the network and nothing else."""
+
+
 class Stage(_Frozen):
     """A step between photo and upload."""
 

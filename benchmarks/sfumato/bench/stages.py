@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from sfumato.bench.schema import Stage
+from sfumato.bench.schema import RAW, Stage
 from sfumato.bench.timing import Times, interleave
 from sfumato.device import PhoneModel
 from sfumato.imaging import REDUCTION, fit, read_rgb
@@ -20,7 +20,6 @@ from sfumato.upload import encode_png
 PHOTO = (3000, 4000)
 """Height and width of the made-up photo: 12 megapixels, as phones take them."""
 KEY = bytes(range(32))
-RAW = "interpreter alone"
 DECODED = "perturb a decoded photo"
 """Everything but the decoding, as one call."""
 SIZED = "perturb a picture of the model's size"

@@ -30,7 +30,7 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
         peer: untrained, from `sfumato.peers.create`.
         name: for seeds and messages.
         task: what it is trained on.
-        device: where; by default the CPU. The peer is on the CPU afterwards.
+        device: where; by default the CPU. The peer and the clean network are on the CPU afterwards.
 
     Returns:
         The mean of every part of the loss over the last epoch, and seconds.
@@ -40,6 +40,7 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
     """
     started, config, where = time.perf_counter(), task.config, device or torch.device("cpu")
     peer.to(where)
+    task.clean.to(where)
     peer.prepare_mode()
     attributes = (*config.keep, *config.hide)
     batches = Batches(task.dataset, Split.DEFENDER, attributes, config.batch_size, where)
@@ -62,6 +63,7 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
                 )
     peer.finish()
     peer.cpu().eval().requires_grad_(False)
+    task.clean.cpu()
     return means, time.perf_counter() - started
 
 
