@@ -135,7 +135,7 @@ def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> N
     [
         ("gaussian", "seed", {}),
         ("gaussian", "rate", {"bits": 50}),
-        ("dither", "suppress", {"hide": ("background",), "levels": 4, "max_drop": 5.0}),
+        ("dither", "suppress", {"hide": ("background",), "levels": 4, "max_drop": 5.0, "epochs": 4}),
     ],
 )
 def test_every_objective_trains_and_lowers_its_loss(
@@ -148,6 +148,8 @@ def test_every_objective_trains_and_lowers_its_loss(
     rates = [line["val_rate_bits"] for line in lines]
     assert rates[-1] < rates[0], "noise must grow"
     assert ("odds_gap" in lines[0]) == (objective == "suppress")
+    assert not {"adversary_accuracy", "suppression"} & set(lines[0]), "adversaries wait until the rate is low"
+    assert {"adversary_accuracy", "suppression"} <= set(lines[-1]) or objective != "suppress"
 
 
 @pytest.mark.parametrize("bits", [PICTURE_BITS, PICTURE_BITS / 2])

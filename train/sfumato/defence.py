@@ -51,6 +51,10 @@ the code word itself together."""
 LEAST_AT_FULL_PACE = 0.1
 """Bits beyond the decision. What a target under it asks for is left to the end of the run, where the learning rate is small
 (docs/decisions/0013-limited-weight.md)."""
+LEARN_FROM = 0.3
+"""Share of the run after which adversaries learn. They press once the rate's line is down: thousands of bits cannot be made
+private by choosing among them, and the quickest way to try is to drive every sample to certainty, where the price of the
+rate has no gradient left to bring it back."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 
@@ -262,7 +266,7 @@ class Defence:
         self.keep_best(record)
         self.epoch += 1
         if self.controller.arrived(self.epoch * self.batches.steps):
-            self.move_goal(result)
+            self.move_goal(record)
         return record
 
     def share_statistics(self) -> None:
@@ -272,13 +276,15 @@ class Defence:
                 for value in module.buffers() if module is not None else ():
                     value.copy_(cast(Tensor, self.fabric.all_reduce(value)))
 
-    def move_goal(self, result: Evaluation) -> None:
+    def move_goal(self, record: Mapping[str, Any]) -> None:
         """Where the rate of the next epoch shall be, once the ramp is behind."""
+        goal = self.controller.goal
         if self.least_accuracy is not None:
-            self.controller.goal = next_goal(self.controller.goal, result.accuracy, self.least_accuracy)
-        elif self.target_bits and result.rate_bits:
-            bits = corrected_goal(self.controller.goal / log(2), self.target_bits, result.rate_bits)
-            self.controller.goal = bits * log(2)
+            self.controller.goal = next_goal(goal, record["val_accuracy"], self.least_accuracy)
+        elif self.target_bits and record["val_rate_bits"]:
+            target, trained = self.target_bits * log(2), record["rate_bits"] * log(2)
+            validated = record["val_rate_bits"] * log(2)
+            self.controller.goal = corrected_goal(goal, target, validated, trained)
 
     def step(self, batch: Batch, number: int, means: Means) -> None:
         """One optimiser step of the pair, and the steps of the adversaries after it."""
@@ -293,7 +299,7 @@ class Defence:
         if self.odds is not None:
             pace = learning_rate / self.config.learning_rate
             means.add(odds_gap=self.odds.update(made.hints, batch.labels, pace))
-        if self.adversaries is not None:
+        if self.adversaries is not None and number >= LEARN_FROM * self.steps:
             parameters = {name: value.detach() for name, value in made.parameters.items()}
             self.step_adversaries(parameters, batch, means)
 
@@ -316,7 +322,7 @@ class Defence:
             means.add(hint_loss=hint.item())
         if self.odds is not None:
             loss = loss + config.suppress_weight * self.odds(made.hints, batch.labels)
-        if self.adversaries is not None:
+        if self.adversaries is not None and self.controller.arrived(number):
             with frozen(self.adversaries):
                 hidden = suppression(self.adversaries(made.upload), batch.labels, self.entropy)
             loss = loss + config.suppress_weight * hidden
