@@ -108,8 +108,7 @@ def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], obje
         backward(cloud, task_loss(cloud(batch.images), batch.labels))
 
     def teacher() -> None:
-        with torch.no_grad():
-            defence.teacher(batch.images)
+        defence.taught(batch.images)
 
     return {PLAIN: plain, COTRAINING: cotraining, **dict(zip(PARTS, (phone, reader, teacher), strict=True))}
 
