@@ -39,7 +39,7 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
         elif upper > LARGEST_NAG_UPPER:
             reasons.append(
                 f"{who}, NAG {one_hidden.nag_label_only:.1%} with an upper 95 % limit of {upper:.1%}; "
-                f"at most {LARGEST_NAG_UPPER:.0%} is allowed (--folds 3 or a larger test split narrows it)"
+                f"at most {LARGEST_NAG_UPPER:.0%} is allowed (more images narrow it: --folds 3, or a larger test split)"
             )
     return tuple(reasons)
 
