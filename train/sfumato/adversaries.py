@@ -1,8 +1,9 @@
 """The adversaries that a defence is trained against (objective `suppress`).
 
-An ensemble of different architectures, each with one head per hidden attribute. They learn on uploads with fresh noise, a few
-steps for every step of the defence, and one of them starts over every other epoch: a defence that only outruns adversaries
-which have lost their plasticity leaks to fresh ones. None of these adversaries takes part in the audit.
+An ensemble of different architectures, each with one head per hidden attribute. Once the rate has come down
+(docs/decisions/0014-late-adversaries.md) they learn on uploads with fresh noise, a few steps for every step of the defence.
+One of them starts over every other epoch: a defence that only outruns adversaries which have lost their plasticity leaks to
+fresh ones. None of these adversaries takes part in the audit.
 """
 
 from collections.abc import Mapping

@@ -278,13 +278,12 @@ class Defence:
 
     def move_goal(self, record: Mapping[str, Any]) -> None:
         """Where the rate of the next epoch shall be, once the ramp is behind."""
-        goal = self.controller.goal
+        bits, validated = self.controller.goal / log(2), record["val_rate_bits"]
         if self.least_accuracy is not None:
-            self.controller.goal = next_goal(goal, record["val_accuracy"], self.least_accuracy)
-        elif self.target_bits and record["val_rate_bits"]:
-            target, trained = self.target_bits * log(2), record["rate_bits"] * log(2)
-            validated = record["val_rate_bits"] * log(2)
-            self.controller.goal = corrected_goal(goal, target, validated, trained)
+            bits = next_goal(bits, record["val_accuracy"], self.least_accuracy)
+        elif self.target_bits and validated:
+            bits = corrected_goal(bits, self.target_bits, validated, trained=record["rate_bits"])
+        self.controller.goal = bits * log(2)
 
     def step(self, batch: Batch, number: int, means: Means) -> None:
         """One optimiser step of the pair, and the steps of the adversaries after it."""
@@ -436,7 +435,7 @@ class Defence:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16."""
+    """Whether bfloat16 is quick there: on a processor with instructions for it, and taken for granted of a GPU."""
     return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 

@@ -16,6 +16,8 @@ from sfumato.errors import SfumatoError, complaint
 from sfumato.files import read_json, write_json
 
 SCHEMA = "sfumato-bench/1"
+RAW = "interpreter alone"
+"""The stage that runs the network and nothing else."""
 Target = Literal["host", "arm", "phone", "training", "cryptographic"]
 
 
@@ -114,10 +116,6 @@ class Row(_Frozen):
     valid: bool = True
     notes: tuple[str, ...] = ()
     """What a reader has to know; what makes a row invalid stands here too."""
-
-
-RAW = "interpreter alone"
-"""The stage that runs the network and nothing else."""
 
 
 class Stage(_Frozen):
