@@ -74,6 +74,18 @@ class Server:
         """Send one upload."""
         return httpx.post(f"{self.url}/v1/predict", content=content, headers=self.headers(**more), timeout=20)
 
+    def line(self, request: str) -> dict[str, Any]:
+        """The one log line of a request. It is written once the answer has gone, so it may come a moment after it."""
+        found: list[dict[str, Any]] = []
+        for _ in range(200):
+            whole = self.log.read_text().rpartition("\n")[0].splitlines()
+            found = [line for line in map(json.loads, whole) if line.get("request_id") == request]
+            if found:
+                break
+            time.sleep(0.05)
+        (line,) = found
+        return line
+
     def stop(self) -> int:
         """Ask it to end; its exit code."""
         self.process.send_signal(signal.SIGTERM)

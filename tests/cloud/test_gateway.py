@@ -1,12 +1,10 @@
 """The gateway between a camera and the real service: photos in, answers out, and only uploads in between."""
 
 import io
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -58,16 +56,10 @@ def test_the_answer_is_that_of_the_upload_python_makes(
         assert found == pytest.approx(dict(expected["glasses"].probabilities), abs=2e-6)
         assert (told["sent_bytes"], told["contract"]) == (len(upload.content), gateway.digest)
         assert told["rate_bits"] == pytest.approx(upload.rate_bits)
-        line = service_line(server, told["service_request_id"])
+        line = server.line(told["service_request_id"])
         assert line["bytes_in"] == len(upload.content)
     assert httpx.get(f"{gateway.url}/v1/contract").content == model.contract_json
     assert httpx.get(f"{gateway.url}/v1/predict").status_code == 404
-
-
-def service_line(server: Server, request: str) -> dict[str, Any]:
-    """The service's log line of a request."""
-    lines = map(json.loads, server.log.read_text().splitlines())
-    return next(line for line in lines if line.get("request_id") == request)
 
 
 def test_refusals(start: Start, server: Server, key_file: Path, pictures: Pictures) -> None:

@@ -266,10 +266,7 @@ def test_nobody_is_served_beyond_this_machine_without_tokens(sealed: Path) -> No
 
 
 def test_the_log_is_json_and_knows_no_picture(server: Server, upload: bytes) -> None:
-    response = server.post(upload)
-    request = response.headers["x-request-id"]
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    (line,) = [line for line in lines if line.get("request_id") == request]
+    line = server.line(server.post(upload).headers["x-request-id"])
     assert set(line) == {
         "time", "level", "event", "request_id", "method", "route", "status", "ms", "bytes_in", "bytes_out", "batch",
     }  # fmt: skip
