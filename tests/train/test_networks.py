@@ -11,7 +11,7 @@ from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, create_cloud, pool
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
-from sfumato.models.layers import Halving, fold, quick_pixel_shuffle
+from sfumato.models.layers import Halving, fold, quick_pixel_shuffle, quick_pixel_unshuffle
 from sfumato.models.local import LocalNetwork, check_size
 
 CHANNELS = [
@@ -157,6 +157,21 @@ def test_quick_pixel_shuffle_is_torchs_own() -> None:
     assert mine.grad is not None
     assert theirs.grad is not None
     assert torch.equal(mine.grad, theirs.grad)
+    assert torch.equal(quick_pixel_unshuffle(slope), F.pixel_unshuffle(slope, 2))
+
+
+@pytest.mark.parametrize(("name", "settings"), CHANNELS)
+def test_a_channel_gives_the_same_on_packed_pixels(name: str, settings: dict[str, int]) -> None:
+    local = LocalNetwork(create(name, **settings), classes=(2,), size=(32, 48)).eval()
+    for head in local.heads.values():
+        torch.nn.init.normal_(head.weight)  # type: ignore[arg-type]
+    x = torch.rand(2, 3, 32, 48)
+    whole = local(x)
+    local.training = True  # of this module alone: batch norm and the decision stay as they were
+    packed = local(x)
+    assert {name: value.shape for name, value in whole.items()} == {n: v.shape for n, v in packed.items()}
+    for name in whole:
+        torch.testing.assert_close(packed[name], whole[name])
 
 
 @pytest.mark.parametrize("height", [16, 17])

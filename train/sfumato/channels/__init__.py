@@ -54,7 +54,11 @@ class Channel(Protocol):
         ...
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> Parameters:
-        """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W)."""
+        """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W).
+
+        Value by value: where the four pixels of each 2 x 2 block are packed as four planes (`pixel_unshuffle`), in both,
+        the parameters come out packed alike.
+        """
         ...
 
     def noise(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:

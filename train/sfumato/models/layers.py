@@ -71,6 +71,15 @@ def quick_pixel_shuffle(x: Tensor) -> Tensor:
     return shuffled
 
 
+def quick_pixel_unshuffle(x: Tensor) -> Tensor:
+    """`F.pixel_unshuffle(x, 2)`, sooner and without a gradient: (B, C, 2 H, 2 W) -> (B, 4 C, H, W)."""
+    batch, planes, height, width = x.shape
+    out = _nhwc(x, batch, 4 * planes, height // 2, width // 2)
+    for i, j in CORNERS:
+        out[:, 2 * i + j :: 4] = x[:, :, i::2, j::2]
+    return out
+
+
 class _PixelShuffle(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -79,11 +88,7 @@ class _PixelShuffle(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        batch, planes, height, width = slope.shape
-        out = _nhwc(slope, batch, 4 * planes, height // 2, width // 2)
-        for i, j in CORNERS:
-            out[:, 2 * i + j :: 4] = slope[:, :, i::2, j::2]
-        return out
+        return quick_pixel_unshuffle(slope)
 
 
 class Halving(nn.Conv2d):

@@ -15,7 +15,6 @@ instructions.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -23,7 +22,14 @@ from torch import Tensor, fx, nn
 from sfumato.channels import Channel, Parameters
 from sfumato.errors import UsageError
 from sfumato.models.decision import Decision
-from sfumato.models.layers import Separable, convolution, enlarge, enlarge_to, quick_pixel_shuffle
+from sfumato.models.layers import (
+    Separable,
+    convolution,
+    enlarge,
+    enlarge_to,
+    quick_pixel_shuffle,
+    quick_pixel_unshuffle,
+)
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
@@ -107,9 +113,12 @@ class LocalNetwork(nn.Module):
         y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
         for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
             y = enlarge(block(y)) + skip
-        shuffle = quick_pixel_shuffle if self.training else partial(F.pixel_shuffle, upscale_factor=2)
-        maps = {name: shuffle(head(y)) for name, head in self.heads.items()}
-        return self.channel.parameters(x, maps)
+        maps = {name: head(y) for name, head in self.heads.items()}
+        if self.training:
+            # The channel works value by value, so the pixels of a place can stay packed until it is done.
+            parameters = self.channel.parameters(quick_pixel_unshuffle(x), maps)
+            return {name: quick_pixel_shuffle(value) for name, value in parameters.items()}
+        return self.channel.parameters(x, {name: F.pixel_shuffle(m, 2) for name, m in maps.items()})
 
 
 def check_size(height: int, width: int) -> None:
