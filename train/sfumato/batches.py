@@ -52,6 +52,12 @@ class Batch:
     labels: dict[str, Tensor]
 
 
+def mirror(images: Tensor) -> Tensor:
+    """Mirror half of the images (B, 3, H, W), chosen at random."""
+    chosen = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
+    return torch.where(chosen, images.flip(3), images).contiguous(memory_format=torch.channels_last)
+
+
 def augment(images: Tensor) -> Tensor:
     """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
 
@@ -96,8 +102,8 @@ class Batches:
         """Steps an epoch; an incomplete last batch is left out unless it is the only one."""
         return max(1, len(self.dataset.splits[self.split]) // self.size)
 
-    def epoch(self) -> Iterator[Batch]:
-        """One shuffled, augmented pass; draws from torch's global generator."""
+    def epoch(self, *, plain: bool = False) -> Iterator[Batch]:
+        """One shuffled, augmented pass, with `plain` one of mirrored images; draws from torch's global generator."""
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         # Every process draws the same order and takes its own share of each batch.
         shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
@@ -105,7 +111,7 @@ class Batches:
         seed_everything(torch.initial_seed(), self.rank)
         for step in range(self.steps):
             batch = self.load(indices[step * self.size : (step + 1) * self.size][self.rank :: self.world])
-            yield Batch(augment(batch.images), batch.labels)
+            yield Batch((mirror if plain else augment)(batch.images), batch.labels)
 
     def ordered(self) -> Iterator[Batch]:
         """One pass in order, without augmentation, the last batch included."""

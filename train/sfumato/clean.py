@@ -93,7 +93,7 @@ def train_clean(
             seed_everything(config.seed, "clean", epoch)
             started, total = time.perf_counter(), 0.0
             shared.train()
-            for index, batch in enumerate(train.epoch()):
+            for index, batch in enumerate(train.epoch(plain=config.is_plain(epoch, config.clean_epochs))):
                 set_learning_rate(
                     optimizer, one_cycle(epoch * train.steps + index, steps, config.learning_rate)
                 )

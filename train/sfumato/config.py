@@ -35,6 +35,9 @@ class TrainConfig(BaseModel):
 
     bits: float | None = Field(default=None, gt=0)
     """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
+    reference: Literal["coins", "context"] = "coins"
+    """What the rate in training is measured against: fair coins, or a reference that foresees each bit from those before it
+    (`sfumato.context`). With parts of a picture in an upload the same number of bits then takes twice as much of it along."""
     max_drop: float | None = Field(default=None, gt=0, lt=100)
     """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
     beyond: float | None = Field(default=None, gt=0)
@@ -68,6 +71,9 @@ class TrainConfig(BaseModel):
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    plain: float = Field(default=0.0, ge=0, le=1)
+    """Share of co-training and of the clean network's training, at their end, whose images are mirrored and else left as they
+    are. Turned and scaled images are blurred, by a pixel or so: at 32x32 that is much."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the built-in cloud network's convolutions in training. bfloat16 takes 60 % of the time where the processor has it
     (avx512_bf16, AMX, a GPU); the local network, evaluation and audit always compute in float32."""
@@ -80,6 +86,8 @@ class TrainConfig(BaseModel):
             raise ValueError("give either bits or max_drop, not both")
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
+        if self.reference == "context" and (self.channel != "dither" or self.objective == "seed"):
+            raise ValueError("the reference 'context' needs the channel dither and an objective with a rate")
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "seed" and any(target is not None for target in targets):
             raise ValueError("the objective 'seed' has no rate target: it is steered by noise_weight")
@@ -101,6 +109,10 @@ class TrainConfig(BaseModel):
             return self.feature_weight
         picture = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
         return 1.0 if picture and self.objective == "rate" else 0.0
+
+    def is_plain(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch of a stage lies in the share at its end that leaves images as they are."""
+        return epoch >= (1 - self.plain) * epochs
 
     @property
     def given_cloud(self) -> str | None:

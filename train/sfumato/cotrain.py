@@ -186,7 +186,7 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
     best = defence.best.to(defence.fabric.device)
     test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=defence.fabric.device)
     seed = derive_seed(config.seed, "test")
-    result = evaluate(best.cloud, test, best.local, seed=seed)
+    result = evaluate(best.cloud, test, best.local, seed=seed, context=defence.context)
     reference = evaluate(defence.clean, test)
     height, width = dataset.images.shape[1:3]
     costs = {"local": cost(best.local, (3, height, width)), "cloud": cost(best.cloud, (3, height, width))}
@@ -207,6 +207,7 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
         "clean_accuracy": reference.accuracy_by_head,
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
+        "context_bits": result.context_bits,
         "best_epoch": defence.best_record,
         "goal_met": defence.best_record["goal_met"],
         "provenance": provenance(),

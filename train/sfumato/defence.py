@@ -28,8 +28,10 @@ from sfumato import checkpoint
 from sfumato.adversaries import Ensemble, adversary_loss, best_accuracy, restart_one
 from sfumato.batches import Batch, Batches, derive_seed, seed_everything
 from sfumato.channels import Parameters
+from sfumato.channels.dither import Dither
 from sfumato.clean import make_cloud, shared_batches
 from sfumato.config import TrainConfig
+from sfumato.context import PEAK, ContextReference, foreseen
 from sfumato.controller import RateController
 from sfumato.data import Dataset, Split
 from sfumato.data.entanglement import conditional_entropy
@@ -199,6 +201,11 @@ class Defence:
             self.adversary_optimizer = torch.optim.AdamW(
                 self.adversaries.parameters(), lr=2e-3, weight_decay=1e-3, fused=True
             )
+        self.context: ContextReference | None = None
+        self.context_optimizer: Any = None
+        if config.reference == "context":
+            self.context = ContextReference(cast(Dither, self.pair.local.channel))
+            self.context_optimizer = torch.optim.AdamW(self.context.parameters(), lr=PEAK, fused=True)
         self.batches = shared_batches(fabric, dataset, (*config.keep, *config.hide), config.batch_size)
         self.validation = Batches(
             dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device
@@ -245,6 +252,10 @@ class Defence:
         if self.adversaries is not None:
             setup = self.fabric.setup(self.adversaries, self.adversary_optimizer)
             self.shared_adversaries, self.adversary_optimizer = setup
+        if self.context is not None:
+            self.shared_context, self.context_optimizer = self.fabric.setup(
+                self.context, self.context_optimizer
+            )
 
     def run_epoch(self, advance: Callable[[], None]) -> dict[str, Any]:
         """One epoch: train, validate, keep the best. Returns the record for the log."""
@@ -255,13 +266,13 @@ class Defence:
             seed_everything(self.config.seed, "cotrain", self.epoch)
         self.shared.train()
         self.pair.local.up.train(self.epoch < HOLD * self.config.epochs)
-        for index, batch in enumerate(self.batches.epoch()):
+        plain = self.config.is_plain(self.epoch, self.config.epochs)
+        for index, batch in enumerate(self.batches.epoch(plain=plain)):
             self.step(batch, self.epoch * self.batches.steps + index, means)
             advance()
         self.share_statistics()
-        result = evaluate(
-            self.pair.cloud, self.validation, self.pair.local, seed=derive_seed(self.config.seed, "val")
-        )
+        seed = derive_seed(self.config.seed, "val")
+        result = evaluate(self.pair.cloud, self.validation, self.pair.local, seed=seed, context=self.context)
         record = self.record(result, means.result(), time.perf_counter() - started)
         self.keep_best(record)
         self.epoch += 1
@@ -344,6 +355,8 @@ class Defence:
         cell = label_cells(decisions, self.config.keep, self.classes)
         residual: Tensor = self.references(made.parameters, cell, rate)
         self.references.update(made.parameters, cell)
+        if self.context is not None:
+            rate = rate - self.step_context(made, number)
         beta = self.controller.update(self.shared_mean(rate), number)
         price = beta * rate.mean()
         if self.config.beyond is not None:
@@ -352,6 +365,15 @@ class Defence:
         means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         means.add(residual_bits=residual.mean().item() / log(2))
         return price
+
+    def step_context(self, made: Step, number: int) -> Tensor:
+        """Train the reference on the uploads of a step; what it foresaw of them before, in nats, (B,)."""
+        p, logits = made.parameters["p"], self.shared_context(made.upload.detach())
+        set_learning_rate(self.context_optimizer, one_cycle(number, self.steps, PEAK))
+        self.context_optimizer.zero_grad()
+        self.fabric.backward(-foreseen(p.detach(), logits).mean())
+        self.context_optimizer.step()
+        return foreseen(p, logits.detach())
 
     def shared_mean(self, values: Tensor) -> float:
         """The mean over the batches of all processes."""
@@ -376,7 +398,8 @@ class Defence:
             "val_accuracy": result.accuracy,
             "val_accuracy_by_head": result.accuracy_by_head,
             "val_cross_entropy": result.cross_entropy,
-            "val_rate_bits": result.rate_bits,
+            "val_rate_bits": result.rate_bits if self.context is None else result.context_bits,
+            "val_coin_bits": result.rate_bits,
             "target_bits": self.target_bits or self.controller.goal / log(2),
             **means,
             "seconds": round(seconds, 3),
@@ -409,6 +432,9 @@ class Defence:
         if self.adversaries is not None:
             modules["adversaries"] = self.adversaries
             optimizers["adversaries"] = self.adversary_optimizer
+        if self.context is not None:
+            modules["context"] = self.context
+            optimizers["context"] = self.context_optimizer
         return {"modules": modules, "optimizers": optimizers}
 
     def save(self) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from sfumato.artifact import evaluating
 from sfumato.batches import Batches
+from sfumato.context import ContextReference, foreseen
 from sfumato.models.local import LocalNetwork
 
 
@@ -24,11 +25,13 @@ class Evaluation:
         accuracy_by_head: fraction right, per kept attribute.
         cross_entropy: nats, averaged over heads.
         rate_bits: mean rate of the uploads in bits; None for clean images.
+        context_bits: the same against a reference that foresees (`sfumato.context`); None without one.
     """
 
     accuracy_by_head: dict[str, float]
     cross_entropy: float
     rate_bits: float | None
+    context_bits: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -37,20 +40,26 @@ class Evaluation:
 
 
 def evaluate(
-    cloud: nn.Module, batches: Batches, local: LocalNetwork | None = None, *, seed: int = 0
+    cloud: nn.Module,
+    batches: Batches,
+    local: LocalNetwork | None = None,
+    *,
+    seed: int = 0,
+    context: ContextReference | None = None,
 ) -> Evaluation:
     """Evaluate on a split; the noise is fixed by `seed`, so two calls give the same figures."""
     generator = torch.Generator(device=batches.device).manual_seed(seed)
     right: dict[str, int] = {}
-    entropy, nats, count = 0.0, 0.0, 0
-    modules = (cloud,) if local is None else (cloud, local)
-    with evaluating(*modules):
+    entropy, nats, saved, count = 0.0, 0.0, 0.0, 0
+    with evaluating(*(module for module in (cloud, local, context) if module is not None)):
         for batch in batches.ordered():
             upload = batch.images
             if local is not None:
                 parameters = local(batch.images)
                 upload = local.channel.sample(parameters, local.channel.noise(parameters, generator))
                 nats += local.channel.rate(parameters).sum().item()
+                if context is not None:
+                    saved += foreseen(parameters["p"], context(upload)).sum().item()
             logits = cloud(upload)
             for name, answer in logits.items():
                 right[name] = right.get(name, 0) + int((answer.argmax(1) == batch.labels[name]).sum())
@@ -60,4 +69,5 @@ def evaluate(
         {name: hits / count for name, hits in right.items()},
         entropy / count,
         None if local is None else nats / count / log(2),
+        None if context is None else (nats - saved) / count / log(2),
     )

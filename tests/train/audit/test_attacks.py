@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from sfumato.attacks import ATTACKS, PLANS, Answer, Evidence, Restoration, bayes, create, prepare
 from sfumato.attacks.answer import cross_entropy, fit_temperature, log_posterior, log_prior
-from sfumato.attacks.bayes import LIKELIHOODS, class_scores, likelihoods, unpack
+from sfumato.attacks.bayes import LIKELIHOODS, class_scores, likelihoods
 from sfumato.attacks.ensemble import combine
 from sfumato.attacks.evidence import version
 from sfumato.attacks.fit import Recipe, fit
@@ -19,6 +19,7 @@ from sfumato.attacks.floors import table_scores
 from sfumato.attacks.probe import train
 from sfumato.attacks.taps import Taps, pooled
 from sfumato.channels import create as create_channel
+from sfumato.channels.dither import Dither
 from sfumato.errors import UsageError
 from sfumato.judge import judge, winner
 
@@ -27,12 +28,12 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("levels", [2, 4, 16])
 def test_dither_bits_are_read_back_from_the_upload(levels: int) -> None:
-    channel = create_channel("dither", levels=levels)
+    channel = Dither(levels=levels)
     generator = torch.Generator().manual_seed(1)
     p = torch.rand(5, 3 * (levels.bit_length() - 1), 2, 2, generator=generator)
     noise = channel.noise({"p": p}, generator)
     upload = channel.sample({"p": p}, noise)
-    assert torch.equal(unpack(upload.half().float(), levels.bit_length() - 1), (noise < p).float())
+    assert torch.equal(channel.planes(upload.half().float()), (noise < p).float())
 
 
 def test_bayes_on_dither_equals_enumeration() -> None:

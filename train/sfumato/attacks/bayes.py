@@ -34,6 +34,7 @@ from sfumato.attacks.answer import Answer, Floats, Ints, Step, cross_entropy, fi
 from sfumato.attacks.evidence import Evidence
 from sfumato.attacks.plan import Plan
 from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import Dither
 from sfumato.errors import SfumatoError
 
 CHUNK = 512
@@ -48,14 +49,6 @@ FINEST = 1 / 255 / math.sqrt(12)
 POWERS = np.geomspace(1 / 256, 1, 13)
 EMPTY = math.log(1e-6)
 """Weight that a class keeps although no image of it explains the upload; it bounds the scores."""
-
-
-def unpack(uploads: Tensor, bits: int) -> Tensor:
-    """Dither uploads (n, 3, H, W) -> bits (n, 3 * bits, H, W), most significant plane first."""
-    if bits == 1:
-        return uploads.round()
-    values = (uploads * (2**bits - 1)).round().long()
-    return torch.cat([(values >> (bits - 1 - j)) & 1 for j in range(bits)], dim=1).float()
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,8 @@ def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
 
 def dither_statistics(uploads: Tensor, parameters: Parameters) -> Tensor:
     """The bits, centred: that halves the magnitude of the sums, and with it the rounding error of the product."""
-    return unpack(uploads, parameters["p"].shape[1] // 3).flatten(1) - 0.5
+    channel = Dither(levels=2 ** (parameters["p"].shape[1] // 3))
+    return channel.planes(uploads).flatten(1) - 0.5
 
 
 def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,13 @@ class Dither:
         weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=bits.device)
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 
+    def planes(self, upload: Tensor) -> Tensor:
+        """Uploads (B, 3, H, W) -> the bits that were drawn, (B, 3 * bits, H, W), most significant plane first."""
+        if self.bits == 1:
+            return upload.round()
+        values = (upload * (self.levels - 1)).round().long()
+        return torch.cat([(values >> (self.bits - 1 - j)) & 1 for j in range(self.bits)], dim=1).float()
+
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:
         """Exact rate against fair coins, in nats per image, shape (B,)."""
         return binary_rate(parameters["p"]).sum((1, 2, 3))

@@ -18,6 +18,12 @@ def command(
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of the dither channel: 2, 4 or 16.")] = None,
     bits: Annotated[float | None, typer.Option(help="Target: mean rate of an upload in bits.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="What bits are measured against: coins, or context, which foresees each bit from those before it."
+        ),
+    ] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Target: points of desired accuracy that may be lost.")
     ] = None,
@@ -55,6 +61,7 @@ def command(
         "channel": channel,
         "levels": levels,
         "bits": bits,
+        "reference": reference,
         "max_drop": max_drop,
         "beyond": beyond,
         "epochs": epochs,
@@ -76,9 +83,11 @@ def command(
         (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * card['desired_accuracy'][name]:.1f} %")
         for name in run.keep
     ]
+    told = card["context_bits"]
     show(
         table(
-            f"{out}: {card['rate_bits']:.1f} bits an image",
+            f"{out}: {card['rate_bits']:.1f} bits an image"
+            + ("" if told is None else f", at most {told:.1f} told"),
             ("kept attribute", "clean", "through the channel"),
             rows,
         )
