@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sfumato import batches
-from sfumato.batches import augment, seed_everything
+from sfumato.batches import Batches, augment, seed_everything
+from sfumato.data import Split, open_dataset
 from sfumato.warmup import mix
 
 
@@ -33,6 +34,19 @@ def test_without_reach_only_the_mirror_is_left(monkeypatch: pytest.MonkeyPatch) 
     mirrored = (made - images.flip(3)).abs().amax((1, 2, 3)) < 1e-4
     assert bool((same ^ mirrored).all())
     assert 16 < int(same.sum()) < 48
+
+
+def test_plain_batches_are_images_or_their_mirrors() -> None:
+    dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
+    batches = Batches(dataset, Split.DEFENDER, ("skin",), 32)
+    known = {image.tobytes() for image in dataset.images} | {i[:, ::-1].tobytes() for i in dataset.images}
+    seed_everything(1)
+    seen = [image for batch in batches.epoch(plain=True) for image in batch.images]
+    pixels = [(image.permute(1, 2, 0) * 255).round().byte().numpy() for image in seen]
+    assert all(one.tobytes() in known for one in pixels)
+    originals = {image.tobytes() for image in dataset.images}
+    assert 0.3 < sum(one.tobytes() in originals for one in pixels) / len(pixels) < 0.7
+    assert seen[0].stride()[0] == 1, "channels-last in memory"
 
 
 def test_a_mark_moves_no_further_than_allowed() -> None:

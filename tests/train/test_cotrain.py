@@ -135,6 +135,7 @@ def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> N
     [
         ("gaussian", "seed", {}),
         ("gaussian", "rate", {"bits": 50}),
+        ("dither", "rate", {"bits": 50, "reference": "context", "plain": 0.5}),
         ("dither", "suppress", {"hide": ("background",), "levels": 4, "max_drop": 5.0, "epochs": 4}),
     ],
 )
@@ -169,6 +170,9 @@ def test_rate_target_is_followed(finished: Path) -> None:
     ("values", "word"),
     [
         ({"bits": 8, "max_drop": 1}, "not both"),
+        ({"reference": "context", "channel": "gaussian"}, "dither"),
+        ({"reference": "context", "objective": "seed"}, "reference"),
+        ({"plain": 1.5}, "plain"),
         ({"objective": "suppress"}, "--hide"),
         ({"objective": "seed", "bits": 3}, "noise_weight"),
         ({"objective": "seed", "beyond": 1}, "noise_weight"),

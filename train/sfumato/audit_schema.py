@@ -48,6 +48,14 @@ class InformationBits(_Frozen):
     """The share of it that is the answer, one of a few things every upload says."""
     beyond: float
     """Bounds what an upload tells about anything once the answer is known."""
+    context: float | None = None
+    """Bounds I(X'; X) as well, by a reference that foresees every bit from those before it (`sfumato.context`); None where an
+    upload says so few things that the mixture is the better reference."""
+
+    @property
+    def least(self) -> float:
+        """The tightest of the bounds on I(X'; X)."""
+        return self.total if self.context is None else min(self.total, self.context)
 
 
 class UploadBytes(_Frozen):

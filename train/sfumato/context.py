@@ -18,6 +18,7 @@ nor cloud ever runs it.
     nats = channel.rate(parameters) - foreseen(parameters["p"], logits)      # (B,)
 """
 
+from copy import deepcopy
 from math import log
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,17 @@ from sfumato.models.layers import quick_pixel_unshuffle
 from sfumato.schedule import one_cycle, set_learning_rate
 
 if TYPE_CHECKING:
-    from sfumato.attacks.evidence import Evidence
+    from sfumato.attacks.evidence import Evidence, Side
 
 HIDDEN = 96
 """Planes of the two hidden layers, in equal shares for each bit of a block."""
 PEAK = 3e-3
 """Largest learning rate (AdamW)."""
-EPOCHS = 4
+STEPS = 600
+"""Steps for which it is fitted to a finished defence."""
+JUDGED = 100
+"""Steps after which validation looks at it."""
 BATCH = 64
-WORTH_BITS = 32.0
-"""What few things an upload says, a mixture of as many references knows better (`sfumato.information`)."""
 
 
 class Masked(nn.Conv2d):
@@ -115,7 +117,7 @@ def foreseen(p: Tensor, logits: Tensor) -> Tensor:
 
 
 def context_bits(evidence: "Evidence") -> float | None:
-    """The bound in bits an image: fitted on the attacker's images, judged on the uploads of the test images.
+    """The bound in bits an image: fitted on the attacker's images, stopped by validation, judged on uploads of the test images.
 
     None for channels other than dither, whose uploads are not made of bits.
     """
@@ -123,31 +125,42 @@ def context_bits(evidence: "Evidence") -> float | None:
     if not isinstance(channel, Dither):
         return None
     context = fit(channel, evidence)
-    context.eval()
-    nats, generator, test = 0.0, evidence.generator("context"), evidence.test
-    with torch.no_grad():
-        for rows in torch.split(torch.arange(test.images), BATCH):
-            p = test.parameters["p"][rows].float()
-            upload = test.uploads(rows, channel, generator)
-            nats += (channel.rate({"p": p}) - foreseen(p, context(upload))).sum().item()
-    return nats / test.images / log(2)
+    test = evidence.test
+    rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
+    return (rate - mean_foreseen(context, test, evidence.generator("context test"))) / log(2)
 
 
 def fit(channel: Dither, evidence: "Evidence") -> ContextReference:
-    """A reference that has learnt from fresh uploads of the attacker's images."""
+    """What foresees most of validation's uploads while it learns from the attacker's; at worst still a fair coin."""
     side, generator = evidence.train, evidence.generator("context reference")
-    count = len(side.pixels)
-    steps = EPOCHS * -(-count // BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evidence.seed_for("context weights"))
         context = ContextReference(channel)
     optimizer = torch.optim.AdamW(context.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(EPOCHS)])
-    for step, rows in enumerate(torch.split(order, BATCH)):
-        set_learning_rate(optimizer, one_cycle(step, steps, PEAK))
+    best, weights = 0.0, deepcopy(context.state_dict())
+    count = len(side.pixels)
+    passes = -(-STEPS * BATCH // count)
+    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
+    for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
+        set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
         p = side.parameters["p"][rows].float()
         loss = -foreseen(p, context(side.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if step % JUDGED == 0:
+            found = mean_foreseen(context, evidence.validation, evidence.generator("context validation"))
+            if found > best:
+                best, weights = found, deepcopy(context.state_dict())
+    context.load_state_dict(weights)
     return context
+
+
+@torch.no_grad()
+def mean_foreseen(context: ContextReference, side: "Side", generator: torch.Generator) -> float:
+    """Mean of `foreseen` over one upload of every image of a split as it is, in nats."""
+    total = 0.0
+    for rows in torch.arange(side.images).split(BATCH):
+        upload = side.uploads(rows, context.channel, generator)
+        total += foreseen(side.parameters["p"][rows].float(), context(upload)).sum().item()
+    return total / side.images

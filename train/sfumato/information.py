@@ -14,7 +14,7 @@ The references are fitted on the attacker's images (hard EM, that is k-means und
 judged on the test images, so nothing in the bound depends on what it is judged on.
 
     bound = bound_information(evidence)
-    bound.total, bound.answer, bound.beyond        # bits an image
+    bound.least, bound.total, bound.answer, bound.beyond        # bits an image
 """
 
 from math import log
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sfumato.audit_schema import InformationBits
 from sfumato.channels import Channel, Parameters
+from sfumato.context import context_bits
 
 if TYPE_CHECKING:
     from sfumato.attacks.evidence import Evidence
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 ROUNDS = 10
 """Rounds of EM at most; it stops when no image changes its reference."""
 BATCH = 256
+WORTH_BITS = 32.0
+"""From here on an upload holds parts of a picture, and a reference that foresees bits is fitted too: no mixture of a few knows
+what a picture's next pixel will be."""
 
 
 def references(channel: Channel, parameters: Parameters, cells: Tensor) -> tuple[Parameters, Tensor]:
@@ -90,7 +94,8 @@ def bound_information(evidence: "Evidence") -> InformationBits:
     chosen = cost.argmin(1, keepdim=True)
     total = cost.gather(1, chosen).mean().item() / log(2)
     beyond = tables.gather(1, chosen).mean().item() / log(2)
-    return InformationBits(total=total, answer=total - beyond, beyond=beyond)
+    context = context_bits(evidence) if total > WORTH_BITS else None
+    return InformationBits(total=total, answer=total - beyond, beyond=beyond, context=context)
 
 
 def _float(parameters: Parameters, rows: Tensor) -> Parameters:

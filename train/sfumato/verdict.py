@@ -49,12 +49,16 @@ def statements(
 ) -> tuple[str, ...]:
     """What may be said about the artifact, measured and bounded, and no more."""
     said = [
-        f"An upload carries at most {min(rate.mean, information.total):.2f} bits about its photo on average: "
+        f"An upload carries at most {min(rate.mean, information.least):.2f} bits about its photo on average: "
         "that bounds every attack on every attribute, tried or not.",
         f"Its rate is {rate.mean:.1f} bits (95 % of the images: {rate.p95:.1f} or less). Measured against a mixture of "
         f"the few things that uploads say, it is {information.total:.2f} bits: {information.answer:.2f} for the answer "
         f"and {information.beyond:.2f} for anything beyond it.",
     ]
+    if information.context is not None:
+        said[-1] += (
+            f" Against a reference that foresees each bit from those before it: {information.context:.1f} bits."
+        )
     for one in attributes:
         best, top = one.best, one.strongest_on_test
         kind = "declared" if one.declared else "never declared"

@@ -127,6 +127,10 @@ def test_pass_rule(audited: Audited) -> None:
     bound = InformationBits(total=0.25, answer=0.2, beyond=0.05)
     said = " ".join(statements([hidden(0.5, 0.6, declared=False)], rate, bound))
     assert "at most 0.25 bits" in said
+    bound = InformationBits(total=80.0, answer=1.0, beyond=79.0, context=40.0)
+    foreseen = statements([], RateBits(mean=90.0, p95=99.0, max=99.0), bound)
+    assert "at most 40.00 bits" in foreseen[0]
+    assert "those before it: 40.0 bits" in foreseen[1]
     assert "never declared" in said
     assert "not a guarantee" in said
 

@@ -123,10 +123,10 @@ def show_audit(audit: "Audit") -> None:
         )
     )
     if (bound := audit.information_bits) is not None:
-        typer.echo(
-            f"an upload tells at most {bound.total:.2f} bits: {bound.answer:.2f} for the answer, "
-            f"{bound.beyond:.2f} for anything beyond it"
-        )
+        parts = f"{bound.answer:.2f} for the answer, {bound.beyond:.2f} for anything beyond it"
+        if bound.least < bound.total:
+            parts = "what those before it let foresee of each bit is not counted"
+        typer.echo(f"an upload tells at most {bound.least:.2f} bits: {parts}")
     if audit.over_seeds:
         show(
             table(
