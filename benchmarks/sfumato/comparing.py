@@ -42,6 +42,7 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.errors import SfumatoError, UsageError, complaint
 from sfumato.evaluate import evaluate
 from sfumato.files import atomic_write, claim_folder, read_json, write_json
+from sfumato.information import bound_information
 from sfumato.memory import keep_freed_memory
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -70,12 +71,14 @@ class CompareConfig(BaseModel):
     batch_size: int = Field(default=64, ge=2)
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the cloud network in training, as in `TrainConfig`."""
+    plain: float = Field(default=0.0, ge=0, le=1)
+    """Share of training, at its end, that leaves images as they are, as in `TrainConfig`."""
     seed: int = 0
 
     def training(self, **options: Any) -> TrainConfig:
         """The configuration of one row."""
         stages = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "plain", "seed"})
         return make_config({**common, **stages, **options})
 
 
@@ -196,6 +199,13 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
     )
 
 
+def told_bits(judged: Judgement) -> float | None:
+    """The tightest bound on what an upload of ours tells, in bits; None where there is none."""
+    if judged.rate_bits is None:
+        return None
+    return min(judged.rate_bits.mean, bound_information(judged.evidence).least)
+
+
 class Comparer:
     """One comparison in the making: data, clean network, and the folder where rows are kept."""
 
@@ -283,6 +293,7 @@ class Comparer:
             price,
             seconds,
             reads=config.objective == "suppress",
+            told=told_bits(judged),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
 
@@ -301,6 +312,7 @@ class Comparer:
         seconds: float,
         *,
         reads: bool,
+        told: float | None = None,
         notes: tuple[str, ...] = (),
         means: dict[str, float] | None = None,
     ) -> Row:
@@ -314,6 +326,7 @@ class Comparer:
             target_beyond_bits=plan.point.beyond if plan.point else None,
             reads_hidden_labels=reads,
             rate_bits=judged.rate_bits,
+            told_bits=told,
             desired=judged.desired,
             attributes=judged.attributes,
             cost=price,
@@ -400,7 +413,8 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
     """Take a new folder, or go on in one that holds the same comparison."""
     path = out / "comparison-config.json"
     if path.exists() and not overwrite:
-        before = read_json(path)
+        defaults = {name: entry.default for name, entry in CompareConfig.model_fields.items()}
+        before = {**defaults, **read_json(path)}
         # The same data may lie elsewhere: its id tells.
         changed = [name for name in values if name != "data" and before.get(name) != values[name]]
         if changed:

@@ -113,7 +113,9 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
     axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--", label="clean cloud network")
     for method, colour in zip(dict.fromkeys(row.method for row in comparison.rows), cycle(COLOURS)):
         rows = [row for row in comparison.rows if row.method == method]
-        points = sorted((row.rate_bits.mean, *desired_span(row)) for row in rows if row.rate_bits)
+        points = sorted(
+            (row.told_bits or row.rate_bits.mean, *desired_span(row)) for row in rows if row.rate_bits
+        )
         if points:
             bits, low, middle, high = zip(*points, strict=True)
             axes.plot(bits, middle, "o-", color=colour, markersize=4, linewidth=1.2, label=method)
@@ -121,7 +123,7 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
         else:
             axes.axhline(desired_span(rows[0])[1], color=colour, linewidth=1, linestyle=":", label=method)
     axes.set_xscale("log")
-    axes.set_xlabel("rate, bits an image", fontsize=9)
+    axes.set_xlabel("what an upload tells at most, bits", fontsize=9)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="lower right")

@@ -55,6 +55,7 @@ OURS: dict[str, dict[str, Any]] = {
     "literal": {"objective": "seed", "channel": "gaussian"},
     "rate": {"objective": "rate", "channel": "dither"},
     "rate-levels4": {"objective": "rate", "channel": "dither", "levels": 4},
+    "rate-context": {"objective": "rate", "channel": "dither", "levels": 4, "reference": "context"},
     "rate-gaussian": {"objective": "rate", "channel": "gaussian"},
     "suppress": {"objective": "suppress", "channel": "dither"},
     "suppress-gaussian": {"objective": "suppress", "channel": "gaussian"},

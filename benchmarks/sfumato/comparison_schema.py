@@ -47,6 +47,8 @@ class Row(_Frozen):
     """Whether training saw the labels of hidden attributes."""
     rate_bits: RateBits | None
     """Null where no bound is known."""
+    told_bits: float | None = None
+    """The tightest bound on what an upload tells (`sfumato.information`); for ours."""
     desired: tuple[Desired, ...]
     attributes: tuple[Attribute, ...]
     cost: PhoneCost

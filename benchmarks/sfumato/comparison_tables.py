@@ -57,9 +57,9 @@ def comparison_tables(comparison: Comparison) -> list[Grid]:
 
 
 def privacy_table(comparison: Comparison) -> Grid:
-    """Rate, desired accuracy and the best attack of every row."""
+    """Rate, bound, desired accuracy and the best attack of every row."""
     clean = ", ".join(f"{name} {value:.1%}" for name, value in comparison.clean_accuracy.items())
-    columns = ["method", "bits", *[f"{name}, 95 %" for name in comparison.keep]]
+    columns = ["method", "bits", "told at most", *[f"{name}, 95 %" for name in comparison.keep]]
     for name in comparison.hide:
         columns += [f"{name}: best attack", "accuracy", "NAG, 95 %"]
     title = f"{comparison.n_test} test images; clean cloud network: {clean}; * read the hidden labels"
@@ -69,7 +69,8 @@ def privacy_table(comparison: Comparison) -> Grid:
 def privacy_cells(row: Row) -> tuple[str, ...]:
     """The cells of one row of the first table."""
     bits = "no bound" if row.rate_bits is None else f"{row.rate_bits.mean:,.1f}"
-    cells = [row.id + (" *" if row.reads_hidden_labels else ""), bits]
+    told = "-" if row.told_bits is None else f"{row.told_bits:,.2f}"
+    cells = [row.id + (" *" if row.reads_hidden_labels else ""), bits, told]
     cells += [f"{d.accuracy:.1%} ({d.ci95[0]:.1%} - {d.ci95[1]:.1%})" for d in row.desired]
     for a in row.attributes:
         cells += [f"{a.best.attack} {a.best.architecture}", f"{a.best.accuracy:.1%}", nag(row, a.name)]

@@ -19,7 +19,7 @@ from sfumato.comparison_rows import OURS, POINTS, Point, RowPlan, choose_rows, p
 from sfumato.comparison_schema import Comparison, Row
 from sfumato.comparison_tables import standings
 from sfumato.errors import DataError, SfumatoError, UsageError
-from sfumato.files import read_json
+from sfumato.files import read_json, write_json
 from sfumato.peers import PEERS
 
 TINY = Plan(
@@ -61,7 +61,7 @@ def test_all_is_every_peer_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
     assert {row.method for row in rows} == {*PEERS, *OURS}
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
-    assert len(rows) == len(PEERS) + 1 + 5 * len(POINTS)
+    assert len(rows) == len(PEERS) + 1 + 6 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
 
 
@@ -81,6 +81,9 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     jpeg, arden, ours = finished[0].rows
     assert jpeg.rate_bits is None
     assert isinstance(ours.rate_bits, RateBits)
+    assert jpeg.told_bits is None
+    assert ours.told_bits is not None
+    assert 0 < ours.told_bits <= ours.rate_bits.mean
     assert (jpeg.ours, ours.ours, ours.target_bits) == (False, True, 8)
     assert any("bayes was left out" in note for note in jpeg.notes)
     assert "bayes" in {row.attack for row in ours.attacks}
@@ -103,6 +106,9 @@ def test_it_continues_and_takes_more_rows(
 
     monkeypatch.setattr(comparing.Comparer, "make", make)
     (out / "rows" / "arden.json").unlink()
+    values = read_json(out / "comparison-config.json")
+    del values["plain"]  # a comparison that was begun before there was this option
+    write_json(out / "comparison-config.json", values)
     after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "blur", "rate"], [Point(8)]))
     assert made == ["blur", "arden"]
     assert len(after.rows) == 4

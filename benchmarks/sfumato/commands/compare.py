@@ -27,7 +27,7 @@ def command(
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, "
-            "rate-levels4, rate-gaussian, suppress, suppress-gaussian."
+            "rate-levels4, rate-context, rate-gaussian, suppress, suppress-gaussian."
         ),
     ] = "all",
     points: Annotated[
@@ -48,6 +48,12 @@ def command(
             help="Of the cloud network in training: float32, or bfloat16 where the processor has it."
         ),
     ] = "float32",
+    plain: Annotated[
+        float,
+        typer.Option(
+            help="Share of each training, at its end, that leaves images unturned and unscaled: worth it at 32x32."
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
@@ -79,6 +85,7 @@ def command(
             "epochs": epochs,
             "batch_size": batch_size,
             "precision": precision,
+            "plain": plain,
             "seed": seed,
         }
     )

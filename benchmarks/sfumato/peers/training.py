@@ -51,7 +51,7 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
         for epoch in range(-config.warm_epochs, config.epochs):
             seed_everything(config.seed, "peer", name, epoch)
             stage, sums = Stage(epoch, config.epochs), Means()
-            for batch in batches.epoch():
+            for batch in batches.epoch(plain=config.is_plain(epoch, config.epochs)):
                 for part, value in optimizers.step(batch, stage).items():
                     sums[part] = sums.get(part, 0.0) + value
                 bar.advance(line)
