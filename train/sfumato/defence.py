@@ -257,11 +257,15 @@ class Defence:
                 self.context, self.context_optimizer
             )
 
+    def learning(self, step: int) -> bool:
+        """Whether adversaries learn by then."""
+        return step >= LEARN_FROM * self.steps
+
     def run_epoch(self, advance: Callable[[], None]) -> dict[str, Any]:
         """One epoch: train, validate, keep the best. Returns the record for the log."""
         started, means = time.perf_counter(), Means()
         seed_everything(self.config.seed, "cotrain", self.epoch)
-        if self.adversaries is not None:
+        if self.adversaries is not None and self.learning(self.epoch * self.batches.steps):
             restart_one(self.adversaries, self.adversary_optimizer, self.epoch, self.config.seed)
             seed_everything(self.config.seed, "cotrain", self.epoch)
         self.shared.train()
@@ -309,7 +313,7 @@ class Defence:
         if self.odds is not None:
             pace = learning_rate / self.config.learning_rate
             means.add(odds_gap=self.odds.update(made.hints, batch.labels, pace))
-        if self.adversaries is not None and number >= LEARN_FROM * self.steps:
+        if self.adversaries is not None and self.learning(number):
             parameters = {name: value.detach() for name, value in made.parameters.items()}
             self.step_adversaries(parameters, batch, means)
 
