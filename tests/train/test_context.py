@@ -14,6 +14,7 @@ from sfumato.attacks.evidence import Side
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
 from sfumato.context import ContextReference, context_bits, foreseen
+from sfumato.information import bound_information
 
 
 def learnt(levels: int = 2) -> ContextReference:
@@ -83,6 +84,7 @@ def evidence(p: Tensor, channel: Any) -> Any:
 
     return SimpleNamespace(
         channel=channel,
+        keep=(),
         train=side(slice(400)),
         validation=side(slice(400, 600)),
         test=side(slice(600, None)),
@@ -97,10 +99,11 @@ def test_what_is_repeated_is_counted_once() -> None:
     rows = torch.rand(800, 1, 8, 1).round().repeat_interleave(2, dim=2)
     p = (0.001 + 0.998 * rows).expand(-1, 3, 16, 8)
     rate = Dither().rate({"p": p}).mean().item() / log(2)
-    bound = context_bits(evidence(p, Dither()))
+    bound = bound_information(evidence(p, Dither()))
     assert rate > 370
-    assert bound is not None
-    assert 8 <= bound < 60
+    assert bound.context is not None
+    assert 8 <= bound.context < 60 < 0.5 * bound.total
+    assert bound.least == bound.context
 
 
 def test_nothing_is_foreseen_where_bits_are_independent() -> None:

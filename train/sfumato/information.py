@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sfumato.audit_schema import InformationBits
 from sfumato.channels import Channel, Parameters
+from sfumato.config import PICTURE_BITS
 from sfumato.context import context_bits
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 ROUNDS = 10
 """Rounds of EM at most; it stops when no image changes its reference."""
 BATCH = 256
-WORTH_BITS = 32.0
-"""From here on an upload holds parts of a picture, and a reference that foresees bits is fitted too: no mixture of a few knows
-what a picture's next pixel will be."""
 
 
 def references(channel: Channel, parameters: Parameters, cells: Tensor) -> tuple[Parameters, Tensor]:
@@ -94,7 +92,8 @@ def bound_information(evidence: "Evidence") -> InformationBits:
     chosen = cost.argmin(1, keepdim=True)
     total = cost.gather(1, chosen).mean().item() / log(2)
     beyond = tables.gather(1, chosen).mean().item() / log(2)
-    context = context_bits(evidence) if total > WORTH_BITS else None
+    # No mixture of a few knows what a picture's next pixel will be.
+    context = context_bits(evidence) if total > PICTURE_BITS else None
     return InformationBits(total=total, answer=total - beyond, beyond=beyond, context=context)
 
 
