@@ -103,7 +103,7 @@ def panel(axes: Any, comparison: Comparison, index: int) -> list[Label]:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(alpha=0.25, linewidth=0.6)
     if methods:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8, frameon=False, loc="best")
     return labels
 
 
