@@ -50,7 +50,7 @@ def start(out: Path, *extra: str) -> subprocess.Popen[bytes]:
         str(out) + ".toml",
     ]
     (out.parent / f"{out.name}.toml").write_text(
-        "epochs = 4\nclean_epochs = 1\nwarm_epochs = 1\nbatch_size = 64\n"
+        'epochs = 4\nclean_epochs = 1\nwarm_epochs = 1\nbatch_size = 64\nreference = "context"\n'
     )
     roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
     environment = {**os.environ, "PYTHONPATH": roots}
@@ -120,7 +120,10 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reference": "context"}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}],
+)
 def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> None:
     config = TrainConfig(**{**TINY, "epochs": 2}, bits=8, **options)
     run = train(config, tmp_path / "two", processes=2)
