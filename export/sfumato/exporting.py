@@ -73,11 +73,11 @@ def movement(figures: Figures) -> float:
 
 
 def tune_int8(work: Work) -> None:
-    """Needs measured figures; where int8 moved them too far, the network is fine-tuned and int8 converted again.
+    """Needs measured figures; where int8 moved them too far or failed a gate, the network is fine-tuned and converted again.
 
     Afterwards the better of both is in the bundle: the smaller movement, and never one that fails a gate the other kept.
     """
-    if work.figures is None or (work.tune == "auto" and movement(work.figures) <= 1) or work.tune == "never":
+    if work.figures is None or work.tune == "never" or (work.tune == "auto" and rank(work) <= (0, 1.0)):
         return
     before = replace(work, gates=dict(work.gates))
     path = work.out / model_file("int8")
@@ -157,7 +157,7 @@ def export(
         backend: which converter, a key of `tflite_conversion.BACKENDS`.
         overwrite: replace an export that is there.
         signer: sign the contract with this key.
-        tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far.
+        tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
         watch: told which pass begins.
 
     Raises:

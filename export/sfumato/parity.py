@@ -32,6 +32,8 @@ class Parity:
 
     mean_lsb: float
     max_lsb: float
+    spread_lsb: float = 0.0
+    """Standard deviation of what the trained network says, over all values: what a difference has to be seen beside."""
 
     @property
     def max_error(self) -> float:
@@ -95,7 +97,7 @@ def difference(wanted: Floats, found: NDArray[Any], *, int8: bool) -> Parity:
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return Parity(float("inf"), float("inf"))
     gap = np.abs(256 * wanted.astype(np.float64) - found.astype(np.float64) * (1 if int8 else 256))
-    return Parity(float(gap.mean()), float(gap.max()))
+    return Parity(float(gap.mean()), float(gap.max()), float(256 * wanted.std(dtype=np.float64)))
 
 
 def _stack(results: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

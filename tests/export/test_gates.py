@@ -14,6 +14,7 @@ from sfumato.errors import SfumatoError
 from sfumato.exporting import tune_int8
 from sfumato.measure import Figures, Pair
 from sfumato.models.cloud import create_cloud
+from sfumato.parity import Parity, difference
 from sfumato.passes import Work, check_gates, check_parity, lint_variants, measure_int8, write_cloud
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 from sfumato.run import Run
@@ -60,6 +61,36 @@ def test_parity(
             head.bias.add_(shift)  # type: ignore[operator]
     check_parity(work)
     assert expected in refusal(work)
+
+
+def test_a_difference_is_seen_beside_the_spread_of_the_values() -> None:
+    assert passes.int8_limit(Parity(1.0, 2.0, spread_lsb=5.0)) == passes.INT8_MEAN_LIMIT
+    assert passes.int8_limit(Parity(1.0, 2.0, spread_lsb=90.0)) == pytest.approx(4.5)
+    halves = np.array([0.0, 1.0], np.float32)
+    assert difference(halves, halves, int8=False).spread_lsb == pytest.approx(128)
+
+
+def test_a_failed_gate_alone_asks_for_fine_tuning(
+    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_on(dither_run, bundle, "int8")
+    work.figures = Figures(1, 1, {}, {}, {})
+    check_parity(work)
+    asked: list[bool] = []
+
+    def tune(*_: object) -> None:
+        asked.append(True)
+        raise SfumatoError("asked")
+
+    monkeypatch.setattr(exporting, "movement", lambda figures: 0.5)
+    monkeypatch.setattr(exporting, "fine_tune", tune)
+    exporting.tune_int8(work)
+    assert not asked
+    monkeypatch.setattr(passes, "INT8_MEAN_LIMIT", 0.001)
+    monkeypatch.setattr(passes, "INT8_MEAN_SHARE", 0.0)
+    check_parity(work)
+    with pytest.raises(SfumatoError, match="asked"):
+        exporting.tune_int8(work)
 
 
 def test_a_network_that_decides_nothing_is_named(
