@@ -57,6 +57,8 @@ LEARN_FROM = 0.3
 """Share of the run after which adversaries learn. They press once the rate's line is down: thousands of bits cannot be made
 private by choosing among them, and the quickest way to try is to drive every sample to certainty, where the price of the
 rate has no gradient left to bring it back."""
+LOOKED_AT = 8
+"""Steps after which the residual rate is looked at where nothing steers it."""
 STARTING_GOAL_BITS = 64.0
 """Where `--max-drop` starts to look for the lowest rate."""
 
@@ -354,21 +356,32 @@ class Defence:
         """What the uploads cost: their rate, and their rate beyond the decision, each at what its controller asks."""
         if self.config.objective == "seed":
             return noise_price(made.parameters["scale"], self.config.noise_weight)
-        rate = self.pair.local.channel.rate(made.parameters)
+        coins = rate = self.pair.local.channel.rate(made.parameters)
+        if self.context is not None:
+            rate = coins - self.step_context(made, number)
+        beta = self.controller.update(self.shared_mean(rate), number)
+        means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
+        price = beta * rate.mean()
+        if self.config.beyond is not None:
+            price = price + self.residual_price(made, coins, number, means)
+        elif number % LOOKED_AT == 0:
+            self.residual(made, coins, means)
+        return price
+
+    def residual_price(self, made: Step, rate: Tensor, number: int, means: Means) -> Tensor:
+        """What the residual rate costs."""
+        residual = self.residual(made, rate, means)
+        delta = self.residual_controller.update(self.shared_mean(residual), number)
+        return delta * residual.mean()
+
+    def residual(self, made: Step, rate: Tensor, means: Means) -> Tensor:
+        """The rate beyond the decision from that against fair coins, both (B,) nats; the references learn from it."""
         decisions = {name: crowned.argmax(1) for name, crowned in made.said.items()}
         cell = label_cells(decisions, self.config.keep, self.classes)
         residual: Tensor = self.references(made.parameters, cell, rate)
         self.references.update(made.parameters, cell)
-        if self.context is not None:
-            rate = rate - self.step_context(made, number)
-        beta = self.controller.update(self.shared_mean(rate), number)
-        price = beta * rate.mean()
-        if self.config.beyond is not None:
-            delta = self.residual_controller.update(self.shared_mean(residual), number)
-            price = price + delta * residual.mean()
-        means.add(rate_bits=rate.mean().item() / log(2), beta=beta)
         means.add(residual_bits=residual.mean().item() / log(2))
-        return price
+        return residual
 
     def step_context(self, made: Step, number: int) -> Tensor:
         """Train the reference on the uploads of a step; what it foresaw of them before, in nats, (B,)."""
