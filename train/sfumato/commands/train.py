@@ -83,7 +83,7 @@ def command(
         (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * card['desired_accuracy'][name]:.1f} %")
         for name in run.keep
     ]
-    told = card["context_bits"]
+    told = card.get("context_bits")
     show(
         table(
             f"{out}: {card['rate_bits']:.1f} bits an image"
