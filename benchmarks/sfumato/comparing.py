@@ -49,7 +49,7 @@ from sfumato.models.local import check_size
 from sfumato.peers import PEERS, Peer, Task, create
 from sfumato.peers.training import train_peer
 from sfumato.provenance import provenance
-from sfumato.verdict import shortfalls
+from sfumato.verdict import shortfalls, told_bits
 
 BATCH = 256
 
@@ -199,13 +199,6 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
     )
 
 
-def told_bits(judged: Judgement) -> float | None:
-    """The tightest bound on what an upload of ours tells, in bits; None where there is none."""
-    if judged.rate_bits is None:
-        return None
-    return min(judged.rate_bits.mean, bound_information(judged.evidence).least)
-
-
 class Comparer:
     """One comparison in the making: data, clean network, and the folder where rows are kept."""
 
@@ -279,7 +272,8 @@ class Comparer:
         run = train(config, folder, resume=True, accelerator=self.accelerator)
         seconds = time.perf_counter() - started
         judged = judge(run, self.plan, self.config.seed, title=plan.id)
-        weight = upload_size.measure(run.channel, judged.evidence.test.pixels, judged.evidence.test_uploads)
+        rate, evidence = judged.rate_bits, judged.evidence
+        weight = upload_size.measure(run.channel, evidence.test.pixels, evidence.test_uploads)
         figures = cost(run.local, self.task.shape)
         price = PhoneCost(
             parameters=figures.parameters,
@@ -293,7 +287,7 @@ class Comparer:
             price,
             seconds,
             reads=config.objective == "suppress",
-            told=told_bits(judged),
+            told=None if rate is None else told_bits(rate, bound_information(evidence)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
 

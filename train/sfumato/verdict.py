@@ -44,12 +44,17 @@ def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> t
     return tuple(reasons)
 
 
+def told_bits(rate: RateBits, information: InformationBits) -> float:
+    """The tightest bound on what an upload tells, in bits an image."""
+    return min(rate.mean, information.least)
+
+
 def statements(
     attributes: Sequence[Attribute], rate: RateBits, information: InformationBits
 ) -> tuple[str, ...]:
     """What may be said about the artifact, measured and bounded, and no more."""
     said = [
-        f"An upload carries at most {min(rate.mean, information.least):.2f} bits about its photo on average: "
+        f"An upload carries at most {told_bits(rate, information):.2f} bits about its photo on average: "
         "that bounds every attack on every attribute, tried or not.",
         f"Its rate is {rate.mean:.1f} bits (95 % of the images: {rate.p95:.1f} or less). Measured against a mixture of "
         f"the few things that uploads say, it is {information.total:.2f} bits: {information.answer:.2f} for the answer "
