@@ -34,11 +34,18 @@ def load_module(module: nn.Module, path: Path) -> None:
         SfumatoError: the file is missing, damaged, or belongs to another architecture.
     """
     try:
-        module.load_state_dict(load_file(path))
+        weights = load_file(path)
     except FileNotFoundError:
         raise SfumatoError(f"{path} is missing: is {path.parent} a finished run?") from None
-    except Exception as error:  # safetensors raises its own type, load_state_dict a RuntimeError
-        raise SfumatoError(f"{path} does not fit this network: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # of safetensors' own type
+        raise SfumatoError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise SfumatoError(
+            f"{path} does not fit this network ({reason}): another version of sfumato or other settings made it"
+        ) from None
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
