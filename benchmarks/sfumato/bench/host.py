@@ -36,6 +36,8 @@ class HostConfig(BaseModel):
     """Measure without XNNPACK too."""
     layers: bool = False
     """Find out where the time of each of our models goes."""
+    amx: bool = True
+    """False: this process may not use AMX (`sfumato.bench.amx`)."""
     rounds: int = Field(default=10, ge=2)
     runs: int = Field(default=500, ge=10)
     """Timed runs of each configuration ..."""

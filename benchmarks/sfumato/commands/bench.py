@@ -34,6 +34,12 @@ def host(
     size: Size = "",
     plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Say where the time of our models goes.")] = False,
+    no_amx: Annotated[
+        bool,
+        typer.Option(
+            "--no-amx", help="Without the matrix tiles of some server processors; no phone has them."
+        ),
+    ] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
     seconds: Annotated[float, typer.Option(min=0.1, help="... or as many as fit into this time.")] = 10.0,
@@ -41,13 +47,22 @@ def host(
     as_json: Json = False,
 ) -> None:
     """Time the models of an export on this computer, taking turns."""
+    from sfumato.bench.amx import refuse_amx
     from sfumato.bench.host import HostConfig, bench_host
     from sfumato.console import note
     from sfumato.device import PhoneModel
 
     config = HostConfig(
-        threads=numbers(threads), plain=plain, layers=layers, rounds=rounds, runs=runs, seconds=seconds
+        threads=numbers(threads),
+        plain=plain,
+        layers=layers,
+        amx=not no_amx,
+        rounds=rounds,
+        runs=runs,
+        seconds=seconds,
     )
+    if no_amx:
+        refuse_amx()  # before the first model is opened
     subjects = gather(export, names(variant), names(peers), size)
     model = None if size else PhoneModel.load(export)
     results = bench_host(subjects, config, model=model, watch=note)
