@@ -1,11 +1,13 @@
 """Other methods' networks have the cost that their papers state, and survive the export."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sfumato import models
 from sfumato.bench import peers
 from sfumato.bench.arm.counting import bench_arm
 from sfumato.bench.peers import PEERS, ChannelsLast, peer_subjects, untrained_subjects
@@ -84,6 +86,19 @@ def test_a_picture_of_480_by_640_works(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert row.same_as_host
     assert row.instructions is not None
     assert row.instructions > 480 * 640
+
+
+@pytest.mark.parametrize("changed", ["local.py", "layers.py", "decision.py"])
+def test_another_network_is_another_model(
+    changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = peers.fingerprint()
+    networks = shutil.copytree(Path(models.__file__).parent, tmp_path / "models")
+    monkeypatch.setattr(models, "__file__", str(networks / "__init__.py"))
+    assert peers.fingerprint() == before
+    with (networks / changed).open("a") as file:
+        file.write("# another one")
+    assert peers.fingerprint() != before
 
 
 def test_names_and_sizes_are_checked() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sfumato import tflite_conversion
+from sfumato import models, tflite_conversion
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.channels import create as create_channel
 from sfumato.contract import ChannelPart
@@ -172,16 +172,15 @@ def peer_subjects(names: Sequence[str], size: tuple[int, int], variants: Sequenc
 
 
 def untrained_subjects(channel: ChannelPart, size: tuple[int, int], variants: Sequence[str]) -> list[Subject]:
-    """Our own network, untrained, at any size: how cost grows with the image.
+    """Our own network for two classes, untrained, at any size: how cost grows with the image.
 
     Raises:
         UsageError: a side is not a multiple of 16.
     """
     check_size(*size)
     wanted = [variant for variant in variants if variant in VARIANTS]
-    return converted(
-        OURS, lambda: LocalNetwork(create_channel(channel.name, **channel.settings)), size, wanted
-    )
+    made = create_channel(channel.name, **channel.settings)
+    return converted(OURS, lambda: LocalNetwork(made, (2,), size), size, wanted)
 
 
 def converted(
@@ -218,7 +217,13 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
 
 
 def fingerprint() -> str:
-    """A name for the code that the models come from."""
+    """A name for the code that the models come from: our network, the others, the converter."""
     converter = Path(tflite_conversion.__file__)
-    modules = [Path(__file__), converter, *map(converter.with_name, ("lowering.py", "subpixel.py"))]
+    networks = sorted(Path(models.__file__).parent.glob("*.py"))
+    modules = [
+        Path(__file__),
+        *networks,
+        converter,
+        *map(converter.with_name, ("lowering.py", "subpixel.py")),
+    ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]
