@@ -51,6 +51,7 @@ RULES = {
     "CONCATENATION": Rule(2),
     "RESIZE_BILINEAR": Rule(3, constant=(1,)),
     "RESIZE_NEAREST_NEIGHBOR": Rule(3, constant=(1,)),
+    "SPACE_TO_DEPTH": Rule(2),
     "DEPTH_TO_SPACE": Rule(2),  # the delegate asks for no version, and there are two
     "PAD": Rule(2, constant=(1,)),
     "QUANTIZE": Rule(2),

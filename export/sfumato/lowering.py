@@ -19,7 +19,8 @@ import tensorflow as tf
 from onnx import numpy_helper
 
 from sfumato.errors import SfumatoError
-from sfumato.subpixel import BLOCK, Affine, Packed, Value, at_half, whole
+from sfumato.models.local import BLOCK
+from sfumato.subpixel import Affine, Packed, Value, all_packed, whole
 
 Node = Any
 
@@ -155,27 +156,27 @@ OPERATORS: dict[str, Callable[..., Value]] = {
 
 
 POINTWISE = ("Relu", "Sigmoid", "Clip", "Identity", "Transpose", "Add", "Sub", "Mul")
-"""Operators that give the same at half size, four planes for one."""
+"""Operators that give the same on packed pictures."""
 
 
 def apply(node: Node, given: list[Value]) -> Value:
-    """Compute a node, at half size where it can be."""
+    """Compute a node, on packed pictures where it can be."""
     operator = OPERATORS[node.op_type]
-    halves = at_half(given) if node.op_type in POINTWISE else None
-    if halves is not None:
-        return Packed(operator(node, *halves))
+    packed = all_packed(given) if node.op_type in POINTWISE else None
+    if packed is not None:
+        return Packed(operator(node, *packed))
     return operator(node, *(given if node.op_type == "Concat" else map(whole, given)))
 
 
 def order_planes(model: Any) -> None:
     """Bring the planes in front of every DepthToSpace into TensorFlow's order, in place: mode CRD becomes DCR.
 
-    In CRD (torch's pixel_shuffle) the four pixels of a plane follow one another. TensorFlow knows only DCR: all planes of a
+    In CRD (torch's pixel_shuffle) the pixels of a plane follow one another. TensorFlow knows only DCR: all planes of a
     block's first pixel, then of its next. The planes come from a convolution, whose weights can be stored in that order as
     well.
 
     Raises:
-        RefusedError: another size than 2 x 2, or the planes do not come from a convolution that nothing else looks at.
+        RefusedError: another size than ours, or the planes do not come from a convolution that nothing else looks at.
     """
     graph = model.graph
     stored = {entry.name: entry for entry in graph.initializer}

@@ -53,7 +53,7 @@ INT8_MEAN_LIMIT, INT8_MEAN_SHARE = 2.0, 0.05
 UNDECIDED_LIMIT = 0.98
 """Share of images near the edge of the phone's decision, on which parity says nothing: some have to be left."""
 ACCURACY_LIMIT = 0.005
-SIZE_LIMIT = 60_000
+SIZE_LIMIT = 100_000
 GRID_LIMIT = 1e-3
 """Bytes; scales are stored in single precision."""
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
 from sfumato.lowering import RefusedError, find_affine, lower, order_planes
-from sfumato.models.local import LocalNetwork
+from sfumato.models.local import BLOCK, LocalNetwork
 from sfumato.onnx_files import write_onnx
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 
@@ -209,13 +209,15 @@ def operators(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     return [(made.type, tuple(out.shape)) for made in traced.graph.get_operations() for out in made.outputs]
 
 
-def shuffle(source: str, target: str, mode: str = "CRD", blocksize: int = 2) -> Any:
+def shuffle(source: str, target: str, mode: str = "CRD", blocksize: int = BLOCK) -> Any:
     return helper.make_node("DepthToSpace", [source], [target], blocksize=blocksize, mode=mode)
 
 
-def halving(weight: str, target: str, *bias: str) -> Any:
+def packing(weight: str, target: str, *bias: str) -> Any:
+    """A convolution that looks at each block of pixels once."""
+    block = [BLOCK] * 2
     return helper.make_node(
-        "Conv", ["x", weight, *bias], [target], name=target, kernel_shape=[2, 2], strides=[2, 2]
+        "Conv", ["x", weight, *bias], [target], name=target, kernel_shape=block, strides=block
     )
 
 
@@ -223,8 +225,10 @@ def halving(weight: str, target: str, *bias: str) -> Any:
 @pytest.mark.parametrize("bias", [True, False])
 def test_sub_pixel_convolution(mode: str, bias: bool) -> None:
     """Every plane is another one, so that any other order of the planes would be seen."""
-    constants = {"w": RNG.standard_normal((20, C, 2, 2)), **({"b": RNG.standard_normal(20)} if bias else {})}
-    head = halving("w", "z", *(["b"] if bias else []))
+    planes = 5 * BLOCK**2
+    weight = RNG.standard_normal((planes, C, BLOCK, BLOCK))
+    constants = {"w": weight, **({"b": RNG.standard_normal(planes)} if bias else {})}
+    head = packing("w", "z", *(["b"] if bias else []))
     model = build([head, shuffle("z", "u", mode), helper.make_node("Sigmoid", ["u"], ["y"])], constants)
     before = model.SerializeToString()
     wanted, found = both(model)
@@ -236,13 +240,13 @@ def test_sub_pixel_convolution(mode: str, bias: bool) -> None:
 def tail(*last: Any) -> Any:
     """Two heads with the same weights stored once, of which only one is shuffled, and `8 (x - 1/2)` beside them."""
     constants = {
-        "w": RNG.standard_normal((4 * C, C, 2, 2)),
-        "b": RNG.standard_normal(4 * C),
+        "w": RNG.standard_normal((BLOCK**2 * C, C, BLOCK, BLOCK)) / BLOCK,
+        "b": RNG.standard_normal(BLOCK**2 * C),
         "a": 0.5,
         "f": 8.0,
     }
     nodes = [
-        halving("w", "g", "b"),
+        packing("w", "g", "b"),
         shuffle("g", "gate"),
         helper.make_node("Sub", ["x", "a"], ["z"]),
         helper.make_node("Mul", ["z", "f"], ["egami"]),
@@ -254,7 +258,7 @@ TAILS = {
     "image": [helper.make_node("Mul", ["egami", "gate"], ["y"])],
     "number": [helper.make_node("Mul", ["gate", "f"], ["u"]), helper.make_node("Add", ["egami", "u"], ["y"])],
     "copies": [
-        halving("v", "o"),
+        packing("v", "o"),
         shuffle("o", "offset"),
         helper.make_node("Concat", ["egami", "egami"], ["u"], axis=1),
         helper.make_node("Add", ["offset", "u"], ["y"]),
@@ -264,17 +268,19 @@ TAILS = {
 
 
 @pytest.mark.parametrize("name", TAILS)
-def test_what_follows_is_computed_at_half_size(name: str) -> None:
+def test_what_follows_is_computed_on_packed_pictures(name: str) -> None:
     model = tail(*TAILS[name])
     model.graph.initializer.append(
-        numpy_helper.from_array(RNG.standard_normal((8 * C, C, 2, 2)).astype(np.float32), "v")
+        numpy_helper.from_array(
+            RNG.standard_normal((2 * BLOCK**2 * C, C, BLOCK, BLOCK)).astype(np.float32), "v"
+        )
     )
     wanted, found = both(model)
     assert wanted.shape == found.shape
     assert np.abs(wanted - found).max() < 1e-4
     made = operators(model)
     kinds = Counter(kind for kind, _ in made)
-    assert kinds["DepthwiseConv2dNative"] == kinds["ConcatV2"] == 0
+    assert kinds["ConcatV2"] == 0
     large = [kind for kind, shape in made if shape[1:3] == (H, W)]
     assert set(large) <= {"Placeholder", "DepthToSpace", "Identity"}
     assert kinds["DepthToSpace"] == 1
@@ -282,7 +288,7 @@ def test_what_follows_is_computed_at_half_size(name: str) -> None:
 
 MIXED = {
     "equal weights in another order": [
-        halving("w", "h", "b"),
+        packing("w", "h", "b"),
         helper.make_node(
             "Resize", ["h", "", "s"], ["u"], mode="linear", coordinate_transformation_mode="half_pixel"
         ),
@@ -295,7 +301,7 @@ MIXED = {
     ],
     "the picture with others": [helper.make_node("Concat", ["egami", "gate", "egami"], ["y"], axis=1)],
     "one plane for all": [
-        halving("one", "o"),
+        packing("one", "o"),
         shuffle("o", "plane"),
         helper.make_node("Mul", ["plane", "gate"], ["y"]),
     ],
@@ -306,9 +312,9 @@ MIXED = {
 def test_what_cannot_be_packed_meets_the_whole_picture(name: str) -> None:
     model = tail(*MIXED[name])
     for constant, value in {
-        "s": np.array([1, 1, 2, 2]),
-        "n": RNG.standard_normal((C, 4 * C, 1, 1)) / 9,
-        "one": RNG.standard_normal((4, C, 2, 2)),
+        "s": np.array([1, 1, BLOCK, BLOCK]),
+        "n": RNG.standard_normal((C, BLOCK**2 * C, 1, 1)) / 9,
+        "one": RNG.standard_normal((BLOCK**2, C, BLOCK, BLOCK)),
     }.items():
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), constant))
     wanted, found = both(model)
@@ -390,7 +396,7 @@ REFUSED = {
     ),
     "blocks": (
         [helper.make_node("Conv", ["x", "nine"], ["z"], kernel_shape=[1, 1]), shuffle("z", "y", blocksize=3)],
-        "only blocks of 2 x 2",
+        "only blocks of 4 x 4",
     ),
     "planes for two": (
         [
@@ -445,15 +451,15 @@ def test_equal_weights_handed_on_by_identity_are_ordered_too() -> None:
     """torch's exporter stores equal initialisers once: the second convolution gets an Identity's output."""
     planes = 2
     rng = np.random.default_rng(0)
-    weight = rng.normal(size=(4 * planes, 3, 1, 1)).astype(np.float32)
+    weight = rng.normal(size=(BLOCK**2 * planes, 3, 1, 1)).astype(np.float32)
     nodes = [
         helper.make_node("Identity", ["w"], ["same"]),
         helper.make_node("Conv", ["x", "same"], ["y"]),
-        helper.make_node("DepthToSpace", ["y"], ["p"], blocksize=2, mode="CRD"),
+        helper.make_node("DepthToSpace", ["y"], ["p"], blocksize=BLOCK, mode="CRD"),
     ]
     ends = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 6]),
-        helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, planes, 8, 12]),
+        helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, planes, 4 * BLOCK, 6 * BLOCK]),
     ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -16,6 +16,7 @@ from sfumato.cli import main
 from sfumato.contract import FILE, parse_contract, read_contract
 from sfumato.errors import SfumatoError
 from sfumato.files import sha256
+from sfumato.runtime import open_model
 from sfumato.signing import DIGESTS, SIGNATURE, read_private_key, sign, write_digests
 from sfumato.verify import verify
 
@@ -146,12 +147,15 @@ def test_a_swapped_model_is_found(bundle: Path) -> None:
 
 
 def test_a_forged_model_with_its_hash_is_found_by_the_vectors(bundle: Path) -> None:
-    """Change a weight, mend the hash: only what the model computes can tell."""
+    """Change the weights of a head, mend the hash: only what the model computes can tell."""
     path = bundle / "local_int8.tflite"
-    content = bytearray(path.read_bytes())
-    at = len(content) // 3
-    content[at : at + 64] = bytes(64)
-    path.write_bytes(bytes(content))
+    content, interpreter = path.read_bytes(), open_model(path.read_bytes()).interpreter
+    head = next(
+        entry for entry in interpreter.get_tensor_details() if tuple(entry["shape"]) == (48, 1, 1, 32)
+    )
+    weights = interpreter.get_tensor(head["index"]).tobytes()
+    assert content.count(weights) == 1
+    path.write_bytes(content.replace(weights, bytes(len(weights))))
     reseal(bundle, path.name)
     assert "model" in failures(bundle) or "operators" in failures(bundle)
 

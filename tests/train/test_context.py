@@ -27,9 +27,10 @@ def learnt(levels: int = 2) -> ContextReference:
 def in_order(bits: int, height: int, width: int) -> Tensor:
     """Number of every bit (bits, height, width) in the order in which they are foreseen."""
     number = torch.empty(bits, height, width, dtype=torch.int64)
-    blocks = itertools.product(range(height // 2), range(width // 2), range(bits), range(2), range(2))
-    for count, (row, column, plane, i, j) in enumerate(blocks):
-        number[plane, 2 * row + i, 2 * column + j] = count
+    rest = map(range, (bits // 3, 2, 2, 3))
+    bits_of_blocks = itertools.product(range(height // 2), range(width // 2), *rest)
+    for count, (row, column, picture, i, j, colour) in enumerate(bits_of_blocks):
+        number[3 * picture + colour, 2 * row + i, 2 * column + j] = count
     return number
 
 

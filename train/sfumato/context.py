@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from sfumato.channels.dither import Dither
 from sfumato.models import channels_last
-from sfumato.models.layers import quick_pixel_unshuffle
+from sfumato.models.layers import pack, unpack
 from sfumato.schedule import one_cycle, set_learning_rate
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ class ContextReference(nn.Module):
 
     def forward(self, upload: Tensor) -> Tensor:
         """Uploads (B, 3, H, W), values 0..1 -> log odds of every bit, (B, 3 * bits, H, W)."""
-        x = quick_pixel_unshuffle(2 * self.channel.planes(upload) - 1)
+        x = pack(2 * self.channel.planes(upload) - 1, 2)
         y = F.relu(self.look(x))
         y = y + F.relu(self.mix(y))
-        return F.pixel_shuffle(self.foresee(y), 2)
+        return unpack(self.foresee(y), 2)
 
 
 def foreseen(p: Tensor, logits: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class Channel(Protocol):
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> Parameters:
         """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W).
 
-        Value by value: where the four pixels of each 2 x 2 block are packed as four planes (`pixel_unshuffle`), in both,
-        the parameters come out packed alike.
+        Value by value: where the pixels of each block are packed as planes (`sfumato.models.layers.pack`), in both, the
+        parameters come out packed alike.
         """
         ...
 

@@ -1,20 +1,20 @@
 """The local network: a small, fully convolutional, U-shaped net that runs on the phone.
 
 It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.decision`), and returns, per
-pixel, the parameters of the noisy channel, made from that decision and from the finer resolutions. Only operators that
+pixel, the parameters of the noisy channel, made from that decision and from the resolutions between. Only operators that
 NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
-convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, DEPTH_TO_SPACE. No split and no normalisation survive the export:
-batch norm folds into the convolution before it.
+convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, SPACE_TO_DEPTH, DEPTH_TO_SPACE. No split and no normalisation
+survive the export: batch norm folds into the convolution before it.
 
-The heads look at half the resolution and give four values a place, one for each of its pixels (sub-pixel convolution, Shi
-et al., CVPR 2016). At full resolution three planes are a bad width for every kernel: enlarging them took a quarter of all
-instructions.
+The heads look at a quarter of the resolution and give 16 values a place, one for each of its pixels (sub-pixel convolution,
+Shi et al., CVPR 2016). Kernels pay by the place, whatever it holds (docs/decisions/0016).
 
     local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
     parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -27,16 +27,17 @@ from sfumato.models.layers import (
     convolution,
     enlarge,
     enlarge_to,
-    quick_pixel_shuffle,
-    quick_pixel_unshuffle,
+    pack,
+    reorder,
+    unpack,
 )
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 STRIDE = 16
 """Height and width must be multiples of this."""
-PIXELS = 4
-"""Pixels of the image under each place of the heads."""
+BLOCK = 4
+"""Height and width of the block of pixels under each place of the heads."""
 
 
 class Encoder(nn.Module):
@@ -83,18 +84,18 @@ class LocalNetwork(nn.Module):
         classes: Sequence[int] = (),
         size: tuple[int, int] = (64, 64),
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
-        depths: tuple[int, int, int] = (1, 1, 0),
+        depths: tuple[int, int, int] = (0, 2, 1),
     ) -> None:
         super().__init__()
-        a, b, c, d = widths
+        _, b, c, d = widths
         self.channel = channel
         self.encoder = Encoder(widths, depths)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
-        self.up = nn.ModuleList([Separable(c, b), Separable(b, a)])
+        self.up = Separable(c, b)
         self.heads = nn.ModuleDict(
-            {name: nn.Conv2d(a, PIXELS * planes, 1) for name, planes in channel.maps.items()}
+            {name: nn.Conv2d(b, BLOCK**2 * planes, 1) for name, planes in channel.maps.items()}
         )
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
@@ -108,17 +109,23 @@ class LocalNetwork(nn.Module):
         said = coarse if self.decision is None else self.decision(coarse)[1]
         return self.decode(x, fine, said)
 
-    def decode(self, x: Tensor, fine: list[Tensor], said: Tensor) -> Parameters:
+    def decode(self, x: Tensor, fine: Sequence[Tensor], said: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
-        y = enlarge_to(self.spread(said), fine[-1]) + fine[-1]
-        for block, skip in zip(self.up, reversed(fine[:-1]), strict=True):
-            y = enlarge(block(y)) + skip
-        maps = {name: head(y) for name, head in self.heads.items()}
+        _, quarter, eighth = fine
+        y = enlarge(self.up(enlarge_to(self.spread(said), eighth) + eighth)) + quarter
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
-            parameters = self.channel.parameters(quick_pixel_unshuffle(x), maps)
-            return {name: quick_pixel_shuffle(value) for name, value in parameters.items()}
-        return self.channel.parameters(x, {name: F.pixel_shuffle(m, 2) for name, m in maps.items()})
+            packed = {name: packing(head, y) for name, head in self.heads.items()}
+            parameters = self.channel.parameters(pack(x, BLOCK), packed)
+            return {name: unpack(value, BLOCK) for name, value in parameters.items()}
+        maps = {name: F.pixel_shuffle(head(y), BLOCK) for name, head in self.heads.items()}
+        return self.channel.parameters(x, maps)
+
+
+def packing(head: nn.Module, y: Tensor) -> Tensor:
+    """What a convolution of size 1 before `F.pixel_shuffle` gives, in the order of `sfumato.models.layers.unpack`."""
+    weight, bias = (reorder(cast(Tensor, values), BLOCK) for values in (head.weight, head.bias))
+    return F.conv2d(y, weight, bias)
 
 
 def check_size(height: int, width: int) -> None:
