@@ -112,9 +112,9 @@ def test_a_cloud_network_of_any_size_is_exported(tmp_path: Path, size: tuple[int
     assert np.allclose(found, heads(uploads)[0].detach().numpy(), atol=1e-4)
 
 
-def figures(*, trained: float = 0.9, int8: float = 0.9, rate: float = 10.0) -> Figures:
+def figures(*, trained: float = 0.9, int8: float = 0.9, rate: float = 10.0, images: int = 2000) -> Figures:
     return Figures(
-        images=1,
+        images=images,
         draws=1,
         accuracy={"glasses": Pair(trained, int8)},
         rate_bits={"mean": Pair(10.0, rate)},
@@ -130,6 +130,12 @@ def test_desired_accuracy(dither_run: Run, bundle: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(passes, "measure", lambda *given: figures(int8=0.8949))
     measure_int8(work)
     assert "int8: loss of glasses accuracy is 0.0051, allowed is 0.005" in refusal(work)
+    monkeypatch.setattr(passes, "measure", lambda *given: figures(trained=0.9, int8=0.895, images=185))
+    measure_int8(work)
+    check_gates(work)
+    monkeypatch.setattr(passes, "measure", lambda *given: figures(trained=0.9, int8=0.894, images=185))
+    measure_int8(work)
+    assert "is 0.006, allowed is 0.005405" in refusal(work)
 
 
 def test_desired_accuracy_is_asked_of_the_cloud(make_run: Callable[[str], Run], bundle: Path) -> None:
