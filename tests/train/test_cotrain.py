@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> Non
 def test_first_losses_are_the_stored_ones(finished: Path) -> None:
     """A refactor must not move them. Loose enough for another processor's arithmetic, far tighter than any change of method."""
     losses = [line["loss"] for line in records(finished) if "loss" in line]
-    assert losses == pytest.approx([1.47373, 3.54776, 3.26326, 3.05481], rel=2e-3)
+    assert losses == pytest.approx([1.47373, 3.54640, 3.22831, 3.03685], rel=2e-3)
 
 
 def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class LocalNetwork(nn.Module):
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
-        self.up = Separable(c, b)
+        self.up = nn.Sequential(*convolution(c, b, size=1), nn.ReLU())
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(b, BLOCK**2 * planes, 1) for name, planes in channel.maps.items()}
         )
