@@ -19,7 +19,7 @@ import tensorflow as tf
 from onnx import numpy_helper
 
 from sfumato.errors import SfumatoError
-from sfumato.models.local import BLOCK
+from sfumato.models.local import BLOCKS
 from sfumato.subpixel import Affine, Packed, Value, all_packed, whole
 
 Node = Any
@@ -145,7 +145,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "Resize": resize,
     "Concat": concat,
     "Transpose": transpose,
-    "DepthToSpace": lambda node, x: Packed(x),
+    "DepthToSpace": lambda node, x: Packed(x, attributes(node)["blocksize"]),
     "Relu": lambda node, x: tf.nn.relu(x),
     "Sigmoid": lambda node, x: tf.sigmoid(x),
     "Identity": lambda node, x: x,
@@ -164,7 +164,8 @@ def apply(node: Node, given: list[Value]) -> Value:
     operator = OPERATORS[node.op_type]
     packed = all_packed(given) if node.op_type in POINTWISE else None
     if packed is not None:
-        return Packed(operator(node, *packed))
+        values, block = packed
+        return Packed(operator(node, *values), block)
     return operator(node, *(given if node.op_type == "Concat" else map(whole, given)))
 
 
@@ -189,8 +190,11 @@ def order_planes(model: Any) -> None:
         if node.op_type != "DepthToSpace":
             continue
         given, source = attributes(node), made.get(node.input[0])
-        if given["blocksize"] != BLOCK:
-            raise RefusedError(f"{node.name}: only blocks of {BLOCK} x {BLOCK} pixels are known")
+        block = given["blocksize"]
+        if block not in BLOCKS:
+            raise RefusedError(
+                f"{node.name}: only blocks of {' or '.join(map(str, BLOCKS))} pixels a side are known"
+            )
         if given.get("mode", b"DCR") == b"DCR":
             continue
         if (
@@ -203,7 +207,7 @@ def order_planes(model: Any) -> None:
             raise RefusedError(f"{node.name}: its planes do not come from a convolution of its own")
         for position, name in enumerate(source.input[1:], 1):
             values = numpy_helper.to_array(stored[name])
-            blocks = values.reshape(-1, BLOCK**2, *values.shape[1:])
+            blocks = values.reshape(-1, block**2, *values.shape[1:])
             # Under a name of its own: equal weights of two convolutions are stored once.
             source.input[position] = f"{source.output[0]}/{name}"
             graph.initializer.append(

@@ -317,7 +317,7 @@ def spread_weights(run: Run) -> None:
     """
     local: Any = run.local
     with torch.no_grad():
-        for last in (local.encoder.down[0][-1].pointwise, local.up):
+        for last in (local.encoder.down[0][-1].pointwise, local.up[0]):
             norm = last[1]
             norm.weight[0] = norm.bias[0] = norm.running_mean[0] = 0
         weight = local.heads["offset"].weight

@@ -13,12 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
 from sfumato.lowering import RefusedError, find_affine, lower, order_planes
-from sfumato.models.local import BLOCK, LocalNetwork
+from sfumato.models.local import BLOCKS, LocalNetwork
 from sfumato.onnx_files import write_onnx
 from sfumato.phone_network import PhoneNetwork, fold, freeze
 
 RNG = np.random.default_rng(0)
 H, W, C = 12, 8, 6
+BLOCK = BLOCKS[0]
 
 
 def build(nodes: list[Any], constants: dict[str, Any], inputs: int = C) -> Any:
@@ -213,9 +214,9 @@ def shuffle(source: str, target: str, mode: str = "CRD", blocksize: int = BLOCK)
     return helper.make_node("DepthToSpace", [source], [target], blocksize=blocksize, mode=mode)
 
 
-def packing(weight: str, target: str, *bias: str) -> Any:
+def packing(weight: str, target: str, *bias: str, size: int = BLOCK) -> Any:
     """A convolution that looks at each block of pixels once."""
-    block = [BLOCK] * 2
+    block = [size] * 2
     return helper.make_node(
         "Conv", ["x", weight, *bias], [target], name=target, kernel_shape=block, strides=block
     )
@@ -300,6 +301,11 @@ MIXED = {
         helper.make_node("MaxPool", ["gate"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
     ],
     "the picture with others": [helper.make_node("Concat", ["egami", "gate", "egami"], ["y"], axis=1)],
+    "blocks of another size": [
+        packing("two", "o", size=2),
+        shuffle("o", "other", blocksize=2),
+        helper.make_node("Mul", ["other", "gate"], ["y"]),
+    ],
     "one plane for all": [
         packing("one", "o"),
         shuffle("o", "plane"),
@@ -314,6 +320,7 @@ def test_what_cannot_be_packed_meets_the_whole_picture(name: str) -> None:
     for constant, value in {
         "s": np.array([1, 1, BLOCK, BLOCK]),
         "n": RNG.standard_normal((C, BLOCK**2 * C, 1, 1)) / 9,
+        "two": RNG.standard_normal((2**2 * C, C, 2, 2)),
         "one": RNG.standard_normal((BLOCK**2, C, BLOCK, BLOCK)),
     }.items():
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), constant))
@@ -331,14 +338,15 @@ CHANNELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("name", CHANNELS)
-def test_every_channel_leaves_full_size_to_its_last_operator(name: str, tmp_path: Path) -> None:
+def test_every_channel_leaves_full_size_to_its_last_operator(name: str, block: int, tmp_path: Path) -> None:
     """The whole local network against torch, on a picture that is not square."""
     import tensorflow as tf
 
     kind, settings = CHANNELS[name]
     torch.manual_seed(0)
-    local = LocalNetwork(create(kind, **settings), classes=(2, 3), size=(48, 80)).eval()
+    local = LocalNetwork(create(kind, **settings), (2, 3), (48, 80), block).eval()
     with torch.no_grad():
         for head in local.heads.values():
             head.weight.normal_(0, 0.5)  # type: ignore[operator]
@@ -396,7 +404,7 @@ REFUSED = {
     ),
     "blocks": (
         [helper.make_node("Conv", ["x", "nine"], ["z"], kernel_shape=[1, 1]), shuffle("z", "y", blocksize=3)],
-        "only blocks of 4 x 4",
+        "only blocks of 4 or 2",
     ),
     "planes for two": (
         [

@@ -12,7 +12,7 @@ from sfumato.models.cloud import ResNet, create_cloud, pool
 from sfumato.models.cost import cost
 from sfumato.models.decision import Decision
 from sfumato.models.layers import Halving, fold, pack, reorder, unpack
-from sfumato.models.local import LocalNetwork, check_size
+from sfumato.models.local import BLOCKS, LocalNetwork, check_size
 
 CHANNELS = [
     ("dither", {"levels": 2}),
@@ -22,13 +22,14 @@ CHANNELS = [
 ]
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("classes", [(), (2,), (5, 2), (10,)])
 @pytest.mark.parametrize(("name", "settings"), CHANNELS)
 def test_local_network_keeps_to_its_budget(
-    name: str, settings: dict[str, int], classes: tuple[int, ...]
+    name: str, settings: dict[str, int], classes: tuple[int, ...], block: int
 ) -> None:
     channel = create(name, **settings)
-    local = LocalNetwork(channel, classes)
+    local = LocalNetwork(channel, classes, block=block)
     figures = cost(local, (3, 64, 64))
     heads = 16 * (32 + 1) * sum(channel.maps.values())
     assert figures.parameters <= 24_500 + heads, figures
@@ -164,9 +165,10 @@ def test_packing_is_a_pixel_shuffle_of_reordered_planes(block: int, pictures: in
     assert torch.equal(pack(quick.detach(), block), planes)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize(("name", "settings"), CHANNELS)
-def test_a_channel_gives_the_same_on_packed_pixels(name: str, settings: dict[str, int]) -> None:
-    local = LocalNetwork(create(name, **settings), classes=(2,), size=(32, 48)).eval()
+def test_a_channel_gives_the_same_on_packed_pixels(name: str, settings: dict[str, int], block: int) -> None:
+    local = LocalNetwork(create(name, **settings), (2,), (32, 48), block).eval()
     for head in local.heads.values():
         torch.nn.init.normal_(head.weight)  # type: ignore[arg-type]
     x = torch.rand(2, 3, 32, 48)

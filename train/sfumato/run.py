@@ -36,7 +36,7 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     channel = create(config.channel, **config.channel_settings)
     kept = () if config.objective == "seed" else config.keep
     classes = [len(dataset.attributes[name].classes) for name in kept]
-    return channels_last(LocalNetwork(channel, classes, dataset.size))
+    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one
 convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, SPACE_TO_DEPTH, DEPTH_TO_SPACE. No split and no normalisation
 survive the export: batch norm folds into the convolution before it.
 
-The heads look at a quarter of the resolution and give 16 values a place, one for each of its pixels (sub-pixel convolution,
-Shi et al., CVPR 2016). Kernels pay by the place, whatever it holds (docs/decisions/0016).
+The heads look at a quarter of the resolution, if asked for at half of it, and give one value for each pixel of a place
+(sub-pixel convolution, Shi et al., CVPR 2016). Kernels pay by the place, whatever it holds (docs/decisions/0016).
 
     local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
     parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
@@ -36,8 +36,8 @@ fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 STRIDE = 16
 """Height and width must be multiples of this."""
-BLOCK = 4
-"""Height and width of the block of pixels under each place of the heads."""
+BLOCKS = (4, 2)
+"""Possible heights and widths of the block of pixels under each place of the heads; the first is the usual one."""
 
 
 class Encoder(nn.Module):
@@ -75,6 +75,7 @@ class LocalNetwork(nn.Module):
         classes: how many classes every kept attribute has; without any there is no decision, and the coarsest features
             are used as they are.
         size: height and width of the training images. Larger ones are decided upon place by place.
+        block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
         widths, depths: as in `Encoder`.
     """
 
@@ -83,19 +84,23 @@ class LocalNetwork(nn.Module):
         channel: Channel,
         classes: Sequence[int] = (),
         size: tuple[int, int] = (64, 64),
+        block: int = BLOCKS[0],
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (0, 2, 1),
     ) -> None:
         super().__init__()
-        _, b, c, d = widths
-        self.channel = channel
+        a, b, c, d = widths
+        self.channel, self.block = channel, block
         self.encoder = Encoder(widths, depths)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = Decision(d, grid, classes) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
-        self.up = nn.Sequential(*convolution(c, b, size=1), nn.ReLU())
+        steps = [(c, b), (b, a)][: BLOCKS.index(block) + 1]
+        self.up = nn.ModuleList(
+            nn.Sequential(*convolution(inputs, outputs, size=1), nn.ReLU()) for inputs, outputs in steps
+        )
         self.heads = nn.ModuleDict(
-            {name: nn.Conv2d(b, BLOCK**2 * planes, 1) for name, planes in channel.maps.items()}
+            {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
@@ -111,21 +116,22 @@ class LocalNetwork(nn.Module):
 
     def decode(self, x: Tensor, fine: Sequence[Tensor], said: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
-        _, quarter, eighth = fine
-        y = enlarge(self.up(enlarge_to(self.spread(said), eighth) + eighth)) + quarter
+        *finer, eighth = fine
+        y = enlarge_to(self.spread(said), eighth) + eighth
+        for lift, skip in zip(self.up, reversed(finer), strict=False):
+            y = enlarge(lift(y)) + skip
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
-            packed = {name: packing(head, y) for name, head in self.heads.items()}
-            parameters = self.channel.parameters(pack(x, BLOCK), packed)
-            return {name: unpack(value, BLOCK) for name, value in parameters.items()}
-        maps = {name: F.pixel_shuffle(head(y), BLOCK) for name, head in self.heads.items()}
+            packed = {name: self._packed(head, y) for name, head in self.heads.items()}
+            parameters = self.channel.parameters(pack(x, self.block), packed)
+            return {name: unpack(value, self.block) for name, value in parameters.items()}
+        maps = {name: F.pixel_shuffle(head(y), self.block) for name, head in self.heads.items()}
         return self.channel.parameters(x, maps)
 
-
-def packing(head: nn.Module, y: Tensor) -> Tensor:
-    """What a convolution of size 1 before `F.pixel_shuffle` gives, in the order of `sfumato.models.layers.unpack`."""
-    weight, bias = (reorder(cast(Tensor, values), BLOCK) for values in (head.weight, head.bias))
-    return F.conv2d(y, weight, bias)
+    def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
+        """A map before `unpack` instead of before `F.pixel_shuffle`."""
+        weight, bias = (reorder(cast(Tensor, values), self.block) for values in (head.weight, head.bias))
+        return F.conv2d(y, weight, bias)
 
 
 def check_size(height: int, width: int) -> None:
