@@ -65,7 +65,7 @@ def unpack(x: Tensor, block: int, colours: int = 3) -> Tensor:
     """Give every pixel its own place again, with a gradient: (B, C * block^2, H, W) -> (B, C, block * H, block * W).
 
     The values of a pixel lie `colours` together, those of a block's pixels row by row, and planes beyond `colours` follow
-    as further pictures. Of channels-last tensors whole rows of a block are copied at once, in a seventh of the time that
+    as further pictures. Of channels-last tensors whole rows of a block are copied at once, in half the time that
     `F.pixel_shuffle` takes: it has the planes in another order (`reorder`). For training; exports hold torch's operator.
 
     Args:
