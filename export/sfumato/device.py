@@ -89,7 +89,7 @@ class PhoneModel:
         pixels = (np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None]
         return {name: to_q(value[0]) for name, value in self.session.run(pixels).items()}
 
-    @property
+    @cached_property
     def noise_bytes(self) -> int:
         """Noise bytes one image needs."""
         height, width = self.contract.size

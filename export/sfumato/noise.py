@@ -17,12 +17,12 @@ import hashlib
 import hmac
 import os
 import secrets
-from functools import lru_cache
+import threading
 from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
@@ -39,7 +39,6 @@ def image_hash(image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
 
 
-@lru_cache(maxsize=8)  # a phone has one key, and every photo needs it; an error is not kept
 def stream_key(key: bytes) -> bytes:
     """The key of the cipher, derived from the device key so that it serves for nothing else."""
     return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=INFO).derive(_checked(key))
@@ -56,9 +55,22 @@ def keyed_noise(key: bytes, image: NDArray[np.uint8], count: int) -> NDArray[np.
     Raises:
         SfumatoError: the key is not 32 bytes long.
     """
-    cipher = Cipher(algorithms.AES(stream_key(key)), modes.CTR(stream_iv(key, image_hash(image))))
-    encryptor = cipher.encryptor()
-    return np.frombuffer(encryptor.update(bytes(count)) + encryptor.finalize(), dtype=np.uint8)
+    stream = _stream(key)
+    stream.reset_nonce(stream_iv(key, image_hash(image)))
+    # A stream cipher holds nothing back that it would have to be asked for at the end.
+    return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
+
+
+_kept = threading.local()
+
+
+def _stream(key: bytes) -> CipherContext:
+    """The cipher under a device key, set up once in every thread: that takes longer than what it encrypts for a photo."""
+    if getattr(_kept, "key", None) != key:
+        cipher = Cipher(algorithms.AES(stream_key(key)), modes.CTR(bytes(16)))
+        _kept.key, _kept.stream = key, cipher.encryptor()
+    stream: CipherContext = _kept.stream
+    return stream
 
 
 def fresh_noise(count: int) -> NDArray[np.uint8]:

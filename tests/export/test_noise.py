@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,16 @@ def slow_stream(key: bytes, pixels: bytes, blocks: int, start: int | None = None
 def test_the_stream_is_the_one_defined() -> None:
     found = noise.keyed_noise(KEY, IMAGE, 1000).tobytes()
     assert found == slow_stream(KEY, IMAGE.tobytes(), 63)[:1000]
+
+
+def test_threads_and_keys_do_not_disturb_one_another() -> None:
+    """The cipher is set up once a thread and key: many photos at once, keys in turn, each as if it were alone."""
+    keys = [KEY, bytes(reversed(KEY))]
+    photos = [(keys[i // 2 % 2], np.roll(IMAGE, i)) for i in range(64)]
+    wanted = [slow_stream(key, photo.tobytes(), 20) for key, photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda given: noise.keyed_noise(given[0], given[1], 320).tobytes(), photos))
+    assert found == wanted
 
 
 def test_the_counter_carries_over_all_sixteen_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
