@@ -33,7 +33,7 @@ class TrainConfig(BaseModel):
     """Levels a sample of the dither channel can take."""
     block: Literal[2, 4] = 4
     """Height and width of the block of pixels under each place of the local network's heads. 2 sees edges, which helps uploads
-    that show parts of a picture, and costs the phone a third more (docs/decisions/0016)."""
+    that show parts of a picture, and costs the phone 20 to 40 % more (docs/decisions/0016)."""
     objective: Literal["seed", "rate", "suppress"] = "rate"
 
     bits: float | None = Field(default=None, gt=0)
