@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sfumato.bench.changes import find_changes, moved, warnings
+from sfumato.bench.plots import PLOTS
 from sfumato.bench.report import PAGE, find_results, write_report
 from sfumato.bench.schema import Machine, Results, Row, Stage, write_results
 from sfumato.bench.tables import against_ours, tables
@@ -93,6 +94,15 @@ def test_the_page_holds_every_table_and_the_pictures_are_drawn(tmp_path: Path) -
             assert len(image.convert("RGB").getcolors(2**20) or ()) > 10
     alone = write_report({"arm": arm(row(cpu="a", instructions=5))}, tmp_path / "other")
     assert [path.name for path in alone] == [PAGE, "instructions.png"]
+
+
+def test_a_machine_without_amx_is_another_machine() -> None:
+    with_it = host(row(p50_ms=0.2, p90_ms=0.3))
+    without = host(row(p50_ms=0.1, p90_ms=0.2)).model_copy(update={"settings": {"amx": False}})
+    plot = PLOTS["latency"]([with_it, without])
+    assert plot is not None
+    names = [text.get_text() for text in plot.axes[0].get_yticklabels()]
+    assert names == ["host: sfumato int8", "host without AMX: sfumato int8"]
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from sfumato.bench.schema import Results, Row
 from sfumato.bench.subjects import OURS
-from sfumato.bench.tables import label, multiple, pairs, where
+from sfumato.bench.tables import label, multiple, pairs, place, where
 from sfumato.comparison_plot import COLOURS, GREY
 
 
 def latency(found: Sequence[Results]) -> Figure | None:
     """Median time of ours by variant and configuration, up to the 90th percentile."""
-    rows = [(results.target, row) for results in found for row in results.rows]
+    rows = [(place(results), row) for results in found for row in results.rows]
     rows = [(target, row) for target, row in rows if row.subject == OURS and row.p50_ms is not None]
     if not rows:
         return None
@@ -75,7 +75,7 @@ def against(found: Sequence[Results]) -> Figure | None:
 
 
 def _place(results: Results, row: Row) -> str:
-    return where(row) if results.target == "arm" else f"{results.target}, {where(row)}"
+    return where(row) if results.target == "arm" else f"{place(results)}, {where(row)}"
 
 
 def _axes(bars: int, title: str) -> tuple[Figure, Any]:

@@ -156,6 +156,11 @@ def multiple(row: Row, base: Row) -> tuple[float, str]:
     return (row.p50_ms or 0) / (base.p50_ms or 1), "time"
 
 
+def place(results: Results) -> str:
+    """The kind of machine, and whether it was kept from using what no phone has."""
+    return results.target + (" without AMX" if results.settings.get("amx") is False else "")
+
+
 def where(row: Row) -> str:
     """Core, delegate and threads."""
     return ", ".join([row.cpu or row.delegate, *([f"{row.threads} threads"] if row.threads > 1 else [])])
