@@ -43,7 +43,7 @@ class Affine:
     offset: float
     factor: float
     times: int = 1
-    made: dict[int, Packed] = field(default_factory=dict)
+    made: dict[int, Packed] = field(default_factory=dict, init=False)
     """Packed pictures by the size of their block."""
 
     @cached_property

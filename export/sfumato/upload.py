@@ -40,7 +40,7 @@ def encode_png(levels: Bytes, *, bits: int) -> bytes:
         rows = levels.reshape(height, 3 * width)
         header, body = _header(width, height, 8, RGB), _smallest(rows)
     else:
-        planes = levels.reshape(-1, 3).T.reshape(3 * height, width)  # one strided loop, not two
+        planes = levels.transpose(2, 0, 1).reshape(3 * height, width)
         header = _header(width, 3 * height, bits, GREY)
         # Nor do they hold anything that a row filter could predict.
         body = _deflate(_pack_rows(planes, bits), 0, STORED)

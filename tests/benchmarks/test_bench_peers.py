@@ -2,12 +2,13 @@
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from sfumato import models
+from sfumato import channels, models
 from sfumato.bench import peers
 from sfumato.bench.arm.counting import bench_arm
 from sfumato.bench.peers import PEERS, ChannelsLast, peer_subjects, untrained_subjects
@@ -88,15 +89,18 @@ def test_a_picture_of_480_by_640_works(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert row.instructions > 480 * 640
 
 
-@pytest.mark.parametrize("changed", ["local.py", "layers.py", "decision.py"])
+@pytest.mark.parametrize(
+    ("package", "changed"),
+    [(models, "local.py"), (models, "layers.py"), (models, "decision.py"), (channels, "dither.py")],
+)
 def test_another_network_is_another_model(
-    changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    package: ModuleType, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = peers.fingerprint()
-    networks = shutil.copytree(Path(models.__file__).parent, tmp_path / "models")
-    monkeypatch.setattr(models, "__file__", str(networks / "__init__.py"))
+    copy = shutil.copytree(Path(str(package.__file__)).parent, tmp_path / "package")
+    monkeypatch.setattr(package, "__file__", str(copy / "__init__.py"))
     assert peers.fingerprint() == before
-    with (networks / changed).open("a") as file:
+    with (copy / changed).open("a") as file:
         file.write("# another one")
     assert peers.fingerprint() != before
 

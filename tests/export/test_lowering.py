@@ -329,6 +329,24 @@ def test_what_cannot_be_packed_meets_the_whole_picture(name: str) -> None:
     assert np.abs(wanted - found).max() < 1e-3
 
 
+def test_a_picture_is_packed_once_alone_and_once_in_copies() -> None:
+    nodes = [
+        helper.make_node("Mul", ["gate", "egami"], ["once"]),
+        packing("v", "o"),
+        shuffle("o", "offset"),
+        helper.make_node("Concat", ["egami", "egami"], ["copies"], axis=1),
+        helper.make_node("Add", ["offset", "copies"], ["twice"]),
+        helper.make_node("Concat", ["once", "twice"], ["y"], axis=1),
+    ]
+    model = tail(*nodes)
+    weights = RNG.standard_normal((2 * BLOCK**2 * C, C, BLOCK, BLOCK)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "v"))
+    wanted, found = both(model)
+    assert np.abs(wanted - found).max() < 1e-3
+    large = {kind for kind, shape in operators(model) if shape[1:3] == (H, W)}
+    assert large <= {"Placeholder", "DepthToSpace", "ConcatV2", "Identity"}
+
+
 CHANNELS: dict[str, tuple[str, dict[str, Any]]] = {
     "two levels": ("dither", {"levels": 2}),
     "four levels": ("dither", {"levels": 4}),

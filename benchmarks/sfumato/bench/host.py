@@ -37,7 +37,7 @@ class HostConfig(BaseModel):
     layers: bool = False
     """Find out where the time of each of our models goes."""
     amx: bool = True
-    """False: this process may not use AMX (`sfumato.bench.amx`)."""
+    """A record for the result: False after `sfumato.bench.amx.refuse_amx`, which comes before the first model is opened."""
     rounds: int = Field(default=10, ge=2)
     runs: int = Field(default=500, ge=10)
     """Timed runs of each configuration ..."""

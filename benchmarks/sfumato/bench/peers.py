@@ -10,13 +10,14 @@ budget, with smaller networks.
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sfumato import models, tflite_conversion
+from sfumato import channels, lowering, models, onnx_files, phone_network, subpixel, tflite_conversion
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.channels import create as create_channel
 from sfumato.contract import ChannelPart
@@ -217,13 +218,12 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
 
 
 def fingerprint() -> str:
-    """A name for the code that the models come from: our network, the others, the converter."""
-    converter = Path(tflite_conversion.__file__)
-    networks = sorted(Path(models.__file__).parent.glob("*.py"))
+    """A name for the code that the models come from: networks, channels, passes."""
+    folders = [Path(str(package.__file__)).parent for package in (models, channels)]
+    passes = [lowering, onnx_files, phone_network, subpixel, tflite_conversion]
     modules = [
         Path(__file__),
-        *networks,
-        converter,
-        *map(converter.with_name, ("lowering.py", "subpixel.py")),
+        *chain.from_iterable(sorted(folder.glob("*.py")) for folder in folders),
+        *(Path(str(module.__file__)) for module in passes),
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]
