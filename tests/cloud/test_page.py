@@ -232,6 +232,38 @@ def test_the_key_stays_and_cannot_be_read(
 
 @needs_page
 @needs_browser
+def test_a_picture_waits_for_what_is_being_done_and_a_press_does_not(
+    open_page: Open, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    page.locator("summary").click()
+    pictures = [list(photo(tmp_path / f"{size}.png", size, size).read_bytes()) for size in (40, 50)]
+    # Within one task, so that nothing that was pressed can be done before the next.
+    press = """([pressed, pictures]) => {
+        const at = id => document.getElementById(id), files = pictures.map(bytes => new File([new Uint8Array(bytes)], 'a.png'));
+        for (const id of pressed) at(id).click();
+        for (const file of files) {
+            const data = new DataTransfer();
+            data.items.add(file);
+            at('file').files = data.files;
+            at('file').dispatchEvent(new Event('change'));
+        }
+        at('send').click();
+    }"""
+    page.evaluate(press, [["new-key"], pictures[:1]])
+    await_state(page, "ready")
+    expect(page.locator("#status")).to_contain_text("Perturbed")
+    page.evaluate(press, [["send", "send"], []])
+    await_state(page, "sent")
+    assert len(seen.sent) == 1
+    page.evaluate(press, [[], pictures])
+    await_state(page, "ready")
+    assert len(seen.sent) == 1  # what was pressed for the first picture does not send the second
+    expect(page.locator("#facts")).to_contain_text(f"{len(pictures[1]):,} bytes")
+
+
+@needs_page
+@needs_browser
 def test_by_keyboard_on_a_phone(open_page: Open, server: Server, seen: Seen, tmp_path: Path) -> None:
     choosers: list[FileChooser] = []
     page = open_page(

@@ -65,21 +65,35 @@ function say(state, words) {
   page.status.textContent = words;
 }
 
-/** Run one action at a time, and say what went wrong. @param {() => Promise<void>} action */
-async function doing(action) {
-  if (document.body.hasAttribute("aria-busy")) return;
-  document.body.setAttribute("aria-busy", "true");
-  try {
-    await action();
-  } catch (error) {
-    say("failed", error instanceof Error ? error.message : String(error));
-    if (error instanceof RefusedError && error.status === 401) {
-      page.settings.open = true;
-      page.token.focus();
+/** @type {Promise<void>} what is being done, and what waits for it */
+let work = Promise.resolve();
+
+/** Do one thing after the other, and say what went wrong. @param {() => Promise<void>} action */
+function doing(action) {
+  document.body.setAttribute("aria-busy", "true");  // at once, for what is pressed before it begins
+  work = work.then(async () => {
+    document.body.setAttribute("aria-busy", "true");
+    try {
+      await action();
+    } catch (error) {
+      say("failed", error instanceof Error ? error.message : String(error));
+      if (error instanceof RefusedError && error.status === 401) {
+        page.settings.open = true;
+        page.token.focus();
+      }
+    } finally {
+      document.body.removeAttribute("aria-busy");
     }
-  } finally {
-    document.body.removeAttribute("aria-busy");
-  }
+  });
+}
+
+/**
+ * Do it unless something is being done: a button pressed twice sends once, and never what is not shown yet.
+ *
+ * @param {() => Promise<void>} action
+ */
+function ifIdle(action) {
+  if (!document.body.hasAttribute("aria-busy")) doing(action);
 }
 
 async function start() {
@@ -220,9 +234,9 @@ document.addEventListener("drop", (event) => {
   const [file] = event.dataTransfer?.files ?? [];
   if (file && !page.file.disabled) doing(() => takeFile(file));
 });
-page.send.addEventListener("click", () => doing(send));
-page.camera.addEventListener("click", () => doing(openCamera));
-page.shoot.addEventListener("click", () => doing(shoot));
+page.send.addEventListener("click", () => ifIdle(send));
+page.camera.addEventListener("click", () => ifIdle(openCamera));
+page.shoot.addEventListener("click", () => ifIdle(shoot));
 page.viewfinder.addEventListener("close", closeCamera);
 page.useKey.addEventListener("click", () => doing(() => changeKey(() => keep(fromHex(page.key.value.trim())))));
 page.newKey.addEventListener("click", () => doing(() => changeKey(newKey)));
