@@ -1,7 +1,8 @@
 """Which attributes an audit attacks, and how they are grouped into networks.
 
 Asked for nothing, it attacks the declared hidden attributes and every other one that the data set has labels
-for, since a provider will not keep to the list. What is left out is said, with the reason.
+for, since a provider will not keep to the list. What is left out is said, with the reason. Where every label is kept
+nothing is left to attack; the audit then measures accuracy and bounds, and does not pass.
 
     chosen = choose(artifact, None)
 """
@@ -72,7 +73,7 @@ def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:
 
     Raises:
         DataError: an attribute is not in the data set.
-        UsageError: an attribute is kept, cannot be attacked on this data, or nothing is left.
+        UsageError: an attribute that was asked for is kept or cannot be attacked on this data.
     """
     data = artifact.dataset
     data.require(list(asked or ()))
@@ -96,10 +97,6 @@ def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:
             names.append(name)
         else:
             left_out.append(LeftOut(name=name, reason=reason))
-    if not names:
-        raise UsageError(
-            "there is nothing to attack: the data set has no usable attribute beside the kept ones"
-        )
     return Chosen(
         declared=tuple(name for name in names if name in artifact.hide),
         undeclared=tuple(name for name in names if name not in artifact.hide),

@@ -3,7 +3,7 @@
 An artifact passes if every desired attribute stays within 1.5 points of the clean cloud network, and for
 every declared attribute the best attacker's NAG over the label-only floor is at most 5 %, its upper 95 %
 limit at most 8 %. About attributes that nobody declared the audit says what was measured and what the rate
-allows; a general claim is impossible.
+allows; a general claim is impossible. Where nothing was attacked, nothing passes.
 
     reasons = shortfalls(desired, attributes)
 """
@@ -19,7 +19,7 @@ LARGEST_NAG_UPPER = 0.08
 
 def shortfalls(desired: Sequence[Desired], attributes: Sequence[Attribute]) -> tuple[str, ...]:
     """What keeps the artifact from passing; empty if nothing does."""
-    reasons = []
+    reasons = [] if attributes else ["nothing was attacked"]
     for one in desired:
         drop = one.clean_accuracy - one.accuracy
         if drop > LARGEST_DROP + 1e-9:
@@ -81,7 +81,9 @@ def statements(
                 f"({top.attack}, {top.architecture}; NAG {top.nag_label_only:.1%})."
             )
         said.append(text)
-    if not any(one.declared for one in attributes):
+    if not attributes:
+        said.append("Nothing was attacked: these bounds are all that is known about other attributes.")
+    elif not any(one.declared for one in attributes):
         said.append("No attribute was declared hidden: the pass rule judged the desired accuracy alone.")
     if any(not one.declared for one in attributes):
         said.append(

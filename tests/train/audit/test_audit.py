@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from sfumato.attacks import QUICK
 from sfumato.audit import run_audit
 from sfumato.audit_schema import Audit
+from sfumato.commands.audit import show_audit
 from sfumato.errors import DataError, UsageError
 from sfumato.files import read_json
+from sfumato.models.cloud import ResNet
 
 Audited = Callable[[str], tuple[Audit, Path]]
 BLIND = {"label-only", "majority"}
@@ -169,6 +172,33 @@ def test_wrong_use_is_said_before_any_work(
     with pytest.raises(error, match=words):
         run_audit(artifact, attacks=attacks, attributes=attributes)
     assert list(artifact.folder.iterdir()) == []
+
+
+def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = replace(
+        make("planted"),
+        keep=("shape", "tone"),
+        hide=(),
+        cloud=ResNet({"shape": 2, "tone": 2}, widths=(8, 8, 16)).eval(),
+        clean_accuracy={"shape": 0.0, "tone": 0.0},
+    )
+    audit = run_audit(artifact, attacks="default", seeds=2, folds=2)
+    assert (audit.attributes, audit.attacks, audit.over_seeds) == ((), (), ())
+    assert [one.name for one in audit.desired] == ["shape", "tone"]
+    assert audit.information_bits is not None
+    assert audit.information_bits.total > 0.9  # uploads of this artifact tell the tone
+    assert not audit.passed
+    assert audit.reasons[0] == "nothing was attacked"
+    page = (artifact.folder / "report.html").read_text()
+    assert "Nothing was attacked" in page
+    assert "The best attack" not in page
+    show_audit(audit)
+    shown = capsys.readouterr().out
+    assert "an upload tells at most" in shown
+    assert "not passed: nothing was attacked" in shown
+    assert "NAG" not in shown
 
 
 def test_an_interrupted_audit_leaves_nothing(make: Any) -> None:

@@ -88,20 +88,10 @@ def load(folder: Path) -> "Artifact":
     raise SfumatoError(f"{folder} holds neither a run nor an export ({', '.join(LOADERS)} are missing)")
 
 
-def show_audit(audit: "Audit") -> None:
-    """Print what a person wants to know first."""
+def show_hidden(audit: "Audit") -> None:
+    """Print what became of the attributes that were attacked."""
     from sfumato.console import show, table
 
-    show(
-        table(
-            f"desired, on {audit.n_test} test images at {audit.rate_bits.mean:.1f} bits an image",
-            ("attribute", "from uploads", "95 %", "clean network"),
-            [
-                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
-                for d in audit.desired
-            ],
-        )
-    )
     show(
         table(
             "hidden: the best attack on uploads"
@@ -122,6 +112,24 @@ def show_audit(audit: "Audit") -> None:
             ],
         )
     )
+
+
+def show_audit(audit: "Audit") -> None:
+    """Print what a person wants to know first."""
+    from sfumato.console import show, table
+
+    show(
+        table(
+            f"desired, on {audit.n_test} test images at {audit.rate_bits.mean:.1f} bits an image",
+            ("attribute", "from uploads", "95 %", "clean network"),
+            [
+                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
+                for d in audit.desired
+            ],
+        )
+    )
+    if audit.attributes:
+        show_hidden(audit)
     if (bound := audit.information_bits) is not None:
         parts = f"{bound.answer:.2f} for the answer, {bound.beyond:.2f} for anything beyond it"
         if bound.least < bound.total:
