@@ -6,6 +6,7 @@ end the process where Python would raise. `guarded` forks, limits memory and pro
     guarded(lambda: try_model(content), "the model")
 """
 
+import faulthandler
 import os
 import resource
 import signal
@@ -71,7 +72,8 @@ def _child(work: Callable[[], object], name: str, writing: int) -> None:
 
 
 def _limit() -> None:
-    """Processor time and memory of this process; no core file."""
+    """Processor time and memory of this process; no core file and no trace, since the parent tells of a crash."""
+    faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     status = Path("/proc/self/status")
