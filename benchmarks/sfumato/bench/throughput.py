@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 from lightning_fabric import Fabric
@@ -122,8 +123,7 @@ def backward(module: nn.Module, loss: torch.Tensor) -> None:
 def cotraining_over_plain(results: Results) -> float:
     """How many plain steps a co-training step costs: the median over rounds of the ratio of medians."""
     found = {speed.name: speed.round_seconds for speed in results.speeds}
-    turns = [a / b for a, b in zip(found[COTRAINING], found[PLAIN], strict=True)]
-    return sorted(turns)[len(turns) // 2]
+    return median(a / b for a, b in zip(found[COTRAINING], found[PLAIN], strict=True))
 
 
 def audit_speed(artifact: Path) -> Speed:
