@@ -78,11 +78,11 @@ def posterior(evidence: Evidence, repeats: int, noise: Noise, attributes: tuple[
     known = np.concatenate(list(tables(held, held.validation, VALIDATION_DRAWS, candidates, generator)))
     every = np.arange(len(known))
     chosen = {name: bayes.choose(known, held, name, every, powers) for name in attributes}
-    validation = {name: scores(held, known, name, choice) for name, choice in chosen.items()}
+    validation = {name: bayes.chosen_scores(held, known, name, choice) for name, choice in chosen.items()}
     test: dict[str, list[Floats]] = {name: [] for name in attributes}
     for table in tables(held, held.test, 1, candidates, generator):
         for name, choice in chosen.items():
-            test[name].append(scores(held, table, name, choice))
+            test[name].append(bayes.chosen_scores(held, table, name, choice))
     return [
         Answer(
             attack="average",
@@ -94,13 +94,6 @@ def posterior(evidence: Evidence, repeats: int, noise: Noise, attributes: tuple[
         )
         for name in attributes
     ]
-
-
-def scores(evidence: Evidence, table: NDArray[np.float32], name: str, choice: bayes.Choice) -> Floats:
-    """Scores of one attribute from a table of likelihoods, under the power and prior that were chosen."""
-    labels = evidence.train.labels[name][: choice.count]
-    part = table[:, : choice.count]
-    return bayes.class_scores(part, labels, evidence.classes[name], choice.power, evidence.prior(name))
 
 
 def network(evidence: Evidence, plan: Plan, repeats: int, attributes: tuple[str, ...]) -> list[Answer]:

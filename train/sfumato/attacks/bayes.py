@@ -202,6 +202,12 @@ def choose(
     return min(tried, key=lambda choice: choice.loss)
 
 
+def chosen_scores(evidence: Evidence, table: NDArray[np.float32], name: str, choice: Choice) -> Floats:
+    """Scores of one attribute from a table of log likelihoods, under the power and prior that were chosen."""
+    part, labels = table[:, : choice.count], evidence.train.labels[name][: choice.count]
+    return class_scores(part, labels, evidence.classes[name], choice.power, evidence.prior(name))
+
+
 def posterior(
     uploads: NDArray[np.float16], evidence: Evidence, candidates: Parameters, chosen: Mapping[str, Choice]
 ) -> dict[str, Floats]:
@@ -210,9 +216,7 @@ def posterior(
     for start in range(0, len(uploads), ROWS):
         table = likelihoods(evidence.channel, uploads[start : start + ROWS], candidates)
         for name, choice in chosen.items():
-            labels = evidence.train.labels[name][: choice.count]
-            classes, prior = evidence.classes[name], evidence.prior(name)
-            parts[name].append(class_scores(table[:, : choice.count], labels, classes, choice.power, prior))
+            parts[name].append(chosen_scores(evidence, table, name, choice))
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
