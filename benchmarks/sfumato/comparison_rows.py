@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from sfumato.config import PICTURE_BITS
 from sfumato.errors import UsageError, unknown
 from sfumato.peers import PEERS
 
@@ -62,6 +63,8 @@ OURS: dict[str, dict[str, Any]] = {
 }
 """Name on the command line -> training options. `literal` is the scheme of Xia et al. (2020) as published."""
 WITHOUT_TARGET = ("literal",)
+FROM_BITS = {"rate-context": PICTURE_BITS}
+"""Targets from which on `all` has a method; below them its bound is no tighter than another's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,7 @@ def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPla
     """The rows of some methods, in the order of the registries.
 
     Args:
-        methods: names of peers and of ours, or `all`.
+        methods: names of peers and of ours, or `all`: those that are not named only where they have something to gain.
         points: where ours are steered to.
 
     Raises:
@@ -104,8 +107,9 @@ def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPla
     rows: list[RowPlan] = []
     for name in known:
         if name in methods or "all" in methods:
-            steered = name in OURS and name not in WITHOUT_TARGET
-            rows += [
-                RowPlan(method=name, point=one) for one in (dict.fromkeys(points) if steered else [None])
-            ]
+            if name not in OURS or name in WITHOUT_TARGET:
+                rows.append(RowPlan(method=name))
+                continue
+            least = 0.0 if name in methods else FROM_BITS.get(name, 0.0)
+            rows += [RowPlan(method=name, point=one) for one in dict.fromkeys(points) if one.bits >= least]
     return tuple(rows)

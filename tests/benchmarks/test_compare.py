@@ -59,10 +59,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path
 
 def test_all_is_every_peer_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
-    assert {row.method for row in rows} == {*PEERS, *OURS}
+    assert {row.method for row in rows} == {*PEERS, *OURS} - {"rate-context"}
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
-    assert len(rows) == len(PEERS) + 1 + 6 * len(POINTS)
+    assert len(rows) == len(PEERS) + 1 + 5 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
+
+
+def test_the_bound_that_foresees_is_a_goal_where_there_is_something_to_foresee() -> None:
+    points = [Point(8), Point(1000)]
+    assert [row.id for row in choose_rows(["all"], points) if row.method == "rate-context"] == [
+        "rate-context-1000"
+    ]
+    assert [row.id for row in choose_rows(["rate-context"], points)] == [
+        "rate-context-8",
+        "rate-context-1000",
+    ]
 
 
 def test_rows_stand_side_by_side(finished: tuple[Comparison, Path]) -> None:

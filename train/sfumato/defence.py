@@ -478,8 +478,10 @@ class Defence:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quick there: on a processor with instructions for it, and taken for granted of a GPU."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    """Whether the processor or GPU has instructions for bfloat16, without which it is slow."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def command(
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, "
-            "rate-levels4, rate-context, rate-gaussian, suppress, suppress-gaussian."
+            "rate-levels4, rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
         ),
     ] = "all",
     points: Annotated[
