@@ -35,6 +35,15 @@ def desired_span(row: Row) -> tuple[float, float, float]:
     return low, sum(one.accuracy for one in row.desired) / count, high
 
 
+def percent(value: float, _position: int | None = None) -> str:
+    """A tick, with the digits it needs.
+
+    >>> percent(0.8), percent(0.725)
+    ('80 %', '72.5 %')
+    """
+    return f"{100 * value:.4g} %"
+
+
 def bars(row: Row, index: int) -> dict[str, Any]:
     """Arguments of `errorbar` for one row in the panel of attribute `index`."""
     low, y, high = desired_span(row)
@@ -99,8 +108,8 @@ def panel(axes: Any, comparison: Comparison, index: int) -> list[Label]:
     axes.set_ylim(top=min(1.0, max(desired_span(row)[2] for row in comparison.rows) + 0.02))
     axes.set_xlabel(f"NAG on {comparison.hide[index]} (label-only floor)", fontsize=9)
     axes.set_xlim(left=-0.02)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.xaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(percent)
     axes.grid(alpha=0.25, linewidth=0.6)
     if methods:
         axes.legend(fontsize=8, frameon=False, loc="best")
@@ -124,7 +133,7 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
             axes.axhline(desired_span(rows[0])[1], color=colour, linewidth=1, linestyle=":", label=method)
     axes.set_xscale("log")
     axes.set_xlabel("what an upload tells at most, bits", fontsize=9)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(percent)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
