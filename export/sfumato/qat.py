@@ -45,8 +45,8 @@ class Tuning:
 def fake_quantize(x: Tensor, low: float, high: float) -> Tensor:
     """Round to the 256 values of an int8 tensor that covers `low` .. `high` and zero.
 
-    >>> fake_quantize(torch.tensor([0.1, 0.5, 9.0]), 0.0, 1.0)
-    tensor([0.1020, 0.5020, 1.0000])
+    >>> fake_quantize(torch.tensor([0.25, 0.6, 9.0]), 0.0, 1.0)
+    tensor([0.2510, 0.6000, 1.0000])
     """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
