@@ -157,6 +157,7 @@ class DemoViewModel(
     /** Uploads from now on share nothing with earlier ones, not even those of the same photo. */
     fun resetKey() {
         forgetAnswer()
+        ready { if (photo is PhotoState.Shown) copy(photo = PhotoState.Working) else this }
         scope.launch(network) {
             parts.keys.reset()
             photo?.let { perturb { it } }

@@ -8,6 +8,7 @@ import dev.sfumato.core.Delegation
 import dev.sfumato.core.FakeKeys
 import dev.sfumato.core.FakeNetwork
 import dev.sfumato.core.NetworkFactory
+import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Reply
 import dev.sfumato.core.ServerException
 import dev.sfumato.core.SfumatoException
@@ -55,7 +56,8 @@ class DemoViewModelTest {
         }
     }
 
-    private fun DemoViewModel.shown() = (await { it.photo is PhotoState.Shown }.photo as PhotoState.Shown).perturbed
+    private fun DemoViewModel.shown(after: Perturbed? = null): Perturbed =
+        (await { (it.photo as? PhotoState.Shown)?.let { now -> now.perturbed !== after } ?: false }.photo as PhotoState.Shown).perturbed
 
     @After
     fun stop() {
@@ -109,7 +111,7 @@ class DemoViewModelTest {
         model.openPhoto("photo")
         val first = model.shown()
         model.choose(Accelerator.GPU, 4)
-        val second = (model.await { (it.photo as? PhotoState.Shown)?.perturbed !== first }.photo as PhotoState.Shown).perturbed
+        val second = model.shown(after = first)
         assertArrayEquals(first.upload.content, second.upload.content)
         assertEquals(1, photos.reads)
     }
@@ -181,8 +183,21 @@ class DemoViewModelTest {
         model.openPhoto("photo")
         val first = model.shown()
         model.resetKey()
-        val second = (model.await { (it.photo as? PhotoState.Shown)?.perturbed !== first }.photo as PhotoState.Shown).perturbed
-        assertFalse(first.upload.content.contentEquals(second.upload.content))
+        assertFalse(first.upload.content.contentEquals(model.shown(after = first).upload.content))
+    }
+
+    @Test
+    fun whatTheOldKeyMadeIsNotSentAfterItsReset() {
+        val model = model()
+        model.openPhoto("photo")
+        val first = model.shown()
+        val held = CountDownLatch(1)
+        model.frames.execute { held.await() }
+        model.resetKey()
+        model.send()
+        held.countDown()
+        model.shown(after = first)
+        assertTrue(server.sent.isEmpty())
     }
 
     @Test
