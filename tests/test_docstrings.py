@@ -2,27 +2,24 @@
 
 import doctest
 import importlib
-from pathlib import Path
 
 import pytest
+from tests.test_layout import ALLOWED, module_of, sources
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES = [
-    path.relative_to(ROOT / root)
-    for root in ("train", "export", "cloud", "benchmarks")
-    for path in sorted((ROOT / root / "sfumato").rglob("*.py"))
+WITH_EXAMPLES = [
+    module_of(root, path)
+    for root in ALLOWED
+    for path in sources(root)
     if ">>>" in path.read_text(encoding="utf-8")
 ]
 
 
 def test_examples_were_found() -> None:
-    assert len(SOURCES) > 20
+    assert len(WITH_EXAMPLES) > 20
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=str)
-def test_examples_compute_what_they_say(source: Path) -> None:
-    parts = source.with_suffix("").parts
-    module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
-    found = doctest.testmod(module)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_compute_what_they_say(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
