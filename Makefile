@@ -31,13 +31,13 @@ test-quick: setup ## The tests that are not marked slow, without lint
 
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
-	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/benchmarks/test_bench_phone.py
+	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/bench/test_phone.py
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export
 COUNT ?= 2000
 fuzz: setup ## Damaged and hostile models, contracts and pictures against EXPORT (demo/export), COUNT (2000) of each
-	@python -m sfumato.fuzz $(EXPORT) --count $(COUNT)
+	@python -m tests.fuzz $(EXPORT) --count $(COUNT)
 
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 	@$(LINT); exit $$status
@@ -50,4 +50,4 @@ lock: ## Pin what .venv holds now into requirements/constraints.txt
 
 clean: ## Remove caches and builds; .venv and demo/ stay
 	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	@find train export cloud benchmarks tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find train export cloud benchmarks tests studies scripts -name __pycache__ -type d -prune -exec rm -rf {} +

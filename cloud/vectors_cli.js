@@ -10,9 +10,9 @@
 
 import {readFileSync} from "node:fs";
 
-import {fromHex, toHex} from "./sfumato/web/bytes.js";
-import {importKey} from "./sfumato/web/noise.js";
-import {checkVectors, picture, upload} from "./sfumato/web/vectors.js";
+import {fromHex, toHex} from "./sfumato/server/web/bytes.js";
+import {importKey} from "./sfumato/server/web/noise.js";
+import {checkVectors, picture, upload} from "./sfumato/server/web/vectors.js";
 
 /** @param {string | undefined} path */
 function readTable(path) {

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLOUD = ROOT / "cloud"
 LOCK = CLOUD / "package-lock.json"
 MODULES = CLOUD / "node_modules"
-VENDOR = CLOUD / "sfumato" / "web" / "vendor"
+VENDOR = CLOUD / "sfumato" / "server" / "web" / "vendor"
 STAMP = VENDOR / "build.json"
 
 FILES = {

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+from sfumato.data.loaders.synthetic import OPTIONS, load_synthetic
 from sfumato.data.spec import Spec
-from sfumato.data.synthetic import OPTIONS, load_synthetic
 
 KEY = bytes(range(32))
 FACE = 7
@@ -28,7 +28,7 @@ FACE = 7
 def main(export: Path, target: Path) -> None:
     """Start the service, open the page, choose the face, send the upload, take the picture."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    command = [sys.executable, "-m", "sfumato.cli", "serve", str(export), "--port", "0"]
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(export), "--port", "0"]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(command, stderr=subprocess.PIPE) as service,

@@ -3,7 +3,6 @@
 The environment is set before torch or TensorFlow is imported: both read it only once.
 """
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,9 @@ os.environ.update(
     MPLBACKEND="Agg",
 )
 
+# After the environment is set: these import torch.
+pytest_plugins = ["tests.fixtures.runs"]
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -37,21 +39,15 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`small_export("float32", "int8")`: an export of the run of tests/export, with a rate that was measured."""
+    """`small_export("float32", "int8")`: an export of the run of `tests.fixtures.runs`, with a rate that was measured."""
 
     def build(*variants: str) -> Path:
-        from sfumato.exporting import export
+        from tests.fixtures.runs import build_run
 
-        # The tests form no package, so its fixtures are read as a file.
-        spec = importlib.util.spec_from_file_location(
-            "export_fixtures", ROOT / "tests" / "export" / "conftest.py"
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        fixtures = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(fixtures)
+        from sfumato.export.pipeline import export
+
         out = tmp_path_factory.mktemp("sealed") / "export"
-        export(fixtures.build_run("dither"), out, variants=variants)
+        export(build_run("dither"), out, variants=variants)
         return out
 
     return build

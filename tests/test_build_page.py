@@ -17,7 +17,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("scripts/build_page.py", "cloud/package.json", "cloud/package-lock.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    old = tmp_path / "cloud" / "sfumato" / "web" / "vendor" / "build.json"
+    old = tmp_path / "cloud" / "sfumato" / "server" / "web" / "vendor" / "build.json"
     old.parent.mkdir(parents=True)
     old.write_text('{"lock": "0"}')
     return tmp_path
@@ -34,7 +34,7 @@ def build(project: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 def left_out(project: Path, done: subprocess.CompletedProcess[str]) -> str:
     """The one line; nothing old is left to be served."""
     assert done.returncode == 0
-    assert not (project / "cloud" / "sfumato" / "web" / "vendor").exists()
+    assert not (project / "cloud" / "sfumato" / "server" / "web" / "vendor").exists()
     (line,) = done.stderr.splitlines()
     assert line.startswith("set-up: the browser page is left out: ")
     return line
@@ -51,7 +51,7 @@ def test_without_a_network(project: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not (ROOT / "cloud/sfumato/web/vendor/build.json").exists(), reason="the page was not built here"
+    not (ROOT / "cloud/sfumato/server/web/vendor/build.json").exists(), reason="the page was not built here"
 )
 def test_a_finished_build_is_left_alone() -> None:
     done = build(ROOT, PATH="")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from sfumato.cli import app
+from sfumato.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = [ROOT / "README.md", ROOT / "android_demo" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -27,7 +27,7 @@ def load(file: Path) -> ModuleType:
 
 
 tools: Any = load(HERE / "kit.py")
-toys: Any = load(HERE.parent / "benchmarks" / "test_bench_phone.py")
+toys: Any = load(HERE.parent / "bench" / "test_phone.py")
 adb, server, plug_in = toys.adb, toys.server, toys.plug_in
 """Fixtures of the phone that is made of this computer."""
 
@@ -54,7 +54,7 @@ def lists() -> Any:
 
 @pytest.fixture(scope="session")
 def phones() -> Any:
-    """The module test_bench_phone.py."""
+    """The module tests/bench/test_phone.py."""
     return toys
 
 
@@ -119,7 +119,7 @@ def link(folder: Path, main: Path) -> str:
 @pytest.fixture(scope="session")
 def build_export() -> Callable[[str, Path], Path]:
     """`build_export("gaussian", folder)`: a small export of the tests of exports."""
-    from sfumato.exporting import export
+    from sfumato.export.pipeline import export
 
     run = load(HERE.parent / "export" / "conftest.py").build_run
 
@@ -135,7 +135,7 @@ def export_folder(
     build_export: Callable[[str, Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A small export, with the normal table that only gaussian ones hold."""
-    from sfumato.sampler import normal_table
+    from sfumato.runtime.sampler import normal_table
 
     out = build_export("dither", tmp_path_factory.mktemp("sealed") / "export")
     (out / "normal_table.bin").write_bytes(normal_table().tobytes())

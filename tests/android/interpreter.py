@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.runtime import open_model
+from sfumato.runtime.interpreter import open_model
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.android import ASSETS, place
+from sfumato.export.android import ASSETS, place
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent / "android_demo"

@@ -11,7 +11,7 @@ import pytest
 from sfumato.bench.phone.adb import choose, devices
 from sfumato.bench.phone.measuring import bench_phone
 from sfumato.bench.phone.protocol import parse_result
-from sfumato.bench.schema import Results
+from sfumato.bench.results import Results
 from sfumato.bench.subjects import OURS, Subject
 
 HERE = Path(__file__).parent

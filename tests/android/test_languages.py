@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.device import PhoneModel
-from sfumato.imaging import TURNS, fit
-from sfumato.sampler import normal_table
-from sfumato.upload import decode_png, unpack
-from sfumato.vectors import upload_cases
+from sfumato.core.image_io import TURNS, fit
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import normal_table
+from sfumato.runtime.test_vectors import upload_cases
+from sfumato.runtime.upload_codec import decode_png, unpack
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "cloud" / "vectors_cli.js"

@@ -6,11 +6,11 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from sfumato.android import ASSETS, place
-from sfumato.commands import export
-from sfumato.contract import FILE, read_contract, read_file
-from sfumato.device import PhoneModel
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.cli import export
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.export.android import ASSETS, place
+from sfumato.runtime.contract import FILE, read_contract, read_file
+from sfumato.runtime.phone_model import PhoneModel
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato import conditions, exporting
-from sfumato.conditions import Condition, require
-from sfumato.contract import read_contract
-from sfumato.errors import SfumatoError
-from sfumato.exporting import PASSES, Pass, export
-from sfumato.measure import Figures
-from sfumato.passes import Work
-from sfumato.phone_network import PhoneNetwork, fold, freeze
-from sfumato.run import Run
+from sfumato.core.errors import SfumatoError
+from sfumato.export import conditions, pipeline
+from sfumato.export.conditions import Condition, require
+from sfumato.export.freeze import PhoneNetwork, fold, freeze
+from sfumato.export.measure import Figures
+from sfumato.export.passes import Work
+from sfumato.export.pipeline import PASSES, Pass, export
+from sfumato.runtime.contract import read_contract
+from sfumato.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = {value.says: value for value in vars(conditions).values() if isinstance(value, Condition)}
@@ -127,10 +127,10 @@ def test_a_pass_that_does_nothing_stops_the_export(
         dataclasses.replace(step, run=lambda work: None) if "calibration" in step.title else step
         for step in PASSES
     ]
-    monkeypatch.setattr(exporting, "PASSES", tuple(lazy))
+    monkeypatch.setattr(pipeline, "PASSES", tuple(lazy))
     with pytest.raises(SfumatoError, match="after the pass 'choose calibration images': it does not hold"):
         export(dither_run, tmp_path / "out")
-    monkeypatch.setattr(exporting, "PASSES", tuple(p for p in PASSES if "channels last" not in p.title))
+    monkeypatch.setattr(pipeline, "PASSES", tuple(p for p in PASSES if "channels last" not in p.title))
     with pytest.raises(SfumatoError, match=r"before the pass 'write local\.onnx': it does not hold"):
         export(dither_run, tmp_path / "out")
     assert not (tmp_path / "out").exists()

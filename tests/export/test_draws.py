@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from sfumato.noise import keyed_noise
-from sfumato.sampler import dither, gaussian
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.sampler import dither, gaussian
 
 Bytes = NDArray[np.uint8]
 SIDE = 64

@@ -14,27 +14,27 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato import exporting
-from sfumato.contract import FILE, read_contract
+from sfumato.bench.model_variants import both_sides, compare_variants, read_audits
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import sha256
 from sfumato.data import Split
-from sfumato.device import PhoneModel
-from sfumato.errors import SfumatoError, UsageError
-from sfumato.export_artifact import load_export
-from sfumato.exporting import export
-from sfumato.files import sha256
-from sfumato.lint import graph_findings, nnapi_findings, xnnpack_partitions
-from sfumato.noise import keyed_noise
-from sfumato.passes import Work, check_gates, write_local_onnx
-from sfumato.qat import Tuning, fine_tune
-from sfumato.run import Run
-from sfumato.runtime import open_model
-from sfumato.sampler import NORMAL_TABLE
-from sfumato.signing import write_digests
-from sfumato.tflite_file import read_graph
-from sfumato.upload import decode_png, unpack
-from sfumato.variants import both_sides, compare_variants, read_audits
-from sfumato.vectors import PATTERNS
-from sfumato.verify import verify
+from sfumato.export import pipeline
+from sfumato.export.artifact import load_export
+from sfumato.export.passes import Work, check_gates, write_local_onnx
+from sfumato.export.pipeline import export
+from sfumato.export.quant_finetune import Tuning, fine_tune
+from sfumato.runtime.contract import FILE, read_contract
+from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import NORMAL_TABLE
+from sfumato.runtime.signing import write_digests
+from sfumato.runtime.test_vectors import PATTERNS
+from sfumato.runtime.tflite_graph import read_graph
+from sfumato.runtime.upload_codec import decode_png, unpack
+from sfumato.runtime.verify import verify
+from sfumato.training.run import Run
 
 KEY = bytes(range(32))
 
@@ -256,11 +256,11 @@ def test_a_failed_gate_leaves_nothing_behind(
         assert (work.out / "local.onnx").exists()
         work.gate("a figure", 3.0, 2.0, "much too large")
 
-    spoilt = exporting.Pass("spoil", spoil)
-    gates = next(step for step in exporting.PASSES if step.run is check_gates)
-    written = [step.run for step in exporting.PASSES].index(write_local_onnx) + 1
-    gates = exporting.Pass(gates.title, gates.run)  # what it needs is not there yet
-    monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:written], spoilt, gates))
+    spoilt = pipeline.Pass("spoil", spoil)
+    gates = next(step for step in pipeline.PASSES if step.run is check_gates)
+    written = [step.run for step in pipeline.PASSES].index(write_local_onnx) + 1
+    gates = pipeline.Pass(gates.title, gates.run)  # what it needs is not there yet
+    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:written], spoilt, gates))
     with pytest.raises(SfumatoError, match=r"a figure is 3\.0, allowed is 2\.0 \(much too large\)"):
         export(dither_run, tmp_path / "out" / "export")
     assert list((tmp_path / "out").iterdir()) == []
@@ -299,7 +299,7 @@ def test_fine_tuning_on_request_keeps_the_better_of_both(
 ) -> None:
     """Whichever wins, the bundle is whole and says which it is; the float figures stay those of the trained network."""
     run = make_run("dither")
-    monkeypatch.setattr(exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=30)))
+    monkeypatch.setattr(pipeline, "fine_tune", partial(fine_tune, tuning=Tuning(steps=30)))
     contract = export(run, tmp_path / "out", variants=["int8"], tune="always")
     assert contract.conversion["quantization"] in ("fine-tuned", "post-training")
     assert verify(tmp_path / "out").passed
@@ -331,22 +331,22 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     """Rounded as it is, this network would be refused; what ships holds every gate and moves the rate by less than 5 %."""
     run, plain = make_run("dither"), []
     spread_weights(run)
-    tuning = next(i for i, step in enumerate(exporting.PASSES) if step.run is exporting.tune_int8)
-    look = exporting.Pass("look", lambda work: plain.append((work.figures, dict(work.gates))))
-    monkeypatch.setattr(exporting, "PASSES", (*exporting.PASSES[:tuning], look, *exporting.PASSES[tuning:]))
+    tuning = next(i for i, step in enumerate(pipeline.PASSES) if step.run is pipeline.tune_int8)
+    look = pipeline.Pass("look", lambda work: plain.append((work.figures, dict(work.gates))))
+    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:tuning], look, *pipeline.PASSES[tuning:]))
     monkeypatch.setattr(
-        exporting, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
+        pipeline, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
     )
     contract = export(run, tmp_path / "out", variants=["float32", "int8"])
     ((figures, gates),) = plain
     assert figures is not None
-    assert exporting.movement(figures) > 2
+    assert pipeline.movement(figures) > 2
     assert not gates["int8: mean difference, 1/256"].passed
     assert contract.conversion["quantization"] == "fine-tuned"
     assert contract.failed_gates == ()
     rate = contract.figures["rate_bits"]["mean"]
     assert rate["float"] == pytest.approx(figures.rate_bits["mean"].trained, abs=1e-5)
-    assert rate["int8"] == pytest.approx(rate["float"], rel=exporting.RATE_MOVEMENT)
+    assert rate["int8"] == pytest.approx(rate["float"], rel=pipeline.RATE_MOVEMENT)
     assert verify(tmp_path / "out").passed
 
 

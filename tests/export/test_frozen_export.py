@@ -13,20 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato.attacks.plan import QUICK
-from sfumato.audit import run_audit
-from sfumato.cloud_model import CloudModel
-from sfumato.config import TrainConfig
-from sfumato.contract import read_contract
-from sfumato.cotrain import train
+from sfumato.audit.plan import QUICK
+from sfumato.audit.runner import run_audit
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import sha256
 from sfumato.data import Split
-from sfumato.device import PhoneModel
-from sfumato.errors import SfumatoError
-from sfumato.export_artifact import load_export
-from sfumato.exporting import export
-from sfumato.files import sha256
-from sfumato.run import Run
-from sfumato.verify import verify
+from sfumato.export.artifact import load_export
+from sfumato.export.pipeline import export
+from sfumato.runtime.contract import read_contract
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.verify import verify
+from sfumato.server.model import CloudModel
+from sfumato.training.config import TrainConfig
+from sfumato.training.run import Run
+from sfumato.training.runner import train
 
 KEY = bytes(range(32))
 
@@ -111,7 +111,7 @@ def test_uploads_of_the_phone_are_answered_under_the_right_names(run: Run, seale
 
 def test_the_commands_work_on_it(sealed: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "photo.png")
-    command = [sys.executable, "-m", "sfumato.cli"]
+    command = [sys.executable, "-m", "sfumato.cli.main"]
     out = tmp_path / "uploads"
     made = subprocess.run(
         [*command, "perturb", str(sealed), str(tmp_path / "photo.png"), "--out", str(out), "--fresh-noise"],
@@ -130,7 +130,7 @@ def test_the_commands_work_on_it(sealed: Path, tmp_path: Path) -> None:
 
 def test_it_is_served(sealed: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "photo.png")
-    command, log = [sys.executable, "-m", "sfumato.cli"], tmp_path / "log"
+    command, log = [sys.executable, "-m", "sfumato.cli.main"], tmp_path / "log"
     with log.open("w") as stream:
         server = subprocess.Popen([*command, "serve", str(sealed), "--port", "0"], stderr=stream, text=True)
     try:

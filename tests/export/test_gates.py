@@ -9,15 +9,15 @@ import pytest
 import torch
 from onnxruntime import InferenceSession
 
-from sfumato import exporting, onnx_files, passes
-from sfumato.errors import SfumatoError
-from sfumato.exporting import tune_int8
-from sfumato.measure import Figures, Pair
+from sfumato.core.errors import SfumatoError
+from sfumato.export import onnx_files, passes, pipeline
+from sfumato.export.freeze import PhoneNetwork, fold, freeze
+from sfumato.export.measure import Figures, Pair
+from sfumato.export.parity import Parity, difference
+from sfumato.export.passes import Work, check_gates, check_parity, lint_variants, measure_int8, write_cloud
+from sfumato.export.pipeline import tune_int8
 from sfumato.models.cloud import create_cloud
-from sfumato.parity import Parity, difference
-from sfumato.passes import Work, check_gates, check_parity, lint_variants, measure_int8, write_cloud
-from sfumato.phone_network import PhoneNetwork, fold, freeze
-from sfumato.run import Run
+from sfumato.training.run import Run
 
 
 def work_on(run: Run, bundle: Path, *variants: str) -> Work:
@@ -82,15 +82,15 @@ def test_a_failed_gate_alone_asks_for_fine_tuning(
         asked.append(True)
         raise SfumatoError("asked")
 
-    monkeypatch.setattr(exporting, "movement", lambda figures: 0.5)
-    monkeypatch.setattr(exporting, "fine_tune", tune)
-    exporting.tune_int8(work)
+    monkeypatch.setattr(pipeline, "movement", lambda figures: 0.5)
+    monkeypatch.setattr(pipeline, "fine_tune", tune)
+    pipeline.tune_int8(work)
     assert not asked
     monkeypatch.setattr(passes, "INT8_MEAN_LIMIT", 0.001)
     monkeypatch.setattr(passes, "INT8_MEAN_SHARE", 0.0)
     check_parity(work)
     with pytest.raises(SfumatoError, match="asked"):
-        exporting.tune_int8(work)
+        pipeline.tune_int8(work)
 
 
 def test_a_network_that_decides_nothing_is_named(
@@ -195,9 +195,9 @@ def test_fine_tuning_is_chosen_by_what_int8_moved(
         called.append(network)
         return network
 
-    monkeypatch.setattr(exporting, "fine_tune", fake)
+    monkeypatch.setattr(pipeline, "fine_tune", fake)
     for step in ("convert_tuned", "name_tensors", "lint_variants", "check_parity", "measure_int8"):
-        monkeypatch.setattr(exporting, step, lambda work, network=None: None)
+        monkeypatch.setattr(pipeline, step, lambda work, network=None: None)
     (tmp_path / "local_int8.tflite").write_bytes(b"")
     work = work_on(dither_run, tmp_path, "int8")
     work.figures, work.tune = found, tune

@@ -12,10 +12,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
-from sfumato.lowering import RefusedError, find_affine, lower, order_planes
+from sfumato.export.freeze import PhoneNetwork, fold, freeze
+from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes
+from sfumato.export.onnx_files import write_onnx
 from sfumato.models.local import BLOCKS, LocalNetwork
-from sfumato.onnx_files import write_onnx
-from sfumato.phone_network import PhoneNetwork, fold, freeze
 
 RNG = np.random.default_rng(0)
 H, W, C = 12, 8, 6

@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 
-from sfumato.errors import UsageError
+from sfumato.core.errors import UsageError
 
 NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER = 38, 22, 2
 """Of `prctl(2)`."""

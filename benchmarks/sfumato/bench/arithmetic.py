@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from sfumato.bench.schema import Machine
-from sfumato.tflite_file import Graph, Operator, TensorFact, read_graph
+from sfumato.bench.results import Machine
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph
 
 WEIGHTS = {
     "CONV_2D": (1, 2),

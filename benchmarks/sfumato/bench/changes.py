@@ -10,9 +10,9 @@ one machine, and the rounds of one file know nothing of the other day.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sfumato.bench.schema import Results
+from sfumato.bench.results import Results
 from sfumato.bench.tables import label, quantile
-from sfumato.errors import UsageError
+from sfumato.core.errors import UsageError
 
 SMALLEST = 0.03
 """Relative difference of times that is never called a change."""

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.bench.standard import standard_input
-from sfumato.errors import SfumatoError
-from sfumato.runtime import find_runtime, open_model
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.interpreter import find_runtime, open_model
 
 REPEATS = 3
 """Processes; the middle one counts."""

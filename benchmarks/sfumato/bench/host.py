@@ -15,15 +15,15 @@ from sfumato.bench.arithmetic import shortest_ms
 from sfumato.bench.cold import Cold, measure_cold
 from sfumato.bench.layers import measure_layers
 from sfumato.bench.peak import measure_machine
-from sfumato.bench.schema import Machine, Results, Row
+from sfumato.bench.results import Machine, Results, Row
 from sfumato.bench.stages import measure_stages
 from sfumato.bench.standard import output_digest, standard_input
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.bench.timing import Times, interleave
-from sfumato.device import PhoneModel
-from sfumato.lint import xnnpack_partitions
-from sfumato.provenance import provenance
-from sfumato.runtime import Session, find_runtime, open_model
+from sfumato.core.provenance import provenance
+from sfumato.runtime.delegate_lint import xnnpack_partitions
+from sfumato.runtime.interpreter import Session, find_runtime, open_model
+from sfumato.runtime.phone_model import PhoneModel
 
 
 class HostConfig(BaseModel):

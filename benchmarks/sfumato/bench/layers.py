@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from sfumato.bench.arithmetic import layer_of, shortest_by_layer
-from sfumato.bench.schema import LayerTime, Machine
+from sfumato.bench.results import LayerTime, Machine
 from sfumato.bench.standard import runner
 from sfumato.bench.timing import interleave
-from sfumato.tflite_file import read_graph
+from sfumato.runtime.tflite_graph import read_graph
 
 ROUNDS, RUNS, SECONDS = 20, 400, 4.0
 ABSORBED = ("PAD", "DEQUANTIZE")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.bench.schema import Machine
+from sfumato.bench.results import Machine
 from sfumato.bench.standard import runner
 from sfumato.bench.timing import interleave
 

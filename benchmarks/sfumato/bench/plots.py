@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sfumato.bench.schema import Results, Row
+from sfumato.bench.results import Results, Row
 from sfumato.bench.subjects import OURS
 from sfumato.bench.tables import label, multiple, pairs, place, where
-from sfumato.comparison_plot import COLOURS, GREY
+from sfumato.compare.plot import COLOURS, GREY
 
 
 def latency(found: Sequence[Results]) -> Figure | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.bench.plots import PLOTS
-from sfumato.bench.schema import Results, read_results
+from sfumato.bench.results import Results, read_results
 from sfumato.bench.tables import Grid, tables
-from sfumato.errors import SfumatoError
-from sfumato.files import atomic_write
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_write
 
 PAGE = "report.md"
 

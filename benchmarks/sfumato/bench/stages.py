@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from sfumato.bench.schema import RAW, Stage
+from sfumato.bench.results import RAW, Stage
 from sfumato.bench.timing import Times, interleave
-from sfumato.device import PhoneModel
-from sfumato.imaging import REDUCTION, fit, read_rgb
-from sfumato.noise import keyed_noise
-from sfumato.upload import encode_png
+from sfumato.core.image_io import REDUCTION, fit, read_rgb
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.upload_codec import encode_png
 
 PHOTO = (3000, 4000)
 """Height and width of the made-up photo: 12 megapixels, as phones take them."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.runtime import Session, open_model
+from sfumato.runtime.interpreter import Session, open_model
 
 
 def pattern(count: int) -> NDArray[np.uint8]:

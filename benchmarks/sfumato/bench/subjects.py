@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.bench.arithmetic import Layer, layers_of
-from sfumato.contract import VARIANTS, read_contract, read_file
-from sfumato.errors import UsageError, unknown
-from sfumato.tflite_file import Graph, read_graph
+from sfumato.core.errors import UsageError, unknown
+from sfumato.runtime.contract import VARIANTS, read_contract, read_file
+from sfumato.runtime.tflite_graph import Graph, read_graph
 
 OURS = "sfumato"
 

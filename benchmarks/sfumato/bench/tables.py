@@ -6,7 +6,7 @@ for title, columns, rows in tables(results): ...
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sfumato.bench.schema import RAW, Results, Row, Speed
+from sfumato.bench.results import RAW, Results, Row, Speed
 from sfumato.bench.subjects import OURS
 
 

@@ -1,7 +1,7 @@
 """`sfumato bench training`: what a co-training step costs beside a plain step of the cloud network, and where the rest goes.
 
-The step is the trainer's own (`sfumato.defence`), on one batch that stays in memory; the parts are timed alone, in turn
-with it.
+The step is the trainer's own (`sfumato.training.trainer`), on one batch that stays in memory. The parts are timed alone, in
+turn with it.
 
     results = bench_training(make_config({"data": "synthetic,count=800", "keep": ("smiling",)}), rounds=10, steps=30)
 """
@@ -17,16 +17,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sfumato.bench.host import computer
-from sfumato.bench.schema import Results, Speed
+from sfumato.bench.results import Results, Speed
 from sfumato.bench.timing import Times, interleave, ratio
-from sfumato.clean import make_cloud
-from sfumato.commands.audit import load
-from sfumato.config import TrainConfig
+from sfumato.cli.audit import load
+from sfumato.core.memory import keep_freed_memory
+from sfumato.core.provenance import provenance
 from sfumato.data import open_dataset
-from sfumato.defence import Defence, Means
-from sfumato.memory import keep_freed_memory
-from sfumato.objectives import task_loss
-from sfumato.provenance import provenance
+from sfumato.training.clean import make_cloud
+from sfumato.training.config import TrainConfig
+from sfumato.training.losses import task_loss
+from sfumato.training.trainer import Defence, Means
 
 PLAIN, COTRAINING = "plain step of the cloud network", "co-training step"
 PARTS = ("local network and channel", "cloud network", "clean network's answers")
@@ -128,7 +128,7 @@ def cotraining_over_plain(results: Results) -> float:
 
 def audit_speed(artifact: Path) -> Speed:
     """Seconds of one quick audit."""
-    from sfumato.audit import run_audit
+    from sfumato.audit.runner import run_audit
 
     with tempfile.TemporaryDirectory(prefix="sfumato-audit-") as folder:
         audit = run_audit(load(artifact), attacks="quick", out=Path(folder))

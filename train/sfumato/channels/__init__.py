@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
-from sfumato.errors import UsageError, unknown
+from sfumato.core.errors import UsageError, unknown
 
 Parameters = dict[str, Tensor]
 """Name -> tensor of shape (B, C, H, W): dither has `p`; gaussian has `mean` and `scale`."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sfumato.errors import UsageError
+from sfumato.core.errors import UsageError
 
 LEVELS = (2, 4, 16)
 GAIN = 8.0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sfumato.channels.dither import GAIN, flat
-from sfumato.errors import UsageError
+from sfumato.core.errors import UsageError
 
 CENTRE = 0.5
 

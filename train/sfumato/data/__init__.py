@@ -4,6 +4,6 @@ Usage: `from sfumato.data import Split, open_dataset`
 """
 
 from sfumato.data.dataset import Attribute, Dataset, Split
-from sfumato.data.opening import open_dataset
+from sfumato.data.registry import open_dataset
 
 __all__ = ["Attribute", "Dataset", "Split", "open_dataset"]

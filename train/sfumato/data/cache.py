@@ -19,11 +19,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato import console
+from sfumato.core import console
+from sfumato.core.errors import DataError
 from sfumato.data.dataset import Ints
 from sfumato.data.duplicates import PRINT_BYTES, fingerprints
 from sfumato.data.source import Pictures
-from sfumato.errors import DataError
 
 VERSION = 2
 """Raised whenever decoding, resizing or drawing changes its result."""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import DataError, unknown
+from sfumato.core.errors import DataError, unknown
 
 Ints: TypeAlias = NDArray[np.int64]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfumato.data.dataset import Attribute, Split
-from sfumato.data.entanglement import Entanglement, measure
-from sfumato.data.opening import open_dataset
+from sfumato.data.label_dependence import Entanglement, measure
+from sfumato.data.registry import open_dataset
 
 
 @dataclass(frozen=True, kw_only=True)

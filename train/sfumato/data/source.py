@@ -13,9 +13,9 @@ from typing import Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.core.errors import DataError
+from sfumato.core.image_io import fit, load
 from sfumato.data.dataset import Attribute, Ints
-from sfumato.errors import DataError
-from sfumato.imaging import fit, load
 
 Pixels: TypeAlias = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.errors import DataError, unknown
+from sfumato.core.errors import DataError, unknown
 
 SPLIT_RULES = ("official", "identity", "stratified")
 COMMON = ("size", "limit", "seed", "split")

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from sfumato.core.errors import DataError
 from sfumato.data.dataset import Attribute, Ints, Split
 from sfumato.data.source import TEST, TRAIN, VALIDATION
-from sfumato.errors import DataError
 
 FRACTIONS: Mapping[Split, float] = {
     Split.DEFENDER: 0.45,

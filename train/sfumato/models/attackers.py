@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.errors import UsageError, unknown
+from sfumato.core.errors import UsageError, unknown
 from sfumato.models.cloud import ResNet
 from sfumato.models.layers import Separable, convolution
 

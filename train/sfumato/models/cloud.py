@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.artifact import evaluating
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.models.layers import convolution
+from sfumato.models.tensors import evaluating
 
 GRID = 4
 

@@ -1,7 +1,7 @@
 """The local network: a small, fully convolutional, U-shaped net that runs on the phone.
 
-It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.decision`), and returns, per
-pixel, the parameters of the noisy channel, made from that decision and from the resolutions between. Only operators that
+It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.argmax_head`), and returns,
+per pixel, the parameters of the noisy channel, made from that decision and from the resolutions between. Only operators that
 NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
 convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, SPACE_TO_DEPTH, DEPTH_TO_SPACE. No split and no normalisation
 survive the export: batch norm folds into the convolution before it.
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.errors import UsageError
-from sfumato.models.decision import Decision
+from sfumato.core.errors import UsageError
+from sfumato.models.argmax_head import Decision
 from sfumato.models.layers import (
     Separable,
     convolution,

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from sfumato.bench.arm.emulator import CORES, Counts, run_guest
 from sfumato.bench.arm.toolbox import RUNTIME, Toolbox, open_toolbox
-from sfumato.bench.schema import Results, Row, Stage
+from sfumato.bench.results import Results, Row, Stage
 from sfumato.bench.standard import output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
-from sfumato.contract import ChannelPart
-from sfumato.device import PhoneModel
-from sfumato.errors import SfumatoError, UsageError, unknown
-from sfumato.noise import keyed_noise
-from sfumato.provenance import provenance
-from sfumato.runtime import open_model
-from sfumato.sampler import Bytes, gaussian_factor, normal_table
-from sfumato.upload import pack
+from sfumato.core.errors import SfumatoError, UsageError, unknown
+from sfumato.core.provenance import provenance
+from sfumato.runtime.contract import ChannelPart
+from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import Bytes, gaussian_factor, normal_table
+from sfumato.runtime.upload_codec import pack
 
 KEY = bytes(range(32))
 STEPS = ("noise", "sampler", "pack")

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sfumato.errors import SfumatoError
+from sfumato.core.errors import SfumatoError
 
 SUITE = "bookworm"
 ARCHIVE = "SFUMATO_DEBIAN"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.bench.arm.toolbox import Toolbox
-from sfumato.errors import SfumatoError
+from sfumato.core.errors import SfumatoError
 
 CLASSES = ("all", "load_store", "simd", "float_fma", "widening_mac", "dot_product")
 """As count.c writes them. `simd` holds the three behind it; `load_store` is apart from `simd`."""

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.bench.arm.debian import KEYRING, install, loader, run
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_folder, read_json, sha256, write_json
 from sfumato.data.cache import cache_folder
-from sfumato.errors import SfumatoError
-from sfumato.files import atomic_folder, read_json, sha256, write_json
 
 HERE = Path(__file__).parent
 RUNTIME = "2.1.0"

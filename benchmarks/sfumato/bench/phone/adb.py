@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.core.errors import SfumatoError, UsageError
 
 LIMIT_S = 60
 STATES = {

@@ -28,16 +28,16 @@ from sfumato.bench.phone.protocol import (
     parse_result,
     start_command,
 )
-from sfumato.bench.schema import Failure, Results, Row, Stage, Window
+from sfumato.bench.results import Failure, Results, Row, Stage, Window
 from sfumato.bench.stages import make_photo
 from sfumato.bench.standard import output_digest
 from sfumato.bench.subjects import OURS, Subject
-from sfumato.contract import FILE as CONTRACT
-from sfumato.contract import read_contract, read_file
-from sfumato.errors import SfumatoError, UsageError, complaint
-from sfumato.provenance import provenance
-from sfumato.runtime import open_model
-from sfumato.sampler import NORMAL_TABLE
+from sfumato.core.errors import SfumatoError, UsageError, complaint
+from sfumato.core.provenance import provenance
+from sfumato.runtime.contract import FILE as CONTRACT
+from sfumato.runtime.contract import read_contract, read_file
+from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.sampler import NORMAL_TABLE
 
 PHOTO = "photo.jpg"
 PROPERTIES = {

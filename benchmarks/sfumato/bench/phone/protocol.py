@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.errors import SfumatoError, complaint
+from sfumato.core.errors import SfumatoError, complaint
 
 SCHEMA = "sfumato-phone/1"
 PACKAGE, ACTIVITY = "dev.sfumato.demo", ".BenchmarkActivity"

@@ -1,0 +1,229 @@
+"""What other methods run on the phone, exported like ours: the networks of the papers, with random weights.
+
+Cost does not depend on what weights were learned. The layers are those the papers name; where a paper gives only figures, the
+layers are the ones that reproduce them (docs/benchmarks.md). `sfumato.compare.methods` trains the same methods within our own
+budget, with smaller networks.
+
+    subjects = peer_subjects(["protective"], (64, 64), ["int8"])
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sfumato import channels, export, models
+from sfumato.bench.subjects import OURS, Subject
+from sfumato.channels import create as create_channel
+from sfumato.core.errors import UsageError, unknown
+from sfumato.core.files import atomic_folder
+from sfumato.data.cache import cache_folder
+from sfumato.export.freeze import PhoneNetwork, fold, freeze
+from sfumato.export.onnx_files import write_onnx
+from sfumato.export.passes import normalise_names
+from sfumato.export.tflite import convert, model_file
+from sfumato.models.layers import convolution
+from sfumato.models.local import LocalNetwork, check_size
+from sfumato.runtime.contract import ChannelPart
+
+CALIBRATION_IMAGES = 4
+VARIANTS = ("float32", "int8")
+SEED = 0
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Convolution 3x3, batch norm, ReLU."""
+    return nn.Sequential(convolution(inputs, outputs), nn.ReLU())
+
+
+class ChannelsLast(nn.Module):
+    """A network with NHWC at both ends, as phones have it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """(1, H, W, 3) in 0..1 -> (1, h, w, planes)."""
+        return (self.network(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),)
+
+
+class UNet(nn.Module):
+    """Protective Perturbation (MMSys 2022): a residual U-Net; 7.76 million parameters, 188.7 million MACs at 32x32."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(5)]
+        self.down = nn.ModuleList(double(a, b) for a, b in zip([3, *widths], widths, strict=False))
+        pairs = list(zip(widths[1:], widths, strict=False))[::-1]
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(wide, narrow, 2, 2) for wide, narrow in pairs)
+        self.up = nn.ModuleList(double(wide, narrow) for wide, narrow in pairs)
+        self.last = nn.Conv2d(width, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the perturbed image, of the same size."""
+        levels = [self.down[0](x)]
+        for part in self.down[1:]:
+            levels.append(part(nn.functional.max_pool2d(levels[-1], 2)))
+        *skips, y = levels
+        for enlarge, part, skip in zip(self.enlarge, self.up, reversed(skips), strict=True):
+            y = part(torch.cat([enlarge(y), skip], 1))
+        image: Tensor = x + self.last(y)
+        return image
+
+
+def double(inputs: int, outputs: int) -> nn.Sequential:
+    """Two convolutions."""
+    return nn.Sequential(*block(inputs, outputs), *block(outputs, outputs))
+
+
+def arden() -> nn.Module:
+    """ARDEN's local part (KDD 2018): two convolutions, a pooling; 39.5 million MACs, 64 KiB of features at 32x32."""
+    return nn.Sequential(*double(3, 64), nn.MaxPool2d(2))
+
+
+def deep_obfuscator() -> nn.Module:
+    """DeepObfuscator's encoder (IoTDI 2021): the first four convolutions of VGG-16; 261,000 parameters, 96 million MACs."""
+    return nn.Sequential(*double(3, 64), nn.MaxPool2d(2), *double(64, 128), nn.MaxPool2d(2))
+
+
+INVERTED = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""MobileNetV2's stages: expansion, planes at full width, blocks, stride of the first."""
+
+
+class Inverted(nn.Module):
+    """An inverted residual (Sandler et al., MobileNetV2, 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
+        super().__init__()
+        wide = factor * inputs
+        first = [convolution(inputs, wide, size=1), nn.ReLU6()] if factor > 1 else []
+        self.layers = nn.Sequential(
+            *first,
+            convolution(wide, wide, stride=stride, groups=wide),
+            nn.ReLU6(),
+            convolution(wide, outputs, size=1),
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        y: Tensor = self.layers(x)
+        return x + y if self.residual else y
+
+
+def mobilenet(width: float = 0.35, classes: int = 2) -> nn.Module:
+    """A whole classifier on the phone, the alternative without a cloud: MobileNetV2 at a width of 0.35."""
+
+    def planes(count: int) -> int:
+        rounded = max(8, int(count * width + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * count * width else rounded
+
+    stem = planes(32)
+    layers: list[nn.Module] = [convolution(3, stem, stride=2), nn.ReLU6()]
+    inputs = stem
+    for factor, count, repeats, stride in INVERTED:
+        for index in range(repeats):
+            layers.append(Inverted(inputs, planes(count), stride if index == 0 else 1, factor))
+            inputs = planes(count)
+    last = [
+        convolution(inputs, 1280, size=1),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(1280, classes, 1),
+    ]
+    return nn.Sequential(*layers, *last)
+
+
+PEERS: dict[str, Callable[[], nn.Module]] = {
+    "arden": arden,
+    "deepobfuscator": deep_obfuscator,
+    "protective": UNet,
+    "mobilenet": mobilenet,
+}
+"""Name on the command line -> the network on the phone."""
+
+
+def peer_subjects(names: Sequence[str], size: tuple[int, int], variants: Sequence[str]) -> list[Subject]:
+    """Other methods at a size (height, width), converted once and then kept in the cache.
+
+    Raises:
+        UsageError: a name is not known.
+        SfumatoError: the conversion failed.
+    """
+    chosen = list(PEERS) if "all" in names else names
+    for name in chosen:
+        if name not in PEERS:
+            raise UsageError(unknown("peer", name, ["all", *PEERS]))
+    wanted = [variant for variant in variants if variant in VARIANTS]
+    return [subject for name in chosen for subject in converted(name, PEERS[name], size, wanted)]
+
+
+def untrained_subjects(channel: ChannelPart, size: tuple[int, int], variants: Sequence[str]) -> list[Subject]:
+    """Our own network for two classes, untrained, at any size: how cost grows with the image.
+
+    Raises:
+        UsageError: a side is not a multiple of 16.
+    """
+    check_size(*size)
+    wanted = [variant for variant in variants if variant in VARIANTS]
+    made = create_channel(channel.name, **channel.settings)
+    return converted(OURS, lambda: LocalNetwork(made, (2,), size), size, wanted)
+
+
+def converted(
+    name: str, build: Callable[[], nn.Module], size: tuple[int, int], variants: Sequence[str]
+) -> list[Subject]:
+    """A network's models, from the cache if they are there."""
+    folder = cache_folder() / "bench" / fingerprint() / f"{name}-{size[0]}x{size[1]}"
+    if not folder.exists():
+        with atomic_folder(folder) as made:
+            convert_network(build, size, made)
+    return [Subject(name, variant, (folder / model_file(variant)).read_bytes()) for variant in variants]
+
+
+def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: Path) -> None:
+    """Write every variant of a network with seeded weights into `out`, by the passes of the export."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        network = build().eval()
+    last: nn.Module
+    if isinstance(network, LocalNetwork):
+        last = PhoneNetwork(fold(freeze(network)))
+        names = last.names
+    else:
+        last, names = ChannelsLast(fold(network)).eval(), ("out",)
+    images = np.random.default_rng(SEED).integers(0, 256, (CALIBRATION_IMAGES, *size, 3), dtype=np.uint8)
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    with tempfile.TemporaryDirectory(prefix="sfumato-peer-") as name:
+        scratch = Path(name)
+        write_onnx(last, torch.zeros(1, *size, 3), scratch / "local.onnx", inputs=["image"], outputs=names)
+        convert(last, scratch / "local.onnx", images, VARIANTS, scratch)
+        for variant in VARIANTS:
+            content = (scratch / model_file(variant)).read_bytes()
+            (out / model_file(variant)).write_bytes(normalise_names(content, names))
+
+
+def fingerprint() -> str:
+    """A name for the code that the models come from: networks, channels, passes."""
+    folders = [Path(str(package.__file__)).parent for package in (models, channels)]
+    steps = ("freeze", "lowering", "onnx_files", "packed_planes", "tflite")
+    modules = [
+        Path(__file__),
+        *chain.from_iterable(sorted(folder.glob("*.py")) for folder in folders),
+        *(Path(str(export.__file__)).with_name(f"{step}.py") for step in steps),
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()[:16]

@@ -1,0 +1,223 @@
+"""What every peer is to the one trainer and the one audit: a phone, a draw, a cloud network and its own loss.
+
+    class Mine(Peer):
+        def __init__(self, task):
+            super().__init__(phone=Unchanged(), draw=Fixed(), cloud=task.new_cloud())
+        def losses(self, batch, stage):
+            task = self.task_loss(self.upload(batch.images), batch)
+            return {"loss": task, "task": task}
+
+Everything that is not a peer's own idea is shared: data, splits, the clean network they start from, epochs, batch size,
+optimiser and schedule (`sfumato.compare.methods.training`). The peers are written from the published formulas; where a paper
+leaves a number open, the docstring says that it is ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from math import log
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.audit.metrics import entropy_bits
+from sfumato.audit.upload_size import SAMPLE, encoded
+from sfumato.channels import Parameters
+from sfumato.compare.methods.draws import Draw
+from sfumato.core.errors import UsageError
+from sfumato.data import Dataset, Split
+from sfumato.data.label_dependence import conditional_entropy
+from sfumato.models import channels_last
+from sfumato.models.attackers import create_attacker
+from sfumato.models.cost import Cost, cost
+from sfumato.training.clean import make_cloud
+from sfumato.training.config import TrainConfig
+from sfumato.training.loader import Batch
+from sfumato.training.losses import task_loss
+from sfumato.training.trainer import frozen
+
+ADVERSARY = "cnn"
+"""Architecture of the co-trained adversary of every adversarial peer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every peer is given."""
+
+    config: TrainConfig
+    dataset: Dataset
+    clean: nn.Module
+    """The clean cloud network, in evaluation mode; never changed by a peer."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) of an image."""
+        return (3, *self.dataset.size)
+
+    def classes(self, names: Sequence[str]) -> dict[str, int]:
+        """Number of classes per attribute."""
+        return {name: len(self.dataset.attributes[name].classes) for name in names}
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Classes of the desired attributes."""
+        return self.classes(self.config.keep)
+
+    @property
+    def hidden(self) -> dict[str, int]:
+        """Classes of the attributes to hide.
+
+        Raises:
+            UsageError: none was named, but the peer needs them.
+        """
+        if not self.config.hide:
+            raise UsageError("this peer learns from the labels of hidden attributes: name some with --hide")
+        return self.classes(self.config.hide)
+
+    def entropy(self, name: str) -> float:
+        """H of an attribute on the defender's split, in nats."""
+        return entropy_bits(self.dataset.labels[name][self.dataset.splits[Split.DEFENDER]]) * log(2)
+
+    def left_entropy(self, name: str) -> float:
+        """H(S|Y) in nats: what the desired labels leave open about an attribute."""
+        rows = self.dataset.splits[Split.DEFENDER]
+        kept = [self.dataset.labels[k][rows] for k in self.config.keep]
+        return conditional_entropy(self.dataset.labels[name][rows], kept) * log(2)
+
+    def clean_cloud(self) -> nn.Module:
+        """A copy of the clean network, to be trained further."""
+        cloud = make_cloud(self.config, self.dataset)
+        cloud.load_state_dict(self.clean.state_dict())
+        return cloud
+
+    def adversary(self, shape: tuple[int, int, int]) -> nn.Module:
+        """An untrained adversary for all hidden attributes that reads uploads of `shape` (C, H, W)."""
+        planes, *size = shape
+        return channels_last(create_attacker(ADVERSARY, self.hidden, (size[0], size[1]), planes=planes))
+
+
+class Unchanged(nn.Module):
+    """A phone that passes the image on."""
+
+    def forward(self, x: Tensor) -> Parameters:
+        """Images (B, 3, H, W) -> the mean of the draw."""
+        return {"mean": x}
+
+
+class Peer(nn.Module):
+    """A method in training and, afterwards, frozen under audit.
+
+    Args:
+        phone: images (B, 3, H, W) in 0..1 -> parameters of the draw.
+        draw: parameters -> upload.
+        cloud: upload -> logits per desired attribute.
+        adversary: co-trained, upload -> logits per hidden attribute; None for peers without.
+    """
+
+    reads_hidden: ClassVar[bool] = False
+    """Whether training reads the labels of hidden attributes."""
+    trained: ClassVar[tuple[str, ...]] = ("phone", "cloud")
+    """The parts that the defender's optimiser moves; the others stay frozen, in evaluation mode."""
+
+    def __init__(self, *, phone: nn.Module, draw: Draw, cloud: nn.Module, adversary: nn.Module | None = None):
+        super().__init__()
+        self.phone, self.cloud, self.adversary = phone, cloud, adversary
+        self.draw = draw
+
+    def upload(self, x: Tensor) -> Tensor:
+        """One fresh upload per image."""
+        parameters = self.phone(x)
+        return self.draw.sample(parameters, self.draw.noise(parameters))
+
+    def losses(self, batch: Batch, stage: "Stage") -> dict[str, Tensor]:
+        """What the defender steps on (`loss`) and its named parts; by default the task alone."""
+        task = self.task_loss(self.upload(batch.images), batch)
+        return {"loss": task, "task": task}
+
+    def adversary_loss(self, batch: Batch, stage: "Stage") -> Tensor | None:
+        """What the adversary steps on, from fresh uploads without a gradient into the phone; None to rest."""
+        with torch.no_grad():
+            upload = self.upload(batch.images)
+        assert self.adversary is not None
+        return cross_entropies(self.adversary(upload), batch.labels)
+
+    def opinion(self, upload: Tensor) -> dict[str, Tensor]:
+        """The adversary's logits; gradients pass through it to the upload and never into its weights."""
+        assert self.adversary is not None
+        with frozen(self.adversary):
+            answer: dict[str, Tensor] = self.adversary(upload)
+        return answer
+
+    def task_loss(self, upload: Tensor, batch: Batch) -> Tensor:
+        """Mean cross entropy of the cloud network over the desired attributes."""
+        return task_loss(self.cloud(upload), batch.labels)
+
+    def prepare_mode(self) -> None:
+        """Training mode for the trained parts and the adversary, evaluation mode for the frozen ones."""
+        for name in ("phone", "cloud"):
+            part = getattr(self, name)
+            part.train(name in self.trained).requires_grad_(name in self.trained)
+        if self.adversary is not None:
+            self.adversary.train()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the defender; `factor` multiplies the common learning rate."""
+        return [
+            {"params": list(getattr(self, name).parameters()), "factor": 1.0}
+            for name in self.trained
+            if any(True for _ in getattr(self, name).parameters())
+        ]
+
+    def finish(self) -> None:
+        """Called once after the last epoch, before the audit."""
+
+    def cost(self, shape: tuple[int, int, int]) -> Cost:
+        """What runs on the phone for one image of `shape` (3, H, W)."""
+        return cost(self.phone, shape) if any(True for _ in self.phone.parameters()) else Cost(0, 0)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that have to be on the phone beside the network."""
+        return 0
+
+    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+        """Mean bytes of an upload and how they are counted: images as PNG, features as float32."""
+        if uploads.shape[1] != 3:
+            return 4.0 * uploads[0].numel(), "float32 features"
+        images = (uploads[:SAMPLE].float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return sum(encoded(image, "PNG") for image in images) / len(images), "PNG"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the common loop stands.
+
+    Attributes:
+        epoch: counted from the end of the warm-up; negative during it.
+        epochs: epochs after the warm-up.
+    """
+
+    epoch: int
+    epochs: int
+
+    @property
+    def active(self) -> bool:
+        """Whether the peer's privacy terms count: the warm-up trains the task alone."""
+        return self.epoch >= 0
+
+    @property
+    def progress(self) -> float:
+        """0 at the first epoch after the warm-up, 1 after the last."""
+        return self.epoch / self.epochs
+
+
+def cross_entropies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
+    """Sum over attributes of the mean cross entropy, in nats."""
+    parts = [nn.functional.cross_entropy(answer, labels[name]) for name, answer in logits.items()]
+    return torch.stack(parts).sum()
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose weights take no gradient."""
+    return deepcopy(module).eval().requires_grad_(False)

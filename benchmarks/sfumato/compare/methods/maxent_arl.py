@@ -1,0 +1,50 @@
+"""MaxEnt-ARL (Roy and Boddeti, "Mitigating Information Leakage in Image Representations: A Maximum Entropy Approach",
+CVPR 2019).
+
+The encoder does not try to make the adversary wrong, which can be read by turning its answer round, but undecided:
+
+    encoder, cloud:   CE_task - a H(q(s | z))        adversary q:   CE
+
+H is the entropy of the adversary's answer, summed over the hidden attributes. a = 1 is ours.
+"""
+
+import torch
+from torch import Tensor
+
+from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.draws import Fixed
+from sfumato.compare.methods.parts import Encoder, feature_cloud
+from sfumato.training.loader import Batch
+
+
+def answer_entropy(logits: dict[str, Tensor]) -> Tensor:
+    """Entropy of the answers in nats, mean over the batch, summed over attributes.
+
+    >>> round(answer_entropy({"s": torch.zeros(3, 2)}).item(), 4)  # log 2
+    0.6931
+    """
+    parts = [torch.special.entr(answer.softmax(1)).sum(1).mean() for answer in logits.values()]
+    return torch.stack(parts).sum()
+
+
+class MaxEntArl(Peer):
+    """Encoder that maximises the adversary's entropy."""
+
+    reads_hidden = True
+
+    def __init__(self, task: Task, *, weight: float = 1.0) -> None:
+        height, width = task.dataset.size
+        phone = Encoder()
+        shape = phone.shape(height, width)
+        cloud = feature_cloud(task.kept, shape[0], height=height)
+        super().__init__(phone=phone, draw=Fixed(), cloud=cloud, adversary=task.adversary(shape))
+        self.weight = weight
+
+    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        """Task minus the weighted entropy."""
+        upload = self.upload(batch.images)
+        task = self.task_loss(upload, batch)
+        if not stage.active:
+            return {"loss": task, "task": task}
+        entropy = answer_entropy(self.opinion(upload))
+        return {"loss": task - self.weight * entropy, "task": task, "entropy": entropy}

@@ -1,0 +1,61 @@
+"""NARL (noisy adversarial representation learning, UAI 2023).
+
+The first blocks of the network on the phone, noise of a fixed scale on their features, and an adversary behind it:
+
+    upload = tanh(f(x)) + s eps,        encoder, cloud:   CE_task - .01 CE_adversary
+
+The features are bounded, or the encoder would outgrow the noise. s = .25 is ours.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.channels import Parameters
+from sfumato.compare.methods.base import Peer, Stage, Task, cross_entropies
+from sfumato.compare.methods.draws import Additive
+from sfumato.compare.methods.parts import Tail, split
+from sfumato.models.cost import Cost, cost
+from sfumato.training.loader import Batch
+
+
+class Bounded(nn.Module):
+    """Trainable first layers under a tanh; one fixed scale of the noise."""
+
+    def __init__(self, head: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.head, self.scale = head, scale
+
+    def forward(self, x: Tensor) -> Parameters:
+        """Images -> mean (B, C, h, w) in 0..1, and scale."""
+        mean = self.head(2 * x - 1).tanh()
+        return {"mean": mean, "scale": torch.full_like(mean, self.scale)}
+
+
+class Narl(Peer):
+    """Noisy features against an adversary."""
+
+    reads_hidden = True
+    phone: Bounded
+
+    def __init__(self, task: Task, *, weight: float = 0.01, scale: float = 0.25) -> None:
+        head, whole = split(task.clean)
+        phone = Bounded(head, scale)
+        with torch.no_grad():
+            planes, height, width = phone.eval()(torch.zeros(1, *task.shape))["mean"].shape[1:]
+        adversary = task.adversary((planes, height, width))
+        draw = Additive("gaussian", clip=False)
+        super().__init__(phone=phone, draw=draw, cloud=Tail(whole), adversary=adversary)
+        self.weight = weight
+
+    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        """Task minus the weighted loss of the adversary."""
+        upload = self.upload(batch.images)
+        task = self.task_loss(upload, batch)
+        if not stage.active:
+            return {"loss": task, "task": task}
+        hidden = cross_entropies(self.opinion(upload), batch.labels)
+        return {"loss": task - self.weight * hidden, "task": task, "adversary": hidden}
+
+    def cost(self, shape: tuple[int, int, int]) -> Cost:
+        """The first layers."""
+        return cost(self.phone.head, shape)

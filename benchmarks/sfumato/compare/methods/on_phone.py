@@ -1,0 +1,125 @@
+"""The whole task on the phone: a classifier of the local network's own cost, which sends its answer and nothing else.
+
+No privacy method, but the alternative that every split has to beat: log2 K bits an image, and whoever gets the answer
+learns the answer alone. It is trained as patiently as our encoder is: on the labels and on what the clean network says
+about images and about mixtures of two (`sfumato.training.pretrain`). Its encoder is the widest of our local network's kind
+whose multiply-accumulates do not exceed the local network's.
+
+The upload is an even picture whose grey says which combination of desired labels was found, so the audit can attack it
+like any other.
+"""
+
+from dataclasses import dataclass
+from math import log, log2, prod
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.channels import Parameters
+from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.draws import Fixed
+from sfumato.models.argmax_head import Decision
+from sfumato.models.cost import cost
+from sfumato.models.local import STRIDE, Encoder
+from sfumato.training.loader import Batch
+from sfumato.training.pretrain import lesson
+from sfumato.training.regularisers.residual import label_cells
+from sfumato.training.run import make_local
+from sfumato.training.trainer import by_head
+
+WIDTH_STEP, WIDEST = 4, 64
+DEPTHS = (1, 2, 1)
+
+
+class Classifier(nn.Module):
+    """Encoder and decision; says the combination of answers as a grey level.
+
+    Args:
+        width: feature planes at half the resolution; two, three and four times as many at the coarser ones.
+        size: height and width of the images.
+        heads: names and classes of the desired attributes.
+    """
+
+    def __init__(self, width: int, size: tuple[int, int], heads: dict[str, int]) -> None:
+        super().__init__()
+        self.heads, self.cells = heads, prod(heads.values())
+        self.encoder = Encoder((width, 2 * width, 3 * width, 4 * width), DEPTHS)
+        grid = (size[0] // STRIDE, size[1] // STRIDE)
+        self.decision = Decision(4 * width, grid, tuple(heads.values()))
+
+    def answers(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
+        return by_head(self.decision.logits(self.encoder(x)[-1]), self.heads)
+
+    def forward(self, x: Tensor) -> Parameters:
+        """Images -> an even picture of grey (cell + 1/2) / cells."""
+        decisions = {name: logits.argmax(1) for name, logits in self.answers(x).items()}
+        cell = label_cells(decisions, tuple(self.heads), tuple(self.heads.values()))
+        grey = (cell + 0.5) / self.cells
+        return {"mean": grey[:, None, None, None].expand_as(x).contiguous()}
+
+
+class Reader(nn.Module):
+    """The cloud's part: reads the grey level. Logits are 0 for the answer and very low for every other."""
+
+    def __init__(self, heads: dict[str, int]) -> None:
+        super().__init__()
+        self.heads, self.cells = heads, prod(heads.values())
+
+    def forward(self, upload: Tensor) -> dict[str, Tensor]:
+        """Uploads (B, 3, H, W) -> logits, head -> (B, classes)."""
+        cell = (upload[:, 0, 0, 0] * self.cells).long().clamp(0, self.cells - 1)
+        logits: dict[str, Tensor] = {}
+        for name, count in reversed(self.heads.items()):
+            logits[name] = (nn.functional.one_hot(cell % count, count).float() - 1) * 20
+            cell = cell // count
+        return {name: logits[name] for name in self.heads}
+
+
+@dataclass(frozen=True)
+class Answer(Fixed):
+    """The answer alone, so a bound is known: the logarithm of the number of answers."""
+
+    cells: int = 2
+    name: str = "answer"
+
+    def rate(self, parameters: Parameters) -> Tensor:
+        """log(cells) nats an image, (B,)."""
+        return torch.full((len(parameters["mean"]),), log(self.cells))
+
+
+class OnPhone(Peer):
+    """No cloud network at all."""
+
+    trained = ("phone",)
+    phone: Classifier
+
+    def __init__(self, task: Task) -> None:
+        most = cost(make_local(task.config, task.dataset), task.shape).macs
+        super().__init__(
+            phone=widest(task, most),
+            draw=Answer(cells=prod(task.kept.values())),
+            cloud=Reader(task.kept),
+        )
+        self.task, self.turn = task, 0
+
+    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        """Every other batch is a mixture labelled by the clean network."""
+        task, _ = lesson(self.phone.answers, self.task.clean, batch, self.turn, self.task.config.distill)
+        self.turn += 1
+        return {"loss": task, "task": task}
+
+    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+        """Whole bytes for one of the possible answers."""
+        return float(-(-log2(self.phone.cells) // 8)), "answer"
+
+
+def widest(task: Task, most: int) -> Classifier:
+    """The widest classifier that costs at most `most` multiply-accumulates an image."""
+    fitting = Classifier(WIDTH_STEP, task.dataset.size, task.kept)
+    for width in range(2 * WIDTH_STEP, WIDEST + 1, WIDTH_STEP):
+        wider = Classifier(width, task.dataset.size, task.kept)
+        if cost(wider, task.shape).macs > most:
+            break
+        fitting = wider
+    return fitting

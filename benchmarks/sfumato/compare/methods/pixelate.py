@@ -1,0 +1,42 @@
+"""Pixelate: the mean of every cell of an 8 x 8 grid.
+
+    x'[cell] = mean of x over the cell
+
+The grid is ours: coarse enough that a face is hard to name by eye.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.audit.upload_size import SAMPLE, encoded
+from sfumato.channels import Parameters
+from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.draws import Fixed
+
+
+class Pixelate(nn.Module):
+    """Means over a `grid` x `grid` of cells, drawn at the image's own size."""
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Parameters:
+        """Images (B, 3, H, W) -> mosaics of the same size."""
+        return {"mean": F.interpolate(F.adaptive_avg_pool2d(x, self.grid), size=x.shape[2:], mode="nearest")}
+
+
+class Pixelated(Peer):
+    """Upload a mosaic."""
+
+    trained = ("cloud",)
+
+    def __init__(self, task: Task, *, grid: int = 8) -> None:
+        super().__init__(phone=Pixelate(grid), draw=Fixed(), cloud=task.clean_cloud())
+        self.grid = grid
+
+    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+        """One pixel a cell is all that has to travel."""
+        cells = F.adaptive_avg_pool2d(uploads[:SAMPLE].float(), self.grid)
+        images = (cells * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return sum(encoded(image, "PNG") for image in images) / len(images), "PNG of the cells"

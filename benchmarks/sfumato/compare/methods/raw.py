@@ -1,0 +1,16 @@
+"""Raw: the image as it is. The upper end of every axis; nothing is hidden.
+
+peer = Raw(task)
+"""
+
+from sfumato.compare.methods.base import Peer, Task, Unchanged
+from sfumato.compare.methods.draws import Fixed
+
+
+class Raw(Peer):
+    """Upload the image; the cloud network trains on."""
+
+    trained = ("cloud",)
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(phone=Unchanged(), draw=Fixed(), cloud=task.clean_cloud())

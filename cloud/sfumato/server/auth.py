@@ -1,0 +1,209 @@
+"""Who may ask, how often, and how many at a time: API tokens, a token bucket for each, a limit that follows the delay.
+
+Tokens come from a file or the environment, one `NAME TOKEN` a line; the name appears in logs, the token never. What a client
+presents is compared in constant time, hash against hash, with every known token.
+
+    tokens = Tokens.read(Path("tokens.txt"))
+    name = tokens.holder("Bearer 3f1c...")      # None: not known
+    wait = buckets.take(name)                   # seconds until a request would be let in; 0: this one is
+"""
+
+import hashlib
+import hmac
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request
+
+from sfumato.core.errors import SfumatoError
+from sfumato.server.problems import CLOSE, ProblemError
+
+VARIABLE = "SFUMATO_TOKENS"
+SHORTEST = 16
+"""Fewest characters of a token: what is shorter can be guessed."""
+MONITOR = "metrics"
+"""The token of this name reads /metrics and nothing else."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Known tokens, as hashes."""
+
+    digests: tuple[tuple[str, bytes], ...]
+    """(name, SHA-256 of the token)."""
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "Tokens":
+        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are left out.
+
+        Raises:
+            SfumatoError: a line is something else, a token is short, a name or token stands there twice, or there is none.
+        """
+        found: list[tuple[str, bytes]] = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            parts = line.split()
+            if not parts or parts[0].startswith("#"):
+                continue
+            if len(parts) != 2 or len(parts[1]) < SHORTEST:
+                # Never the line itself: it may hold a token.
+                raise SfumatoError(
+                    f"{source}, line {number}: expected NAME TOKEN, the token at least {SHORTEST} characters long"
+                )
+            found.append((parts[0], digest(parts[1])))
+        if not found:
+            raise SfumatoError(f"{source} holds no token: give lines of NAME TOKEN")
+        if len({name for name, _ in found}) < len(found) or len({value for _, value in found}) < len(found):
+            raise SfumatoError(f"{source}: a name or a token stands there twice")
+        return cls(tuple(found))
+
+    @classmethod
+    def read(cls, path: Path | None) -> "Tokens | None":
+        """The tokens of a file, else of the variable SFUMATO_TOKENS, else None: no tokens are asked for.
+
+        Raises:
+            SfumatoError: as `parse`, or the file cannot be read.
+        """
+        if path is not None:
+            try:
+                return cls.parse(path.read_text(encoding="utf-8"), str(path))
+            except (OSError, UnicodeDecodeError) as error:
+                raise SfumatoError(f"cannot read the tokens in {path} ({error})") from None
+        if VARIABLE in os.environ:
+            return cls.parse(os.environ[VARIABLE], f"the variable {VARIABLE}")
+        return None
+
+    def holder(self, authorization: str | None) -> str | None:
+        """The name behind an `Authorization: Bearer TOKEN` header; None if it is missing or not known."""
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        presented, found = digest(given.strip()), None
+        for name, known in self.digests:  # all of them, whichever fits: the time says nothing
+            if hmac.compare_digest(presented, known):
+                found = name
+        return found
+
+
+def digest(token: str) -> bytes:
+    """SHA-256 of a token. Tokens are random and long, so no slow hash is needed."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateConfig:
+    """How often one client may ask."""
+
+    per_second: float = 50.0
+    """Requests a second in the long run; each upload of a batch counts as one."""
+    burst: int = 100
+    """Requests, or uploads, at once."""
+
+    def __post_init__(self) -> None:
+        if self.per_second <= 0 or self.burst < 1:
+            raise ValueError(f"nobody could ask anything with {self}")
+
+
+class Buckets:
+    """A token bucket per client, the least recently seen ones forgotten beyond `capacity`."""
+
+    def __init__(
+        self, config: RateConfig, *, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.config, self._capacity, self._clock = config, capacity, clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str, count: int = 1) -> float:
+        """Count `count` uploads, `burst` at most: 0 if they are let in, else the seconds until they would be."""
+        now, config = self._clock(), self.config
+        level, seen = self._levels.pop(client, (float(config.burst), now))
+        level = min(float(config.burst), level + (now - seen) * config.per_second)
+        let_in = level >= count
+        self._levels[client] = (level - count if let_in else level, now)
+        if len(self._levels) > self._capacity:
+            self._levels.popitem(last=False)
+        return 0.0 if let_in else (count - level) / config.per_second
+
+
+class InFlight:
+    """How many requests may be in work: as many as are answered within `target` seconds.
+
+    More than that wait so long that their answers come too late, and the work is lost. The limit rises by about one for as many
+    answers in time as it counts, and falls by a tenth for one that is late, once in `target` seconds (additive increase,
+    multiplicative decrease, as TCP finds its window).
+    """
+
+    def __init__(self, most: int, target: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.count, self.limit = 0, float(most)
+        self._most, self._target, self._clock, self._fell = most, target, clock, -math.inf
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return self.count >= self.limit
+
+    def answered(self, arrived: float) -> None:
+        """Learn from an answer to what came at `arrived`, by the clock."""
+        now = self._clock()
+        if now - arrived <= self._target:
+            self.limit = min(float(self._most), self.limit + 1 / self.limit)
+        elif now - self._fell > self._target:
+            self.limit, self._fell = max(1.0, self.limit * 0.9), now
+
+
+class Admission:
+    """Token and rate of a request."""
+
+    def __init__(self, tokens: Tokens | None, rate: RateConfig) -> None:
+        self.tokens, self.buckets = tokens, Buckets(rate)
+
+    def check(self, request: Request) -> None:
+        """Let a request in, or refuse it.
+
+        Raises:
+            ProblemError: no valid token, or too many requests.
+        """
+        self.count(self.client(request))
+
+    def client(self, request: Request) -> str:
+        """Who asks: the name behind the token, or where there are none the address.
+
+        Raises:
+            ProblemError: no valid token.
+        """
+        if self.tokens is None:
+            return request.client.host if request.client else "unknown"
+        name = self.tokens.holder(request.headers.get("authorization"))
+        if name is None or name == MONITOR:
+            headers = {"WWW-Authenticate": 'Bearer realm="sfumato"', **CLOSE}
+            raise ProblemError("unauthorized", "send the header Authorization: Bearer TOKEN", headers=headers)
+        request.state.client = name
+        return name
+
+    def count(self, client: str, uploads: int = 1) -> None:
+        """Count uploads of a client.
+
+        Raises:
+            ProblemError: too many.
+        """
+        if wait := self.buckets.take(client, uploads):
+            headers = {"Retry-After": str(max(1, math.ceil(wait))), **CLOSE}
+            raise ProblemError("too-many", f"try again in {wait:.2f} s", headers=headers)
+
+    def check_monitor(self, request: Request) -> None:
+        """Where there are tokens, /metrics takes the one named `metrics` alone.
+
+        Raises:
+            ProblemError: another one, or none.
+        """
+        known = self.tokens is None or self.tokens.holder(request.headers.get("authorization")) == MONITOR
+        if not known:
+            raise ProblemError(
+                "unauthorized",
+                f"/metrics takes the token named {MONITOR!r}",
+                headers={"WWW-Authenticate": 'Bearer realm="sfumato"'},
+            )

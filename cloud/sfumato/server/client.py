@@ -1,0 +1,313 @@
+"""The phone's side of the service: perturb here, check that the server means the same contract, send, try again with patience.
+
+    client = Client(PhoneModel.load(Path("export")), "https://photos.example", token=token)
+    reply = client.send(Path("photo.jpg"), key=device_key())
+    reply.answers["smiling"]["label"]
+    replies = client.send_many([Path("a.jpg"), Path("b.jpg")], key=device_key())
+
+Only the upload's PNG travels, made from pixels alone: no EXIF, no location, no file name. A refusal that more patience cannot
+mend is raised at once; 429, 503 and network faults are tried again after a pause that doubles, with jitter, and is never
+shorter than the server's Retry-After. Asking twice does no harm: an answer changes nothing on the server.
+"""
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.runtime.contract import FILE
+from sfumato.runtime.phone_model import PhoneModel, Upload
+from sfumato.runtime.upload_codec import pack
+from sfumato.server.batch_form import PACKED_BATCH, largest_batch
+
+LARGEST_REPLY = 2**20
+"""Most bytes of a server's answer that are read."""
+AGAIN = (429, 502, 503, 504)
+
+
+class ServerError(SfumatoError):
+    """The server refused, or said something that is no answer."""
+
+    def __init__(self, message: str, *, status: int | None = None, kind: str = "") -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+class _TryAgainError(ServerError):
+    """May succeed later; `after` is the server's Retry-After in seconds."""
+
+    after = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """How patient the client is."""
+
+    attempts: int = 5
+    """Tries of one request, the first included."""
+    connect_seconds: float = 5.0
+    answer_seconds: float = 15.0
+    """Longest silence while an answer is awaited."""
+    first_pause: float = 0.25
+    """Upper end of the first pause in seconds; it doubles with every try."""
+    longest_pause: float = 10.0
+    """Longest pause in seconds; a server that asks for a longer one is given up."""
+    plain_http: bool = False
+    """Allow http:// beyond this machine: whoever listens on the way reads uploads, answers and the token."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The server's answer, checked against the local contract."""
+
+    answers: Mapping[str, Mapping[str, Any]]
+    """Kept attribute -> `label` and `probabilities`."""
+    model: str
+    request_id: str
+    sent_bytes: int
+    attempts: int
+    seconds: float
+    """From the first try to the answer; perturbing not included."""
+    rate_bits: float
+    """Exact rate of this photo's upload: for the user's eyes, it was not sent."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"schema": "sfumato-reply/1", **asdict(self)}
+
+
+class Client:
+    """Sends perturbed photos to one server. Safe to use from several threads but for perturbing itself."""
+
+    def __init__(
+        self,
+        phone: PhoneModel,
+        server: str,
+        *,
+        token: str | None = None,
+        config: ClientConfig | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.phone, self.config = phone, config or ClientConfig()
+        self.contract_json = (phone.folder / FILE).read_bytes()
+        self.digest = hashlib.sha256(self.contract_json).hexdigest()
+        self._checked = False
+        self._sleep = sleep
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(
+            base_url=checked_url(server, plain_http=self.config.plain_http),
+            headers={"User-Agent": "sfumato", **headers},
+            timeout=httpx.Timeout(self.config.answer_seconds, connect=self.config.connect_seconds),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def check_contract(self) -> None:
+        """Ask once whether the server answers for the contract that lies here.
+
+        Raises:
+            ServerError: for another one, or the server cannot be reached.
+        """
+        if self._checked:
+            return
+        content, _ = self._ask("GET", "/v1/contract")
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ServerError(
+                f"the server answers for another contract than {self.phone.folder}: nothing was sent; get its export",
+                kind="other-contract",
+            )
+        self._checked = True
+
+    def send(self, picture: Path | bytes | NDArray[np.uint8], *, key: bytes | None) -> Reply:
+        """Perturb a photo here and ask the server about the result.
+
+        Args:
+            picture: a file, the bytes of one, or pixels (H, W, 3) of the model's size.
+            key: the device key; None draws fresh noise, for measurements only.
+
+        Raises:
+            DataError: the photo cannot be read.
+            ServerError: another contract, a refusal, or no answer after all tries.
+        """
+        self.check_contract()
+        upload = self.phone.perturb(picture, key=key)
+        return self.send_upload(upload.content, rate_bits=upload.rate_bits)
+
+    def send_many(
+        self, pictures: Sequence[Path | bytes | NDArray[np.uint8]], *, key: bytes | None
+    ) -> list[Reply | ServerError]:
+        """Perturb photos here and ask about all of them, as many a request as the service takes.
+
+        Args:
+            pictures: each as for `send`.
+            key: as for `send`.
+
+        Returns:
+            One entry for each photo, in order: its reply, or why the service refused this one. A reply's `seconds` and
+            `attempts` are those of the request it came with.
+
+        Raises:
+            DataError: a photo cannot be read; nothing was sent.
+            ServerError: another contract, a refusal of a whole request, or no answer after all tries.
+        """
+        self.check_contract()
+        uploads = [self.phone.perturb(picture, key=key) for picture in pictures]
+        most = largest_batch(self.phone.contract)
+        parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
+        return [reply for part in parts for reply in self._send_batch(part)]
+
+    def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
+        start, bits = time.perf_counter(), self.phone.contract.channel.bits
+        packed = [pack(upload.levels, bits=bits) for upload in uploads]
+        headers = {"Content-Type": PACKED_BATCH, "Sfumato-Contract": self.digest}
+        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(packed), headers=headers)
+        seconds = time.perf_counter() - start
+        try:
+            told = json.loads(body)
+            items, common = list(told["items"]), {name: told[name] for name in ("model", "request_id")}
+            if len(items) != len(uploads):
+                raise KeyError("items")
+            return [
+                _item_refusal(item["problem"])
+                if "problem" in item
+                else self._reply({**common, **item}, len(content), attempts, seconds, upload.rate_bits)
+                for item, content, upload in zip(items, packed, uploads, strict=True)
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise ServerError("the server's answer does not fit the contract") from None
+
+    def send_upload(self, content: bytes, *, rate_bits: float) -> Reply:
+        """Ask about an upload (PNG) that is already perturbed.
+
+        Raises:
+            ServerError: as `send`.
+        """
+        start = time.perf_counter()
+        headers = {"Content-Type": "image/png", "Sfumato-Contract": self.digest}
+        body, attempts = self._ask("POST", "/v1/predict", content=content, headers=headers)
+        seconds = time.perf_counter() - start
+        try:
+            return self._reply(json.loads(body), len(content), attempts, seconds, rate_bits)
+        except (ValueError, KeyError, TypeError):
+            raise ServerError("the server's answer does not fit the contract") from None
+
+    def _ask(self, method: str, path: str, **more: Any) -> tuple[bytes, int]:
+        """The body of a successful answer and the number of tries."""
+        retrying = Retrying(
+            stop=stop_after_attempt(self.config.attempts),
+            wait=self._pause,
+            retry=retry_if_exception_type(_TryAgainError),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        for attempt in retrying:
+            with attempt:
+                return self._once(method, path, **more), attempt.retry_state.attempt_number
+        raise AssertionError("tenacity either returns or raises")
+
+    def _once(self, method: str, path: str, **more: Any) -> bytes:
+        try:
+            with self._http.stream(method, path, **more) as response:
+                content = b""
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > LARGEST_REPLY:
+                        raise ServerError(f"the answer is larger than {LARGEST_REPLY:,} bytes")
+        except httpx.HTTPError as error:
+            where = self._http.base_url
+            raise _TryAgainError(f"{where} gives no answer ({error or type(error).__name__})") from None
+        if response.status_code == 200:
+            return content
+        raise self._refusal(response, content)
+
+    def _refusal(self, response: httpx.Response, content: bytes) -> ServerError:
+        title, detail, kind = response.reason_phrase, "", ""
+        try:
+            problem = json.loads(content)
+            title, detail = str(problem["title"]), str(problem["detail"])
+            kind = str(problem["type"]).rpartition(":")[2]
+        except (ValueError, KeyError, TypeError):
+            pass  # a proxy's own page
+        text = f"the server refuses ({response.status_code}): {title}" + (f": {detail}" if detail else "")
+        message = printable(text)
+        if response.status_code not in AGAIN:
+            return ServerError(message, status=response.status_code, kind=kind)
+        after = response.headers.get("retry-after", "")
+        again = _TryAgainError(message, status=response.status_code, kind=kind)
+        again.after = float(after) if after.isdecimal() else 0.0
+        if again.after > self.config.longest_pause:
+            return ServerError(
+                f"{message}; it asks for {again.after:g} s", status=response.status_code, kind=kind
+            )
+        return again
+
+    def _pause(self, state: RetryCallState) -> float:
+        """Full jitter below a doubling limit, on top of what the server asks for."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.after if isinstance(error, _TryAgainError) else 0.0
+        drawn = wait_random_exponential(self.config.first_pause, self.config.longest_pause)(state)
+        return asked + min(drawn, random.uniform(0, self.config.longest_pause)) if asked else drawn
+
+    def _reply(self, told: Any, sent: int, attempts: int, seconds: float, rate_bits: float) -> Reply:
+        """Raises ValueError, KeyError or TypeError if the answer is none to this contract."""
+        answers, model, request = dict(told["answers"]), str(told["model"]), str(told["request_id"])
+        for entry in self.phone.contract.keep:
+            answer = answers[entry.name]
+            if answer["label"] not in entry.classes or set(answer["probabilities"]) != set(entry.classes):
+                raise KeyError(entry.name)
+        return Reply(answers, model, request, sent, attempts, seconds, rate_bits)
+
+
+def _item_refusal(problem: Any) -> ServerError:
+    """Why one upload of a batch has no answer."""
+    message = printable(f"the server refuses this upload: {problem['title']}: {problem['detail']}")
+    return ServerError(message, status=int(problem["status"]), kind=str(problem["type"]).rpartition(":")[2])
+
+
+def printable(text: str) -> str:
+    """A server's words, as one line that a terminal may show."""
+    return "".join(c if c.isprintable() else " " for c in text)[:500]
+
+
+def checked_url(server: str, *, plain_http: bool) -> str:
+    """The server's address, if it is one that uploads may go to.
+
+    Raises:
+        UsageError: no http or https address, or http beyond this machine.
+    """
+    parts = urlsplit(server)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise UsageError(f"{server!r} is no server: give something like https://photos.example")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost") and not plain_http:
+        raise UsageError(
+            f"{server} is not encrypted: use https, or say --plain-http inside a trusted network"
+        )
+    return server.rstrip("/")

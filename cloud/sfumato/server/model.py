@@ -1,0 +1,166 @@
+"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime. Neither torch nor TensorFlow is needed.
+
+    model = CloudModel.load(Path("export"))
+    (answers,) = model.answer([levels])         # levels (H, W, 3) of one upload
+    answers["smiling"].label
+
+The rest of the bundle (the phone's models, the audit files) need not be there.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.onnx_heads import match_heads
+from sfumato.runtime.contract import FILE, Contract, LabelPart, parse_contract, read_file
+
+MODEL = "cloud.onnx"
+DIGITS = 6
+"""Probabilities are rounded to this many digits: below it, the size of a batch shows in the last bits."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says about one kept attribute."""
+
+    label: str
+    probabilities: Mapping[str, float]
+    """Class name -> probability, in the order of the contract."""
+
+
+@dataclass(frozen=True)
+class CloudModel:
+    """A loaded cloud network with the contract it belongs to."""
+
+    contract: Contract
+    contract_json: bytes
+    """contract.json as it lies on disk: what is served, and what the digest is of."""
+    contract_digest: str
+    """sha256 of `contract_json`, in hexadecimal."""
+    id: str
+    """sha256 of cloud.onnx, in hexadecimal."""
+    session: Any
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> "CloudModel":
+        """Open the cloud network of an export and let it answer once.
+
+        Raises:
+            SfumatoError: the contract or the network is missing, damaged, or not what the contract says.
+        """
+        if (folder / "checkpoint").exists() or (folder / "local.safetensors").exists():
+            raise SfumatoError(
+                f"{folder} is a run: make an export of it first, sfumato export {folder} --out EXPORT"
+            )
+        try:
+            content = (folder / FILE).read_bytes()
+        except OSError as error:
+            raise SfumatoError(
+                f"{folder / FILE} cannot be read ({error.strerror}): give an EXPORT folder"
+            ) from None
+        contract = parse_contract(content, str(folder / FILE))
+        entry = contract.file(MODEL)
+        session = open_session(read_file(folder, entry), threads=threads)
+        model = cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
+        model.check_heads()
+        return model
+
+    @property
+    def largest(self) -> int:
+        """Largest value of a level."""
+        return (1 << self.contract.channel.bits) - 1
+
+    def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
+        """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
+        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
+        logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
+        heads = [_answers(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
+        names = [entry.name for entry in self.contract.keep]
+        return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
+
+    def run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Uploads (B, 3, H, W) in 0..1 -> logits (B, classes) of every kept attribute, in the order of the contract."""
+        image, heads = self.ends
+        logits: list[NDArray[np.float32]] = self.session.run(heads, {image: pixels})
+        return logits
+
+    @cached_property
+    def ends(self) -> tuple[str, list[str]]:
+        """Names of the network's input and of its outputs, in the order of the contract; a network that was given has its own.
+
+        Raises:
+            SfumatoError: its outputs do not belong to the contract's attributes.
+        """
+        outputs = [output.name for output in self.session.get_outputs()]
+        try:
+            heads = match_heads(outputs, [entry.name for entry in self.contract.keep])
+        except SfumatoError as error:
+            raise SfumatoError(f"the heads of {MODEL} are not those of the contract: {error}") from None
+        return self.session.get_inputs()[0].name, list(heads)
+
+    def check_heads(self) -> None:
+        """Run a batch of two and compare the heads with the contract.
+
+        Raises:
+            SfumatoError: other inputs, heads or class counts.
+        """
+        height, width = self.contract.size
+        try:
+            answers = self.run(np.zeros((2, 3, height, width), dtype=np.float32))
+        except SfumatoError:
+            raise
+        except Exception as error:  # onnxruntime has a type of its own for every complaint
+            raise SfumatoError(
+                f"{MODEL} does not take this contract's uploads: {_first_line(error)}"
+            ) from None
+        expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
+        found = {name: answer.shape for name, answer in zip(expected, answers, strict=True)}
+        if found != expected:
+            raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
+
+
+def _answers(entry: LabelPart, logits: NDArray[np.float32]) -> list[Answer]:
+    """Of one head, (B, classes)."""
+    probabilities = softmax(logits)
+    labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
+    return [
+        Answer(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
+        for label, row in zip(labels, rows, strict=True)
+    ]
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(B, classes) logits -> probabilities, in double precision."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def open_session(content: bytes, *, threads: int) -> Any:
+    """An ONNX Runtime session on the processor.
+
+    Raises:
+        SfumatoError: ONNX Runtime cannot load it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise SfumatoError(f"onnxruntime cannot load {MODEL}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

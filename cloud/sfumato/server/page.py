@@ -1,0 +1,186 @@
+"""The browser page: the files of `web/`, and the phone's half of the export that it runs.
+
+    page = Page.load(Path("export"), contract)
+    add_page(app, page)
+
+GET /                  the page;  GET /page/NAME  its modules and LiteRT.js
+GET /v1/phone/NAME     the int8 model, vectors.json and (gaussian) normal_table.bin
+
+Everything is read once and served from memory under the names it was found by, so no path can lead elsewhere. The page fetches
+from its own address alone: the Content-Security-Policy allows nothing else. LiteRT.js is put into `web/vendor/` by
+`make setup`; a service without it, or without the phone's files, works and says on `/` why it shows no page.
+"""
+
+import base64
+import gzip
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Request, Response
+from fastapi import Path as PathParameter
+from starlette.concurrency import run_in_threadpool
+
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.contract import Contract, read_file
+from sfumato.server.problems import ProblemError, documented
+
+FOLDER = Path(__file__).parent / "web"
+BUILT = "vendor/build.json"
+INDEX = "index.html"
+TYPES = {
+    "bin": "application/octet-stream",
+    "css": "text/css",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+    "tflite": "application/octet-stream",
+    "wasm": "application/wasm",
+}
+"""Content type by a name's ending: the machine's own list may not know WebAssembly, without which no browser compiles it."""
+DOCUMENT = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), payment=()",
+}
+"""On the page itself, with its Content-Security-Policy."""
+SEALED = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
+"""On every file: for this origin alone, and asked about again each time (the answer is 304)."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file, as it is served."""
+
+    content: bytes
+    media_type: str
+    tag: str
+    zipped: bool = False
+    """`content` is compressed with gzip."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All files of the page, or the reason why there is none."""
+
+    files: Mapping[str, Asset] = field(default_factory=dict)
+    """Name below `/page/` -> file."""
+    phone: Mapping[str, Asset] = field(default_factory=dict)
+    """Name below `/v1/phone/` -> file."""
+    missing: str = ""
+    """Why there is no page; empty where there is one."""
+
+    @classmethod
+    def load(cls, export: Path, contract: Contract) -> "Page":
+        """Read the page and the phone's half of an export. What is missing is told, not raised."""
+        if not (FOLDER / BUILT).exists():
+            return cls(missing="it was not built: install node and npm, then run make setup")
+        try:
+            phone = {name: read_phone_file(export, contract, name) for name in phone_files(contract)}
+        except SfumatoError as error:
+            return cls(missing=f"{error}; the page needs the phone's files of the export")
+        return cls({name: read_asset(path) for name, path in page_files().items()}, phone)
+
+    @property
+    def policy(self) -> str:
+        """Content-Security-Policy of the page: its own scripts, WebAssembly, its own service, and nothing else."""
+        scripts = re.findall(
+            rb"<script type=\"importmap\">(.*?)</script>", self.files[INDEX].content, re.DOTALL
+        )
+        hashes = " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in scripts
+        )
+        return (
+            f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {hashes}; style-src 'self'; img-src 'self'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+
+def page_files() -> dict[str, Path]:
+    """Name below `/page/` -> file; a compressed one is named as if it were not."""
+    found = (path for path in sorted(FOLDER.rglob("*")) if path.is_file())
+    return {path.relative_to(FOLDER).as_posix().removesuffix(".gz"): path for path in found}
+
+
+def phone_files(contract: Contract) -> list[str]:
+    """The files of an export that a browser needs to perturb, and to check that it does so rightly."""
+    table = ["normal_table.bin"] if contract.channel.name == "gaussian" else []
+    return [contract.model("int8").file, "vectors.json", *table]
+
+
+def read_phone_file(export: Path, contract: Contract, name: str) -> Asset:
+    """A file of the export, if it is the one that the contract names.
+
+    Raises:
+        SfumatoError: missing, changed, or not for phones.
+    """
+    entry = contract.file(name)
+    if entry.role != "phone":
+        raise SfumatoError(f"{name} is not for phones")
+    return Asset(read_file(export, entry), media_type(name), f'"{entry.sha256}"')
+
+
+def read_asset(path: Path) -> Asset:
+    """A file of the page."""
+    content, zipped = path.read_bytes(), path.suffix == ".gz"
+    name = path.name.removesuffix(".gz")
+    return Asset(content, media_type(name), f'"{hashlib.sha256(content).hexdigest()}"', zipped)
+
+
+def media_type(name: str) -> str:
+    """Content type by the name's ending."""
+    return TYPES[name.rpartition(".")[2]]
+
+
+def add_page(app: FastAPI, page: Page) -> None:
+    """GET /, /page/NAME and /v1/phone/NAME. No token: all of it ships in every app."""
+
+    @app.get("/", include_in_schema=False)
+    async def index(request: Request) -> Response:
+        if page.missing:
+            raise ProblemError("no-page", page.missing)
+        headers = {"Content-Security-Policy": page.policy, **DOCUMENT}
+        return await serve(request, page.files.get(INDEX), headers)
+
+    @app.get("/page/{name:path}", include_in_schema=False)
+    async def file(request: Request, name: str) -> Response:
+        return await serve(request, page.files.get(name), {})
+
+    @app.get(
+        "/v1/phone/{name}",
+        summary="A file of the phone's half",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/octet-stream": {}, "application/json": {}}},
+            304: {"description": "Not changed"},
+            **documented("no-file"),
+        },
+    )
+    async def phone(
+        request: Request,
+        name: Annotated[str, PathParameter(examples=[next(iter(page.phone), "local_int8.tflite")])],
+    ) -> Response:
+        """The int8 model, vectors.json or normal_table.bin, as the contract names them. The ETag is the file's sha256."""
+        return await serve(request, page.phone.get(name), {})
+
+
+async def serve(request: Request, asset: Asset | None, more: Mapping[str, str]) -> Response:
+    """The answer that is a file.
+
+    Raises:
+        ProblemError: there is none.
+    """
+    if asset is None:
+        raise ProblemError("no-file", "no file of this name is served")
+    headers = {**SEALED, **more, "ETag": asset.tag, "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == asset.tag:
+        return Response(status_code=304, headers=headers)
+    content = asset.content
+    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    elif asset.zipped:
+        content = await run_in_threadpool(gzip.decompress, content)
+    return Response(content, media_type=asset.media_type, headers=headers)

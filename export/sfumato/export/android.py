@@ -1,0 +1,68 @@
+"""An export inside the Android project: contract, int8 model, vectors and, for gaussian channels, the normal table.
+
+The app and its build read these files from `app/src/main/assets/sfumato`. What the phone does not need stays out: the cloud's
+network, the other variants, and above all the maker's audit files.
+
+    placed = place(Path("exports/gender"), Path("android_demo"))
+"""
+
+import shutil
+from pathlib import Path
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_folder
+from sfumato.runtime.contract import FILE, Contract, read_contract, read_file
+from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests
+
+ASSETS = Path("app", "src", "main", "assets", "sfumato")
+PROJECT = ("settings.gradle.kts", "app")
+"""What a folder must hold to be the Android project."""
+NEEDED = ("vectors.json", "normal_table.bin")
+"""Files of an export that the app reads beside contract and model, as far as the export has them."""
+
+
+def place(export: Path, project: Path) -> Path:
+    """Copy what the app needs, checked against the contract; the assets are whole or as they were.
+
+    Args:
+        export: folder of an export.
+        project: the Android project, `android_demo` of the repository or a copy.
+
+    Returns:
+        The folder of the assets.
+
+    Raises:
+        SfumatoError: `project` is no Android project, or the export is damaged or has no int8 model.
+    """
+    require_project(project)
+    contract = read_contract(export)
+    if (export / DIGESTS).exists():
+        check_digests(export)
+    beside = [name for name in (DIGESTS, SIGNATURE) if (export / name).exists()]
+    contents = {entry.name: read_file(export, entry) for entry in map(contract.file, needed(contract))}
+    assets = project / ASSETS
+    with atomic_folder(assets) as folder:
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        for name in (FILE, *beside):
+            shutil.copyfile(export / name, folder / name)
+    return assets
+
+
+def needed(contract: Contract) -> list[str]:
+    """Names of the listed files that the app reads."""
+    listed = {entry.name for entry in contract.files}
+    return [contract.model("int8").file, *(name for name in NEEDED if name in listed)]
+
+
+def require_project(folder: Path) -> None:
+    """Refuse a folder that is not the Android project.
+
+    Raises:
+        SfumatoError: it is something else.
+    """
+    missing = [name for name in PROJECT if not (folder / name).exists()]
+    if missing:
+        raise SfumatoError(
+            f"{folder} is no Android project (no {missing[0]}): give the folder android_demo of the repository or a copy"
+        )

@@ -1,0 +1,222 @@
+"""What the shipped model does to the task: accuracy and rate, float and int8 side by side, through sampler and cloud.
+
+Both are drawn from the same noise, so their difference is the quantisation's and not the draw's. Several draws an image
+keep chance small.
+
+    figures = measure(run, network, session, images, labels)
+    figures.accuracy["smiling"].int8
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfumato.channels import Channel
+from sfumato.export.freeze import PhoneNetwork
+from sfumato.export.parity import Floats, reference, run_int8
+from sfumato.models.tensors import evaluating
+from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
+from sfumato.runtime.interpreter import Session
+from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table
+from sfumato.runtime.upload_codec import encode_png, pack
+
+DRAWS = 4
+SEED = 20
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure of the float and of the int8 model."""
+
+    trained: float
+    int8: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything measured on a split."""
+
+    images: int
+    draws: int
+    accuracy: Mapping[str, Pair]
+    """Fraction right, per kept attribute."""
+    rate_bits: Mapping[str, Pair]
+    """mean, p95 and max over the images. The int8 one is exact, from the sampler's own distributions."""
+    upload_bytes: Mapping[str, float]
+    """Mean of the PNG and size of the packed form."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the contract."""
+        pairs = {
+            kind: {
+                name: {"float": round(p.trained, 6), "int8": round(p.int8, 6)} for name, p in table.items()
+            }
+            for kind, table in (("accuracy", self.accuracy), ("rate_bits", self.rate_bits))
+        }
+        return {"images": self.images, "draws": self.draws, **pairs, "upload_bytes": dict(self.upload_bytes)}
+
+
+def measure(
+    channel: Channel,
+    cloud: nn.Module,
+    network: PhoneNetwork,
+    session: Session,
+    images: Bytes,
+    labels: Mapping[str, NDArray[np.int64]],
+) -> Figures:
+    """Run images (N, H, W, 3) through both models, the sampler and the cloud network.
+
+    Args:
+        channel: the trained channel.
+        cloud: the cloud network.
+        network: the network as it was trained.
+        session: the int8 model that ships.
+        images: pixels.
+        labels: (N,) per kept attribute.
+    """
+    exact, shipped = reference(network, images), run_int8(session, images)
+    uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
+    right = {kind: hits(cloud, drawn, labels, top_level(channel)) for kind, drawn in uploads.items()}
+    bits = bits_of(channel)
+    sizes = [len(encode_png(levels, bits=bits)) for levels in uploads["int8"][: len(images)][:200]]
+    return Figures(
+        images=len(images),
+        draws=DRAWS,
+        accuracy={name: Pair(right["float"][name], right["int8"][name]) for name in labels},
+        rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
+        upload_bytes={
+            "png": float(np.mean(sizes)),
+            "packed": float(len(pack(uploads["int8"][0], bits=bits))),
+        },
+    )
+
+
+def bits_of(channel: Channel) -> int:
+    """Bits a colour sample of the upload."""
+    return int(channel.settings["levels"]).bit_length() - 1 if channel.name == "dither" else 8
+
+
+def top_level(channel: Channel) -> int:
+    """The level that stands for 1."""
+    return int(2 ** bits_of(channel)) - 1
+
+
+def noise_bytes(channel: Channel, shape: tuple[int, ...]) -> int:
+    """Noise bytes an image (H, W, 3) needs."""
+    return math.prod(shape) * (bits_of(channel) if channel.name == "dither" else 2)
+
+
+def draw(channel: Channel, images: Bytes, parameters: Mapping[str, NDArray[Any]]) -> list[Bytes]:
+    """`DRAWS` uploads of every image, the images in order, from the bytes of an int8 model or the values of a float one.
+
+    The noise is the same for every model of the channel, so that two models differ by their arithmetic alone.
+    """
+    rng, drawn = np.random.default_rng(SEED), []
+    for index in list(range(len(images))) * DRAWS:
+        image = images[index]
+        own = {name: value[index] for name, value in parameters.items()}
+        noise = rng.integers(0, 256, noise_bytes(channel, image.shape), dtype=np.uint8)
+        # Where in its 1/256 a noise byte lies: only probabilities between two bytes ask for it.
+        fine = rng.random(next(iter(own.values())).shape) if channel.name == "dither" else None
+        if all(value.dtype == np.uint8 for value in own.values()):
+            drawn.append(sample_bytes(channel, image, own, noise))
+        else:
+            drawn.append(sample_floats(channel, image, own, noise, fine))
+    return drawn
+
+
+def sample_bytes(channel: Channel, image: Bytes, q: Mapping[str, Bytes], noise: Bytes) -> Bytes:
+    """One draw of the shipped sampler."""
+    if channel.name == "dither":
+        return dither(q["p"], noise, bits=bits_of(channel))
+    additive = bool(channel.settings["additive"])
+    largest = float(channel.settings["largest_scale"])
+    mean = image if additive else q["mean"]
+    return gaussian(mean, q["scale"], noise, largest_scale=largest, additive=additive)
+
+
+def sample_floats(
+    channel: Channel,
+    image: Bytes,
+    p: Mapping[str, Floats],
+    noise: Bytes,
+    fine: NDArray[np.float64] | None = None,
+) -> Bytes:
+    """The same draw from unrounded parameters; dither needs `fine`, where in 0..1 each noise byte lies."""
+    if fine is not None:
+        # A probability of exactly k/256 gives the very bit that the byte k would.
+        reached = noise.reshape(fine.shape) + fine < 256 * p["p"].astype(np.float64)
+        decided = np.where(reached, 255, 0).astype(np.uint8)
+        return dither(decided, np.zeros_like(noise), bits=bits_of(channel))
+    steps = normal_table()[noise.view("<u2")].reshape(image.shape) / NORMAL_SCALE
+    mean = image / 255 if channel.settings["additive"] else p["mean"]
+    value = mean + float(channel.settings["largest_scale"]) * p["scale"] * steps
+    drawn: Bytes = np.clip(np.floor(255 * value + 0.5), 0, 255).astype(np.uint8)
+    return drawn
+
+
+def hits(
+    cloud: nn.Module, drawn: list[Bytes], labels: Mapping[str, NDArray[np.int64]], top: int
+) -> dict[str, float]:
+    """Fraction of the uploads whose label the cloud network finds; uploads repeat the images in order."""
+    answers: dict[str, list[Tensor]] = {name: [] for name in labels}
+    with evaluating(cloud):
+        for start in range(0, len(drawn), 128):
+            levels = torch.from_numpy(np.stack(drawn[start : start + 128]))
+            logits = cloud(levels.permute(0, 3, 1, 2).float() / top)
+            for name in labels:
+                answers[name].append(logits[name].argmax(1))
+    return {
+        name: float((torch.cat(answers[name]).numpy() == np.tile(truth, len(drawn) // len(truth))).mean())
+        for name, truth in labels.items()
+    }
+
+
+def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, Pair]:
+    return {
+        "mean": Pair(float(floats.mean()), float(ints.mean())),
+        "p95": Pair(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),
+        "max": Pair(float(floats.max()), float(ints.max())),
+    }
+
+
+def exact_bits(channel: Channel, image: Bytes, q: Mapping[str, Bytes]) -> float:
+    """Exact rate of one image of the shipped model, in bits."""
+    if channel.name == "dither":
+        return dither_rate(q["p"]) / math.log(2)
+    additive = bool(channel.settings["additive"])
+    nats = gaussian_rate(
+        image if additive else q["mean"],
+        q["scale"],
+        largest_scale=float(channel.settings["largest_scale"]),
+        reference_scale=float(channel.settings["reference_scale"]),
+        additive=additive,
+    )
+    return nats / math.log(2)
+
+
+def all_bits(channel: Channel, images: Bytes, q: Mapping[str, Bytes]) -> NDArray[np.float64]:
+    """Exact rates of images (N, H, W, 3), in bits, (N,)."""
+    rates = [exact_bits(channel, image, {n: v[i] for n, v in q.items()}) for i, image in enumerate(images)]
+    return np.array(rates)
+
+
+def trained_bits(channel: Channel, images: Bytes, exact: Mapping[str, Floats]) -> NDArray[np.float64]:
+    """Rates of the trained model in bits, (N,), by the measure that the int8 one has.
+
+    Dither: the exact sum over unrounded probabilities. Gaussian: that of the rounded parameters, since the formula of
+    training counts what clipping takes away again.
+    """
+    if channel.name == "gaussian":
+        rounded = {name: np.clip(np.round(256 * p), 0, 255).astype(np.uint8) for name, p in exact.items()}
+        return all_bits(channel, images, rounded)
+    p = torch.from_numpy(exact["p"]).permute(0, 3, 1, 2).double()
+    nats: NDArray[np.float64] = channel.rate({"p": p}).numpy()
+    return nats / math.log(2)

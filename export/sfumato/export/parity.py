@@ -1,0 +1,104 @@
+"""Does the converted model compute what the trained one computes? Asked on real images, for every variant.
+
+Differences are given in units of 1/256, one step of the shipped byte (LSB), for every variant alike.
+
+    found = compare(open_model(content), network, images, int8=True)
+    found["p"].mean_lsb
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.export.freeze import PhoneNetwork
+from sfumato.runtime.interpreter import Session
+from sfumato.runtime.sampler import to_q
+
+Floats = NDArray[np.float32]
+
+BATCH = 64
+CLOSE = 0.5
+"""A lead in logits below which rounding may turn the phone's decision over, and with it every parameter."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Difference of one output over all images, in 1/256."""
+
+    mean_lsb: float
+    max_lsb: float
+    spread_lsb: float = 0.0
+    """Standard deviation of what the trained network says, over all values: what a difference has to be seen beside."""
+
+    @property
+    def max_error(self) -> float:
+        """Largest difference as a fraction of the range."""
+        return self.max_lsb / 256
+
+
+def batches(images: NDArray[np.uint8]) -> Iterator[Tensor]:
+    """Images (N, H, W, 3) -> at most `BATCH` at a time, in 0..1."""
+    for start in range(0, len(images), BATCH):
+        yield torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).float() / 255
+
+
+def reference(network: PhoneNetwork, images: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Outputs of the trained network, each (N, H, W, planes) in 0..1."""
+    parts = []
+    with torch.no_grad():
+        for pixels in batches(images):
+            parts.append([output.numpy() for output in network(pixels)])
+    stacked = [np.concatenate(one) for one in zip(*parts, strict=True)]
+    return dict(zip(network.names, stacked, strict=True))
+
+
+def decided(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images (N, H, W, 3) the phone decides upon clearly enough for models to be compared on them, (N,).
+
+    A decision is a step: on its edge the arithmetic of a model is no fault of its conversion. What such images cost is
+    measured as accuracy and rate.
+    """
+    with torch.no_grad():
+        lead = torch.cat([network.lead(pixels) for pixels in batches(images)])
+    clear: NDArray[np.bool_] = (lead > CLOSE).numpy()
+    return clear
+
+
+def run_float(session: Session, images: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Outputs of a model with float input and output, each (N, H, W, planes)."""
+    results = [session.run(image[None].astype(np.float32) / np.float32(255)) for image in images]
+    return _stack(results)
+
+
+def run_int8(session: Session, images: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Parameter bytes q of an int8 model, each (N, H, W, planes)."""
+    results = [
+        session.run((np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None]) for image in images
+    ]
+    return {name: to_q(value) for name, value in _stack(results).items()}
+
+
+def compare(
+    session: Session, network: PhoneNetwork, images: NDArray[np.uint8], *, int8: bool
+) -> dict[str, Parity]:
+    """Compare a converted model with the trained network on images (N, H, W, 3)."""
+    wanted = reference(network, images)
+    found: Mapping[str, NDArray[Any]] = run_int8(session, images) if int8 else run_float(session, images)
+    return {name: difference(wanted[name], found[name], int8=int8) for name in wanted}
+
+
+def difference(wanted: Floats, found: NDArray[Any], *, int8: bool) -> Parity:
+    """Difference of one output; shapes that differ, and values that are not numbers, are infinitely far apart."""
+    if wanted.shape != found.shape or not np.isfinite(found).all():
+        return Parity(float("inf"), float("inf"))
+    gap = np.abs(256 * wanted.astype(np.float64) - found.astype(np.float64) * (1 if int8 else 256))
+    return Parity(float(gap.mean()), float(gap.max()), float(256 * wanted.std(dtype=np.float64)))
+
+
+def _stack(results: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}

@@ -1,0 +1,207 @@
+"""Quantization-aware fine-tuning: teach the local network to say the same with eight bits.
+
+Used where plain post-training quantization moves rate or accuracy too far. The float network is the teacher: a copy of it
+computes every tensor with TensorFlow Lite's rounding (int8 per tensor with a zero point, weights int8 per output channel) and
+learns to give the same probabilities, measured by the divergence that the rate itself is made of. No labels and no cloud
+network take part.
+Gradients pass rounding unchanged inside the range (Jacob et al., Quantization and Training of Neural Networks, CVPR 2018).
+
+    tuned = fine_tune(network, images, calibration)
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from sfumato.export.freeze import PhoneNetwork
+
+MOVES = ("permute", "identity", "detach", "pixel_shuffle")
+"""Values change places and nothing else: TensorFlow Lite keeps their scale, and the export does it later or not at all."""
+LOGISTIC_RANGE = (0.0, 255 / 256)
+"""Scale 1/256, zero point -128, by definition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How long and how fast."""
+
+    steps: int = 240
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    """Peak of Adam's step; a quarter cosine down to zero."""
+    refresh: int = 40
+    """Steps after which the ranges are measured again, as the converter will."""
+    seed: int = 0
+
+
+def fake_quantize(x: Tensor, low: float, high: float) -> Tensor:
+    """Round to the 256 values of an int8 tensor that covers `low` .. `high` and zero.
+
+    >>> fake_quantize(torch.tensor([0.25, 0.6, 9.0]), 0.0, 1.0)
+    tensor([0.2510, 0.6000, 1.0000])
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = round(-128 - low / scale)
+    return _straight_through(x, scale, zero, -128)
+
+
+def fake_quantize_weight(weight: Tensor) -> Tensor:
+    """int8 per output channel, symmetric, -127 .. 127: convolution weights (C_out, ...)."""
+    scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12) / 127
+    return _straight_through(weight, scale.view(-1, *[1] * (weight.dim() - 1)), 0, -127)
+
+
+def _straight_through(x: Tensor, scale: Any, zero: int, lowest: int) -> Tensor:
+    grid = torch.clamp(torch.round(x / scale) + zero, lowest, 127)
+    rounded = (grid - zero) * scale
+    clipped = torch.minimum(
+        torch.maximum(x, (lowest - zero) * torch.as_tensor(scale)), (127 - zero) * torch.as_tensor(scale)
+    )
+    value: Tensor = clipped + (rounded - clipped).detach()
+    return value
+
+
+def operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+    """What a traced node does, as one word."""
+    if node.op == "call_module":
+        return type(modules[str(node.target)]).__name__.lower()
+    if node.op in ("call_function", "call_method"):
+        return str(getattr(node.target, "__name__", node.target))
+    return node.op
+
+
+class Quantized(fx.Interpreter):
+    """Runs a traced network with or without int8 rounding after every tensor that TensorFlow Lite keeps.
+
+    Rounding is left out where operators are fused: a convolution or sum before its RELU, and a difference before its factor.
+    """
+
+    SILENT = (*MOVES, "placeholder", "output", "get_attr", "getitem")
+
+    def __init__(self, network: PhoneNetwork) -> None:
+        super().__init__(fx.symbolic_trace(network))
+        self.kinds = {node: operation(node, self.submodules) for node in self.module.graph.nodes}  # type: ignore[union-attr]
+        self.ranges: dict[fx.Node, tuple[float, float]] = {}
+        self.measuring = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and round its result."""
+        kind = self.kinds[n]
+        rounded = kind == "conv2d" and not self.measuring
+        result = self._convolution(n) if rounded else super().run_node(n)
+        if kind in self.SILENT or self._fused(n):
+            return result
+        if self.measuring:
+            self._measure(n, result)
+            return result
+        low, high = LOGISTIC_RANGE if kind == "sigmoid" else self.ranges[self._source(n)]
+        return fake_quantize(result, low, high)
+
+    def measure(self, images: Tensor) -> None:
+        """Smallest and largest value of every tensor over images (N, H, W, 3), without rounding."""
+        self.ranges, self.measuring = {}, True
+        with torch.no_grad():
+            for batch in images.split(32):
+                self.run(batch)
+        self.measuring = False
+
+    def _convolution(self, n: fx.Node) -> Tensor:
+        part = self.submodules[str(n.target)]
+        assert isinstance(part, nn.Conv2d)
+        (x,), _ = self.fetch_args_kwargs_from_env(n)
+        weight = fake_quantize_weight(part.weight)
+        return F.conv2d(x, weight, part.bias, part.stride, part.padding, part.dilation, part.groups)
+
+    def _measure(self, n: fx.Node, result: Tensor) -> None:
+        low, high = self.ranges.get(n, (0.0, 0.0))
+        self.ranges[n] = (min(low, float(result.min())), max(high, float(result.max())))
+
+    def _source(self, n: fx.Node) -> fx.Node:
+        """A resized tensor keeps the scale of what it was made from."""
+        while self.kinds[n] in ("interpolate", "enlarge_to"):
+            n = self._behind(n.args[0])
+        return n
+
+    def _behind(self, n: Any) -> fx.Node:
+        while self.kinds[n] in MOVES:
+            n = n.args[0]
+        assert isinstance(n, fx.Node)
+        return n
+
+    def _fused(self, n: fx.Node) -> bool:
+        users = [user for user in n.users]
+        while len(users) == 1 and self.kinds[users[0]] in ("identity", "pixel_shuffle"):
+            users = list(users[0].users)
+        if len(users) != 1:
+            return False
+        pair = (self.kinds[n], self.kinds[users[0]])
+        return pair in (("conv2d", "relu"), ("add", "relu"), ("sub", "mul"))
+
+
+def divergence(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> Tensor:
+    """KL between Bernoulli distributions, summed over outputs and samples, mean over the batch, in nats."""
+    total = torch.zeros(())
+    for p, q in zip(teacher, student, strict=True):
+        p, q = p.clamp(1e-4, 1 - 1e-4), q.clamp(1e-4, 1 - 1e-4)
+        total = total + (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).flatten(1).sum(1).mean()
+    return total
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sums over several depend on their number, and the bytes of the model that ships follow from them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fine_tune(
+    network: PhoneNetwork,
+    images: NDArray[np.uint8],
+    calibration: NDArray[np.uint8],
+    tuning: Tuning = Tuning(),
+    watch: Callable[[int, float], None] = lambda step, loss: None,
+) -> PhoneNetwork:
+    """A copy of the network that gives the same outputs once it is quantized.
+
+    Args:
+        network: folded, frozen.
+        images: (N, H, W, 3) training images.
+        calibration: the images that the converter will measure ranges on.
+        tuning: how long and how fast.
+        watch: told step and divergence in nats an image.
+    """
+    student = copy.deepcopy(network).requires_grad_(True).eval()
+    runner = Quantized(student)
+    # fx traced copies of nothing: the runner's submodules are the student's own.
+    optimizer = torch.optim.Adam(student.parameters(), lr=tuning.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, tuning.steps)
+    generator = torch.Generator().manual_seed(tuning.seed)
+    measured = torch.from_numpy(calibration).float() / 255
+    with one_thread():
+        for step in range(tuning.steps):
+            if step % tuning.refresh == 0:
+                runner.measure(measured)
+            rows = torch.randint(len(images), (tuning.batch_size,), generator=generator)
+            batch = torch.from_numpy(images[rows.numpy()]).float() / 255
+            with torch.no_grad():
+                wanted = network(batch)
+            loss = divergence(wanted, runner.run(batch))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            watch(step, loss.item())
+    return student.requires_grad_(False)

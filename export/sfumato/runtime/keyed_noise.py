@@ -1,0 +1,139 @@
+"""Keyed noise, version 1: the same photo from the same device always gets the same noise, and nobody else knows it.
+
+Fresh noise for every upload would let a provider average repeated uploads of one photo. So the noise is the output of a
+keyed pseudo-random function of the pixels that the model sees (docs/contract.md, "Noise v1"):
+
+    iv        = HMAC-SHA256(key, "sfumato-noise-v1" || SHA-256(pixels))[:16]
+    key'      = HKDF-SHA256(key, salt = 32 zero bytes, info = "noise", 32 bytes)
+    keystream = AES-256-CTR(key', initial counter block = iv, 128-bit big-endian counter)
+
+`pixels` are the H * W * 3 bytes of the cropped and resized RGB image, row by row. Java (`javax.crypto`) and browsers
+(WebCrypto) have the same primitives; `vectors.json` of every export holds the bytes they must reproduce.
+
+    noise = keyed_noise(key, image, 64 * 64 * 3)
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+
+VERSION = 1
+LABEL = b"sfumato-noise-v1"
+INFO = b"noise"
+KEY_BYTES = 32
+
+
+def image_hash(image: NDArray[np.uint8]) -> bytes:
+    """SHA-256 of the bytes (H, W, 3) as they are fed to the model: 32 bytes."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
+
+
+def stream_key(key: bytes) -> bytes:
+    """The key of the cipher, derived from the device key so that it serves for nothing else."""
+    return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=INFO).derive(_checked(key))
+
+
+def stream_iv(key: bytes, digest: bytes) -> bytes:
+    """The initial counter block that belongs to an image hash: 16 bytes."""
+    return hmac.new(_checked(key), LABEL + digest, hashlib.sha256).digest()[:16]
+
+
+def keyed_noise(key: bytes, image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """The first `count` keystream bytes for an image (H, W, 3).
+
+    Raises:
+        SfumatoError: the key is not 32 bytes long.
+    """
+    stream = _stream(key)
+    stream.reset_nonce(stream_iv(key, image_hash(image)))
+    # A stream cipher holds nothing back that it would have to be asked for at the end.
+    return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
+
+
+_kept = threading.local()
+
+
+def _stream(key: bytes) -> CipherContext:
+    """The cipher under a device key, set up once in every thread: that takes longer than what it encrypts for a photo."""
+    if getattr(_kept, "key", None) != key:
+        cipher = Cipher(algorithms.AES(stream_key(key)), modes.CTR(bytes(16)))
+        _kept.key, _kept.stream = key, cipher.encryptor()
+    stream: CipherContext = _kept.stream
+    return stream
+
+
+def fresh_noise(count: int) -> NDArray[np.uint8]:
+    """`count` bytes from the operating system, different every time. For measurements: uploads can be averaged."""
+    return np.frombuffer(secrets.token_bytes(count), dtype=np.uint8)
+
+
+def read_key(path: Path) -> bytes:
+    """Read a device key: 32 raw bytes, or 64 hexadecimal digits.
+
+    Raises:
+        SfumatoError: the file is missing or holds something else.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(4096)
+    except OSError as error:
+        raise SfumatoError(f"cannot read the key {path}: {error.strerror}") from None
+    if len(content) == KEY_BYTES:
+        return content
+    try:
+        return _checked(bytes.fromhex(content.decode("ascii").strip()))
+    except (ValueError, SfumatoError):
+        raise SfumatoError(
+            f"{path} is no device key: it must hold {KEY_BYTES} bytes or {2 * KEY_BYTES} hexadecimal digits"
+        ) from None
+
+
+def default_key_path() -> Path:
+    """Where the device key of this computer lies: `$XDG_CONFIG_HOME/sfumato/device.key`, else under `~/.config`."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "sfumato" / "device.key"
+
+
+def device_key(path: Path | None = None) -> bytes:
+    """The device key at `path` (default: `default_key_path()`), made with mode 0600 if there is none.
+
+    Raises:
+        SfumatoError: the file cannot be made or does not hold a key.
+    """
+    path = default_key_path() if path is None else path
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A whole file under another name first: two first runs at once must agree on one key.
+            scratch = path.with_name(f".{path.name}.{os.getpid()}")
+            handle = os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+            try:
+                os.link(scratch, path)
+            except FileExistsError:
+                pass
+            finally:
+                scratch.unlink()
+        except OSError as error:
+            raise SfumatoError(
+                f"cannot make a device key at {path}: {error.strerror}; pass --key FILE"
+            ) from None
+    return read_key(path)
+
+
+def _checked(key: bytes) -> bytes:
+    if len(key) != KEY_BYTES:
+        raise SfumatoError(f"a device key has {KEY_BYTES} bytes, not {len(key)}")
+    return key

@@ -1,0 +1,74 @@
+"""`sfumato perturb`: photos in, uploads out. Only the exported files and the phone-side runtime are used.
+
+results = perturb_files(PhoneModel.load(export), [Path("photo.jpg")], Path("uploads"), key=device_key())
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_write, write_json
+from sfumato.runtime.contract import FILE, Contract
+from sfumato.runtime.phone_model import PhoneModel, Upload
+
+SCHEMA = "sfumato-upload/1"
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """One photo and its upload."""
+
+    source: Path
+    upload: Path
+    bytes: int
+    rate_bits: float
+    """For the user's eyes: it depends on the photo and is not written beside the upload."""
+
+
+def perturb_files(
+    model: PhoneModel, pictures: Sequence[Path], out: Path, *, key: bytes | None
+) -> Iterator[Perturbed]:
+    """Write `NAME.upload.png` and `NAME.upload.json` per photo into `out`; yields each as it is done.
+
+    Nothing of the photo's metadata reaches either file.
+
+    Raises:
+        SfumatoError: two photos would share a name, or one cannot be read; earlier ones stay written.
+    """
+    names = [picture.stem for picture in pictures]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SfumatoError(
+            f"several photos are named {', '.join(twice)}: perturb them into different folders"
+        )
+    if out.exists() and not out.is_dir():
+        raise SfumatoError(f"{out} is a file: give a folder for the uploads")
+    digest = hashlib.sha256((model.folder / FILE).read_bytes()).hexdigest()
+    for picture, name in zip(pictures, names, strict=True):
+        upload = model.perturb(picture, key=key)
+        target = out / f"{name}.upload.png"
+        with atomic_write(target) as scratch:
+            scratch.write_bytes(upload.content)
+        write_json(out / f"{name}.upload.json", describe(model.contract, digest, upload))
+        yield Perturbed(picture, target, len(upload.content), upload.rate_bits)
+
+
+def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:
+    """What a server needs to read an upload. Nothing here depends on the photo but the upload's own hash and size."""
+    height, width = contract.size
+    return {
+        "schema": SCHEMA,
+        "contract": digest,
+        "channel": contract.channel.name,
+        "bits": contract.channel.bits,
+        "height": height,
+        "width": width,
+        "encoding": "png",
+        "sampler": contract.sampler,
+        "noise": contract.noise if upload.keyed else "fresh",
+        "sha256": hashlib.sha256(upload.content).hexdigest(),
+        "bytes": len(upload.content),
+    }

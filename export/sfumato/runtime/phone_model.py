@@ -1,0 +1,170 @@
+"""The phone-side model: an exported bundle, an interpreter, a key. Neither torch nor TensorFlow is needed.
+
+    model = PhoneModel.load(Path("export"))
+    upload = model.perturb(Path("photo.jpg"), key=device_key())
+    upload.content                      # PNG bytes, the only thing that leaves the phone
+
+Loading refuses whatever does not agree with the contract: another sha256, shape, type, scale or version.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.image_io import load as load_image
+from sfumato.runtime.contract import Contract, Tensor, read_contract, read_file
+from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
+from sfumato.runtime.interpreter import Session, open_model
+from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise
+from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_q
+from sfumato.runtime.upload_codec import encode_png
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One perturbed image."""
+
+    levels: Bytes
+    """(H, W, 3): 0 .. L-1 for dither, 0 .. 255 for gaussian."""
+    content: bytes
+    """The encoded upload."""
+    keyed: bool
+    measure: Callable[[], float] = field(repr=False, compare=False)
+
+    @cached_property
+    def rate_bits(self) -> float:
+        """Exact rate of this image: how much this draw can tell, in bits. Depends on the photo: keep it on the phone.
+
+        Measured when asked for: no upload needs it, and it takes a quarter of the network's time.
+        """
+        return self.measure()
+
+
+@dataclass(frozen=True)
+class PhoneModel:
+    """An int8 local network with its contract."""
+
+    folder: Path
+    contract: Contract
+    session: Session
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> "PhoneModel":
+        """Open the int8 model of an export.
+
+        Raises:
+            SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
+        """
+        return cls.open(folder, read_contract(folder), threads=threads)
+
+    @classmethod
+    def open(cls, folder: Path, contract: Contract, *, threads: int = 1) -> "PhoneModel":
+        """Open the int8 model of a contract that is already read.
+
+        Raises:
+            SfumatoError: as `load`.
+        """
+        entry = contract.file(contract.model("int8").file)
+        session = open_model(read_file(folder, entry), threads=threads)
+        check_signature(contract, session, int8=True)
+        return cls(folder, contract, session)
+
+    def parameters(self, image: Bytes) -> dict[str, Bytes]:
+        """Parameter bytes q (0..255) by output name, each (H, W, planes); `image` is (H, W, 3) of the model's size."""
+        height, width = self.contract.size
+        if image.shape != (height, width, 3) or image.dtype != np.uint8:
+            raise SfumatoError(
+                f"this model takes {height} x {width} RGB bytes, not {image.dtype} {image.shape}"
+            )
+        # The input's scale is 1/255 and its zero point -128: an int8 value is the pixel with its top bit flipped.
+        pixels = (np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None]
+        return {name: to_q(value[0]) for name, value in self.session.run(pixels).items()}
+
+    @cached_property
+    def noise_bytes(self) -> int:
+        """Noise bytes one image needs."""
+        height, width = self.contract.size
+        if self.contract.channel.name == "dither":
+            return dither_noise_bytes(height, width, self.contract.channel.bits)
+        return gaussian_noise_bytes(height, width)
+
+    def sample(self, image: Bytes, parameters: dict[str, Bytes], noise: Bytes) -> Bytes:
+        """Draw the levels (H, W, 3) of one image from its parameters and noise bytes."""
+        channel = self.contract.channel
+        if channel.name == "dither":
+            return dither(parameters["p"], noise, bits=channel.bits)
+        mean = image if channel.additive else parameters["mean"]
+        return gaussian(mean, parameters["scale"], noise, **self._gaussian())
+
+    def rate_bits(self, image: Bytes, parameters: dict[str, Bytes]) -> float:
+        """Exact rate of one image in bits."""
+        channel = self.contract.channel
+        if channel.name == "dither":
+            return dither_rate(parameters["p"]) / math.log(2)
+        mean = image if channel.additive else parameters["mean"]
+        reference = float(channel.reference_scale or 0)
+        nats = gaussian_rate(mean, parameters["scale"], reference_scale=reference, **self._gaussian())
+        return nats / math.log(2)
+
+    def perturb(self, picture: Path | bytes | Bytes, *, key: bytes | None = None) -> Upload:
+        """Crop, resize, run, draw, encode.
+
+        Args:
+            picture: a file, the bytes of one, or pixels (H, W, 3) of the model's size.
+            key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
+                then be averaged.
+
+        Raises:
+            DataError: the picture cannot be read.
+            SfumatoError: the key is no key.
+        """
+        # A camera may fill its buffer again before the rate is asked for.
+        image = (
+            picture.copy() if isinstance(picture, np.ndarray) else load_image(picture, *self.contract.size)
+        )
+        parameters = self.parameters(image)
+        count = self.noise_bytes
+        noise = fresh_noise(count) if key is None else keyed_noise(key, image, count)
+        levels = self.sample(image, parameters, noise)
+        content = encode_png(levels, bits=self.contract.channel.bits)
+        return Upload(levels, content, key is not None, lambda: self.rate_bits(image, parameters))
+
+    def _gaussian(self) -> dict[str, Any]:
+        channel = self.contract.channel
+        return {"largest_scale": channel.largest_scale, "additive": bool(channel.additive)}
+
+
+def check_signature(contract: Contract, session: Session, *, int8: bool) -> None:
+    """Compare names, shapes, types and scales of a loaded model with the contract.
+
+    Raises:
+        SfumatoError: any of them differs.
+    """
+    pairs = (((contract.input,), session.inputs), (contract.outputs, session.outputs))
+    for promised, found in pairs:
+        if {tensor.name for tensor in promised} != set(found):
+            raise SfumatoError(f"the model's tensors are {', '.join(found)}: not what the contract names")
+        for tensor in promised:
+            _check_tensor(tensor, found[tensor.name], int8=int8)
+
+
+def _check_tensor(tensor: Tensor, found: Any, *, int8: bool) -> None:
+    shape, dtype = tuple(int(n) for n in found["shape"]), np.dtype(found["dtype"])
+    if shape != tensor.shape or dtype != np.dtype(np.int8 if int8 else np.float32):
+        raise SfumatoError(f"the model's {tensor.name} is {dtype} {shape}, the contract says {tensor.shape}")
+    if int8:
+        scale, zero = found["quantization"]
+        if abs(scale - tensor.int8_scale) > 1e-9 or zero != tensor.int8_zero_point:
+            raise SfumatoError(
+                f"the model's {tensor.name} has scale {scale} and zero point {zero}, the contract says "
+                f"{tensor.int8_scale} and {tensor.int8_zero_point}"
+            )

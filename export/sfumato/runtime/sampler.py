@@ -1,0 +1,129 @@
+"""The sampler, version 1: from the model's bytes and noise bytes to the upload, in integers alone.
+
+The same few lines exist in Kotlin and JavaScript and give the same bytes (docs/contract.md, "Sampler v1"). A parameter
+byte is `q = int8 + 128`, 0..255, and stands for q / 256.
+
+Dither, k bits a colour: bit = 1 if u < q else 0, one noise byte `u` per bit, in the order of the tensor (y, x, plane).
+Plane `3 j + c` is bit j (0 = most significant) of colour c; the level of a colour is `sum_j bit_j 2^(k-1-j)`.
+
+Gaussian: `t` = NORMAL[u] for the little-endian 16-bit noise `u` of each sample, `K = 16 * largest_scale`,
+
+    x' = clip((base + s * t * K + 2^15) >> 16, 0, 255)
+
+with `base = 65280 m` for the mean byte m, or `65536 * pixel` where the noise is additive, `s` the scale byte, and `>>`
+rounding down. All of it fits in 32 signed bits up to largest_scale = 16. The table is in 1/4080 standard deviation: with
+entries of 8 bits the draws would lie on a lattice of two grey levels, and which lattice would tell the mean
+(docs/decisions/0005).
+
+    levels = dither(parameters["p"], noise, bits=1)
+"""
+
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+
+VERSION = 1
+NORMAL_TABLE = "normal_table.bin"
+"""The file in which gaussian exports carry `normal_table`, little-endian."""
+NORMAL_SCALE = 4080
+"""Entries of the normal table are in units of 1/4080 standard deviation; 4080 = 16 * 255, so that no rounding is left."""
+LARGEST = 16
+"""Largest `largest_scale` whose arithmetic fits in 32 bits."""
+
+Bytes = NDArray[np.uint8]
+
+
+def to_q(values: NDArray[np.int8]) -> Bytes:
+    """int8 model output -> q = value + 128, 0..255."""
+    return (values.view(np.uint8) ^ np.uint8(0x80)).view(np.uint8)
+
+
+@cache
+def normal_table() -> NDArray[np.int16]:
+    """65,536 standard normal quantiles: entry u is `round(4080 * Phi^-1((u + 1/2) / 65536))`.
+
+    >>> table = normal_table()
+    >>> int(table[0]), int(table[32767]), int(table[32768]), int(table[65535])
+    (-17646, 0, 0, 17646)
+    """
+    inverse = NormalDist().inv_cdf
+    # The upper half mirrors the lower one exactly, whatever the last bit of inv_cdf says.
+    lower = [-int(-NORMAL_SCALE * inverse((u + 0.5) / 65536) + 0.5) for u in range(32768)]
+    table = np.array(lower + [-value for value in reversed(lower)], dtype=np.int16)
+    table.setflags(write=False)
+    return table
+
+
+def dither_noise_bytes(height: int, width: int, bits: int) -> int:
+    """Noise bytes one image needs: one per bit."""
+    return height * width * 3 * bits
+
+
+def gaussian_noise_bytes(height: int, width: int) -> int:
+    """Noise bytes one image needs: two per sample."""
+    return 2 * height * width * 3
+
+
+def dither(q: Bytes, noise: Bytes, *, bits: int) -> Bytes:
+    """Draw the levels of one image.
+
+    Args:
+        q: probabilities in 1/256, (H, W, 3 * bits).
+        noise: H * W * 3 * bits bytes.
+        bits: bits a colour sample, 1, 2 or 4.
+
+    Returns:
+        (H, W, 3) uint8, levels 0 .. 2^bits - 1.
+    """
+    height, width, planes = q.shape
+    if planes != 3 * bits:
+        raise SfumatoError(f"dither with {bits} bits needs {3 * bits} planes, not {planes}")
+    drawn = (_exactly(noise, q.size).reshape(q.shape) < q).view(np.uint8).reshape(height, width, bits, 3)
+    levels: Bytes = drawn[:, :, 0]
+    for plane in range(1, bits):
+        levels = (levels << np.uint8(1)) | drawn[:, :, plane]
+    return levels
+
+
+def gaussian_factor(largest_scale: float) -> int:
+    """K: one step of the scale byte times one step of the table, in 1/65536 of a grey level.
+
+    >>> gaussian_factor(0.5)
+    8
+    """
+    factor = 16 * largest_scale
+    if not (0 < largest_scale <= LARGEST and factor == int(factor)):
+        raise SfumatoError(f"largest_scale must be a multiple of 1/16 up to {LARGEST}, not {largest_scale}")
+    return int(factor)
+
+
+def gaussian(mean: Bytes, scale: Bytes, noise: Bytes, *, largest_scale: float, additive: bool) -> Bytes:
+    """Draw one image.
+
+    Args:
+        mean: (H, W, 3); mean bytes of the model, or the pixels themselves if `additive`.
+        scale: scale bytes, (H, W, 3).
+        noise: 2 * H * W * 3 bytes.
+        largest_scale: s_max of the channel.
+        additive: the mean is the image.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    u = _exactly(noise, 2 * mean.size).view("<u2").reshape(mean.shape)
+    swing = (
+        scale.astype(np.int32) * normal_table()[u].astype(np.int32) * np.int32(gaussian_factor(largest_scale))
+    )
+    base = mean.astype(np.int32) * np.int32(65536 if additive else 65280)
+    drawn: Bytes = np.clip((base + swing + 32768) >> 16, 0, 255).astype(np.uint8)
+    return drawn
+
+
+def _exactly(noise: Bytes, count: int) -> Bytes:
+    if noise.size != count:
+        raise SfumatoError(f"this draw needs {count} noise bytes, not {noise.size}")
+    return np.ascontiguousarray(noise)

@@ -1,0 +1,300 @@
+"""vectors.json: known answers that Python, Kotlin and JavaScript must all give, byte for byte.
+
+Noise and sampler cases cover the edges (probabilities 0 and 255/256, every bit depth, clipped and silent gaussian noise);
+upload cases lead from key and picture to the packed upload, for every channel; model cases run formula-made pictures through
+the shipped int8 model. No photo is in them: the file ships.
+
+    vectors = make_vectors(PhoneModel.load(folder))
+    problems = check_vectors(vectors, model)
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import dither, gaussian, normal_table
+from sfumato.runtime.upload_codec import pack
+
+SCHEMA = "sfumato-vectors/1"
+FILE = "vectors.json"
+REFERENCE = "ai-edge-litert"
+"""The runtime that the export's checks use."""
+KEYS = (bytes(32), bytes(range(32)), hashlib.sha256(b"sfumato").digest())
+
+Bytes = NDArray[np.uint8]
+
+
+def black(height: int, width: int) -> Bytes:
+    """All 0."""
+    return np.zeros((height, width, 3), dtype=np.uint8)
+
+
+def white(height: int, width: int) -> Bytes:
+    """All 255."""
+    return np.full((height, width, 3), 255, dtype=np.uint8)
+
+
+def ramp(height: int, width: int) -> Bytes:
+    """`(4 x + 2 y + 85 c) mod 256`."""
+    y, x, c = np.indices((height, width, 3))
+    picture: Bytes = ((4 * x + 2 * y + 85 * c) % 256).astype(np.uint8)
+    return picture
+
+
+def checks(height: int, width: int) -> Bytes:
+    """255 where `floor(x / 4) + floor(y / 4) + c` is odd, else 0."""
+    y, x, c = np.indices((height, width, 3))
+    return np.where((x // 4 + y // 4 + c) % 2 == 1, 255, 0).astype(np.uint8)
+
+
+def grain(height: int, width: int) -> Bytes:
+    """Byte i of the picture is byte `i mod 32` of SHA-256 over `floor(i / 32)` as eight big-endian bytes."""
+    return hashed_bytes(height * width * 3).reshape(height, width, 3)
+
+
+PATTERNS: dict[str, Callable[[int, int], Bytes]] = {
+    "black": black,
+    "white": white,
+    "ramp": ramp,
+    "checks": checks,
+    "grain": grain,
+}
+
+
+def hashed_bytes(count: int, start: int = 0) -> Bytes:
+    """`count` reproducible bytes, from block `start` on."""
+    blocks = [hashlib.sha256((start + block).to_bytes(8, "big")).digest() for block in range(-(-count // 32))]
+    return np.frombuffer(b"".join(blocks)[:count], dtype=np.uint8)
+
+
+def make_vectors(model: PhoneModel) -> dict[str, Any]:
+    """All cases for a model; the same model gives the same file."""
+    return {
+        "schema": SCHEMA,
+        "normal_table_sha256": hashlib.sha256(normal_table().tobytes()).hexdigest(),
+        "noise": [noise_case(key, name) for key in KEYS for name in ("black", "ramp", "grain")],
+        "dither": dither_cases(),
+        "gaussian": gaussian_cases(),
+        "upload": upload_cases(),
+        "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
+    }
+
+
+def noise_case(key: bytes, pattern: str) -> dict[str, Any]:
+    """The keystream for a 16 x 16 picture."""
+    image = PATTERNS[pattern](16, 16)
+    return {
+        "key": key.hex(),
+        "pattern": pattern,
+        "height": 16,
+        "width": 16,
+        "image_sha256": image_hash(image).hex(),
+        "stream_key": stream_key(key).hex(),
+        "iv": stream_iv(key, image_hash(image)).hex(),
+        # 80 bytes reach over five cipher blocks, so the counter's byte order is checked.
+        "noise": keyed_noise(key, image, 80).tobytes().hex(),
+    }
+
+
+def dither_cases() -> list[dict[str, Any]]:
+    """Every bit depth with ordinary and extreme probabilities, and all 256 thresholds against their neighbours."""
+    cases = []
+    for bits in (1, 2, 4):
+        shape, count = (4, 4, 3 * bits), 48 * bits
+        for q in (
+            hashed_bytes(count, bits).reshape(shape),
+            np.zeros(shape, np.uint8),
+            np.full(shape, 255, np.uint8),
+        ):
+            cases.append(dither_case(q, hashed_bytes(count, 100 + bits), bits))
+    every = np.arange(256, dtype=np.uint8)
+    # u = q - 1, q, q + 1 around each q: 768 thresholds, 16 x 16 samples of 3 colours.
+    q = np.repeat(every, 3).reshape(16, 16, 3)
+    u = (np.repeat(every.astype(int), 3) + np.tile([-1, 0, 1], 256)).clip(0, 255).astype(np.uint8)
+    return [*cases, dither_case(q, u, 1)]
+
+
+def dither_case(q: Bytes, noise: Bytes, bits: int) -> dict[str, Any]:
+    """One draw."""
+    levels = dither(q, noise, bits=bits)
+    return {
+        "bits": bits,
+        "height": q.shape[0],
+        "width": q.shape[1],
+        "p": q.tobytes().hex(),
+        "noise": noise.tobytes().hex(),
+        "levels": levels.tobytes().hex(),
+        "packed": pack(levels, bits=bits).hex(),
+    }
+
+
+def gaussian_cases() -> list[dict[str, Any]]:
+    """Both forms, ordinary, silent and loud noise, and the ends of the table."""
+    shape, cases = (4, 4, 3), []
+    for additive in (False, True):
+        for largest in (0.5, 2.0):
+            mean = hashed_bytes(48, 200).reshape(shape)
+            for scale in (
+                hashed_bytes(48, 201).reshape(shape),
+                np.zeros(shape, np.uint8),
+                np.full(shape, 255, np.uint8),
+            ):
+                cases.append(gaussian_case(mean, scale, hashed_bytes(96, 202), largest, additive))
+    ends = np.tile(np.array([0, 0, 255, 255, 255, 127, 0, 128], dtype=np.uint8), 12)
+    mean = np.tile(np.array([0, 128, 255], dtype=np.uint8), 16).reshape(shape)
+    return [*cases, gaussian_case(mean, np.full(shape, 77, np.uint8), ends, 0.5, False)]
+
+
+def gaussian_case(mean: Bytes, scale: Bytes, noise: Bytes, largest: float, additive: bool) -> dict[str, Any]:
+    """One draw."""
+    levels = gaussian(mean, scale, noise, largest_scale=largest, additive=additive)
+    return {
+        "additive": additive,
+        "largest_scale": largest,
+        "height": mean.shape[0],
+        "width": mean.shape[1],
+        "mean": mean.tobytes().hex(),
+        "scale": scale.tobytes().hex(),
+        "noise": noise.tobytes().hex(),
+        "levels": levels.tobytes().hex(),
+    }
+
+
+SCHEMES: tuple[dict[str, Any], ...] = (
+    {"bits": 1},
+    {"bits": 2},
+    {"bits": 4},
+    {"additive": False, "largest_scale": 0.5},
+    {"additive": True, "largest_scale": 2.0},
+)
+"""Every form of channel; without `bits` it is gaussian."""
+
+
+def upload_cases() -> list[dict[str, Any]]:
+    """The whole way with given parameters, every channel with ordinary, smallest and largest bytes, and another key."""
+    cases = []
+    for scheme in SCHEMES:
+        planes = 3 * scheme.get("bits", 1)
+        ordinary = hashed_bytes(16 * planes, 300).reshape(4, 4, planes)
+        silent, loud = np.zeros_like(ordinary), np.full_like(ordinary, 255)
+        cases += [upload_case(KEYS[1], "ramp", scheme, q) for q in (ordinary, silent, loud)]
+        cases += [upload_case(KEYS[2], pattern, scheme, ordinary) for pattern in ("ramp", "white")]
+    return cases
+
+
+def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> dict[str, Any]:
+    """Key, 4 x 4 picture and parameters -> noise and upload; a gaussian mean is `255 - scale` unless it is the picture."""
+    image, bits = PATTERNS[pattern](4, 4), scheme.get("bits")
+    noise = keyed_noise(key, image, q.size * (1 if bits else 2))
+    if bits:
+        parameters = {"p": q}
+        levels = dither(q, noise, bits=bits)
+    else:
+        mean: Bytes = image if scheme["additive"] else (255 - q).astype(np.uint8)
+        parameters = {"scale": q} if scheme["additive"] else {"mean": mean, "scale": q}
+        levels = gaussian(mean, q, noise, **scheme)
+    return {
+        "key": key.hex(),
+        "pattern": pattern,
+        "height": 4,
+        "width": 4,
+        "image_sha256": image_hash(image).hex(),
+        **scheme,
+        "parameters": {name: value.tobytes().hex() for name, value in parameters.items()},
+        "noise": noise.tobytes().hex(),
+        "packed": pack(levels, bits=bits or 8).hex(),
+    }
+
+
+def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
+    """One picture through model, noise and sampler."""
+    image = PATTERNS[pattern](*model.contract.size)
+    parameters = model.parameters(image)
+    noise = keyed_noise(key, image, model.noise_bytes)
+    levels = model.sample(image, parameters, noise)
+    return {
+        "pattern": pattern,
+        "image_sha256": image_hash(image).hex(),
+        "key": key.hex(),
+        "parameters": {name: encode(value.tobytes()) for name, value in parameters.items()},
+        "noise_sha256": hashlib.sha256(noise.tobytes()).hexdigest(),
+        "upload_packed": encode(pack(levels, bits=model.contract.channel.bits)),
+        "rate_bits": round(model.rate_bits(image, parameters), 9),
+    }
+
+
+def encode(content: bytes) -> str:
+    """Base64 without line breaks."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
+    """What this machine computes differently, one sentence each; empty if nothing.
+
+    Noise, sampler and uploads must agree to the byte, and so must the model's bytes under the runtime that made the file:
+    its int8 kernels give the same bytes on every processor. Another runtime, or another version, may differ by 2 where it
+    rounds differently; the draw is checked from the stored bytes.
+
+    Raises:
+        SfumatoError: the file is not what its schema says.
+    """
+    if not isinstance(vectors, dict) or vectors.get("schema") != SCHEMA:
+        raise SfumatoError(f"{FILE} does not have the schema {SCHEMA}")
+    expected = make_vectors(model)
+    found = [
+        f"{part}: differs from {FILE}"
+        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload")
+        if vectors.get(part) != expected[part]
+    ]
+    cases = vectors.get("model")
+    if not isinstance(cases, list) or len(cases) != len(expected["model"]):
+        return [*found, f"model: {FILE} holds other cases"]
+    for stored, made in zip(cases, expected["model"], strict=True):
+        try:
+            found += [f"model, {made['pattern']}: {p}" for p in _model_problems(stored, made, model)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SfumatoError(
+                f"{FILE}: model, {made['pattern']}: damaged ({type(error).__name__})"
+            ) from None
+    return found
+
+
+def tolerance(model: PhoneModel) -> int:
+    """Steps of 1/256 by which a model's bytes may differ under the runtime at hand."""
+    runtime, packages = model.session.runtime, model.contract.provenance.get("packages", {})
+    same = (
+        runtime.name == REFERENCE
+        and isinstance(packages, dict)
+        and packages.get(REFERENCE) == runtime.version
+    )
+    return 0 if same else 2
+
+
+def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: PhoneModel) -> list[str]:
+    found = [
+        name for name in ("pattern", "image_sha256", "key", "noise_sha256") if stored[name] != made[name]
+    ]
+    parameters: dict[str, Bytes] = {}
+    for tensor in model.contract.outputs:
+        old, new = (
+            np.frombuffer(base64.b64decode(case["parameters"][tensor.name], validate=True), dtype=np.uint8)
+            for case in (stored, made)
+        )
+        if old.shape != new.shape or np.abs(old.astype(int) - new.astype(int)).max() > tolerance(model):
+            return [*found, f"the model's {tensor.name} differs"]
+        parameters[tensor.name] = old.reshape(tensor.shape[1:])
+    image = PATTERNS[made["pattern"]](*model.contract.size)
+    noise = keyed_noise(bytes.fromhex(made["key"]), image, model.noise_bytes)
+    levels = model.sample(image, parameters, noise)
+    if encode(pack(levels, bits=model.contract.channel.bits)) != stored["upload_packed"]:
+        found.append("the upload differs")
+    if abs(model.rate_bits(image, parameters) - stored["rate_bits"]) > 1e-6 * max(1.0, stored["rate_bits"]):
+        found.append("the rate differs")
+    return [f"{name} differs" if " " not in name else name for name in found]

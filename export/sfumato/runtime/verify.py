@@ -1,0 +1,291 @@
+"""Is this export what it says it is? Checked again from the files alone, without torch and without TensorFlow.
+
+    result = verify(Path("export"), public_key=Path("maker.pub"))
+    result.passed, [check for check in result.checks if check.state == "failed"]
+
+Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its digest
+(`contract.sha256`), by its own consistency, by the hashes and, where it is signed, by the signature.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_json
+from sfumato.core.onnx_heads import match_heads
+from sfumato.runtime import test_vectors
+from sfumato.runtime.contract import Contract, Model, read_contract, read_file
+from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
+from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.phone_model import PhoneModel, check_signature
+from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
+from sfumato.runtime.sandbox import guarded
+from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, read_public_key
+from sfumato.runtime.signing import check_signature as check_sealed
+from sfumato.runtime.tflite_graph import read_graph
+
+State = Literal["ok", "failed", "left out"]
+
+FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
+"""Largest difference from local.onnx on the pictures of test_vectors.json, as a fraction of the range."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of one export."""
+
+    folder: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that fell short."""
+        return tuple(check for check in self.checks if check.state == "failed")
+
+    @property
+    def passed(self) -> bool:
+        """Nothing fell short."""
+        return not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        checks = [asdict(check) for check in self.checks]
+        return {"schema": "sfumato-verify/1", "passed": self.passed, "checks": checks}
+
+
+def attempt(name: str, work: Callable[[], str]) -> Check:
+    """Run a check; a `SfumatoError` is its failure, the returned text its detail."""
+    try:
+        return Check(name, "ok", work())
+    except SfumatoError as error:
+        return Check(name, "failed", str(error))
+
+
+def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
+    """Check an export.
+
+    Args:
+        folder: the export.
+        public_key: PEM file of its maker; the signature is then demanded and checked.
+
+    Raises:
+        SfumatoError: the public key itself cannot be read.
+    """
+    checks: list[Check] = []
+
+    def done() -> Verification:
+        return Verification(folder, tuple(checks))
+
+    checks += [_signature(folder, public_key), _digests(folder)]
+    try:
+        contract = read_contract(folder)
+    except SfumatoError as error:
+        checks.append(Check("contract", "failed", str(error)))
+        return done()
+    checks.append(attempt("contract", lambda: _gates(contract)))
+    checks += [_file(folder, contract, entry.name) for entry in contract.files]
+    if done().failed:
+        checks.append(Check("models", "left out", "a damaged model is not handed to an interpreter"))
+        return done()
+    checks += [
+        attempt(f"{model.file}: operators, tensors, delegates", lambda m=model: _model(folder, contract, m))  # type: ignore[misc]
+        for model in contract.models
+    ]
+    if done().failed:
+        return done()
+    checks.append(_parity(folder, contract))
+    checks.append(_vectors(folder, contract))
+    checks.append(_cloud(folder, contract))
+    return done()
+
+
+def _signature(folder: Path, public_key: Path | None) -> Check:
+    if public_key is not None:
+        key = read_public_key(public_key)
+        return attempt("signature", lambda: check_sealed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
+    there = (folder / SIGNATURE).exists()
+    return Check("signature", "left out", "no public key given" if there else "the export is not signed")
+
+
+def _digests(folder: Path) -> Check:
+    if not (folder / DIGESTS).exists():
+        return Check(DIGESTS, "left out", "not in this copy: an edited contract may pass")
+    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was sealed")  # type: ignore[func-returns-value]
+
+
+def _gates(contract: Contract) -> str:
+    if failed := contract.failed_gates:
+        raise SfumatoError(
+            f"the gate {failed[0].name!r} does not hold: {failed[0].value}, allowed is {failed[0].limit}"
+        )
+    return f"{len(contract.gates)} gates hold"
+
+
+def _file(folder: Path, contract: Contract, name: str) -> Check:
+    entry = contract.file(name)
+    if entry.role != "phone" and not (folder / name).exists():
+        return Check(name, "left out", f"not in this copy; only the {entry.role} needs it")
+    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as sealed")
+
+
+def _model(folder: Path, contract: Contract, model: Model) -> str:
+    return inspect_model(read_file(folder, contract.file(model.file)), contract, model)
+
+
+def try_model(content: bytes, contract: Contract, model: Model) -> None:
+    """Load one variant and run it on a black picture.
+
+    Raises:
+        SfumatoError: it cannot be loaded, or its tensors are not what the contract says.
+    """
+    int8 = model.variant == "int8"
+    session = open_model(content)
+    check_signature(contract, session, int8=int8)
+    try:
+        session.run(np.zeros(contract.input.shape, dtype=np.int8 if int8 else np.float32))
+    except (RuntimeError, ValueError) as error:
+        raise SfumatoError(f"{model.file} does not run: {' '.join(str(error).split())}") from None
+
+
+def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
+    """Lint, tensors and delegates of one variant; what nobody vouches for is tried in another process first.
+
+    Raises:
+        SfumatoError: damaged, not what the contract says, or too much for this computer.
+    """
+    graph = read_graph(content)
+    if findings := graph_findings(graph):
+        raise SfumatoError("; ".join(findings))
+    if model.variant == "int8" and (refused := nnapi_findings(graph)):
+        raise SfumatoError("NNAPI would leave nodes to the CPU: " + "; ".join(refused))
+    guarded(lambda: try_model(content, contract, model), model.file)
+    session = open_model(content)
+    check_signature(contract, session, int8=model.variant == "int8")
+    partitions = xnnpack_partitions(session)
+    if session.runtime.name == test_vectors.REFERENCE and partitions not in (1, None):
+        raise SfumatoError(f"XNNPACK splits the graph into {partitions} partitions; 1 is expected")
+    told = "XNNPACK not in this runtime" if partitions is None else f"{partitions} XNNPACK partition(s)"
+    return f"{len(graph.operators)} nodes, {told}, {session.runtime.name} {session.runtime.version}"
+
+
+def _parity(folder: Path, contract: Contract) -> Check:
+    """The float models against local.onnx on made-up pictures; without onnxruntime against the float32 model."""
+    names = [tensor.name for tensor in contract.outputs]
+
+    def work() -> str:
+        source = _source(folder, contract, names)
+        gaps = {}
+        for model in contract.models:
+            if model.variant == "int8":
+                continue  # its bytes are compared with test_vectors.json
+            session = open_model(read_file(folder, contract.file(model.file)))
+            pictures = [_pixels(make(*contract.size)) for make in test_vectors.PATTERNS.values()]
+            gap = max(_gap(source(pixels), session.run(pixels), names) for pixels in pictures)
+            if not gap <= FLOAT_LIMITS[model.variant]:
+                raise SfumatoError(f"{model.file} differs by {gap:.1e} of the range")
+            gaps[model.variant] = gap
+        return ", ".join(f"{variant} {gap:.1e}" for variant, gap in gaps.items())
+
+    if _onnxruntime() is not None:
+        return attempt("parity with local.onnx", work)
+    if any(model.variant == "float32" for model in contract.models):
+        return attempt("parity with the float32 model (onnxruntime is not installed)", work)
+    return Check("parity", "left out", "neither onnxruntime nor a float32 model is here")
+
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+def _source(folder: Path, contract: Contract, names: list[str]) -> Callable[[NDArray[np.float32]], Outputs]:
+    """What the float models are compared with: pixels (1, H, W, 3) -> outputs."""
+    if _onnxruntime() is None:
+        return open_model(read_file(folder, contract.file(contract.model("float32").file))).run
+    source = _onnx_session(read_file(folder, contract.file("local.onnx")))
+    return lambda pixels: dict(zip(names, source.run(names, {"image": pixels}), strict=True))
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
+
+
+def _onnx_session(content: bytes) -> Any:
+    onnxruntime = _onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type of its own for every complaint
+        first = (str(error).splitlines() or [""])[0]
+        raise SfumatoError(f"onnxruntime cannot load the model: {first}") from None
+
+
+def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return image[None].astype(np.float32) / np.float32(255)
+
+
+def _gap(wanted: Outputs, found: Outputs, names: list[str]) -> float:
+    return max(float(np.abs(wanted[name] - found[name]).max()) for name in names)
+
+
+def _vectors(folder: Path, contract: Contract) -> Check:
+    if not any(model.variant == "int8" for model in contract.models):
+        return Check(test_vectors.FILE, "left out", "this export has no int8 model")
+
+    def work() -> str:
+        contract.file(test_vectors.FILE)
+        stored = read_json(folder / test_vectors.FILE)
+        problems = test_vectors.check_vectors(stored, PhoneModel.load(folder))
+        if contract.channel.name == "gaussian" and not _same_table(folder, contract):
+            problems.append(f"{NORMAL_TABLE} is not the table of the sampler")
+        if problems:
+            raise SfumatoError("; ".join(problems))
+        return f"{sum(len(part) for part in stored.values() if isinstance(part, list))} cases agree"
+
+    return attempt("noise, sampler and model against test_vectors.json", work)
+
+
+def _same_table(folder: Path, contract: Contract) -> bool:
+    """Phones draw gaussian noise from this file instead of computing it."""
+    return read_file(folder, contract.file(NORMAL_TABLE)) == normal_table().astype("<i2").tobytes()
+
+
+def _cloud(folder: Path, contract: Contract) -> Check:
+    name = "cloud.onnx answers"
+    if not (folder / "cloud.onnx").exists():
+        return Check(name, "left out", "not in this copy")
+    if _onnxruntime() is None:
+        return Check(name, "left out", "onnxruntime is not installed")
+
+    def work() -> str:
+        session = _onnx_session(read_file(folder, contract.file("cloud.onnx")))
+        height, width = contract.size
+        keep = [entry.name for entry in contract.keep]
+        heads = match_heads([output.name for output in session.get_outputs()], keep)
+        blank = np.zeros((2, 3, height, width), dtype=np.float32)
+        answers = session.run(list(heads), {session.get_inputs()[0].name: blank})
+        shapes = {name: answer.shape for name, answer in zip(keep, answers, strict=True)}
+        expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
+        if shapes != expected:
+            raise SfumatoError(f"its heads are {shapes}, the contract says {expected}")
+        return ", ".join(f"{entry.name}: {len(entry.classes)} classes" for entry in contract.keep)
+
+    return attempt(name, work)

@@ -1,0 +1,213 @@
+"""The whole audit on artifacts whose answer is known: raw, silent, and with one planted bit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfumato.audit.attacks import QUICK
+from sfumato.audit.runner import run_audit
+from sfumato.audit.schema import Audit
+from sfumato.cli.audit import show_audit
+from sfumato.core.errors import DataError, UsageError
+from sfumato.core.files import read_json
+from sfumato.models.cloud import ResNet
+
+Audited = Callable[[str], tuple[Audit, Path]]
+BLIND = {"label-only", "majority"}
+
+
+def uploads(audit: Audit) -> list[Any]:
+    return [row for row in audit.attacks if row.on == "uploads"]
+
+
+def test_raw_uploads_give_the_probe_what_clean_images_give(audited: Audited) -> None:
+    audit, _ = audited("clean")
+    (tone,) = audit.attributes
+    assert tone.clean > 0.95
+    probes = [row.accuracy for row in uploads(audit) if row.attack == "probe"]
+    assert max(probes) > tone.clean - 0.04
+    assert tone.best.accuracy > tone.clean - 0.04
+    assert tone.nag_label_only > 0.9
+    assert tone.leak_bits_lower > 0.7
+    assert not audit.passed
+    assert any(reason.startswith("tone:") for reason in audit.reasons)
+
+
+@pytest.mark.parametrize(
+    ("attack", "architecture"),
+    [
+        ("probe", "linear"),
+        ("probe", "cnn"),
+        ("probe", "mobilenet"),
+        ("provider", "finetune"),
+        ("provider", "stage 0, 4x4"),
+        ("bayes", None),
+        ("ensemble", None),
+    ],
+)
+def test_every_attack_finds_a_planted_bit(audited: Audited, attack: str, architecture: str | None) -> None:
+    audit, _ = audited("planted")
+    found = [
+        row
+        for row in uploads(audit)
+        if row.attack == attack and (architecture is None or row.architecture == architecture)
+    ]
+    assert found
+    assert max(row.accuracy for row in found) > 0.9
+
+
+def test_pure_noise_leaves_every_attack_at_chance(audited: Audited) -> None:
+    audit, _ = audited("noise")
+    (tone,) = audit.attributes
+    assert audit.rate_bits.max == 0
+    chance = max(tone.majority, 0.5)
+    # Three standard errors of 500 test images, and something for the best of two dozen attacks.
+    assert max(row.accuracy for row in uploads(audit)) < chance + 0.09
+    assert tone.leak_bits_lower < 0.02
+    assert tone.nag_label_only < 0.12
+    assert all(abs(row.auc - 0.5) < 0.09 for row in uploads(audit))
+
+
+def test_leak_bounds_do_not_cross(audited: Audited) -> None:
+    for kind in ("clean", "planted", "noise"):
+        audit, _ = audited(kind)
+        assert all(a.leak_bits_lower <= a.entropy_bits + 1e-9 for a in audit.attributes)
+    audit, _ = audited("noise")
+    assert audit.attributes[0].leak_bits_lower <= audit.rate_bits.mean + 0.02
+
+
+def test_the_written_file_is_the_audit(audited: Audited) -> None:
+    audit, folder = audited("planted")
+    raw = read_json(folder / "audit.json")
+    assert Audit.model_validate(raw) == audit
+    assert raw["schema"] == "sfumato-audit/1"
+    assert raw["artifact"] == "float"
+    assert raw["n_test"] == 500
+    for key in ("name", "declared", "classes", "majority", "label_only", "clean", "best", "nag_majority"):
+        assert key in raw["attributes"][0]
+    row = {"attack", "architecture", "lr", "attribute", "epochs", "val_accuracy", "accuracy", "auc"}
+    assert row <= raw["attacks"][0].keys()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    json.dumps(raw, allow_nan=False)
+
+
+def test_desired_accuracy_is_what_the_cloud_does_with_the_uploads(make: Any, audited: Audited) -> None:
+    audit, _ = audited("clean")
+    (desired,) = audit.desired
+    assert desired.clean_accuracy == 0.99
+    assert desired.ci95[0] <= desired.accuracy <= desired.ci95[1]
+    assert desired.accuracy < 0.9, "the cloud of these tests is untrained"
+    assert any(reason.startswith("shape: accuracy") for reason in audit.reasons)
+
+
+def test_the_same_seed_gives_the_same_audit(make: Any) -> None:
+    plan = QUICK.model_copy(
+        update={
+            "probes": ("linear",),
+            "clean_probes": ("linear",),
+            "provider_rates": (),
+            "epochs": 2,
+            "steps": 1,
+        }
+    )
+    one, two = (run_audit(make("planted"), attacks=plan, seed=3) for _ in range(2))
+    assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
+
+
+def test_what_the_decision_alone_tells_is_set_apart(make: Any) -> None:
+    plan = QUICK.model_copy(
+        update={"attacks": ("floor", "clean", "output"), "clean_probes": ("linear",), "clean_epochs": 2}
+    )
+    artifact = make("noise", coupled=0.8)
+    tone = run_audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
+    assert tone.answer_only is not None
+    assert tone.answer_only.accuracy >= tone.label_only
+    best = tone.best.accuracy - tone.answer_only.accuracy
+    assert tone.answer_only.nag == pytest.approx(
+        max(0, best / max(tone.clean - tone.answer_only.accuracy, 0.01))
+    )
+    without = run_audit(
+        artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "bayes"), "steps": 1})
+    )
+    assert without.attributes[0].answer_only is None
+
+
+def test_label_only_floor_counts_what_the_desired_label_tells(make: Any) -> None:
+    plan = QUICK.model_copy(
+        update={
+            "attacks": ("floor", "clean", "bayes"),
+            "clean_probes": ("linear",),
+            "clean_epochs": 2,
+            "steps": 1,
+        }
+    )
+    artifact = make("noise", coupled=0.8)
+    tone = run_audit(artifact, attacks=plan).attributes[0]
+    labels = artifact.dataset.labels
+    test = artifact.dataset.splits["test"]
+    slow = float(np.mean(labels["shape"][test] == labels["tone"][test]))
+    assert slow > 0.85
+    assert tone.label_only == pytest.approx(slow)
+    assert tone.majority < 0.6
+    assert tone.nag_label_only == 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "attacks", "error", "words"),
+    [
+        (["hat"], "quick", DataError, "tone"),
+        (["shape"], "quick", UsageError, "shape is what the cloud is meant to recognise"),
+        (None, "fast", UsageError, "quick, default, full"),
+    ],
+)
+def test_wrong_use_is_said_before_any_work(
+    make: Any, attributes: list[str] | None, attacks: str, error: type[Exception], words: str
+) -> None:
+    artifact = make("noise")
+    with pytest.raises(error, match=words):
+        run_audit(artifact, attacks=attacks, attributes=attributes)
+    assert list(artifact.folder.iterdir()) == []
+
+
+def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = replace(
+        make("planted"),
+        keep=("shape", "tone"),
+        hide=(),
+        cloud=ResNet({"shape": 2, "tone": 2}, widths=(8, 8, 16)).eval(),
+        clean_accuracy={"shape": 0.0, "tone": 0.0},
+    )
+    audit = run_audit(artifact, attacks="default", seeds=2, folds=2)
+    assert (audit.attributes, audit.attacks, audit.over_seeds) == ((), (), ())
+    assert [one.name for one in audit.desired] == ["shape", "tone"]
+    assert audit.information_bits is not None
+    assert audit.information_bits.total > 0.9  # uploads of this artifact tell the tone
+    assert not audit.passed
+    assert audit.reasons[0] == "nothing was attacked"
+    page = (artifact.folder / "report.html").read_text()
+    assert "Nothing was attacked" in page
+    assert "The best attack" not in page
+    show_audit(audit)
+    shown = capsys.readouterr().out
+    assert "an upload tells at most" in shown
+    assert "not passed: nothing was attacked" in shown
+    assert "NAG" not in shown
+
+
+def test_an_interrupted_audit_leaves_nothing(make: Any) -> None:
+    artifact = make("noise")
+
+    def stop(done: int, total: int, title: str, best: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_audit(artifact, attacks="quick", watch=stop)
+    assert list(artifact.folder.iterdir()) == []

@@ -1,0 +1,171 @@
+"""The page, the pictures, the pass rule, and the command."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sfumato.audit import plots, report
+from sfumato.audit.attack_data import Evidence
+from sfumato.audit.pass_rule import shortfalls, statements
+from sfumato.audit.schema import Audit, Desired, InformationBits, RateBits
+from sfumato.audit.upload_size import measure
+from sfumato.channels import create
+from sfumato.cli import audit as audit_command
+from sfumato.core.errors import SfumatoError
+
+Audited = Callable[[str], tuple[Audit, Path]]
+
+
+def test_the_page_is_whole_and_fetches_nothing(audited: Audited) -> None:
+    _, folder = audited("planted")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert sources
+    assert [source for source in sources if not source.startswith(("data:", "#"))] == []
+    assert "@import" not in page
+    assert "<script" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    assert page.count("data:image/png") == 3
+    assert "not passed" in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)), "two plots share an id"
+
+
+def test_training_curves_read_any_log(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    assert report.training_curves(log) == []
+    lines = [{"stage": "cotrain", "epoch": e, "val_accuracy": 0.5, "rate_bits": 9.0} for e in range(3)]
+    log.write_text("\n".join(json.dumps(line) for line in lines) + '\n{"stage": "cotr', encoding="utf-8")
+    assert [title for title, _ in report.training_curves(log)] == ["Accuracy on validation", "Rate"]
+
+
+def test_contract_becomes_lines(tmp_path: Path) -> None:
+    (tmp_path / "contract.json").write_text(
+        '{"input": {"name": "x", "shape": [1, 64, 64, 3]}, "a": 1, "gates": [{"name": "apart"}]}'
+    )
+    assert report.contract_rows(tmp_path / "contract.json") == [
+        ("input.name", '"x"'),
+        ("input.shape", "[1, 64, 64, 3]"),
+        ("a", "1"),
+    ]
+
+
+def test_the_page_shows_every_gate_of_an_export(
+    audited: Audited, evidence: Callable[[str], Evidence], tmp_path: Path
+) -> None:
+    gates = [
+        {"name": "int8: bytes", "value": 55072, "limit": 60000, "passed": True, "note": ""},
+        {"name": "cloud.onnx: <gap>", "value": 0.7, "limit": 0.001, "passed": False, "note": "far off"},
+    ]
+    (tmp_path / "contract.json").write_text(json.dumps({"gates": gates}))
+    page = report.render(audited("planted")[0], evidence("planted"), tmp_path)
+    for shown in ("int8: bytes", "55072", "60000", "holds", "cloud.onnx: &lt;gap&gt;", "failed", "far off"):
+        assert shown in page
+    assert "Checks of the export" not in report.render(
+        audited("planted")[0], evidence("planted"), tmp_path / "none"
+    )
+
+
+def test_noise_maps() -> None:
+    p = torch.tensor([0.5, 1.0, 0.11]).reshape(1, 3, 1, 1)
+    entropy = -(0.11 * np.log2(0.11) + 0.89 * np.log2(0.89))
+    (value,) = plots.noise_maps(create("dither", levels=2), {"p": p}).flatten()
+    assert value == pytest.approx((1 + entropy) / 3, abs=1e-6)
+    scale = torch.full((1, 3, 1, 1), 0.25)
+    assert plots.noise_maps(create("gaussian"), {"scale": scale}).item() == pytest.approx(0.5)
+
+
+def test_figure_holds_originals_maps_and_uploads(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
+    uploads = (images.transpose(0, 3, 1, 2) > 127).astype(np.float32)
+    plots.figure(images, np.linspace(0, 1, 3 * 1024).reshape(3, 32, 32), uploads, tmp_path / "f.png")
+    grid = np.asarray(Image.open(tmp_path / "f.png"))
+    assert grid.shape == (3 * (128 + 8) - 8, 3 * (128 + 8) - 8, 4)
+    assert np.array_equal(grid[0:128:4, 0:128:4, :3], images[0])
+    assert np.array_equal(
+        grid[272:400:4, 136:264:4, :3], (uploads[1] * 255).astype(np.uint8).transpose(1, 2, 0)
+    )
+
+
+def test_upload_sizes() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
+    uploads = np.zeros((4, 3, 32, 32), dtype=np.float16)
+    assert measure(create("dither", levels=2), pixels, uploads).mean == 32 * 32 * 3 / 8
+    assert measure(create("dither", levels=16), pixels, uploads).mean == 32 * 32 * 3 / 2
+    flat, busy = (
+        measure(create("gaussian"), pixels, values).mean
+        for values in (uploads, (pixels / 255).transpose(0, 3, 1, 2).astype(np.float16))
+    )
+    assert flat < 200 < 3000 < busy
+
+
+def test_pass_rule(audited: Audited) -> None:
+    (tone,) = audited("noise")[0].attributes
+    desired = Desired(name="shape", classes=2, accuracy=0.980, clean_accuracy=0.994, ci95=(0.97, 0.99))
+
+    def hidden(nag: float, upper: float, *, declared: bool = True) -> Any:
+        return tone.model_copy(
+            update={"nag_label_only": nag, "nag_label_only_ci95": (0.0, upper), "declared": declared}
+        )
+
+    assert shortfalls([desired], [hidden(0.05, 0.08)]) == ()
+    assert "at most 5%" in shortfalls([desired], [hidden(0.051, 0.06)])[0]
+    assert "upper 95 % limit" in shortfalls([desired], [hidden(0.02, 0.09)])[0]
+    assert shortfalls([desired], [hidden(0.5, 0.6, declared=False)]) == ()
+    low = desired.model_copy(update={"accuracy": 0.978})
+    assert "1.6 points" in shortfalls([low], [hidden(0.0, 0.0)])[0]
+    rate = RateBits(mean=4.0, p95=6.0, max=9.0)
+    bound = InformationBits(total=0.25, answer=0.2, beyond=0.05)
+    said = " ".join(statements([hidden(0.5, 0.6, declared=False)], rate, bound))
+    assert "at most 0.25 bits" in said
+    bound = InformationBits(total=80.0, answer=1.0, beyond=79.0, context=40.0)
+    foreseen = statements([], RateBits(mean=90.0, p95=99.0, max=99.0), bound)
+    assert "at most 40.00 bits" in foreseen[0]
+    assert "those before it: 40.0 bits" in foreseen[1]
+    assert "never declared" in said
+    assert "not a guarantee" in said
+
+
+def test_the_command_refuses_what_it_cannot_load(tmp_path: Path) -> None:
+    with pytest.raises(SfumatoError, match="neither a run nor an export"):
+        audit_command.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SfumatoError, match="no finished run"):
+        audit_command.load(tmp_path)
+
+
+def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import typer
+
+    from sfumato.audit import plan as plans
+
+    artifact = make("noise")
+    small = plans.QUICK.model_copy(
+        update={
+            "attacks": ("floor", "clean", "bayes"),
+            "clean_probes": ("linear",),
+            "clean_epochs": 1,
+            "steps": 1,
+        }
+    )
+    monkeypatch.setitem(plans.PLANS, "quick", small)
+    monkeypatch.setattr(audit_command, "load", lambda folder: artifact)
+    app = typer.Typer()
+    app.command()(audit_command.command)
+    given = [str(artifact.folder), "--attacks", "quick"]
+    done = CliRunner().invoke(app, [*given, "--attributes", "tone", "--json"])
+    assert done.exit_code == 0, done.output
+    assert Audit.model_validate(json.loads(done.stdout)).n_test == 500
+    assert (artifact.folder / "report.html").exists()
+    shown = CliRunner().invoke(app, given)
+    assert "tone" in shown.stdout
+    assert "not passed" in shown.stdout

@@ -1,0 +1,167 @@
+"""The real emulator, set up in the tests' cache: exact counts, other kernels for other cores, this computer's bytes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato.bench.arm import debian
+from sfumato.bench.arm import toolbox as boxes
+from sfumato.bench.arm.counting import KEY, bench_arm, read_outputs, run_upload
+from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
+from sfumato.bench.arm.toolbox import Toolbox, open_toolbox
+from sfumato.bench.peak import product_model
+from sfumato.bench.subjects import Subject
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.runtime.contract import ChannelPart
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.sampler import dither, gaussian
+from sfumato.runtime.upload_codec import pack
+
+SIDE, PLANES = 16, 64
+MACS = SIDE * SIDE * PLANES * PLANES
+
+
+@pytest.fixture(scope="module")
+def toolbox() -> Toolbox:
+    try:
+        return open_toolbox()
+    except SfumatoError as error:
+        pytest.skip(f"no emulator: {error}")
+
+
+@pytest.fixture
+def load() -> Iterator[None]:
+    """Two processes that take what they can get of the processors."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+
+
+def product(kind: str) -> Subject:
+    return Subject("product", kind, product_model(SIDE, PLANES, kind))
+
+
+@pytest.mark.usefixtures("toolbox", "load")
+def test_counts_are_equal_under_load_and_fit_the_arithmetic() -> None:
+    subjects = [product("int8"), product("float32")]
+    first, second = (bench_arm(subjects, list(CORES), runs=3) for _ in range(2))
+    assert [row.instructions for row in first.rows] == [row.instructions for row in second.rows]
+    assert [row.notes for row in first.rows] == [()] * 6
+    counts = {(row.cpu, row.variant): row.classes or {} for row in first.rows}
+    for (core, kind), classes in counts.items():
+        assert tuple(classes) == CLASSES
+        lanes = {name: classes[name] for name in ("float_fma", "widening_mac", "dot_product")}
+        # A vector instruction does 4 (float), 4 to 16 (widening, half of them products) or 16 (dot product) of them.
+        if kind == "float32":
+            assert lanes == {
+                "float_fma": pytest.approx(MACS / 4, rel=0.02),
+                "widening_mac": 0,
+                "dot_product": 0,
+            }
+        elif core == "cortex-a76":
+            assert lanes == {
+                "float_fma": 0,
+                "widening_mac": 0,
+                "dot_product": pytest.approx(MACS / 16, rel=0.02),
+            }
+        else:
+            assert lanes["dot_product"] == lanes["float_fma"] == 0
+            assert MACS / 16 <= lanes["widening_mac"] < 1.02 * MACS / 4
+        assert classes["load_store"] + classes["simd"] <= classes["all"]
+        assert sum(lanes.values()) <= classes["simd"]
+    assert all(row.same_as_host for row in first.rows if row.variant == "int8")
+
+
+CHANNELS = [
+    {"name": "dither", "levels": 2},
+    {"name": "dither", "levels": 4},
+    {"name": "dither", "levels": 16},
+    {"name": "gaussian", "additive": False, "largest_scale": 0.5, "reference_scale": 0.3},
+    {"name": "gaussian", "additive": True, "largest_scale": 2.0, "reference_scale": 0.3},
+]
+
+
+@pytest.mark.parametrize("values", CHANNELS, ids=lambda values: "-".join(map(str, values.values())))
+def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values: dict[str, object]) -> None:
+    channel = ChannelPart.model_validate(values)
+    rng, height, width = np.random.default_rng(5), 17, 19  # sizes that fill no byte and no vector
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    parameters = {
+        name: rng.integers(0, 256, (height, width, planes), dtype=np.uint8)
+        for name, planes in channel.outputs.items()
+    }
+    if channel.name == "dither":
+        noise = keyed_noise(KEY, image, image.size * channel.bits)
+        wanted = dither(parameters["p"], noise, bits=channel.bits)
+    else:
+        noise = keyed_noise(KEY, image, 2 * image.size)
+        mean = image if channel.additive else parameters["mean"]
+        largest, additive = float(channel.largest_scale or 0), bool(channel.additive)
+        wanted = gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive)
+    upload, stages = run_upload(toolbox, "cortex-a53", channel, image, parameters, 2)
+    assert upload == pack(wanted, bits=channel.bits)
+    assert [stage.name for stage in stages] == ["noise", "sampler", "pack"]
+    assert all(stage.instructions is not None and stage.instructions > image.size / 16 for stage in stages)
+
+
+def test_a_guest_that_fails_is_quoted(toolbox: Toolbox, tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"no model")
+    arguments: list[str | Path] = ["model", toolbox.litert, model, model, tmp_path / "out", "1"]
+    with pytest.raises(SfumatoError, match=r"emulated cortex-a53 failed: .*model"):
+        run_guest(toolbox, "cortex-a53", arguments)
+    with pytest.raises(UsageError, match="unknown core 'max': known are cortex-a53"):
+        bench_arm([], ["max"])
+
+
+def test_what_a_mark_costs_is_taken_off() -> None:
+    text = "0 0 0 0 0 0\n5 1 0 0 0 0\n9 1 0 0 0 0\n24 4 2 0 0 1\n30 4 2 0 0 1\n35 5 2 0 0 1\n"
+    first, second = steps(text)
+    assert (first["all"], first["load_store"], first["dot_product"]) == (10, 2, 1)
+    assert set(second.values()) == {0}
+
+
+def test_outputs_are_read_back_whatever_their_bytes_hold() -> None:
+    assert read_outputs(b"p 3\n\n 1q 12 0\n") == {"p": b"\n 1", "q 12": b""}
+
+
+def test_what_is_missing_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(boxes, "KEYRING", tmp_path / "none")
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+    packages = "apt dpkg gcc libc6-dev debian-archive-keyring"
+    with pytest.raises(SfumatoError, match=f"sudo apt-get install -y --no-install-recommends {packages}$"):
+        open_toolbox()
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("libcount.so"))
+
+
+def test_a_set_up_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(debian, "mirror", lambda: f"file://{tmp_path}/no-archive")
+    monkeypatch.setattr(boxes, "fetch_runtime", lambda target, scratch: None)
+    with pytest.raises(SfumatoError, match="setting up the emulator failed: E: "):
+        open_toolbox()
+    assert os.listdir(tmp_path / "cache" / "arm") == []
+
+
+def test_without_an_archive_of_debian_the_variable_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text("#!/bin/sh\necho noble file:///ubuntu/\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv(debian.ARCHIVE, raising=False)
+    with pytest.raises(SfumatoError, match=r"apt knows no archive of Debian 12.*SFUMATO_DEBIAN"):
+        debian.mirror()
+    monkeypatch.setenv(debian.ARCHIVE, "file:///archive")
+    assert debian.mirror() == "file:///archive"

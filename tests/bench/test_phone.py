@@ -1,0 +1,380 @@
+"""Debian's real adb against a small adb daemon and an app that keeps the protocol; and everything that can go wrong."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from typer.testing import CliRunner
+
+from sfumato.bench.arm import debian
+from sfumato.bench.peak import product_model
+from sfumato.bench.phone import measuring
+from sfumato.bench.phone.adb import Device, Phone, choose, devices, parse_devices
+from sfumato.bench.phone.measuring import PhoneConfig, bench_phone
+from sfumato.bench.phone.protocol import PACKAGE, parse_result
+from sfumato.bench.results import Results
+from sfumato.bench.subjects import Subject
+from sfumato.bench.tables import tables
+from sfumato.cli.main import app
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import atomic_folder
+from sfumato.runtime.contract import ChannelPart, Contract, File, LabelPart, Model, Tensor, UploadPart
+
+HERE = Path(__file__).parent
+PRIVATE = HERE.parent.parent / ".cache" / "adb"
+INT8 = Subject("sfumato", "int8", product_model(8, 16, "int8"))
+PROPERTIES = {
+    "ro.product.manufacturer": "Toys",
+    "ro.product.model": "Toy Phone",
+    "ro.build.version.release": "16",
+    "ro.build.version.sdk": "36",
+}
+
+
+@pytest.fixture(scope="session")
+def adb() -> Path:
+    """The adb on the path, else Debian's, unpacked without root into the clone's cache."""
+    found = shutil.which("adb")
+    if found is not None:
+        return Path(found)
+    program = PRIVATE / "adb"
+    if not program.exists():
+        try:
+            with atomic_folder(PRIVATE) as made, tempfile.TemporaryDirectory() as scratch:
+                debian.install("amd64", ["adb"], made, Path(scratch))
+                (made / "adb").write_text(wrapper(PRIVATE))
+                (made / "adb").chmod(0o755)
+        except (SfumatoError, OSError) as error:
+            pytest.skip(
+                f"no adb: install it (sudo apt-get install -y adb); it cannot be fetched either: {error}"
+            )
+    return program
+
+
+def wrapper(folder: Path) -> str:
+    """A script that runs the private adb with its own loader."""
+    loader, option, path, program = debian.loader(folder, "usr/lib/android-sdk/platform-tools/adb")
+    path += f":{folder}/usr/lib/x86_64-linux-gnu/android"
+    return f'#!/bin/sh\nexec "{loader}" {option} "{path}" "{program}" "$@"\n'
+
+
+@pytest.fixture
+def server(adb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An adb server of this test alone, with keys and port of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("ADB", str(adb))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    with (tmp_path / "adb.log").open("w") as log:
+        command = [str(adb), "-P", str(port), "nodaemon", "server"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 20
+            while process.poll() is None and time.monotonic() < until:
+                with socket.socket() as client:
+                    if client.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class Toy:
+    """A phone made of this computer."""
+
+    root: Path
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def app(self) -> Path:
+        return self.root / "data" / PACKAGE
+
+    @property
+    def serial(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def behave(self, **by_delegate: str) -> None:
+        (self.root / "behaviour.json").write_text(json.dumps(by_delegate))
+
+    def install(self, program: list[str]) -> None:
+        """Another app: a command, to which its folder `files` and the intent's extras are added."""
+        (self.root / "app.json").write_text(json.dumps(program))
+
+    def connect(self) -> str:
+        done = subprocess.run(
+            [os.environ["ADB"], "connect", self.serial],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout
+
+
+@pytest.fixture
+def plug_in(server: None, tmp_path: Path) -> Iterator[Callable[..., Toy]]:
+    """Connects toy phones; an unready one with `--reject`."""
+    toys: list[Toy] = []
+
+    def start(*options: str) -> Toy:
+        root = tmp_path / f"phone{len(toys)}"
+        (root / "data" / PACKAGE).mkdir(parents=True)
+        (root / "bin").mkdir()
+        (root / "props.json").write_text(json.dumps(PROPERTIES))
+        for name in ("getprop", "pm", "run-as", "am", "pidof", "logcat"):
+            script = root / "bin" / name
+            script.write_text(
+                f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "toy_phone.py"}" "{root}" {name} "$@"\n'
+            )
+            script.chmod(0o755)
+        command = [sys.executable, str(HERE / "adbd.py"), "--path", str(root / "bin"), *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        toy = Toy(root, process, int(process.stdout.readline()))
+        toys.append(toy)
+        toy.behave()
+        toy.connect()
+        return toy
+
+    yield start
+    for toy in toys:
+        toy.process.kill()
+        toy.process.wait()
+        if (toy.root / "pid").exists():
+            subprocess.run(["kill", "-9", (toy.root / "pid").read_text()], capture_output=True, check=False)
+
+
+def config(toy: Toy, **values: object) -> PhoneConfig:
+    quick = {"threads": (1, 2), "warmup": 1, "runs": 20, "patience": 20.0, "poll": 0.05}
+    return PhoneConfig(**{**quick, "staging": str(toy.root / "staging"), **values})  # type: ignore[arg-type]
+
+
+def bench(toy: Toy, *subjects: Subject, **values: object) -> Results:
+    return bench_phone(choose(devices(), None), subjects or (INT8,), config(toy, **values))
+
+
+def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    results = bench(toy, INT8, sustained=2)
+    assert results.failures == ()
+    values = results.to_json()
+    rows = {(row["delegate"], row["threads"]): row for row in values["rows"]}
+    assert set(rows) == {("xnnpack", 1), ("xnnpack", 2), ("nnapi", 1), ("gpu", 1)}
+    for row in rows.values():
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert (row["runs"], row["valid"], row["thermal"]) == (20, True, [0, 2])
+        assert [window["runs"] for window in row["sustained"]] == [20, 20]
+        assert row["init_ms"] > 0
+    # What the app cannot know comes from the runtime's log.
+    assert [rows["xnnpack", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [
+        1,
+        1,
+        1,
+    ]
+    assert [rows["nnapi", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [4, 3, 2]
+    # The toy's own arithmetic of the documented input gives this computer's bytes.
+    assert all(row["same_as_host"] for row in rows.values())
+    assert values["environment"]["device"] == "Toys Toy Phone, Android 16"
+    assert values["environment"]["properties"]["api"] == "36"
+    assert not (toy.root / "staging").exists()
+    assert list((toy.app / "files").iterdir()) == []
+    assert [grid.title for grid in tables(results)][1:] == ["who ran it", "without a pause, ms"]
+
+
+def make_export(folder: Path) -> Path:
+    """As much of an export as a phone gets to see: a contract and an int8 model."""
+    content = product_model(16, 3, "int8")
+    digest = hashlib.sha256(content).hexdigest()
+    scale = 1 / 256
+    shape: tuple[Literal[1], int, int, int] = (1, 16, 16, 3)
+    contract = Contract(
+        files=(File(name="local_int8.tflite", sha256=digest, bytes=len(content), role="phone"),),
+        input=Tensor(name="image", shape=shape, range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128),
+        outputs=(Tensor(name="p", shape=shape, range=(0, 1), int8_scale=scale, int8_zero_point=-128),),
+        models=(Model(variant="int8", file="local_int8.tflite", input="int8", output="int8"),),
+        channel=ChannelPart(name="dither", levels=2),
+        upload=UploadPart(
+            bit_depth=1, colour="grey, planes red, green, blue one below the other", width=16, height=48
+        ),
+        keep=(LabelPart(name="smiling", classes=("no", "yes")),),
+        hide=(),
+        cost={},
+        gates=(),
+        figures={},
+        conversion={},
+        provenance={},
+    )
+    folder.mkdir()
+    (folder / "local_int8.tflite").write_bytes(content)
+    (folder / "contract.json").write_text(contract.to_json())
+    return folder
+
+
+def test_the_command_lists_phones_and_measures_an_export(
+    plug_in: Callable[..., Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = plug_in()
+    runner, out = CliRunner(), tmp_path / "phone.json"
+    listed = runner.invoke(app, ["bench", "phone", "--json"])
+    assert json.loads(listed.stdout) == [{"serial": toy.serial, "model": "Toy Phone", "state": "device"}]
+    # A real phone has its own folder for this.
+    monkeypatch.setattr(measuring, "make_phone_config", lambda values: config(toy, **values))
+    options = ["--variant", "int8", "--delegates", "cpu", "--threads", "1", "--runs", "10", "--out", str(out)]
+    done = runner.invoke(app, ["bench", "phone", str(make_export(tmp_path / "export")), *options, "--json"])
+    assert done.exit_code == 0, done.output
+    values = json.loads(out.read_text())
+    assert json.loads(done.stdout) == values
+    (row,) = values["rows"]
+    assert row["same_as_host"]
+    assert {stage["name"]: stage["p50_ms"] for stage in values["stages"]}["resize"] == 0.002
+
+
+def test_a_configuration_that_fails_is_written_down_and_the_next_one_runs(
+    plug_in: Callable[..., Toy],
+) -> None:
+    toy = plug_in()
+    toy.behave(nnapi="crash", gpu="failed")
+    results = bench(toy, delegates=("nnapi", "gpu", "cpu"), threads=(1,))
+    assert [(failure.what, failure.reason) for failure in results.failures] == [
+        ("sfumato int8, nnapi, 1 threads", "the app crashed: java.lang.IllegalStateException: no surface"),
+        ("sfumato int8, gpu, 1 threads", "the app: GPU delegate: not supported on this device"),
+    ]
+    assert [row.delegate for row in results.rows] == ["xnnpack"]
+
+
+def test_no_result_an_old_one_or_one_of_another_schema_is_none(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    toy.behave(cpu="hang", nnapi="stale", gpu="other schema")
+    results = bench(toy, threads=(1,), patience=1.5)
+    assert results.rows == ()
+    assert [failure.reason for failure in results.failures] == [
+        "no result after 2 s",
+        "no result after 2 s",
+        "the app's files/bench.json has schema 'sfumato-phone/9', expected is sfumato-phone/1: update the app",
+    ]
+
+
+def test_a_phone_that_is_unplugged_leaves_what_was_measured(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    toy.behave(nnapi="unplug")
+    results = bench(toy, delegates=("cpu", "nnapi", "gpu"), threads=(1,))
+    assert [row.delegate for row in results.rows] == ["xnnpack"]
+    assert f"the phone {toy.serial} is gone" in results.failures[-1].reason
+
+
+def test_a_phone_that_is_unplugged_at_once_is_an_error(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    toy.behave(cpu="unplug")
+    with pytest.raises(SfumatoError, match=f"the phone {toy.serial} is gone"):
+        bench(toy, delegates=("cpu",), threads=(1,))
+
+
+def test_the_app_has_to_be_there_debuggable_and_new_enough(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    (toy.app / "release").touch()
+    with pytest.raises(
+        SfumatoError, match=r"cannot be reached \(.*not debuggable.*\): install its debug build"
+    ):
+        bench(toy)
+    (toy.app / "release").unlink()
+    (toy.app / "old").touch()
+    results = bench(toy, delegates=("cpu",), threads=(1,))
+    assert results.rows == ()
+    assert "Activity class {dev.sfumato.demo/.BenchmarkActivity} does not exist" in results.failures[0].reason
+    shutil.rmtree(toy.app)
+    with pytest.raises(SfumatoError, match=r"not on the phone: build android_demo and `adb install` it"):
+        bench(toy)
+
+
+def test_a_row_measured_in_the_background_is_not_valid(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    toy.behave(cpu="background")
+    (row,) = bench(toy, delegates=("cpu",), threads=(1,)).rows
+    assert not row.valid
+    assert "keep the phone unlocked" in row.notes[0]
+
+
+def test_a_phone_that_has_not_allowed_this_computer(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in("--reject")
+    until = time.monotonic() + 30  # adb offers one key after another
+    while devices()[0].state == "authorizing" and time.monotonic() < until:
+        time.sleep(0.2)
+    with pytest.raises(SfumatoError, match=f"{toy.serial} (has not allowed|is still asking).*: unlock it"):
+        choose(devices(), None)
+
+
+def test_one_of_several_phones_has_to_be_chosen(plug_in: Callable[..., Toy]) -> None:
+    first, second = plug_in(), plug_in()
+    with pytest.raises(UsageError, match=f"choose one with --serial: .*{second.serial} \\(Toy Phone\\)"):
+        choose(devices(), None)
+    assert choose(devices(), first.serial) == Phone(first.serial)
+    with pytest.raises(SfumatoError, match="adb sees no phone XYZ"):
+        choose(devices(), "XYZ")
+
+
+def test_commands_keep_their_words_and_their_exit_status(plug_in: Callable[..., Toy]) -> None:
+    plug_in()
+    phone = choose(devices(), None)
+    assert phone.shell("printf", "%s|", "two words", "$HOME", "a'b") == "two words|$HOME|a'b|"
+    assert phone.read("printf", r"\000\r\n\377") == b"\0\r\n\xff"
+    with pytest.raises(SfumatoError, match=r"`shell ls .*` failed: .*nowhere"):
+        phone.shell("ls", "/nowhere")
+
+
+def test_states_of_phones_are_told_apart() -> None:
+    text = (
+        "* daemon started successfully\nList of devices attached\n"
+        "A1 device product:x model:Pixel_8 device:x\nB2\toffline transport_id:2\n"
+        "C3 no permissions (user in plugdev group; are your udev rules wrong?); see [http://x] usb:1-1\n"
+    )
+    found = parse_devices(text)
+    assert found == [
+        Device("A1", "device", "Pixel 8"),
+        Device("B2", "offline", "unknown"),
+        Device("C3", "no permissions", "unknown"),
+    ]
+    assert choose(found, None) == Phone("A1")
+    for serial, reason in (("B2", "does not answer: plug it in again"), ("C3", "udev rules are missing")):
+        with pytest.raises(SfumatoError, match=reason):
+            choose(found, serial)
+    with pytest.raises(SfumatoError, match="adb sees no phone: connect one and allow USB debugging"):
+        choose([], None)
+
+
+def test_without_adb_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ADB", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SfumatoError, match="adb is not on the path: sudo apt-get install -y adb"):
+        devices()
+
+
+def test_a_result_without_runs_or_of_a_wrong_form_is_refused() -> None:
+    done = {"schema": "sfumato-phone/1", "id": "a", "status": "done", "runs_ns": [1]}
+    assert parse_result(json.dumps(done).encode()).runs_ns == (1,)
+    for change, reason in (
+        ({"runs_ns": []}, "says done and holds no runs"),
+        ({"status": "fine"}, "status: Input should be 'done' or 'failed'"),
+        ({"runs_ns": ["fast"]}, r"runs_ns\.0: Input should be a valid integer"),
+    ):
+        with pytest.raises(SfumatoError, match=reason):
+            parse_result(json.dumps({**done, **change}).encode())
+    with pytest.raises(SfumatoError, match="is not valid JSON"):
+        parse_result(b"{")

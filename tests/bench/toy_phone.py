@@ -1,0 +1,212 @@
+"""The programs of a phone that `sfumato bench phone` calls, and an app that keeps the protocol of docs/benchmarks.md.
+
+    python toy_phone.py ROOT getprop ro.product.model
+
+ROOT holds `props.json`, `data/PACKAGE/` (the app's folder) and `behaviour.json`: delegate -> what the app does with it, `good`
+if nothing is said. `app.json` names another app: a command, to which the folder `files` and the extras are added.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT, PROGRAM, *ARGUMENTS = sys.argv[1:] if len(sys.argv) > 2 else ("", "")
+HOME = Path(ROOT)
+PACKAGE = "dev.sfumato.demo"
+APP = HOME / "data" / PACKAGE
+
+
+def getprop(name: str) -> None:
+    print(json.loads((HOME / "props.json").read_text()).get(name, ""))
+
+
+def pm(verb: str, package: str) -> None:
+    if verb == "path" and (HOME / "data" / package).exists():
+        print(f"package:/data/app/{package}/base.apk")
+
+
+def run_as(package: str, *command: str) -> None:
+    if (APP / "release").exists():
+        sys.exit(f"run-as: package not debuggable: {package}")
+    os.chdir(HOME / "data" / package)
+    os.execvp(command[0], command)
+
+
+def am(verb: str, *words: str) -> None:
+    if verb == "force-stop":
+        stop()
+        return
+    stop()
+    kinds: dict[str, Callable[[str], object]] = {"--es": str, "--ei": int}
+    extras = {words[i + 1]: kinds[word](words[i + 2]) for i, word in enumerate(words) if word in kinds}
+    component = words[words.index("-n") + 1]
+    if (APP / "old").exists() or component != f"{PACKAGE}/.BenchmarkActivity":
+        print(
+            f"Starting: Intent {{ cmp={component} }}\nError: Activity class {{{component}}} does not exist."
+        )
+        return
+    app = [sys.executable, __file__, ROOT, "app"]
+    if (HOME / "app.json").exists():
+        app = [*json.loads((HOME / "app.json").read_text()), str(APP / "files")]
+    app.append(json.dumps(extras))
+    with open(os.devnull, "r+b") as nothing:
+        process = subprocess.Popen(app, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+    (HOME / "pid").write_text(str(process.pid))
+    print("Status: ok\nComplete")
+
+
+def pid() -> int | None:
+    file = HOME / "pid"
+    number = int(file.read_text()) if file.exists() else None
+    return number if number and Path(f"/proc/{number}/cmdline").exists() and alive(number) else None
+
+
+def alive(number: int) -> bool:
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def stop() -> None:
+    if number := pid():
+        os.kill(number, signal.SIGKILL)
+
+
+def pidof(_: str) -> None:
+    if number := pid():
+        print(number)
+    else:
+        sys.exit(1)
+
+
+def logcat(*words: str) -> None:
+    if "-c" in words:
+        (HOME / "log").write_text("")
+    else:
+        name = HOME / ("crash" if "crash" in words else "log")
+        print(name.read_text() if name.exists() else "")
+
+
+# ---- the app ----
+
+
+def app(text: str) -> None:
+    extras = json.loads(text)
+    behaviour = json.loads((HOME / "behaviour.json").read_text()).get(extras["delegate"], "good")
+    result: dict[str, Any] = {"schema": "sfumato-phone/1", "id": extras["id"]}
+    if behaviour == "crash":
+        (HOME / "crash").write_text(
+            f"E AndroidRuntime: FATAL EXCEPTION: main\nE AndroidRuntime: Process: {PACKAGE}, PID: 7\n"
+            "E AndroidRuntime: java.lang.IllegalStateException: no surface\n"
+        )
+        return
+    if behaviour == "hang":
+        time.sleep(60)
+    if behaviour == "unplug":
+        os.kill(int(os.environ["DAEMON"]), signal.SIGKILL)
+        return
+    if behaviour == "stale":
+        finish({**result, "id": "of yesterday", "status": "done", "runs_ns": [1]})
+        time.sleep(60)
+    if behaviour == "failed":
+        finish({**result, "status": "failed", "error": "GPU delegate: not supported on this device"})
+    elif behaviour == "other schema":
+        finish({**result, "schema": "sfumato-phone/9"})
+    elif extras["model"] not in os.listdir(APP / "files/bench"):
+        finish({**result, "status": "failed", "error": "no such model"})
+    else:
+        finish({**result, **measure(extras), "foreground": behaviour != "background"})
+
+
+def finish(result: dict[str, Any]) -> None:
+    part = APP / "files/bench.json.part"
+    part.write_text(json.dumps(result))
+    part.rename(APP / "files/bench.json")
+
+
+def measure(extras: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from sfumato.runtime.interpreter import open_model
+
+    content = (APP / "files/bench" / extras["model"]).read_bytes()
+    clock = time.perf_counter_ns
+    begun = clock()
+    session = open_model(content, threads=extras["threads"])
+    ready = clock()
+    (entry,) = session.inputs.values()
+    count = int(np.prod(entry["shape"]))
+    picture = np.array([(i * 2654435761 % 2**32) >> 24 for i in range(count)], np.uint8)
+    image: Any
+    if np.dtype(entry["dtype"]) == np.int8:
+        image = (picture ^ 0x80).view(np.int8).reshape(entry["shape"])
+    else:
+        image = (picture / np.float32(255)).astype(np.float32).reshape(entry["shape"])
+
+    def run() -> int:
+        before = clock()
+        session.run(image)
+        return clock() - before
+
+    first = run()
+    for _ in range(extras["warmup"]):
+        run()
+    runs = [run() for _ in range(extras["runs"])]
+    windows = [[run() for _ in range(20)] for _ in range(extras["sustained"])]
+    outputs = session.run(image)
+    with (HOME / "log").open("a") as log:
+        log.write(
+            "tflite  : Replacing 3 out of 4 node(s) with delegate (TfLiteNnapiDelegate) node, yielding 2 partitions\n"
+        )
+    steps = ("decode", "resize", "network", "noise", "sampler", "encode")
+    return {
+        "status": "done",
+        "error": None,
+        "model": extras["model"],
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "runtime": "toy 1.0",
+        "nodes": 1 if extras["delegate"] == "cpu" else None,
+        "delegated_nodes": 1 if extras["delegate"] == "cpu" else None,
+        "partitions": 1 if extras["delegate"] == "cpu" else None,
+        "init_ms": (ready - begun) / 1e6,
+        "first_ms": first / 1e6,
+        "warmup": extras["warmup"],
+        "runs_ns": runs,
+        "sustained": {
+            "seconds": float(extras["sustained"]),
+            "windows": [
+                {"runs": len(w), "p50_ns": sorted(w)[len(w) // 2], "p90_ns": sorted(w)[-2], "thermal": 1}
+                for w in windows
+            ],
+        }
+        if windows
+        else None,
+        "stages": {f"{name}_ns": [1000, 2000, 3000] for name in steps} | {"runs": 3}
+        if "photo" in extras
+        else None,
+        "output_sha256": hashlib.sha256(b"".join(outputs[n].tobytes() for n in sorted(outputs))).hexdigest(),
+        "thermal": {"before": 0, "after": 2},
+        "battery": {"percent": 80, "charging": True, "celsius": 30.5},
+        "peak_kb": 1234,
+        "app": "0.1.0",
+        "something new": [],
+    }
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    "getprop": getprop,
+    "pm": pm,
+    "run-as": run_as,
+    "am": am,
+    "pidof": pidof,
+    "logcat": logcat,
+    "app": app,
+}
+
+if __name__ == "__main__":
+    PROGRAMS[PROGRAM](*ARGUMENTS)

@@ -1,0 +1,162 @@
+"""Channels against the slow, obvious computation."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfumato.channels import CHANNELS, create
+from sfumato.channels.dither import Dither
+from sfumato.channels.gaussian import Gaussian
+from sfumato.core.errors import UsageError
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+def test_dither_rate_equals_exact_enumeration(levels: int) -> None:
+    """Sum p(x'|x) log(p(x'|x) / r(x')) over every possible upload of a one-pixel image."""
+    channel = Dither(levels)
+    planes = channel.outputs["p"]
+    p = torch.rand(1, planes, 1, 1, generator=torch.Generator().manual_seed(levels), dtype=torch.float64)
+    total = 0.0
+    for bits in itertools.product((0, 1), repeat=planes):
+        probability = math.prod(
+            q if bit else 1 - q for bit, q in zip(bits, p.flatten().tolist(), strict=True)
+        )
+        total += probability * math.log(probability / 2**-planes)
+    assert channel.rate({"p": p}).item() == pytest.approx(total, rel=1e-9)
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+def test_dither_draws_every_level_with_its_exact_probability(levels: int) -> None:
+    channel = Dither(levels)
+    p = torch.rand(1, channel.outputs["p"], 1, 1, generator=torch.Generator().manual_seed(1))
+    draws = 40_000
+    many = {"p": p.expand(draws, -1, -1, -1)}
+    upload = channel.sample(many, channel.noise(many, torch.Generator().manual_seed(2)))
+    values = (upload[:, 0, 0, 0] * (levels - 1)).round().long()
+    assert torch.allclose(upload[:, 0, 0, 0] * (levels - 1), values.float(), atol=1e-5)
+    for level in range(levels):
+        expected = 1.0
+        for plane in range(channel.bits):
+            one = p[0, 3 * plane, 0, 0].item()  # plane j of colour 0 is channel 3 j
+            expected *= one if level >> (channel.bits - 1 - plane) & 1 else 1 - one
+        seen = (values == level).float().mean().item()
+        assert abs(seen - expected) < 5 * math.sqrt(expected * (1 - expected) / draws) + 1e-6
+
+
+def test_dither_noise_is_uniform_and_repeats_with_its_seed() -> None:
+    channel, given = Dither(2), {"p": torch.rand(5, 3, 33, 31)}
+    noise = channel.noise(given, torch.Generator().manual_seed(3))
+    assert noise.shape == given["p"].shape
+    assert torch.equal(noise, channel.noise(given, torch.Generator().manual_seed(3)))
+    assert not torch.equal(noise, channel.noise(given, torch.Generator().manual_seed(4)))
+    assert noise.min() > 0
+    assert noise.max() < 1
+    counts = torch.histc(noise, 16, 0, 1)
+    expected = noise.numel() / 16
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 45  # chi-squared, 15 degrees of freedom: one in 10,000
+    # Neighbours come out of one draw of the generator; they know nothing of each other.
+    centred = noise.flatten() - 0.5
+    for lag in (1, 2, 3, 4):
+        assert abs((centred[lag:] * centred[:-lag]).mean() * 12) < 4 / len(centred) ** 0.5
+
+
+def test_dither_uploads_are_exact_levels() -> None:
+    p = torch.rand(2, 3, 8, 8)
+    upload = Dither(2).sample({"p": p}, torch.rand(2, 3, 8, 8))
+    assert set(upload.unique().tolist()) == {0.0, 1.0}
+
+
+def test_fair_coins_carry_nothing_and_certain_bits_carry_one_bit_each() -> None:
+    channel = Dither(2)
+    assert channel.rate({"p": torch.full((1, 3, 4, 4), 0.5)}).item() == 0.0
+    certain = torch.cat([torch.zeros(1, 3, 2, 4), torch.ones(1, 3, 2, 4)], dim=2)
+    assert channel.rate({"p": certain}).item() == pytest.approx(48 * math.log(2), rel=1e-6)
+
+
+def test_straight_through_gradient_is_that_of_the_probability() -> None:
+    channel = Dither(2)
+    p = torch.rand(2, 3, 4, 4, requires_grad=True)
+    weights = torch.randn(2, 3, 4, 4)
+    total = (channel.sample({"p": p}, channel.noise({"p": p})) * weights).sum()
+    (slope,) = torch.autograd.grad(total, p)
+    assert torch.equal(slope, weights)
+
+
+@settings(max_examples=10, deadline=None)
+@given(mean=st.floats(0.05, 0.95), scale=st.floats(0.03, 0.5))
+def test_gaussian_rate_equals_monte_carlo(mean: float, scale: float) -> None:
+    """E[log p(x'|x) - log r(x')] over draws before clipping."""
+    channel = Gaussian(reference_scale=0.3)
+    p, r = torch.distributions.Normal(mean, scale), torch.distributions.Normal(0.5, 0.3)
+    torch.manual_seed(0)
+    value = p.sample((200_000,))
+    terms = p.log_prob(value) - r.log_prob(value)
+    one = torch.full((1, 1, 1, 1), 1.0)
+    exact = channel.rate({"mean": mean * one, "scale": scale * one}).item()
+    assert abs(terms.mean().item() - exact) < 6 * terms.std().item() / math.sqrt(200_000) + 1e-4
+
+
+def test_clipping_only_loses_information() -> None:
+    """The rate before clipping bounds the divergence of what is really uploaded (here: of a binned upload)."""
+    mean, scale = 0.9, 0.4
+    edges = torch.linspace(0, 1, 65, dtype=torch.float64)
+
+    def clipped(normal: torch.distributions.Normal) -> torch.Tensor:
+        inner = normal.cdf(edges).diff()
+        below, above = normal.cdf(edges[:1]), 1 - normal.cdf(edges[-1:])
+        return torch.cat([below, inner, above])
+
+    p = clipped(torch.distributions.Normal(torch.tensor(mean).double(), torch.tensor(scale).double()))
+    r = clipped(torch.distributions.Normal(torch.tensor(0.5).double(), torch.tensor(0.3).double()))
+    uploaded = (p * (p / r).log()).sum().item()
+    one = torch.ones(1, 1, 1, 1)
+    assert 0 < uploaded <= Gaussian().rate({"mean": mean * one, "scale": scale * one}).item()
+
+
+def test_additive_channel_leaves_the_mean_alone() -> None:
+    channel = Gaussian(additive=True, largest_scale=2.0)
+    x = torch.rand(2, 3, 8, 8)
+    parameters = channel.parameters(x, {"noise": torch.zeros(2, 3, 8, 8)})
+    assert torch.equal(parameters["mean"], x)
+    assert set(channel.outputs) == {"scale"}
+    quiet = channel.sample(parameters, torch.zeros_like(x))
+    assert torch.allclose(quiet, x)
+
+
+@pytest.mark.parametrize("name", sorted(CHANNELS))
+def test_every_channel_starts_nearly_clean(name: str) -> None:
+    """At first the upload must still show the picture: a network that starts noisy does not learn."""
+    channel = create(name)
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = {key: torch.full((4, planes, 16, 16), channel.starts[key]) for key, planes in channel.maps.items()}
+    parameters = channel.parameters(x, maps)
+    upload = channel.sample(parameters, channel.noise(parameters, torch.Generator().manual_seed(1)))
+    assert upload.min() >= 0
+    assert upload.max() <= 1
+    correlation = torch.corrcoef(torch.stack([x.flatten(), upload.flatten()]))[0, 1]
+    assert correlation > 0.6
+
+
+@pytest.mark.parametrize("name", sorted(CHANNELS))
+def test_settings_rebuild_the_channel(name: str) -> None:
+    channel = create(name)
+    assert create(name, **channel.settings) == channel
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "word"),
+    [
+        ("ditherr", {}, "known are"),
+        ("dither", {"levels": 3}, "levels"),
+        ("gaussian", {"levels": 2}, "gaussian"),
+    ],
+)
+def test_wrong_use_is_named(name: str, settings: dict[str, int], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        create(name, **settings)

@@ -1,0 +1,51 @@
+"""`sfumato demo --quick`: every part of the main job, once, through the real command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
+    command = [sys.executable, "-m", "sfumato.cli.main", *arguments]
+    return subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": roots},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+
+@pytest.mark.slow
+def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = run("demo", "--quick", "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads(done.stdout)
+    assert summary["audit"]["artifact"] == "int8"
+    assert {row["name"] for row in summary["audit"]["attributes"]} == {"skin", "glasses", "hair"}
+    assert {row["attack"] for row in summary["audit"]["attacks"]} >= {
+        "floor",
+        "clean",
+        "probe",
+        "provider",
+        "bayes",
+    }
+    with Image.open(out / "upload.png") as upload:
+        assert upload.mode == "1"
+    assert b"Exif" not in (out / "upload.png").read_bytes()
+    for name in ("picture.png", "export/local_int8.tflite", "export/contract.json", "export/report.html"):
+        assert (out / name).stat().st_size > 1000, name
+    again = run("demo", "--quick", "--out", str(out))
+    assert again.returncode == 1
+    assert "already holds a result" in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1

@@ -1,0 +1,113 @@
+"""`sfumato perturb` as a user meets it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from sfumato.cli import perturb
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.upload_codec import decode_png
+
+KEY = bytes(range(32))
+
+
+def run(*arguments: str | Path) -> Result:
+    app = Typer()
+    app.command()(perturb.command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: Callable[[int, int], NDArray[np.uint8]]) -> list[Path]:
+    paths = [tmp_path / "garden.jpg", tmp_path / "beach.png"]
+    for path, size in zip(paths, ((70, 90), (64, 64)), strict=True):
+        Image.fromarray(photo(*size)).save(path)
+    return paths
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "device.key"
+    path.write_bytes(KEY)
+    return path
+
+
+def test_uploads_and_what_a_server_needs_are_written(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "uploads"
+    result = run(sealed, *photos, "--out", out, "--key", key, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["keyed"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "beach.upload.json",
+        "beach.upload.png",
+        "garden.upload.json",
+        "garden.upload.png",
+    ]
+    for path in photos:
+        content = (out / f"{path.stem}.upload.png").read_bytes()
+        assert content == PhoneModel.load(sealed).perturb(path, key=KEY).content
+        beside = json.loads((out / f"{path.stem}.upload.json").read_text())
+        assert (beside["noise"], beside["bits"], beside["bytes"]) == (1, 1, len(content))
+        assert "rate" not in json.dumps(beside)
+        decode_png(content, height=beside["height"], width=beside["width"], bits=beside["bits"])
+    again = run(sealed, *photos, "--out", tmp_path / "again", "--key", key)
+    assert again.exit_code == 0
+    assert all((out / p.name).read_bytes() == p.read_bytes() for p in (tmp_path / "again").iterdir())
+
+
+def test_without_a_key_the_device_gets_one(
+    sealed: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    first, second = (run(sealed, photos[0], "--out", tmp_path / name) for name in ("a", "b"))
+    assert first.exit_code == second.exit_code == 0
+    assert (tmp_path / "config" / "sfumato" / "device.key").exists()
+    a, b = ((tmp_path / name / "garden.upload.png").read_bytes() for name in ("a", "b"))
+    assert a == b
+
+
+def test_fresh_noise_differs_and_is_marked(sealed: Path, photos: list[Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run(sealed, photos[0], "--out", tmp_path / name, "--fresh-noise").exit_code == 0
+    a, b = ((tmp_path / name / "garden.upload.png").read_bytes() for name in ("a", "b"))
+    assert a != b
+    assert json.loads((tmp_path / "a" / "garden.upload.json").read_text())["noise"] == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (["--fresh-noise", "--key", "KEY"], "not both"),
+        (["--key", "absent"], "cannot read the key"),
+        (["absent.jpg"], "no such file"),
+        (["TWIN"], "several photos are named garden"),
+    ],
+)
+def test_wrong_use_gets_one_line(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path, change: list[str], expected: str
+) -> None:
+    twin = tmp_path / "other" / "garden.png"
+    twin.parent.mkdir()
+    Image.open(photos[1]).save(twin)
+    arguments = [str(key) if a == "KEY" else str(twin) if a == "TWIN" else a for a in change]
+    given = [] if "--key" in arguments or "--fresh-noise" in arguments else ["--fresh-noise"]
+    result = run(sealed, photos[0], *arguments, *given, "--out", tmp_path / "out")
+    assert result.exit_code == 1  # the front door turns a UsageError into 2
+    assert isinstance(result.exception, SfumatoError)
+    assert expected in str(result.exception)
+
+
+def test_a_folder_that_is_no_export_is_named(tmp_path: Path, photos: list[Path]) -> None:
+    result = run(tmp_path, photos[0], "--out", tmp_path / "out", "--fresh-noise")
+    assert "give an EXPORT folder" in str(result.exception)

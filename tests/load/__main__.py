@@ -1,0 +1,176 @@
+"""`python -m tests.load`: load and abuse for the service, on this machine's loopback alone.
+
+python -m tests.load load demo/export --clients 1,8,64 --seconds 10
+"""
+
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.core.console import emit_json, note, show, table
+from sfumato.core.errors import SfumatoError
+
+if TYPE_CHECKING:
+    from tests.load.abuse import Report
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")]
+Json = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
+
+
+@app.command("load")
+def load_command(
+    export: Export,
+    clients: Annotated[str, typer.Option(help="Numbers of clients, comma separated.")] = "1,8,64",
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of each measurement.")] = 10.0,
+    form: Annotated[str, typer.Option(help="png or packed.")] = "png",
+    processes: Annotated[int, typer.Option(min=1, help="Services, each on a port of its own.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Throughput and waiting times beside ONNX Runtime alone, in the same run."""
+    from dataclasses import asdict
+
+    from tests.load.load import load
+
+    numbers = [int(part) for part in clients.split(",")]
+    rows = list(load(export, clients=numbers, seconds=seconds, form=form, processes=processes))
+    if as_json:
+        emit_json({"schema": "sfumato-load/2", "form": form, "rows": [asdict(row) for row in rows]})
+        return
+    cells = [
+        (
+            row.name, f"{row.per_second:,.0f}", f"{100 * row.share:.0f} %", f"{row.cpu_ms:.2f}",
+            milliseconds(row.p50_ms), milliseconds(row.p99_ms), row.refused, row.wrong,
+        )
+        for row in rows
+    ]  # fmt: skip
+    columns = ("", "per s", "share", "CPU", "p50", "p99", "refused", "wrong")
+    show(
+        table(
+            f"uploads ({form}), times in ms; network: onnxruntime, batches of 16, one thread",
+            columns,
+            cells,
+        )
+    )
+    end(sum(row.wrong + row.refused for row in rows), "answers were wrong or refused")
+
+
+@app.command("soak")
+def soak_command(
+    export: Export,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the run.")] = 600.0,
+    growth: Annotated[
+        float, typer.Option(help="Most MB by which the second half may exceed the first.")
+    ] = 10.0,
+) -> None:
+    """Steady load for a long time: memory must stay flat, and every answer right."""
+    from tests.load.endurance import soak
+
+    samples = []
+    for sample in soak(export, seconds=seconds):
+        samples.append(sample)
+        note(
+            f"{sample.minutes:5.1f} min  {sample.resident_mb:6.1f} MB  {sample.per_second:6.0f}/s  "
+            f"p99 {sample.p99_ms:.0f} ms  refused {sample.refused}  wrong {sample.wrong}"
+        )
+    half = len(samples) // 2
+    grown = samples[-1].resident_mb - max(sample.resident_mb for sample in samples[:half])
+    note(f"grown by {grown:.1f} MB since the first half")
+    end(sum(sample.wrong + sample.refused for sample in samples), "answers were wrong or refused")
+    end(max(0.0, grown - growth), f"MB more than the {growth:g} that are allowed")
+
+
+@app.command("overload")
+def overload_command(
+    export: Export,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the run.")] = 10.0,
+    clients: Annotated[int, typer.Option(min=100, help="Clients that never pause.")] = 512,
+) -> None:
+    """More than can be answered: 200 in time or 503 at once."""
+    from tests.load.endurance import DEADLINE_MS, overload
+
+    best, found = overload(export, seconds=seconds, clients=clients)
+    share = 100 * found.per_second / best.per_second
+    note(
+        f"right answers: {found.per_second:.0f}/s, {share:.0f} % of the {best.per_second:.0f}/s for 32 clients"
+    )
+    statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(found.statuses.items()))
+    note(f"{statuses}; accepted within p50 {found.quantile(0.5):.0f} ms, p99 {found.quantile(0.99):.0f} ms")
+    end(found.wrong, "answers were wrong")
+    end(
+        found.statuses.total() - found.statuses[200] - found.statuses[503], "answers were neither 200 nor 503"
+    )
+    end(int(not found.statuses[503]), "refusals were expected: more --clients")
+    end(max(0.0, found.quantile(0.99) - 2 * DEADLINE_MS - 500), "ms too late were the slowest accepted ones")
+
+
+@app.command("crash")
+def crash_command(
+    export: Export, kills: Annotated[int, typer.Option(min=1, help="How often it is killed.")] = 3
+) -> None:
+    """kill -9 and a new start under load: no wrong answer."""
+    from tests.load.endurance import crash
+
+    found = crash(export, kills=kills)
+    statuses = ", ".join(
+        f"{status or 'cut off'}: {count:,}" for status, count in sorted(found.statuses.items())
+    )
+    note(f"{statuses}; wrong {found.wrong}")
+    end(found.wrong + int(not found.statuses[200]), "answers were wrong, or none came")
+
+
+@app.command("malformed")
+def malformed_command(
+    export: Export,
+    count: Annotated[int, typer.Option(min=1, help="Uploads.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Damaged uploads, strange headers, bombs: each is refused, none is a failure of the service."""
+    from tests.load.abuse import malformed
+
+    tell(malformed(export, count=count, seed=seed))
+
+
+@app.command("hostile")
+def hostile_command(
+    export: Export,
+    connections: Annotated[int, typer.Option(min=600, help="Connections of the crowd.")] = 2000,
+) -> None:
+    """Slow clients, bodies of a gigabyte, more connections than are taken."""
+    from tests.load.abuse import hostile
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(connections + 512, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    tell(hostile(export, connections=min(connections, wanted - 512)))
+
+
+def tell(report: "Report") -> None:
+    """Print a report; exit code 1 if anything was wrong."""
+    rows = [(kind, status or "closed", count) for (kind, status), count in sorted(report.answers.items())]
+    show(table("abuse", ("kind", "answer", "times"), rows))
+    note(f"memory of the service at the end: {report.resident_mb:.0f} MB")
+    for line in report.failures[:20]:
+        note(line)
+    end(len(report.failures), "failures")
+
+
+def milliseconds(value: float | None) -> str:
+    """For a table."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def end(amount: float, what: str) -> None:
+    """Fail if there is any."""
+    if amount:
+        raise SfumatoError(f"{amount:g} {what}")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except SfumatoError as error:
+        typer.echo(f"sfumato: {error}", err=True)
+        raise SystemExit(error.exit_code) from None

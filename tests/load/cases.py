@@ -1,0 +1,113 @@
+"""Uploads with the answers that belong to them, as requests ready for the wire.
+
+cases = make_cases(export)
+cases[0].request                # bytes of a whole HTTP request
+cases[0].right(body)            # whether the answer is the network's own
+batch(cases)                    # the same uploads in one request
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.upload_codec import encode_png, pack
+from sfumato.server.batch_form import PACKED_BATCH
+from sfumato.server.model import CloudModel
+
+TOLERANCE = 5e-6
+"""A probability may differ by this much: the size of a batch shows in the last digits."""
+FORMS = {"png": "image/png", "packed": "application/vnd.sfumato.packed"}
+KEY = bytes(32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One upload and what must be answered."""
+
+    request: bytes
+    body: bytes
+    levels: NDArray[np.uint8]
+    expected: Mapping[str, Mapping[str, float]]
+    uploads = 1
+
+    def right(self, answer: bytes) -> bool:
+        """Whether a body is the network's own answer to this upload."""
+        return self.agrees(json.loads(answer))
+
+    def agrees(self, told: Any) -> bool:
+        """The same, for JSON that has been read."""
+        return all(
+            abs(told["answers"][name]["probabilities"][option] - value) <= TOLERANCE
+            for name, options in self.expected.items()
+            for option, value in options.items()
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several uploads in one request."""
+
+    request: bytes
+    cases: Sequence[Case]
+
+    @property
+    def uploads(self) -> int:
+        """How many."""
+        return len(self.cases)
+
+    def right(self, answer: bytes) -> bool:
+        """Whether a body holds the network's own answer to each, in order."""
+        items = json.loads(answer)["items"]
+        return len(items) == len(self.cases) and all(map(Case.agrees, self.cases, items))
+
+
+def make_batches(export: Path, cases: Sequence[Case], size: int) -> list[Batch]:
+    """The cases, `size` a request."""
+    cloud = CloudModel.load(export)
+    bits = cloud.contract.channel.bits
+    groups = [cases[at : at + size] for at in range(0, len(cases) - size + 1, size)]
+    bodies = [b"".join(pack(case.levels, bits=bits) for case in group) for group in groups]
+    return [
+        Batch(request(body, PACKED_BATCH, cloud.contract_digest, path="/v1/predict/batch"), group)
+        for body, group in zip(bodies, groups, strict=True)
+    ]
+
+
+def make_cases(export: Path, *, count: int = 64, form: str = "png") -> list[Case]:
+    """Perturb `count` soft pictures, each of its own colours, and ask the network about each alone."""
+    phone, cloud = PhoneModel.load(export), CloudModel.load(export)
+    bits, cases = phone.contract.channel.bits, []
+    for number in range(count):
+        levels = phone.perturb(waves(number, *phone.contract.size), key=KEY).levels
+        (answer,) = cloud.answer([levels])
+        body = encode_png(levels, bits=bits) if form == "png" else pack(levels, bits=bits)
+        expected = {name: found.probabilities for name, found in answer.items()}
+        cases.append(Case(request(body, FORMS[form], cloud.contract_digest), body, levels, expected))
+    return cases
+
+
+def waves(number: int, height: int, width: int) -> NDArray[np.uint8]:
+    """A picture with something to see in it, (H, W, 3)."""
+    y, x = np.mgrid[0:height, 0:width] / height
+    a, b, c = np.random.default_rng(number).uniform(1, 6, (3, 3))
+    picture: NDArray[np.uint8] = (127 + 120 * np.sin(a * x[..., None] + b * y[..., None] + c)).astype(
+        np.uint8
+    )
+    return picture
+
+
+def request(
+    body: bytes, content_type: str, digest: str, *, more: str = "", path: str = "/v1/predict"
+) -> bytes:
+    """A POST of uploads; `more` are further header lines, each with its line end."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+        f"Sfumato-Contract: {digest}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,224 @@
+"""The local network's budget and operators, and the counting of its cost."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sfumato.channels import create
+from sfumato.core.errors import UsageError
+from sfumato.models.argmax_head import Decision
+from sfumato.models.attackers import ATTACKERS, create_attacker
+from sfumato.models.cloud import ResNet, create_cloud, pool
+from sfumato.models.cost import cost
+from sfumato.models.layers import Halving, fold, pack, reorder, unpack
+from sfumato.models.local import BLOCKS, LocalNetwork, check_size
+
+CHANNELS = [
+    ("dither", {"levels": 2}),
+    ("dither", {"levels": 16}),
+    ("gaussian", {}),
+    ("gaussian", {"additive": True}),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("classes", [(), (2,), (5, 2), (10,)])
+@pytest.mark.parametrize(("name", "settings"), CHANNELS)
+def test_local_network_keeps_to_its_budget(
+    name: str, settings: dict[str, int], classes: tuple[int, ...], block: int
+) -> None:
+    channel = create(name, **settings)
+    local = LocalNetwork(channel, classes, block=block)
+    figures = cost(local, (3, 64, 64))
+    heads = 16 * (32 + 1) * sum(channel.maps.values())
+    assert figures.parameters <= 24_500 + heads, figures
+    assert figures.macs <= 10_000_000
+    for height, width in ((64, 64), (64, 80), (96, 128)):
+        parameters = local.eval()(torch.rand(2, 3, height, width))
+        for output, planes in channel.outputs.items():
+            assert parameters[output].shape == (2, planes, height, width)
+
+
+@pytest.mark.parametrize("classes", [(2,), (5,), (3, 10, 2)])
+def test_a_tournament_finds_the_largest_logit_of_every_attribute(classes: tuple[int, ...]) -> None:
+    decision = Decision(8, (4, 4), classes).eval()
+    logits = torch.randn(500, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0)) * 3
+    said = decision.decide(logits).flatten(1).split(list(classes), dim=1)
+    for z, d in zip(logits.flatten(1).split(list(classes), dim=1), said, strict=True):
+        first, second = z.topk(2, dim=1).values.T
+        clear = first - second > 0.2
+        wanted = F.one_hot(z.argmax(1), z.shape[1]).float()
+        assert clear.sum() > 400
+        assert torch.allclose(d[clear], wanted[clear], atol=1e-3)
+
+
+def test_a_decision_in_training_is_the_shipped_one_without_doubt() -> None:
+    decision, classes = Decision(8, (4, 4), (2, 5)), [2, 5]
+    logits = torch.randn(500, 7, 1, 1, generator=torch.Generator().manual_seed(0))
+    exact, shipped = decision.decide(logits), decision.eval().decide(logits)
+    for one, other in zip(exact.split(classes, dim=1), shipped.split(classes, dim=1), strict=True):
+        assert torch.equal(one.sum(1), torch.ones(500, 1, 1))
+        assert torch.equal(one.argmax(1), other.argmax(1))
+        assert set(one.unique().tolist()) == {0, 1}
+
+
+def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
+    local = LocalNetwork(create("dither", levels=2), (2,), (480, 640)).eval()
+    assert cost(local, (3, 480, 640)).parameters <= 26_500
+    assert local.decision is not None
+    assert local.decision.logits(local.encoder(torch.rand(1, 3, 480, 640))[-1]).shape == (1, 2, 1, 1)
+
+
+def test_equal_logits_are_a_win_of_the_class_named_first() -> None:
+    logits = torch.tensor([0.3, 1.1, 1.1, -2.0]).view(1, 4, 1, 1)
+    said = Decision(8, (4, 4), (4,)).eval().decide(logits).flatten()
+    assert said[1] > 0.99
+    assert said[[0, 2, 3]].max() < 0.01
+
+
+def test_no_gradient_passes_a_decision_and_its_constants_stay() -> None:
+    decision = Decision(8, (2, 2), (3,))
+    logits, said = decision(torch.randn(4, 8, 2, 2, requires_grad=True))
+    assert logits.requires_grad
+    assert not said.requires_grad
+    fixed = [name for name, weight in decision.named_parameters() if not weight.requires_grad]
+    assert fixed == ["duels.weight", "duels.bias", "crown.weight", "crown.bias"]
+
+
+def test_cost_counts_what_a_hand_counts() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),  # 4x4 outputs: 16 * 8 * 27
+        nn.BatchNorm2d(8),  # folds into 8 biases
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),  # 16 * 8 * 9
+        nn.ConvTranspose2d(8, 4, 2, stride=2),  # 16 inputs * 8 * 4 * 4
+        nn.Flatten(),
+        nn.Linear(4 * 8 * 8, 5),
+    )
+    figures = cost(network, (3, 8, 8))
+    assert figures.macs == 16 * 8 * 27 + 16 * 8 * 9 + 16 * 8 * 16 + 256 * 5
+    assert figures.parameters == 216 + 8 + (72 + 8) + (128 + 4) + (1280 + 5)
+    assert network.training, "counting must leave the mode as it was"
+
+
+@pytest.mark.parametrize("size", [(0, 16), (30, 32), (64, 65)])
+def test_sizes_that_cannot_be_halved_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="multiples of 16"):
+        check_size(*size)
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKERS))
+@pytest.mark.parametrize("size", [(32, 32), (64, 48)])
+def test_attackers_answer_every_attribute(name: str, size: tuple[int, int]) -> None:
+    network = create_attacker(name, {"race": 5, "age": 3}, size)
+    logits = network(torch.rand(2, 3, *size))
+    assert {key: tuple(value.shape) for key, value in logits.items()} == {"race": (2, 5), "age": (2, 3)}
+
+
+def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_cloud.py").write_text(  # type: ignore[operator]
+        "from sfumato.models.cloud import ResNet\n"
+        "def make(classes): return ResNet(classes, widths=(4, 4, 4))\n"
+        "def wrong(classes): return 'cloud'\n"
+    )
+    cloud = create_cloud("own_cloud:make", {"a": 3}, height=32)
+    assert cloud(torch.rand(2, 3, 32, 32))["a"].shape == (2, 3)
+    for name, word in [
+        ("own_cloud:wrong", "Module"),
+        ("own_cloud:absent", "absent"),
+        ("vgg", "module:factory"),
+    ]:
+        with pytest.raises(UsageError, match=word):
+            create_cloud(name, {"a": 3}, height=32)
+
+
+def test_bfloat16_is_for_training_alone() -> None:
+    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    assert isinstance(cloud, ResNet)
+    cloud.dropout.p = 0.0
+    x = torch.rand(8, 3, 48, 48)
+    exact, judged = cloud(x)["a"], cloud.eval()(x)["a"]
+    cloud.lean = True
+    assert torch.equal(cloud.eval()(x)["a"], judged)
+    rough = cloud.train()(x)["a"]
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    assert torch.allclose(rough, exact, atol=0.05)
+
+
+@pytest.mark.parametrize(("block", "pictures"), [(2, 1), (4, 1), (4, 3)])
+def test_packing_is_a_pixel_shuffle_of_reordered_planes(block: int, pictures: int) -> None:
+    given = torch.randn(2, 3 * pictures * block**2, 4, 6)
+    mine, theirs = (given.clone().requires_grad_() for _ in range(2))
+    planes = reorder(mine.transpose(0, 1), block).transpose(0, 1)  # as of weights: planes first
+    quick = unpack(planes.contiguous(memory_format=torch.channels_last), block)
+    slow = F.pixel_shuffle(theirs, block)
+    assert torch.equal(quick, slow)
+    assert quick.is_contiguous(memory_format=torch.channels_last)
+    slope = torch.randn_like(slow)
+    quick.backward(slope)
+    slow.backward(slope)
+    assert mine.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(mine.grad, theirs.grad)
+    assert torch.equal(pack(quick.detach(), block), planes)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("name", "settings"), CHANNELS)
+def test_a_channel_gives_the_same_on_packed_pixels(name: str, settings: dict[str, int], block: int) -> None:
+    local = LocalNetwork(create(name, **settings), (2,), (32, 48), block).eval()
+    for head in local.heads.values():
+        torch.nn.init.normal_(head.weight)  # type: ignore[arg-type]
+    x = torch.rand(2, 3, 32, 48)
+    whole = local(x)
+    local.training = True  # of this module alone: batch norm and the decision stay as they were
+    packed = local(x)
+    assert {name: value.shape for name, value in whole.items()} == {n: v.shape for n, v in packed.items()}
+    for name in whole:
+        torch.testing.assert_close(packed[name], whole[name])
+
+
+@pytest.mark.parametrize("height", [16, 17])
+def test_halving_is_torchs_own_convolution(height: int) -> None:
+    layer = Halving(3, 8).double()
+    mine, theirs = (torch.rand(2, 3, height, 24, dtype=torch.float64).requires_grad_() for _ in range(2))
+    theirs.data.copy_(mine.data)
+    quick, slow = layer(mine), F.conv2d(theirs, layer.weight, stride=2, padding=2)
+    assert torch.equal(quick, slow)
+    slope = torch.randn_like(slow)
+    found = torch.autograd.grad(quick, [mine, layer.weight], slope)
+    expected = torch.autograd.grad(slow, [theirs, layer.weight], slope)
+    for gradient, wanted in zip(found, expected, strict=True):
+        assert torch.allclose(gradient, wanted, atol=1e-12)
+
+
+def test_halving_keeps_the_precision_of_what_it_was_given() -> None:
+    layer, x = Halving(3, 8), torch.rand(2, 3, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    exact = torch.autograd.grad(F.conv2d(x, layer.weight, stride=2, padding=2).sum(), [x, layer.weight])
+    for gradient, wanted in zip((x.grad, layer.weight.grad), exact, strict=True):
+        assert gradient is not None
+        assert gradient.dtype == torch.float32
+        assert torch.allclose(gradient, wanted, rtol=0.05, atol=0.05)
+
+
+def test_a_folded_network_answers_as_before() -> None:
+    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    x = torch.rand(16, 3, 48, 48)
+    for _ in range(3):  # so that the running figures are not where they started
+        cloud(x)
+    before = cloud.eval()(x)["a"]
+    folded = fold(cloud)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert torch.allclose(folded(x)["a"], before, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 6), (10, 14), (3, 5), (8, 6)])
+def test_pooling_is_torchs_own(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size)
+    assert torch.allclose(pool(x, 4), F.adaptive_avg_pool2d(x, 4), atol=1e-6)

@@ -1,0 +1,363 @@
+"""The lint on models that are wrong on purpose, made by TensorFlow's own converter."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfumato.core.errors import SfumatoError
+from sfumato.export import passes
+from sfumato.export.passes import Work, check_gates, lint_variants
+from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
+from sfumato.runtime.interpreter import find_runtime, open_model
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph, rename
+from sfumato.training.run import Run
+
+SIZE = 16
+
+
+def converted(
+    function: Callable[[Any], Any], *, shape: tuple[int | None, ...] = (1, SIZE, SIZE, 3), int8: bool = False
+) -> bytes:
+    import tensorflow as tf
+
+    traced = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        images = np.random.default_rng(0).random((4, 1, SIZE, SIZE, 3)).astype(np.float32)
+        converter.representative_dataset = lambda: ([image] for image in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def kernel(size: int, inputs: int, outputs: int) -> Any:
+    return np.random.default_rng(1).standard_normal((size, size, inputs, outputs)).astype(np.float32)
+
+
+def plain(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.sigmoid(tf.nn.bias_add(tf.nn.conv2d(x, kernel(3, 3, 3), 1, "SAME"), np.ones(3, np.float32)))
+
+
+def grouped(x: Any) -> Any:
+    import tensorflow as tf
+
+    wide = tf.nn.bias_add(tf.nn.conv2d(x, kernel(1, 3, 8), 1, "SAME"), np.ones(8, np.float32))
+    return tf.nn.bias_add(tf.nn.conv2d(wide, kernel(3, 2, 8), 1, "SAME"), np.ones(8, np.float32))
+
+
+def transposed(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.transpose(plain(x), [0, 3, 1, 2])
+
+
+def dilated(x: Any) -> Any:
+    import tensorflow as tf
+
+    weight = np.random.default_rng(1).standard_normal((3, 3, 3, 1)).astype(np.float32)
+    y = tf.nn.depthwise_conv2d(x, weight, [1, 1, 1, 1], "SAME", dilations=[2, 2])
+    return tf.nn.bias_add(y, np.ones(3, np.float32))
+
+
+def frozen_noise(x: Any) -> Any:
+    return plain(x) + np.random.default_rng(2).standard_normal((1, SIZE, SIZE, 3)).astype(np.float32)
+
+
+def random(x: Any) -> Any:
+    import tensorflow as tf
+
+    return plain(x) + tf.random.normal((1, SIZE, SIZE, 3), seed=1)
+
+
+def clipped(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.clip_by_value(plain(x) + plain(x), 0.0, 1.0)
+
+
+def gelu(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.gelu(plain(x))
+
+
+def nearest(x: Any) -> Any:
+    import tensorflow as tf
+
+    small = tf.nn.relu(tf.nn.conv2d(x, kernel(3, 3, 4), 2, "SAME"))
+    large = tf.compat.v1.image.resize_nearest_neighbor(small, [SIZE, SIZE])
+    return tf.sigmoid(tf.nn.conv2d(large, kernel(1, 4, 3), 1, "SAME"))
+
+
+def test_a_plain_model_passes() -> None:
+    for int8 in (False, True):
+        content = converted(plain, int8=int8)
+        graph = read_graph(content)
+        assert graph_findings(graph) == []
+        assert nnapi_findings(graph) == []
+        assert xnnpack_partitions(open_model(content)) == 1
+    assert [operator.name for operator in graph.operators] == ["CONV_2D", "LOGISTIC"]
+
+
+CASES = [
+    (grouped, False, nnapi_findings, "grouped convolution|version 6"),
+    (dilated, True, nnapi_findings, "int8 with dilation"),
+    (gelu, False, nnapi_findings, "GELU: NNAPI has no such operator"),
+    (transposed, False, graph_findings, "TRANSPOSE"),
+    (transposed, False, graph_findings, "not channels last"),
+    (frozen_noise, False, graph_findings, "frozen random draw"),
+    (frozen_noise, True, graph_findings, "frozen random draw"),
+    (random, False, graph_findings, "RANDOM_STANDARD_NORMAL is random"),
+]
+
+
+@pytest.mark.parametrize(("function", "int8", "lint", "expected"), CASES)
+def test_what_is_wrong_is_named(function: Any, int8: bool, lint: Any, expected: str) -> None:
+    findings = lint(read_graph(converted(function, int8=int8)))
+    assert any(re.search(expected, finding) for finding in findings), findings
+
+
+def fact(name: str = "x", **given: Any) -> TensorFact:
+    """A computed float tensor of an ordinary shape."""
+    plainly = {"type": "FLOAT32", "shape": (1, 4, 4, 3), "dynamic": False, "constant_bytes": 0}
+    return TensorFact(**{"index": 0, "name": name, "scales": (), "zero_points": (), **plainly, **given})
+
+
+def stored(name: str = "w", **given: Any) -> TensorFact:
+    return fact(name, **{"constant_bytes": 36, "shape": (3, 1, 1, 3), **given})
+
+
+def node(
+    name: str, *inputs: TensorFact | None, version: int = 1, output: TensorFact | None = None, **options: int
+) -> Operator:
+    return Operator(name, version, inputs, (output or fact("y"),), options)
+
+
+SIZES = stored("size", type="INT32", shape=(2,))
+TAKEN = {
+    "convolution": node("CONV_2D", fact(), stored(), stored("b"), version=5),
+    "convolution of everything to one value": node(
+        "CONV_2D", fact(), stored(shape=(3, 4, 4, 3)), stored("b"), output=fact("y", shape=(1, 1, 1, 3))
+    ),
+    "one value enlarged": node(
+        "RESIZE_BILINEAR", fact(shape=(1, 1, 1, 3)), SIZES, version=3, HalfPixelCenters=1
+    ),
+    "one value added everywhere": node("ADD", fact(), fact("d", shape=(1, 1, 1, 3)), version=2),
+    "one value times everything": node("MUL", fact("d", shape=(1, 1, 1, 3)), fact(), version=2),
+    "float16 weights": node("DEQUANTIZE", stored(type="FLOAT16"), version=3),
+    "clip": node("MINIMUM", fact(), stored(shape=())),
+    "enlargement by weights": node("TRANSPOSE_CONV", SIZES, stored(), fact(), version=3),
+    "four planes for one": node("DEPTH_TO_SPACE", fact(shape=(1, 4, 4, 12))),
+    "four planes for one, int8": node(
+        "DEPTH_TO_SPACE", fact(type="INT8", shape=(1, 4, 4, 12)), version=2, output=fact("y", type="INT8")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_nnapi_takes(name: str) -> None:
+    assert nnapi_findings(Graph((), (), (TAKEN[name],))) == []
+
+
+REFUSED = {
+    "version": (node("CONV_2D", fact(), stored(), stored("b"), version=6), "version 6, NNAPI takes up to 5"),
+    "type": (
+        node("CONV_2D", fact(type="INT16"), stored(), stored("b")),
+        "x is INT16, NNAPI takes FLOAT32 or INT8",
+    ),
+    "type of the output": (node("ADD", fact(), fact(), output=fact("y", type="INT32")), "y is INT32"),
+    "type of what is enlarged": (node("TRANSPOSE_CONV", SIZES, stored(), fact(type="INT16")), "x is INT16"),
+    "type of planes": (node("DEPTH_TO_SPACE", fact(type="INT16", shape=(1, 4, 4, 12))), "x is INT16"),
+    "dynamic range": (
+        node("CONV_2D", fact(), stored(type="INT8"), stored("b")),
+        "float input with int8 weights",
+    ),
+    "rank": (node("MUL", fact(shape=(1, 1, 4, 4, 3)), fact()), "x has rank 5, NNAPI takes up to 4"),
+    "open shape": (node("RELU", fact(dynamic=True)), "x has an open dimension"),
+    "no bias": (node("DEPTHWISE_CONV_2D", fact(), stored()), "2 inputs|no bias"),
+    "empty bias": (node("CONV_2D", fact(), stored(), None), "no bias"),
+    "computed size": (
+        node("RESIZE_BILINEAR", fact(), fact("size", type="INT32", shape=(2,))),
+        "input 1 is not a constant",
+    ),
+    "computed shape": (node("TRANSPOSE_CONV", fact("size"), stored(), fact()), "input 0 is not a constant"),
+    "computed limit": (node("MAXIMUM", fact(), fact("z")), "neither operand is a constant"),
+    "computed padding": (node("PAD", fact(), fact("pads")), "input 1 is not a constant"),
+    "too few inputs": (node("RESIZE_BILINEAR", fact()), "1 inputs"),
+    "grouped": (node("CONV_2D", fact(shape=(1, 4, 4, 6)), stored(), stored("b")), "grouped convolution"),
+    "dilated": (
+        node("DEPTHWISE_CONV_2D", fact(type="INT8"), stored(type="INT8"), stored("b"), DilationWFactor=2),
+        "int8 with dilation",
+    ),
+    "fused activation": (
+        node("CONCATENATION", fact(), fact(), FusedActivationFunction=1),
+        "fused activation",
+    ),
+    "unknown": (node("BROADCAST_TO", fact(), SIZES), "NNAPI has no such operator"),
+    "random": (node("RANDOM_UNIFORM", SIZES), "NNAPI has no such operator"),
+    "clip to one": (node("RELU_0_TO_1", fact()), "NNAPI has no such operator"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_nnapi_refuses_and_says_which_node_and_why(name: str) -> None:
+    operator, expected = REFUSED[name]
+    (finding,) = nnapi_findings(Graph((), (), (node("RELU", fact()), operator)))
+    assert finding.startswith(f"node 1 {operator.name}: ")
+    assert re.search(expected, finding), finding
+
+
+LARGE = {
+    "as a picture": node("ADD", fact(index=1), stored(shape=(1, 8, 12, 3), index=2)),
+    "planes first": node("CONCATENATION", fact(index=1), stored(shape=(1, 3, 8, 12), index=2)),
+    "flat": node("MUL", fact(index=1), stored(shape=(96,), index=2)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_constant_as_large_as_an_image_is_found_in_any_shape(name: str) -> None:
+    image = fact("image", shape=(1, 8, 12, 3))
+    (finding,) = graph_findings(Graph((image,), (), (LARGE[name],)))
+    assert "a frozen random draw?" in finding
+
+
+def test_a_frozen_draw_in_half_precision_is_found_and_weights_are_not() -> None:
+    image = fact("image", shape=(1, 8, 12, 3))
+    half, whole = stored(type="FLOAT16", shape=(288,), index=2), fact("draw", shape=(288,), index=3)
+    weights = stored("w", shape=(48, 1, 1, 48), index=4)
+    nodes = (
+        node("DEQUANTIZE", half, output=whole),
+        node("CONV_2D", image, weights, stored("b", shape=(48,), index=5)),
+        node("ADD", image, whole),
+    )
+    (finding,) = graph_findings(Graph((image,), (), nodes))
+    assert finding.startswith("node 2 ADD: the constant draw")
+
+
+def deciding(x: Any, *, resize: bool) -> Any:
+    """What a network does that decides once an image: a convolution over all of it, a steep logistic, back to every pixel."""
+    import tensorflow as tf
+
+    small = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel(3, 3, 4), 8, "SAME"), np.ones(4, np.float32)))
+    whole = tf.nn.bias_add(tf.nn.conv2d(small, kernel(SIZE // 8, 4, 4), 1, "VALID"), np.ones(4, np.float32))
+    decision = tf.sigmoid(8.0 * whole)
+    wide = tf.nn.bias_add(tf.nn.conv2d(x, kernel(1, 3, 4), 1, "SAME"), np.ones(4, np.float32))
+    if resize:
+        decision = tf.compat.v1.image.resize_bilinear(decision, [SIZE, SIZE], half_pixel_centers=True)
+        wide = wide + decision
+    else:
+        wide = (wide + decision) * decision
+    return tf.sigmoid(tf.nn.bias_add(tf.nn.conv2d(wide, kernel(1, 4, 3), 1, "SAME"), np.ones(3, np.float32)))
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("resize", [False, True])
+def test_a_decision_for_the_whole_image_passes(resize: bool, int8: bool) -> None:
+    content = converted(partial(deciding, resize=resize), int8=int8)
+    graph = read_graph(content)
+    assert graph_findings(graph) == []
+    assert nnapi_findings(graph) == []
+    assert xnnpack_partitions(open_model(content)) == 1
+    assert xnnpack_findings(open_model(content)) == []
+
+
+def test_an_open_batch_is_refused() -> None:
+    findings = nnapi_findings(read_graph(converted(plain, shape=(None, SIZE, SIZE, 3))))
+    assert any("open dimension" in finding for finding in findings)
+
+
+def test_a_clip_is_fine_for_nnapi() -> None:
+    assert nnapi_findings(read_graph(converted(clipped, int8=True))) == []
+
+
+def test_nearest_enlargement_splits_the_partition() -> None:
+    session = open_model(converted(nearest))
+    assert (xnnpack_partitions(session) or 0) > 1
+    (finding,) = xnnpack_findings(session)
+    assert re.fullmatch(
+        r"node \d+ RESIZE_NEAREST_NEIGHBOR: XNNPACK leaves it to the reference kernels", finding
+    )
+
+
+def test_renaming_moves_no_byte_and_changes_no_result() -> None:
+    content = converted(plain)
+    (old,) = read_graph(content).outputs
+    changed = rename(content, {old.name: "p"})
+    assert len(changed) == len(content)
+    assert sum(a != b for a, b in zip(content, changed, strict=True)) <= len(old.name) + 4
+    image = np.random.default_rng(0).random((1, SIZE, SIZE, 3)).astype(np.float32)
+    before, after = open_model(content).run(image), open_model(changed).run(image)
+    assert list(after) == ["p"]
+    assert np.array_equal(after["p"], before[old.name])
+    with pytest.raises(SfumatoError, match="longer than"):
+        rename(content, {old.name: "x" * 99})
+    with pytest.raises(SfumatoError, match="no tensor named nothing"):
+        rename(content, {"nothing": "p"})
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"\x10\0\0\0TFL3", b"PK\x03\x04" * 9, bytes(100)])
+def test_what_is_no_model_is_refused(content: bytes) -> None:
+    with pytest.raises(SfumatoError):
+        read_graph(content)
+    with pytest.raises(SfumatoError):
+        open_model(content)
+
+
+def test_an_unknown_runtime_is_refused() -> None:
+    with pytest.raises(SfumatoError, match="unknown runtime 'caffe': known are ai-edge-litert"):
+        find_runtime("caffe")
+    assert find_runtime().name == "ai-edge-litert"
+
+
+def unbounded(x: Any) -> Any:
+    """No logistic function at the end: the output's scale is whatever calibration found."""
+    import tensorflow as tf
+
+    return tf.nn.bias_add(tf.nn.conv2d(x, kernel(3, 3, 3), 1, "SAME"), np.ones(3, np.float32))
+
+
+GATES = [
+    ("float32", transposed, "float32: channels last, nothing frozen or random is 2"),
+    ("float32", frozen_noise, "a frozen random draw?"),
+    ("float32", random, "RANDOM_STANDARD_NORMAL is random"),
+    ("float32", nearest, "float32: XNNPACK partitions is 2"),
+    ("float32", nearest, "RESIZE_NEAREST_NEIGHBOR: XNNPACK leaves it to the reference kernels"),
+    ("int8", dilated, "int8: nodes NNAPI refuses is 1, allowed is 0"),
+    # Calibrated on pictures without the exact values 0 and 255.
+    ("int8", plain, "int8: image bytes off scale 1/255, zero point -128 is"),
+    ("int8", unbounded, "int8: output bytes off scale 1/256, zero point -128 is"),
+]
+
+
+@pytest.mark.parametrize(("variant", "function", "expected"), GATES)
+def test_each_finding_refuses_the_export(
+    dither_run: Run, bundle: Path, variant: str, function: Any, expected: str
+) -> None:
+    work = Work(dither_run, (variant,), "direct", bundle, bundle)
+    lint_variants(work)
+    check_gates(work)
+    (bundle / f"local_{variant}.tflite").write_bytes(converted(function, int8=variant == "int8"))
+    lint_variants(work)
+    with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
+        check_gates(work)
+    assert expected in str(caught.value)
+
+
+def test_a_runtime_that_does_not_tell_its_partitions_refuses_the_export(
+    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(dither_run, ("int8",), "direct", bundle, bundle)
+    monkeypatch.setattr(passes, "xnnpack_partitions", lambda session: None)
+    lint_variants(work)
+    with pytest.raises(
+        SfumatoError, match="int8: XNNPACK partitions is unknown to ai-edge-litert, allowed is 1"
+    ):
+        check_gates(work)

@@ -1,0 +1,263 @@
+"""`sfumato send` and its class, against the real service and against one that behaves badly on purpose."""
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from tests.server.conftest import KEY, Server, Start
+from typer import Typer
+from typer.testing import CliRunner
+
+from sfumato.cli import send
+from sfumato.core.errors import UsageError
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.upload_codec import pack
+from sfumato.server.client import Client, ClientConfig, Reply, ServerError
+from sfumato.server.model import CloudModel
+
+Pictures = list[NDArray[np.uint8]]
+Step = Callable[[BaseHTTPRequestHandler], None]
+
+
+def test_send_tells_what_the_network_says(
+    server: Server, sealed: Path, model: CloudModel, phone: PhoneModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    photo, key = tmp_path / "photo.png", tmp_path / "key"
+    Image.fromarray(pictures[3]).save(photo)
+    key.write_bytes(KEY)
+    app = Typer()
+    app.command()(send.command)
+    arguments = [str(sealed), str(photo), "--server", server.url, "--key", str(key)]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    upload = phone.perturb(photo, key=KEY)
+    (expected,) = model.answer([upload.levels])
+    assert told["answers"]["glasses"]["label"] == expected["glasses"].label
+    assert (told["sent_bytes"], told["attempts"]) == (len(upload.content), 1)
+    people = CliRunner().invoke(app, arguments)
+    assert expected["glasses"].label in people.stdout
+
+
+def test_many_at_once_get_what_each_gets_alone(server: Server, phone: PhoneModel, pictures: Pictures) -> None:
+    with Client(phone, server.url) as client:
+        replies = client.send_many(pictures * 9, key=KEY)  # two requests
+        assert len(replies) == 72
+        for reply, picture in zip(replies, pictures, strict=False):
+            assert isinstance(reply, Reply)
+            alone = client.send(picture, key=KEY)
+            found, expected = (one.answers["glasses"]["probabilities"] for one in (reply, alone))
+            assert found == pytest.approx(expected, abs=2e-6)
+            assert (reply.rate_bits, reply.sent_bytes) == (alone.rate_bits, 384)
+        assert replies[0].request_id != replies[71].request_id  # type: ignore[union-attr]
+
+
+def test_one_refusal_among_many_stands_in_its_place(
+    scripted: Callable[..., "Scripted"], phone: PhoneModel, pictures: Pictures
+) -> None:
+    good = dict(json.loads(GOOD)["answers"])
+    good["glasses"] = {"label": phone.contract.keep[0].classes[0]}
+    good["glasses"]["probabilities"] = dict.fromkeys(phone.contract.keep[0].classes, 0.5)
+    refused = {"type": "urn:sfumato:problem:raw-photo", "title": "T", "status": 422, "detail": "D\n"}
+    told = {"items": [{"problem": refused}, {"answers": good}], "model": "m", "request_id": "r"}
+    fake = scripted(say(200, json.dumps(told).encode()), say(200, json.dumps(told).encode()))
+    with Client(phone, fake.url) as client:
+        first, second = client.send_many(pictures[:2], key=KEY)
+        assert isinstance(first, ServerError)
+        assert (first.status, first.kind, str(first).endswith("T: D ")) == (422, "raw-photo", True)
+        assert isinstance(second, Reply)
+        with pytest.raises(ServerError, match="does not fit"):
+            client.send_many(pictures[:3], key=KEY)
+    packed = [pack(phone.perturb(picture, key=KEY).levels, bits=1) for picture in pictures[:2]]
+    assert fake.bodies[0] == b"".join(packed)
+
+
+class Scripted:
+    """A server that plays steps in turn and remembers what it was sent."""
+
+    def __init__(self, contract: bytes, steps: list[Step]) -> None:
+        self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                say(200, contract)(self)
+
+            def do_POST(self) -> None:
+                outer.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+                outer.headers.append(dict(self.headers))
+                steps.pop(0)(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def say(status: int, body: bytes = b"", **headers: str) -> Step:
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return step
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+GOOD = json.dumps(
+    {
+        "answers": {"glasses": {"label": "yes", "probabilities": {"no": 0.1, "yes": 0.9}}},
+        "model": "m",
+        "request_id": "r",
+    }
+).encode()
+
+
+@pytest.fixture
+def scripted(sealed: Path) -> Iterator[Callable[..., Scripted]]:
+    running: list[Scripted] = []
+
+    def go(*steps: Step) -> Scripted:
+        running.append(Scripted((sealed / "contract.json").read_bytes(), list(steps)))
+        return running[-1]
+
+    yield go
+    for one in running:
+        one.http.shutdown()
+        one.http.server_close()
+
+
+def test_busy_and_broken_servers_are_asked_again(
+    scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures
+) -> None:
+    classes = phone.contract.keep[0].classes
+    good = GOOD.replace(b"yes", classes[1].encode()).replace(b'"no"', json.dumps(classes[0]).encode())
+    fake = scripted(say(503), hang_up, say(429, Retry_After="3"), say(200, good))
+    pauses: list[float] = []
+    with Client(phone, fake.url, sleep=pauses.append, token="secret-of-this-app") as client:
+        reply = client.send(pictures[0], key=KEY)
+    assert reply.attempts == 4
+    assert reply.answers["glasses"]["label"] == classes[1]
+    assert len(set(fake.bodies)) == 1  # the same upload each time: fresh noise would add to what it tells
+    assert len(pauses) == 3
+    assert all(0 <= pause <= limit for pause, limit in zip(pauses[:2], (0.25, 0.5), strict=True))
+    assert 3 <= pauses[2] <= 13
+
+
+def test_only_the_upload_travels(
+    scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    fake = scripted(say(400))
+    exif = Image.Exif()
+    exif[0x010F] = "Camera-of-Ada"
+    photo = tmp_path / "holiday-in-paris.jpg"
+    Image.fromarray(pictures[1]).save(photo, exif=exif)
+    with Client(phone, fake.url) as client, pytest.raises(ServerError):
+        client.send(photo, key=KEY)
+    (body,), (headers,) = fake.bodies, fake.headers
+    assert body == phone.perturb(photo, key=KEY).content
+    assert set(headers) <= {
+        "Host", "Accept", "Accept-Encoding", "Connection", "User-Agent", "Content-Type", "Sfumato-Contract",
+        "Content-Length",
+    }  # fmt: skip
+    assert "paris" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (say(422, b'{"type": "urn:x:raw-photo", "title": "T", "detail": "D"}'), "T: D"),
+        (say(401, b"<html>"), "401"),
+        (say(302, Location="http://elsewhere.example/"), "302"),
+        (say(429, Retry_After="3600"), "3600 s"),
+        (say(200, b"no json"), "does not fit"),
+        (say(200, GOOD.replace(b"glasses", b"hair")), "does not fit"),
+        (say(200, b"x" * (2**20 + 1)), "larger"),
+    ],
+)
+def test_what_patience_cannot_mend_is_said_at_once(
+    scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures, step: Step, expected: str
+) -> None:
+    fake = scripted(step)
+    with Client(phone, fake.url) as client, pytest.raises(ServerError, match=expected):
+        client.send(pictures[0], key=KEY)
+    assert len(fake.bodies) == 1
+
+
+def test_another_contract_stops_before_anything_is_sent(
+    scripted: Callable[..., Scripted], sealed: Path, pictures: Pictures, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(sealed, tmp_path / "copy"))
+    text = (copy / "contract.json").read_text()
+    (copy / "contract.json").write_text(text + "\n")
+    fake = scripted()
+    with (
+        Client(PhoneModel.load(copy), fake.url) as client,
+        pytest.raises(ServerError, match="another contract"),
+    ):
+        client.send(pictures[0], key=KEY)
+    assert fake.bodies == []
+
+
+def test_nobody_there(phone: PhoneModel, pictures: Pictures) -> None:
+    pauses: list[float] = []
+    config = ClientConfig(attempts=3)
+    with (
+        Client(phone, "http://127.0.0.1:9", config=config, sleep=pauses.append) as client,
+        pytest.raises(ServerError, match="gives no answer"),
+    ):
+        client.send(pictures[0], key=KEY)
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    "server", ["photos.example", "ftp://x", "http://photos.example", "https://u:p@x.example"]
+)
+def test_addresses_that_are_refused(phone: PhoneModel, server: str) -> None:
+    with pytest.raises(UsageError):
+        Client(phone, server)
+
+
+def test_killed_and_started_again_without_a_wrong_answer(
+    start: Start, model: CloudModel, phone: PhoneModel, pictures: Pictures
+) -> None:
+    expected = []
+    for picture in pictures:
+        (answer,) = model.answer([phone.perturb(picture, key=KEY).levels])
+        expected.append(answer["glasses"].probabilities)
+    options = ("--rate", "100000", "--burst", "100000")
+    first = start(*options)
+    config = ClientConfig(attempts=12, first_pause=0.2, longest_pause=2)
+    with Client(phone, first.url, config=config) as client:
+        killer = threading.Timer(0.2, first.process.kill)
+        killer.start()
+        again = threading.Timer(0.6, start, options, {"port": first.port})
+        again.start()
+        tries = 0
+        for index in range(400):
+            reply = client.send(pictures[index % 8], key=KEY)
+            tries += reply.attempts - 1
+            assert reply.answers["glasses"]["probabilities"] == pytest.approx(
+                dict(expected[index % 8]), abs=2e-6
+            )
+            if index > 40 and tries:
+                break
+        again.join()
+    assert tries > 0
+    assert hashlib.sha256(model.contract_json).hexdigest() == client.digest

@@ -1,0 +1,122 @@
+"""The gateway between a camera and the real service: photos in, answers out, and only uploads in between."""
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from tests.server.conftest import KEY, Server, Start
+from tests.server.test_app import kind
+
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.server.model import CloudModel
+
+Pictures = list[NDArray[np.uint8]]
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def photo(picture: NDArray[np.uint8], form: str = "JPEG") -> bytes:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010F] = "Camera-of-Ada"
+    Image.fromarray(picture).resize((90, 70)).save(stream, form, exif=exif)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_text(KEY.hex())
+    return path
+
+
+def post(gateway: Server, content: bytes, **headers: str) -> httpx.Response:
+    return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=30)
+
+
+def test_the_answer_is_that_of_the_upload_python_makes(
+    start: Start, server: Server, key_file: Path, phone: PhoneModel, model: CloudModel, pictures: Pictures
+) -> None:
+    gateway = start("--gateway", "--server", server.url, "--key", str(key_file))
+    for picture, form in zip(pictures, ("JPEG", "PNG", "WEBP", "TIFF"), strict=False):
+        content = photo(picture, form)
+        response = post(gateway, content, **{"Content-Type": f"image/{form.lower()}"})
+        assert response.status_code == 200, response.text
+        upload = phone.perturb(content, key=KEY)
+        (expected,) = model.answer([upload.levels])
+        told = response.json()
+        assert told["answers"]["glasses"]["label"] == expected["glasses"].label
+        found = told["answers"]["glasses"]["probabilities"]
+        assert found == pytest.approx(dict(expected["glasses"].probabilities), abs=2e-6)
+        assert (told["sent_bytes"], told["contract"]) == (len(upload.content), gateway.digest)
+        assert told["rate_bits"] == pytest.approx(upload.rate_bits)
+        line = server.line(told["service_request_id"])
+        assert line["bytes_in"] == len(upload.content)
+    assert httpx.get(f"{gateway.url}/v1/contract").content == model.contract_json
+    assert httpx.get(f"{gateway.url}/v1/predict").status_code == 404
+
+
+def test_refusals(start: Start, server: Server, key_file: Path, pictures: Pictures) -> None:
+    gateway = start("--gateway", "--server", server.url, "--key", str(key_file), "--rate", "1000")
+    content = photo(pictures[0])
+    for body, headers, expected in (
+        (b"no photo", {}, (422, "not-a-photo")),
+        (content[:200], {}, (422, "not-a-photo")),
+        (b"", {}, (422, "not-a-photo")),
+        (content, {"Content-Type": "text/html"}, (415, "wrong-type")),
+        (content, {"Content-Encoding": "gzip"}, (415, "wrong-type")),
+        (bytes(20_000_001), {}, (413, "too-large")),
+    ):
+        response = post(gateway, body, **headers)
+        assert (response.status_code, kind(response)) == expected
+    assert post(gateway, content).status_code == 200
+
+
+def test_tokens_of_both_sides(start: Start, key_file: Path, pictures: Pictures, tmp_path: Path) -> None:
+    service = start(SFUMATO_TOKENS="box 0123456789abcdef-box")
+    camera = tmp_path / "tokens"
+    camera.write_text("camera 0123456789abcdef-camera\n")
+    options = ("--gateway", "--server", service.url, "--key", str(key_file), "--tokens", str(camera))
+    content, token = photo(pictures[0]), {"Authorization": "Bearer 0123456789abcdef-camera"}
+    gateway = start(*options, SFUMATO_TOKEN="0123456789abcdef-box")
+    assert post(gateway, content).status_code == 401
+    assert post(gateway, content, **token).status_code == 200
+    stranger = start(*options, SFUMATO_TOKEN="0123456789abcdef-other")
+    response = post(stranger, content, **token)
+    assert (response.status_code, kind(response)) == (502, "upstream")
+    assert "401" in response.json()["detail"]
+
+
+def test_a_service_that_is_away_or_speaks_of_another_contract(
+    start: Start, sealed: Path, key_file: Path, pictures: Pictures, tmp_path: Path
+) -> None:
+    gateway = start("--gateway", "--server", "http://127.0.0.1:9", "--key", str(key_file))
+    response = post(gateway, photo(pictures[0]))
+    assert (response.status_code, kind(response)) == (502, "upstream")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("contract.json", "cloud.onnx"):
+        shutil.copy(sealed / name, other / name)
+    (other / "contract.json").write_text((sealed / "contract.json").read_text() + "\n")
+    away = start(export=other)
+    gateway = start("--gateway", "--server", away.url, "--key", str(key_file))
+    response = post(gateway, photo(pictures[0]))
+    assert (response.status_code, kind(response)) == (502, "upstream")
+    assert "another contract" in response.json()["detail"]
+    assert "/v1/predict" not in away.log.read_text()  # nothing was sent
+
+
+@pytest.mark.parametrize(
+    "options", [["--gateway"], ["--server", "https://x.example"], ["--key", "k"], ["--plain-http"]]
+)
+def test_wrong_use(sealed: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(sealed), "--port", "0", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "--gateway needs --server URL" in done.stderr

@@ -1,0 +1,428 @@
+"""The browser page in headless Chromium: the same upload as Python, the same answer, and nothing else on the wire.
+
+Chromium is sent through a proxy of ours for every address there is, this machine's included, so what it asks for is seen from
+outside the browser.
+"""
+
+import http.client
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import (
+    Browser,
+    FileChooser,
+    FilePayload,
+    Page,
+    ProxySettings,
+    expect,
+    sync_playwright,
+)
+from tests.server.conftest import KEY, Server, Start, start_server
+
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.upload_codec import pack
+from sfumato.server.client import Client
+from sfumato.server.model import CloudModel
+from sfumato.server.page import BUILT, FOLDER
+from sfumato.server.page import Page as Files
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_page = pytest.mark.skipif(
+    not (FOLDER / BUILT).exists(), reason="the page was not built: install node and npm, then make setup"
+)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+PATIENCE = 30_000  # milliseconds, on a busy machine
+
+
+@dataclass
+class Seen:
+    """What the browser asked for, from outside."""
+
+    port: int = 0
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    sent: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    """Headers and body of every request that carries one."""
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    """A proxy that writes down all it is asked for, and leads to this machine alone."""
+    notes = Seen()
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            notes.requests.append((self.command, self.path))
+            address = urlsplit(self.path)
+            if self.command == "CONNECT" or address.hostname != "127.0.0.1":
+                self.send_error(502)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if body:
+                notes.sent.append((dict(self.headers), body))
+            onward = http.client.HTTPConnection("127.0.0.1", address.port or 80)
+            onward.request(self.command, self.path.partition(address.netloc)[2], body, dict(self.headers))
+            answer = onward.getresponse()
+            content = answer.read()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PUT = do_HEAD = do_CONNECT = do_OPTIONS = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    notes.port = http_server.server_address[1]
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    yield notes
+    http_server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Chromium asks its maker about itself, and about every form it sees. The first leads nowhere here, the second is off.
+    quiet = ("--disable-features=AutofillServerCommunication",)
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet, *camera],
+            proxy={"server": "http://127.0.0.1:9"},
+        )
+        yield running
+        running.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, seen: Seen) -> Iterator[Open]:
+    """Opens the page of a service in a browser profile of its own."""
+    contexts = []
+
+    def go(url: str, *, prepare: Callable[[Page], None] = lambda _: None, **options: Any) -> Page:
+        watched = ProxySettings(server=f"http://127.0.0.1:{seen.port}", bypass="<-loopback>")
+        contexts.append(browser.new_context(proxy=watched, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
+        prepare(page)
+        seen.requests.clear()
+        seen.sent.clear()
+        page.goto(url)
+        await_state(page, "ready|failed")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def await_state(page: Page, states: str) -> str:
+    """Wait until the page says something final; what it says."""
+    page.wait_for_function(
+        "states => !document.body.ariaBusy && states.includes(document.getElementById('status').dataset.state)",
+        arg=states.split("|"),
+    )
+    return page.locator("#status").inner_text()
+
+
+def use_key(page: Page, key: bytes) -> None:
+    """Type the device key in."""
+    page.locator("summary").click()
+    page.locator("#key").fill(key.hex())
+    page.locator("#use-key").click()
+    expect(page.locator("#status")).to_contain_text("that key")
+
+
+def choose(page: Page, photo: Path) -> None:
+    page.locator("#file").set_input_files(photo)
+    expect(page.locator("#status")).to_contain_text("Perturbed", timeout=PATIENCE)
+
+
+def send(page: Page) -> None:
+    page.locator("#send").click()
+    await_state(page, "sent|failed")
+
+
+def photo(path: Path, height: int, width: int) -> Path:
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(6 * k * x / width + c * y / height) for c, k in enumerate((1, 2, 3))]
+    Image.fromarray((127 + 120 * np.stack(waves, axis=2)).astype(np.uint8)).save(path)
+    return path
+
+
+@needs_page
+@needs_browser
+def test_same_upload_and_same_answer_as_python_and_nothing_else(
+    open_page: Open, server: Server, phone: PhoneModel, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    assert page.locator("#status").get_attribute("data-deviation") == "0"  # the int8 model, to the byte
+    use_key(page, KEY)
+    # Larger and smaller than the model's 32 x 32, wide and tall, more rows than one band. The hash of the pixels is in the
+    # noise, so equal uploads mean equal pixels.
+    for index, (height, width) in enumerate([(32, 32), (45, 300), (701, 120), (20, 30)]):
+        picture = photo(tmp_path / f"holiday-in-paris-{index}.png", height, width)
+        expected = pack(phone.perturb(picture, key=KEY).levels, bits=1)
+        choose(page, picture)
+        assert len(seen.sent) == index  # nothing leaves before the button is pressed
+        send(page)
+        headers, body = seen.sent[-1]
+        assert body == expected
+        assert f"Sent {len(expected)} bytes" in page.locator("#status").inner_text()
+        with Client(phone, server.url) as client:
+            reply = client.send(picture, key=KEY)
+        answer = page.locator("#answer section")
+        assert answer.get_attribute("data-label") == reply.answers["glasses"]["label"]
+        shown = [float(text.rstrip(" %")) for text in answer.locator("dd").all_inner_texts()]
+        exact = [100 * value for value in reply.answers["glasses"]["probabilities"].values()]
+        assert shown == pytest.approx(exact, abs=0.051)
+    assert len(seen.sent) == 4
+    assert {url.partition(server.url)[0] for _, url in seen.requests} == {
+        ""
+    }  # the service's address and no other
+    assert not [url for _, url in seen.requests if "?" in url]
+    told = {name.lower() for name in headers} - {"host", "proxy-connection", "connection", "content-length"}
+    assert {name for name in told if not name.startswith(("sec-", "accept"))} == {
+        "content-type", "origin", "sfumato-contract", "user-agent",
+    }  # fmt: skip
+    assert "paris" not in str(seen.requests) + str(seen.sent)
+
+
+@needs_page
+@needs_browser
+def test_the_key_stays_and_cannot_be_read(
+    open_page: Open, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    picture = photo(tmp_path / "photo.png", 40, 40)
+    page = open_page(f"{server.url}/")
+    for _ in range(2):
+        choose(page, picture)
+        send(page)
+        page.reload()
+        await_state(page, "ready")
+    page.locator("summary").click()
+    page.locator("#new-key").click()
+    choose(page, picture)
+    send(page)
+    bodies = [body for _, body in seen.sent]
+    assert bodies[0] == bodies[1] != bodies[2]
+    read = """async () => {
+        const {storedKey} = await import('/page/key_store.js'), {mac, stream} = await storedKey();
+        const tries = [mac, stream].map(key => crypto.subtle.exportKey('raw', key).then(() => 'read', () => 'kept'));
+        return Promise.all(tries);
+    }"""
+    assert page.evaluate(read) == ["kept", "kept"]
+
+
+@needs_page
+@needs_browser
+def test_a_picture_waits_for_what_is_being_done_and_a_press_does_not(
+    open_page: Open, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    page.locator("summary").click()
+    pictures = [list(photo(tmp_path / f"{size}.png", size, size).read_bytes()) for size in (40, 50)]
+    # Within one task, so that nothing that was pressed can be done before the next.
+    press = """([pressed, pictures]) => {
+        const at = id => document.getElementById(id), files = pictures.map(bytes => new File([new Uint8Array(bytes)], 'a.png'));
+        for (const id of pressed) at(id).click();
+        for (const file of files) {
+            const data = new DataTransfer();
+            data.items.add(file);
+            at('file').files = data.files;
+            at('file').dispatchEvent(new Event('change'));
+        }
+        at('send').click();
+    }"""
+    page.evaluate(press, [["new-key"], pictures[:1]])
+    await_state(page, "ready")
+    expect(page.locator("#status")).to_contain_text("Perturbed")
+    page.evaluate(press, [["send", "send"], []])
+    await_state(page, "sent")
+    assert len(seen.sent) == 1
+    page.evaluate(press, [[], pictures])
+    await_state(page, "ready")
+    assert len(seen.sent) == 1  # what was pressed for the first picture does not send the second
+    expect(page.locator("#facts")).to_contain_text(f"{len(pictures[1]):,} bytes")
+
+
+@needs_page
+@needs_browser
+def test_by_keyboard_on_a_phone(open_page: Open, server: Server, seen: Seen, tmp_path: Path) -> None:
+    choosers: list[FileChooser] = []
+    page = open_page(
+        f"{server.url}/",
+        # From the start: `expect_file_chooser` may tell the browser about itself after the key has been pressed.
+        prepare=lambda page: page.on("filechooser", lambda chooser: choosers.append(chooser)),
+        viewport={"width": 360, "height": 740},
+        has_touch=True,
+    )
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    assert page.evaluate("getComputedStyle(document.querySelector('.button')).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    for _ in range(PATIENCE // 50):
+        if choosers:
+            break
+        page.wait_for_timeout(50)
+    choosers[0].set_files(photo(tmp_path / "photo.png", 64, 48))
+    expect(page.locator("#send")).to_be_focused(timeout=PATIENCE)
+    page.keyboard.press("Enter")
+    await_state(page, "sent")
+    assert len(seen.sent) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for name in ("#camera", "#original", "#noise", "#upload", "#send", "#answer section"):
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+
+
+@needs_page
+@needs_browser
+def test_the_camera(open_page: Open, server: Server, seen: Seen) -> None:
+    page = open_page(f"{server.url}/", permissions=["camera"])
+    page.locator("#camera").click()
+    page.wait_for_function("() => document.getElementById('video').videoWidth > 0")
+    page.locator("#shoot").click()
+    expect(page.locator("#status")).to_contain_text("Perturbed", timeout=PATIENCE)
+    assert not page.evaluate("document.getElementById('video').srcObject")
+    colours = (
+        "new Set(document.getElementById('original').getContext('2d').getImageData(0, 0, 32, 32).data).size"
+    )
+    assert page.evaluate(colours) > 8  # Chromium's own test picture, not an empty frame
+    send(page)
+    assert len(seen.sent) == 1
+
+
+@needs_page
+@needs_browser
+def test_dropped_files_and_files_that_are_no_pictures(
+    open_page: Open, server: Server, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    text = FilePayload(name="a.png", mimeType="image/png", buffer=b"no picture")
+    page.locator("#file").set_input_files(text)
+    assert "no picture" in await_state(page, "failed")
+    content = list(photo(tmp_path / "photo.png", 50, 50).read_bytes())
+    drop = """bytes => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(bytes)], 'photo.png', {type: 'image/png'}));
+        document.dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}));
+    }"""
+    page.evaluate(drop, content)
+    expect(page.locator("#status")).to_contain_text("Perturbed", timeout=PATIENCE)
+
+
+@needs_page
+@needs_browser
+def test_the_policy_allows_neither_other_addresses_nor_other_scripts(open_page: Open, server: Server) -> None:
+    page = open_page(f"{server.url}/")
+    fetched = "fetch('http://127.0.0.2:9/').then(() => 'sent', error => String(error))"
+    assert "Failed to fetch" in page.evaluate(fetched)
+    late = """new Promise(resolve => setTimeout(() => {
+        try { resolve(eval('1')) } catch (error) { resolve(error.name) }
+    }))"""  # in a task of its own: what the debugger evaluates is exempt
+    assert page.evaluate(late) == "EvalError"
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))"
+    )
+    assert page.evaluate("window.ran") is None
+    blocked = """async () => {
+        const blocked = new Promise(resolve => addEventListener('securitypolicyviolation', event => resolve(event.blockedURI)));
+        new Image().src = 'http://127.0.0.2:9/leak.png';
+        return blocked;
+    }"""
+    assert "127.0.0.2" in page.evaluate(blocked)
+
+
+NOISY = """
+const read = CanvasRenderingContext2D.prototype.getImageData;
+CanvasRenderingContext2D.prototype.getImageData = function (...box) {
+    const image = read.apply(this, box);
+    image.data[0] ^= 1;
+    return image;
+};
+"""
+
+
+@needs_page
+@needs_browser
+def test_what_would_compute_something_else_never_starts(open_page: Open, server: Server) -> None:
+    page = open_page(f"{server.url}/", prepare=lambda page: page.add_init_script(NOISY))
+    assert "averaged" in page.locator("#status").inner_text()
+
+    def falsify(page: Page) -> None:
+        page.route("**/v1/phone/vectors.json", lambda route: route.fulfill(body="{}"))
+
+    page = open_page(f"{server.url}/", prepare=falsify)
+    assert "vectors.json is not the contract's" in page.locator("#status").inner_text()
+    assert page.locator("#file").is_disabled()
+
+
+@needs_page
+@needs_browser
+def test_a_token_is_asked_for(open_page: Open, start: Start, seen: Seen, tmp_path: Path) -> None:
+    token = "0123456789abcdef-app"
+    running = start(SFUMATO_TOKENS=f"app {token}")
+    page = open_page(f"{running.url}/")
+    choose(page, photo(tmp_path / "photo.png", 40, 40))
+    send(page)
+    assert "401" in page.locator("#status").inner_text()
+    expect(page.locator("#token")).to_be_focused()
+    page.keyboard.type(token)
+    send(page)
+    assert page.locator("#status").get_attribute("data-state") == "sent"
+    assert seen.sent[-1][0]["Authorization"] == f"Bearer {token}"
+
+
+@needs_page
+def test_files_come_compressed_and_are_fetched_once(server: Server, sealed: Path) -> None:
+    wasm = f"{server.url}/page/vendor/wasm/litert_wasm_internal.wasm"
+    with httpx.Client() as client:
+        zipped = client.get(wasm)
+        plain = client.get(wasm, headers={"Accept-Encoding": "identity"})
+        assert zipped.headers["content-type"] == "application/wasm"
+        assert int(zipped.headers["content-length"]) < len(zipped.content) / 3
+        assert plain.content == zipped.content
+        assert client.get(wasm, headers={"If-None-Match": zipped.headers["etag"]}).status_code == 304
+        assert (
+            client.get(f"{server.url}/v1/phone/local_int8.tflite").content
+            == (sealed / "local_int8.tflite").read_bytes()
+        )
+        for name in ("cloud.onnx", "local_float32.tflite", "..%2Fcontract.json", "%2Fetc%2Fpasswd"):
+            assert client.get(f"{server.url}/v1/phone/{name}").status_code == 404
+        for name in ("../service.py", "..%2Fservice.py", "vendor/build.json/..", "package.json"):
+            assert client.get(f"{server.url}/page/{name}").status_code == 404
+
+
+def test_without_the_page_the_service_says_why(sealed: Path, model: CloudModel, tmp_path: Path) -> None:
+    for name in ("contract.json", "cloud.onnx"):
+        shutil.copy(sealed / name, tmp_path / name)
+    reason = Files.load(tmp_path, model.contract).missing
+    assert reason
+    running = start_server(tmp_path, model.contract_digest, tmp_path / "log")
+    try:
+        told = httpx.get(f"{running.url}/")
+        assert (told.status_code, told.json()["type"]) == (404, "urn:sfumato:problem:no-page")
+        assert told.json()["detail"] == reason
+        lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+        assert [line["reason"] for line in lines if line["event"] == "no browser page"] == [reason]
+    finally:
+        assert running.stop() == 0

@@ -1,0 +1,86 @@
+"""The page's modules under node: noise and sampler as Python computes them, and types that hold."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.sampler import dither, gaussian, normal_table
+from sfumato.runtime.upload_codec import pack
+
+ROOT = Path(__file__).resolve().parents[2]
+TSC = ROOT / "cloud" / "node_modules" / ".bin" / "tsc"
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
+
+
+def node(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = ["node", str(ROOT / "cloud" / "vectors_cli.js"), *map(str, arguments)]
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "normal_table.bin"
+    path.write_bytes(normal_table().astype("<i2").tobytes())
+    return path
+
+
+def test_every_vector_holds(sealed: Path, table: Path) -> None:
+    done = node("check", sealed / "vectors.json", table)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("noise", "iv"), ("noise", "noise"), ("dither", "packed"), ("gaussian", "levels"), ("upload", "packed")],
+)
+def test_a_wrong_vector_is_found(sealed: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
+    vectors = json.loads((sealed / "vectors.json").read_text())
+    text = vectors[part][1][name]
+    vectors[part][1][name] = text[:-1] + ("0" if text[-1] != "0" else "1")
+    (tmp_path / "wrong.json").write_text(json.dumps(vectors))
+    done = node("check", tmp_path / "wrong.json", table)
+    assert (done.returncode, done.stdout) == (1, f"{part}, case 1: differs\n")
+
+
+def draw(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, str]]:
+    """A random case of a random channel, and Python's answer."""
+    key = random.bytes(32)
+    height, width = (int(side) for side in random.integers(1, 9, 2))
+    pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    case: dict[str, Any] = {"key": key.hex(), "pixels": pixels.tobytes().hex()}
+    if bits := int(random.choice([0, 1, 2, 4])):
+        q = random.integers(0, 256, (height, width, 3 * bits), dtype=np.uint8)
+        noise = keyed_noise(key, pixels, q.size)
+        case |= {"bits": bits, "parameters": {"p": q.tobytes().hex()}}
+        levels = dither(q, noise, bits=bits)
+    else:
+        additive, largest = bool(random.integers(2)), float(random.integers(1, 257)) / 16
+        mean, scale = random.integers(0, 256, (2, *pixels.shape), dtype=np.uint8)
+        noise = keyed_noise(key, pixels, 2 * pixels.size)
+        given = {"scale": scale} if additive else {"mean": mean, "scale": scale}
+        case |= {"additive": additive, "largest_scale": largest}
+        case["parameters"] = {name: value.tobytes().hex() for name, value in given.items()}
+        levels = gaussian(
+            pixels if additive else mean, scale, noise, largest_scale=largest, additive=additive
+        )
+    return case, {"noise": noise.tobytes().hex(), "packed": pack(levels, bits=bits or 8).hex()}
+
+
+def test_random_uploads_are_those_of_python(table: Path) -> None:
+    random = np.random.default_rng(5)
+    cases = [draw(random) for _ in range(200)]
+    done = node("upload", table, given="\n".join(json.dumps(case) for case, _ in cases))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [answer for _, answer in cases]
+
+
+@pytest.mark.skipif(not TSC.exists(), reason="the page was not built: install node and npm, then make setup")
+def test_the_types_hold() -> None:
+    done = subprocess.run([TSC, "-p", ROOT / "cloud"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -1,0 +1,5 @@
+"""Fixtures shared with other tests of the benchmarks."""
+
+from tests.fixtures.comparison import sealed
+
+__all__ = ["sealed"]

@@ -1,0 +1,224 @@
+"""Co-training end to end on the embedded faces: determinism, resuming after kill -9, several processes, bad use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import sha256
+from sfumato.training.checkpoint import load_module, save_module
+from sfumato.training.config import PICTURE_BITS, TrainConfig, make_config
+from sfumato.training.run import load_run
+from sfumato.training.runner import train
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY: dict[str, Any] = {
+    "data": "synthetic,size=16,count=600",
+    "keep": ("skin",),
+    "epochs": 3,
+    "clean_epochs": 1,
+    "warm_epochs": 1,
+    "batch_size": 64,
+}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def start(out: Path, *extra: str) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "sfumato.cli.main",
+        "train",
+        "--data",
+        str(TINY["data"]),
+        "--keep",
+        "skin",
+    ]
+    command += [
+        "--hide",
+        "background",
+        "--objective",
+        "suppress",
+        "--bits",
+        "8",
+        "--beyond",
+        "2",
+        "--config",
+        str(out) + ".toml",
+    ]
+    (out.parent / f"{out.name}.toml").write_text(
+        'epochs = 4\nclean_epochs = 1\nwarm_epochs = 1\nbatch_size = 64\nreference = "context"\n'
+    )
+    roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
+    environment = {**os.environ, "PYTHONPATH": roots}
+    return subprocess.Popen([*command, "--out", str(out), *extra], env=environment, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "rate"
+    train(TrainConfig(**TINY, bits=8), folder)
+    return folder
+
+
+def test_a_run_holds_what_it_promises(finished: Path) -> None:
+    run = load_run(finished)
+    assert run.card["config"]["bits"] == 8
+    assert set(run.card["desired_accuracy"]) == set(run.card["clean_accuracy"]) == {"skin"}
+    assert sum(run.card["dataset"]["labels"]["skin"].values()) == run.card["dataset"]["images"]
+    assert run.card["rate_bits"] > 0
+    files = [path for path in finished.rglob("*") if path.is_file() and "tfevents" not in path.name]
+    assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors", ""}
+    parameters = run.parameters(run.dataset.images[:3])
+    assert parameters["p"].shape == (3, 3, 16, 16)
+
+
+def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
+    train(TrainConfig(**TINY, bits=8), tmp_path / "again")
+    assert records(tmp_path / "again") == records(finished)
+    for name in ("local.safetensors", "cloud.safetensors"):
+        assert sha256(tmp_path / "again" / name) == sha256(finished / name)
+
+
+def test_first_losses_are_the_stored_ones(finished: Path) -> None:
+    """A refactor must not move them. Loose enough for another processor's arithmetic, far tighter than any change of method."""
+    losses = [line["loss"] for line in records(finished) if "loss" in line]
+    assert losses == pytest.approx([1.47373, 3.54640, 3.22831, 3.03685], rel=2e-3)
+
+
+def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:
+    train(TrainConfig(**TINY, bits=8, seed=1), tmp_path / "other")
+    assert records(tmp_path / "other")[-1]["loss"] != records(finished)[-1]["loss"]
+
+
+def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
+    """kill -9 after the first co-training epoch, then --resume: byte for byte the uninterrupted run."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = start(whole)
+    assert process.wait(timeout=240) == 0, process.stderr.read().decode()[-2000:] if process.stderr else ""
+    victim = start(broken)
+    log = broken / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_text().count('"cotrain"') >= 2):
+        assert victim.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (broken / "card.json").exists()
+    with pytest.raises(SfumatoError, match="resume"):
+        load_run(broken)
+    refused = start(broken)
+    assert refused.wait(timeout=240) == 1, "a second start without --resume must be refused"
+    resumed = start(broken, "--resume")
+    assert resumed.wait(timeout=240) == 0
+    assert records(broken) == records(whole)
+    assert sha256(broken / "local.safetensors") == sha256(whole / "local.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reference": "context"}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}],
+)
+def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = TrainConfig(**{**TINY, "epochs": 2}, bits=8, **options)
+    run = train(config, tmp_path / "two", processes=2)
+    assert run.card["rate_bits"] > 0
+    lines = [line for line in records(tmp_path / "two") if line["stage"] == "cotrain"]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert ("odds_gap" in lines[0]) == ("objective" in options)
+
+
+@pytest.mark.parametrize(
+    ("channel", "objective", "extra"),
+    [
+        ("gaussian", "seed", {}),
+        ("gaussian", "rate", {"bits": 50}),
+        ("dither", "rate", {"bits": 50, "reference": "context", "plain": 0.5}),
+        ("dither", "suppress", {"hide": ("background",), "levels": 4, "max_drop": 5.0, "epochs": 4}),
+    ],
+)
+def test_every_objective_trains_and_lowers_its_loss(
+    channel: str, objective: str, extra: dict[str, Any], tmp_path: Path
+) -> None:
+    values = {**TINY, "epochs": 2, "channel": channel, "objective": objective, **extra}
+    train(TrainConfig(**values), tmp_path / "run")
+    lines = [line for line in records(tmp_path / "run") if line["stage"] == "cotrain"]
+    assert lines[-1]["loss"] < lines[0]["loss"] + 0.5
+    rates = [line["val_rate_bits"] for line in lines]
+    assert rates[-1] < rates[0], "noise must grow"
+    assert ("odds_gap" in lines[0]) == (objective == "suppress")
+    assert not {"adversary_accuracy", "suppression"} & set(lines[0]), "adversaries wait until the rate is low"
+    assert {"adversary_accuracy", "suppression"} <= set(lines[-1]) or objective != "suppress"
+
+
+@pytest.mark.parametrize("bits", [PICTURE_BITS, PICTURE_BITS / 2])
+def test_features_are_followed_from_a_pictures_rate_on(bits: float, tmp_path: Path) -> None:
+    train(TrainConfig(**{**TINY, "epochs": 1}, bits=bits), tmp_path / "run")
+    (line,) = [line for line in records(tmp_path / "run") if line["stage"] == "cotrain"]
+    assert ("feature_loss" in line) == (bits >= PICTURE_BITS)
+
+
+def test_rate_target_is_followed(finished: Path) -> None:
+    """The rate falls by two orders of magnitude even in a tiny run: the controller acts."""
+    rates = [line["val_rate_bits"] for line in records(finished) if line["stage"] == "cotrain"]
+    assert rates[-1] < rates[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"bits": 8, "max_drop": 1}, "not both"),
+        ({"reference": "context", "channel": "gaussian"}, "dither"),
+        ({"reference": "context", "objective": "seed"}, "reference"),
+        ({"plain": 1.5}, "plain"),
+        ({"objective": "suppress"}, "--hide"),
+        ({"objective": "seed", "bits": 3}, "noise_weight"),
+        ({"objective": "seed", "beyond": 1}, "noise_weight"),
+        ({"hide": ("skin",)}, "kept and hidden"),
+        ({"levels": 3}, "levels"),
+        ({"epochz": 3}, "epochz"),
+        ({"bits": -1}, "bits"),
+    ],
+)
+def test_contradictory_configurations_are_refused(values: dict[str, object], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        make_config({**TINY, **values})
+
+
+def test_damaged_weights_are_named(finished: Path, tmp_path: Path) -> None:
+    network = torch.nn.Linear(3, 2)
+    save_module(network, tmp_path / "w.safetensors")
+    with pytest.raises(SfumatoError, match=r"does not fit .*weight.*another version of sfumato"):
+        load_module(torch.nn.Linear(4, 2), tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(SfumatoError, match="cannot be read"):
+        load_module(network, tmp_path / "w.safetensors")
+
+
+def test_resume_with_other_options_is_refused(finished: Path) -> None:
+    with pytest.raises(SfumatoError, match="another configuration"):
+        train(TrainConfig(**TINY, bits=9), finished, resume=True)
+
+
+def test_a_failed_write_leaves_no_half_checkpoint(tmp_path: Path) -> None:
+    class Broken(torch.nn.Module):
+        def state_dict(self, *args: object, **kwargs: object) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        save_module(Broken(), tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []

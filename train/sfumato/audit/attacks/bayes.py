@@ -1,0 +1,258 @@
+r"""Bayes: the exact posterior under the attacker's own images as prior.
+
+The provider knows the channel, so it needs no network: for every image x_i of its own it knows the
+probability of any upload. With N attacker images,
+
+    P(s | x')  ~  sum_i 1[s_i = s] P(x' | x_i)^t,        P(x' | x_i) = prod_d P(x'_d | parameters_d(x_i))
+
+- dither: log P is linear in the bits, sum_d b_d logit p_id + sum_d log(1 - p_id): one matrix product for all
+  pairs.
+- gaussian: the normal density between 0 and 1, and at the ends the probability of having been clipped there.
+
+Either is linear in some statistics of the upload, and so several independent uploads of one image add up: their mean
+statistics, times their number, have the likelihood of all of them.
+
+t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of
+them and equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the
+prior.
+
+    answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.special import log_ndtr
+
+from sfumato.audit.attack_data import Evidence
+from sfumato.audit.plan import Plan
+from sfumato.audit.predictions import (
+    Answer,
+    Floats,
+    Ints,
+    Step,
+    cross_entropy,
+    fit_temperature,
+    log_posterior,
+)
+from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import Dither
+from sfumato.core.errors import SfumatoError
+
+CHUNK = 512
+ROWS = 2048
+"""Uploads whose likelihoods are in memory at once, and that power and prior are chosen on."""
+CANDIDATES = 12_000
+"""Attacker images, versions included, in the prior at most."""
+SURE = 1 / 512
+"""Probabilities stay this far from 0 and 1: the shipped model's finest step is 1/256."""
+FINEST = 1 / 255 / math.sqrt(12)
+"""Smallest gaussian scale: the noise that rounding to a byte adds."""
+POWERS = np.geomspace(1 / 256, 1, 13)
+EMPTY = math.log(1e-6)
+"""Weight that a class keeps although no image of it explains the upload; it bounds the scores."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log P(upload | candidate) = statistics . weights + constant, in nats."""
+
+    statistics: Callable[[Tensor, Parameters], Tensor]
+    """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> (n, F)."""
+    weights: Callable[[Parameters], tuple[Tensor, Tensor]]
+    """Parameters of c candidates -> (c, F) weights and (c,) constants."""
+
+    def __call__(self, uploads: Tensor, parameters: Parameters) -> Tensor:
+        """All pairs, (uploads, candidates)."""
+        return combined(self.statistics(uploads, parameters), *self.weights(parameters))
+
+
+def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
+    """(n, F), (c, F) and (c,) -> (n, c)."""
+    product: Tensor = statistics @ weights.T
+    return product.double() + constant
+
+
+def dither_statistics(uploads: Tensor, parameters: Parameters) -> Tensor:
+    """The bits, centred: that halves the magnitude of the sums, and with it the rounding error of the product."""
+    channel = Dither(levels=2 ** (parameters["p"].shape[1] // 3))
+    return channel.planes(uploads).flatten(1) - 0.5
+
+
+def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """The log odds of every bit, and what is left of its probability."""
+    p = parameters["p"].float().flatten(1).clamp(SURE, 1 - SURE)  # (candidates, D)
+    return torch.logit(p), (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
+
+
+def gaussian_statistics(uploads: Tensor, _parameters: Parameters) -> Tensor:
+    """Per sample: inside or clipped at an end, and the value and its square if inside; around 1/2 to keep them small."""
+    x = uploads.flatten(1)
+    low, high = (x <= 0).float(), (x >= 1).float()
+    inside = 1 - low - high
+    y = (x - 0.5) * inside
+    return torch.cat([inside, y, y**2, low, high], dim=1)
+
+
+def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """A density inside, a probability at 0 and 1."""
+    mean = parameters["mean"].float().flatten(1)
+    scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
+    m, precision = mean - 0.5, scale**-2
+    constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
+    ends = [log_ndtr(-mean / scale), log_ndtr((mean - 1) / scale)]
+    return torch.cat([constant, m * precision, -0.5 * precision, *ends], dim=1), torch.zeros(len(mean))
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "dither": Likelihood(dither_statistics, dither_weights),
+    "gaussian": Likelihood(gaussian_statistics, gaussian_weights),
+}
+
+
+def likelihood_of(channel: Channel) -> Likelihood:
+    """The formula of a channel.
+
+    Raises:
+        SfumatoError: none is known.
+    """
+    if channel.name not in LIKELIHOODS:
+        raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
+    return LIKELIHOODS[channel.name]
+
+
+def likelihoods(
+    channel: Channel, uploads: NDArray[np.float16], parameters: Parameters
+) -> NDArray[np.float32]:
+    """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0.
+
+    A channel may bring a formula of its own, `likelihood(uploads, parameters) -> (uploads, candidates)`.
+
+    Raises:
+        SfumatoError: no formula is known for this channel.
+    """
+    rows = torch.from_numpy(uploads).float()
+    own = getattr(channel, "likelihood", None)
+    if own is not None:
+        return in_chunks(lambda part: own(rows, part), parameters)
+    return explained(channel, likelihood_of(channel).statistics(rows, parameters), parameters)
+
+
+def explained(channel: Channel, statistics: Tensor, parameters: Parameters) -> NDArray[np.float32]:
+    """As `likelihoods`, from the statistics (n, F) of uploads."""
+    weights = likelihood_of(channel).weights
+    return in_chunks(lambda part: combined(statistics, *weights(part)), parameters)
+
+
+def in_chunks(formula: Callable[[Parameters], Tensor], parameters: Parameters) -> NDArray[np.float32]:
+    """A table of log likelihoods from `CHUNK` candidates at a time, each row's maximum at 0."""
+    count = len(next(iter(parameters.values())))
+    parts = [
+        formula({name: value[start : start + CHUNK] for name, value in parameters.items()}).numpy()
+        for start in range(0, count, CHUNK)
+    ]
+    out = np.concatenate(parts, axis=1)
+    relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
+    return relative
+
+
+def class_scores(
+    table: NDArray[np.float32], labels: Ints, classes: int, power: float, prior: Floats
+) -> Floats:
+    """`log P(s | x') - log prior(s)`, (uploads, classes), from a table of log likelihoods."""
+    # Relative to the best candidate of this table, which may be a part of a larger one: no row sums to zero.
+    weights = np.exp(power * (table - table.max(1, keepdims=True)))
+    members = np.zeros((len(labels), classes), dtype=np.float32)
+    members[np.arange(len(labels)), labels] = 1
+    sums = (weights @ members).astype(np.float64)
+    posterior = sums / sums.sum(1, keepdims=True)
+    scores = np.log(posterior + math.exp(EMPTY)) - prior
+    return np.asarray(scores)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation chose for one attribute."""
+
+    loss: float
+    power: float
+    count: int
+    """Candidates: the attacker's images, or those and their versions."""
+
+
+def choose(
+    table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints, powers: Floats = POWERS
+) -> Choice:
+    """The power and the prior of least calibrated cross entropy on some validation uploads.
+
+    Args:
+        table: log likelihoods (rows, candidates).
+        evidence: gives labels and priors.
+        name: the attribute.
+        rows: which validation uploads the table is about.
+        powers: what to choose the power from.
+    """
+    side, prior = evidence.train, evidence.prior(name)
+    truth = evidence.validation_labels(name)[rows]
+    tried = []
+    for count in sorted({min(side.images, table.shape[1]), table.shape[1]}):
+        for power in powers:
+            labels = side.labels[name][:count]
+            scores = class_scores(table[:, :count], labels, evidence.classes[name], power, prior)
+            t = fit_temperature(scores, truth, prior)
+            tried.append(Choice(cross_entropy(log_posterior(scores, prior, t), truth), float(power), count))
+    return min(tried, key=lambda choice: choice.loss)
+
+
+def chosen_scores(evidence: Evidence, table: NDArray[np.float32], name: str, choice: Choice) -> Floats:
+    """Scores of one attribute from a table of log likelihoods, under the power and prior that were chosen."""
+    part, labels = table[:, : choice.count], evidence.train.labels[name][: choice.count]
+    return class_scores(part, labels, evidence.classes[name], choice.power, evidence.prior(name))
+
+
+def posterior(
+    uploads: NDArray[np.float16], evidence: Evidence, candidates: Parameters, chosen: Mapping[str, Choice]
+) -> dict[str, Floats]:
+    """Scores of every upload per attribute, (uploads, classes); the table of likelihoods never exists as a whole."""
+    parts: dict[str, list[Floats]] = {name: [] for name in chosen}
+    for start in range(0, len(uploads), ROWS):
+        table = likelihoods(evidence.channel, uploads[start : start + ROWS], candidates)
+        for name, choice in chosen.items():
+            parts[name].append(chosen_scores(evidence, table, name, choice))
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def guess(evidence: Evidence, attributes: tuple[str, ...]) -> list[Answer]:
+    """The posterior of every attribute; power and prior are chosen by validation cross entropy."""
+    candidates = {name: value[:CANDIDATES] for name, value in evidence.train.parameters.items()}
+    uploads = evidence.validation_uploads
+    # Evenly spread, so that all draws of the validation images take part in the choice.
+    rows = np.unique(np.linspace(0, len(uploads) - 1, min(ROWS, len(uploads))).astype(np.int64))
+    table = likelihoods(evidence.channel, uploads[rows], candidates)
+    chosen = {name: choose(table, evidence, name, rows) for name in attributes}
+    validation = posterior(uploads, evidence, candidates, chosen)
+    test = posterior(evidence.test_uploads, evidence, candidates, chosen)
+    return [
+        Answer(
+            attack="bayes",
+            architecture="posterior"
+            if chosen[name].count <= evidence.train.images
+            else "posterior, with versions",
+            attribute=name,
+            validation=validation[name],
+            test=test[name],
+        )
+        for name in attributes
+    ]
+
+
+def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+    """One piece of work for all attributes: the likelihoods are shared."""
+    everything = tuple(name for group in groups for name in group)
+    return [Step(title="bayes", run=partial(guess, evidence, everything))]

@@ -1,0 +1,171 @@
+"""Provider: attackers that start from the cloud network's own weights.
+
+The cloud network is the one model that was trained to read these uploads, and the provider owns it. In
+prototypes this attacker was the strongest; an audit without it flatters. Two forms:
+- finetune: a copy of the whole network under new heads, trained further at a lower rate;
+- linear probes: logistic regression on the features of each stage, averaged over the image or over a 4x4
+  grid.
+
+    for step in steps(evidence, QUICK, (("race",),)): step.run()
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from sfumato.audit.attack_data import Evidence, batches
+from sfumato.audit.attacks.fit import Recipe, fit, recipe
+from sfumato.audit.attacks.taps import Taps, pooled
+from sfumato.audit.plan import Plan
+from sfumato.audit.predictions import Answer, Floats, Ints, Step, cross_entropy, log_posterior
+from sfumato.models.tensors import evaluating
+
+STRENGTHS = (1e-3, 3e-2)
+"""Inverse regularisation C of the logistic regressions; chosen on validation."""
+GRIDS = (1, 4)
+WIDEST = 4096
+"""Stage features with more numbers than this are left to the fine-tuned network."""
+
+
+class Finetuned(nn.Module):
+    """A copy of the cloud network under new linear heads on its last feature map and its answers."""
+
+    def __init__(self, cloud: nn.Module, classes: Mapping[str, int], example: Tensor) -> None:
+        super().__init__()
+        self.taps = Taps(copy.deepcopy(cloud).requires_grad_(True))
+        with evaluating(self.taps):
+            width = self._features(example).shape[1]
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
+
+    def _features(self, x: Tensor) -> Tensor:
+        features, logits = self.taps(x)
+        maps = [value for value in features.values() if value.dim() == 4] or list(features.values())
+        return torch.cat([pooled(value, 1) for value in maps[-1:]] + [logits], dim=1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> scores per attribute."""
+        features = self._features(x)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+def finetune(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answer]:
+    """Train a copy of the cloud network further, to recognise a group of attributes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(evidence.seed_for(f"provider/{how.lr}/{group}/weights"))
+        where = next(evidence.cloud.parameters()).device
+        example = batches(evidence.test_uploads[:2])[0].to(where)
+        network = Finetuned(evidence.cloud, {name: evidence.classes[name] for name in group}, example)
+        return fit(network, evidence, group, how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Stage features of the three splits, by stage and grid."""
+
+    train: dict[str, Floats]
+    labels: dict[str, Ints]
+    validation: dict[str, Floats]
+    test: dict[str, Floats]
+
+
+def stage_features(taps: Taps, images: list[Tensor]) -> dict[str, Floats]:
+    """`stage, grid` -> features (n, F) of every stage that is not too wide."""
+    parts: dict[str, list[Tensor]] = {}
+    with evaluating(taps):
+        where = next(taps.parameters()).device
+        for batch in images:
+            for stage, value in taps(batch.to(where))[0].items():
+                for grid in GRIDS if value.dim() == 4 else GRIDS[:1]:
+                    flat = pooled(value, grid)
+                    if flat.shape[1] <= WIDEST:
+                        parts.setdefault(f"{stage}, {grid}x{grid}", []).append(flat.cpu())
+    return {name: torch.cat(part).double().numpy() for name, part in parts.items()}
+
+
+def read_features(evidence: Evidence, draws: int) -> Features:
+    """Pass uploads of all splits through the frozen cloud network."""
+    taps = Taps(copy.deepcopy(evidence.cloud))
+    generator = evidence.generator("stage noise")
+    base = evidence.train.images
+    rows = torch.cat([torch.arange(base) + (draw % evidence.train.copies) * base for draw in range(draws)])
+    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in torch.split(rows, 256)]
+    return Features(
+        train=stage_features(taps, uploads),
+        labels={name: values[rows.numpy()] for name, values in evidence.train.labels.items()},
+        validation=stage_features(taps, batches(evidence.validation_uploads)),
+        test=stage_features(taps, batches(evidence.test_uploads)),
+    )
+
+
+def regress(
+    features: tuple[Floats, Floats, Floats], labels: Ints, truth: Ints, prior: Floats
+) -> tuple[Floats, Floats]:
+    """Logistic regression; returns the scores of validation and test for the best regularisation.
+
+    Args:
+        features: of training, validation and test, each (n, F).
+        labels: of the training features.
+        truth: labels of validation, to choose the regularisation.
+        prior: log class frequencies.
+    """
+    scaler = StandardScaler().fit(features[0])
+    train, validation, test = (scaler.transform(part) for part in features)
+    tried: list[tuple[float, Floats, Floats]] = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(train, labels)
+        both = [
+            to_scores(model.predict_log_proba(part), model.classes_, prior) for part in (validation, test)
+        ]
+        tried.append((cross_entropy(log_posterior(both[0], prior, 1.0), truth), both[0], both[1]))
+    _, validation_scores, test_scores = min(tried, key=lambda item: item[0])
+    return validation_scores, test_scores
+
+
+def to_scores(log_probabilities: Floats, present: Ints, prior: Floats) -> Floats:
+    """Posteriors of the classes seen in training -> scores (n, classes); the others get a very low one."""
+    scores = np.full((len(log_probabilities), len(prior)), -20.0)
+    scores[:, present] = np.maximum(log_probabilities, -20.0) - prior[present]
+    return scores
+
+
+def linear_probes(evidence: Evidence, plan: Plan, attributes: tuple[str, ...]) -> list[Answer]:
+    """Logistic regression at every stage, for every attribute."""
+    features = read_features(evidence, plan.stage_draws)
+    answers = []
+    for name in attributes:
+        for stage in features.train:
+            validation, test = regress(
+                (features.train[stage], features.validation[stage], features.test[stage]),
+                features.labels[name],
+                evidence.validation_labels(name),
+                evidence.prior(name),
+            )
+            answers.append(
+                Answer(
+                    attack="provider", architecture=stage, attribute=name, validation=validation, test=test
+                )
+            )
+    return answers
+
+
+def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+    """Linear probes for all attributes, then fine-tuning per group and learning rate."""
+    everything = tuple(name for group in groups for name in group)
+    work = [Step(title="provider stages", run=partial(linear_probes, evidence, plan, everything))]
+    for group in groups:
+        for lr in plan.provider_rates:
+            how = recipe(plan, evidence, "provider", "finetune", lr, plan.provider_epochs)
+            work.append(
+                Step(
+                    title=f"provider finetune {lr:g} on {', '.join(group)}",
+                    run=partial(finetune, evidence, group, how),
+                )
+            )
+    return work

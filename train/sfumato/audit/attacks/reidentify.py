@@ -1,0 +1,79 @@
+"""Re-identification: which person is on a test photo, given one other photo of everybody.
+
+The gallery holds one clean photo of every person who is on at least two test photos; their other photos are the queries.
+Three ways to match: by the pixels of the clean query, of the restored one, and by the likelihood of its upload under
+each gallery photo. Comparing pixels is a weak way to recognise faces, even clean ones, so the clean figure stands beside.
+
+    found = match(evidence, restored)          # None where nobody is labelled or seen twice
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfumato.audit.attack_data import BATCH, Evidence
+from sfumato.audit.attacks import bayes
+from sfumato.audit.predictions import Ints, Reidentified
+
+QUERIES = 4_000
+"""At most so many queries."""
+
+
+def gallery_and_queries(persons: Ints) -> tuple[Ints, Ints]:
+    """Rows of the first photo of everybody with two or more, and of all their others.
+
+    >>> [rows.tolist() for rows in gallery_and_queries(np.array([5, 7, 5, 8, 5, 8]))]
+    [[0, 3], [2, 4, 5]]
+    """
+    names, first, counts = np.unique(persons, return_index=True, return_counts=True)
+    gallery = np.sort(first[counts > 1])
+    others = np.isin(persons, names[counts > 1])
+    others[gallery] = False
+    return gallery, np.flatnonzero(others)
+
+
+def by_pixels(queries: Tensor, gallery: Tensor, middle: Tensor) -> Ints:
+    """For every query (q, 3, H, W) the most similar of the gallery (g, 3, H, W), by cosine around the mean photo."""
+    known = F.normalize((gallery - middle).flatten(1), dim=1)
+    parts = [F.normalize((part - middle).flatten(1), dim=1) @ known.T for part in torch.split(queries, BATCH)]
+    return np.asarray(torch.cat(parts).argmax(1).numpy())
+
+
+def by_likelihood(evidence: Evidence, queries: Ints, gallery: Ints) -> Ints:
+    """For every query the gallery photo under which its upload is most likely."""
+    candidates = {name: value[torch.from_numpy(gallery)] for name, value in evidence.test.parameters.items()}
+
+    def best() -> Iterator[Ints]:
+        for start in range(0, len(queries), bayes.ROWS):
+            uploads = evidence.test_uploads[queries[start : start + bayes.ROWS]]
+            yield bayes.likelihoods(evidence.channel, uploads, candidates).argmax(1)
+
+    return np.concatenate(list(best()))
+
+
+def match(evidence: Evidence, restored: Tensor) -> Reidentified | None:
+    """Shares of right first matches, or None where persons are not labelled or nobody is seen twice.
+
+    Args:
+        evidence: gives the test photos, their uploads and who is on them.
+        restored: the restored test photos, (n_test, 3, H, W).
+    """
+    if evidence.persons is None:
+        return None
+    persons = np.asarray(evidence.persons)
+    gallery, queries = gallery_and_queries(persons)
+    queries = queries[:QUERIES]
+    if len(gallery) < 2:
+        return None
+    known, asked = (evidence.test.clean(torch.from_numpy(rows)) for rows in (gallery, queries))
+    middle = known.mean(0)
+    found = {
+        "clean": by_pixels(asked, known, middle),
+        "restored": by_pixels(restored[torch.from_numpy(queries)], known, middle),
+        "likelihood": by_likelihood(evidence, queries, gallery),
+    }
+    right = {name: float((persons[gallery[rows]] == persons[queries]).mean()) for name, rows in found.items()}
+    return Reidentified(persons=len(gallery), queries=len(queries), **right)

@@ -1,0 +1,110 @@
+"""How much work an audit does: which attacks, which architectures, how long.
+
+`quick` is meant to finish in about four minutes and `default` in about twenty-five, for 8,000 images of 64x64
+on two cores. `quick` trains one network for all attributes with one head each; `default` gives every declared
+attribute networks of its own, tries two learning rates, and adds averages and known pairs; `full` runs every
+attack there is, and takes as long as it takes.
+
+    plan = create_plan("quick")
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sfumato.core.errors import UsageError, unknown
+
+BASIC = ("floor", "clean", "output", "bayes", "probe", "provider")
+
+
+class Plan(BaseModel):
+    """The budget of an audit. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    attacks: tuple[str, ...] = BASIC
+    """Names in `sfumato.audit.attacks.ATTACKS`."""
+    probes: tuple[str, ...]
+    """Architectures trained from scratch on uploads."""
+    clean_probes: tuple[str, ...]
+    """Architectures trained on clean images; the best of them is the yardstick of NAG."""
+    rates: tuple[float, ...]
+    """Peak learning rates of the probes."""
+    provider_rates: tuple[float, ...]
+    """Peak learning rates for fine-tuning the cloud network's own weights."""
+    epochs: int = Field(ge=1)
+    """Passes over the attacker's images, at most: early stopping ends most fits before."""
+    provider_epochs: int = Field(ge=1)
+    clean_epochs: int = Field(ge=1)
+    steps: int = Field(default=300, ge=1)
+    """At least this many optimiser steps, so that a small attacker split gets more passes."""
+    patience: int = Field(default=5, ge=1)
+    """Epochs without a better validation cross entropy on any attribute before a fit stops."""
+    batch_size: int = Field(default=64, ge=2)
+    copies: int = Field(default=2, ge=1)
+    """Versions of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
+    stage_draws: int = Field(default=1, ge=1)
+    """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
+    separate: bool = False
+    """Train networks of their own for the declared attributes."""
+    repeats: tuple[int, ...] = (4, 16, 64)
+    """Uploads of one image that the attack `average` averages."""
+    average_networks: tuple[int, ...] = (4, 16, 64)
+    """Numbers of averaged uploads for which a network is trained as well."""
+    pairs: tuple[int, ...] = (100, 1000)
+    """Known pairs that decoders learn from; one more learns from all of them."""
+    decoder_steps: int = Field(default=800, ge=1)
+    """Optimiser steps of a decoder."""
+
+
+QUICK = Plan(
+    name="quick",
+    probes=("linear", "cnn", "mobilenet"),
+    clean_probes=("cnn", "mobilenet"),
+    rates=(3e-3,),
+    provider_rates=(1e-3,),
+    epochs=12,
+    provider_epochs=8,
+    clean_epochs=12,
+)
+
+DEFAULT = Plan(
+    name="default",
+    probes=("linear", "cnn", "resnet", "mobilenet", "vit"),
+    clean_probes=("cnn", "resnet", "mobilenet"),
+    rates=(1e-3, 3e-3),
+    provider_rates=(3e-4, 2e-3),
+    epochs=15,
+    provider_epochs=10,
+    clean_epochs=15,
+    steps=500,
+    patience=5,
+    copies=6,
+    stage_draws=3,
+    separate=True,
+    attacks=(*BASIC, "average", "pairs"),
+    # Drawing is what a network on averages waits for: of 16 uploads it would take minutes, of 64 a quarter of an hour.
+    average_networks=(4,),
+    decoder_steps=300,
+)
+
+FULL = DEFAULT.model_copy(
+    update={
+        "name": "full",
+        "attacks": (*DEFAULT.attacks, "denoise", "whitebox"),
+        "average_networks": (4, 16, 64),
+        "decoder_steps": 1500,
+    }
+)
+
+PLANS = {plan.name: plan for plan in (QUICK, DEFAULT, FULL)}
+
+
+def create_plan(name: str) -> Plan:
+    """The plan of this name.
+
+    Raises:
+        UsageError: the name is not known.
+    """
+    if name not in PLANS:
+        raise UsageError(unknown("audit", name, PLANS))
+    return PLANS[name]

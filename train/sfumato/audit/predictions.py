@@ -1,0 +1,143 @@
+"""What an attack says, and how its confidence is put right.
+
+An attack answers with *scores* f(x', s): by how much the upload speaks for class s, as a log-likelihood
+ratio. Its guess follows from the scores and the class frequencies that the attacker knows from its own split:
+
+    log P(s | x') = log_softmax( t * f(x', s) + log prior(s) )
+
+One temperature t is fitted on validation, for every attack alike. So an overconfident network is not punished
+twice: a useless one falls back to the majority guess (t = 0), and its cross entropy gives an honest lower
+bound on the leak. Training networks on f + log prior is the logit adjustment of Menon et al. (ICLR 2021): on
+unbalanced labels, `f` alone gives the best balanced accuracy and the sum the best plain accuracy, from one
+network.
+
+    answer = Answer(attack="probe", architecture="cnn", attribute="race", validation=f_val, test=f_test)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from sfumato.audit.schema import On
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TEMPERATURES = np.concatenate([[0.0], np.geomspace(1 / 64, 8, 28)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Scores of one attack for one attribute."""
+
+    attack: str
+    architecture: str
+    attribute: str
+    validation: Floats
+    """(n_validation * draws, classes) scores."""
+    test: Floats
+    """(n_test, classes) scores."""
+    lr: float | None = None
+    """Peak learning rate, where there is one."""
+    epochs: int = 0
+    """Passes over the attacker's images that were trained."""
+    best_epoch: int = 0
+    """The pass whose network is reported."""
+    note: str | None = None
+    """What a reader has to know, for instance that the optimisation failed."""
+    clean: bool = False
+    """True if validation and test are clean images and not uploads: a yardstick, not an attack."""
+    floor: bool = False
+    """True if no upload was looked at."""
+    calibrate: bool = True
+    """False if the attacker would not have known uploads to calibrate on."""
+    averaged: Literal["fresh", "keyed"] | None = None
+    """Set if the attacker held several uploads of every image: under fresh noise, which does not ship, or keyed."""
+    train_auc: float | None = None
+    """Best AUC on the attacker's own images in any epoch; .5 means that nothing was learned even there."""
+
+    @property
+    def on(self) -> On:
+        """What the attack looked at."""
+        if self.floor:
+            return "labels"
+        if self.averaged == "fresh":
+            return "averaged fresh uploads"
+        return "clean images" if self.clean else "uploads"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reidentified:
+    """How often a restored photo was matched with another photo of the same person."""
+
+    persons: int
+    """In the gallery, one clean photo of each; a blind guess is right for one in so many."""
+    queries: int
+    clean: float
+    """Share of right first matches if the query is the clean photo."""
+    restored: float
+    """The same for the restored photo."""
+    likelihood: float
+    """The same if the gallery photo is sought that explains the upload best, without restoring anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoration:
+    """How well test images were restored."""
+
+    restorer: str
+    pairs: int
+    """Images of which the restorer knew photo and upload; 0 for guesses that look at no upload."""
+    psnr: float
+    """Mean over the test images, in dB."""
+    ssim: float
+    """Mean over the test images, at most 1."""
+    pictures: NDArray[np.uint8]
+    """The first few restored test images, (m, H, W, 3)."""
+    identity: Reidentified | None = None
+
+
+Finding = Answer | Restoration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One piece of work; `run` may take minutes."""
+
+    title: str
+    run: Callable[[], Sequence[Finding]]
+
+
+def log_prior(labels: Ints, classes: int) -> Floats:
+    """Log frequencies (classes,); half a count is added, so an unseen class keeps a little probability."""
+    counts = np.bincount(labels, minlength=classes) + 0.5
+    return np.asarray(np.log(counts / counts.sum()))
+
+
+def log_posterior(scores: Floats, prior: Floats, temperature: float) -> Floats:
+    """`log_softmax(t f + log prior)`, (n, classes).
+
+    >>> log_posterior(np.zeros((1, 2)), np.log([0.25, 0.75]), 1.0).round(3).tolist()
+    [[-1.386, -0.288]]
+    """
+    return np.asarray(log_softmax(temperature * scores + prior, axis=1))
+
+
+def cross_entropy(log_probabilities: Floats, labels: Ints) -> float:
+    """Mean -log2 P(label), in bits."""
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean() / np.log(2))
+
+
+def fit_temperature(scores: Floats, labels: Ints, prior: Floats) -> float:
+    """The temperature of least cross entropy on a grid from 0 (ignore the scores) to 8."""
+    losses = [cross_entropy(log_posterior(scores, prior, t), labels) for t in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def with_note(answer: Answer, note: str) -> Answer:
+    """The same answer with one more remark."""
+    return replace(answer, note=note if answer.note is None else f"{answer.note}; {note}")

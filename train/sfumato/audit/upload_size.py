@@ -1,0 +1,46 @@
+"""How many bytes an upload weighs, beside the photo it stands for.
+
+A dither upload is packed: log2(levels) bits a colour sample, nothing else. A gaussian upload is a byte a
+sample in a PNG. Both are measured without headers of the transport.
+
+    measure(channel, pixels, uploads).mean
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.audit.schema import UploadBytes
+from sfumato.channels import Channel
+from sfumato.channels.dither import Dither
+
+SAMPLE = 256
+"""Images that are encoded; enough for a mean."""
+
+
+def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
+    """Bytes of one image (H, W, 3) in a file format."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, form, **settings)
+    return stream.tell()
+
+
+def measure(channel: Channel, pixels: NDArray[np.uint8], uploads: NDArray[np.float16]) -> UploadBytes:
+    """Mean bytes of an upload and of the raw image as JPEG 90.
+
+    Args:
+        channel: says how an upload is packed.
+        pixels: (N, H, W, 3) raw images.
+        uploads: (N, 3, H, W) in 0..1.
+    """
+    raw = float(np.mean([encoded(image, "JPEG", quality=90) for image in pixels[:SAMPLE]]))
+    if isinstance(channel, Dither):
+        size = -(-uploads[0].size * channel.bits // 8)
+        return UploadBytes(
+            mean=float(size), raw_jpeg90_mean=raw, encoding=f"{channel.bits} bit(s) a sample, packed"
+        )
+    images = (uploads[:SAMPLE].astype(np.float32) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    mean = float(np.mean([encoded(np.ascontiguousarray(image), "PNG") for image in images]))
+    return UploadBytes(mean=mean, raw_jpeg90_mean=raw, encoding="PNG")

@@ -1,0 +1,1 @@
+"""The `sfumato` command: `main` registers one module a command. Only the command that runs imports torch or TensorFlow."""

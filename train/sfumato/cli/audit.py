@@ -1,0 +1,154 @@
+"""`sfumato audit`: attack a finished run, or what was exported from it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.core.options import names
+
+if TYPE_CHECKING:
+    from sfumato.audit.schema import Audit
+    from sfumato.models.tensors import Artifact
+
+LOADERS = {
+    "contract.json": "sfumato.export.artifact:load_export",
+    "card.json": "sfumato.training.run:load_run",
+    "config.json": "sfumato.training.run:load_run",
+}
+"""File that tells what a folder holds -> its loader, as text: this root imports nothing from those above."""
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a run or of an export.")],
+    attacks: Annotated[
+        str,
+        typer.Option(help="How thorough: quick (minutes), default, or full (every attack; hours on CPUs)."),
+    ] = "default",
+    attributes: Annotated[str, typer.Option(help="What to attack, with commas; else every label.")] = "",
+    seed: Annotated[int, typer.Option(help="Decides noise, weights and resamples.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Audits under so many seeds from --seed on; every one has to pass.")
+    ] = 1,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Train attackers so often, each time judged on other images the defence never saw: narrower intervals.",
+        ),
+    ] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
+    from sfumato.audit.plan import create_plan
+    from sfumato.audit.runner import run_audit
+    from sfumato.core.console import emit_json, note, progress
+
+    plan = create_plan(attacks)
+    loaded = load(artifact)
+    with progress() as bar:
+        task = bar.add_task("audit", total=1, figures="")
+
+        def watch(done: int, total: int, title: str, best: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
+
+        audit = run_audit(
+            loaded,
+            attacks=plan,
+            attributes=names(attributes) or None,
+            seed=seed,
+            seeds=seeds,
+            folds=folds,
+            out=out,
+            watch=watch,
+        )
+    if as_json:
+        emit_json(audit.to_json())
+    else:
+        show_audit(audit)
+    note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
+
+
+def load(folder: Path) -> "Artifact":
+    """Load whatever a folder holds.
+
+    Raises:
+        SfumatoError: it holds neither a run nor an export.
+    """
+    import importlib
+
+    from sfumato.core.errors import SfumatoError
+
+    for file, loader in LOADERS.items():
+        if (folder / file).exists():
+            module, function = loader.split(":")
+            loaded: Artifact = getattr(importlib.import_module(module), function)(folder)
+            return loaded
+    raise SfumatoError(f"{folder} holds neither a run nor an export ({', '.join(LOADERS)} are missing)")
+
+
+def show_hidden(audit: "Audit") -> None:
+    """Print what became of the attributes that were attacked."""
+    from sfumato.core.console import show, table
+
+    show(
+        table(
+            "hidden: the best attack on uploads"
+            + (f", on {audit.n_attacked} images in {audit.folds} folds" if audit.folds > 1 else ""),
+            ("attribute", "guess", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
+            [
+                (
+                    a.name if a.declared else f"{a.name} (undeclared)",
+                    f"{a.label_only:.1%}",
+                    f"{a.best.attack} {a.best.architecture}",
+                    f"{a.best.accuracy:.1%}",
+                    f"{a.best.auc:.2f}",
+                    f"{a.clean:.1%}",
+                    f"{a.nag_label_only:.1%}",
+                    f"{a.nag_label_only_ci95[0]:.1%} - {a.nag_label_only_ci95[1]:.1%}",
+                )
+                for a in audit.attributes
+            ],
+        )
+    )
+
+
+def show_audit(audit: "Audit") -> None:
+    """Print what a person wants to know first."""
+    from sfumato.core.console import show, table
+
+    show(
+        table(
+            f"desired, on {audit.n_test} test images at {audit.rate_bits.mean:.1f} bits an image",
+            ("attribute", "from uploads", "95 %", "clean network"),
+            [
+                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
+                for d in audit.desired
+            ],
+        )
+    )
+    if audit.attributes:
+        show_hidden(audit)
+    if (bound := audit.information_bits) is not None:
+        parts = f"{bound.answer:.2f} for the answer, {bound.beyond:.2f} for anything beyond it"
+        if bound.least < bound.total:
+            parts = "what those before it let foresee of each bit is not counted"
+        typer.echo(f"an upload tells at most {bound.least:.2f} bits: {parts}")
+    if audit.over_seeds:
+        show(
+            table(
+                f"best attack over {len(audit.seeds)} seeds (the tables above: the first)",
+                ("attribute", "accuracy", "least", "most", "NAG", "least", "most"),
+                [
+                    (
+                        o.name,
+                        *(f"{v:.1%}" for s in (o.accuracy, o.nag_label_only) for v in (s.mean, s.min, s.max)),
+                    )
+                    for o in audit.over_seeds
+                ],
+            )
+        )
+    typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
+    for left in audit.left_out:
+        typer.echo(f"left out: {left.name}: {left.reason}")

@@ -1,0 +1,279 @@
+"""`sfumato bench`: what it costs to perturb an image, here, on emulated ARM, on phones (docs/benchmarks.md)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.core.options import names
+
+if TYPE_CHECKING:
+    from sfumato.bench.results import Results
+    from sfumato.bench.subjects import Subject
+
+app = typer.Typer(help="Measure what the phone's part costs.", no_args_is_help=True)
+
+Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")]
+Variant = Annotated[str, typer.Option(help="Which models, with commas: float32, float16, dynamic, int8.")]
+Peers = Annotated[
+    str, typer.Option(help="Other methods too: all, or some of arden, deepobfuscator, protective, mobilenet.")
+]
+Size = Annotated[
+    str, typer.Option(help="HEIGHTxWIDTH: an untrained network of this size instead of the export's own.")
+]
+Out = Annotated[Path | None, typer.Option(help="Write the result file here.")]
+Json = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
+
+
+@app.command()
+def host(
+    export: Export,
+    variant: Variant = "int8,float32",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, with commas.")] = "1",
+    peers: Peers = "",
+    size: Size = "",
+    plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Say where the time of our models goes.")] = False,
+    no_amx: Annotated[
+        bool,
+        typer.Option(
+            "--no-amx", help="Without the matrix tiles of some server processors; no phone has them."
+        ),
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
+    seconds: Annotated[float, typer.Option(min=0.1, help="... or as many as fit into this time.")] = 10.0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time the models of an export on this computer, taking turns."""
+    from sfumato.bench.amx import refuse_amx
+    from sfumato.bench.host import HostConfig, bench_host
+    from sfumato.core.console import note
+    from sfumato.runtime.phone_model import PhoneModel
+
+    config = HostConfig(
+        threads=numbers(threads),
+        plain=plain,
+        layers=layers,
+        amx=not no_amx,
+        rounds=rounds,
+        runs=runs,
+        seconds=seconds,
+    )
+    if no_amx:
+        refuse_amx()  # before the first model is opened
+    subjects = gather(export, names(variant), names(peers), size)
+    model = None if size else PhoneModel.load(export)
+    results = bench_host(subjects, config, model=model, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
+def arm(
+    export: Export,
+    variant: Variant = "int8",
+    peers: Peers = "",
+    size: Size = "",
+    cores: Annotated[
+        str, typer.Option(help="Emulated cores, with commas.")
+    ] = "cortex-a53,cortex-a72,cortex-a76",
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each model.")] = 3,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Count the ARM64 instructions of an export on emulated cores; the emulator sets itself up, without root."""
+    from sfumato.bench.arm.counting import bench_arm
+    from sfumato.core.console import note
+    from sfumato.runtime.phone_model import PhoneModel
+
+    subjects = gather(export, names(variant), names(peers), size)
+    model = None if size else PhoneModel.load(export)
+    results = bench_arm(subjects, names(cores), runs=runs, model=model, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
+def phone(
+    export: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPORT]", help="Folder of an export; without one, phones are listed."),
+    ] = None,
+    serial: Annotated[str | None, typer.Option(help="Which phone, if adb sees several.")] = None,
+    variant: Variant = "int8,float32",
+    peers: Peers = "",
+    delegates: Annotated[str, typer.Option(help="cpu, nnapi, gpu, with commas.")] = "cpu,nnapi,gpu",
+    threads: Annotated[str, typer.Option(help="Numbers of threads on the CPU, with commas.")] = "1,2,4",
+    warmup: Annotated[int, typer.Option(min=0, help="Untimed runs.")] = 50,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs; ten seconds at most.")] = 500,
+    sustained: Annotated[int, typer.Option(min=0, help="Seconds without a pause after that.")] = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time the models of an export on a phone, by the demo app's benchmark activity."""
+    from sfumato.bench.phone.adb import choose, devices
+    from sfumato.bench.phone.measuring import bench_phone, make_phone_config
+    from sfumato.core.console import emit_json, note, show, table
+
+    found = devices()
+    if export is None:
+        rows = [(device.serial, device.model, device.state) for device in found]
+        if as_json:
+            emit_json([dict(zip(("serial", "model", "state"), row, strict=True)) for row in rows])
+        else:
+            show(table("phones that adb sees", ("serial", "model", "state"), rows))
+        return
+    config = make_phone_config(
+        {
+            "delegates": names(delegates),
+            "threads": numbers(threads),
+            "warmup": warmup,
+            "runs": runs,
+            "sustained": sustained,
+        }
+    )
+    subjects = gather(export, names(variant), names(peers), "")
+    results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
+def training(
+    data: Annotated[str, typer.Option(help="Data SPEC.")] = "synthetic,count=800",
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, with commas.")] = "smiling",
+    bits: Annotated[float, typer.Option(help="Rate target, as in `sfumato train`.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each kind of step gets.")] = 10,
+    steps: Annotated[int, typer.Option(min=4, help="Timed steps of each kind.")] = 40,
+    audit: Annotated[
+        Path | None, typer.Option(metavar="RUN|EXPORT", help="Time a quick audit of it too (minutes).")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time a co-training step beside a plain step of the cloud network."""
+    from sfumato.bench.throughput import bench_training
+    from sfumato.core.console import note
+    from sfumato.training.config import make_config
+
+    config = make_config({"data": data, "keep": names(keep), "bits": bits})
+    results = bench_training(config, rounds=rounds, steps=steps, audited=audit, watch=note)
+    finish(results, out, as_json=as_json)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RESULT...]", help="Result files or folders of them; else benchmarks/results."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and the pictures.")] = Path(
+        "benchmarks/report"
+    ),
+) -> None:
+    """Render result files as tables and pictures."""
+    from sfumato.bench.report import find_results, write_report
+    from sfumato.bench.tables import tables
+    from sfumato.core.console import note, show, table
+
+    found = find_results(results or [Path("benchmarks/results")])
+    for part in found.values():
+        for grid in tables(part):
+            show(table(grid.title, grid.columns, grid.rows))
+    for path in write_report(found, out) if out is not None else ():
+        note(f"wrote {path}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A result file.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another of the same target.")],
+    as_json: Json = False,
+) -> None:
+    """Say what changed between two result files beyond noise."""
+    from dataclasses import asdict
+
+    from sfumato.bench.changes import find_changes, warnings
+    from sfumato.bench.results import read_results
+    from sfumato.core.console import emit_json, note, show, table
+
+    old, new = read_results(before), read_results(after)
+    changes = find_changes(old, new)
+    for warning in warnings(old, new):
+        note(f"warning: {warning}")
+    if as_json:
+        emit_json([asdict(change) for change in changes])
+    elif changes:
+        columns = ("what", "figure", "before", "after", "change")
+        show(table("beyond noise", columns, [change.cells() for change in changes]))
+    else:
+        typer.echo("nothing changed beyond noise")
+
+
+def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size: str) -> "list[Subject]":
+    """The models that a benchmark is about.
+
+    Raises:
+        UsageError: a name is not known, or the size is none.
+    """
+    from sfumato.bench.subjects import export_subjects
+    from sfumato.core.errors import UsageError
+    from sfumato.runtime.contract import read_contract
+
+    contract = read_contract(export)
+    sides = tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
+    if len(sides) != 2:
+        raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {size!r}")
+    if not size:
+        subjects = export_subjects(export, variants)
+    if size or peers:
+        from sfumato.bench.phone_networks import peer_subjects, untrained_subjects
+
+        if size:
+            subjects = untrained_subjects(contract.channel, sides, variants)
+        subjects += peer_subjects(peers, sides, variants)
+    if not subjects:
+        raise UsageError("nothing to measure: with --size, choose float32 or int8 as --variant")
+    return subjects
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Thread counts from a comma-separated list.
+
+    Raises:
+        UsageError: a part is not a whole number from 1 to 64.
+    """
+    from sfumato.core.errors import UsageError
+
+    found = [int(part) if part.isdecimal() else 0 for part in names(text)]
+    if not found or not all(1 <= count <= 64 for count in found):
+        raise UsageError(f"--threads takes whole numbers from 1 to 64 with commas, not {text!r}")
+    return tuple(found)
+
+
+def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
+    """Write and print a result.
+
+    Raises:
+        SfumatoError: nothing was measured, or a row is not valid.
+    """
+    from sfumato.bench.results import write_results
+    from sfumato.bench.tables import tables
+    from sfumato.core.console import emit_json, note, show, table
+    from sfumato.core.errors import SfumatoError
+
+    if out is not None:
+        write_results(results, out)
+    if as_json:
+        emit_json(results.to_json())
+    else:
+        for grid in tables(results):
+            show(table(grid.title, grid.columns, grid.rows))
+    if out is not None:
+        note(f"wrote {out}")
+    if not results.rows and results.failures:
+        raise SfumatoError(f"nothing was measured: {results.failures[0].what}: {results.failures[0].reason}")
+    if wrong := [row for row in results.rows if not row.valid]:
+        row, more = wrong[0], f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise SfumatoError(f"not valid: {row.subject} {row.variant}: {'; '.join(row.notes)}{more}")

@@ -1,0 +1,130 @@
+"""`sfumato compare`: other methods and ours on the same axes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.core.options import names
+
+if TYPE_CHECKING:
+    from sfumato.bench.tables import Grid
+    from sfumato.compare.schema import Comparison
+
+
+def command(
+    data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, comma separated.")],
+    out: Annotated[Path, typer.Option(help="Folder; a comparison that is there is continued.")],
+    hide: Annotated[
+        str,
+        typer.Option(
+            help="Attributes that the attackers are after, comma separated; none: accuracy against rate alone."
+        ),
+    ] = "",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
+            "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, "
+            "rate-levels4, rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
+        ),
+    ] = "all",
+    points: Annotated[
+        str,
+        typer.Option(
+            help="Where ours are steered to: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the "
+            "phone's decision."
+        ),
+    ] = "2,4,8,16,32,64",
+    attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "default",
+    epochs: Annotated[
+        int, typer.Option(help="Epochs of each stage: clean network, warm-up, training proper.")
+    ] = 24,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the cloud network in training: float32, or bfloat16 where the processor has it."
+        ),
+    ] = "float32",
+    plain: Annotated[
+        float,
+        typer.Option(
+            help="Share of each training, at its end, that leaves images unturned and unscaled: worth it at 32x32."
+        ),
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
+    cryptographic: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Of python -m studies.cryptographic: its tables go below ours."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Train other methods and ours on one budget, attack all alike; table, plot, comparison.json.
+
+    Every finished row is kept: the same command continues where it was interrupted, and more --peers or --points
+    add rows to those that are there.
+    """
+    from sfumato.compare.rows import choose_rows, parse_point
+    from sfumato.compare.runner import compare, make_compare_config
+    from sfumato.core.console import emit_json, note, show, table
+
+    grids = cryptographic_grids(cryptographic) if cryptographic is not None else []
+    rows = choose_rows(names(peers), [parse_point(point) for point in names(points)])
+    config = make_compare_config(
+        {
+            "data": data,
+            "keep": names(keep),
+            "hide": names(hide),
+            "attacks": attacks,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "precision": precision,
+            "plain": plain,
+            "seed": seed,
+        }
+    )
+    comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator)
+    if as_json:
+        emit_json(comparison.to_json())
+    else:
+        show_comparison(comparison)
+        for grid in grids:
+            show(table(grid.title, grid.columns, grid.rows))
+    note(f"wrote {out / 'comparison.json'}, comparison.md and comparison.png")
+
+
+def cryptographic_grids(path: Path) -> "list[Grid]":
+    """The tables of a result of `python -m studies.cryptographic`.
+
+    Raises:
+        SfumatoError: the file is missing or damaged.
+        UsageError: it is of another benchmark.
+    """
+    from sfumato.bench.results import read_results
+    from sfumato.bench.tables import tables
+    from sfumato.core.errors import UsageError
+
+    results = read_results(path)
+    if results.target != "cryptographic":
+        raise UsageError(
+            f"{path} is a result of sfumato bench {results.target}: make one with python -m studies.cryptographic"
+        )
+    return tables(results)
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    """Print privacy and utility, how ours stand beside the others, the price on the phone, and what was left out."""
+    from sfumato.compare.tables import comparison_tables
+    from sfumato.core.console import show, table
+
+    for grid in comparison_tables(comparison):
+        show(table(grid.title, grid.columns, grid.rows))
+    for row in comparison.rows:
+        for text in row.notes:
+            typer.echo(f"{row.id}: {text}")

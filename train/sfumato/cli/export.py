@@ -1,0 +1,103 @@
+"""`sfumato export`: a finished run becomes a bundle for the phone, and part of the Android app."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.core.options import names
+
+if TYPE_CHECKING:
+    from sfumato.runtime.contract import Contract
+
+
+def command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|EXPORT", help="A finished run; with --android also an export.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the export.")] = None,
+    variants: Annotated[
+        str, typer.Option(help="Which models, with commas.")
+    ] = "float32,float16,dynamic,int8",
+    backend: Annotated[str, typer.Option(help="Converter: direct, onnx2tf or litert-torch.")] = "direct",
+    tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
+    sign_with: Annotated[
+        Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
+    ] = None,
+    android: Annotated[
+        Path | None,
+        typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
+) -> None:
+    """Convert, check and seal the local network for the phone."""
+    import time
+
+    from sfumato.core.console import note, progress
+    from sfumato.core.errors import UsageError, unknown
+    from sfumato.export.android import place, require_project
+    from sfumato.export.pipeline import PASSES, TUNE, export
+    from sfumato.runtime.contract import FILE
+    from sfumato.runtime.signing import read_private_key
+    from sfumato.training.run import load_run
+
+    if android is not None:
+        require_project(android)
+    if (run / FILE).exists() and android is not None and out is None:
+        note(f"placed in {place(run, android)}; next: open {android} in Android Studio and run it")
+        return
+    if out is None:
+        raise UsageError("give --out EXPORT, or an EXPORT that is there and --android android_demo")
+    if tune not in TUNE:
+        raise UsageError(unknown("--tune", tune, TUNE))
+    signer = read_private_key(sign_with) if sign_with is not None else None
+    loaded, started = load_run(run), time.perf_counter()
+    with progress() as bar:
+        task = bar.add_task("export", total=len(PASSES), figures="")
+
+        def watch(done: int, title: str) -> None:
+            bar.update(task, completed=done, description=f"{title:<36}")
+
+        contract = export(
+            loaded,
+            out,
+            variants=names(variants),
+            backend=backend,
+            overwrite=overwrite,
+            signer=signer,
+            tune=tune,  # type: ignore[arg-type]
+            watch=watch,
+        )
+        bar.update(task, completed=len(PASSES), description=f"{'done':<36}")
+    if as_json:
+        typer.echo(contract.to_json(), nl=False)
+    else:
+        show(contract)
+    note(f"{len(PASSES)} passes in {time.perf_counter() - started:.1f} s")
+    if android is not None:
+        note(f"placed in {place(out, android)}; next: open {android} in Android Studio and run it")
+    note(f"next: sfumato perturb {out} PHOTO --out uploads")
+
+
+def show(contract: "Contract") -> None:
+    """Print files, gates and figures."""
+    from sfumato.core.console import show, table
+
+    show(table("files", ("file", "bytes", "for"), [(f.name, f"{f.bytes:,}", f.role) for f in contract.files]))
+    rows = [(g.name, g.value, g.limit, "ok" if g.passed else "failed") for g in contract.gates]
+    show(table("gates", ("check", "found", "allowed", ""), rows))
+    figures = contract.figures
+    if figures:
+        pairs = [
+            (name, f"{100 * p['float']:.1f} %", f"{100 * p['int8']:.1f} %")
+            for name, p in figures["accuracy"].items()
+        ]
+        pairs += [
+            (f"rate, {name}", f"{p['float']:.2f} bits", f"{p['int8']:.2f} bits")
+            for name, p in figures["rate_bits"].items()
+        ]
+        pairs += [
+            (f"upload, {name}", "", f"{size:,.0f} bytes") for name, size in figures["upload_bytes"].items()
+        ]
+        show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))

@@ -1,0 +1,62 @@
+"""`sfumato perturb`: what leaves the phone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, of any size.")],
+    out: Annotated[Path, typer.Option(help="Folder for the uploads.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Device key; else ~/.config/sfumato/device.key, made if it is missing."),
+    ] = None,
+    fresh_noise: Annotated[
+        bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Perturb photos with an exported model; write the uploads."""
+    from sfumato.core.console import emit_json, note, show, table
+    from sfumato.core.errors import UsageError
+    from sfumato.runtime.keyed_noise import default_key_path, device_key, read_key
+    from sfumato.runtime.perturb_files import perturb_files
+    from sfumato.runtime.phone_model import PhoneModel
+
+    if key is not None and fresh_noise:
+        raise UsageError("give either --key or --fresh-noise, not both")
+    model = PhoneModel.load(export, threads=threads)
+    if fresh_noise:
+        secret = None
+    elif key is not None:
+        secret = read_key(key)
+    else:
+        if not default_key_path().exists():
+            note(f"made a device key: {default_key_path()}")
+        secret = device_key()
+    done = list(perturb_files(model, images, out, key=secret))
+    if as_json:
+        rows = [
+            {
+                "source": str(d.source),
+                "upload": str(d.upload),
+                "bytes": d.bytes,
+                "rate_bits": round(d.rate_bits, 4),
+            }
+            for d in done
+        ]
+        emit_json({"runtime": model.session.runtime.name, "keyed": secret is not None, "uploads": rows})
+        return
+    show(
+        table(
+            "uploads",
+            ("photo", "upload", "bytes", "rate"),
+            [(d.source.name, d.upload, d.bytes, f"{d.rate_bits:.1f} bits") for d in done],
+        )
+    )
+    if secret is None:
+        note("fresh noise: uploads of one photo can be averaged; leave --fresh-noise out for real use")

@@ -1,0 +1,63 @@
+"""`sfumato send`: perturb a photo here, ask the cloud about the result."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sfumato.server.client import Reply
+
+
+def command(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photo, of any size.")],
+    server: Annotated[str, typer.Option(help="Address of the service, https://...")],
+    key: Annotated[
+        Path | None, typer.Option(help="Device key; else ~/.config/sfumato/device.key, made if missing.")
+    ] = None,
+    fresh_noise: Annotated[
+        bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
+    ] = False,
+    token: Annotated[
+        str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
+    ] = None,
+    attempts: Annotated[int, typer.Option(min=1, max=20, help="Tries before giving up.")] = 5,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 15.0,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Allow http:// beyond this machine.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Perturb a photo on this machine, send the upload, show the answer."""
+    from sfumato.core.console import emit_json
+    from sfumato.core.errors import UsageError
+    from sfumato.runtime.keyed_noise import device_key, read_key
+    from sfumato.runtime.phone_model import PhoneModel
+    from sfumato.server.client import Client, ClientConfig
+
+    if key is not None and fresh_noise:
+        raise UsageError("give either --key or --fresh-noise, not both")
+    config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
+    with Client(PhoneModel.load(export), server, token=token, config=config) as client:
+        secret = None if fresh_noise else read_key(key) if key is not None else device_key()
+        reply = client.send(image, key=secret)
+    if as_json:
+        emit_json(reply.to_json())
+    else:
+        show(reply)
+
+
+def show(reply: "Reply") -> None:
+    """Print the answer and what it cost."""
+    from sfumato.core.console import note, show, table
+
+    rows = [
+        (name, answer["label"], f"{100 * answer['probabilities'][answer['label']]:.1f} %")
+        for name, answer in reply.answers.items()
+    ]
+    show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
+    note(
+        f"sent {reply.sent_bytes:,} bytes that carry {reply.rate_bits:.1f} bits of the photo; "
+        f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"
+    )

@@ -1,0 +1,101 @@
+"""`sfumato serve`: the cloud's half of an export over HTTP, or a gateway to it."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    tokens: Annotated[
+        Path | None, typer.Option(help="File of NAME TOKEN lines; else the variable SFUMATO_TOKENS.")
+    ] = None,
+    no_tokens: Annotated[
+        bool, typer.Option("--no-tokens", help="Answer anyone, also beyond this machine.")
+    ] = False,
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second for a token.")] = 50.0,
+    burst: Annotated[int, typer.Option(min=1, help="Requests at once for a token.")] = 100,
+    batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Most uploads in one call of the network.")
+    ] = 16,
+    delay_ms: Annotated[float, typer.Option(min=0, help="Longest wait for company.")] = 2.0,
+    queue: Annotated[int, typer.Option(min=1, help="Uploads that may wait.")] = 128,
+    deadline_ms: Annotated[float, typer.Option(min=10, help="Longest time to an answer.")] = 2000.0,
+    connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
+    header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
+    body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    with_page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
+    ] = True,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Take photos, perturb them here, send the uploads on.")
+    ] = False,
+    server: Annotated[
+        str | None, typer.Option(help="With --gateway: address of the service, https://...")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="With --gateway: device key; else ~/.config/sfumato/device.key, made if missing."),
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --gateway: allow http:// beyond this machine.")
+    ] = False,
+) -> None:
+    """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
+    from sfumato.core.errors import UsageError, unknown
+    from sfumato.server.auth import RateConfig, Tokens
+    from sfumato.server.http import ServerConfig, run
+
+    levels = ("debug", "info", "warning", "error")
+    if log_level not in levels:
+        raise UsageError(unknown("--log-level", log_level, levels))
+    if deadline_ms <= delay_ms:
+        raise UsageError(f"--deadline-ms {deadline_ms:g} must be more than --delay-ms {delay_ms:g}")
+    if gateway != (server is not None) or (not gateway and (key is not None or plain_http)):
+        raise UsageError("--gateway needs --server URL; --server, --key and --plain-http are for it alone")
+    known = Tokens.read(tokens)
+    if known is None and not no_tokens and host not in ("127.0.0.1", "::1", "localhost"):
+        raise UsageError(
+            f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
+        )
+    limits, in_flight = RateConfig(per_second=rate, burst=burst), queue + batch
+    if server is not None:
+        from sfumato.runtime.keyed_noise import device_key, read_key
+        from sfumato.runtime.phone_model import PhoneModel
+        from sfumato.server.client import Client, ClientConfig
+        from sfumato.server.gateway import GatewayConfig, create_gateway
+
+        client = Client(
+            PhoneModel.load(export, threads=threads),
+            server,
+            token=os.environ.get("SFUMATO_TOKEN"),
+            config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
+        )
+        secret = read_key(key) if key is not None else device_key()
+        gate = GatewayConfig(rate=limits)
+        app, in_flight = create_gateway(client, secret, gate, known), gate.queue + gate.on_the_way
+        deadline_ms = gate.deadline_ms
+    else:
+        from sfumato.server.app import ServiceConfig, create_app
+        from sfumato.server.batching import BatchConfig
+        from sfumato.server.model import CloudModel
+        from sfumato.server.page import Page
+
+        config = ServiceConfig(
+            batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
+            rate=limits,
+            body_seconds=body_seconds,
+        )
+        model = CloudModel.load(export, threads=threads)
+        app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
+    where = ServerConfig(
+        host=host, port=port, connections=connections, in_flight=in_flight, answer_seconds=deadline_ms / 2000,
+        header_seconds=header_seconds, log_level=log_level,
+    )  # fmt: skip
+    run(app, where)

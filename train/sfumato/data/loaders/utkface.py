@@ -1,0 +1,51 @@
+"""UTKFace (Zhang, Song, Qi, CVPR 2017): the labels are the file names,
+`<age>_<gender>_<race>_<date>.jpg[.chip.jpg]`.
+
+Usage: `sfumato data inspect utkface:UTKFace`
+"""
+
+import os
+import re
+from bisect import bisect_left
+
+import numpy as np
+
+from sfumato.core.errors import DataError
+from sfumato.data.dataset import Attribute, Ints
+from sfumato.data.source import FilePictures, Source, folder_of
+from sfumato.data.spec import Spec
+
+ATTRIBUTES = (
+    Attribute(name="gender", classes=("male", "female")),
+    Attribute(name="race", classes=("White", "Black", "Asian", "Indian", "Others")),
+    Attribute(name="age_band", classes=("<=12", "13-19", "20-29", "30-39", "40-59", ">=60")),
+    Attribute(name="adult30", classes=("under 30", "30 and over")),
+)
+_LAST_AGES = (12, 19, 29, 39, 59)  # the oldest of every band but the last
+_NAME = re.compile(r"([0-9]{1,3})_([01])_([0-4])_[0-9]+\.jpg(\.chip\.jpg)?", re.IGNORECASE)
+_EXPECTED = "files named <age>_<gender>_<race>_<date>.jpg"
+
+
+def load_utkface(spec: Spec) -> Source:
+    """Read the folder's file names; those that do not follow the scheme are skipped and counted."""
+    folder = folder_of(spec.path, "utkface", _EXPECTED)
+    names: list[str] = []
+    rows: list[tuple[int, int, int, int]] = []
+    skipped: list[str] = []
+    for name in sorted(os.listdir(folder)):
+        match = _NAME.fullmatch(name)
+        if match:
+            age, gender, race = int(match[1]), int(match[2]), int(match[3])
+            names.append(name)
+            rows.append((gender, race, bisect_left(_LAST_AGES, age), int(age >= 30)))
+        elif name.lower().endswith((".jpg", ".jpeg", ".png")):
+            skipped.append(f"{name}: the name does not tell age, gender and race")
+    if not names:
+        raise DataError(f"no UTKFace pictures in {folder}: expected {_EXPECTED}")
+    table: Ints = np.array(rows, dtype=np.int64)
+    return Source(
+        pictures=FilePictures(root=folder, names=names),
+        attributes=ATTRIBUTES,
+        labels={attribute.name: table[:, column] for column, attribute in enumerate(ATTRIBUTES)},
+        skipped=tuple(skipped),
+    )

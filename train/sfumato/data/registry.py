@@ -1,0 +1,186 @@
+"""From a spec to a `Dataset`: load, check, decode, split.
+
+Usage: `data = open_dataset("utkface:UTKFace,size=64", keep=["gender"], hide=["race"])`
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sfumato.core.errors import DataError, unknown
+from sfumato.data.cache import decode
+from sfumato.data.dataset import Attribute, Dataset, Ints, Split
+from sfumato.data.duplicates import duplicate_groups
+from sfumato.data.loaders.celeba import load_celeba
+from sfumato.data.loaders.cifar import load_cifar10, load_cifar100
+from sfumato.data.loaders.fashion_mnist import load_fashion
+from sfumato.data.loaders.folder import load_folder
+from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
+from sfumato.data.loaders.utkface import load_utkface
+from sfumato.data.source import Source
+from sfumato.data.spec import Spec
+from sfumato.data.splits import (
+    LEFT_OUT,
+    check_sizes,
+    choose,
+    deal_order,
+    make_splits,
+    sort_keys,
+    without_copies,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of data set: its loader and the options it adds to the common ones."""
+
+    load: Callable[[Spec], Source]
+    options: tuple[str, ...] = ()
+    repeatable: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
+    "folder": Kind(load=load_folder),
+    "utkface": Kind(load=load_utkface),
+    "celeba": Kind(load=load_celeba),
+    "cifar10": Kind(load=load_cifar10),
+    "cifar100": Kind(load=load_cifar100),
+    "fashion-mnist": Kind(load=load_fashion),
+}
+
+
+def create(name: str) -> Kind:
+    """The kind of this name; `DataError` with the known names if there is none."""
+    if name not in KINDS:
+        raise DataError(unknown("data set", name, KINDS))
+    return KINDS[name]
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a spec with the options its kind knows."""
+    kind = create(Spec.kind_of(text))
+    return Spec.parse(text, extra=kind.options, repeatable=kind.repeatable)
+
+
+def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) -> Dataset:
+    """Open a data set.
+
+    The splits depend on the spec alone, with one exception: if the identity attribute itself is kept or
+    hidden, every person must appear in every split, so `split=stratified` is taken. `Dataset.spec` writes the
+    rule out.
+
+    Args:
+        spec: `KIND[:PATH][,option=value]...`.
+        keep: attributes the user wants recognised.
+        hide: attributes the user wants destroyed.
+
+    Raises:
+        DataError: anything about the spec, the files or the labels that cannot be used, in one line.
+    """
+    parsed = parse_spec(spec)
+    source = create(parsed.kind).load(parsed)
+    asked = _check_attributes(source, keep, hide)
+    rule = _split_rule(parsed, source, asked)
+    first = source.identity if rule == "stratified" and source.identity in asked else None
+    if parsed.limit is not None and parsed.limit < len(source.pictures.names):
+        source = source.take(choose(_order(source, parsed.seed, first), parsed.limit))
+    height, width = parsed.size or source.size
+    decoded = decode(source.pictures, height, width, what=parsed.kind)
+    source = source.take(decoded.rows)
+    _check_classes(source, asked)
+    together = [source.labels[source.identity]] if source.identity and rule != "stratified" else []
+    order = _order(source, parsed.seed, first)
+    official = None
+    if rule == "official" and source.official is not None:
+        official = without_copies(source.official, duplicate_groups(decoded.prints))
+    splits = make_splits(duplicate_groups(decoded.prints, *together), order, official)
+    check_sizes(splits)
+    for array in (*source.labels.values(), *splits.values()):
+        array.flags.writeable = False
+    return Dataset(
+        id=_identify(parsed.kind, source, decoded.prints.tobytes(), (height, width), splits),
+        spec=str(replace(parsed, split=rule)),
+        images=decoded.images,
+        labels=source.labels,
+        attributes={attribute.name: attribute for attribute in source.attributes},
+        splits=splits,
+        skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
+        identity=source.identity,
+    )
+
+
+def _order(source: Source, seed: int, first: str | None) -> Ints:
+    keys = sort_keys(source.attributes, source.labels, first)
+    return deal_order(
+        [*([] if source.official is None else [source.official]), *keys], len(source.pictures.names), seed
+    )
+
+
+def _check_attributes(source: Source, keep: Sequence[str], hide: Sequence[str]) -> tuple[str, ...]:
+    known = [attribute.name for attribute in source.attributes]
+    for name in (*keep, *hide):
+        if name not in known:
+            raise DataError(unknown("attribute", name, known))
+    both = sorted(set(keep) & set(hide))
+    if both:
+        raise DataError(f"attribute {both[0]!r} cannot be kept and hidden at once")
+    return (*keep, *hide)
+
+
+def _check_classes(source: Source, asked: Sequence[str]) -> None:
+    """Every attribute asked for, or all if none is, must tell images apart."""
+    by_name = {attribute.name: attribute for attribute in source.attributes}
+    for name in asked or by_name:
+        present = np.unique(source.labels[name])
+        if len(present) < 2:
+            only = by_name[name].classes[int(present[0])] if len(present) else "none"
+            raise DataError(
+                f"attribute {name!r} has one class only ({only!r}): there is nothing to keep or to hide"
+            )
+
+
+def _copies(source: Source, official: Ints | None) -> tuple[str, ...]:
+    if official is None:
+        return ()
+    names = source.pictures.names
+    rows = np.flatnonzero(official == LEFT_OUT).tolist()
+    return tuple(f"{names[row]}: the makers' test or validation part has the same picture" for row in rows)
+
+
+def _split_rule(spec: Spec, source: Source, asked: Sequence[str]) -> str:
+    if spec.split == "official" and source.official is None:
+        raise DataError(f"{spec.kind} here has no partition of its own: use split=stratified")
+    if spec.split == "identity" and source.identity is None:
+        raise DataError(f"{spec.kind} here has no identity attribute: use split=stratified")
+    if source.identity in asked:
+        if spec.split not in (None, "stratified"):
+            raise DataError(
+                f"{source.identity!r} is kept or hidden, so persons must be in every split: split=stratified"
+            )
+        return "stratified"
+    if spec.split is not None:
+        return spec.split
+    if source.official is not None:
+        return "official"
+    return "identity" if source.identity else "stratified"
+
+
+def _identify(
+    kind: str, source: Source, prints: bytes, size: tuple[int, int], splits: Mapping[Split, Ints]
+) -> str:
+    digest = hashlib.sha256(f"{kind} {size}\n".encode())
+    digest.update(prints)
+    digest.update("\n".join(source.pictures.names).encode("utf-8", "surrogateescape"))
+    for attribute in source.attributes:
+        digest.update(_line(attribute))
+        digest.update(source.labels[attribute.name].astype("<i8").tobytes())
+    for split, rows in splits.items():
+        digest.update(split.encode() + rows.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _line(attribute: Attribute) -> bytes:
+    return "\0".join((attribute.name, *attribute.classes)).encode("utf-8", "surrogateescape")

@@ -1,0 +1,166 @@
+r"""A reference that has read the upload so far: a tighter bound on what an upload tells where it tells parts of a picture.
+
+The rate compares every bit of an upload with a fair coin, so what the bits before it already gave away is counted again, and
+in a picture that is most of it. But any distribution of uploads bounds the mutual information, also one that goes through
+an upload in order and foresees each bit from the bits before it:
+
+    I(X'; X) <= E KL(p(x'|x) || r) = E_{x' ~ p} sum_i KL(p_i || r_i(x'_1 .. x'_{i-1}))
+
+    = rate - E sum_i (log 2 - H(p_i, r_i)),                                H(p, r) the cross entropy: what r foresaw
+
+The mean over drawn uploads is an unbiased estimate of the right-hand side, whatever r has learnt and how well. The reference
+is a masked convolutional network (PixelCNN, van den Oord et al., ICML 2016) over blocks of 2 x 2 pixels, row by row; the bits
+of a block follow one another as in MADE (Germain et al., ICML 2015). It belongs to the bound and to training; neither phone
+nor cloud ever runs it.
+
+    context = ContextReference(channel)
+    logits = context(upload)
+    nats = channel.rate(parameters) - foreseen(parameters["p"], logits)      # (B,)
+"""
+
+from copy import deepcopy
+from math import log
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.channels.dither import Dither
+from sfumato.models import channels_last
+from sfumato.models.layers import pack, unpack
+from sfumato.models.schedule import one_cycle, set_learning_rate
+
+if TYPE_CHECKING:
+    from sfumato.audit.attack_data import Evidence, Side
+
+HIDDEN = 96
+"""Planes of the two hidden layers, in equal shares for each bit of a block."""
+PEAK = 3e-3
+"""Largest learning rate (AdamW)."""
+STEPS = 600
+"""Steps for which it is fitted to a finished defence."""
+JUDGED = 100
+"""Steps after which validation looks at it."""
+BATCH = 64
+
+
+class Masked(nn.Conv2d):
+    """A convolution that sees the places before, row by row, and at its own place the planes of the groups before.
+
+    Args:
+        inputs, outputs: planes, each in `groups` equal shares.
+        size: of the kernel, odd.
+        groups: how many bits a place has.
+        strict: whether a group is hidden from itself.
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: int, groups: int, *, strict: bool) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2)
+        middle = size // 2
+        mask = torch.zeros(outputs, inputs, size, size)
+        mask[:, :, :middle] = 1
+        mask[:, :, middle, :middle] = 1
+        of_output, of_input = (torch.arange(n) * groups // n for n in (outputs, inputs))
+        seen = of_input < of_output[:, None] if strict else of_input <= of_output[:, None]
+        mask[:, :, middle, middle] = seen.float()
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+
+class ContextReference(nn.Module):
+    """Foresees every bit of a dithered upload from the bits before it.
+
+    Args:
+        channel: whose uploads.
+    """
+
+    def __init__(self, channel: Dither) -> None:
+        super().__init__()
+        self.channel = channel
+        bits = 4 * 3 * channel.bits
+        self.look = Masked(bits, HIDDEN, 5, bits, strict=True)
+        self.mix = Masked(HIDDEN, HIDDEN, 1, bits, strict=False)
+        self.foresee = Masked(HIDDEN, bits, 1, bits, strict=False)
+        nn.init.zeros_(self.foresee.weight)  # a fair coin at first
+        assert self.foresee.bias is not None
+        nn.init.zeros_(self.foresee.bias)
+        channels_last(self)
+
+    def forward(self, upload: Tensor) -> Tensor:
+        """Uploads (B, 3, H, W), values 0..1 -> log odds of every bit, (B, 3 * bits, H, W)."""
+        x = pack(2 * self.channel.planes(upload) - 1, 2)
+        y = F.relu(self.look(x))
+        y = y + F.relu(self.mix(y))
+        return unpack(self.foresee(y), 2)
+
+
+def foreseen(p: Tensor, logits: Tensor) -> Tensor:
+    """What a reference saves over fair coins, in nats an image, (B,); negative where it is the worse one.
+
+    Args:
+        p: probabilities of the bits, (B, planes, H, W).
+        logits: the reference's log odds for the same bits.
+
+    >>> coin, sure = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 20.0)
+    >>> certain = torch.ones(1, 1, 2, 2)
+    >>> foreseen(certain, coin).item(), round(foreseen(certain, sure).item() / log(2), 3)
+    (0.0, 4.0)
+    """
+    missed = F.binary_cross_entropy_with_logits(logits, p, reduction="none")
+    return (log(2) - missed).sum((1, 2, 3))
+
+
+def context_bits(evidence: "Evidence") -> float | None:
+    """The bound in bits an image: fitted on the attacker's images, stopped by validation, judged on uploads of the test images.
+
+    None for channels other than dither, whose uploads are not made of bits.
+    """
+    channel = evidence.channel
+    if not isinstance(channel, Dither):
+        return None
+    context = fit(channel, evidence)
+    test = evidence.test
+    rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
+    return (rate - mean_foreseen(context, test, evidence.generator("context test"))) / log(2)
+
+
+def fit(channel: Dither, evidence: "Evidence") -> ContextReference:
+    """What foresees most of validation's uploads while it learns from the attacker's; at worst still a fair coin."""
+    side, generator = evidence.train, evidence.generator("context reference")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(evidence.seed_for("context weights"))
+        context = ContextReference(channel)
+    optimizer = torch.optim.AdamW(context.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
+    best, weights = 0.0, deepcopy(context.state_dict())
+    count = len(side.pixels)
+    passes = -(-STEPS * BATCH // count)
+    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
+    for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
+        set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
+        p = side.parameters["p"][rows].float()
+        loss = -foreseen(p, context(side.uploads(rows, channel, generator))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % JUDGED == 0:
+            found = mean_foreseen(context, evidence.validation, evidence.generator("context validation"))
+            if found > best:
+                best, weights = found, deepcopy(context.state_dict())
+    context.load_state_dict(weights)
+    return context
+
+
+@torch.no_grad()
+def mean_foreseen(context: ContextReference, side: "Side", generator: torch.Generator) -> float:
+    """Mean of `foreseen` over one upload of every image of a split as it is, in nats."""
+    total = 0.0
+    for rows in torch.arange(side.images).split(BATCH):
+        upload = side.uploads(rows, context.channel, generator)
+        total += foreseen(side.parameters["p"][rows].float(), context(upload)).sum().item()
+    return total / side.images

@@ -1,0 +1,123 @@
+"""The clean cloud network: trained on images as they are.
+
+It is the reference that desired accuracy is compared with, the teacher for distillation and the starting point of the cloud
+network in co-training.
+
+    clean = train_clean(config, dataset, fabric, log)
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sfumato.core.console import progress
+from sfumato.data import Dataset, Split
+from sfumato.models import channels_last
+from sfumato.models.cloud import ResNet, check_answers, create_cloud
+from sfumato.models.onnx.reader import check_parity, load_onnx
+from sfumato.models.schedule import one_cycle, set_learning_rate
+from sfumato.training.evaluate import evaluate
+from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.losses import task_loss
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from sfumato.training.config import TrainConfig
+    from sfumato.training.log import TrainingLog
+
+
+ONNX_COPY = "cloud.onnx"
+"""A run and an export hold the ONNX file that they were given, under this name."""
+
+
+def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = None) -> nn.Module:
+    """The cloud network of this configuration, channels-last: untrained, or as it was given.
+
+    Args:
+        config: names the network.
+        dataset: says which classes the kept attributes have, and how large the images are.
+        folder: of the run or export that holds the copy of a given ONNX file; None reads the original.
+    """
+    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    if (file := config.given_onnx) is not None:
+        return channels_last(load_onnx(file if folder is None else folder / ONNX_COPY, classes, dataset.size))
+    cloud = create_cloud(config.given_cloud or config.cloud, classes, height=dataset.size[0])
+    if isinstance(cloud, ResNet):
+        cloud.lean = config.precision == "bfloat16"
+    return channels_last(cloud)
+
+
+def check_given(config: "TrainConfig", dataset: Dataset) -> None:
+    """Refuse a given cloud network that does not answer as it should, before anything is written.
+
+    Raises:
+        SfumatoError: as `load_onnx`, `check_parity` and `check_answers`.
+    """
+    if config.given_cloud is None:
+        return
+    cloud = make_cloud(config, dataset)
+    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    check_answers(cloud, classes, dataset.size, config.given_cloud)
+    if config.given_onnx is not None:
+        check_parity(cloud, config.given_onnx, dataset.size)
+
+
+def shared_batches(fabric: "Fabric", dataset: Dataset, attributes: Sequence[str], size: int) -> Batches:
+    """The defender's training batches, shared out among the processes of `fabric`."""
+    place = {"rank": fabric.global_rank, "world": fabric.world_size}
+    return Batches(dataset, Split.DEFENDER, attributes, size, fabric.device, **place)
+
+
+def train_clean(
+    config: "TrainConfig", dataset: Dataset, fabric: "Fabric", log: "TrainingLog | None"
+) -> nn.Module:
+    """Train the clean cloud network; the weights of the best validation epoch are returned, on the CPU."""
+    seed_everything(config.seed, "clean", "initial")
+    cloud = make_cloud(config, dataset)
+    optimizer = torch.optim.AdamW(
+        cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    shared, optimizer = fabric.setup(cloud, optimizer)
+    train = shared_batches(fabric, dataset, config.keep, config.batch_size)
+    validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
+    steps = config.clean_epochs * train.steps
+    best, weights = -1.0, cloud.state_dict()
+    with progress() as bar:
+        task = bar.add_task("clean cloud", total=steps, figures="", visible=fabric.is_global_zero)
+        for epoch in range(config.clean_epochs):
+            seed_everything(config.seed, "clean", epoch)
+            started, total = time.perf_counter(), 0.0
+            shared.train()
+            for index, batch in enumerate(train.epoch(plain=config.is_plain(epoch, config.clean_epochs))):
+                set_learning_rate(
+                    optimizer, one_cycle(epoch * train.steps + index, steps, config.learning_rate)
+                )
+                loss = task_loss(shared(batch.images), batch.labels)
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                optimizer.step()
+                total += loss.item()
+                bar.advance(task)
+            result = evaluate(cloud, validation)
+            if result.accuracy >= best:
+                best = result.accuracy
+                weights = {name: value.detach().cpu().clone() for name, value in cloud.state_dict().items()}
+            bar.update(task, figures=f"accuracy {100 * result.accuracy:.1f} %, best {100 * best:.1f} %")
+            if log is not None:
+                log.write(
+                    {
+                        "stage": "clean",
+                        "epoch": epoch,
+                        "loss": total / train.steps,
+                        "val_accuracy": result.accuracy,
+                        "seconds": time.perf_counter() - started,
+                    }
+                )
+    finished = make_cloud(config, dataset)
+    finished.load_state_dict(weights)
+    return finished.eval()

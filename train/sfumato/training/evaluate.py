@@ -1,0 +1,73 @@
+"""How well the cloud does on a split, clean or through the channel, and what the uploads carry.
+
+result = evaluate(cloud, batches, local, seed=0)      # local=None: clean images
+result.accuracy, result.rate_bits
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sfumato.models.autoregressive import ContextReference, foreseen
+from sfumato.models.local import LocalNetwork
+from sfumato.models.tensors import evaluating
+from sfumato.training.loader import Batches
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over one split.
+
+    Attributes:
+        accuracy_by_head: fraction right, per kept attribute.
+        cross_entropy: nats, averaged over heads.
+        rate_bits: mean rate of the uploads in bits; None for clean images.
+        context_bits: the same against a reference that foresees (`sfumato.models.autoregressive`); None without one.
+    """
+
+    accuracy_by_head: dict[str, float]
+    cross_entropy: float
+    rate_bits: float | None
+    context_bits: float | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over heads, a fraction."""
+        return sum(self.accuracy_by_head.values()) / len(self.accuracy_by_head)
+
+
+def evaluate(
+    cloud: nn.Module,
+    batches: Batches,
+    local: LocalNetwork | None = None,
+    *,
+    seed: int = 0,
+    context: ContextReference | None = None,
+) -> Evaluation:
+    """Evaluate on a split; the noise is fixed by `seed`, so two calls give the same figures."""
+    generator = torch.Generator(device=batches.device).manual_seed(seed)
+    right: dict[str, int] = {}
+    entropy, nats, saved, count = 0.0, 0.0, 0.0, 0
+    with evaluating(*(module for module in (cloud, local, context) if module is not None)):
+        for batch in batches.ordered():
+            upload = batch.images
+            if local is not None:
+                parameters = local(batch.images)
+                upload = local.channel.sample(parameters, local.channel.noise(parameters, generator))
+                nats += local.channel.rate(parameters).sum().item()
+                if context is not None:
+                    saved += foreseen(parameters["p"], context(upload)).sum().item()
+            logits = cloud(upload)
+            for name, answer in logits.items():
+                right[name] = right.get(name, 0) + int((answer.argmax(1) == batch.labels[name]).sum())
+                entropy += F.cross_entropy(answer, batch.labels[name], reduction="sum").item() / len(logits)
+            count += len(batch.images)
+    return Evaluation(
+        {name: hits / count for name, hits in right.items()},
+        entropy / count,
+        None if local is None else nats / count / log(2),
+        None if context is None else (nats - saved) / count / log(2),
+    )

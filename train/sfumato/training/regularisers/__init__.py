@@ -1,0 +1,1 @@
+"""What is added to the task loss: the residual rate, equal odds, and adversaries."""

@@ -1,0 +1,228 @@
+"""`train`: from a configuration to a finished run on disk.
+
+    train(TrainConfig(data="synthetic", keep=("smiling",), bits=8), Path("runs/smile"))
+
+Three stages, each of which survives being killed: the clean cloud network, co-training (`sfumato.training.trainer`), and the
+card that marks the folder as a finished run. With `frozen_cloud` the local network alone learns; a cloud network that is given
+takes the place of the clean one (docs/decisions/0011-frozen-cloud.md).
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sfumato.core.console import note, progress
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
+from sfumato.core.memory import keep_freed_memory
+from sfumato.core.provenance import provenance
+from sfumato.data import Dataset, Split, open_dataset
+from sfumato.models.cost import cost
+from sfumato.models.local import check_size
+from sfumato.training import checkpoint
+from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean
+from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.evaluate import evaluate
+from sfumato.training.loader import Batches, derive_seed
+from sfumato.training.log import TrainingLog
+from sfumato.training.pretrain import warm_up
+from sfumato.training.run import CARD, Run, load_run
+from sfumato.training.trainer import Defence, Guesser
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The figures that matter, for the progress bar."""
+    parts = [f"accuracy {100 * record['val_accuracy']:.1f} %"]
+    if record["val_rate_bits"] is not None:
+        parts.append(f"{record['val_rate_bits']:.1f} bits")
+    if "adversary_accuracy" in record:
+        parts.append(f"adversary {100 * record['adversary_accuracy']:.1f} %")
+    return ", ".join(parts)
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    processes: int = 1,
+    accelerator: str = "auto",
+) -> Run:
+    """Train and write a run into `out`.
+
+    Args:
+        config: what to train.
+        out: the run's folder.
+        resume: continue a run that was interrupted; a finished one is returned as it is.
+        overwrite: replace a run that is there.
+        processes: processes to share each batch; more than one runs on the CPU with DistributedDataParallel.
+        accelerator: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        The finished run, read back from disk.
+
+    Raises:
+        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, or the run on disk has another
+            configuration.
+    """
+    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+    check_size(*dataset.images.shape[1:3])
+    if resume and (out / "config.json").exists():
+        if make_config(read_json(out / "config.json")) != config:
+            raise SfumatoError(
+                f"{out} was started with another configuration: resume it with the same options"
+            )
+    else:
+        check_given(config, dataset)
+        if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
+            raise UsageError(
+                f"{config.given_onnx} lies in {out}, which is to be replaced: choose another --out"
+            )
+        claim_folder(out, holds="config.json", overwrite=overwrite)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+    _keep_onnx(config, out)
+    if not (out / CARD).exists():
+        strategy = "ddp_spawn" if processes > 1 else "auto"
+        kind = "cpu" if processes > 1 else accelerator
+        fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
+        launch: Callable[..., None] = fabric.launch
+        launch(_train, config, out)
+    return load_run(out)
+
+
+def _keep_onnx(config: TrainConfig, out: Path) -> None:
+    """A run stays whole without the ONNX file that it was given, so it holds a copy."""
+    if config.given_onnx is not None and not (out / ONNX_COPY).exists():
+        try:
+            with atomic_write(out / ONNX_COPY) as scratch:
+                shutil.copyfile(config.given_onnx, scratch)
+        except OSError as error:
+            raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
+
+
+def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
+    """What every process runs; each opens the memory-mapped data set itself."""
+    keep_freed_memory()
+    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+    threads = torch.get_num_threads()
+    if fabric.world_size > 1:
+        torch.set_num_threads(max(1, threads // fabric.world_size))
+    log_file = TrainingLog(out) if fabric.is_global_zero else None
+    clean = _clean_stage(fabric, config, dataset, out, log_file)
+    defence = Defence(config, dataset, clean, out, fabric)
+    if not defence.resume():
+        if log_file is not None:
+            log_file.drop_after("warm-up", 0)
+        local = defence.pair.local
+        if local.decision is not None:
+            guesser = Guesser(local, defence.pair.heads)
+            warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
+    if log_file is not None:
+        log_file.drop_after("cotrain", defence.epoch)
+    defence.set_up()
+    _announce(defence)
+    with progress() as bar:
+        total, done = defence.steps, defence.epoch * defence.batches.steps
+        task = bar.add_task(
+            "co-training", total=total, completed=done, figures="", visible=fabric.is_global_zero
+        )
+        while defence.epoch < config.epochs:
+            record = defence.run_epoch(lambda: bar.advance(task))
+            bar.update(task, figures=describe(record))
+            if log_file is not None:
+                log_file.write(record)
+                defence.save()
+            fabric.barrier()
+    if fabric.is_global_zero:
+        _finish(defence, clean)
+        assert log_file is not None
+        log_file.close()
+    fabric.barrier()
+    torch.set_num_threads(threads)
+
+
+def _clean_stage(
+    fabric: Fabric, config: TrainConfig, dataset: Dataset, out: Path, log_file: TrainingLog | None
+) -> nn.Module:
+    """Train the clean cloud network, take the one that is given, or read that of an interrupted run."""
+    path = out / "clean.safetensors"
+    fabric.barrier()
+    if path.exists():
+        clean = make_cloud(config, dataset, out)
+        checkpoint.load_module(clean, path)
+        return clean.eval()
+    if log_file is not None:
+        log_file.drop_after("clean", 0)
+    if config.given_cloud is None:
+        clean = train_clean(config, dataset, fabric, log_file)
+    else:
+        clean = make_cloud(config, dataset, out).eval()
+    fabric.barrier()
+    if fabric.is_global_zero:
+        checkpoint.save_module(clean, path)
+    fabric.barrier()
+    return clean
+
+
+def _announce(defence: Defence) -> None:
+    if defence.fabric.is_global_zero:
+        height, width = defence.dataset.images.shape[1:3]
+        for name, module in (("local", defence.pair.local), ("cloud", defence.pair.cloud)):
+            figures = cost(module, (3, height, width))
+            note(
+                f"{name} network: {figures.parameters:,} parameters, {figures.macs / 1e6:.2f} million MACs an image"
+            )
+
+
+def _finish(defence: Defence, clean: nn.Module) -> None:
+    """Write the weights of the best epoch and the card that marks the run as finished."""
+    config, dataset, out = defence.config, defence.dataset, defence.folder
+    best = defence.best.to(defence.fabric.device)
+    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=defence.fabric.device)
+    seed = derive_seed(config.seed, "test")
+    result = evaluate(best.cloud, test, best.local, seed=seed, context=defence.context)
+    reference = evaluate(defence.clean, test)
+    height, width = dataset.images.shape[1:3]
+    costs = {"local": cost(best.local, (3, height, width)), "cloud": cost(best.cloud, (3, height, width))}
+    checkpoint.save_module(best.local, out / "local.safetensors")
+    checkpoint.save_module(best.cloud, out / "cloud.safetensors")
+    card = {
+        "schema": "sfumato-run/1",
+        "dataset": {
+            "id": dataset.id,
+            "spec": dataset.spec,
+            "images": len(dataset.images),
+            "size": [height, width],
+            "splits": {str(name): len(rows) for name, rows in dataset.splits.items()},
+            "labels": label_counts(dataset, (*config.keep, *config.hide)),
+        },
+        "config": config.model_dump(mode="json"),
+        **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
+        "clean_accuracy": reference.accuracy_by_head,
+        "desired_accuracy": result.accuracy_by_head,
+        "rate_bits": result.rate_bits,
+        "context_bits": result.context_bits,
+        "best_epoch": defence.best_record,
+        "goal_met": defence.best_record["goal_met"],
+        "provenance": provenance(),
+    }
+    if config.given_onnx is not None:
+        card["given_cloud"] = {"file": ONNX_COPY, "sha256": sha256(out / ONNX_COPY)}
+    write_json(out / CARD, card)
+
+
+def label_counts(dataset: Dataset, attributes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """How many images carry each label."""
+    return {
+        name: {
+            label: int((dataset.labels[name] == index).sum())
+            for index, label in enumerate(dataset.attributes[name].classes)
+        }
+        for name in attributes
+    }
