@@ -13,6 +13,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOTS = ("train", "export", "cloud", "benchmarks")
 
+ORDER = (
+    "core",
+    "channels",
+    "data",
+    "models",
+    "runtime",
+    "training",
+    "audit",
+    "export",
+    "server",
+    "bench",
+    "compare",
+    "cli",
+)
+"""A package imports only packages that stand before it."""
+
 HEAVY = {"torch", "tensorflow", "onnx", "onnx2tf", "onnxruntime", "lightning_fabric", "sklearn", "matplotlib"}
 
 
@@ -48,7 +64,10 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def packages(root: str) -> list[Path]:
-    return sorted(path for path in (ROOT / root / "sfumato").iterdir() if path.name != "__pycache__")
+    """What lies directly under the name space; folders that an older checkout left behind hold no source."""
+    return sorted(
+        path for path in (ROOT / root / "sfumato").iterdir() if path.is_file() or any(path.rglob("*.py"))
+    )
 
 
 def test_every_name_is_a_package_of_one_root() -> None:
@@ -72,6 +91,22 @@ def test_every_package_is_typed_and_says_what_it_holds() -> None:
             doc = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
             assert doc is not None, package
             assert len(doc) > 80, package
+
+
+def test_imports_run_one_way_and_lead_somewhere() -> None:
+    arrows, wrong = set(), []
+    for module, path in MODULES.items():
+        for name in imported(path, module):
+            own, other = module.split(".")[1], name.split(".")[1]
+            arrows.add((own, other))
+            if name not in MODULES or ORDER.index(other) > ORDER.index(own):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    for package in ORDER:
+        print(
+            f"{package:<10} imports", ", ".join(b for b in ORDER if (package, b) in arrows and b != package)
+        )
+    assert wrong == []
+    assert {package for package, _ in arrows} <= set(ORDER)
 
 
 def test_the_import_reader_sees_every_form(tmp_path: Path) -> None:

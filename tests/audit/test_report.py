@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from sfumato.audit import artifact as artifacts
 from sfumato.audit import plots, report
 from sfumato.audit.attack_data import Evidence
 from sfumato.audit.pass_rule import shortfalls, statements
@@ -137,10 +138,10 @@ def test_pass_rule(audited: Audited) -> None:
 
 def test_the_command_refuses_what_it_cannot_load(tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match="neither a run nor an export"):
-        audit_command.load(tmp_path)
+        artifacts.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SfumatoError, match="no finished run"):
-        audit_command.load(tmp_path)
+        artifacts.load(tmp_path)
 
 
 def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +159,7 @@ def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatc
         }
     )
     monkeypatch.setitem(plans.PLANS, "quick", small)
-    monkeypatch.setattr(audit_command, "load", lambda folder: artifact)
+    monkeypatch.setattr(artifacts, "load", lambda folder: artifact)
     app = typer.Typer()
     app.command()(audit_command.command)
     given = [str(artifact.folder), "--attacks", "quick"]

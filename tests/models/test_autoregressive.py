@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from sfumato.audit.attack_data import Side
+from sfumato.audit.autoregressive_bound import context_bits
 from sfumato.audit.bounds import bound_information
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
-from sfumato.models.autoregressive import ContextReference, context_bits, foreseen
+from sfumato.models.autoregressive import ContextReference, foreseen
 
 
 def learnt(levels: int = 2) -> ContextReference:

@@ -14,8 +14,9 @@ import torch
 
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
+from sfumato.core.rates import PICTURE_BITS
 from sfumato.training.checkpoint import load_module, save_module
-from sfumato.training.config import PICTURE_BITS, TrainConfig, make_config
+from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.run import load_run
 from sfumato.training.runner import train
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sfumato.bench.results import Results, Row
 from sfumato.bench.subjects import OURS
 from sfumato.bench.tables import label, multiple, pairs, place, where
-from sfumato.compare.plot import COLOURS, GREY
+from sfumato.core.reports import COLOURS, GREY
 
 
 def latency(found: Sequence[Results]) -> Figure | None:

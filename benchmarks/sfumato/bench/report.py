@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sfumato.bench.plots import PLOTS
 from sfumato.bench.results import Results, read_results
-from sfumato.bench.tables import Grid, tables
+from sfumato.bench.tables import tables
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write
+from sfumato.core.reports import markdown
 
 PAGE = "report.md"
 
@@ -51,10 +52,3 @@ def origin(results: Results) -> str:
     commit = str(facts.get("git_commit") or "unknown")[:10]
     changed = ", with changes" if facts.get("git_dirty") else ""
     return f"{place}; sfumato {facts.get('sfumato')}, commit {commit}{changed}."
-
-
-def markdown(grid: Grid) -> str:
-    """A table as Markdown."""
-    aligned = ["---"] + ["---:"] * (len(grid.columns) - 1)
-    lines = [grid.columns, aligned, *grid.rows]
-    return "\n".join([f"**{grid.title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])

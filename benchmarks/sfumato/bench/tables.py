@@ -4,19 +4,10 @@ for title, columns, rows in tables(results): ...
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sfumato.bench.results import RAW, Results, Row, Speed
 from sfumato.bench.subjects import OURS
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from sfumato.core.reports import Grid
 
 
 def tables(results: Results) -> list[Grid]:

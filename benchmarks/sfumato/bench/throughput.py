@@ -16,10 +16,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from sfumato.audit.artifact import load
 from sfumato.bench.host import computer
 from sfumato.bench.results import Results, Speed
 from sfumato.bench.timing import Times, interleave, ratio
-from sfumato.cli.audit import load
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.data import open_dataset

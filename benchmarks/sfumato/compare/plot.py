@@ -21,9 +21,8 @@ from sfumato.audit.pass_rule import LARGEST_DROP, LARGEST_NAG
 from sfumato.compare.rows import Point
 from sfumato.compare.schema import Comparison, Row
 from sfumato.core.files import atomic_write
+from sfumato.core.reports import COLOURS, GREY
 
-COLOURS = ("#d9572b", "#3b82c4", "#2f9e5f", "#8a5cc2", "#b8860b", "#c2417c")
-GREY = "#6b747d"
 HEIGHTS = (3, -11, 12, -20, 21, -29, 30, -38, 39)
 """Points above a mark at which its label is tried."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sfumato.compare.methods import PEERS
 from sfumato.core.errors import UsageError, unknown
-from sfumato.training.config import PICTURE_BITS
+from sfumato.core.rates import PICTURE_BITS
 
 
 @dataclass(frozen=True, order=True)

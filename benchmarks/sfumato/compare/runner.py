@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sfumato.audit import runner, upload_size
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.attack_data import Evidence
 from sfumato.audit.attacks import create_plan
 from sfumato.audit.attacks.bayes import LIKELIHOODS
@@ -29,7 +30,6 @@ from sfumato.audit.bounds import bound_information
 from sfumato.audit.pass_rule import shortfalls, told_bits
 from sfumato.audit.plan import Plan
 from sfumato.audit.schema import AttackRow, Attribute, Desired, RateBits
-from sfumato.bench.report import markdown
 from sfumato.channels import Channel, Parameters
 from sfumato.compare import plot
 from sfumato.compare.methods import PEERS, Peer, Task, create
@@ -42,10 +42,11 @@ from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
+from sfumato.core.reports import markdown
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
-from sfumato.models.tensors import Artifact, to_tensor
+from sfumato.models.tensors import to_tensor
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import TrainConfig, make_config
@@ -100,7 +101,7 @@ def make_compare_config(values: dict[str, Any]) -> CompareConfig:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A frozen peer as the audit sees it (`sfumato.models.tensors.Artifact`)."""
+    """A frozen peer as the audit sees it (`sfumato.audit.artifact.Artifact`)."""
 
     peer: Peer
     folder: Path

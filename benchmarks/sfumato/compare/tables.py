@@ -4,8 +4,8 @@ for grid in comparison_tables(comparison): ...
 standings(comparison)[0].verdict                 # "less": ours leak less, and the intervals are apart
 """
 
-from sfumato.bench.tables import Grid
 from sfumato.compare.schema import Comparison, Row, Standing, Verdict
+from sfumato.core.reports import Grid
 
 MARGIN = 0.005
 """Accuracies this close count as equal: half a point."""

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
 from sfumato.channels import Channel, Parameters
 from sfumato.data import Split
-from sfumato.models.tensors import Artifact, to_tensor
+from sfumato.models.tensors import to_tensor
 
 MEMORY = 768 * 2**20
 """Bytes that the attacker's parameters may take; beyond it, fewer copies are made."""

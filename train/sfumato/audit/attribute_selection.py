@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.attacks.floors import cells
 from sfumato.audit.schema import LeftOut
 from sfumato.core.errors import UsageError
 from sfumato.data import Split
-from sfumato.models.tensors import Artifact
 
 MANY_CLASSES = 20
 PER_CLASS = 5

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sfumato.audit.autoregressive_bound import context_bits
 from sfumato.audit.schema import InformationBits
 from sfumato.channels import Channel, Parameters
-from sfumato.models.autoregressive import context_bits
-from sfumato.training.config import PICTURE_BITS
+from sfumato.core.rates import PICTURE_BITS
 
 if TYPE_CHECKING:
     from sfumato.audit.attack_data import Evidence

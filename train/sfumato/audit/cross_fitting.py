@@ -16,10 +16,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.scoring import Judged
 from sfumato.data import Dataset, Split
 from sfumato.data.splits import check_sizes, deal, deal_order, sort_keys
-from sfumato.models.tensors import Artifact
 
 MEANS = (
     "val_accuracy",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.audit import metrics, report, upload_size
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.attack_data import Evidence, batches
 from sfumato.audit.attacks import create, create_plan, prepare
 from sfumato.audit.attacks.ensemble import combine
@@ -32,7 +33,6 @@ from sfumato.audit.seed_spread import over_seeds
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
 from sfumato.core.memory import keep_freed_memory
-from sfumato.models.tensors import Artifact
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each piece of work and at the end: done, total, title, best attacks so far."""

@@ -9,14 +9,6 @@ from sfumato.core.options import names
 
 if TYPE_CHECKING:
     from sfumato.audit.schema import Audit
-    from sfumato.models.tensors import Artifact
-
-LOADERS = {
-    "contract.json": "sfumato.export.artifact:load_export",
-    "card.json": "sfumato.training.run:load_run",
-    "config.json": "sfumato.training.run:load_run",
-}
-"""File that tells what a folder holds -> its loader, as text: this root imports nothing from those above."""
 
 
 def command(
@@ -41,6 +33,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
+    from sfumato.audit.artifact import load
     from sfumato.audit.plan import create_plan
     from sfumato.audit.runner import run_audit
     from sfumato.core.console import emit_json, note, progress
@@ -68,24 +61,6 @@ def command(
     else:
         show_audit(audit)
     note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
-
-
-def load(folder: Path) -> "Artifact":
-    """Load whatever a folder holds.
-
-    Raises:
-        SfumatoError: it holds neither a run nor an export.
-    """
-    import importlib
-
-    from sfumato.core.errors import SfumatoError
-
-    for file, loader in LOADERS.items():
-        if (folder / file).exists():
-            module, function = loader.split(":")
-            loaded: Artifact = getattr(importlib.import_module(module), function)(folder)
-            return loaded
-    raise SfumatoError(f"{folder} holds neither a run nor an export ({', '.join(LOADERS)} are missing)")
 
 
 def show_hidden(audit: "Audit") -> None:

@@ -8,8 +8,8 @@ import typer
 from sfumato.core.options import names
 
 if TYPE_CHECKING:
-    from sfumato.bench.tables import Grid
     from sfumato.compare.schema import Comparison
+    from sfumato.core.reports import Grid
 
 
 def command(

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.plots import figure, noise_maps
 from sfumato.audit.runner import Watch, run_audit
 from sfumato.audit.schema import Audit
@@ -28,7 +29,6 @@ from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
 from sfumato.data import Split
 from sfumato.export.artifact import load_export
 from sfumato.export.pipeline import export
-from sfumato.models.tensors import Artifact
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.runner import train

@@ -18,9 +18,7 @@ nor cloud ever runs it.
     nats = channel.rate(parameters) - foreseen(parameters["p"], logits)      # (B,)
 """
 
-from copy import deepcopy
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -29,20 +27,11 @@ from torch import Tensor, nn
 from sfumato.channels.dither import Dither
 from sfumato.models import channels_last
 from sfumato.models.layers import pack, unpack
-from sfumato.models.schedule import one_cycle, set_learning_rate
-
-if TYPE_CHECKING:
-    from sfumato.audit.attack_data import Evidence, Side
 
 HIDDEN = 96
 """Planes of the two hidden layers, in equal shares for each bit of a block."""
 PEAK = 3e-3
 """Largest learning rate (AdamW)."""
-STEPS = 600
-"""Steps for which it is fitted to a finished defence."""
-JUDGED = 100
-"""Steps after which validation looks at it."""
-BATCH = 64
 
 
 class Masked(nn.Conv2d):
@@ -114,53 +103,3 @@ def foreseen(p: Tensor, logits: Tensor) -> Tensor:
     """
     missed = F.binary_cross_entropy_with_logits(logits, p, reduction="none")
     return (log(2) - missed).sum((1, 2, 3))
-
-
-def context_bits(evidence: "Evidence") -> float | None:
-    """The bound in bits an image: fitted on the attacker's images, stopped by validation, judged on uploads of the test images.
-
-    None for channels other than dither, whose uploads are not made of bits.
-    """
-    channel = evidence.channel
-    if not isinstance(channel, Dither):
-        return None
-    context = fit(channel, evidence)
-    test = evidence.test
-    rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
-    return (rate - mean_foreseen(context, test, evidence.generator("context test"))) / log(2)
-
-
-def fit(channel: Dither, evidence: "Evidence") -> ContextReference:
-    """What foresees most of validation's uploads while it learns from the attacker's; at worst still a fair coin."""
-    side, generator = evidence.train, evidence.generator("context reference")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(evidence.seed_for("context weights"))
-        context = ContextReference(channel)
-    optimizer = torch.optim.AdamW(context.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
-    best, weights = 0.0, deepcopy(context.state_dict())
-    count = len(side.pixels)
-    passes = -(-STEPS * BATCH // count)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
-    for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
-        set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
-        p = side.parameters["p"][rows].float()
-        loss = -foreseen(p, context(side.uploads(rows, channel, generator))).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % JUDGED == 0:
-            found = mean_foreseen(context, evidence.validation, evidence.generator("context validation"))
-            if found > best:
-                best, weights = found, deepcopy(context.state_dict())
-    context.load_state_dict(weights)
-    return context
-
-
-@torch.no_grad()
-def mean_foreseen(context: ContextReference, side: "Side", generator: torch.Generator) -> float:
-    """Mean of `foreseen` over one upload of every image of a split as it is, in nats."""
-    total = 0.0
-    for rows in torch.arange(side.images).split(BATCH):
-        upload = side.uploads(rows, context.channel, generator)
-        total += foreseen(side.parameters["p"][rows].float(), context(upload)).sum().item()
-    return total / side.images

@@ -1,69 +1,17 @@
-"""What the audit judges: anything that turns images into channel parameters and has a cloud network behind it.
+"""Between arrays of pictures and tensors, and networks run without gradients.
 
-A training run (float) and an exported bundle (int8) both are artifacts. The network is deterministic, so an audit computes
-the parameters of each image once and draws as many uploads from them as its attackers want.
+parameters = network_parameters(local, images)      # images: (N, H, W, 3) uint8
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.channels import Channel, Parameters
-from sfumato.data import Dataset
-
-
-class Artifact(Protocol):
-    """A frozen defence."""
-
-    @property
-    def kind(self) -> Literal["float", "int8"]:
-        """Which arithmetic produced the parameters."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where the artifact lives and where its audit is written."""
-        ...
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data it was trained on, with its splits."""
-        ...
-
-    @property
-    def keep(self) -> tuple[str, ...]:
-        """Desired attributes."""
-        ...
-
-    @property
-    def hide(self) -> tuple[str, ...]:
-        """Declared undesired attributes."""
-        ...
-
-    @property
-    def channel(self) -> Channel:
-        """The noisy channel."""
-        ...
-
-    @property
-    def cloud(self) -> nn.Module:
-        """The cloud network, in evaluation mode; maps an upload to logits per desired attribute."""
-        ...
-
-    @property
-    def clean_accuracy(self) -> Mapping[str, float]:
-        """Test accuracy (fraction) of the clean cloud network, per desired attribute."""
-        ...
-
-    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
-        """Channel parameters of images (N, H, W, 3), on the CPU."""
-        ...
+from sfumato.channels import Parameters
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

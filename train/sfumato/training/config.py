@@ -10,9 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.core.errors import UsageError, complaint
-
-PICTURE_BITS = 100.0
-"""From about here on an upload tells more than answers: parts of the picture itself."""
+from sfumato.core.rates import PICTURE_BITS
 
 
 class TrainConfig(BaseModel):

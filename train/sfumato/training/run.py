@@ -3,7 +3,7 @@
     run = load_run(Path("runs/faces"))
     run.local, run.cloud, run.dataset, run.parameters(images)
 
-A run is an artifact in the sense of `sfumato.models.tensors`: the audit can judge it.
+A run is an artifact in the sense of `sfumato.audit.artifact`: the audit can judge it.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,88 @@
+"""What the audit judges: anything that turns images into channel parameters and has a cloud network behind it.
+
+A training run (float) and an exported bundle (int8) both are artifacts. The network is deterministic, so an audit computes
+the parameters of each image once and draws as many uploads from them as its attackers want.
+
+    artifact = load(Path("runs/gender"))
+
+Loaders are entry points of the group `sfumato.artifacts`: the name is the file that marks such a folder, the value the
+function that loads it. The audit therefore imports no package above it.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from sfumato.channels import Channel, Parameters
+from sfumato.core.errors import SfumatoError
+from sfumato.data import Dataset
+
+GROUP = "sfumato.artifacts"
+
+
+class Artifact(Protocol):
+    """A frozen defence."""
+
+    @property
+    def kind(self) -> Literal["float", "int8"]:
+        """Which arithmetic produced the parameters."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact lives and where its audit is written."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data it was trained on, with its splits."""
+        ...
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Desired attributes."""
+        ...
+
+    @property
+    def hide(self) -> tuple[str, ...]:
+        """Declared undesired attributes."""
+        ...
+
+    @property
+    def channel(self) -> Channel:
+        """The noisy channel."""
+        ...
+
+    @property
+    def cloud(self) -> nn.Module:
+        """The cloud network, in evaluation mode; maps an upload to logits per desired attribute."""
+        ...
+
+    @property
+    def clean_accuracy(self) -> Mapping[str, float]:
+        """Test accuracy (fraction) of the clean cloud network, per desired attribute."""
+        ...
+
+    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
+        """Channel parameters of images (N, H, W, 3), on the CPU."""
+        ...
+
+
+def load(folder: Path) -> Artifact:
+    """Load whatever a folder holds: a run, or an export.
+
+    Raises:
+        SfumatoError: it holds neither.
+    """
+    loaders = sorted(entry_points(group=GROUP), key=lambda loader: loader.name)
+    for loader in loaders:
+        if (folder / loader.name).exists():
+            loaded: Artifact = loader.load()(folder)
+            return loaded
+    marks = ", ".join(dict.fromkeys(loader.name for loader in loaders))
+    raise SfumatoError(f"{folder} holds neither a run nor an export ({marks} are missing)")
