@@ -8,7 +8,7 @@ from sfumato.core.errors import DataError
 from sfumato.data.dataset import Split
 from sfumato.data.duplicates import duplicate_groups, fingerprints
 from sfumato.data.source import TEST, TRAIN, VALIDATION
-from sfumato.data.splits import FRACTIONS, LEFT_OUT, choose, stratified_order, make_splits, without_copies
+from sfumato.data.splits import FRACTIONS, LEFT_OUT, choose, make_splits, stratified_order, without_copies
 
 Labels = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ import numpy as np
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.scoring import Judged
 from sfumato.data import Dataset, Split
-from sfumato.data.splits import check_sizes, assign, stratified_order, sort_keys
+from sfumato.data.splits import assign, check_sizes, sort_keys, stratified_order
 
 MEANS = (
     "val_accuracy",

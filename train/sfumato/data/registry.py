@@ -25,9 +25,9 @@ from sfumato.data.splits import (
     LEFT_OUT,
     check_sizes,
     choose,
-    stratified_order,
     make_splits,
     sort_keys,
+    stratified_order,
     without_copies,
 )
 
