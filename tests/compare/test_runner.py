@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from sfumato.audit.attacks import Plan
+from sfumato.audit.plan import Plan
 from sfumato.audit.schema import RateBits
 from sfumato.cli.compare import show_comparison
 from sfumato.compare import runner
@@ -96,9 +96,9 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     assert ours.told_bits is not None
     assert 0 < ours.told_bits <= ours.rate_bits.mean
     assert (jpeg.ours, ours.ours, ours.target_bits) == (False, True, 8)
-    assert any("bayes was left out" in note for note in jpeg.notes)
-    assert "bayes" in {row.attack for row in ours.attacks}
-    assert "bayes" not in {row.attack for row in arden.attacks}
+    assert any("posterior was left out" in note for note in jpeg.notes)
+    assert "posterior" in {row.attack for row in ours.attacks}
+    assert "posterior" not in {row.attack for row in arden.attacks}
     assert arden.cost.upload_encoding == "float32 features"
     assert arden.cost.upload_bytes == 4 * 16 * 24 * 24
     assert ours.cost.upload_bytes == 3 * 48 * 48 / 8

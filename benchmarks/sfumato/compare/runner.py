@@ -20,16 +20,16 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.audit import runner, upload_size
+from sfumato.audit import runner
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.attack_data import Evidence
-from sfumato.audit.attacks import create_plan
-from sfumato.audit.attacks.bayes import LIKELIHOODS
-from sfumato.audit.attribute_selection import Chosen, choose
-from sfumato.audit.bounds import bound_information
-from sfumato.audit.pass_rule import shortfalls, told_bits
-from sfumato.audit.plan import Plan
-from sfumato.audit.schema import AttackRow, Attribute, Desired, RateBits
+from sfumato.audit.attack_data import AttackData
+from sfumato.audit.attacks.posterior import LIKELIHOODS
+from sfumato.audit.attribute_selection import Selection, select_attributes
+from sfumato.audit.bounds import information_bounds
+from sfumato.audit.pass_rule import leakage_bound_bits, shortfalls
+from sfumato.audit.plan import Plan, create_plan
+from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
+from sfumato.audit.upload_size import upload_bytes
 from sfumato.channels import Channel, Parameters
 from sfumato.compare import plot
 from sfumato.compare.methods import PEERS, Peer, Task, create
@@ -147,29 +147,29 @@ class Sealed:
 class Judgement:
     """What the audit says about one row."""
 
-    desired: tuple[Desired, ...]
-    attributes: tuple[Attribute, ...]
-    attacks: tuple[AttackRow, ...]
+    desired: tuple[DesiredResult, ...]
+    attributes: tuple[AttributeResult, ...]
+    attacks: tuple[AttackResult, ...]
     rate_bits: RateBits | None
-    evidence: Evidence
+    data: AttackData
     notes: tuple[str, ...]
     seconds: float
 
 
-COMPARED = ("floor", "clean", "output", "bayes", "probe", "provider")
+COMPARED = ("floor", "clean", "output", "posterior", "probe", "provider")
 """Attacks that every method can be put under: the others need an upload in the shape of a photo."""
 
 
-NOTHING = Chosen(declared=(), undeclared=(), left_out=())
+NOTHING = Selection(declared=(), undeclared=(), skipped=())
 
 
 def possible(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
     """The attacks that a method can be put under, and what was left out and why."""
     out, notes = set(plan.attacks) - set(COMPARED), []
     if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in LIKELIHOODS:
-        out.add("bayes")
+        out.add("posterior")
         notes.append(
-            f"bayes was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
+            f"posterior was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
         )
     if not any(True for _ in artifact.cloud.parameters()):
         out.add("provider")
@@ -182,21 +182,21 @@ def judge(artifact: Artifact, plan: Plan, seed: int, title: str) -> Judgement:
     """Attack a frozen method; the same steps as `sfumato audit`, without its page."""
     started = time.perf_counter()
     plan, notes = possible(plan, artifact)
-    chosen = choose(artifact, list(artifact.hide)) if artifact.hide else NOTHING
+    selection = select_attributes(artifact, artifact.hide) if artifact.hide else NOTHING
     with progress() as bar:
         line = bar.add_task(f"audit {title}", total=1, figures="")
 
         def watch(done: int, total: int, what: str, best: str) -> None:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
 
-        found = runner.attack_once(artifact, plan, chosen, seed, watch)
-    bounded = bool(torch.isfinite(found.evidence.rate).all())
+        found = runner.attack_with_seed(artifact, plan, selection, seed, watch)
+    bounded = bool(torch.isfinite(found.data.rate).all())
     return Judgement(
         desired=found.desired,
         attributes=found.attributes,
-        attacks=tuple(one.row for one in found.judged),
-        rate_bits=runner.rate_bits(found.evidence) if bounded else None,
-        evidence=found.evidence,
+        attacks=tuple(one.result for one in found.scored),
+        rate_bits=runner.rate_bits(found.data) if bounded else None,
+        data=found.data,
         notes=notes,
         seconds=time.perf_counter() - started,
     )
@@ -219,7 +219,7 @@ class Comparer:
         """Train the clean network, or read it; refuse attributes that cannot be attacked before anything is trained."""
         test = Batches(self.dataset, Split.TEST, self.config.keep, self.config.batch_size)
         if self.config.hide:
-            choose(self._seal(create("raw", self.task), {}), list(self.config.hide))
+            select_attributes(self._seal(create("raw", self.task), {}), self.config.hide)
         path = self.out / "clean.safetensors"
         if not path.exists():
             trained = train_clean(self.training, self.dataset, self.fabric, None)
@@ -254,7 +254,7 @@ class Comparer:
         trained = read_json(record)
         judged = judge(self._seal(peer, self.clean_accuracy), self.plan, self.config.seed, title=plan.id)
         figures = peer.cost(self.task.shape)
-        size, encoding = peer.weigh(torch.from_numpy(judged.evidence.test_uploads))
+        size, encoding = peer.weigh(torch.from_numpy(judged.data.test_uploads))
         price = PhoneCost(
             parameters=figures.parameters,
             macs=figures.macs,
@@ -275,8 +275,8 @@ class Comparer:
         run = train(config, folder, resume=True, accelerator=self.accelerator)
         seconds = time.perf_counter() - started
         judged = judge(run, self.plan, self.config.seed, title=plan.id)
-        rate, evidence = judged.rate_bits, judged.evidence
-        weight = upload_size.measure(run.channel, evidence.test.pixels, evidence.test_uploads)
+        rate, data = judged.rate_bits, judged.data
+        weight = upload_bytes(run.channel, data.test.pixels, data.test_uploads)
         figures = cost(run.local, self.task.shape)
         price = PhoneCost(
             parameters=figures.parameters,
@@ -290,7 +290,7 @@ class Comparer:
             price,
             seconds,
             reads=config.objective == "suppress",
-            told=None if rate is None else told_bits(rate, bound_information(evidence)),
+            told=None if rate is None else leakage_bound_bits(rate, information_bounds(data)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sfumato.audit.schema import AttackRow, Attribute, Desired, RateBits
+from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
 
 Verdict = Literal["less", "more", "open", "none"]
 
@@ -49,8 +49,8 @@ class Row(_Frozen):
     """Null where no bound is known."""
     told_bits: float | None = None
     """The tightest bound on what an upload tells (`sfumato.audit.bounds`); for ours."""
-    desired: tuple[Desired, ...]
-    attributes: tuple[Attribute, ...]
+    desired: tuple[DesiredResult, ...]
+    attributes: tuple[AttributeResult, ...]
     cost: PhoneCost
     passed: bool
     reasons: tuple[str, ...]
@@ -58,7 +58,7 @@ class Row(_Frozen):
     """What a reader has to know: attacks left out, goals not met."""
     training: dict[str, float] = {}
     """Parts of the loss in the last epoch."""
-    attacks: tuple[AttackRow, ...]
+    attacks: tuple[AttackResult, ...]
     train_seconds: float
     audit_seconds: float
 

@@ -21,13 +21,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfumato.audit.metrics import entropy_bits
 from sfumato.audit.upload_size import SAMPLE, encoded
 from sfumato.channels import Parameters
 from sfumato.compare.methods.draws import Draw
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
-from sfumato.data.label_dependence import conditional_entropy
+from sfumato.data.label_dependence import conditional_entropy, entropy
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
 from sfumato.models.cost import Cost, cost
@@ -77,7 +76,7 @@ class Task:
 
     def entropy(self, name: str) -> float:
         """H of an attribute on the defender's split, in nats."""
-        return entropy_bits(self.dataset.labels[name][self.dataset.splits[Split.DEFENDER]]) * log(2)
+        return entropy(self.dataset.labels[name][self.dataset.splits[Split.DEFENDER]]) * log(2)
 
     def left_entropy(self, name: str) -> float:
         """H(S|Y) in nats: what the desired labels leave open about an attribute."""
