@@ -1,6 +1,8 @@
 """The whole audit on artifacts whose answer is known: raw, silent, and with one planted bit."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sfumato.audit
 from sfumato.audit import audit
 from sfumato.audit.plan import QUICK
 from sfumato.audit.schema import Audit
@@ -94,6 +97,19 @@ def test_the_written_file_is_the_audit(audited: Audited) -> None:
     assert row <= raw["attacks"][0].keys()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     json.dumps(raw, allow_nan=False)
+
+
+def test_the_public_names_are_loaded_when_they_are_used() -> None:
+    """The command line imports this package: by itself it must stay light."""
+    code = (
+        "import sys, sfumato.audit as a; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules; "
+        "print(*(getattr(a, name).__module__ for name in a.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = ("artifact", "schema", "runner", "artifact")
+    assert done.stdout.split() == [f"sfumato.audit.{name}" for name in modules]
+    with pytest.raises(AttributeError, match="no attribute 'verdict'"):
+        sfumato.audit.verdict  # noqa: B018
 
 
 def test_desired_accuracy_is_what_the_cloud_does_with_the_uploads(make: Any, audited: Audited) -> None:

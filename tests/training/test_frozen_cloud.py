@@ -206,7 +206,7 @@ def test_a_lost_or_changed_copy_is_noticed(finished: Path, tmp_path: Path) -> No
 
 
 def test_the_provider_can_attack_it(finished: Path, tmp_path: Path) -> None:
-    result = audit(load_run(finished), attacks=PLAN, attributes=("background",), out=tmp_path)
+    result = audit(str(finished), PLAN, attributes=("background",), out=tmp_path)
     provider = {row.architecture for row in result.attacks if row.attack == "provider"}
     assert "finetune" in provider
     assert {f"stage {stage}, {grid}" for stage in range(4) for grid in ("1x1", "4x4")} <= provider

@@ -114,20 +114,26 @@ def averaging_statements(
             best = max(averaged, key=lambda attack: attack.val_accuracy)
             out.append(
                 f"{one.name}: with fresh noise in every upload, averages of one photo's uploads would reach "
-                f"{best.accuracy:.1%} ({best.architecture}). Noise is keyed, so a photo sent again is the same upload, and "
-                "the pass rule leaves this attack out."
+                f"{best.accuracy:.1%} ({best.architecture})."
             )
+    if out:
+        out.append(
+            "Noise is keyed, so a photo sent again is the same upload: the pass rule ignores averages of fresh noise."
+        )
     return tuple(out)
 
 
 def seed_statements(spreads: Sequence[SeedSpread], seeds: int) -> tuple[str, ...]:
     """How far the figures moved between attack seeds; empty if there was only one."""
-    return tuple(
+    out = [
         f"{one.name}: over {seeds} attack seeds the best attack reaches {one.accuracy.min:.1%} to "
         f"{one.accuracy.max:.1%}, on average {one.accuracy.mean:.1%}, NAG {one.nag_label_only.min:.1%} to "
-        f"{one.nag_label_only.max:.1%}. All other figures are those of the first seed, and every seed has to pass."
+        f"{one.nag_label_only.max:.1%}."
         for one in spreads
-    )
+    ]
+    if out:
+        out.append("All other figures are those of the first seed, and every seed has to pass.")
+    return tuple(out)
 
 
 def fold_statements(folds: int, attacked: int, test: int) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def caveats(
         notes.append("an attack on uploads beats the attackers on clean images: NAG is too high")
     failed = sorted({one.result.architecture for one in uploads if one.result.note is not None})
     if failed:
-        notes.append(f"did not learn anything, which is no evidence of safety: {', '.join(failed)}")
+        notes.append(f"attackers that learned nothing, which is no evidence of safety: {', '.join(failed)}")
     return tuple(notes)
 
 
