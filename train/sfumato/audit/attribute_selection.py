@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.attacks.floors import cells
 from sfumato.audit.schema import Skipped
 from sfumato.core.errors import UsageError
 from sfumato.data import Split
+from sfumato.data.label_cells import label_cells
 
 MANY_CLASSES = 20
 PER_CLASS = 5
@@ -61,7 +61,7 @@ def unfit(artifact: Artifact, name: str) -> str | None:
 def determined(artifact: Artifact, name: str) -> bool:
     """Whether the kept attributes fix an attribute: nothing is left to hide."""
     data = artifact.dataset
-    kept = cells(
+    kept = label_cells(
         [data.labels[k] for k in artifact.keep], [len(data.attributes[k].classes) for k in artifact.keep]
     )
     pairs = np.unique(np.stack([kept, data.labels[name]]), axis=1)

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sfumato.audit.attacks.floors import cells
 from sfumato.audit.autoregressive_bound import autoregressive_bound
 from sfumato.audit.schema import InformationBounds
 from sfumato.channels import Channel, Parameters
 from sfumato.core.rates import PICTURE_BITS
+from sfumato.data.label_cells import label_cells
 
 if TYPE_CHECKING:
     from sfumato.audit.attack_data import AttackData
@@ -84,7 +84,7 @@ def information_bounds(data: "AttackData") -> InformationBounds:
     """The bounds in bits an image, evaluated on the test images."""
     base, train = data.train.images, data.train
     classes = [data.classes[name] for name in data.keep]
-    answers = torch.from_numpy(cells([train.labels[name][:base] for name in data.keep], classes))
+    answers = torch.from_numpy(label_cells([train.labels[name][:base] for name in data.keep], classes))
     known = {name: value[:base] for name, value in train.parameters.items()}
     components, log_weight = fit_mixture(data.channel, known, answers)
     nats = divergences(data.channel, data.test.parameters, components)

@@ -14,14 +14,7 @@ import numpy as np
 from sfumato.audit.attack_data import VALIDATION_DRAWS, AttackData
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Floats, Groups, Ints, Prediction, Step, log_prior
-
-
-def cells(labels: list[Ints], classes: list[int]) -> Ints:
-    """One number per combination of several labels, (n,)."""
-    joint = np.zeros(len(labels[0]), dtype=np.int64)
-    for values, count in zip(labels, classes, strict=True):
-        joint = joint * count + values
-    return joint
+from sfumato.data.label_cells import label_cells
 
 
 def table_scores(train_cells: Ints, train_labels: Ints, cells: Ints, classes: int) -> Floats:
@@ -44,7 +37,7 @@ def predict(data: AttackData, attribute: str) -> list[Prediction]:
     counts = [data.classes[name] for name in data.keep]
     splits = (data.train, data.validation, data.test)
     train, validation, test = (
-        cells([split.labels[name][: split.images] for name in data.keep], counts) for split in splits
+        label_cells([split.labels[name][: split.images] for name in data.keep], counts) for split in splits
     )
     base = data.train.images
     labels = data.train.labels[attribute][:base]

@@ -15,10 +15,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
 from sfumato.audit.attack_data import AttackData, batches
-from sfumato.audit.attacks.floors import cells, table_scores
+from sfumato.audit.attacks.floors import table_scores
 from sfumato.audit.attacks.provider import regress, to_scores
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Floats, Groups, Prediction, Step, all_attributes
+from sfumato.data.label_cells import label_cells
 from sfumato.models.tensors import evaluating
 
 
@@ -47,7 +48,7 @@ def predict(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[P
         np.concatenate([np.maximum(a, -20) for a in one.values()], axis=1) for one in responses
     )
     counts = [data.classes[name] for name in data.keep]
-    decisions = [cells([one[name].argmax(1) for name in data.keep], counts) for one in responses]
+    decisions = [label_cells([one[name].argmax(1) for name in data.keep], counts) for one in responses]
 
     predictions = []
     for name in attributes:

@@ -21,12 +21,12 @@ from sfumato.audit.attack_data import BATCH, AttackData
 from sfumato.audit.attacks import clean
 from sfumato.audit.attacks.decoder_training import mean_of, photos, reconstruct, train_decoder
 from sfumato.audit.attacks.fit import make_recipe
-from sfumato.audit.attacks.floors import cells
 from sfumato.audit.attacks.frozen_front import apply, retrain
 from sfumato.audit.attacks.reidentify import reidentify
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import AttackOutput, Groups, ReconstructedImages, Step, all_attributes
 from sfumato.audit.schema import Reconstruction, Reidentification
+from sfumato.data.label_cells import label_cells
 from sfumato.models.decoder import Clamped
 
 SHOWN = 8
@@ -73,7 +73,7 @@ def mean_photos(data: AttackData) -> list[ReconstructedImages]:
     whole = mean_of(train, photos).clamp(0, 1)
     classes = [data.classes[name] for name in data.keep]
     known, asked = (
-        cells([split.labels[name][: split.images] for name in data.keep], classes)
+        label_cells([split.labels[name][: split.images] for name in data.keep], classes)
         for split in (train, data.test)
     )
     by_label = whole.repeat(count, 1, 1, 1)
