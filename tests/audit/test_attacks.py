@@ -145,7 +145,7 @@ def test_shifted_versions_are_perturbed_after_the_shift(make: Any) -> None:
     assert torch.equal(again, ready.train.parameters["p"])
 
 
-def test_the_winner_is_chosen_on_validation(attack_data: Any) -> None:
+def test_the_best_attack_is_chosen_on_validation(attack_data: Any) -> None:
     one: AttackData = attack_data("noise")
     validation, test = one.validation_labels("tone"), one.test.labels["tone"]
 

@@ -141,7 +141,7 @@ def test_mean_statistics_hold_what_all_uploads_hold(attack_data: GIVEN) -> None:
     assert fast.numpy() == pytest.approx(slow.numpy(), rel=1e-4)
 
 
-def test_a_decoder_restores_what_the_channel_passes(attack_data: GIVEN) -> None:
+def test_a_decoder_reconstructs_what_the_channel_passes(attack_data: GIVEN) -> None:
     one = replace(attack_data("identity"), networks={})
     plan = SMALL.model_copy(update={"decoder_steps": 400, "pairs": ()})
     found = [one for one in run(one, plan, "pairs") if isinstance(one, ReconstructedImages)]

@@ -82,11 +82,13 @@ def attack_data(p: Tensor, channel: Any) -> Any:
     def split(rows: slice) -> AttackSplit:
         part = p[rows]
         pixels = np.zeros((len(part), *p.shape[2:], 3), np.uint8)
-        return AttackSplit(pixels=pixels, parameters={"p": part.half()}, labels={}, images=len(part))
+        labels = {"answer": np.zeros(len(part), np.int64)}
+        return AttackSplit(pixels=pixels, parameters={"p": part.half()}, labels=labels, images=len(part))
 
     return SimpleNamespace(
         channel=channel,
-        keep=(),
+        keep=("answer",),
+        classes={"answer": 1},
         train=split(slice(400)),
         validation=split(slice(400, 600)),
         test=split(slice(600, None)),

@@ -13,7 +13,7 @@ import torch
 
 from sfumato.audit.attack_data import AttackData, AttackSplit
 from sfumato.channels.dither import Dither
-from sfumato.models.autoregressive import PEAK, ContextReference, foreseen
+from sfumato.models.autoregressive import ContextReference, foreseen
 from sfumato.models.schedule import one_cycle, set_learning_rate
 
 STEPS = 600
@@ -21,6 +21,8 @@ STEPS = 600
 EVALUATE_EVERY = 100
 """Steps between two evaluations on validation."""
 BATCH = 64
+PEAK = 3e-3
+"""Largest learning rate of the fit (AdamW)."""
 
 
 def autoregressive_bound(data: AttackData) -> float | None:

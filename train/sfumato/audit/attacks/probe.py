@@ -1,6 +1,6 @@
 """Probe: networks trained from scratch on (upload, label) pairs that the attacker makes itself.
 
-The headline of every audit. Each epoch draws fresh noise; several architectures and learning rates are tried,
+The main attack of every audit. Each epoch draws fresh noise; several architectures and learning rates are tried,
 because they fail in different ways: the linear one finds patterns spread over the whole image, convolutions
 find local ones.
 
