@@ -25,7 +25,7 @@ WEIGHT_DECAY = 0.02
 LEARNED = 0.01
 """By so much the training accuracy beats the majority guess once something has been learned, or the AUC chance."""
 DEVIATIONS = 4
-"""Standard deviations of the AUC of a blind guess that the training AUC must exceed: the best of many epochs is high by chance."""
+"""Standard deviations of the AUC of a blind guess that the training AUC must exceed, since the best epoch is picked."""
 
 
 @dataclass(frozen=True, kw_only=True)
