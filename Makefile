@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-android fuzz lint lock clean
+.PHONY: help setup demo test test-quick test-android fuzz lint docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: setup ## Damaged and hostile models, contracts and pictures against EXPORT
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 	@$(LINT); exit $$status
 
+docs: setup ## Build the documentation into site/; a dead link or anchor fails
+	@python -m mkdocs build --strict --quiet
+
 # What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
 lock: ## Pin what .venv holds now into requirements/constraints.txt
 	@{ echo "# Written by 'make lock' from an environment that passed 'make test'. Do not edit."; \
@@ -49,5 +52,5 @@ lock: ## Pin what .venv holds now into requirements/constraints.txt
 	} > requirements/constraints.tmp && mv requirements/constraints.tmp requirements/constraints.txt
 
 clean: ## Remove caches and builds; .venv and demo/ stay
-	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	@find train export cloud benchmarks tests studies scripts -name __pycache__ -type d -prune -exec rm -rf {} +
