@@ -43,7 +43,7 @@ lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 	@$(LINT); exit $$status
 
 docs: setup ## Build the documentation into site/; a dead link or anchor fails
-	@python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 # What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
 lock: ## Pin what .venv holds now into requirements/constraints.txt
