@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from sfumato import batches, clean, defence
-from sfumato.adversaries import restart_one
+from sfumato.adversaries import Ensemble, restart_one
 from sfumato.artifact import to_tensor
 from sfumato.batches import Batch, Batches, seed_everything
 from sfumato.clean import make_cloud, train_clean
@@ -413,6 +413,27 @@ def test_the_clean_network_follows_its_formulas(
             step += 1
         losses.append(total / source.steps)
     assert [line["loss"] for line in lines] == pytest.approx(losses, rel=SAME)
+
+
+def test_one_adversary_after_the_other_starts_over() -> None:
+    """Every second epoch, with new weights and without what the optimiser knew of the old ones."""
+    ensemble = Ensemble({"s": 3}, (16, 16))
+    optimizer = torch.optim.AdamW(ensemble.parameters())
+    torch.stack([one["s"].sum() for one in ensemble(torch.rand(4, 3, 16, 16))]).sum().backward()
+    optimizer.step()
+    for epoch, started in enumerate([[], [], [1], [], [2], [], [0]]):
+        before = [deepcopy(member.state_dict()) for member in ensemble.members]
+        restart_one(ensemble, optimizer, epoch, seed=0)
+        changed = [
+            number
+            for number, (member, old) in enumerate(zip(ensemble.members, before, strict=True))
+            if any(not torch.equal(value, old[name]) for name, value in member.state_dict().items())
+        ]
+        assert changed == started
+        assert not any(
+            weight in optimizer.state for k in started for weight in ensemble.members[k].parameters()
+        )
+    assert not optimizer.state, "by then all have started over"
 
 
 def compare(one: nn.Module, other: nn.Module) -> None:
