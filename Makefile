@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-android fuzz lint docs lock clean
+.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: setup ## Lint, types, spelling and all tests
 
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+# One variant: make test-matrix ARGS="--only two-threads tests/train"
+test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale
+	@python scripts/test_matrix.py $(ARGS)
 
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
