@@ -116,13 +116,13 @@ def sync() -> None:
     without = [f"--no-install-package={name}" for name in left_out]
     # The build backend comes from the lock like the rest, so the build is not isolated.
     options = ["--locked", "--extra=dev", "--no-build-isolation-package=sfumato", "--no-python-downloads"]
-    run([UV, "sync", "--project", str(ROOT), "--python", PYTHON, *options, *without])
+    run([UV, "sync", "--project", str(ROOT), "--python", PYTHON, "--compile-bytecode", *options, *without])
 
 
 def install_torch() -> None:
     """The locked version without CUDA: a wheel where pip is told to look, or from PyTorch's own index, which uv knows."""
     torch = f"torch=={locked('torch')['version']}+cpu"
-    command = [UV, "pip", "install", "--python", PYTHON, "--no-deps", torch]
+    command = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--compile-bytecode", torch]
     places = [f"--find-links={place}" for place in os.environ.get("PIP_FIND_LINKS", "").split()]
     if not (places and succeeds([*command, *places])):
         run([*command, "--torch-backend=cpu"])

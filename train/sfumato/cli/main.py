@@ -74,10 +74,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv or (error.name or "").startswith("sfumato"):
             raise
-        typer.echo(
-            f"sfumato: this command needs the package {error.name!r}, which is not installed: run `sfumato doctor`",
-            err=True,
-        )
+        from sfumato.cli.extras import missing
+
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        typer.echo(f"sfumato: {missing(command, error.name or str(error))}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("sfumato: interrupted", err=True)

@@ -34,7 +34,7 @@ PACKAGES = (
 )
 
 #: What the package is built from: a change elsewhere (a result, a note) does not make the code dirty.
-SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "requirements")
+SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "uv.lock")
 
 
 def provenance() -> dict[str, Any]:
