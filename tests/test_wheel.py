@@ -139,9 +139,9 @@ def test_the_base_perturbs_and_verifies(
     base.run("sfumato", "perturb", export, photo, "--out", "uploads")
     assert len(list((base.folder / "uploads").iterdir())) > 0
     out, _ = base.run("sfumato", "verify", export, "--json")
-    states = {check["name"]: check["state"] for check in json.loads(out)["checks"]}
-    assert "failed" not in states.values()
-    assert "passed" in states.values()
+    report = json.loads(out)
+    assert report["passed"]
+    assert {check["state"] for check in report["checks"]} == {"ok", "left out"}
 
 
 def test_the_base_holds_and_loads_neither_torch_nor_tensorflow(
@@ -160,7 +160,7 @@ def test_the_base_holds_and_loads_neither_torch_nor_tensorflow(
         ("audit run", r"\S+", "train"),
         ("demo", r"\S+", "export"),
         ("export run", r"\S+", "export"),
-        ("compare --out c", r"\S+", "bench"),
+        ("compare --data synthetic --keep skin --out c", r"\S+", "bench"),
         ("serve export", r"\S+", "server"),
         ("send export a.png --server http://localhost", r"\S+", "server"),
     ],
