@@ -82,8 +82,8 @@ def test_an_interrupted_set_up_is_built_anew_and_never_stamped(project: Path) ->
 
 def test_the_lock_is_that_of_pyproject_toml(project: Path) -> None:
     """Nothing is asked of an index where the lock fits; otherwise: make lock."""
-    uv = Path(sys.executable).with_name("uv")
-    command = [uv, "lock", "--check", "--offline", "--project", project, "--python", sys.executable]
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "lock", "--check", "--offline", "--project", str(project), "--python", sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

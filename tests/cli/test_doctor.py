@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from sfumato.cli.extras import EXTRAS
 from sfumato.cli.installation import (
     CHECKOUT,
-    EXTRAS,
     examine,
     import_problem,
     install_line,
