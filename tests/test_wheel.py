@@ -60,7 +60,15 @@ class Environment:
             needs.append(TORCH)
             places = os.environ.get("PIP_FIND_LINKS", "").split()
             where = [f"--find-links={place}" for place in places] or ["--torch-backend=cpu"]
-        install: list[str | Path] = ["pip", "install", "--quiet", "--python", self.python, "--constraint", pins]
+        install: list[str | Path] = [
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            self.python,
+            "--constraint",
+            pins,
+        ]
         uv(*install, *where, *needs)
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
