@@ -199,7 +199,7 @@ def test_the_server_answers_an_upload(
 
 
 def test_bench_times_the_model(export: Path, environment: Callable[[str], Environment]) -> None:
-    few = ("--variants", "int8", "--rounds", "2", "--runs", "10", "--seconds", "0.2", "--json")
+    few = ("--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "0.2", "--json")
     out, _ = environment("bench").run("sfumato", "bench", "host", export, *few)
     assert json.loads(out)["rows"]
 
