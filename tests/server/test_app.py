@@ -44,7 +44,7 @@ def test_answers_are_those_of_the_network(
 ) -> None:
     for picture in pictures:
         sent = phone.perturb(picture, key=KEY)
-        (expected,) = model.answer([sent.levels])
+        (expected,) = model.predict([sent.levels])
         packed = pack(sent.levels, bits=1)
         for content, form in ((sent.content, "image/png"), (packed, "application/vnd.sfumato.packed")):
             response = server.post(content, **{"Content-Type": form})
@@ -85,7 +85,7 @@ def test_a_batch_is_answered_in_order_and_a_photo_in_it_is_refused_alone(
                 "urn:sfumato:problem:raw-photo",
             )
             continue
-        (expected,) = model.answer([one])
+        (expected,) = model.predict([one])
         assert set(item) == {"answers"}
         assert item["answers"]["glasses"]["label"] == expected["glasses"].label
         found = item["answers"]["glasses"]["probabilities"]
@@ -133,7 +133,7 @@ def test_the_answer_is_softmax_of_onnxruntime(
     (logits,) = model.session.run(None, {"upload": pixels})
     powers = [float(np.exp(np.float64(value))) for value in logits[0]]
     expected = [power / sum(powers) for power in powers]
-    found = model.answer([levels] * 3)[2]["glasses"].probabilities
+    found = model.predict([levels] * 3)[2]["glasses"].probabilities
     assert list(found.values()) == pytest.approx(expected, abs=2e-6)
 
 
@@ -387,11 +387,11 @@ def hook(event, arguments):
 from pathlib import Path
 from starlette.testclient import TestClient
 from sfumato.server.model import CloudModel
-from sfumato.server.app import ServiceConfig, create_app
+from sfumato.server.app import AppConfig, create_app
 model = CloudModel.load(Path(sys.argv[1]))
 upload = Path(sys.argv[2]).read_bytes()
 headers = {"Sfumato-Contract": model.contract_digest, "Content-Type": "image/png"}
-with TestClient(create_app(model, ServiceConfig())) as client:
+with TestClient(create_app(model, AppConfig())) as client:
     sys.addaudithook(hook)
     statuses = [client.post("/v1/predict", content=content, headers=headers).status_code
                 for content in (upload, upload[:-9], upload + bytes(10**6), b"", b"x" * 1500)]

@@ -40,7 +40,7 @@ def test_send_tells_what_the_network_says(
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     upload = phone.perturb(photo, key=KEY)
-    (expected,) = model.answer([upload.levels])
+    (expected,) = model.predict([upload.levels])
     assert told["answers"]["glasses"]["label"] == expected["glasses"].label
     assert (told["sent_bytes"], told["attempts"]) == (len(upload.content), 1)
     people = CliRunner().invoke(app, arguments)
@@ -239,7 +239,7 @@ def test_killed_and_started_again_without_a_wrong_answer(
 ) -> None:
     expected = []
     for picture in pictures:
-        (answer,) = model.answer([phone.perturb(picture, key=KEY).levels])
+        (answer,) = model.predict([phone.perturb(picture, key=KEY).levels])
         expected.append(answer["glasses"].probabilities)
     options = ("--rate", "100000", "--burst", "100000")
     first = start(*options)

@@ -49,7 +49,7 @@ def test_the_answer_is_that_of_the_upload_python_makes(
         response = post(gateway, content, **{"Content-Type": f"image/{form.lower()}"})
         assert response.status_code == 200, response.text
         upload = phone.perturb(content, key=KEY)
-        (expected,) = model.answer([upload.levels])
+        (expected,) = model.predict([upload.levels])
         told = response.json()
         assert told["answers"]["glasses"]["label"] == expected["glasses"].label
         found = told["answers"]["glasses"]["probabilities"]

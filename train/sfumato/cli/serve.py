@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
-    from sfumato.server.auth import RateConfig, Tokens
+    from sfumato.server.auth import RateLimitConfig, Tokens
     from sfumato.server.http import ServerConfig, run
 
     levels = ("debug", "info", "warning", "error")
@@ -64,7 +64,7 @@ def command(
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
-    limits, in_flight = RateConfig(per_second=rate, burst=burst), queue + batch
+    limits, concurrency = RateLimitConfig(per_second=rate, burst=burst), queue + batch
     if server is not None:
         from sfumato.runtime.keyed_noise import device_key, read_key
         from sfumato.runtime.phone_model import PhoneModel
@@ -79,15 +79,15 @@ def command(
         )
         secret = read_key(key) if key is not None else device_key()
         gate = GatewayConfig(rate=limits)
-        app, in_flight = create_gateway(client, secret, gate, known), gate.queue + gate.on_the_way
+        app, concurrency = create_gateway(client, secret, gate, known), gate.queue + gate.concurrent_sends
         deadline_ms = gate.deadline_ms
     else:
-        from sfumato.server.app import ServiceConfig, create_app
+        from sfumato.server.app import AppConfig, create_app
         from sfumato.server.batching import BatchConfig
         from sfumato.server.model import CloudModel
         from sfumato.server.page import Page
 
-        config = ServiceConfig(
+        config = AppConfig(
             batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
             rate=limits,
             body_seconds=body_seconds,
@@ -95,7 +95,7 @@ def command(
         model = CloudModel.load(export, threads=threads)
         app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
     where = ServerConfig(
-        host=host, port=port, connections=connections, in_flight=in_flight, answer_seconds=deadline_ms / 2000,
+        host=host, port=port, connections=connections, concurrency=concurrency, answer_seconds=deadline_ms / 2000,
         header_seconds=header_seconds, log_level=log_level,
     )  # fmt: skip
     run(app, where)
