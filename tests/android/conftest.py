@@ -67,7 +67,7 @@ class App:
     stubs: Path
     tests: Path
     resources: str
-    """What aapt2 said."""
+    """What aapt2 printed."""
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     """Core, resources, stubs, app and tests, in this order."""
     made = tools.Kit(tmp_path_factory.mktemp("android"))
     main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
-    said = link(made.folder, main)
+    printed = link(made.folder, main)
     core = made.kotlin("core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[])
     compiled = made.java("stubs", [stubs / "java", made.folder / "r"])
     classpath = [core, compiled, *tools.RUNTIME]
@@ -83,7 +83,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
     sources.append(tools.PROJECT / "app" / "src" / "test")
     tests = made.kotlin("tests", sources, classpath=[the_app, *classpath, *tools.JUNIT], friend=core)
-    return App(core, the_app, compiled, tests, said)
+    return App(core, the_app, compiled, tests, printed)
 
 
 def link(folder: Path, main: Path) -> str:
@@ -112,8 +112,8 @@ def link(folder: Path, main: Path) -> str:
             ),
         )
         assert done.returncode == 0, done.stderr
-    said: str = done.stderr
-    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", said, flags=re.MULTILINE).strip()
+    printed: str = done.stderr
+    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", printed, flags=re.MULTILINE).strip()
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +137,6 @@ def export_folder(
     """A small export, with the normal table that only gaussian ones hold."""
     from sfumato.runtime.sampler import normal_table
 
-    out = build_export("dither", tmp_path_factory.mktemp("sealed") / "export")
+    out = build_export("dither", tmp_path_factory.mktemp("bundle") / "export")
     (out / "normal_table.bin").write_bytes(normal_table().tobytes())
     return out

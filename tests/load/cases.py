@@ -40,10 +40,10 @@ class Case:
         """Whether a body is the network's own answer to this upload."""
         return self.agrees(json.loads(answer))
 
-    def agrees(self, told: Any) -> bool:
+    def agrees(self, answer: Any) -> bool:
         """The same, for JSON that has been read."""
         return all(
-            abs(told["answers"][name]["probabilities"][option] - value) <= TOLERANCE
+            abs(answer["answers"][name]["probabilities"][option] - value) <= TOLERANCE
             for name, options in self.expected.items()
             for option, value in options.items()
         )

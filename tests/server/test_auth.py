@@ -1,4 +1,4 @@
-"""What lets requests in and brings them together, under a clock and a network of the test's own."""
+"""Rate limit, concurrency limit and batching, under a clock and a network of the test's own."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def test_fewer_are_let_in_while_answers_are_late_and_more_again_after() -> None:
     limit.answered(3.9)
     assert limit.limit == pytest.approx(54)
     assert limit.full
-    limit.answered(3.9)  # of the same crowd: it says nothing new
+    limit.answered(3.9)  # it arrived with the last one: no new information
     assert limit.limit == pytest.approx(54)
     for _ in range(54):
         limit.answered(4.5)

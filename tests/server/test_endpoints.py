@@ -35,8 +35,8 @@ GOOD = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def service(sealed: Path, model: CloudModel) -> Starlette:
-    return create_app(model, None, TOKENS, Page.load(sealed, model.contract))
+def service(bundle: Path, model: CloudModel) -> Starlette:
+    return create_app(model, None, TOKENS, Page.load(bundle, model.contract))
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_gaussian_uploads_pass_and_photos_do_not(model: CloudModel, pictures: li
 
 
 def test_the_bound_holds_for_the_worst_spending_of_a_rate() -> None:
-    """All of the rate on one patch that speaks with one voice: the mean of every statistic stays below its share."""
+    """All of the rate on one patch whose samples all agree: the mean of every statistic stays below its share."""
     probability = np.full((32, 32, 3), 0.5)
     probability[8:16, 8:16] = 0.62
     nats = float(

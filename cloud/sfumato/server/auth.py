@@ -42,7 +42,7 @@ class Tokens:
 
     @classmethod
     def parse(cls, text: str, source: str) -> "Tokens":
-        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are left out.
+        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are skipped.
 
         Raises:
             SfumatoError: a line is something else, a token is short, a name or token is there twice, or there is none.
@@ -86,7 +86,7 @@ class Tokens:
         if scheme.lower() != "bearer":
             return None
         presented, found = digest(given.strip()), None
-        for name, known in self.digests:  # all of them, whichever fits: the time says nothing
+        for name, known in self.digests:  # all of them, whichever fits: the time gives nothing away
             if hmac.compare_digest(presented, known):
                 found = name
         return found

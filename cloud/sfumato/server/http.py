@@ -2,7 +2,7 @@
 
     run(app, ServerConfig(port=8080))
 
-What the proxy in front does (docs/service.md): TLS, spreading requests over processes. It may limit headers and connections
+What the proxy in front does (docs/serve.md): TLS, spreading requests over processes. It may limit headers and connections
 too, but a service on a trusted network has none, so these limits hold here:
 
 - headers end: after `header_seconds`, and after `HEADER_BYTES`; uvicorn waits and reads for ever;

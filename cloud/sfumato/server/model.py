@@ -1,4 +1,4 @@
-"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime. Neither torch nor TensorFlow is needed.
+"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime; neither torch nor TensorFlow is needed.
 
     model = CloudModel.load(Path("export"))
     (found,) = model.predict([levels])          # levels (H, W, 3) of one upload

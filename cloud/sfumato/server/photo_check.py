@@ -1,6 +1,6 @@
-"""Does this look like a draw from the contract's channel, or like a photo that nobody perturbed?
+"""Whether an upload can be a draw from the contract's channel, or is a photo that nobody perturbed.
 
-The rate bounds how far an upload can stray from the reference, and so gives a test without any training. Let z be the samples
+The rate bounds how far an upload can be from the reference, which gives a test without training. Let z be the samples
 standardised under the reference (dither: +1 and -1; gaussian: (v - 127.5) / (255 s_0)) and m their means given the photo. Then
 `sum m_i^2 <= 2 R` with R in nats: for a bit, KL(1/2 + d || 1/2) >= 2 d^2 and m = 2 d; for a normal sample KL >= m^2 / 2. Hence
 
@@ -8,9 +8,9 @@ standardised under the reference (dither: +1 and -1; gaussian: (v - 127.5) / (25
     blocks       E sum over blocks of B samples of ((sum z)^2 - sum z^2): |.| <= (B - 1) 2 R
 
 while chance moves the first by about sqrt(pairs) and the second by sqrt(2 n (B - 1)). Photos are smooth: thresholded, dithered
-by any of the usual methods or plain, they exceed both many times over. What the contract says about the rate was measured on
-test images, so `SLACK` times its maximum is allowed. A channel whose rate is large (the additive form above all) allows nearly
-everything: there is nothing to check where uploads are allowed to show the photo.
+by any of the usual methods or plain, they exceed both many times over. The contract's rate was measured on test images, so
+`SLACK` times its maximum is allowed. A channel of a large rate (the additive form above all) allows nearly everything: there
+is nothing to check where uploads may show the photo.
 
     (result,) = check_uploads([levels], contract)       # result.passed, result.reason
 """

@@ -4,8 +4,8 @@
     service.endpoints                   # with their checks on headers, from cheap to dear
 
 After those, the body is read, decoded, and compared with what the channel can draw. The last runs beside the network, for many
-uploads at once: alone it would take as long as HTTP. In a batch, what is wrong with one upload is said in its place, and the
-others get their predictions.
+uploads at once: alone it would take as long as HTTP. In a batch, the problem of one upload stands in its
+place, and the others get their predictions.
 """
 
 import time

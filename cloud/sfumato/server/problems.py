@@ -19,7 +19,7 @@ URN = "urn:sfumato:problem:"
 CLOSE = {"Connection": "close"}
 """With a refusal that leaves the body unread: otherwise the server would read it all, to find the next request."""
 AGAIN = {"Retry-After": "1"}
-"""With a refusal that says nothing about the request: the same one may succeed soon."""
+"""With a refusal that is not the request's fault: the same one may succeed soon."""
 
 KINDS: dict[str, tuple[int, str]] = {
     "no-contract": (400, "The request does not say which contract the upload was made with"),
@@ -102,7 +102,7 @@ async def _refuse_by_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _fail(request: Request, _error: Exception) -> JSONResponse:
-    """The response for an error of ours: it says nothing about the error, the log does."""
+    """The response for an error of ours, without its text: that is in the log."""
     return problem_response("failed", "the log has the reason", request_id=_request_id(request))
 
 

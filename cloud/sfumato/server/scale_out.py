@@ -2,7 +2,7 @@
 
     serve run sfumato.server.scale_out:application export=/srv/exports/gender replicas=2
 
-Ray needs an environment of its own (requirements/ray.txt): its protobuf is not the exporter's. Ray's proxy takes the
+Ray needs an environment of its own (requirements/ray.txt): it wants another protobuf than the export. Ray's proxy takes the
 connections, so the limits of `sfumato serve` on headers and connections do not hold: put nginx or Caddy in front. Rates and
 metrics are counted by each replica for itself.
 """
