@@ -126,7 +126,7 @@ async function take(bitmap, size) {
   showFacts({
     "Photo": size ? `${count(size)} bytes` : "not counted",
     "Upload": `${count(upload.length)} bytes`,
-    ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits of the photo`}),
+    ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
   page.result.hidden = false;
