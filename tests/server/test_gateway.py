@@ -117,6 +117,6 @@ def test_a_service_that_is_away_or_has_another_contract(
 )
 def test_wrong_use(bundle: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     assert "--gateway needs --server URL" in done.stderr
