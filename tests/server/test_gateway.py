@@ -37,7 +37,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def post(gateway: Server, content: bytes, **headers: str) -> httpx.Response:
-    return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=30)
+    return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=120)
 
 
 def test_the_answer_is_that_of_the_upload_python_makes(
