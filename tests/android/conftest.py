@@ -1,34 +1,22 @@
 """The app compiled once, for all tests; without `make test-android` they are skipped."""
 
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.android import api_list
+from tests.android import kit as tools
+from tests.bench import test_phone
+from tests.fixtures.runs import build_run
 
 HERE = Path(__file__).parent
 
 
-def load(file: Path) -> ModuleType:
-    """A module of the tests: they form no package."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tools: Any = load(HERE / "kit.py")
-toys: Any = load(HERE.parent / "bench" / "test_phone.py")
-adb, server, plug_in = toys.adb, toys.server, toys.plug_in
+adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 """Fixtures of the phone that is made of this computer."""
 
 
@@ -49,13 +37,13 @@ def kit() -> Any:
 @pytest.fixture(scope="session")
 def lists() -> Any:
     """The module api_list.py."""
-    return load(HERE / "api_list.py")
+    return api_list
 
 
 @pytest.fixture(scope="session")
 def phones() -> Any:
     """The module tests/bench/test_phone.py."""
-    return toys
+    return test_phone
 
 
 @dataclass(frozen=True)
@@ -118,13 +106,11 @@ def link(folder: Path, main: Path) -> str:
 
 @pytest.fixture(scope="session")
 def build_export() -> Callable[[str, Path], Path]:
-    """`build_export("gaussian", folder)`: a small export of the tests of exports."""
+    """`build_export("gaussian", folder)`: an export of the run of that name in tests.fixtures.runs."""
     from sfumato.export.pipeline import export
 
-    run = load(HERE.parent / "export" / "conftest.py").build_run
-
     def build(name: str, out: Path) -> Path:
-        export(run(name), out, variants=("int8",))
+        export(build_run(name), out, variants=("int8",))
         return out
 
     return build
