@@ -86,22 +86,21 @@ def link(folder: Path, main: Path) -> str:
     debug = tools.run("aapt2", "compile", "--dir", main.parent / "debug" / "res", "-o", folder / "debug.zip")
     assert debug.returncode == 0, debug.stderr
     options = ["--min-sdk-version", "24", "--target-sdk-version", "36", "--warn-manifest-validation"]
-    for overlay in ([], ["-R", folder / "debug.zip"]):
-        done = tools.run(
-            *("aapt2", "link", "-I", tools.FRAMEWORK, "--manifest", folder / "AndroidManifest.xml", *options),
-            *(
-                "--java",
-                folder / "r",
-                "-o",
-                folder / "app.apk",
-                folder / "main.zip",
-                *overlay,
-                "--auto-add-overlay",
-            ),
-        )
+    command: list[str | Path] = [
+        "aapt2",
+        "link",
+        "-I",
+        tools.FRAMEWORK,
+        "--manifest",
+        folder / "AndroidManifest.xml",
+        *options,
+    ]
+    command += ["--java", folder / "r", "-o", folder / "app.apk", folder / "main.zip"]
+    overlays: list[list[str | Path]] = [[], ["-R", folder / "debug.zip"]]
+    for overlay in overlays:
+        done = tools.run(*command, *overlay, "--auto-add-overlay")
         assert done.returncode == 0, done.stderr
-    printed: str = done.stderr
-    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", printed, flags=re.MULTILINE).strip()
+    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", done.stderr, flags=re.MULTILINE).strip()
 
 
 @pytest.fixture(scope="session")
