@@ -33,7 +33,7 @@ from sfumato.runtime.signing import write_digests
 from sfumato.runtime.test_vectors import PATTERNS
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.runtime.upload_codec import decode_png, unpack
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.training.run import Run
 
 KEY = bytes(range(32))

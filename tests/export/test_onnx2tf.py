@@ -14,7 +14,7 @@ from sfumato.export.backends import compare_backends
 from sfumato.export.pipeline import export
 from sfumato.export.tflite import convolve_products, rename_additions, turn_channels_first
 from sfumato.runtime.tflite_graph import read_graph
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.training.run import Run
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_json
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import find_onnxruntime, open_session
 from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import Contract, Model, read_contract, read_file
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
@@ -32,7 +33,7 @@ from sfumato.runtime.tflite_graph import read_graph
 State = Literal["ok", "failed", "left out"]
 
 FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
-"""Largest difference from local.onnx on the pictures of test_vectors.json, as a fraction of the range."""
+"""Largest difference from local.onnx on the pictures of vectors.json, as a fraction of the range."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _parity(folder: Path, contract: Contract) -> Check:
         gaps = {}
         for model in contract.models:
             if model.variant == "int8":
-                continue  # its bytes are compared with test_vectors.json
+                continue  # its bytes are compared with vectors.json
             session = open_model(read_file(folder, contract.file(model.file)))
             pictures = [_pixels(make(*contract.size)) for make in test_vectors.PATTERNS.values()]
             gap = max(_gap(source(pixels), session.run(pixels), names) for pixels in pictures)
@@ -200,7 +201,7 @@ def _parity(folder: Path, contract: Contract) -> Check:
             gaps[model.variant] = gap
         return ", ".join(f"{variant} {gap:.1e}" for variant, gap in gaps.items())
 
-    if _onnxruntime() is not None:
+    if find_onnxruntime() is not None:
         return attempt("parity with local.onnx", work)
     if any(model.variant == "float32" for model in contract.models):
         return attempt("parity with the float32 model (onnxruntime is not installed)", work)
@@ -212,30 +213,10 @@ Outputs = Mapping[str, NDArray[Any]]
 
 def _source(folder: Path, contract: Contract, names: list[str]) -> Callable[[NDArray[np.float32]], Outputs]:
     """What the float models are compared with: pixels (1, H, W, 3) -> outputs."""
-    if _onnxruntime() is None:
+    if find_onnxruntime() is None:
         return open_model(read_file(folder, contract.file(contract.model("float32").file))).run
-    source = _onnx_session(read_file(folder, contract.file("local.onnx")))
+    source = open_session(read_file(folder, contract.file("local.onnx")))
     return lambda pixels: dict(zip(names, source.run(names, {"image": pixels}), strict=True))
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
-
-
-def _onnx_session(content: bytes) -> Any:
-    onnxruntime = _onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a type of its own for every complaint
-        first = (str(error).splitlines() or [""])[0]
-        raise SfumatoError(f"onnxruntime cannot load the model: {first}") from None
 
 
 def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -260,7 +241,7 @@ def _vectors(folder: Path, contract: Contract) -> Check:
             raise SfumatoError("; ".join(problems))
         return f"{sum(len(part) for part in stored.values() if isinstance(part, list))} cases agree"
 
-    return attempt("noise, sampler and model against test_vectors.json", work)
+    return attempt("noise, sampler and model against vectors.json", work)
 
 
 def _same_table(folder: Path, contract: Contract) -> bool:
@@ -272,11 +253,11 @@ def _cloud(folder: Path, contract: Contract) -> Check:
     name = "cloud.onnx answers"
     if not (folder / "cloud.onnx").exists():
         return Check(name, "left out", "not in this copy")
-    if _onnxruntime() is None:
+    if find_onnxruntime() is None:
         return Check(name, "left out", "onnxruntime is not installed")
 
     def work() -> str:
-        session = _onnx_session(read_file(folder, contract.file("cloud.onnx")))
+        session = open_session(read_file(folder, contract.file("cloud.onnx")))
         height, width = contract.size
         keep = [entry.name for entry in contract.keep]
         heads = match_heads([output.name for output in session.get_outputs()], keep)
