@@ -1,6 +1,6 @@
 """Is this export what it says it is? Checked again from the files alone, without torch and without TensorFlow.
 
-    result = verify(Path("export"), public_key=Path("maker.pub"))
+    result = verify("export", public_key="maker.pub")
     result.passed, [check for check in result.checks if check.state == "failed"]
 
 Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its digest
@@ -25,9 +25,9 @@ from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpac
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.phone_model import PhoneModel, check_signature
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
-from sfumato.runtime.sandbox import guarded
+from sfumato.runtime.sandbox import run_sandboxed
 from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, read_public_key
-from sfumato.runtime.signing import check_signature as check_sealed
+from sfumato.runtime.signing import check_signature as check_signed
 from sfumato.runtime.tflite_graph import read_graph
 
 State = Literal["ok", "failed", "left out"]
@@ -76,22 +76,22 @@ def attempt(name: str, work: Callable[[], str]) -> Check:
         return Check(name, "failed", str(error))
 
 
-def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
+def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verification:
     """Check an export.
 
     Args:
-        folder: the export.
+        path: folder of the export.
         public_key: PEM file of its maker; the signature is then demanded and checked.
 
     Raises:
         SfumatoError: the public key itself cannot be read.
     """
-    checks: list[Check] = []
+    folder, checks = Path(path), list[Check]()
 
     def done() -> Verification:
         return Verification(folder, tuple(checks))
 
-    checks += [_signature(folder, public_key), _digests(folder)]
+    checks += [_signature(folder, None if public_key is None else Path(public_key)), _digests(folder)]
     try:
         contract = read_contract(folder)
     except SfumatoError as error:
@@ -117,7 +117,7 @@ def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
 def _signature(folder: Path, public_key: Path | None) -> Check:
     if public_key is not None:
         key = read_public_key(public_key)
-        return attempt("signature", lambda: check_sealed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
+        return attempt("signature", lambda: check_signed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
     there = (folder / SIGNATURE).exists()
     return Check("signature", "left out", "no public key given" if there else "the export is not signed")
 
@@ -125,7 +125,7 @@ def _signature(folder: Path, public_key: Path | None) -> Check:
 def _digests(folder: Path) -> Check:
     if not (folder / DIGESTS).exists():
         return Check(DIGESTS, "left out", "not in this copy: an edited contract may pass")
-    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was sealed")  # type: ignore[func-returns-value]
+    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was written")  # type: ignore[func-returns-value]
 
 
 def _gates(contract: Contract) -> str:
@@ -140,7 +140,7 @@ def _file(folder: Path, contract: Contract, name: str) -> Check:
     entry = contract.file(name)
     if entry.role != "phone" and not (folder / name).exists():
         return Check(name, "left out", f"not in this copy; only the {entry.role} needs it")
-    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as sealed")
+    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as in the contract")
 
 
 def _model(folder: Path, contract: Contract, model: Model) -> str:
@@ -173,7 +173,7 @@ def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
         raise SfumatoError("; ".join(findings))
     if model.variant == "int8" and (refused := nnapi_findings(graph)):
         raise SfumatoError("NNAPI would leave nodes to the CPU: " + "; ".join(refused))
-    guarded(lambda: try_model(content, contract, model), model.file)
+    run_sandboxed(lambda: try_model(content, contract, model), model.file)
     session = open_model(content)
     check_signature(contract, session, int8=model.variant == "int8")
     partitions = xnnpack_partitions(session)
