@@ -13,7 +13,14 @@ import torch
 from torch import nn
 
 from sfumato.core.errors import SfumatoError
-from sfumato.export.bundle import AUDIT_FILES, check_answers, check_bundle, describe, list_files, write_contract
+from sfumato.export.bundle import (
+    AUDIT_FILES,
+    check_answers,
+    check_bundle,
+    describe,
+    list_files,
+    write_contract,
+)
 from sfumato.export.check import check_model
 from sfumato.export.freeze import PhoneNetwork, check_outputs, fold, freeze, freeze_network
 from sfumato.export.gates import export_gates, require_passed
@@ -64,7 +71,9 @@ def test_folding_that_changes_the_outputs_is_refused(make_run: Callable[[str], R
         for part in local.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.weight.mul_(1e6)
-    with pytest.raises(SfumatoError, match="folding batch norm changed the outputs by .* too extreme to ship"):
+    with pytest.raises(
+        SfumatoError, match=r"folding batch norm changed the outputs by .* too extreme to ship"
+    ):
         freeze_network(local, SIZE)
 
 
@@ -95,7 +104,9 @@ def test_a_graph_with_an_open_batch_or_other_outputs_is_refused(sealed: Path) ->
     model = onnx.load(sealed / "local.onnx")
     shape = (1, *SIZE, 3)
     check_onnx(model, "local.onnx", shape=shape, outputs=["p"])
-    with pytest.raises(SfumatoError, match=re.escape("local.onnx has the outputs ['p'], not ['mean', 'scale']")):
+    with pytest.raises(
+        SfumatoError, match=re.escape("local.onnx has the outputs ['p'], not ['mean', 'scale']")
+    ):
         check_onnx(model, "local.onnx", shape=shape, outputs=["mean", "scale"])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     with pytest.raises(SfumatoError, match="takes inputs of the shapes"):
@@ -183,7 +194,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a changed model": (lambda f: (f / "local_int8.tflite").write_bytes(b"TFL3"), "export again"),
     "other line ends": (lambda f: turn_line_ends(f / "contract.json"), "was changed after the export"),
     "another contract": (forge_contract, "does not read as it was written"),
-    "digests of another": (lambda f: (f / "contract.sha256").write_text("0" * 64), "changed after the export"),
+    "digests of another": (
+        lambda f: (f / "contract.sha256").write_text("0" * 64),
+        "changed after the export",
+    ),
     "no digests": (lambda f: (f / "contract.sha256").unlink(), "cannot be read"),
     "a signature without a key": (
         lambda f: ((f / "contract.sig").write_text("x"), write_digests(f)),
@@ -226,7 +240,9 @@ def test_the_normal_table_belongs_to_a_gaussian_bundle(
     shutil.copytree(sealed, tmp_path / "export", ignore=shutil.ignore_patterns("contract*"))
     images = parity_images(network, run.dataset)
     content = (sealed / "local_float32.tflite").read_bytes()
-    model = check_model("float32", content, make_run("dither"), freeze_network(make_run("dither").local, SIZE), images)
+    model = check_model(
+        "float32", content, make_run("dither"), freeze_network(make_run("dither").local, SIZE), images
+    )
     contract = describe(
         run, tmp_path / "export", network=network, models={"int8": model}, gates=[], conversion={}
     )
@@ -244,6 +260,9 @@ def test_the_list_in_the_decision_is_the_list_that_runs() -> None:
 def test_every_step_is_announced_in_order(dither_run: Run, tmp_path: Path) -> None:
     told: list[tuple[int, str]] = []
     export(
-        dither_run, tmp_path / "out", variants=["float32"], watch=lambda done, title: told.append((done, title))
+        dither_run,
+        tmp_path / "out",
+        variants=["float32"],
+        watch=lambda done, title: told.append((done, title)),
     )
     assert told == list(enumerate(Step))

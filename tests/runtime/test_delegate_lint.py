@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from sfumato.core.errors import SfumatoError
-from sfumato.export import passes
-from sfumato.export.passes import Work, check_gates, lint_variants
+from sfumato.export import check
+from sfumato.export.check import lint_model
+from sfumato.export.gates import lint_gates, require_passed
+from sfumato.runtime.contract import Gate
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import find_runtime, open_model
 from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph, rename
-from sfumato.training.run import Run
 
 SIZE = 16
 
@@ -338,26 +339,22 @@ GATES = [
 
 
 @pytest.mark.parametrize(("variant", "function", "expected"), GATES)
-def test_each_finding_refuses_the_export(
-    dither_run: Run, bundle: Path, variant: str, function: Any, expected: str
-) -> None:
-    work = Work(dither_run, (variant,), "direct", bundle, bundle)
-    lint_variants(work)
-    check_gates(work)
-    (bundle / f"local_{variant}.tflite").write_bytes(converted(function, int8=variant == "int8"))
-    lint_variants(work)
+def test_each_finding_refuses_the_export(sealed: Path, variant: str, function: Any, expected: str) -> None:
+    require_passed(gates_of(variant, (sealed / f"local_{variant}.tflite").read_bytes()))
     with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
-        check_gates(work)
+        require_passed(gates_of(variant, converted(function, int8=variant == "int8")))
     assert expected in str(caught.value)
 
 
+def gates_of(variant: str, content: bytes) -> list[Gate]:
+    return lint_gates(variant, lint_model(content, open_model(content)))
+
+
 def test_a_runtime_that_does_not_tell_its_partitions_refuses_the_export(
-    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work(dither_run, ("int8",), "direct", bundle, bundle)
-    monkeypatch.setattr(passes, "xnnpack_partitions", lambda session: None)
-    lint_variants(work)
+    monkeypatch.setattr(check, "xnnpack_partitions", lambda session: None)
     with pytest.raises(
         SfumatoError, match="int8: XNNPACK partitions is unknown to ai-edge-litert, allowed is 1"
     ):
-        check_gates(work)
+        require_passed(gates_of("int8", (sealed / "local_int8.tflite").read_bytes()))

@@ -177,7 +177,9 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(f"{name}: {width} x {height} pixels, more than the {max_pixels} allowed")
-    if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None:  # else it is decoded already
+    if (
+        image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None
+    ):  # else it is decoded already
         scans = _scans(image)
         if width * height * scans > MAX_SCANNED:
             raise DataError(
