@@ -16,7 +16,7 @@ from sfumato.export.gates import lint_gates, require_passed
 from sfumato.runtime.contract import Gate
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import find_runtime, open_model
-from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph, rename
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo, read_graph, rename
 
 SIZE = 16
 
@@ -126,18 +126,18 @@ def test_what_is_wrong_is_named(function: Any, int8: bool, lint: Any, expected: 
     assert any(re.search(expected, finding) for finding in findings), findings
 
 
-def fact(name: str = "x", **given: Any) -> TensorFact:
+def fact(name: str = "x", **given: Any) -> TensorInfo:
     """A computed float tensor of an ordinary shape."""
     plainly = {"type": "FLOAT32", "shape": (1, 4, 4, 3), "dynamic": False, "constant_bytes": 0}
-    return TensorFact(**{"index": 0, "name": name, "scales": (), "zero_points": (), **plainly, **given})
+    return TensorInfo(**{"index": 0, "name": name, "scales": (), "zero_points": (), **plainly, **given})
 
 
-def stored(name: str = "w", **given: Any) -> TensorFact:
+def stored(name: str = "w", **given: Any) -> TensorInfo:
     return fact(name, **{"constant_bytes": 36, "shape": (3, 1, 1, 3), **given})
 
 
 def node(
-    name: str, *inputs: TensorFact | None, version: int = 1, output: TensorFact | None = None, **options: int
+    name: str, *inputs: TensorInfo | None, version: int = 1, output: TensorInfo | None = None, **options: int
 ) -> Operator:
     return Operator(name, version, inputs, (output or fact("y"),), options)
 

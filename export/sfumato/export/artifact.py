@@ -1,4 +1,4 @@
-"""An export as the audit sees it: the int8 model's own outputs, judged like a run.
+"""An export as the audit sees it: the int8 model's own outputs, audited like a run.
 
 artifact = load_export("export")
 parameters = artifact.parameters(images)        # what the phone computes, to the byte

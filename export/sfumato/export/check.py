@@ -1,4 +1,4 @@
-"""One converted model, looked at from every side: lint, parity and, for int8, accuracy and rate.
+"""All checks of one converted model: lint, parity and, for int8, accuracy and rate.
 
 model = check_model("int8", content, run, network, parity_images(network, run.dataset))
 model.lint.nnapi, model.parity["p"].mean_lsb, model.figures
@@ -12,13 +12,13 @@ from sfumato.export.measure import Figures, measure_run
 from sfumato.export.parity import Parity, ParityImages, compare
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import Session, open_model
-from sfumato.runtime.tflite_graph import TensorFact, read_graph
+from sfumato.runtime.tflite_graph import TensorInfo, read_graph
 from sfumato.training.run import Run
 
 
 @dataclass(frozen=True)
 class Lint:
-    """What the file itself and the interpreter say about a model."""
+    """Properties of a model, read from the file and from a loaded interpreter."""
 
     bytes: int
     layout: tuple[str, ...]
@@ -28,7 +28,7 @@ class Lint:
     xnnpack: tuple[str, ...]
     """Nodes that XNNPACK leaves alone, one sentence each."""
     partitions: int | None
-    """Partitions of XNNPACK; None where the runtime does not say."""
+    """Partitions of XNNPACK; None where the runtime does not report them."""
     runtime: str
     image_error: float
     """Largest distance, in bytes, of the int8 image from scale 1/255 and zero point -128; infinite for a float model."""
@@ -91,7 +91,7 @@ def lint_model(content: bytes, session: Session) -> Lint:
     )
 
 
-def scale_error(tensor: TensorFact, scale: float) -> float:
+def scale_error(tensor: TensorInfo, scale: float) -> float:
     """Largest distance, in bytes, of what a tensor's bytes mean from `(byte + 128) * scale`; linear in the byte."""
     if len(tensor.scales) != 1 or len(tensor.zero_points) != 1:
         return float("inf")

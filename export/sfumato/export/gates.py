@@ -15,7 +15,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.export.check import CheckedModel, Lint
 from sfumato.export.measure import Figures
 from sfumato.export.parity import Parity
-from sfumato.runtime.contract import Gate, keeps
+from sfumato.runtime.contract import Gate, within_limit
 
 PARITY_LIMITS = {"float32": 256e-5, "float16": 2.0, "dynamic": 8.0}
 """Largest difference of any byte, in 1/256; float32: 1e-5 of the range."""
@@ -76,7 +76,7 @@ def require_passed(gates: Sequence[Gate]) -> None:
 
 def lint_gates(variant: str, lint: Lint) -> list[Gate]:
     """Layout and partitions; for int8 also NNAPI, scales and size."""
-    # A runtime that does not say how many partitions it made proves nothing: text never keeps to a number.
+    # Text is never within a numeric limit: a runtime that does not report its partitions fails the gate.
     partitions = f"unknown to {lint.runtime}" if lint.partitions is None else lint.partitions
     gates = [
         make_gate(
@@ -126,4 +126,4 @@ def make_gate(name: str, value: float | str | bool, limit: float | str | bool, n
     shown = value
     if isinstance(value, float):  # JSON knows no infinity
         shown = round(value, 6) if np.isfinite(value) else str(value)
-    return Gate(name=name, value=shown, limit=limit, passed=keeps(shown, limit), note=note)
+    return Gate(name=name, value=shown, limit=limit, passed=within_limit(shown, limit), note=note)

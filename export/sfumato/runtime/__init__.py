@@ -2,7 +2,7 @@
 
 `contract` describes a bundle. `phone_model` runs it: `interpreter`, then `keyed_noise`, `sampler` and `upload_codec`.
 `exact_rate` computes the rate of one upload. `verification` checks a bundle with `signing`, `test_vectors`, `tflite_graph` and
-`delegate_lint`; `sandbox` opens files that nobody vouches for.
+`delegate_lint`; `sandbox` runs untrusted files in a child process.
 
     from sfumato.runtime import PhoneModel, device_key
     upload = PhoneModel.load("export").perturb("photo.jpg", key=device_key())

@@ -44,9 +44,9 @@ class Upload:
 
     @cached_property
     def rate_bits(self) -> float:
-        """Exact rate of this image: how much this draw can tell, in bits. Depends on the photo: keep it on the phone.
+        """Exact rate of this image: how much this draw can reveal, in bits. It depends on the photo: keep it on the phone.
 
-        Measured when asked for: no upload needs it, and it takes a quarter of the network's time.
+        Computed when first read: no upload needs it, and it takes a quarter of the network's time.
         """
         return self.measure()
 

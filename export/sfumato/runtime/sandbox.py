@@ -1,4 +1,4 @@
-"""Work on a file nobody vouches for, in a process that may die instead of this one.
+"""Run work on an untrusted file in a child process, which may die instead of this one.
 
 A TensorFlow Lite model is a program: one changed byte in the size of an enlargement asks for gigabytes, and the interpreter may
 end the process where Python would raise. `run_sandboxed` forks, limits memory and processor time, and says what happened.

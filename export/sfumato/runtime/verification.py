@@ -1,10 +1,10 @@
-"""Is this export what it says it is? Checked again from the files alone, without torch and without TensorFlow.
+"""Check a bundle again from its files alone, without torch and without TensorFlow.
 
     result = verify("export", public_key="maker.pub")
     result.passed, [check for check in result.checks if check.state == "failed"]
 
-Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its digest
-(`contract.sha256`), by its own consistency, by the hashes and, where it is signed, by the signature.
+Hashes come first: no file reaches an interpreter before its sha256 is right. A changed contract is found by its digest
+(`contract.sha256`), by contradictions in it, by the hashes and, where it is signed, by the signature.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -54,12 +54,12 @@ class Verification:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """Checks that fell short."""
+        """Checks that failed."""
         return tuple(check for check in self.checks if check.state == "failed")
 
     @property
     def passed(self) -> bool:
-        """Nothing fell short."""
+        """No check failed."""
         return not self.failed
 
     def to_json(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def try_model(content: bytes, contract: Contract, model: Model) -> None:
 
 
 def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
-    """Lint, tensors and delegates of one variant; what nobody vouches for is tried in another process first.
+    """Lint, tensors and delegates of one variant; an untrusted file runs in another process first.
 
     Raises:
         SfumatoError: damaged, not what the contract says, or too much for this computer.
@@ -179,8 +179,8 @@ def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
     partitions = xnnpack_partitions(session)
     if session.runtime.name == test_vectors.REFERENCE and partitions not in (1, None):
         raise SfumatoError(f"XNNPACK splits the graph into {partitions} partitions; 1 is expected")
-    told = "XNNPACK not in this runtime" if partitions is None else f"{partitions} XNNPACK partition(s)"
-    return f"{len(graph.operators)} nodes, {told}, {session.runtime.name} {session.runtime.version}"
+    delegate = "XNNPACK not in this runtime" if partitions is None else f"{partitions} XNNPACK partition(s)"
+    return f"{len(graph.operators)} nodes, {delegate}, {session.runtime.name} {session.runtime.version}"
 
 
 def _parity(folder: Path, contract: Contract) -> Check:
