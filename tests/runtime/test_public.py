@@ -129,3 +129,19 @@ def test_paths_may_be_text(sealed: Path) -> None:
         PhoneModel.load("nowhere")
     with pytest.raises(SfumatoError, match="nowhere holds no finished run"):
         sfumato.export.export("nowhere", "out")
+
+
+def test_one_version_everywhere(sealed: Path) -> None:
+    """The installed package's: in the contract, in the doctor's report and on the command line."""
+    from importlib.metadata import version
+
+    from sfumato.cli.installation import examine
+    from sfumato.core.provenance import own_version
+
+    assert own_version() == version("sfumato")
+    assert read_contract(sealed).provenance["sfumato"] == own_version()
+    assert examine()["provenance"]["sfumato"] == own_version()
+    done = subprocess.run(
+        [sys.executable, "-m", "sfumato.cli.main", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == f"sfumato {own_version()}"
