@@ -31,7 +31,11 @@ def test_a_file_and_its_bytes_give_the_same(doubling: Path) -> None:
 
 def test_what_cannot_be_loaded_is_named(doubling: Path, capfd: pytest.CaptureFixture[str]) -> None:
     doubling.write_bytes(b"no model")
-    cases = [((doubling, ""), "double.onnx"), ((b"x", ""), "the model"), ((b"x", "cloud.onnx"), "cloud.onnx")]
+    cases: list[tuple[tuple[Path | bytes, str], str]] = [
+        ((doubling, ""), "double.onnx"),
+        ((b"x", ""), "the model"),
+        ((b"x", "cloud.onnx"), "cloud.onnx"),
+    ]
     for (model, name), shown in cases:
         with pytest.raises(SfumatoError, match=rf"^onnxruntime cannot load {shown}: [^\n]+$"):
             open_session(model, name=name)

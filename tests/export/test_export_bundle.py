@@ -20,7 +20,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.data import Split
 from sfumato.export import gates, pipeline
 from sfumato.export.artifact import load_export
-from sfumato.export.check import CheckedModel
+from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.gates import int8_gates
 from sfumato.export.pipeline import export
 from sfumato.export.quant_finetune import Tuning, fine_tune
@@ -324,7 +324,7 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     """Rounded as it is, this network would be refused; what ships holds every gate and moves the rate by less than 5 %."""
     run, seen = make_run("dither"), list[CheckedModel]()
     spread_weights(run)
-    check = pipeline.check_model
+    check = check_model
 
     def look(*given: Any, **named: Any) -> CheckedModel:
         model = check(*given, **named)

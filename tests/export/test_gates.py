@@ -12,7 +12,7 @@ import torch
 from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_session import open_session
 from sfumato.export import gates, onnx_files, parity, pipeline
-from sfumato.export.check import CheckedModel, Lint, lint_model
+from sfumato.export.check import CheckedModel, Lint, check_model, lint_model
 from sfumato.export.freeze import PhoneNetwork, freeze_network
 from sfumato.export.gates import accuracy_gates, lint_gates, make_gate, parity_gate, require_passed
 from sfumato.export.measure import Figures, Int8VsFloat, measure_run
@@ -207,7 +207,7 @@ def test_the_better_of_both_int8_models_ships(
     dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, better: bool
 ) -> None:
     """The fine-tuned model moves the rate by 1 % or by 9 %, the other one by 6 %."""
-    check = pipeline.check_model
+    check = check_model
 
     def moved(*given: Any, tuned: bool = False) -> CheckedModel:
         return dataclasses.replace(check(*given, tuned=tuned), figures=figures(rate=rate if tuned else 10.6))

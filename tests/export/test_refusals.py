@@ -188,6 +188,11 @@ def forge_contract(folder: Path) -> None:
     write_digests(folder)
 
 
+def forge_signature(folder: Path) -> None:
+    (folder / "contract.sig").write_text("x")
+    write_digests(folder)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a stray file": (lambda f: (f / "stowaway.txt").write_text("x"), "does not list stowaway.txt"),
     "a file less": (lambda f: (f / "local_int8.tflite").unlink(), "cannot be read"),
@@ -200,7 +205,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no digests": (lambda f: (f / "contract.sha256").unlink(), "cannot be read"),
     "a signature without a key": (
-        lambda f: ((f / "contract.sig").write_text("x"), write_digests(f)),
+        forge_signature,
         "contract.sig is there without a key",
     ),
 }

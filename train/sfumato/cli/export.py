@@ -67,7 +67,7 @@ def command(
             backend=backend,
             overwrite=overwrite,
             signer=signer,
-            tune=tune,  # type: ignore[arg-type]
+            tune=tune,
             watch=watch,
         )
         bar.update(task, completed=len(Step), description=f"{'done':<36}")
