@@ -271,6 +271,10 @@ def test_what_is_already_there_is_respected(dither_run: Run, bundle: Path, tmp_p
         export(dither_run, other, overwrite=True)
     with pytest.raises(UsageError, match="unknown variant 'int4'"):
         export(dither_run, tmp_path / "new", variants=["int4"])
+    with pytest.raises(UsageError, match="no variant was chosen: known are float32, float16, dynamic, int8"):
+        export(dither_run, tmp_path / "new", variants=[])
+    with pytest.raises(UsageError, match="unknown tune 'often': known are auto, never, always"):
+        export(dither_run, tmp_path / "new", tune="often")  # type: ignore[arg-type]
 
 
 def test_a_network_in_training_mode_is_refused(tmp_path: Path, make_run: Callable[[str], Run]) -> None:

@@ -34,7 +34,7 @@ from sfumato.export.measure import Figures
 from sfumato.export.onnx_files import write_cloud, write_local
 from sfumato.export.parity import ParityImages, parity_images
 from sfumato.export.quant_finetune import fine_tune
-from sfumato.export.tflite import convert, model_file, name_tensors
+from sfumato.export.tflite import BACKENDS, convert, model_file, name_tensors
 from sfumato.runtime.contract import FILE, VARIANTS, Contract
 from sfumato.training.run import Run, load_run
 
@@ -84,12 +84,18 @@ def export(
         watch: called with the number of steps done and the title of the step that begins.
 
     Raises:
-        UsageError: an unknown variant or back-end.
+        UsageError: an unknown variant, back-end or way of tuning.
         SfumatoError: a step failed; one line says which figure, and what is allowed.
     """
     for variant in variants:
         if variant not in VARIANTS:
             raise UsageError(unknown("variant", variant, VARIANTS))
+    if not variants:
+        raise UsageError(f"no variant was chosen: known are {', '.join(VARIANTS)}")
+    if tune not in TUNE:
+        raise UsageError(unknown("tune", tune, TUNE))
+    if backend not in BACKENDS:
+        raise UsageError(unknown("back-end", backend, BACKENDS))
     chosen, out = [variant for variant in VARIANTS if variant in variants], Path(out)
     refuse_occupied(out, overwrite=overwrite)
     run = run if isinstance(run, Run) else load_run(Path(run))
