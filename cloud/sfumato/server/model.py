@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
-from sfumato.core.onnx_session import first_line, open_session
+from sfumato.core.onnx_session import open_session
 from sfumato.runtime.contract import FILE, Contract, LabelPart, parse_contract, read_file
 
 MODEL = "cloud.onnx"

@@ -18,9 +18,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
-from sfumato.core.onnx_session import first_line, open_session
+from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.training.clean import ONNX_COPY
 from sfumato.training.run import Run

@@ -7,7 +7,7 @@ session.run(None, {"upload": uploads})
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 
 FATAL = 4
 """ONNX Runtime's log level: what goes wrong is raised, and nothing else is printed."""
@@ -44,8 +44,3 @@ def find_onnxruntime() -> Any:
     except ImportError:
         return None
     return onnxruntime
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
