@@ -22,7 +22,7 @@ from sfumato.export.artifact import load_export
 from sfumato.export.pipeline import export
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.server.model import CloudModel
 from sfumato.training.config import TrainConfig
 from sfumato.training.run import Run

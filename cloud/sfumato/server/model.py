@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import open_session
 from sfumato.runtime.contract import FILE, Contract, LabelPart, parse_contract, read_file
 
 MODEL = "cloud.onnx"
@@ -71,7 +72,7 @@ class CloudModel:
             ) from None
         contract = parse_contract(content, str(folder / FILE))
         entry = contract.file(MODEL)
-        session = open_session(read_file(folder, entry), threads=threads)
+        session = open_session(read_file(folder, entry), threads=threads, name=MODEL)
         model = cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
         model.check_heads()
         return model
@@ -122,7 +123,7 @@ class CloudModel:
             raise
         except Exception as error:  # onnxruntime has a type of its own for every complaint
             raise SfumatoError(
-                f"{MODEL} does not take this contract's uploads: {_first_line(error)}"
+                f"{MODEL} does not take this contract's uploads: {first_line(error)}"
             ) from None
         expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
         found = {name: head.shape for name, head in zip(expected, logits, strict=True)}
@@ -145,24 +146,3 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return result
-
-
-def open_session(content: bytes, *, threads: int) -> Any:
-    """An ONNX Runtime session on the processor.
-
-    Raises:
-        SfumatoError: ONNX Runtime cannot load it.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
-        raise SfumatoError(f"onnxruntime cannot load {MODEL}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
