@@ -22,7 +22,7 @@ from sfumato.export.artifact import load_export
 from sfumato.export.pipeline import export
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.server.model import CloudModel
 from sfumato.training.config import TrainConfig
 from sfumato.training.run import Run
@@ -98,7 +98,7 @@ def test_uploads_of_the_phone_are_answered_under_the_right_names(run: Run, seale
     phone, cloud = PhoneModel.load(sealed), CloudModel.load(sealed)
     images = np.array(run.dataset.images[run.dataset.splits[Split.TEST]][:4])
     levels = [phone.perturb(image, key=KEY).levels for image in images]
-    answers = cloud.answer(levels)
+    answers = cloud.predict(levels)
     uploads = torch.from_numpy(np.stack(levels)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         wanted = run.cloud(uploads)

@@ -21,6 +21,7 @@ from sfumato.bench.int8_vs_float import Side, compare_audits, kept_side, read_au
 from sfumato.core.console import emit_json, show, table
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
+from sfumato.core.onnx_session import open_session
 from sfumato.data import Split
 from sfumato.export.artifact import ExportArtifact, load_export
 from sfumato.export.bundle import AUDIT
@@ -115,10 +116,7 @@ def measure_model(
 
 def onnx_outputs(artifact: ExportArtifact, images: Bytes) -> dict[str, Floats]:
     """Outputs of local.onnx through onnxruntime, each (N, H, W, planes)."""
-    import onnxruntime
-
-    content = read_file(artifact.folder, artifact.contract.file("local.onnx"))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(read_file(artifact.folder, artifact.contract.file("local.onnx")))
     names = [tensor.name for tensor in artifact.contract.outputs]
     pixels = images.astype(np.float32) / np.float32(255)
     results = [session.run(names, {"image": one[None]}) for one in pixels]

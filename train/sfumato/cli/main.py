@@ -7,7 +7,6 @@ when it runs. The names stand here as text, so this module imports nothing from 
 import importlib
 import io
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -46,7 +45,9 @@ for _name in COMMANDS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sfumato {version('sfumato')}")
+        from sfumato.core.provenance import own_version
+
+        typer.echo(f"sfumato {own_version() or 'unknown'}")
         raise typer.Exit
 
 
