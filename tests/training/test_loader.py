@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.training import loader
-from sfumato.training.loader import Batches, augment, seed_everything
+from sfumato.training.loader import Batches, augment
 from sfumato.training.pretrain import mix
 
 

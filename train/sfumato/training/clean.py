@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from sfumato.core.console import progress
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models import channels_last
 from sfumato.models.cloud import ResNet, check_answers, create_cloud
 from sfumato.models.onnx.reader import check_parity, load_onnx
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.loader import Batches
 from sfumato.training.losses import task_loss
 
 if TYPE_CHECKING:

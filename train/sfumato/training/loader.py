@@ -7,7 +7,6 @@ Everything random comes from `seed_everything(seed, stage, epoch, rank)`, called
 an epoch therefore draws what the uninterrupted run would have drawn.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models.tensors import to_tensor
 
@@ -27,21 +27,6 @@ SCALE = 0.12
 """Largest relative change of its size."""
 CONTRAST = 0.3
 """Largest relative change of its contrast, and of its brightness."""
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any parts; unlike `hash`, the same in every process.
-
-    >>> derive_seed(0, "clean", 1) == derive_seed(0, "clean", 1) != derive_seed(0, "clean", 2)
-    True
-    """
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def seed_everything(*parts: object) -> None:
-    """Seed torch's global generator from the parts."""
-    torch.manual_seed(derive_seed(*parts))
 
 
 @dataclass(frozen=True)

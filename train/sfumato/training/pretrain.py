@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.console import progress
+from sfumato.core.seeding import seed_everything
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import Logits, task_loss
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
+from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -28,7 +29,7 @@ from sfumato.training import checkpoint
 from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, derive_seed
+from sfumato.training.loader import Batches
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import warm_up
 from sfumato.training.run import CARD, Run, load_run

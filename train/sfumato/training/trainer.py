@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Parameters
 from sfumato.channels.dither import Dither
+from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.data.label_dependence import conditional_entropy
 from sfumato.models.autoregressive import PEAK, ContextReference, foreseen
@@ -38,7 +39,7 @@ from sfumato.training.clean import make_cloud, shared_batches
 from sfumato.training.config import TrainConfig
 from sfumato.training.epoch_selection import Score, corrected_goal, next_goal, score
 from sfumato.training.evaluate import Evaluation, evaluate
-from sfumato.training.loader import Batch, Batches, derive_seed, seed_everything
+from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import feature_loss, noise_price, suppression, task_loss
 from sfumato.training.rate_controller import RateController
 from sfumato.training.regularisers.adversaries import Ensemble, adversary_loss, best_accuracy, restart_one

@@ -16,9 +16,10 @@ import torch
 from sfumato.compare.methods.base import Peer, Stage, Task
 from sfumato.core.console import progress
 from sfumato.core.errors import SfumatoError
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split
 from sfumato.models.schedule import one_cycle
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.seeding import seed_everything
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
-from sfumato.training.loader import seed_everything
 
 ARCHITECTURES = ("linear", "cnn", "mobilenet")
 RESTART_EVERY = 2
