@@ -15,14 +15,14 @@ from sfumato.audit.autoregressive_bound import context_bits
 from sfumato.audit.bounds import bound_information
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
-from sfumato.models.autoregressive import ContextReference, foreseen
+from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 
 
-def learnt(levels: int = 2) -> ContextReference:
+def learnt(levels: int = 2) -> AutoregressivePrior:
     """A reference with weights as if it had learnt something."""
-    context = ContextReference(Dither(levels=levels))
-    torch.nn.init.normal_(context.foresee.weight, std=0.3)
-    return context
+    prior = AutoregressivePrior(Dither(levels=levels))
+    torch.nn.init.normal_(prior.head.weight, std=0.3)
+    return prior
 
 
 def in_order(bits: int, height: int, width: int) -> Tensor:
@@ -72,7 +72,7 @@ def test_it_is_a_distribution_and_the_estimate_is_its_divergence() -> None:
     drawn, reference = chance(p), chance(logits.sigmoid())
     assert reference.sum().item() == pytest.approx(1.0, abs=1e-5)
     divergence = (drawn * (drawn / reference).log()).sum().item()
-    estimates = channel.rate({"p": p}) - foreseen(p, logits)
+    estimates = channel.rate({"p": p}) - nats_saved(p, logits)
     assert (drawn * estimates).sum().item() == pytest.approx(divergence, abs=1e-4)
 
 

@@ -81,9 +81,10 @@ class CompareConfig(BaseModel):
 
     def training(self, **options: Any) -> TrainConfig:
         """The configuration of one row."""
-        stages = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "plain", "seed"})
-        return make_config({**common, **stages, **options})
+        stages = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        augmentation = {"mirror_only": self.plain}
+        return make_config({**common, "augmentation": augmentation, **stages, **options})
 
 
 def make_compare_config(values: dict[str, Any]) -> CompareConfig:

@@ -13,7 +13,7 @@ import torch
 
 from sfumato.audit.attack_data import Evidence, Side
 from sfumato.channels.dither import Dither
-from sfumato.models.autoregressive import PEAK, ContextReference, foreseen
+from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.schedule import one_cycle, set_learning_rate
 
 STEPS = 600
@@ -21,6 +21,8 @@ STEPS = 600
 JUDGED = 100
 """Steps between two looks at validation."""
 BATCH = 64
+PEAK = 3e-3
+"""Largest learning rate of the fit (AdamW)."""
 
 
 def context_bits(evidence: Evidence) -> float | None:
@@ -37,12 +39,12 @@ def context_bits(evidence: Evidence) -> float | None:
     return (rate - mean_foreseen(context, test, evidence.generator("context test"))) / log(2)
 
 
-def fit(channel: Dither, evidence: Evidence) -> ContextReference:
+def fit(channel: Dither, evidence: Evidence) -> AutoregressivePrior:
     """What foresees most of validation's uploads while it learns from the attacker's; at worst still a fair coin."""
     side, generator = evidence.train, evidence.generator("context reference")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evidence.seed_for("context weights"))
-        context = ContextReference(channel)
+        context = AutoregressivePrior(channel)
     optimizer = torch.optim.AdamW(context.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
     best, weights = 0.0, deepcopy(context.state_dict())
     count = len(side.pixels)
@@ -51,7 +53,7 @@ def fit(channel: Dither, evidence: Evidence) -> ContextReference:
     for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
         set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
         p = side.parameters["p"][rows].float()
-        loss = -foreseen(p, context(side.uploads(rows, channel, generator))).mean()
+        loss = -nats_saved(p, context(side.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -64,10 +66,10 @@ def fit(channel: Dither, evidence: Evidence) -> ContextReference:
 
 
 @torch.no_grad()
-def mean_foreseen(context: ContextReference, side: Side, generator: torch.Generator) -> float:
-    """Mean of `foreseen` over one upload of every image of a split as it is, in nats."""
+def mean_foreseen(context: AutoregressivePrior, side: Side, generator: torch.Generator) -> float:
+    """Mean of `nats_saved` over one upload of every image of a split as it is, in nats."""
     total = 0.0
     for rows in torch.arange(side.images).split(BATCH):
         upload = side.uploads(rows, context.channel, generator)
-        total += foreseen(side.parameters["p"][rows].float(), context(upload)).sum().item()
+        total += nats_saved(side.parameters["p"][rows].float(), context(upload)).sum().item()
     return total / side.images
