@@ -336,12 +336,12 @@ def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         new = OLD_KEYS.get(key, key)
         table, _, name = new.rpartition(".")
         if new != key:
-            remarks.append(f"{key} is now {new}")
+            remarks.append(f"{key} -> {new}")
             within = values.get(table)
             if new in values or (isinstance(within, Mapping) and name in within):
                 raise UsageError(f"{key} is the old name of {new}: give one of them")
         if isinstance(value, str) and value in OLD_VALUES.get(new, {}):
-            remarks.append(f"{new} {value!r} is now {OLD_VALUES[new][value]!r}")
+            remarks.append(f"{value} -> {OLD_VALUES[new][value]}")
             value = OLD_VALUES[new][value]
         where, part = (table, {name: value}) if table else (new, value)
         # A table may be given beside an old flat key that now belongs to it.
@@ -366,7 +366,7 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
             raise UsageError(f"cannot read the configuration {file}: {error}") from None
     (base, of_file), (given, of_values) = renamed(base), renamed(values)
     if remarks := of_file + of_values:
-        note(f"old option names, accepted in this release: {'; '.join(remarks)}")
+        note(f"old option names are accepted in this release: {', '.join(remarks)}")
     try:
         return TrainConfig(**{**base, **given})
     except ValidationError as error:
