@@ -344,9 +344,10 @@ def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             remarks.append(f"{value} -> {OLD_VALUES[new][value]}")
             value = OLD_VALUES[new][value]
         where, part = (table, {name: value}) if table else (new, value)
-        # A table may be given beside an old flat key that now belongs to it.
-        merge = isinstance(part, Mapping) and isinstance(found.get(where), Mapping)
-        found[where] = {**found[where], **part} if merge else part
+        before = found.get(where, {})  # a table may be given beside an old flat key that now belongs to it
+        if not isinstance(before, Mapping):
+            continue  # what is no table is refused later
+        found[where] = {**before, **part} if isinstance(part, Mapping) else part
     return found, remarks
 
 
