@@ -86,6 +86,23 @@ def test_no_gradient_passes_a_decision_and_its_constants_stay() -> None:
     assert fixed == ["pairwise.weight", "pairwise.bias", "one_hot.weight", "one_hot.bias"]
 
 
+def test_weights_of_sfumato_0_1_load() -> None:
+    """The layers of the decision had other names then."""
+    channel = create("dither", levels=2)
+    local, other = LocalNetwork(channel, (2, 3)).eval(), LocalNetwork(channel, (2, 3)).eval()
+    old = {
+        name.replace(".pairwise.", ".duels.").replace(".one_hot.", ".crown."): value
+        for name, value in local.state_dict().items()
+    }
+    assert "decision.duels.weight" in old
+    other.load_state_dict(old)
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(local(x)["p"], other(x)["p"])
+    old["decision.champion.weight"] = torch.zeros(1)
+    with pytest.raises(RuntimeError, match="champion"):
+        other.load_state_dict(old)
+
+
 def test_cost_counts_what_a_hand_counts() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),  # 4x4 outputs: 16 * 8 * 27

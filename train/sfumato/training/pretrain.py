@@ -109,7 +109,7 @@ def pretrain(
                     right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
                     seen += len(batch.images) * len(logits)
                 bar.advance(task)
-            bar.update(task, figures=f"accuracy of the phone's own decision {100 * right / seen:.1f} %")
+            bar.update(task, figures=f"local accuracy {100 * right / seen:.1f} %")
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
                 log.write(
