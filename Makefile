@@ -6,12 +6,12 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-android fuzz lint lock clean
+.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Build .venv: pinned dependencies, PyTorch for the CPU; the browser page (the others do this first)
+setup: ## Build .venv by uv.lock, PyTorch for the CPU; the browser page (the others do this first)
 	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: Python 3.11 is needed, there is no '$(PYTHON)': install python3.11" >&2; exit 1; }
 	@"$(PYTHON)" scripts/set_up.py
 	@"$(PYTHON)" scripts/build_page.py
@@ -29,6 +29,10 @@ test: setup ## Lint, types, spelling and all tests
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
+# One variant: make test-matrix ARGS="--only two-threads tests/train"
+test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale
+	@python scripts/test_matrix.py $(ARGS)
+
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
 	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/bench/test_phone.py
@@ -42,12 +46,13 @@ fuzz: setup ## Damaged and hostile models, contracts and pictures against EXPORT
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 	@$(LINT); exit $$status
 
-# What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
-lock: ## Pin what .venv holds now into requirements/constraints.txt
-	@{ echo "# Written by 'make lock' from an environment that passed 'make test'. Do not edit."; \
-	python -m pip list --format=freeze --exclude-editable --disable-pip-version-check 2>/dev/null | sed 's/+cpu$$//'; \
-	} > requirements/constraints.tmp && mv requirements/constraints.tmp requirements/constraints.txt
+docs: setup ## Build the documentation into site/; a dead link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
+# Moves only what pyproject.toml asks for: make lock UPGRADE=--upgrade, or UPGRADE="--upgrade-package rich", moves on.
+lock: ## Rewrite uv.lock by pyproject.toml, and .venv by uv.lock
+	@"$(PYTHON)" scripts/set_up.py --lock $(UPGRADE)
 
 clean: ## Remove caches and builds; .venv and demo/ stay
-	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	@find train export cloud benchmarks tests studies scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -394,7 +394,7 @@ def test_inspect_prints_for_people_and_for_programs(photos: Path) -> None:
     facts = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert facts["splits"] == {"defender": 270, "attacker": 150, "validation": 60, "test": 120}
     assert sum(map(sum, facts["attributes"]["age"].values())) == 600
-    (row,) = facts["entanglement"]
+    (row,) = facts["label_dependence"]
     assert (row["hidden"], row["given"]) == ("age", ["mood"])
     assert row["entropy_bits"] == pytest.approx(np.log2(3))
     assert row["conditional_bits"] == pytest.approx(np.log2(3))  # period 2 and period 3 are independent

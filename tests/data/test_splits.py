@@ -8,7 +8,7 @@ from sfumato.core.errors import DataError
 from sfumato.data.dataset import Split
 from sfumato.data.duplicates import duplicate_groups, fingerprints
 from sfumato.data.source import TEST, TRAIN, VALIDATION
-from sfumato.data.splits import FRACTIONS, LEFT_OUT, choose, deal_order, make_splits, without_copies
+from sfumato.data.splits import FRACTIONS, LEFT_OUT, choose, make_splits, stratified_order, without_copies
 
 Labels = NDArray[np.int64]
 
@@ -23,18 +23,18 @@ def two_labels(count: int = 3000) -> tuple[Labels, Labels]:
 def test_splits_are_disjoint_complete_deterministic_and_depend_on_the_seed() -> None:
     common, rare = two_labels()
     singles = np.arange(3000)
-    splits = make_splits(singles, deal_order([common, rare], 3000, 0), None)
+    splits = make_splits(singles, stratified_order([common, rare], 3000, 0), None)
     assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(3000))
     assert all((np.diff(rows) > 0).all() for rows in splits.values())
-    again = make_splits(singles, deal_order([common, rare], 3000, 0), None)
-    other = make_splits(singles, deal_order([common, rare], 3000, 1), None)
+    again = make_splits(singles, stratified_order([common, rare], 3000, 0), None)
+    other = make_splits(singles, stratified_order([common, rare], 3000, 1), None)
     assert all((splits[split] == again[split]).all() for split in Split)
     assert not np.array_equal(splits[Split.TEST], other[Split.TEST])
 
 
 def test_every_combination_of_labels_gets_its_share() -> None:
     common, rare = two_labels()
-    splits = make_splits(np.arange(3000), deal_order([common, rare], 3000, 0), None)
+    splits = make_splits(np.arange(3000), stratified_order([common, rare], 3000, 0), None)
     for a in range(2):
         for b in range(5):
             cell = (common == a) & (rare == b)
@@ -44,7 +44,7 @@ def test_every_combination_of_labels_gets_its_share() -> None:
 
 def test_groups_stay_together_and_shares_still_hold() -> None:
     persons = np.random.default_rng(0).integers(0, 120, 4000)
-    splits = make_splits(persons, deal_order([], 4000, 0), None)
+    splits = make_splits(persons, stratified_order([], 4000, 0), None)
     seen = [set(persons[rows].tolist()) for rows in splits.values()]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 120
     for split, rows in splits.items():
@@ -53,16 +53,16 @@ def test_groups_stay_together_and_shares_still_hold() -> None:
 
 def test_the_makers_partition_is_kept_and_the_rest_is_cut_from_training() -> None:
     official = np.repeat([TRAIN, VALIDATION, TEST], [700, 100, 200])
-    splits = make_splits(np.arange(1000), deal_order([], 1000, 0), official)
+    splits = make_splits(np.arange(1000), stratified_order([], 1000, 0), official)
     assert splits[Split.VALIDATION].tolist() == list(range(700, 800))
     assert splits[Split.TEST].tolist() == list(range(800, 1000))
     assert (len(splits[Split.DEFENDER]), len(splits[Split.ATTACKER])) == (450, 250)
     no_validation = make_splits(
-        np.arange(1000), deal_order([], 1000, 0), np.repeat([TRAIN, TEST], [800, 200])
+        np.arange(1000), stratified_order([], 1000, 0), np.repeat([TRAIN, TEST], [800, 200])
     )
     assert [len(no_validation[split]) for split in Split] == [450, 250, 100, 200]
     with pytest.raises(DataError, match="no training images"):
-        make_splits(np.arange(10), deal_order([], 10, 0), np.full(10, TEST))
+        make_splits(np.arange(10), stratified_order([], 10, 0), np.full(10, TEST))
 
 
 def test_copies_of_the_makers_test_pictures_are_left_out_of_training() -> None:
@@ -76,7 +76,7 @@ def test_copies_of_the_makers_test_pictures_are_left_out_of_training() -> None:
 
 def test_a_limit_keeps_the_proportions() -> None:
     common, rare = two_labels()
-    chosen = choose(deal_order([common, rare], 3000, 0), 300)
+    chosen = choose(stratified_order([common, rare], 3000, 0), 300)
     assert len(set(chosen.tolist())) == 300
     np.testing.assert_allclose(np.bincount(rare[chosen], minlength=5), np.bincount(rare) / 10, atol=1.1)
     assert choose(np.array([2, 0, 1]), 9).tolist() == [0, 1, 2]

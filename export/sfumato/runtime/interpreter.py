@@ -53,8 +53,9 @@ def find_runtime(name: str | None = None) -> Runtime:
             return Runtime(package, version(package), module.Interpreter, plain)
         except (ImportError, PackageNotFoundError):
             continue
-    what = wanted or "a TensorFlow Lite runtime"
-    raise SfumatoError(f"{what} is not installed: pip install 'sfumato[device]'")
+    what = wanted or "ai-edge-litert"
+    line = {"tflite-runtime": "'sfumato[tflite-runtime]'", "tensorflow": "'sfumato[export]'"}.get(what, what)
+    raise SfumatoError(f"{what} is not installed: pip install {line}")
 
 
 @dataclass(frozen=True)

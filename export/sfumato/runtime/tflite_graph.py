@@ -81,7 +81,7 @@ def _schema() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise SfumatoError("reading .tflite files needs ai-edge-litert: pip install 'sfumato[device]'")
+    raise SfumatoError("reading .tflite files needs ai-edge-litert: pip install ai-edge-litert")
 
 
 def _read(content: bytes, schema: Any) -> Graph:

@@ -19,7 +19,7 @@ import numpy as np
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.scoring import Judged
 from sfumato.data import Dataset, Split
-from sfumato.data.splits import check_sizes, deal, deal_order, sort_keys
+from sfumato.data.splits import assign, check_sizes, sort_keys, stratified_order
 
 MEANS = (
     "val_accuracy",
@@ -49,17 +49,17 @@ def turn(artifact: Artifact, folds: int) -> list[Artifact]:
 def turned(dataset: Dataset, folds: int) -> list[Dataset]:
     """The data set of every fold but the first: the attacker's split cut into `folds - 1` test splits.
 
-    Labels are dealt evenly, and a person stays in one part. Copies of one picture may fall into two: that helps attackers.
+    Labels are spread evenly, and a person stays in one part. Copies of one picture may fall into two: that helps attackers.
     """
     if folds == 1:
         return []
     attacker, test = dataset.splits[Split.ATTACKER], dataset.splits[Split.TEST]
     count = len(dataset)
-    order = deal_order(sort_keys(list(dataset.attributes.values()), dataset.labels), count, seed=0)
+    order = stratified_order(sort_keys(list(dataset.attributes.values()), dataset.labels), count, seed=0)
     rows = order[np.isin(order, attacker)]
     groups = np.arange(count) if dataset.identity is None else dataset.labels[dataset.identity]
     out = []
-    for part in deal(groups[rows], rows, dict.fromkeys(range(folds - 1), 1.0)).values():
+    for part in assign(groups[rows], rows, dict.fromkeys(range(folds - 1), 1.0)).values():
         rest = np.sort(np.concatenate([np.setdiff1d(attacker, part), test]))
         splits = {**dataset.splits, Split.ATTACKER: rest, Split.TEST: part}
         check_sizes(splits)

@@ -36,7 +36,9 @@ def inspect(
 
     facts = look(spec, keep=names(keep), hide=names(hide))
     if as_json:
-        console.emit_json(asdict(facts))
+        found = asdict(facts)
+        # The key of 0.1, for one release.
+        console.emit_json({**found, "entanglement": found["label_dependence"]})
     else:
         _show(facts)
 
@@ -52,7 +54,7 @@ def _show(facts: "Facts") -> None:
         for index, (name, counts) in enumerate(classes.items()):
             rows.append([escape(attribute) if index == 0 else "", escape(name), *counts])
     console.show(console.table("images", ["attribute", "class", *facts.splits], rows))
-    given = ", ".join(facts.entanglement[0].given) if facts.entanglement else ""
+    given = ", ".join(facts.label_dependence[0].given) if facts.label_dependence else ""
     shares = [
         [
             escape(row.hidden),
@@ -61,10 +63,10 @@ def _show(facts: "Facts") -> None:
             f"{row.majority:.2%}",
             f"{row.label_only:.2%}",
         ]
-        for row in facts.entanglement
+        for row in facts.label_dependence
     ]
     typer.echo(f"what the kept labels (Y: {given or 'none'}) say about the others (S)")
     columns = ["S", "H(S) bits", "H(S|Y) bits", "majority", "label-only floor"]
-    console.show(console.table("entanglement", columns, shares))
+    console.show(console.table("label dependence", columns, shares))
     if facts.skipped:
         console.note(f"{len(facts.skipped)} files left out: " + "; ".join(facts.skipped[:3]))

@@ -5,6 +5,7 @@ when it runs. The names stand here as text, so this module imports nothing from 
 """
 
 import importlib
+import io
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -61,6 +62,8 @@ def root(
 
 def main() -> None:
     """Run the command line; known errors become one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of standard error: no table stops at a letter
     try:
         app()
     except SfumatoError as error:
@@ -71,10 +74,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv or (error.name or "").startswith("sfumato"):
             raise
-        typer.echo(
-            f"sfumato: this command needs the package {error.name!r}, which is not installed: run `sfumato doctor`",
-            err=True,
-        )
+        from sfumato.cli.extras import missing
+
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        typer.echo(f"sfumato: {missing(command, error.name or str(error))}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("sfumato: interrupted", err=True)

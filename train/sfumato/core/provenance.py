@@ -34,7 +34,7 @@ PACKAGES = (
 )
 
 #: What the package is built from: a change elsewhere (a result, a note) does not make the code dirty.
-SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "requirements")
+SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "uv.lock")
 
 
 def provenance() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            errors="surrogateescape",
             timeout=20,
             check=False,
             env={**clean, "GIT_OPTIONAL_LOCKS": "0"},

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfumato.data.dataset import Attribute, Split
-from sfumato.data.label_dependence import Entanglement, measure
+from sfumato.data.label_dependence import LabelDependence, measure_dependence
 from sfumato.data.registry import open_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Counts and entanglement of one data set; plain values that go into JSON as they are."""
+    """Counts of one data set, and how its labels depend on one another; plain values that go into JSON as they are."""
 
     id: str
     spec: str
@@ -26,7 +26,7 @@ class Facts:
     """Attribute -> class -> images per split, in the order of `splits`."""
     identity: str | None
     skipped: list[str]
-    entanglement: tuple[Entanglement, ...]
+    label_dependence: tuple[LabelDependence, ...]
     """One row per hidden attribute."""
 
 
@@ -52,7 +52,7 @@ def inspect(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) ->
         },
         identity=data.identity,
         skipped=list(data.skipped),
-        entanglement=measure(data, keep, hidden),
+        label_dependence=measure_dependence(data, keep, hidden),
     )
 
 

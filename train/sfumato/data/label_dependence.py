@@ -24,7 +24,7 @@ from sfumato.data.dataset import Dataset, Ints, Split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entanglement:
+class LabelDependence:
     """What the kept labels say about one hidden attribute."""
 
     hidden: str
@@ -93,8 +93,10 @@ def joint_cells(labels: Ints | Sequence[Ints], count: int) -> Ints:
     return cells
 
 
-def measure(data: Dataset, keep: Sequence[str], hide: Sequence[str]) -> tuple[Entanglement, ...]:
-    """Entanglement of every hidden attribute with all the kept ones together."""
+def measure_dependence(
+    data: Dataset, keep: Sequence[str], hide: Sequence[str]
+) -> tuple[LabelDependence, ...]:
+    """The dependence of every hidden attribute on all the kept ones together."""
     data.require([*keep, *hide])
     attacker, test = data.splits[Split.ATTACKER], data.splits[Split.TEST]
     y = [data.labels[name] for name in keep]
@@ -107,7 +109,7 @@ def measure(data: Dataset, keep: Sequence[str], hide: Sequence[str]) -> tuple[En
             return label_only_accuracy(s[attacker], learned, s[test], judged)
 
         rows.append(
-            Entanglement(
+            LabelDependence(
                 hidden=name,
                 given=tuple(keep),
                 entropy_bits=entropy(s),

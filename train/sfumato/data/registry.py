@@ -25,9 +25,9 @@ from sfumato.data.splits import (
     LEFT_OUT,
     check_sizes,
     choose,
-    deal_order,
     make_splits,
     sort_keys,
+    stratified_order,
     without_copies,
 )
 
@@ -114,7 +114,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
 
 def _order(source: Source, seed: int, first: str | None) -> Ints:
     keys = sort_keys(source.attributes, source.labels, first)
-    return deal_order(
+    return stratified_order(
         [*([] if source.official is None else [source.official]), *keys], len(source.pictures.names), seed
     )
 

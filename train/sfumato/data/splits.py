@@ -1,9 +1,9 @@
-"""Four disjoint splits, dealt like cards.
+"""Four disjoint splits, stratified by every label at once.
 
-Pictures that belong together (duplicates; one person) form a hand. Hands are sorted by their labels, in
-random order where labels agree, and dealt one after the other to the split that is furthest behind its share.
-Neighbours in that order have equal labels, so every split gets its share of every combination of labels to
-within a picture or two, and a combination too rare for all four splits simply goes to some of them.
+Pictures that belong together (duplicates, one person) form a group. Groups are sorted by their labels, in random order where
+labels agree. Each group in turn goes to the split that is furthest behind its share. Neighbours in that order have equal
+labels, so every split gets its share of every combination of labels to within a picture or two. A combination too rare for
+all four splits goes to some of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ LEAST = 50
 LEFT_OUT = -1
 """Code of a picture that no split may hold."""
 _SMALL = 12
-"""Attributes of at most so many classes decide the order in which pictures are dealt."""
+"""Attributes of at most so many classes decide the order in which pictures are assigned."""
 Name = TypeVar("Name")
 
 
-def deal_order(labels: Sequence[Ints], count: int, seed: int) -> Ints:
+def stratified_order(labels: Sequence[Ints], count: int, seed: int) -> Ints:
     """(N,) rows sorted by the labels, first key first, in seeded random order where all labels agree."""
     chance = np.random.Generator(np.random.PCG64(seed)).random(count)
     return np.asarray(np.lexsort([chance, *reversed(labels)]), dtype=np.int64)
@@ -56,11 +56,11 @@ def choose(order: Ints, limit: int) -> Ints:
 
 
 def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split, Ints]:
-    """Deal all pictures.
+    """Assign every picture to a split.
 
     Args:
         groups: (N,) group numbers; a group stays together.
-        order: (N,) rows in the order they are dealt.
+        order: (N,) rows in the order in which they are assigned.
         official: (N,) codes of the makers' partition from `without_copies`, or None. Test and validation are
             kept as they are; what the makers did not set apart is cut from their training part.
 
@@ -76,7 +76,7 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     rows = order[part[order] == TRAIN]
     if len(rows) == 0:
         raise DataError("the data set's own partition has no training images: use split=stratified")
-    splits = deal(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
+    splits = assign(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
     for code, split in fixed.items():
         if split in present:
             splits[split] = np.flatnonzero(part == code).astype(np.int64)
@@ -111,27 +111,27 @@ def without_copies(official: Ints, duplicates: Ints) -> Ints:
     return np.asarray(np.where(strictest[duplicates] > official, LEFT_OUT, official), dtype=np.int64)
 
 
-def deal(groups: Ints, rows: Ints, fractions: Mapping[Name, float]) -> dict[Name, Ints]:
-    """Deal rows out by shares, each group to one receiver.
+def assign(groups: Ints, rows: Ints, fractions: Mapping[Name, float]) -> dict[Name, Ints]:
+    """Assign rows to parts by shares, each group to one part.
 
     Args:
         groups: (n,) group number of each row.
-        rows: (n,) row numbers, in the order they are dealt.
-        fractions: receiver -> share; shares need not add up to 1.
+        rows: (n,) row numbers, in the order in which they are assigned.
+        fractions: part -> share; shares need not add up to 1.
 
     Returns:
-        Sorted row numbers per receiver.
+        Sorted row numbers of each part.
     """
     total = sum(fractions.values())
     names = list(fractions)
     shares = [fractions[name] / total for name in names]
-    hands: dict[int, list[int]] = {}  # in the order in which a group's first picture comes up
+    members: dict[int, list[int]] = {}  # in the order in which a group's first picture comes up
     for group, row in zip(groups.tolist(), rows.tolist(), strict=True):
-        hands.setdefault(group, []).append(row)
-    dealt: list[list[int]] = [[] for _ in names]
-    so_far = 0
-    for hand in hands.values():
-        so_far += len(hand)
-        behind = [share * so_far - len(cards) for share, cards in zip(shares, dealt, strict=True)]
-        dealt[behind.index(max(behind))].extend(hand)
-    return {name: np.sort(np.array(cards, dtype=np.int64)) for name, cards in zip(names, dealt, strict=True)}
+        members.setdefault(group, []).append(row)
+    parts: list[list[int]] = [[] for _ in names]
+    assigned = 0
+    for group_rows in members.values():
+        assigned += len(group_rows)
+        behind = [share * assigned - len(part) for share, part in zip(shares, parts, strict=True)]
+        parts[behind.index(max(behind))].extend(group_rows)
+    return {name: np.sort(np.array(part, dtype=np.int64)) for name, part in zip(names, parts, strict=True)}

@@ -1,8 +1,8 @@
 """Pretraining: before co-training the local network's encoder learns to classify the desired labels on clean images.
 
 At a few bits an image the channel can only carry the phone's own decision. Learning it through the noise of the channel is
-slow (docs/log.md). Learning it directly takes a fraction of the time, because neither the cloud network nor the decoder of the
-local network takes part.
+slow (docs/history/log.md). Learning it directly takes a fraction of the time: neither the cloud network nor the
+decoder of the local network takes part.
 
 Small networks gain from a consistent teacher (Beyer et al., CVPR 2022): every other batch is a mixture of pairs of images
 (mixup, Zhang et al., ICLR 2018), whose only label is the clean network's output for the same mixture.

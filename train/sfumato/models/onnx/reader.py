@@ -265,7 +265,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError:
-        raise SfumatoError("reading it needs the package onnx: pip install 'sfumato[export]'") from None
+        raise SfumatoError("reading it needs the package onnx: pip install 'sfumato[train]'") from None
     return onnx
 
 

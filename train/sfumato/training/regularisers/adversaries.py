@@ -62,8 +62,18 @@ def adversary_loss(outputs: list[Logits], labels: Labels) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def restart(member: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Give a member new weights and a new optimiser state, in place, from the global generator."""
+def restart_one(
+    ensemble: Ensemble,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    every: int = Adversaries().restart_every,
+) -> None:
+    """Every so many epochs give one member, in turn, new weights and a new optimiser state."""
+    if epoch == 0 or epoch % every:
+        return
+    member = ensemble.members[epoch // every % len(ensemble.members)]
+    seed_everything(seed, "restart", epoch)
     fresh = deepcopy(member)
     for part in fresh.modules():
         if callable(reset := getattr(part, "reset_parameters", None)):
@@ -112,11 +122,9 @@ class AdversarialPenalty(Regulariser):
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Every few epochs one member, in turn, starts over."""
-        if epoch == 0 or epoch % self.how.restart_every or not self.learning(step):
-            return
-        seed_everything(self.setting.config.seed, "restart", epoch)
-        members = self.ensemble.members
-        restart(members[epoch // self.how.restart_every % len(members)], self.optimizer)
+        if self.learning(step):
+            seed = self.setting.config.seed
+            restart_one(self.ensemble, self.optimizer, epoch, seed, self.how.restart_every)
 
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
         """The suppression term, once the rate ramp has ended."""

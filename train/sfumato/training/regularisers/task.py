@@ -31,20 +31,19 @@ class TaskLoss(Regulariser):
 
     def __init__(self, setting: Setting, clean: nn.Module) -> None:
         self.config = setting.config
-        built_in = isinstance(clean, ResNet)
+        self.built_in = isinstance(clean, ResNet)
         # The same outputs from fewer operators. What the user's own networks do with their layers is not known.
-        self.teacher = fold(deepcopy(clean)) if built_in else clean
-        self.reduced = built_in and has_bfloat16(setting.fabric.device)
+        self.teacher = fold(deepcopy(clean)) if self.built_in else clean
         # Only the built-in network has features to compare, and a frozen one cannot follow.
-        able = built_in and self.config.frozen_cloud is None
+        able = self.built_in and self.config.frozen_cloud is None
         self.feature_weight = self.config.feature_loss_weight if able else 0.0
 
     def teacher_outputs(self, images: Tensor) -> tuple[Logits, Tensor | None]:
         """The clean network's logits and features, in bfloat16 where that is quicker: they are soft targets anyway."""
-        kind = images.device.type
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=self.reduced):
+        kind, quick = images.device.type, self.built_in and has_bfloat16(images.device)
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=quick):
             logits, features = answer(self.teacher, images)
-        return {name: head.float() for name, head in logits.items()}, features
+        return {name: head.to(images.dtype) for name, head in logits.items()}, features
 
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
         """The cloud network's loss, its features' and the local network's."""
