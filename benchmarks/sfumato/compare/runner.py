@@ -43,6 +43,7 @@ from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.reports import markdown
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -51,7 +52,7 @@ from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.loader import Batches
 from sfumato.training.runner import train
 
 BATCH = 256
@@ -80,9 +81,10 @@ class CompareConfig(BaseModel):
 
     def training(self, **options: Any) -> TrainConfig:
         """The configuration of one row."""
-        stages = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "plain", "seed"})
-        return make_config({**common, **stages, **options})
+        stages = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        augmentation = {"mirror_only": self.plain}
+        return make_config({**common, "augmentation": augmentation, **stages, **options})
 
 
 def make_compare_config(values: dict[str, Any]) -> CompareConfig:

@@ -2,8 +2,8 @@
 
     train_peer(peer, "cloak", task)       # in place; the peer is frozen afterwards
 
-A warm-up of `warm_epochs` trains the task alone, `epochs` more train with the peer's privacy terms: our own runs spend as
-many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversary_steps` on
+A warm-up of `pretrain_epochs` trains the task alone, `epochs` more train with the peer's privacy terms: our own runs spend as
+many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversaries.steps` on
 fresh uploads of the same images, after its gradients were cleared; no gradient of one ever reaches the weights of the
 other. The weights of the last epoch are kept, since choosing by accuracy would choose the epoch with the least privacy.
 """
@@ -16,9 +16,10 @@ import torch
 from sfumato.compare.methods.base import Peer, Stage, Task
 from sfumato.core.console import progress
 from sfumato.core.errors import SfumatoError
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split
 from sfumato.models.schedule import one_cycle
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
 
@@ -43,15 +44,22 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
     task.clean.to(where)
     peer.prepare_mode()
     attributes = (*config.keep, *config.hide)
-    batches = Batches(task.dataset, Split.DEFENDER, attributes, config.batch_size, where)
-    optimizers = Optimizers(peer, task, (config.warm_epochs + config.epochs) * batches.steps)
+    batches = Batches(
+        task.dataset,
+        Split.DEFENDER,
+        attributes,
+        config.batch_size,
+        where,
+        augmentation=config.augmentation,
+    )
+    optimizers = Optimizers(peer, task, (config.pretrain_epochs + config.epochs) * batches.steps)
     means: Means = {}
     with progress() as bar:
         line = bar.add_task(f"train {name}", total=optimizers.steps, figures="")
-        for epoch in range(-config.warm_epochs, config.epochs):
+        for epoch in range(-config.pretrain_epochs, config.epochs):
             seed_everything(config.seed, "peer", name, epoch)
             stage, sums = Stage(epoch, config.epochs), Means()
-            for batch in batches.epoch(plain=config.is_plain(epoch, config.epochs)):
+            for batch in batches.epoch(only_mirror=config.only_mirrors(epoch, config.epochs)):
                 for part, value in optimizers.step(batch, stage).items():
                     sums[part] = sums.get(part, 0.0) + value
                 bar.advance(line)
@@ -97,7 +105,7 @@ class Optimizers:
         return {name: value.item() for name, value in parts.items()}
 
     def _step_adversary(self, batch: Batch, stage: Stage) -> None:
-        for _ in range(self.config.adversary_steps):
+        for _ in range(self.config.adversaries.steps):
             loss = self.peer.adversary_loss(batch, stage)
             if loss is None:
                 return
