@@ -32,7 +32,7 @@ class HostConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: tuple[int, ...] = Field(default=(1,), min_length=1)
-    plain: bool = False
+    without_xnnpack: bool = False
     """Measure without XNNPACK too."""
     layers: bool = False
     """Find out where the time of each of our models goes."""
@@ -64,7 +64,7 @@ def bench_host(
         Case(subject, threads, xnnpack)
         for subject in subjects
         for threads in config.threads
-        for xnnpack in ((True, False) if config.plain else (True,))
+        for xnnpack in ((True, False) if config.without_xnnpack else (True,))
     ]
     watch("the machine")
     machine, load = measure_machine(), os.getloadavg()

@@ -54,7 +54,7 @@ def instructions(found: Sequence[Results]) -> Figure | None:
     return plot
 
 
-def against(found: Sequence[Results]) -> Figure | None:
+def relative_cost(found: Sequence[Results]) -> Figure | None:
     """Cost of other methods as a multiple of ours, int8."""
     bars: list[tuple[str, float]] = []
     for results in found:
@@ -90,6 +90,6 @@ def _axes(bars: int, title: str) -> tuple[Figure, Any]:
 PLOTS: dict[str, Callable[[Sequence[Results]], Figure | None]] = {
     "latency": latency,
     "instructions": instructions,
-    "peers": against,
+    "relative_cost": relative_cost,
 }
 """Name of the file -> what draws it."""

@@ -1,4 +1,4 @@
-"""Which rows a comparison has: every peer once, ours at several operating points.
+"""Which rows a comparison has: every method once, ours at several operating points.
 
 rows = choose_rows(["all"], POINTS)
 rows[-1].id                      # "suppress-gaussian-64"
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from sfumato.compare.methods import PEERS
+from sfumato.compare.methods import METHODS
 from sfumato.core.errors import UsageError, unknown
 from sfumato.core.rates import PICTURE_BITS
 
@@ -90,18 +90,18 @@ def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPla
     """The rows of some methods, in the order of the registries.
 
     Args:
-        methods: names of peers and of ours, or `all`: those that are not named only where they have something to gain.
+        methods: names of methods and of ours, or `all`: those that are not named only where they have something to gain.
         points: where ours are steered to.
 
     Raises:
         UsageError: a name is not known, or no method or point is named.
     """
-    known = [*PEERS, *OURS]
+    known = [*METHODS, *OURS]
     for name in methods:
         if name not in known and name != "all":
-            raise UsageError(unknown("peer", name, ["all", *known]))
+            raise UsageError(unknown("method", name, ["all", *known]))
     if not methods:
-        raise UsageError(f"no peer is named: choose all or some of {', '.join(known)}")
+        raise UsageError(f"no method is named: choose all or some of {', '.join(known)}")
     if not points:
         raise UsageError("no operating point is named, for example --points 2,4,6/0.1")
     rows: list[RowPlan] = []
