@@ -15,7 +15,7 @@ from sfumato.bench.arithmetic import shortest_ms
 from sfumato.bench.cold import Cold, measure_cold
 from sfumato.bench.layers import measure_layers
 from sfumato.bench.peak import measure_machine
-from sfumato.bench.results import Machine, Results, Row
+from sfumato.bench.results import Machine, Measurement, Results
 from sfumato.bench.stages import measure_stages
 from sfumato.bench.standard import output_digest, standard_input
 from sfumato.bench.subjects import OURS, Subject
@@ -106,12 +106,12 @@ class Case:
         session.run(standard_input(entry))
         return session
 
-    def row(self, times: Times, cold: Cold, session: Session, machine: Machine) -> Row:
+    def row(self, times: Times, cold: Cold, session: Session, machine: Machine) -> Measurement:
         """The result."""
         facts, p50 = self.subject.facts(), times.p(50)
         # The roof is that of one thread and of the kernels in XNNPACK.
         roof = shortest_ms(self.subject.layers, machine, int8=self.subject.int8)
-        return Row(
+        return Measurement(
             **facts,
             runtime=f"{session.runtime.name} {session.runtime.version}",
             delegate="xnnpack" if self.xnnpack else "none",
@@ -131,7 +131,7 @@ class Case:
         )
 
 
-def with_layers(case: Case, row: Row, machine: Machine, watch: Callable[[str], None]) -> Row:
+def with_layers(case: Case, row: Measurement, machine: Machine, watch: Callable[[str], None]) -> Measurement:
     """The row with its layers, if it is one of ours with XNNPACK on one thread."""
     subject = case.subject
     if subject.name != OURS or case.threads != 1 or not case.xnnpack:

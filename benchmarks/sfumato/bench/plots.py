@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sfumato.bench.results import Results, Row
+from sfumato.bench.results import Measurement, Results
 from sfumato.bench.subjects import OURS
 from sfumato.bench.tables import label, multiple, pairs, place, where
 from sfumato.core.reports import COLOURS, GREY
@@ -74,7 +74,7 @@ def relative_cost(found: Sequence[Results]) -> Figure | None:
     return plot
 
 
-def _place(results: Results, row: Row) -> str:
+def _place(results: Results, row: Measurement) -> str:
     return where(row) if results.target == "arm" else f"{place(results)}, {where(row)}"
 
 

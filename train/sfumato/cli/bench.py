@@ -127,7 +127,8 @@ def phone(
 ) -> None:
     """Time the models of an export on a phone, by the demo app's benchmark activity."""
     from sfumato.bench.phone.adb import choose, devices
-    from sfumato.bench.phone.measuring import bench_phone, make_phone_config
+    from sfumato.bench.phone.benchmark import bench_phone
+    from sfumato.bench.phone.config import make_phone_config
     from sfumato.core.console import emit_json, note, show, table
 
     found = devices()
