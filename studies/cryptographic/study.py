@@ -83,7 +83,7 @@ def run_study(
     Args:
         config: what is measured.
         export: an export of ours for one more row, on its own test images; None leaves that out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
 
     Raises:
         DataError: the data cannot be used.

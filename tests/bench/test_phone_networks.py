@@ -96,7 +96,7 @@ def test_a_picture_of_480_by_640_works(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.parametrize(
     ("package", "changed"),
-    [(models, "local.py"), (models, "layers.py"), (models, "decision.py"), (channels, "dither.py")],
+    [(models, "local.py"), (models, "layers.py"), (models, "argmax_head.py"), (channels, "dither.py")],
 )
 def test_another_network_is_another_model(
     package: ModuleType, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

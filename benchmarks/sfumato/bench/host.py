@@ -58,7 +58,7 @@ def bench_host(
         subjects: the models.
         config: how.
         model: the export whose way from photo to upload is timed; None leaves that out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
     """
     cases = [
         Case(subject, threads, xnnpack)

@@ -17,12 +17,12 @@ from sfumato.core.rates import PICTURE_BITS
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """Where one of our own methods is steered to."""
+    """Operating point of one of our own methods: what its training aims at."""
 
     bits: float
     """Target of the mean rate, in bits an image."""
     beyond: float | None = None
-    """Target of what goes beyond the phone's decision, in bits an image; None leaves it alone."""
+    """Target of the residual rate beyond the phone's decision, in bits an image; None: no such target."""
 
     def __str__(self) -> str:
         """`6` or `6/0.1`, as on the command line."""
@@ -50,7 +50,7 @@ def parse_point(text: str) -> Point:
 
 
 POINTS = tuple(map(Point, (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)))
-"""Where ours are measured unless told otherwise."""
+"""Operating points of ours, by default."""
 
 OURS: dict[str, dict[str, Any]] = {
     "literal": {"objective": "seed", "channel": "gaussian"},
@@ -91,7 +91,7 @@ def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPla
 
     Args:
         methods: names of methods and of ours, or `all`: those that are not named only where they have something to gain.
-        points: where ours are steered to.
+        points: operating points of ours.
 
     Raises:
         UsageError: a name is not known, or no method or point is named.

@@ -45,7 +45,7 @@ def bench_arm(
         cores: keys of `CORES`.
         runs: counted runs of each.
         model: the export whose noise, draw and packing are counted too; None leaves them out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
 
     Raises:
         UsageError: an unknown core.

@@ -48,7 +48,7 @@ def bench_phone(
         subjects: the models.
         config: how.
         export: whose contract goes along, so that the app also times the way from photo to upload; None leaves that out.
-        watch: told which configuration begins.
+        watch: called with the name of each configuration as it begins.
 
     Raises:
         SfumatoError: the app is missing or cannot be reached, or the phone was gone before anything was measured.
