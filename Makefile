@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-android fuzz lint lock clean
+.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test: setup ## Lint, types, spelling and all tests
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
+# One variant: make test-matrix ARGS="--only two-threads tests/train"
+test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale
+	@python scripts/test_matrix.py $(ARGS)
+
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
 	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/bench/test_phone.py
@@ -42,6 +46,9 @@ fuzz: setup ## Damaged and hostile models, contracts and pictures against EXPORT
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 	@$(LINT); exit $$status
 
+docs: setup ## Build the documentation into site/; a dead link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
 # What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
 lock: ## Pin what .venv holds now into requirements/constraints.txt
 	@{ echo "# Written by 'make lock' from an environment that passed 'make test'. Do not edit."; \
@@ -49,5 +56,5 @@ lock: ## Pin what .venv holds now into requirements/constraints.txt
 	} > requirements/constraints.tmp && mv requirements/constraints.tmp requirements/constraints.txt
 
 clean: ## Remove caches and builds; .venv and demo/ stay
-	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	@find train export cloud benchmarks tests studies scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """What all tests share: one thread a worker, caches inside the clone, the real data sets where there are any.
 
+`SFUMATO_TEST_THREADS` sets another number of threads (`make test-matrix` does).
 The environment is set before torch or TensorFlow is imported: both read it only once.
 """
 
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+THREADS = os.environ.get("SFUMATO_TEST_THREADS", "1")
 
 os.environ.update(
-    OMP_NUM_THREADS="1",
-    MKL_NUM_THREADS="1",
-    OPENBLAS_NUM_THREADS="1",
-    TF_NUM_INTRAOP_THREADS="1",
-    TF_NUM_INTEROP_THREADS="1",
+    OMP_NUM_THREADS=THREADS,
+    MKL_NUM_THREADS=THREADS,
+    OPENBLAS_NUM_THREADS=THREADS,
+    TF_NUM_INTRAOP_THREADS=THREADS,
+    TF_NUM_INTEROP_THREADS=THREADS,
     TF_CPP_MIN_LOG_LEVEL="3",
     # Nothing is written into the home folder of whoever runs the tests.
     SFUMATO_CACHE=str(ROOT / ".cache" / "sfumato"),

@@ -27,7 +27,7 @@ def build(project: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "scripts/build_page.py"]
     environment = {**os.environ, **variables}
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=project, env=environment, timeout=60
+        command, capture_output=True, text=True, check=False, cwd=project, env=environment, timeout=300
     )
 
 

@@ -1,8 +1,11 @@
-"""The documents name commands, options, modules and files that exist."""
+"""The documents name commands, options, modules and files that exist, and their site builds without a dead link."""
 
-import importlib.util
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +16,42 @@ import typer
 from sfumato.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
-EVERY = [ROOT / "README.md", ROOT / "android_demo" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# The log and the decisions say what was tried at their time, with the options of that time.
-CURRENT = [path for path in EVERY if path.name != "log.md" and path.parent.name != "decisions"]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "android_demo" / "README.md"]
+EVERY = [*PAGES, ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+# History, decisions and the changelog say what held at their time, in the words of that time.
+CURRENT = [
+    *PAGES,
+    *(path for path in sorted(DOCS.rglob("*.md")) if path.parent.name not in ("history", "decisions")),
+]
+FOLDERS = (
+    "train",
+    "export",
+    "cloud",
+    "benchmarks",
+    "tests",
+    "studies",
+    "scripts",
+    "requirements",
+    "docs",
+    "android_demo",
+)
+SOURCES = [
+    path
+    for folder in FOLDERS
+    for suffix in ("py", "kt", "js")
+    for path in sorted((ROOT / folder).rglob(f"*.{suffix}"))
+    if not {"vendor", "node_modules", "build"} & set(path.parts)
+]
 
 
 def commands(text: str) -> Iterator[str]:
-    """What a reader would type: lines of blocks, and code within a sentence."""
+    """What a reader would type: lines of blocks, and code within a sentence; variables set for one command are left out."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for block in blocks:
-        yield from block.replace("\\\n", " ").splitlines()
     rest = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    yield from (" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest))
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)]
+    yield from (re.sub(r"^(\w+=\S* )+", "", line.strip()) for line in lines)
 
 
 def name(path: Path) -> str:
@@ -37,11 +64,25 @@ def options(command: Any) -> set[str]:
     return found | {"--help", "--version"}
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a module of ours, or of a package's `__init__`; None if there is none."""
+    path = module.replace(".", "/")
+    found = [ROOT / root / f"{path}{end}" for root in ("", *FOLDERS) for end in (".py", "/__init__.py")]
+    return next((file for file in found if file.exists()), None)
+
+
 @pytest.mark.parametrize("path", CURRENT, ids=name)
 def test_commands_and_options_exist(path: Path) -> None:
+    root = typer.main.get_command(app)
     for line in commands(path.read_text(encoding="utf-8")):
         words = shlex.split(line, comments=True) if line.startswith("sfumato ") else []
-        command: Any = typer.main.get_command(app)
+        command: Any = root
         for word in words[1:]:
             if word.startswith("--"):
                 assert word.partition("=")[0] in options(command), f"{line}: unknown {word}"
@@ -51,18 +92,113 @@ def test_commands_and_options_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CURRENT, ids=name)
-def test_modules_and_targets_exist(path: Path) -> None:
+def test_programs_and_targets_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for module in re.findall(r"python -m (sfumato[\w.]*)", text):
-        assert importlib.util.find_spec(module) is not None, module
+    for module in re.findall(r"python -m ((?:sfumato|tests|studies)[\w.]*)", text):
+        assert source_of(module) or source_of(f"{module}.__main__"), module
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in commands(text):
         if line.startswith("make "):
             assert line.split()[1] in targets, line
 
 
+@pytest.mark.parametrize("path", CURRENT, ids=name)
+def test_modules_and_names_exist(path: Path) -> None:
+    """`sfumato.package.module`, `sfumato.package.Name`, and what examples import."""
+    text = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/.])(sfumato(?:\.[A-Za-z_]\w*)+)", text))
+    for module, imported in re.findall(r"^from (sfumato[\w.]*) import (.+)$", text, re.MULTILINE):
+        named |= {f"{module}.{one.strip()}" for one in imported.split(",")}
+    for one in named:
+        module, _, last = one.rpartition(".")
+        source = source_of(one) or source_of(module)
+        assert source is not None, one
+        assert source_of(one) or re.search(rf"\b{last}\b", source.read_text(encoding="utf-8")), one
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=name)
+def test_files_exist(path: Path) -> None:
+    """Paths of the repository; NAME stands for a file that a reader adds, `vendor` is made by the set-up."""
+    code = re.findall(
+        r"`([^`\s]+)`",
+        re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE),
+    )
+    for one in code:
+        if one.split("/")[0] in FOLDERS and "/" in one and not re.search(r"NAME|vendor|[*:]", one):
+            assert (ROOT / one).exists(), one
+
+
 @pytest.mark.parametrize("path", EVERY, ids=name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", target):
-            assert (path.parent / target).exists(), target
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def test_comments_name_pages_that_exist() -> None:
+    for path in SOURCES:
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8")):
+            assert (ROOT / page).exists(), f"{name(path)}: {page}"
+        for number in re.findall(r"\bdocs/decisions/(\d{4})", path.read_text(encoding="utf-8")):
+            assert list((DOCS / "decisions").glob(f"{number}-*.md")), f"{name(path)}: decision {number}"
+
+
+def test_every_decision_has_the_status_that_the_index_tells() -> None:
+    index = (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
+    for path in sorted((DOCS / "decisions").glob("0*.md")):
+        status = path.read_text(encoding="utf-8").splitlines()[2]
+        assert status.startswith(("Status: accepted", "Status: superseded")), path.name
+        row = re.search(rf"\({re.escape(path.name)}\) \|.*\| (.*) \|", index)
+        assert row is not None, f"{path.name} is not in the index"
+        assert row[1].startswith(status.removeprefix("Status: ").split()[0].strip(",;")), path.name
+
+
+def build(docs: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """The site as `make docs` builds it, from a folder of pages."""
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace("docs_dir: docs", f"docs_dir: {docs}")
+    (docs.parent / "mkdocs.yml").write_text(config, encoding="utf-8")
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--config-file",
+            str(docs.parent / "mkdocs.yml"),
+            "--site-dir",
+            str(out),
+        ],
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    shutil.copytree(DOCS, docs)
+    done = build(docs, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(list(DOCS.rglob("*.md")))  # and the page for what is not found
+    for page in pages:
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"', page.read_text(encoding="utf-8"))
+        loaded += re.findall(r'<link[^>]*\shref="([^"]+)"', page.read_text(encoding="utf-8"))
+        assert not [one for one in loaded if re.match(r"(https?:)?//", one)], page.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["[gone](gone.md)", "[gone](data.md#gone)"])
+def test_a_dead_link_fails_the_site(tmp_path: Path, link: str) -> None:
+    docs = tmp_path / "docs"
+    shutil.copytree(DOCS, docs)
+    with (docs / "report.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n{link}\n")
+    done = build(docs, tmp_path / "site")
+    assert done.returncode != 0
+    assert "gone" in done.stderr

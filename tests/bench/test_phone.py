@@ -84,7 +84,7 @@ def server(adb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         command = [str(adb), "-P", str(port), "nodaemon", "server"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < until:
                 with socket.socket() as client:
                     if client.connect_ex(("127.0.0.1", port)) == 0:
@@ -124,7 +124,7 @@ class Toy:
             [os.environ["ADB"], "connect", self.serial],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         return done.stdout
@@ -315,7 +315,7 @@ def test_a_row_measured_in_the_background_is_not_valid(plug_in: Callable[..., To
 
 def test_a_phone_that_has_not_allowed_this_computer(plug_in: Callable[..., Toy]) -> None:
     toy = plug_in("--reject")
-    until = time.monotonic() + 30  # adb offers one key after another
+    until = time.monotonic() + 120  # adb offers one key after another
     while devices()[0].state == "authorizing" and time.monotonic() < until:
         time.sleep(0.2)
     with pytest.raises(SfumatoError, match=f"{toy.serial} (has not allowed|is still asking).*: unlock it"):

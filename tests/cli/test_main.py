@@ -1,16 +1,23 @@
 """The command's root: what a person sees when things are right, wrong or broken."""
 
+import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 from sfumato.cli.main import COMMANDS
 
 
-def sfumato(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = Path(sys.executable).with_name("sfumato")
-    return subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+def sfumato(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("sfumato")), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
 
 
 def test_help_lists_every_command() -> None:
@@ -57,3 +64,20 @@ def test_a_missing_package_points_to_doctor(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "'no_such_package'" in done.stderr
     assert "sfumato doctor" in done.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])
+def test_a_locale_without_the_letter_stops_no_command(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """Python would take UTF-8 even in this locale; with PYTHONUTF8=0 it is like one of eight bits."""
+    rows = [f"{i}.png,{('bear', 'Löwe')[i % 2]}" for i in range(600)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,animal", *rows]), encoding="utf-8")
+    for i in range(600):
+        Image.new("RGB", (16, 16), (i % 256, i // 256, 0)).save(tmp_path / f"{i}.png")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = sfumato("data", "inspect", f"folder:{tmp_path},size=16", *form, **ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    if form:
+        assert "Löwe" in str(json.loads(done.stdout))
+    else:
+        assert r"L\xf6we" in done.stdout

@@ -134,7 +134,7 @@ def test_it_is_served(sealed: Path, tmp_path: Path) -> None:
     with log.open("w") as stream:
         server = subprocess.Popen([*command, "serve", str(sealed), "--port", "0"], stderr=stream, text=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (ready := [line for line in log.read_text().splitlines() if '"listening"' in line]):
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < deadline

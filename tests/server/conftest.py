@@ -72,12 +72,14 @@ class Server:
 
     def post(self, content: Any, **more: str) -> httpx.Response:
         """Send one upload."""
-        return httpx.post(f"{self.url}/v1/predict", content=content, headers=self.headers(**more), timeout=20)
+        return httpx.post(
+            f"{self.url}/v1/predict", content=content, headers=self.headers(**more), timeout=120
+        )
 
     def line(self, request: str) -> dict[str, Any]:
         """The one log line of a request. It is written once the answer has gone, so it may come a moment after it."""
         found: list[dict[str, Any]] = []
-        for _ in range(200):
+        for _ in range(2000):
             whole = self.log.read_text().rpartition("\n")[0].splitlines()
             found = [line for line in map(json.loads, whole) if line.get("request_id") == request]
             if found:
@@ -89,7 +91,7 @@ class Server:
     def stop(self) -> int:
         """Ask it to end; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=120)
 
 
 Start = Callable[..., Server]
@@ -104,7 +106,7 @@ def start_server(
     with log.open("a") as stream:
         before = stream.tell()
         process = subprocess.Popen(command, stderr=stream, text=True, env=environment)
-    for _ in range(600):
+    for _ in range(6000):
         for line in log.read_text()[before:].splitlines():
             if '"listening"' in line:
                 url = json.loads(line)["url"]
@@ -119,7 +121,7 @@ def start_server(
 
 
 def _wait_ready(url: str) -> None:
-    for _ in range(200):
+    for _ in range(2000):
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return

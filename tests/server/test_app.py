@@ -63,7 +63,7 @@ BATCH = "application/vnd.sfumato.packed-batch"
 
 def post_batch(server: Server, content: Any, **more: str) -> httpx.Response:
     headers = server.headers(**{"Content-Type": BATCH, **more})
-    return httpx.post(f"{server.url}/v1/predict/batch", content=content, headers=headers, timeout=20)
+    return httpx.post(f"{server.url}/v1/predict/batch", content=content, headers=headers, timeout=120)
 
 
 def test_a_batch_is_answered_in_order_and_a_photo_in_it_is_refused_alone(
@@ -270,7 +270,7 @@ def test_nobody_is_served_beyond_this_machine_without_tokens(sealed: Path) -> No
         "0",
     ]
     environment = {name: value for name, value in os.environ.items() if name != "SFUMATO_TOKENS"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
     assert done.returncode == 2
     assert "--tokens" in done.stderr
 
@@ -321,7 +321,7 @@ def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: byte
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200")
     assert b'"answers"' in answer
-    assert running.process.wait(timeout=20) == 0
+    assert running.process.wait(timeout=120) == 0
     assert '"stopped"' in running.log.read_text()
 
 
@@ -373,7 +373,7 @@ def test_asked_to_stop_while_it_starts(sealed: Path) -> None:
         assert process.stderr is not None
         assert '"listening"' in process.stderr.readline()
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
 
 
 WATCHED = """
@@ -413,7 +413,7 @@ def test_nothing_is_written_and_nothing_heavy_imported(sealed: Path, upload: byt
 def test_a_run_or_a_damaged_export_is_not_served(sealed: Path, tmp_path: Path) -> None:
     def serve(folder: Path) -> Any:
         command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(folder), "--port", "0"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
     (tmp_path / "run" / "checkpoint").mkdir(parents=True)
     assert "sfumato export" in serve(tmp_path / "run").stderr

@@ -37,7 +37,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def post(gateway: Server, content: bytes, **headers: str) -> httpx.Response:
-    return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=30)
+    return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=120)
 
 
 def test_the_answer_is_that_of_the_upload_python_makes(
@@ -117,6 +117,6 @@ def test_a_service_that_is_away_or_speaks_of_another_contract(
 )
 def test_wrong_use(sealed: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(sealed), "--port", "0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     assert "--gateway needs --server URL" in done.stderr

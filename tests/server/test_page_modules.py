@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is n
 
 def node(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
     command = ["node", str(ROOT / "cloud" / "vectors_cli.js"), *map(str, arguments)]
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The variations of training images: where they may go and what they must leave alone."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from sfumato.data import Split, open_dataset
 from sfumato.training import loader
-from sfumato.training.loader import Batches, augment, seed_everything
+from sfumato.training.loader import Batch, Batches, augment, seed_everything
 from sfumato.training.pretrain import mix
 
 
@@ -22,6 +23,50 @@ def test_augmented_images_keep_shape_range_and_seed() -> None:
     assert first.min() >= 0
     assert first.max() <= 1
     assert not torch.equal(first, augment(images))
+
+
+def test_the_first_images_of_a_seed_stay_the_same() -> None:
+    """Whole numbers, which no processor moves; with others an interrupted run would go on with other images."""
+    taken: list[list[int]] = []
+
+    class Recording(Batches):
+        def load(self, indices: torch.Tensor) -> Batch:
+            taken.append(indices.tolist())
+            return super().load(indices)
+
+    seed_everything(0, "cotrain", 1)
+    dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
+    next(Recording(dataset, Split.DEFENDER, ("skin",), 8).epoch())
+    assert taken == [[518, 54, 120, 262, 206, 318, 106, 398]]
+
+
+def test_augmented_images_are_those_of_the_slow_computation() -> None:
+    """Pixel by pixel, bilinear, the border repeated; angle, scale, shift and contrast as written."""
+    images = torch.rand(6, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    seed_everything("slow")
+    found = augment(images)
+    seed_everything("slow")
+    angle, scale, side, right, down, contrast, brightness = (
+        (reach * (2 * torch.rand(6) - 1)).tolist() for reach in (0.2, 0.12, 1.0, 2 / 16, 2 / 16, 0.3, 0.3)
+    )
+    for i, image in enumerate(images.double()):
+        moved, sign = torch.empty_like(image), -1 if side[i] < 0 else 1
+        for row, column in itertools.product(range(8), range(12)):
+            x, y = (2 * column + 1) / 12 - 1, (2 * row + 1) / 8 - 1
+            cosine, sine = (1 + scale[i]) * math.cos(angle[i]), (1 + scale[i]) * math.sin(angle[i])
+            u = sign * cosine * x - sine * y + right[i]
+            v = sign * sine * x + cosine * y + down[i]
+            across = min(max(((u + 1) * 12 - 1) / 2, 0), 11)
+            along = min(max(((v + 1) * 8 - 1) / 2, 0), 7)
+            a, b = int(across), int(along)
+            p, q = across - a, along - b
+            over, under = (
+                (1 - p) * image[:, n, a] + p * image[:, n, min(a + 1, 11)] for n in (b, min(b + 1, 7))
+            )
+            moved[:, row, column] = (1 - q) * over + q * under
+        middle = moved.mean()
+        expected = ((moved - middle) * (1 + contrast[i]) + middle) * (1 + brightness[i])
+        assert torch.allclose(found[i].double(), expected.clamp(0, 1), atol=1e-5), i
 
 
 def test_without_reach_only_the_mirror_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             values["error"] = self.formatException(record.exc_info)
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)  # ASCII: a log line holds in every locale
 
 
 def log_to_stderr(level: str = "info") -> None:

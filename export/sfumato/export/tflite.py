@@ -117,6 +117,7 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",  # onnx2tf prints more than ASCII, whatever the locale
     }
     try:
         done = subprocess.run(
@@ -124,7 +125,8 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
             cwd=folder,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIME_LIMIT,
             check=False,
         )

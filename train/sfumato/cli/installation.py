@@ -178,7 +178,9 @@ def _tool(tool: Tool) -> Part:
 def first_version(program: str) -> str | None:
     """First line of `program --version`, None when it does not answer."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return next(iter(done.stdout.splitlines()), None) if done.returncode == 0 else None

@@ -5,6 +5,7 @@ when it runs. The names stand here as text, so this module imports nothing from 
 """
 
 import importlib
+import io
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -61,6 +62,8 @@ def root(
 
 def main() -> None:
     """Run the command line; known errors become one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of standard error: no table stops at a letter
     try:
         app()
     except SfumatoError as error:

@@ -1,7 +1,7 @@
 """Freed memory stays with the process: a training step takes and gives back the same tensors again and again.
 
 By default glibc returns large blocks to the kernel at once, and the kernel clears every page anew: 7 to 17 % of a step of the
-cloud network on a CPU (docs/log.md). Elsewhere than on glibc nothing happens.
+cloud network on a CPU (docs/history/log.md). Elsewhere than on glibc nothing happens.
 
     keep_freed_memory()       # once, before the first large tensor
 """

@@ -88,7 +88,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            errors="surrogateescape",
             timeout=20,
             check=False,
             env={**clean, "GIT_OPTIONAL_LOCKS": "0"},

@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         reduced = self.lean and self.training
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
             features = self.stages(2 * x - 1)
-        return pool(features.float(), GRID).flatten(1)
+        return pool(features.to(x.dtype), GRID).flatten(1)
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:
         """Features -> logits per head, each (B, classes)."""

@@ -1,7 +1,7 @@
 """Warm-up: before co-training the local network's encoder learns to guess the desired labels on clean images.
 
 At a few bits an image the channel can only carry what the phone has already understood. Learning that through the noise of
-the channel is slow (docs/log.md); learning it directly takes a fraction of the time, because neither the cloud network nor
+the channel is slow (docs/history/log.md). Learning it directly takes a fraction of the time: neither the cloud network nor
 the full-resolution half of the local network takes part.
 
 The small network learns most from a patient teacher (Beyer et al., CVPR 2022): every other batch is a mixture of pairs of

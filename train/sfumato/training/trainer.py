@@ -350,7 +350,7 @@ class Defence:
         quick = isinstance(self.clean, ResNet) and has_bfloat16(images.device)
         with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=quick):
             logits, seen = answer(self.teacher, images)
-        return {name: head.float() for name, head in logits.items()}, seen
+        return {name: head.to(images.dtype) for name, head in logits.items()}, seen
 
     def price(self, made: Step, number: int, means: Means) -> Tensor:
         """What the uploads cost: their rate, and their rate beyond the decision, each at what its controller asks."""

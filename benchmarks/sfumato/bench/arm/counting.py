@@ -183,5 +183,5 @@ def _stage(name: str, core: str, found: Sequence[Mapping[str, int]]) -> Stage:
 def qemu_version(toolbox: Toolbox) -> str:
     """The emulator's own first line."""
     command = [*toolbox.qemu, "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", timeout=30, check=False)
     return done.stdout.partition("\n")[0]

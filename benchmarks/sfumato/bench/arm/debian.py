@@ -62,7 +62,7 @@ def mirror() -> str:
     if given := os.environ.get(ARCHIVE):
         return given
     command = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     lines = [line.split() for line in done.stdout.splitlines()]
     found = next((line[1] for line in lines if line[:1] == [SUITE]), None)
     if found is None:
@@ -75,7 +75,7 @@ def mirror() -> str:
 def proxies() -> str:
     """How this machine's apt reaches the network, in the form of apt.conf."""
     command = ["apt-config", "dump", "--no-empty", "Acquire"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("Acquire::http"))
 
 
@@ -94,7 +94,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, env=environment, capture_output=True, errors="replace", timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise SfumatoError(

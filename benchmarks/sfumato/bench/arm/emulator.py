@@ -83,7 +83,7 @@ def run_guest(toolbox: Toolbox, core: str, arguments: Sequence[str | Path]) -> l
                 [str(part) for part in command],
                 env={"PATH": os.defpath, "HOME": name},
                 capture_output=True,
-                text=True,
+                errors="replace",
                 timeout=LIMIT_S,
                 check=False,
             )

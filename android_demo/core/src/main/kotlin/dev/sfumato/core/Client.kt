@@ -1,5 +1,5 @@
 /**
- * The phone's side of the service (docs/service.md): check that the server means the same contract, send, try again with patience.
+ * The phone's side of the service (docs/serve.md): check that the server means the same contract, send, try again with patience.
  *
  *     val client = Client("https://photos.example", bundle.contract, token = token)
  *     val reply = client.send(perturbed.upload)
