@@ -2,7 +2,7 @@
 
 Cost does not depend on what weights were learned. The layers are those the papers name; where a paper gives only figures, the
 layers are the ones that reproduce them (docs/benchmarks.md). `sfumato.compare.methods` trains the same methods within our own
-budget, with smaller networks.
+budget, with smaller networks; `sfumato bench networks` shows both sizes.
 
     subjects = phone_network_subjects(["protective"], (64, 64), ["int8"])
 """

@@ -20,8 +20,7 @@ from matplotlib.transforms import Bbox
 from sfumato.audit.pass_rule import LARGEST_DROP, LARGEST_NAG
 from sfumato.compare.rows import Point
 from sfumato.compare.schema import Comparison, ComparisonRow
-from sfumato.core.files import atomic_write
-from sfumato.core.reports import COLOURS, GREY
+from sfumato.core.reports import COLOURS, GREY, save_png
 
 HEIGHTS = (3, -11, 12, -20, 21, -29, 30, -38, 39)
 """Points above a mark at which its label is tried."""
@@ -167,5 +166,4 @@ def draw(comparison: Comparison, path: Path) -> None:
     plot.draw_without_rendering()  # so that points have their places
     for axes, found in labels:
         place(axes, found)
-    with atomic_write(path) as scratch:
-        plot.savefig(scratch, format="png", dpi=144)
+    save_png(plot, path)
