@@ -13,7 +13,7 @@ def command(
     data: Annotated[str, typer.Option(help="Data SPEC of 32x32 images, for example synthetic,size=32.")],
     keep: Annotated[str, typer.Option(help="The attribute to be recognised.")],
     out: Annotated[Path, typer.Option(metavar="FILE.json", help="The result file.")],
-    images: Annotated[int, typer.Option(help="Test images answered in every way.")] = 20,
+    images: Annotated[int, typer.Option(help="Test images answered by every method.")] = 20,
     methods: Annotated[str, typer.Option(help="ckks, two-party, with commas.")] = "ckks,two-party",
     epochs: Annotated[int, typer.Option(help="Training of the small networks.")] = 40,
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
@@ -22,11 +22,11 @@ def command(
     ] = None,
 ) -> None:
     """Answer test images under encryption and in shares; latency, bytes, accuracy, and what each promises."""
-    from studies.cryptographic.measuring import make_cryptographic_config, measure
+    from studies.cryptographic.study import make_cryptographic_config, run_study
 
     from sfumato.bench.results import write_results
     from sfumato.bench.tables import tables
-    from sfumato.core.console import note, show, table
+    from sfumato.core.console import note, show_tables
 
     config = make_cryptographic_config(
         {
@@ -38,10 +38,9 @@ def command(
             "seed": seed,
         }
     )
-    results = measure(config, export=export, watch=note)
+    results = run_study(config, export=export, watch=note)
     write_results(results, out)
-    for grid in tables(results):
-        show(table(grid.title, grid.columns, grid.rows))
+    show_tables(tables(results))
     note(f"wrote {out}")
 
 

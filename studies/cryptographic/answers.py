@@ -1,4 +1,4 @@
-"""What every way to the answer gives back: logits, times and bytes of each image."""
+"""What every method gives back: logits, times and bytes of each image."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ class Answers:
     total_ms: list[float]
     """From the pixels on the phone to the answer."""
     cpu_ms: list[float]
-    """Processor time of everybody together: unlike the above, it hardly depends on who else uses the machine."""
+    """Processor time of all processes together; it hardly depends on the load of the machine."""
     parts_ms: dict[str, list[float]] = field(default_factory=dict)
     sent: list[int]
     """Bytes that the phone sent for each image."""
@@ -25,7 +25,7 @@ class Answers:
     once_ms: float = 0.0
 
     @property
-    def guesses(self) -> NDArray[np.int64]:
+    def predictions(self) -> NDArray[np.int64]:
         """(N,) classes."""
         classes: NDArray[np.int64] = self.logits.argmax(1)
         return classes

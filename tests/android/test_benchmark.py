@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sfumato.bench.phone.adb import choose, devices
-from sfumato.bench.phone.measuring import bench_phone
+from sfumato.bench.phone.benchmark import bench_phone
 from sfumato.bench.phone.protocol import parse_result
 from sfumato.bench.results import Results
 from sfumato.bench.subjects import OURS, Subject

@@ -117,7 +117,9 @@ def test_models_are_measured_side_by_side() -> None:
     large, small = (
         Subject(name, "int8", product_model(32, planes, "int8")) for name, planes in (("l", 256), ("s", 32))
     )
-    results = bench_host([large, small], HostConfig(threads=(1, 2), plain=True, rounds=3, runs=30, seconds=1))
+    results = bench_host(
+        [large, small], HostConfig(threads=(1, 2), without_xnnpack=True, rounds=3, runs=30, seconds=1)
+    )
     values = results.to_json()
     rows = {(row["subject"], row["threads"], row["delegate"]): row for row in values["rows"]}
     assert len(rows) == len(results.rows) == 8
@@ -221,3 +223,13 @@ def test_wrong_use_is_named(sealed: Path) -> None:
         done = runner.invoke(app, ["bench", "host", str(sealed), *options])
         assert isinstance(done.exception, UsageError)
         assert reason in str(done.exception)
+
+
+def test_old_names_of_options_are_taken_for_one_release(sealed: Path) -> None:
+    int8 = ["--variant", "int8"]
+    done = CliRunner().invoke(app, ["bench", "host", str(sealed), *int8, "--peers", "cloak"])
+    assert isinstance(done.exception, UsageError)
+    assert "unknown phone network 'cloak'" in str(done.exception)
+    assert "--peers is called --networks now" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(app, ["bench", "host", str(sealed), *int8, "--plain", "--networks", "cloak"])
+    assert "--plain is called --without-xnnpack now" in " ".join(done.stderr.split())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sfumato.audit.schema import Audit
-from sfumato.bench.int8_vs_float import compare_audits, kept_side, read_audit
+from sfumato.bench.int8_vs_float import hidden_changes, kept_change, read_audit
 from sfumato.bench.model_variants import best_attacks
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import write_json
@@ -51,27 +51,27 @@ FLOAT = [
 
 def test_the_same_attacks_are_compared() -> None:
     """Mean of cnn (+1 point) and linear (-1.9 points); what only one audit tried, or tried on something else, is left out."""
-    (side,) = compare_audits(audit("int8", 0.6, INT8), audit("float", 0.5, FLOAT))
-    assert side.moved == pytest.approx(-0.0045)
-    assert side.within
-    assert side.sentence == (
+    (change,) = hidden_changes(audit("int8", 0.6, INT8), audit("float", 0.5, FLOAT))
+    assert change.difference == pytest.approx(-0.0045)
+    assert change.within
+    assert change.sentence == (
         "smiling: int8 -0.45 points, within 0.5 (mean of 2 attacks; best attack 60.0% against 50.0%)"
     )
 
 
 def test_more_than_half_a_point_is_said() -> None:
-    assert not kept_side("a", 0.9, 0.906, 100).within
-    assert "more than 0.5" in kept_side("a", 0.9, 0.894, 100).sentence
-    assert kept_side("a", 0.9, 0.896, 100).within
+    assert not kept_change("a", 0.9, 0.906, 100).within
+    assert "more than 0.5" in kept_change("a", 0.9, 0.894, 100).sentence
+    assert kept_change("a", 0.9, 0.896, 100).within
 
 
 @pytest.mark.parametrize("given", [{"seed": 1}, {"plan": "full"}, {"dataset": "e"}])
 def test_audits_that_differ_do_not_compare(given: dict[str, Any]) -> None:
     with pytest.raises(SfumatoError, match="the audits do not compare"):
-        compare_audits(audit("int8", 0.6, INT8), audit("float", 0.5, FLOAT, **given))
+        hidden_changes(audit("int8", 0.6, INT8), audit("float", 0.5, FLOAT, **given))
 
 
-def test_an_audit_is_taken_only_for_the_model_it_judged(tmp_path: Path) -> None:
+def test_an_audit_is_taken_only_for_the_model_it_attacked(tmp_path: Path) -> None:
     assert read_audit(tmp_path, "int8") is None
     write_json(tmp_path / "audit.json", audit("int8", 0.6, INT8).to_json())
     found = read_audit(tmp_path, "int8")

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from sfumato.bench.arm import debian
 from sfumato.bench.peak import product_model
-from sfumato.bench.phone import measuring
+from sfumato.bench.phone import config as phone_config
 from sfumato.bench.phone.adb import Device, Phone, choose, devices, parse_devices
-from sfumato.bench.phone.measuring import PhoneConfig, bench_phone
+from sfumato.bench.phone.benchmark import bench_phone
+from sfumato.bench.phone.config import PhoneConfig
 from sfumato.bench.phone.protocol import PACKAGE, parse_result
 from sfumato.bench.results import Results
 from sfumato.bench.subjects import Subject
@@ -236,7 +237,7 @@ def test_the_command_lists_phones_and_measures_an_export(
     listed = runner.invoke(app, ["bench", "phone", "--json"])
     assert json.loads(listed.stdout) == [{"serial": toy.serial, "model": "Toy Phone", "state": "device"}]
     # A real phone has its own folder for this.
-    monkeypatch.setattr(measuring, "make_phone_config", lambda values: config(toy, **values))
+    monkeypatch.setattr(phone_config, "make_phone_config", lambda values: config(toy, **values))
     options = ["--variant", "int8", "--delegates", "cpu", "--threads", "1", "--runs", "10", "--out", str(out)]
     done = runner.invoke(app, ["bench", "phone", str(make_export(tmp_path / "export")), *options, "--json"])
     assert done.exit_code == 0, done.output

@@ -11,7 +11,12 @@ import torch
 from sfumato import channels, models
 from sfumato.bench import phone_networks
 from sfumato.bench.arm.counting import bench_arm
-from sfumato.bench.phone_networks import PEERS, ChannelsLast, peer_subjects, untrained_subjects
+from sfumato.bench.phone_networks import (
+    PHONE_NETWORKS,
+    ChannelsLast,
+    phone_network_subjects,
+    untrained_subjects,
+)
 from sfumato.bench.standard import standard_input
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.export.freeze import fold
@@ -31,7 +36,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_layers_reproduce_the_published_cost(name: str) -> None:
     parameters, macs = PUBLISHED[name]
-    found = cost(PEERS[name]().eval(), (3, 32, 32))
+    found = cost(PHONE_NETWORKS[name]().eval(), (3, 32, 32))
     assert found.macs == pytest.approx(macs, rel=0.002)
     if parameters is not None:
         assert found.parameters == pytest.approx(parameters, rel=0.005)
@@ -39,20 +44,20 @@ def test_the_layers_reproduce_the_published_cost(name: str) -> None:
 
 def test_uploads_have_the_published_sizes() -> None:
     image = torch.zeros(1, 3, 32, 32)
-    assert 4 * PEERS["arden"]().eval()(image).numel() == 65536
-    assert PEERS["protective"]().eval()(image).shape == image.shape
-    assert PEERS["mobilenet"]().eval()(image).shape == (1, 2, 1, 1)
+    assert 4 * PHONE_NETWORKS["arden"]().eval()(image).numel() == 65536
+    assert PHONE_NETWORKS["protective"]().eval()(image).shape == image.shape
+    assert PHONE_NETWORKS["mobilenet"]().eval()(image).shape == (1, 2, 1, 1)
 
 
 @pytest.mark.slow
-def test_a_peer_is_exported_once_and_computes_what_it_did(
+def test_a_network_is_exported_once_and_computes_what_it_did(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(phone_networks, "cache_folder", lambda: tmp_path)
-    float32, int8 = peer_subjects(["protective"], (32, 32), ["float32", "dynamic", "int8"])
+    float32, int8 = phone_network_subjects(["protective"], (32, 32), ["float32", "dynamic", "int8"])
     assert [float32.variant, int8.variant] == ["float32", "int8"]
     torch.manual_seed(phone_networks.SEED)
-    network = PEERS["protective"]().eval()
+    network = PHONE_NETWORKS["protective"]().eval()
     for subject in (float32, int8):
         facts = subject.facts()
         assert (facts["macs"], facts["size"]) == (cost(network, (3, 32, 32)).macs, (32, 32))
@@ -68,7 +73,7 @@ def test_a_peer_is_exported_once_and_computes_what_it_did(
         raise AssertionError("converted twice")
 
     monkeypatch.setattr(phone_networks, "convert_network", refuse)
-    (again,) = peer_subjects(["protective"], (32, 32), ["int8"])
+    (again,) = phone_network_subjects(["protective"], (32, 32), ["int8"])
     assert again.content == int8.content
 
 
@@ -91,7 +96,7 @@ def test_a_picture_of_480_by_640_works(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.parametrize(
     ("package", "changed"),
-    [(models, "local.py"), (models, "layers.py"), (models, "decision.py"), (channels, "dither.py")],
+    [(models, "local.py"), (models, "layers.py"), (models, "argmax_head.py"), (channels, "dither.py")],
 )
 def test_another_network_is_another_model(
     package: ModuleType, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -106,7 +111,7 @@ def test_another_network_is_another_model(
 
 
 def test_names_and_sizes_are_checked() -> None:
-    with pytest.raises(UsageError, match="unknown peer 'cloak': known are all, arden"):
-        peer_subjects(["cloak"], (64, 64), ["int8"])
+    with pytest.raises(UsageError, match="unknown phone network 'cloak': known are all, arden"):
+        phone_network_subjects(["cloak"], (64, 64), ["int8"])
     with pytest.raises(UsageError, match="multiples of 16, not 50x64"):
         untrained_subjects(ChannelPart(name="dither", levels=2), (50, 64), ["int8"])

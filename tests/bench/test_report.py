@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from sfumato.bench.changes import find_changes, moved, warnings
 from sfumato.bench.plots import PLOTS
 from sfumato.bench.report import PAGE, find_results, write_report
-from sfumato.bench.results import Machine, Results, Row, Stage, write_results
+from sfumato.bench.results import Machine, Measurement, Results, Stage, write_results
 from sfumato.bench.tables import against_ours, tables
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
@@ -18,7 +18,7 @@ from sfumato.core.errors import SfumatoError, UsageError
 ROUNDS = (1.00, 1.01, 1.02, 1.01, 1.60)
 
 
-def row(subject: str = "sfumato", **values: Any) -> Row:
+def row(subject: str = "sfumato", **values: Any) -> Measurement:
     facts: dict[str, Any] = {
         "subject": subject,
         "variant": "int8",
@@ -31,14 +31,14 @@ def row(subject: str = "sfumato", **values: Any) -> Row:
         "bytes": 5000,
         "sha256": "0" * 64,
     }
-    return Row(**{**facts, **values})
+    return Measurement(**{**facts, **values})
 
 
-def host(*rows: Row, **environment: Any) -> Results:
+def host(*rows: Measurement, **environment: Any) -> Results:
     return Results(target="host", environment={"processor": "a", **environment}, rows=rows)
 
 
-def arm(*rows: Row) -> Results:
+def arm(*rows: Measurement) -> Results:
     return Results(target="arm", environment={}, rows=rows)
 
 
@@ -83,7 +83,7 @@ def test_the_page_holds_every_table_and_the_pictures_are_drawn(tmp_path: Path) -
         write_results(results, tmp_path / "results" / f"{name}.json")
     out = tmp_path / "report"
     written = write_report(find_results([tmp_path / "results"]), out)
-    assert [path.name for path in written] == [PAGE, "latency.png", "instructions.png", "peers.png"]
+    assert [path.name for path in written] == [PAGE, "latency.png", "instructions.png", "relative_cost.png"]
     page = (out / PAGE).read_text()
     for grid in (*tables(times), *tables(counts)):
         assert f"**{grid.title}**" in page

@@ -1,4 +1,4 @@
-"""Every peer: that the term which defines it really acts, and that no part learns which should not."""
+"""Every method: that the term which defines it really acts, and that no part learns which should not."""
 
 import io
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.compare.methods import PEERS, Peer, Task, create
+from sfumato.compare.methods import METHODS, Method, Task, create
 from sfumato.compare.methods.arden import Arden
-from sfumato.compare.methods.base import Stage, cross_entropies
+from sfumato.compare.methods.base import Phase, cross_entropies
 from sfumato.compare.methods.blur import Blur
 from sfumato.compare.methods.cloak import LEAST, MOST, Cloak
 from sfumato.compare.methods.deep_obfuscator import DeepObfuscator
@@ -35,74 +35,74 @@ from sfumato.training.loader import Batch
 from sfumato.training.regularisers.residual import label_cells
 from sfumato.training.run import make_local
 
-Make = Callable[[str], Peer]
-ACTIVE, WARM = Stage(epoch=0, epochs=3), Stage(epoch=-1, epochs=3)
+Make = Callable[[str], Method]
+ACTIVE, WARM = Phase(epoch=0, epochs=3), Phase(epoch=-1, epochs=3)
 
 
 def weights(module: torch.nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten().clone() for p in module.parameters()] or [torch.zeros(1)])
 
 
-def train(peer: Peer, task: Task, batch: Batch, steps: int, stage: Stage = ACTIVE) -> dict[str, float]:
+def train(method: Method, task: Task, batch: Batch, steps: int, phase: Phase = ACTIVE) -> dict[str, float]:
     torch.manual_seed(0)
-    peer.prepare_mode()
-    optimizers = Optimizers(peer, task, steps)
+    method.prepare_mode()
+    optimizers = Optimizers(method, task, steps)
     parts: dict[str, float] = {}
     for _ in range(steps):
-        parts = optimizers.step(batch, stage)
+        parts = optimizers.step(batch, phase)
     return parts
 
 
-def test_an_unknown_peer_is_refused_with_the_known_ones(task: Task) -> None:
-    with pytest.raises(UsageError, match=r"unknown peer 'gap': known are raw, .*on-phone"):
+def test_an_unknown_method_is_refused_with_the_known_ones(task: Task) -> None:
+    with pytest.raises(UsageError, match=r"unknown method 'gap': known are raw, .*on-phone"):
         create("gap", task)
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_every_peer_moves_what_it_trains_and_nothing_else(
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_moves_what_it_trains_and_nothing_else(
     name: str, make: Make, task: Task, batch: Batch
 ) -> None:
-    peer, clean = make(name), weights(task.clean)
-    before = {part: weights(getattr(peer, part)) for part in ("phone", "cloud")}
-    parts = train(peer, task, batch, 2)
+    method, clean = make(name), weights(task.clean)
+    before = {part: weights(getattr(method, part)) for part in ("phone", "cloud")}
+    parts = train(method, task, batch, 2)
     assert np.isfinite(list(parts.values())).all()
     for part, old in before.items():
-        moved = not torch.equal(old, weights(getattr(peer, part)))
-        assert moved == (part in peer.trained and len(old) > 1), part
+        moved = not torch.equal(old, weights(getattr(method, part)))
+        assert moved == (part in method.trained and len(old) > 1), part
     assert torch.equal(clean, weights(task.clean))
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_uploads_are_cheap_to_describe_and_fixed_by_their_noise(name: str, make: Make, batch: Batch) -> None:
-    peer = make(name).eval().requires_grad_(False)
-    parameters = peer.phone(batch.images)
+    method = make(name).eval().requires_grad_(False)
+    parameters = method.phone(batch.images)
 
     def draw(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return peer.draw.sample(parameters, peer.draw.noise(parameters, generator))
+        return method.draw.sample(parameters, method.draw.noise(parameters, generator))
 
     upload = draw(0)
     assert upload.shape[0] == len(batch.images)
     assert torch.equal(upload, draw(0))
-    assert peer.cloud(upload)["smiling"].shape == (len(batch.images), 2)
-    assert peer.draw.rate(parameters).shape == (len(batch.images),)
-    price = peer.cost((3, 48, 48))
-    assert min(price.parameters, price.macs, peer.weigh(upload)[0] - 1) >= 0
+    assert method.cloud(upload)["smiling"].shape == (len(batch.images), 2)
+    assert method.draw.rate(parameters).shape == (len(batch.images),)
+    price = method.cost((3, 48, 48))
+    assert min(price.parameters, price.macs, method.upload_size(upload)[0] - 1) >= 0
 
 
-@pytest.mark.parametrize("name", [n for n in PEERS if n not in ("protective",)])
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("protective",)])
 def test_the_adversary_gets_no_gradient_from_the_defender(name: str, make: Make, batch: Batch) -> None:
-    peer = make(name)
-    if peer.adversary is None:
+    method = make(name)
+    if method.adversary is None:
         pytest.skip("no adversary")
-    peer.prepare_mode()
-    peer.losses(batch, ACTIVE)["loss"].backward()
-    assert all(p.grad is None for p in peer.adversary.parameters())
-    peer.zero_grad()
-    loss = peer.adversary_loss(batch, ACTIVE)
+    method.prepare_mode()
+    method.losses(batch, ACTIVE)["loss"].backward()
+    assert all(p.grad is None for p in method.adversary.parameters())
+    method.zero_grad()
+    loss = method.adversary_loss(batch, ACTIVE)
     assert loss is not None
     loss.backward()
-    assert all(p.grad is None or not p.grad.any() for p in peer.phone.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in method.phone.parameters())
 
 
 def test_blur_keeps_the_mean_and_loses_detail(batch: Batch) -> None:
@@ -131,19 +131,19 @@ def test_jpeg_is_what_the_codec_makes_of_the_image(make: Make, batch: Batch) -> 
 
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 def test_uniform_noise_has_the_deviation_it_promises(name: str, make: Make) -> None:
-    peer = make(name)
-    parameters = peer.phone(torch.full((64, 3, 16, 16), 0.5))
-    noise = parameters["scale"] * peer.draw.noise(parameters, torch.Generator().manual_seed(0))
+    method = make(name)
+    parameters = method.phone(torch.full((64, 3, 16, 16), 0.5))
+    noise = parameters["scale"] * method.draw.noise(parameters, torch.Generator().manual_seed(0))
     assert noise.std().item() == pytest.approx(0.5, rel=0.05)
-    upload = peer.upload(torch.full((4, 3, 16, 16), 0.5))
+    upload = method.upload(torch.full((4, 3, 16, 16), 0.5))
     assert [upload.min().item(), upload.max().item()] == [0, 1]
 
 
 def test_more_noise_has_a_lower_rate(task: Task, batch: Batch) -> None:
     rates = []
     for deviation in (0.1, 0.2, 0.3):
-        peer = UniformGaussian(task, deviation=deviation)
-        rates.append(peer.draw.rate(peer.phone(batch.images)).mean())
+        method = UniformGaussian(task, deviation=deviation)
+        rates.append(method.draw.rate(method.phone(batch.images)).mean())
     assert rates[0] > rates[1] > rates[2] > 0
 
 
@@ -169,15 +169,15 @@ def test_laplace_noise_is_laplace() -> None:
 
 
 def test_arden_nullifies_clips_and_adds_noise(task: Task, batch: Batch) -> None:
-    peer = Arden(task, nullification=0.3, scale=0.0).eval().requires_grad_(False)
-    uniform, _ = peer.draw.noise({"image": batch.images})
+    method = Arden(task, nullification=0.3, scale=0.0).eval().requires_grad_(False)
+    uniform, _ = method.draw.noise({"image": batch.images})
     zeroed = (uniform < 0.3).float()
     assert zeroed.mean().item() == pytest.approx(0.3, abs=0.02)
     everything = Arden(task, nullification=1.0, scale=0.0).eval().requires_grad_(False)
     first, second = everything.upload(batch.images[:2])
     torch.testing.assert_close(first, second)  # nothing of the image is left
-    features = peer.phone.features(100 * batch.images)
-    assert features.abs().max() <= peer.phone.bound * (1 + 1e-5)
+    features = method.phone.features(100 * batch.images)
+    assert features.abs().max() <= method.phone.bound * (1 + 1e-5)
     loud = Arden(task, nullification=0.0, scale=0.5).eval().requires_grad_(False)
     plain = loud.draw.to_upload(loud.phone.features(batch.images))
     noise = 2 * (loud.upload(batch.images) - plain)  # in units of B
@@ -185,20 +185,20 @@ def test_arden_nullifies_clips_and_adds_noise(task: Task, batch: Batch) -> None:
 
 
 def test_arden_trains_on_the_worst_direction(make: Make, batch: Batch) -> None:
-    peer = make("arden")
-    peer.prepare_mode()
-    parts = peer.losses(batch, ACTIVE)
+    method = make("arden")
+    method.prepare_mode()
+    parts = method.losses(batch, ACTIVE)
     assert parts["worst"] > parts["task"]
 
 
 def test_arden_puts_the_two_halves_together_again(task: Task, batch: Batch) -> None:
-    peer = Arden(task, nullification=0.0, scale=0.0).eval().requires_grad_(False)
+    method = Arden(task, nullification=0.0, scale=0.0).eval().requires_grad_(False)
     quiet = batch.images[:8]
     # Where no feature reaches the bound, phone and cloud are the clean network.
-    inside = peer.phone.head(2 * quiet - 1).flatten(1).abs().amax(1) <= peer.phone.bound
+    inside = method.phone.head(2 * quiet - 1).flatten(1).abs().amax(1) <= method.phone.bound
     assert inside.any()
     torch.testing.assert_close(
-        peer.cloud(peer.upload(quiet))["smiling"][inside],
+        method.cloud(method.upload(quiet))["smiling"][inside],
         task.clean(quiet)["smiling"][inside],
         atol=1e-4,
         rtol=1e-3,
@@ -209,54 +209,54 @@ def test_shredder_learns_noise_that_grows_with_its_weight(task: Task, batch: Bat
     sizes = []
     for weight in (0.0, 10.0):
         torch.manual_seed(0)
-        peer = Shredder(task, weight=weight)
-        sizes.append(train(peer, task, batch, 10)["noise"])
+        method = Shredder(task, weight=weight)
+        sizes.append(train(method, task, batch, 10)["noise"])
     assert sizes[1] > sizes[0]
-    assert [g["params"] for g in peer.groups()] == [[peer.phone.tensors]]
-    assert not any(p.requires_grad for p in peer.phone.head.parameters())
+    assert [g["params"] for g in method.groups()] == [[method.phone.tensors]]
+    assert not any(p.requires_grad for p in method.phone.head.parameters())
 
 
 def test_shredder_draws_one_of_its_tensors(make: Make, batch: Batch) -> None:
-    peer = make("shredder").eval().requires_grad_(False)
-    parameters = peer.phone(batch.images[:1].expand(64, -1, -1, -1))
-    uploads = peer.draw.sample(parameters, peer.draw.noise(parameters))
+    method = make("shredder").eval().requires_grad_(False)
+    parameters = method.phone(batch.images[:1].expand(64, -1, -1, -1))
+    uploads = method.draw.sample(parameters, method.draw.noise(parameters))
     assert 1 < len(torch.unique(uploads.flatten(1), dim=0)) <= 8
 
 
 def test_cloak_enlarges_only_when_told_and_is_the_same_for_all_images(task: Task, batch: Batch) -> None:
     scales = []
-    for stage in (ACTIVE, Stage(epoch=1, epochs=3)):
-        peer = Cloak(task)
-        start = peer.phone.scale.mean().item()
-        train(peer, task, batch, 10, stage)
-        scales.append(peer.phone.scale.mean().item() / start)
+    for phase in (ACTIVE, Phase(epoch=1, epochs=3)):
+        method = Cloak(task)
+        start = method.phone.scale.mean().item()
+        train(method, task, batch, 10, phase)
+        scales.append(method.phone.scale.mean().item() / start)
     assert scales[0] > 1.03
     assert scales[0] > scales[1]
-    scale = peer.phone(batch.images)["scale"]
+    scale = method.phone(batch.images)["scale"]
     assert (scale == scale[:1]).all()
 
 
 def test_cloak_replaces_the_noisiest_samples_by_constants(task: Task, batch: Batch) -> None:
-    peer = Cloak(task)
+    method = Cloak(task)
     with torch.no_grad():
-        peer.phone.rho[:, :, :24] = 5.0
-        peer.phone.constant.fill_(0.25)
-    peer.finish()
-    peer.requires_grad_(False)
-    upload = peer.upload(batch.images)
+        method.phone.rho[:, :, :24] = 5.0
+        method.phone.constant.fill_(0.25)
+    method.finish()
+    method.requires_grad_(False)
+    upload = method.upload(batch.images)
     assert (upload[:, :, :, :24] == 0.25).all()
     assert upload[:, :, :, 24:].std() > 0
-    assert LEAST < peer.phone.scale[0, 0, -1] < MOST
-    assert torch.isfinite(peer.draw.rate(peer.phone(batch.images))).all()
+    assert LEAST < method.phone.scale[0, 0, -1] < MOST
+    assert torch.isfinite(method.draw.rate(method.phone(batch.images))).all()
 
 
 def test_deepobfuscator_weighs_its_two_opponents(task: Task, batch: Batch) -> None:
-    peer = DeepObfuscator(task, weight=10.0, picture_weight=2.0)
-    peer.prepare_mode()
-    parts = peer.losses(batch, ACTIVE)
+    method = DeepObfuscator(task, weight=10.0, picture_weight=2.0)
+    method.prepare_mode()
+    parts = method.losses(batch, ACTIVE)
     expected = parts["task"] - 10 * parts["adversary"] + 2 * parts["likeness"]
     torch.testing.assert_close(parts["loss"], expected)
-    warm = peer.losses(batch, WARM)
+    warm = method.losses(batch, WARM)
     assert torch.equal(warm["loss"], warm["task"])
 
 
@@ -267,20 +267,20 @@ def test_maxent_raises_the_entropy_of_the_adversary(task: Task, batch: Batch) ->
     entropies = []
     for weight in (0.0, 50.0):
         torch.manual_seed(1)
-        peer = MaxEntArl(task, weight=weight)
-        assert peer.adversary is not None
-        heads: torch.nn.ModuleDict = peer.adversary.heads  # type: ignore[assignment]
+        method = MaxEntArl(task, weight=weight)
+        assert method.adversary is not None
+        heads: torch.nn.ModuleDict = method.adversary.heads  # type: ignore[assignment]
         torch.nn.init.normal_(heads["skin"].weight, std=2.0)  # type: ignore[arg-type]
-        peer.adversary_loss = lambda batch, stage: None  # type: ignore[method-assign]
-        entropies.append(train(peer, task, batch, 8)["entropy"])
+        method.adversary_loss = lambda batch, phase: None  # type: ignore[method-assign]
+        entropies.append(train(method, task, batch, 8)["entropy"])
     assert entropies[1] > entropies[0]
 
 
 def test_narl_adds_noise_of_its_scale_to_bounded_features(task: Task, batch: Batch) -> None:
-    peer = Narl(task, scale=0.4).eval().requires_grad_(False)
-    parameters = peer.phone(100 * batch.images)
+    method = Narl(task, scale=0.4).eval().requires_grad_(False)
+    parameters = method.phone(100 * batch.images)
     assert parameters["mean"].abs().max() <= 1
-    noise = peer.draw.sample(parameters, peer.draw.noise(parameters)) - parameters["mean"]
+    noise = method.draw.sample(parameters, method.draw.noise(parameters)) - parameters["mean"]
     assert noise.std().item() == pytest.approx(0.4, rel=0.02)
 
 
@@ -289,28 +289,28 @@ def test_the_hinges_of_mass_are_zero_when_satisfied(make: Make, batch: Batch) ->
     assert suppression_hinge(torch.tensor(1.0), 1.4).item() == pytest.approx(0.4)
     assert utility_hinge(torch.tensor(0.05), 0.7, 0.65) == 0
     assert utility_hinge(torch.tensor(0.25), 0.7, 0.65).item() == pytest.approx(0.2)
-    peer = make("mass")
-    assert isinstance(peer, Mass)
-    peer.prepare_mode()
+    method = make("mass")
+    assert isinstance(method, Mass)
+    method.prepare_mode()
     # An adversary that knows nothing leaves nothing to suppress, but for the labels' imbalance in one batch.
-    for parameter in peer.adversary.parameters():  # type: ignore[union-attr]
+    for parameter in method.adversary.parameters():  # type: ignore[union-attr]
         parameter.data.zero_()
-    assert peer.losses(batch, ACTIVE)["suppression"] < 1e-3
-    assert len(peer.groups()) == 3
+    assert method.losses(batch, ACTIVE)["suppression"] < 1e-3
+    assert len(method.groups()) == 3
 
 
 def test_pass_sends_stored_training_images_only(make: Make, batch: Batch) -> None:
-    peer = make("pass").eval().requires_grad_(False)
-    assert isinstance(peer, Substitution)
-    bank = peer.phone.get_buffer("stored").float() / 255
-    assert all((bank == upload).flatten(1).all(1).any() for upload in peer.upload(batch.images))
-    parameters = peer.phone(batch.images)
-    assert (peer.draw.rate(parameters) <= log(len(bank))).all()
+    method = make("pass").eval().requires_grad_(False)
+    assert isinstance(method, Substitution)
+    bank = method.phone.get_buffer("stored").float() / 255
+    assert all((bank == upload).flatten(1).all(1).any() for upload in method.upload(batch.images))
+    parameters = method.phone(batch.images)
+    assert (method.draw.rate(parameters) <= log(len(bank))).all()
     certain = {"logits": torch.full((2, len(bank)), -50.0)}
     certain["logits"][0, 3], certain["logits"][1, 5] = 0, 0
-    sent = peer.draw.sample(certain, peer.draw.noise(certain))
-    assert torch.equal(sent, peer.phone.look_up(torch.tensor([3, 5])))
-    scores = peer.draw.likelihood(sent, certain)  # type: ignore[attr-defined]
+    sent = method.draw.sample(certain, method.draw.noise(certain))
+    assert torch.equal(sent, method.phone.look_up(torch.tensor([3, 5])))
+    scores = method.draw.likelihood(sent, certain)  # type: ignore[attr-defined]
     assert scores.argmax(1).tolist() == [0, 1]
 
 
@@ -319,8 +319,8 @@ def test_pass_presses_on_the_hidden_attribute(task: Task, batch: Batch) -> None:
     leaks = []
     for weight in (0.0, 30.0):
         torch.manual_seed(0)
-        peer = Substitution(task, weight=weight)
-        leaks.append(train(peer, task, batch, 30)["leak"])
+        method = Substitution(task, weight=weight)
+        leaks.append(train(method, task, batch, 30)["leak"])
     assert leaks[1] < leaks[0]
 
 
@@ -328,28 +328,30 @@ def test_protective_makes_the_other_network_fail(task: Task, batch: Batch) -> No
     others = []
     for weight in (0.0, 5.0):
         torch.manual_seed(0)
-        peer = Protective(task, weight=weight)
-        assert peer.adversary is not None
-        train(peer, task, batch, 15, WARM)
-        before = weights(peer.adversary)
-        train(peer, task, batch, 10)
-        assert torch.equal(before, weights(peer.adversary))
-        peer.eval()
-        others.append(cross_entropies(peer.opinion(peer.upload(batch.images)), batch.labels).item())
+        method = Protective(task, weight=weight)
+        assert method.adversary is not None
+        train(method, task, batch, 15, WARM)
+        before = weights(method.adversary)
+        train(method, task, batch, 10)
+        assert torch.equal(before, weights(method.adversary))
+        method.eval()
+        others.append(
+            cross_entropies(method.adversary_logits(method.upload(batch.images)), batch.labels).item()
+        )
     assert others[1] > others[0]
 
 
 def test_on_phone_sends_its_answer_at_the_price_of_our_network(make: Make, task: Task, batch: Batch) -> None:
-    peer = make("on-phone").eval()
-    upload = peer.upload(batch.images)
-    assert isinstance(peer, OnPhone)
-    decided = peer.phone.answers(batch.images)["smiling"].argmax(1)
-    assert torch.equal(peer.cloud(upload)["smiling"].argmax(1), decided)
+    method = make("on-phone").eval()
+    upload = method.upload(batch.images)
+    assert isinstance(method, OnPhone)
+    decided = method.phone.answers(batch.images)["smiling"].argmax(1)
+    assert torch.equal(method.cloud(upload)["smiling"].argmax(1), decided)
     assert all(picture.unique().numel() == 1 for picture in upload)
     ours = cost(make_local(task.config, task.dataset), task.shape).macs
-    assert 0.6 * ours < peer.cost(task.shape).macs <= ours
-    assert peer.weigh(upload) == (1, "answer")
-    assert peer.draw.rate(peer.phone(batch.images)).unique().item() == pytest.approx(log(2))
+    assert 0.6 * ours < method.cost(task.shape).macs <= ours
+    assert method.upload_size(upload) == (1, "answer")
+    assert method.draw.rate(method.phone(batch.images)).unique().item() == pytest.approx(log(2))
 
 
 def test_several_answers_come_apart_again() -> None:

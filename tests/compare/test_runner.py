@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 from sfumato.audit.plan import Plan
 from sfumato.audit.schema import RateBits
 from sfumato.cli.compare import show_comparison
+from sfumato.cli.main import app
 from sfumato.compare import runner
-from sfumato.compare.methods import PEERS
+from sfumato.compare.config import CompareConfig, make_compare_config
+from sfumato.compare.methods import METHODS
 from sfumato.compare.plot import Label, place
 from sfumato.compare.rows import OURS, POINTS, Point, RowPlan, choose_rows, parse_point
-from sfumato.compare.runner import CompareConfig, compare, make_compare_config
-from sfumato.compare.schema import Comparison, Row
-from sfumato.compare.tables import standings
+from sfumato.compare.runner import compare
+from sfumato.compare.schema import Comparison, ComparisonRow, read_comparison, read_row
+from sfumato.compare.tables import match_comparisons
 from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.core.files import read_json, write_json
 
@@ -50,18 +53,18 @@ def tiny_audit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
-    """Two peers, one of which uploads features, and one of ours."""
+    """Two methods, one of which uploads features, and one of ours."""
     out = tmp_path_factory.mktemp("comparison") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "create_plan", lambda name: TINY)
         return compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg", "arden", "rate"], [Point(8)])), out
 
 
-def test_all_is_every_peer_and_ours_at_every_point() -> None:
+def test_all_is_every_method_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
-    assert {row.method for row in rows} == {*PEERS, *OURS} - {"rate-context"}
+    assert {row.method for row in rows} == {*METHODS, *OURS} - {"rate-context"}
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
-    assert len(rows) == len(PEERS) + 1 + 5 * len(POINTS)
+    assert len(rows) == len(METHODS) + 1 + 5 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
 
 
@@ -92,9 +95,9 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     jpeg, arden, ours = finished[0].rows
     assert jpeg.rate_bits is None
     assert isinstance(ours.rate_bits, RateBits)
-    assert jpeg.told_bits is None
-    assert ours.told_bits is not None
-    assert 0 < ours.told_bits <= ours.rate_bits.mean
+    assert jpeg.leakage_bound_bits is None
+    assert ours.leakage_bound_bits is not None
+    assert 0 < ours.leakage_bound_bits <= ours.rate_bits.mean
     assert (jpeg.ours, ours.ours, ours.target_bits) == (False, True, 8)
     assert any("posterior was left out" in note for note in jpeg.notes)
     assert "posterior" in {row.attack for row in ours.attacks}
@@ -111,7 +114,7 @@ def test_it_continues_and_takes_more_rows(
     before, out = finished
     made: list[str] = []
 
-    def make(_: runner.Comparer, plan: RowPlan) -> Row:
+    def make(_: runner.Comparer, plan: RowPlan) -> ComparisonRow:
         made.append(plan.id)
         return before.rows[0]
 
@@ -137,7 +140,7 @@ def test_trained_weights_survive_an_interrupted_audit(
     def never(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(runner, "train_peer", never)
+    monkeypatch.setattr(runner, "train_method", never)
     after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [Point(8)]))
     assert after.rows[0].desired == before.rows[0].desired
     assert after.rows[0].attributes == before.rows[0].attributes
@@ -179,8 +182,8 @@ def test_overwrite_starts_anew_and_a_foreign_folder_is_safe(
 @pytest.mark.parametrize(
     ("methods", "points", "message"),
     [
-        (["gap"], [Point(8)], "unknown peer 'gap': known are all, raw"),
-        ([], [Point(8)], "no peer is named"),
+        (["gap"], [Point(8)], "unknown method 'gap': known are all, raw"),
+        ([], [Point(8)], "no method is named"),
         (["rate"], [], "no operating point is named"),
     ],
 )
@@ -240,7 +243,9 @@ def test_the_table_names_every_row(
     assert "million MACs" in shown
 
 
-def row_of(like: Row, name: str, accuracy: float, nag: tuple[float, float, float], *, ours: bool) -> Row:
+def row_of(
+    like: ComparisonRow, name: str, accuracy: float, nag: tuple[float, float, float], *, ours: bool
+) -> ComparisonRow:
     """A row with this accuracy and this NAG: estimate, low, high."""
     desired = tuple(one.model_copy(update={"accuracy": accuracy}) for one in like.desired)
     figures = {"nag_label_only": nag[0], "nag_label_only_ci95": nag[1:]}
@@ -264,13 +269,13 @@ def test_ours_stand_beside_every_other_method_of_the_same_accuracy(
     rows += [row_of(like, *values, ours=True) for values in ours]
     # The paper's own scheme is not counted as ours.
     rows += [row_of(like, "literal", 0.95, (0.7, 0.6, 0.8), ours=True)]
-    found = {one.method: (one.ours, one.verdict) for one in standings(tuple(rows))}
+    found = {one.method: (one.ours, one.result) for one in match_comparisons(tuple(rows))}
     assert found == {
         "leaky": ("low", "less"),
-        "equal": ("low", "open"),
+        "equal": ("low", "inconclusive"),
         "tight": ("low", "more"),
-        "accurate": (None, "none"),
-        "literal": (None, "none"),
+        "accurate": (None, "unmatched"),
+        "literal": (None, "unmatched"),
     }
 
 
@@ -289,9 +294,60 @@ def test_labels_of_neighbours_do_not_cover_each_other() -> None:
 def test_tables_are_written_as_markdown(finished: tuple[Comparison, Path]) -> None:
     comparison, out = finished
     text = (out / "comparison.md").read_text()
-    assert {standing.method for standing in comparison.standings} == {"jpeg", "arden"}
+    assert {match.method for match in comparison.matched_comparisons} == {"jpeg", "arden"}
     assert text.count("| jpeg |") == 3  # privacy, beside ours, price
     assert "| rate-8 |" in text
+
+
+def old_form(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as the release before wrote it."""
+    values: dict[str, Any] = json.loads(json.dumps(comparison.to_json()))
+    values["schema"] = "sfumato-comparison/1"
+    for row in values["rows"]:
+        row["leakage_bound_bits"] = row.pop("leakage_bound_bits")
+    values["standings"] = values.pop("matched_comparisons")
+    old_words = {"inconclusive": "open", "unmatched": "none"}
+    for match in values["standings"]:
+        result = match.pop("result")
+        match["verdict"] = old_words.get(result, result)
+    return values
+
+
+def test_files_of_the_release_before_are_read(
+    finished: tuple[Comparison, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison, _ = finished
+    write_json(tmp_path / "comparison.json", comparison.to_json())
+    assert read_comparison(tmp_path / "comparison.json") == comparison
+    assert capsys.readouterr().err == ""
+    values = old_form(comparison)
+    write_json(tmp_path / "comparison.json", values)
+    write_json(tmp_path / "row.json", values["rows"][2])
+    assert read_comparison(tmp_path / "comparison.json") == comparison
+    assert "the schema of an earlier release" in " ".join(capsys.readouterr().err.split())
+    assert read_row(tmp_path / "row.json") == comparison.rows[2]
+    write_json(tmp_path / "comparison.json", {**values, "schema": "sfumato-comparison/9"})
+    with pytest.raises(SfumatoError, match="reads sfumato-comparison/2 and sfumato-comparison/1"):
+        read_comparison(tmp_path / "comparison.json")
+    write_json(tmp_path / "comparison.json", {**values, "surprise": 1})
+    with pytest.raises(SfumatoError, match="surprise: Extra inputs"):
+        read_comparison(tmp_path / "comparison.json")
+
+
+def test_weights_in_the_old_folder_are_found(
+    finished: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, out = finished
+    (out / "methods").rename(out / "peers")
+    (out / "rows" / "jpeg.json").unlink()
+
+    def never(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runner, "train_method", never)
+    after = compare(CompareConfig(**CONFIG), out, choose_rows(["jpeg"], [Point(8)]))
+    assert after.rows[0].attributes == before.rows[0].attributes
+    assert not (out / "peers").exists()
 
 
 def test_a_split_method_refuses_a_cloud_network_it_cannot_cut() -> None:
@@ -299,3 +355,12 @@ def test_a_split_method_refuses_a_cloud_network_it_cannot_cut() -> None:
 
     with pytest.raises(UsageError, match="built-in cloud network"):
         split(torch.nn.Linear(2, 2))
+
+
+def test_the_old_name_of_methods_is_taken_for_one_release(tmp_path: Path) -> None:
+    wanted = ["--data", CONFIG["data"], "--keep", "smiling", "--out", str(tmp_path / "out")]
+    for option, said in (("--methods", False), ("--peers", True)):
+        done = CliRunner().invoke(app, ["compare", *wanted, option, "gap"])
+        assert isinstance(done.exception, UsageError)
+        assert "unknown method 'gap': known are all, raw" in str(done.exception)
+        assert ("--peers is called --methods now" in " ".join(done.stderr.split())) is said

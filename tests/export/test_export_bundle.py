@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.bench.model_variants import both_sides, compare_variants, read_audits
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
 from sfumato.core.onnx_session import open_session
@@ -352,34 +351,3 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     assert rate["float"] == pytest.approx(figures.rate_bits["mean"].trained, abs=1e-5)
     assert rate["int8"] == pytest.approx(rate["float"], rel=pipeline.RATE_MOVEMENT)
     assert verify(tmp_path / "out").passed
-
-
-def test_the_models_side_by_side(sealed: Path) -> None:
-    """Measured from the sealed files; where the contract has the same figure, it is the same."""
-    contract = read_contract(sealed)
-    rows = {row.variant: row for row in compare_variants(load_export(sealed))}
-    assert list(rows) == [model.variant for model in contract.models]
-    for variant, row in rows.items():
-        assert row.bytes == contract.file(f"local_{variant}.tflite").bytes
-        assert row.partitions == 1
-        assert (row.nnapi == ()) == (variant != "dynamic")
-        assert row.attack is None
-    int8, float32 = rows["int8"], rows["float32"]
-    accuracy, rate = contract.figures["accuracy"]["glasses"], contract.figures["rate_bits"]["mean"]
-    assert int8.accuracy["glasses"] == pytest.approx(accuracy["int8"], abs=1e-6)
-    assert float32.accuracy["glasses"] == pytest.approx(accuracy["float"], abs=1e-3)
-    assert int8.rate_bits == pytest.approx(rate["int8"], abs=1e-5)
-    assert float32.rate_bits == pytest.approx(rate["float"], rel=1e-3)
-    assert float32.max_lsb < 256e-5 < int8.mean_lsb < 2
-    sides = both_sides(load_export(sealed), list(rows.values()), None)
-    assert [(side.name, side.kept) for side in sides] == [("glasses", True)]
-    assert sides[0].moved == pytest.approx(int8.accuracy["glasses"] - float32.accuracy["glasses"])
-
-
-def test_a_run_that_the_export_was_not_made_from_is_refused(sealed: Path, bundle: Path) -> None:
-    run = bundle / "audit"  # holds the very cloud network that was sealed
-    assert read_audits(load_export(sealed), run) == {}
-    (run / "cloud.safetensors").write_bytes(b"another")
-    for other in (run, bundle):
-        with pytest.raises(SfumatoError, match="give the run it was exported from"):
-            read_audits(load_export(sealed), other)

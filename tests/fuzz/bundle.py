@@ -39,7 +39,7 @@ from sfumato.runtime.verification import inspect_model, try_model
 SECONDS = 5.0
 MEGABYTES = 1000.0
 PATIENCE = 300.0
-"""Seconds of silence after which a case counts as hanging for good. Shorter ones are judged by the processor's time,
+"""Seconds of silence after which a case counts as hanging for good. Shorter ones are measured by the processor's time,
 since the machine may be busy."""
 KEY = bytes(32)
 
@@ -62,7 +62,7 @@ class Case:
 
 
 def model_cases(folder: Path, seed: int) -> Callable[[int], None]:
-    """Changed models whose hash was mended: judged as `verify` judges them, then run once more."""
+    """Changed models whose hash was mended: checked as `verify` checks them, then run once more."""
     contract = read_contract(folder)
     contents = [read_file(folder, contract.file(model.file)) for model in contract.models]
 
@@ -116,7 +116,7 @@ KINDS: dict[str, Callable[[Path, int], Callable[[int], None]]] = {
 }
 
 
-def judge(kind: str, number: int, case: Callable[[int], None]) -> Case:
+def run_case(kind: str, number: int, case: Callable[[int], None]) -> Case:
     """Run one case in this process."""
     (started, _), outcome, detail = spent(), "correct", ""
     try:
@@ -150,7 +150,7 @@ def child(folder: Path, kind: str, numbers: Sequence[int], seed: int) -> None:
     """The process that does the work: one line of JSON a case."""
     case = KINDS[kind](folder, seed)
     for number in numbers:
-        print(json.dumps(asdict(judge(kind, number, case))), flush=True)
+        print(json.dumps(asdict(run_case(kind, number, case))), flush=True)
 
 
 def fuzz(folder: Path, kind: str, numbers: range, *, seed: int = 0) -> Iterator[Case]:

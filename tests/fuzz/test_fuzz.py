@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.fuzz import bundle as fuzzing
-from tests.fuzz.bundle import GOOD, KINDS, fuzz, judge, summary
+from tests.fuzz.bundle import GOOD, KINDS, fuzz, run_case, summary
 from tests.fuzz.mutation import BOMBS, ORIENTABLE, PICTURES, mutate, mutate_model, oriented, scans, scene
 
 from sfumato.core.errors import DataError, SfumatoError
@@ -49,26 +49,26 @@ def test_an_export_that_is_none_is_refused(tmp_path: Path) -> None:
         list(fuzz(tmp_path, "models", range(1)))
 
 
-def test_what_goes_wrong_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(error: Exception) -> str:
         def case(number: int) -> None:
             raise error
 
-        return judge("models", 0, case).outcome
+        return run_case("models", 0, case).outcome
 
-    # Cases are judged in a process of their own; this one has grown with every test before.
+    # Cases run in a process of their own; this one has grown with every test before.
     monkeypatch.setattr(fuzzing, "MEGABYTES", 1e9)
     assert failing(SfumatoError("one line")) == "refused"
     assert failing(SfumatoError("two\nlines")) == "wrong"
     assert failing(SfumatoError("")) == "wrong"
     assert failing(ValueError("escaped")) == "wrong"
     assert failing(MemoryError()) == "wrong"
-    assert judge("models", 0, lambda number: None).outcome == "correct"
+    assert run_case("models", 0, lambda number: None).outcome == "correct"
     monkeypatch.setattr(fuzzing, "MEGABYTES", 1.0)
-    assert judge("models", 0, lambda number: None).outcome == "too much memory"
+    assert run_case("models", 0, lambda number: None).outcome == "too much memory"
     monkeypatch.setattr(fuzzing, "MEGABYTES", 1e9)
     monkeypatch.setattr(fuzzing, "SECONDS", -1.0)
-    assert judge("models", 0, lambda number: None).outcome == "too slow"
+    assert run_case("models", 0, lambda number: None).outcome == "too slow"
 
 
 def test_a_process_that_dies_or_falls_silent_is_a_case(

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from studies.cryptographic import ckks, measuring, two_party
+from studies.cryptographic import ckks, study, two_party
 from studies.cryptographic.answers import Answers
-from studies.cryptographic.measuring import answer_plainly, choose, describe, facts, make_cryptographic_config
 from studies.cryptographic.network import SIDE, Activation, SmallNetwork, prepare, train
 from studies.cryptographic.sockets import traffic
+from studies.cryptographic.study import answer_plainly, choose, describe, facts, make_cryptographic_config
 
 from sfumato.bench.results import Results, write_results
 from sfumato.bench.tables import tables
@@ -27,15 +27,18 @@ from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.models.cost import cost
 
+ROOT = Path(__file__).resolve().parents[2]
 DATA = "synthetic,size=32,count=600"
 VALUES: dict[str, Any] = {"data": DATA, "keep": "smiling"}
 Bytes = NDArray[np.uint8]
 
 needs_tenseal = pytest.mark.skipif(
-    importlib.util.find_spec("tenseal") is None, reason="TenSEAL is not here: requirements/cryptographic.txt"
+    importlib.util.find_spec("tenseal") is None,
+    reason="TenSEAL is not here: studies/cryptographic/requirements.txt",
 )
 needs_crypten = pytest.mark.skipif(
-    importlib.util.find_spec("crypten") is None, reason="CrypTen is not here: requirements/cryptographic.txt"
+    importlib.util.find_spec("crypten") is None,
+    reason="CrypTen is not here: studies/cryptographic/requirements.txt",
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="bytes are counted by Linux")
 
@@ -117,7 +120,7 @@ def row_of(small: SmallNetwork, images: Bytes, labels: list[int], **changes: Any
 def test_a_row_counts() -> None:
     small, images = network("square"), pictures(4)
     plain = answer_plainly(small, images)
-    labels = plain.guesses.tolist()
+    labels = plain.predictions.tolist()
     logits = plain.logits.copy()
     logits[0] = -logits[0]
     changes: dict[str, Any] = {"logits": logits, "sent": [1, 2, 3, 6], "total_ms": [5.0, 1.0, 3.0, 3.0]}
@@ -173,22 +176,31 @@ def test_report_and_comparison_take_the_file(results: Results, tmp_path: Path) -
         cryptographic_grids(tmp_path / "none.json")
 
 
+def test_the_results_beside_the_study_stand_below_a_comparison() -> None:
+    """What was measured once, and is in the repository, goes through the reader of today."""
+    costs, parts, promises = cryptographic_grids(ROOT / "studies" / "cryptographic" / "results.json")
+    names = {line[0].split(", ")[0] for line in costs.rows}
+    assert names == {"plain", "ckks", "two-party", "sfumato"}
+    assert len(promises.rows) == len(costs.rows)
+    assert {line[1] for line in parts.rows} >= {"encrypt", "evaluate", "decrypt"}
+
+
 def test_wrong_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "find_spec", lambda name: object())
+    monkeypatch.setattr(study, "find_spec", lambda name: object())
     with pytest.raises(UsageError, match="images"):
         make_cryptographic_config({**VALUES, "images": 0})
     with pytest.raises(UsageError, match="unknown method 'gazelle'"):
         make_cryptographic_config({**VALUES, "methods": ("gazelle",)})
     config = make_cryptographic_config({**VALUES, "data": "synthetic,size=48,count=600"})
     with pytest.raises(UsageError, match="size=32"):
-        measuring.measure(config)
+        study.run_study(config)
     with pytest.raises(UsageError, match="not with ReLU"):
         ckks.weights_of(network("relu"))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "find_spec", lambda name: None)
-    with pytest.raises(SfumatoError, match=r"ckks needs tenseal.*requirements/cryptographic.txt"):
+    monkeypatch.setattr(study, "find_spec", lambda name: None)
+    with pytest.raises(SfumatoError, match=r"ckks needs tenseal.*studies/cryptographic/requirements.txt"):
         make_cryptographic_config(VALUES)
 
 
@@ -197,6 +209,7 @@ def test_the_command_prints_one_line_for_what_a_user_can_mend() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*command, "--out", f"{folder}/x.json", "--methods", "gazelle"],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,

@@ -15,7 +15,7 @@ from sfumato.bench.arithmetic import shortest_ms
 from sfumato.bench.cold import Cold, measure_cold
 from sfumato.bench.layers import measure_layers
 from sfumato.bench.peak import measure_machine
-from sfumato.bench.results import Machine, Results, Row
+from sfumato.bench.results import Machine, Measurement, Results
 from sfumato.bench.stages import measure_stages
 from sfumato.bench.standard import output_digest, standard_input
 from sfumato.bench.subjects import OURS, Subject
@@ -32,7 +32,7 @@ class HostConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: tuple[int, ...] = Field(default=(1,), min_length=1)
-    plain: bool = False
+    without_xnnpack: bool = False
     """Measure without XNNPACK too."""
     layers: bool = False
     """Find out where the time of each of our models goes."""
@@ -58,13 +58,13 @@ def bench_host(
         subjects: the models.
         config: how.
         model: the export whose way from photo to upload is timed; None leaves that out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
     """
     cases = [
         Case(subject, threads, xnnpack)
         for subject in subjects
         for threads in config.threads
-        for xnnpack in ((True, False) if config.plain else (True,))
+        for xnnpack in ((True, False) if config.without_xnnpack else (True,))
     ]
     watch("the machine")
     machine, load = measure_machine(), os.getloadavg()
@@ -106,12 +106,12 @@ class Case:
         session.run(standard_input(entry))
         return session
 
-    def row(self, times: Times, cold: Cold, session: Session, machine: Machine) -> Row:
+    def row(self, times: Times, cold: Cold, session: Session, machine: Machine) -> Measurement:
         """The result."""
         facts, p50 = self.subject.facts(), times.p(50)
         # The roof is that of one thread and of the kernels in XNNPACK.
         roof = shortest_ms(self.subject.layers, machine, int8=self.subject.int8)
-        return Row(
+        return Measurement(
             **facts,
             runtime=f"{session.runtime.name} {session.runtime.version}",
             delegate="xnnpack" if self.xnnpack else "none",
@@ -131,7 +131,7 @@ class Case:
         )
 
 
-def with_layers(case: Case, row: Row, machine: Machine, watch: Callable[[str], None]) -> Row:
+def with_layers(case: Case, row: Measurement, machine: Machine, watch: Callable[[str], None]) -> Measurement:
     """The row with its layers, if it is one of ours with XNNPACK on one thread."""
     subject = case.subject
     if subject.name != OURS or case.threads != 1 or not case.xnnpack:

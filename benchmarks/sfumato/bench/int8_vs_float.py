@@ -1,10 +1,10 @@
-"""int8 against float on both sides: what the cloud should recognise, and what attackers should not.
+"""What quantisation changes: accuracy through the int8 model against the float model, desired and hidden attributes alike.
 
-The best attack of an audit is the luckiest of many, so two audits of the same uploads differ by more than eight bits do. What
-compares is the same attack on both models: same seed, same noise, same initial weights. Its mean over all attacks of an
-attribute is therefore the figure, with both best attacks beside it.
+The best attack of an audit is the luckiest of many, so two audits of the same uploads differ by more than quantisation does.
+Comparable is the same attack on both models: same seed, same noise, same initial weights. The figure is therefore the mean
+difference over all attacks on an attribute, with both best attacks beside it.
 
-    for side in compare_audits(read_audit(export, "int8"), read_audit(run, "float")): print(side.sentence)
+    for change in hidden_changes(read_audit(export, "int8"), read_audit(run, "float")): print(change.sentence)
 """
 
 from dataclasses import dataclass
@@ -17,35 +17,38 @@ from sfumato.core.errors import SfumatoError
 
 FILE = "audit.json"
 LIMIT = 0.005
-"""Half a point: what int8 may move accuracy by, on either side."""
+"""Half a point: the most that int8 may change an accuracy by."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One attribute, recognised through both models."""
+class AccuracyChange:
+    """How much quantisation changes the accuracy on one attribute."""
 
     name: str
     kept: bool
-    moved: float
-    """int8 minus float, a fraction; mean over the attacks where the attribute is not kept."""
+    """Whether the cloud should recognise it; otherwise attackers should not."""
+    difference: float
+    """int8 minus float, a fraction of 1; for an attribute that is not kept, the mean over the attacks on it."""
     detail: str
 
     @property
     def within(self) -> bool:
-        """int8 moved it by half a point at most."""
-        return abs(self.moved) <= LIMIT
+        """Whether it is half a point at most."""
+        return abs(self.difference) <= LIMIT
 
     @property
     def sentence(self) -> str:
         """For people."""
-        verdict = "within" if self.within else "more than"
-        return f"{self.name}: int8 {100 * self.moved:+.2f} points, {verdict} {100 * LIMIT:g} ({self.detail})"
+        size = "within" if self.within else "more than"
+        return (
+            f"{self.name}: int8 {100 * self.difference:+.2f} points, {size} {100 * LIMIT:g} ({self.detail})"
+        )
 
 
-def kept_side(name: str, floats: float, int8: float, draws: int) -> Side:
-    """The side of a kept attribute: fractions that the cloud finds through either model."""
+def kept_change(name: str, floats: float, int8: float, draws: int) -> AccuracyChange:
+    """The change of a kept attribute, from the fractions that the cloud recognises through either model."""
     detail = f"{int8:.1%} against {floats:.1%} recognised, {draws} uploads under the same noise"
-    return Side(name=name, kept=True, moved=int8 - floats, detail=detail)
+    return AccuracyChange(name=name, kept=True, difference=int8 - floats, detail=detail)
 
 
 def read_audit(folder: Path, artifact: str) -> Audit | None:
@@ -56,8 +59,8 @@ def read_audit(folder: Path, artifact: str) -> Audit | None:
     return audit if audit.artifact == artifact else None
 
 
-def compare_audits(int8: Audit, floats: Audit) -> list[Side]:
-    """The sides of all attributes that both audits attacked.
+def hidden_changes(int8: Audit, floats: Audit) -> list[AccuracyChange]:
+    """The change of every attribute that both audits attacked.
 
     Raises:
         SfumatoError: the audits differ in plan, seed or data, so that their attacks do not compare.
@@ -69,15 +72,17 @@ def compare_audits(int8: Audit, floats: Audit) -> list[Side]:
         )
     others = {one.name: one for one in floats.attributes}
     pairs = [(one, others[one.name]) for one in int8.attributes if one.name in others]
-    return [_hidden_side(one, other, int8, floats) for one, other in pairs]
+    return [_hidden_change(one, other, int8, floats) for one, other in pairs]
 
 
-def _hidden_side(one: AttributeResult, other: AttributeResult, int8: Audit, floats: Audit) -> Side:
+def _hidden_change(
+    one: AttributeResult, other: AttributeResult, int8: Audit, floats: Audit
+) -> AccuracyChange:
     mine, theirs = _accuracies(int8, one.name), _accuracies(floats, one.name)
-    moved = [mine[attack] - theirs[attack] for attack in mine if attack in theirs]
+    differences = [mine[attack] - theirs[attack] for attack in mine if attack in theirs]
     best = f"best attack {one.best.accuracy:.1%} against {other.best.accuracy:.1%}"
-    detail = f"mean of {len(moved)} attacks; {best}"
-    return Side(name=one.name, kept=False, moved=mean(moved), detail=detail)
+    detail = f"mean of {len(differences)} attacks; {best}"
+    return AccuracyChange(name=one.name, kept=False, difference=mean(differences), detail=detail)
 
 
 def _accuracies(audit: Audit, attribute: str) -> dict[tuple[str, str, float | None], float]:

@@ -1,14 +1,15 @@
-"""The models of an export side by side: size, parity, what the cloud still recognises, best attack, rate, delegates.
+"""`sfumato bench models`: the models of an export side by side.
 
-    python -m sfumato.bench.model_variants EXPORT [RUN] [--json]
+Size, parity, desired accuracy, best attack, exact rate, delegates. Everything is measured again from the files of the
+export: test images through each .tflite, the sampler and the cloud network; parity against local.onnx. Attacks are those of
+`audit.json`: in the export that of the int8 model, in the run that it was made from that of the float model. With both, each
+attribute is compared (`sfumato.bench.int8_vs_float`).
 
-Everything is measured again from the sealed files: test images through each .tflite, the sampler and the cloud network,
-parity against local.onnx. Attacks are those of `audit.json`: beside the contract that of the int8 model, in RUN, which the
-export was made from, that of the float one. With both, each attribute is compared (`sides`).
+    models = compare_variants(load_export(Path("export")))
+    models[0].rate_bits
 """
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.audit.schema import Audit
-from sfumato.bench.int8_vs_float import Side, compare_audits, kept_side, read_audit
-from sfumato.core.console import emit_json, show, table
+from sfumato.bench.int8_vs_float import AccuracyChange, hidden_changes, kept_change, read_audit
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
 from sfumato.core.onnx_session import open_session
+from sfumato.core.reports import Grid
 from sfumato.data import Split
-from sfumato.export.artifact import ExportArtifact, load_export
+from sfumato.export.artifact import ExportArtifact
 from sfumato.export.bundle import AUDIT
 from sfumato.export.measure import DRAWS, Bytes, all_bits, draw, hits, top_level, trained_bits
 from sfumato.export.parity import Floats, difference, run_float, run_int8
@@ -32,13 +33,14 @@ from sfumato.runtime.delegate_lint import nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.tflite_graph import read_graph
 
+SCHEMA = "sfumato-models/1"
 IMAGES = 2000
 PARITY_IMAGES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model of the bundle."""
+class VariantMeasurement:
+    """One model of an export."""
 
     variant: str
     bytes: int
@@ -57,23 +59,30 @@ class Row:
     """Accuracy of the best attack on each attribute, fractions; None where this variant was not attacked."""
 
 
-def compare_variants(artifact: ExportArtifact, run: Path | None = None, *, limit: int = IMAGES) -> list[Row]:
-    """Measure every model of an export on at most `limit` test images; `run` may hold the audit of the float model.
+def compare_variants(
+    artifact: ExportArtifact, run: Path | None = None, *, limit: int = IMAGES
+) -> list[VariantMeasurement]:
+    """Measure every model of an export.
+
+    Args:
+        artifact: the export.
+        run: the run it was made from, which may hold the audit of the float model.
+        limit: most test images.
 
     Raises:
         SfumatoError: a file is damaged, or the export was not made from this run.
     """
     audits = read_audits(artifact, run)
     dataset = artifact.dataset
-    rows = dataset.splits[Split.TEST][:limit]
-    images = np.array(dataset.images[rows])
-    labels = {name: dataset.labels[name][rows] for name in artifact.keep}
-    found = [measure_model(artifact, model, images, labels) for model in artifact.contract.models]
-    return [replace(row, attack=best_attacks(audits.get(row.variant))) for row in found]
+    test = dataset.splits[Split.TEST][:limit]
+    images = np.array(dataset.images[test])
+    labels = {name: dataset.labels[name][test] for name in artifact.keep}
+    found = [measure_variant(artifact, model, images, labels) for model in artifact.contract.models]
+    return [replace(one, attack=best_attacks(audits.get(one.variant))) for one in found]
 
 
 def read_audits(artifact: ExportArtifact, run: Path | None) -> dict[str, Audit]:
-    """The audits there are, by the variant they judge: a run's network is float32 to within 1e-5.
+    """The audits there are, by the variant they attacked: a run's network is float32 to within 1e-5.
 
     Raises:
         SfumatoError: the export was not made from this run.
@@ -91,9 +100,9 @@ def read_audits(artifact: ExportArtifact, run: Path | None) -> dict[str, Audit]:
     return {variant: audit for variant, audit in found.items() if audit is not None}
 
 
-def measure_model(
+def measure_variant(
     artifact: ExportArtifact, model: Model, images: Bytes, labels: Mapping[str, NDArray[np.int64]]
-) -> Row:
+) -> VariantMeasurement:
     """Measure one model on images (N, H, W, 3)."""
     content = read_file(artifact.folder, artifact.contract.file(model.file))
     session, int8 = open_model(content), model.variant == "int8"
@@ -102,7 +111,7 @@ def measure_model(
     wanted = onnx_outputs(artifact, images[:PARITY_IMAGES])
     parity = [difference(wanted[name], found[name][:PARITY_IMAGES], int8=int8) for name in wanted]
     bits = all_bits(channel, images, found) if int8 else trained_bits(channel, images, found)
-    return Row(
+    return VariantMeasurement(
         variant=model.variant,
         bytes=len(content),
         mean_lsb=max(one.mean_lsb for one in parity),
@@ -128,78 +137,76 @@ def best_attacks(audit: Audit | None) -> dict[str, float] | None:
     return None if audit is None else {one.name: one.best.accuracy for one in audit.attributes}
 
 
-def both_sides(artifact: ExportArtifact, rows: list[Row], run: Path | None) -> list[Side]:
-    """int8 against float32: every kept attribute, and every attacked one where both were audited.
+def accuracy_changes(
+    artifact: ExportArtifact, models: Sequence[VariantMeasurement], run: Path | None
+) -> list[AccuracyChange]:
+    """int8 against float32: every kept attribute, and every attacked one where both models were audited.
 
     Raises:
         SfumatoError: the two audits do not compare.
     """
-    by = {row.variant: row for row in rows}
+    by = {model.variant: model for model in models}
     if not {"int8", "float32"} <= set(by):
         return []
     count = DRAWS * min(IMAGES, len(artifact.dataset.splits[Split.TEST]))
-    sides = [
-        kept_side(name, by["float32"].accuracy[name], by["int8"].accuracy[name], count)
+    changes = [
+        kept_change(name, by["float32"].accuracy[name], by["int8"].accuracy[name], count)
         for name in artifact.keep
     ]
     audits = read_audits(artifact, run)
-    return sides + (compare_audits(audits["int8"], audits["float32"]) if len(audits) == 2 else [])
+    return changes + (hidden_changes(audits["int8"], audits["float32"]) if len(audits) == 2 else [])
 
 
-def cell(row: Row) -> tuple[object, ...]:
-    """A row of the table, formatted."""
-    verdict = "whole" if not row.nnapi else f"{len(row.nnapi)} refused"
-    parity = f"{row.mean_lsb:.4f} / {row.max_lsb:.3f}"
-    partitions = "-" if row.partitions is None else row.partitions
-    shares = (_shares(row.accuracy), _shares(row.attack))
-    return (row.variant, f"{row.bytes:,}", parity, *shares, f"{row.rate_bits:.2f}", partitions, verdict)
+def variant_json(models: Sequence[VariantMeasurement], changes: Sequence[AccuracyChange]) -> dict[str, Any]:
+    """The result for programs."""
+    return {
+        "schema": SCHEMA,
+        "models": [asdict(model) for model in models],
+        "int8_vs_float": [asdict(change) for change in changes],
+    }
+
+
+def variant_table(title: str, models: Sequence[VariantMeasurement]) -> Grid:
+    """The result for people."""
+    columns = (
+        "variant",
+        "bytes",
+        "parity, 1/256: mean / largest",
+        "desired",
+        "best attack",
+        "exact rate, bits",
+        "XNNPACK partitions",
+        "NNAPI",
+    )
+    return Grid(title, columns, tuple(map(_cells, models)))
+
+
+def remarks(models: Sequence[VariantMeasurement], changes: Sequence[AccuracyChange]) -> list[str]:
+    """Lines below the table: why NNAPI refuses a model, int8 against float, and what to run for more."""
+    lines = []
+    for model in models:
+        more = " and more" if len(model.nnapi) > 1 else ""
+        lines += [f"{model.variant}: NNAPI: {reason}{more}" for reason in model.nnapi[:1]]
+    lines += [change.sentence for change in changes]
+    if not any(model.attack for model in models):
+        lines.append("best attack: not audited yet: run sfumato audit on this export")
+    elif all(change.kept for change in changes):
+        lines.append("best attack: to compare with float, run sfumato audit on the run as well and name it")
+    return lines
+
+
+def _cells(model: VariantMeasurement) -> tuple[str, ...]:
+    return (
+        model.variant,
+        f"{model.bytes:,}",
+        f"{model.mean_lsb:.4f} / {model.max_lsb:.3f}",
+        _shares(model.accuracy),
+        _shares(model.attack),
+        f"{model.rate_bits:.2f}",
+        "-" if model.partitions is None else str(model.partitions),
+        "whole" if not model.nnapi else f"{len(model.nnapi)} refused",
+    )
 
 
 def _shares(values: Mapping[str, float] | None) -> str:
     return "-" if values is None else "\n".join(f"{name} {value:.1%}" for name, value in values.items())
-
-
-def show_rows(title: str, rows: list[Row], sides: list[Side]) -> None:
-    """Print the table, below it why NNAPI refuses a model, and int8 against float."""
-    columns = (
-        "variant",
-        "bytes",
-        "parity, 1/256",
-        "desired",
-        "best attack",
-        "exact rate, bits",
-        "XNNPACK",
-        "NNAPI",
-    )
-    show(table(title, columns, [cell(row) for row in rows]))
-    for row in rows:
-        for reason in row.nnapi[:1]:
-            print(f"{row.variant}: NNAPI: {reason}" + (" and more" if len(row.nnapi) > 1 else ""))
-    for side in sides:
-        print(side.sentence)
-    if not any(row.attack for row in rows):
-        print("best attack: not audited yet: run sfumato audit on this export")
-    elif all(side.kept for side in sides):
-        print("best attack: to compare with float, run sfumato audit on the run as well and name it")
-
-
-def main() -> None:
-    """Print the table for an export."""
-    arguments = [word for word in sys.argv[1:] if word != "--json"]
-    if len(arguments) not in (1, 2):
-        raise SystemExit("usage: python -m sfumato.bench.model_variants EXPORT [RUN] [--json]")
-    run = Path(arguments[1]) if len(arguments) == 2 else None
-    try:
-        artifact = load_export(Path(arguments[0]))
-        rows = compare_variants(artifact, run)
-        sides = both_sides(artifact, rows, run)
-    except SfumatoError as error:
-        raise SystemExit(f"sfumato: {error}") from None
-    if "--json" in sys.argv:
-        emit_json({"models": [asdict(row) for row in rows], "sides": [asdict(side) for side in sides]})
-    else:
-        show_rows(f"{arguments[0]}: parity mean / largest", rows, sides)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,9 @@
 
 Cost does not depend on what weights were learned. The layers are those the papers name; where a paper gives only figures, the
 layers are the ones that reproduce them (docs/benchmarks.md). `sfumato.compare.methods` trains the same methods within our own
-budget, with smaller networks.
+budget, with smaller networks; `sfumato bench networks` shows both sizes.
 
-    subjects = peer_subjects(["protective"], (64, 64), ["int8"])
+    subjects = phone_network_subjects(["protective"], (64, 64), ["int8"])
 """
 
 import hashlib
@@ -147,7 +147,7 @@ def mobilenet(width: float = 0.35, classes: int = 2) -> nn.Module:
     return nn.Sequential(*layers, *last)
 
 
-PEERS: dict[str, Callable[[], nn.Module]] = {
+PHONE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "arden": arden,
     "deepobfuscator": deep_obfuscator,
     "protective": UNet,
@@ -156,19 +156,21 @@ PEERS: dict[str, Callable[[], nn.Module]] = {
 """Name on the command line -> the network on the phone."""
 
 
-def peer_subjects(names: Sequence[str], size: tuple[int, int], variants: Sequence[str]) -> list[Subject]:
+def phone_network_subjects(
+    names: Sequence[str], size: tuple[int, int], variants: Sequence[str]
+) -> list[Subject]:
     """Other methods at a size (height, width), converted once and then kept in the cache.
 
     Raises:
         UsageError: a name is not known.
         SfumatoError: the conversion failed.
     """
-    chosen = list(PEERS) if "all" in names else names
+    chosen = list(PHONE_NETWORKS) if "all" in names else names
     for name in chosen:
-        if name not in PEERS:
-            raise UsageError(unknown("peer", name, ["all", *PEERS]))
+        if name not in PHONE_NETWORKS:
+            raise UsageError(unknown("phone network", name, ["all", *PHONE_NETWORKS]))
     wanted = [variant for variant in variants if variant in VARIANTS]
-    return [subject for name in chosen for subject in converted(name, PEERS[name], size, wanted)]
+    return [subject for name in chosen for subject in converted(name, PHONE_NETWORKS[name], size, wanted)]
 
 
 def untrained_subjects(channel: ChannelPart, size: tuple[int, int], variants: Sequence[str]) -> list[Subject]:
@@ -207,7 +209,7 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
         last, names = ChannelsLast(fold(network)).eval(), ("out",)
     images = np.random.default_rng(SEED).integers(0, 256, (CALIBRATION_IMAGES, *size, 3), dtype=np.uint8)
     images[0, 0, 0], images[0, 0, 1] = 0, 255
-    with tempfile.TemporaryDirectory(prefix="sfumato-peer-") as name:
+    with tempfile.TemporaryDirectory(prefix="sfumato-network-") as name:
         scratch = Path(name)
         write_onnx(last, torch.zeros(1, *size, 3), scratch / "local.onnx", inputs=["image"], outputs=names)
         for variant, content in convert(scratch / "local.onnx", images, VARIANTS).items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sfumato.bench.results import Results, Row
+from sfumato.bench.results import Measurement, Results
 from sfumato.bench.subjects import OURS
 from sfumato.bench.tables import label, multiple, pairs, place, where
 from sfumato.core.reports import COLOURS, GREY
@@ -54,7 +54,7 @@ def instructions(found: Sequence[Results]) -> Figure | None:
     return plot
 
 
-def against(found: Sequence[Results]) -> Figure | None:
+def relative_cost(found: Sequence[Results]) -> Figure | None:
     """Cost of other methods as a multiple of ours, int8."""
     bars: list[tuple[str, float]] = []
     for results in found:
@@ -74,7 +74,7 @@ def against(found: Sequence[Results]) -> Figure | None:
     return plot
 
 
-def _place(results: Results, row: Row) -> str:
+def _place(results: Results, row: Measurement) -> str:
     return where(row) if results.target == "arm" else f"{place(results)}, {where(row)}"
 
 
@@ -90,6 +90,6 @@ def _axes(bars: int, title: str) -> tuple[Figure, Any]:
 PLOTS: dict[str, Callable[[Sequence[Results]], Figure | None]] = {
     "latency": latency,
     "instructions": instructions,
-    "peers": against,
+    "relative_cost": relative_cost,
 }
 """Name of the file -> what draws it."""

@@ -11,7 +11,7 @@ from sfumato.bench.results import Results, read_results
 from sfumato.bench.tables import tables
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write
-from sfumato.core.reports import markdown
+from sfumato.core.reports import markdown, save_png
 
 PAGE = "report.md"
 
@@ -34,8 +34,7 @@ def write_report(found: dict[str, Results], out: Path) -> list[Path]:
     for name, draw in PLOTS.items():
         plot = draw(list(found.values()))
         if plot is not None:
-            with atomic_write(out / f"{name}.png") as scratch:
-                plot.savefig(scratch, format="png", dpi=144)
+            save_png(plot, out / f"{name}.png")
             written.append(out / f"{name}.png")
     parts = ["# Benchmarks", *(f"![{path.stem}]({path.name})" for path in written)]
     for name, results in found.items():

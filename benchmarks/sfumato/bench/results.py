@@ -50,7 +50,7 @@ class LayerTime(_Frozen):
     """What this machine could do it in; see `Machine`."""
 
 
-class Row(_Frozen):
+class Measurement(_Frozen):
     """One model in one configuration."""
 
     subject: str
@@ -209,7 +209,7 @@ class Results(_Frozen):
     target: Target
     environment: dict[str, Any]
     """Versions and state of the code, and of the machine, emulator or phone."""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Measurement, ...] = ()
     stages: tuple[Stage, ...] = ()
     machine: Machine | None = None
     speeds: tuple[Speed, ...] = ()

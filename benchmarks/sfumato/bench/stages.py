@@ -67,7 +67,7 @@ def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
 def measure_stages(model: PhoneModel, *, rounds: int, runs: int, seconds: float) -> tuple[Stage, ...]:
     """Time every step and the whole, interleaved."""
     times = interleave(stage_calls(model), rounds=rounds, runs=runs, seconds=seconds)
-    return tuple(_stage(name, found) for name, found in times.items())
+    return tuple(timed_stage(name, found) for name, found in times.items())
 
 
 def over_network(stages: tuple[Stage, ...], name: str) -> float:
@@ -76,5 +76,6 @@ def over_network(stages: tuple[Stage, ...], name: str) -> float:
     return found[name] / found[RAW]
 
 
-def _stage(name: str, times: Times) -> Stage:
+def timed_stage(name: str, times: Times) -> Stage:
+    """A step from its times."""
     return Stage(name=name, p50_ms=times.p(50), p90_ms=times.p(90), runs=times.runs)

@@ -5,7 +5,9 @@ for title, columns, rows in tables(results): ...
 
 from collections.abc import Callable, Sequence
 
-from sfumato.bench.results import RAW, Results, Row, Speed
+import numpy as np
+
+from sfumato.bench.results import RAW, Measurement, Results, Speed
 from sfumato.bench.subjects import OURS
 from sfumato.core.reports import Grid
 
@@ -24,7 +26,7 @@ def number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def label(row: Row) -> str:
+def label(row: Measurement) -> str:
     """The model and what is unusual about its configuration."""
     parts = [f"{row.subject} {row.variant}"]
     parts += [f"{row.threads} threads"] if row.threads > 1 else []
@@ -32,7 +34,7 @@ def label(row: Row) -> str:
     return ", ".join(parts)
 
 
-def spread(row: Row) -> str:
+def spread(row: Measurement) -> str:
     """How far the medians of the rounds lie apart, the outer fifths left out, in percent of the middle one."""
     if not row.round_p50_ms:
         return "-"
@@ -42,8 +44,7 @@ def spread(row: Row) -> str:
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which this share of the values lies, the nearest one there is."""
-    ordered = sorted(values)
-    return ordered[round(share * (len(ordered) - 1))]
+    return float(np.quantile(values, share, method="nearest"))
 
 
 def time_table(results: Results) -> Grid:
@@ -89,7 +90,7 @@ def host_tables(results: Results) -> list[Grid]:
     return made
 
 
-def layer_table(row: Row) -> Grid:
+def layer_table(row: Measurement) -> Grid:
     """Where the time of one run goes, layer by layer, beside the shortest that this machine could take."""
     rows = tuple(
         (
@@ -125,7 +126,7 @@ def against_ours(results: Results) -> Grid:
     )
 
 
-def pairs(results: Results) -> list[tuple[Row, Row]]:
+def pairs(results: Results) -> list[tuple[Measurement, Measurement]]:
     """Every row of another method beside our row of the same variant and configuration; our other variants beside int8."""
     ours = {_configuration(row): row for row in results.rows if row.subject == OURS}
     found = []
@@ -137,7 +138,7 @@ def pairs(results: Results) -> list[tuple[Row, Row]]:
     return found
 
 
-def multiple(row: Row, base: Row) -> tuple[float, str]:
+def multiple(row: Measurement, base: Measurement) -> tuple[float, str]:
     """How many times as much a row costs, and in what unit: instructions, or time, by rounds where there are rounds."""
     if row.instructions is not None and base.instructions is not None:
         return row.instructions / base.instructions, "instructions"
@@ -152,12 +153,12 @@ def place(results: Results) -> str:
     return results.target + (" without AMX" if results.settings.get("amx") is False else "")
 
 
-def where(row: Row) -> str:
+def where(row: Measurement) -> str:
     """Core, delegate and threads."""
     return ", ".join([row.cpu or row.delegate, *([f"{row.threads} threads"] if row.threads > 1 else [])])
 
 
-def _configuration(row: Row) -> tuple[object, ...]:
+def _configuration(row: Measurement) -> tuple[object, ...]:
     return row.variant, row.size, row.delegate, row.threads, row.cpu
 
 
@@ -190,7 +191,7 @@ def _core(name: str | None) -> str:
     return (name or "-").removeprefix("cortex-")
 
 
-def _same(row: Row) -> str:
+def _same(row: Measurement) -> str:
     return "-" if row.same_as_host is None else "yes" if row.same_as_host else "no"
 
 

@@ -49,7 +49,7 @@ def bench_training(
         rounds: turns of each kind of step.
         steps: timed steps of each kind in all.
         audited: a run or an export, to be audited once; None leaves that out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
 
     Raises:
         SfumatoError: the data or the artifact cannot be used.

@@ -19,15 +19,14 @@ from matplotlib.transforms import Bbox
 
 from sfumato.audit.pass_rule import LARGEST_DROP, LARGEST_NAG
 from sfumato.compare.rows import Point
-from sfumato.compare.schema import Comparison, Row
-from sfumato.core.files import atomic_write
-from sfumato.core.reports import COLOURS, GREY
+from sfumato.compare.schema import Comparison, ComparisonRow
+from sfumato.core.reports import COLOURS, GREY, save_png
 
 HEIGHTS = (3, -11, 12, -20, 21, -29, 30, -38, 39)
 """Points above a mark at which its label is tried."""
 
 
-def desired_span(row: Row) -> tuple[float, float, float]:
+def desired_span(row: ComparisonRow) -> tuple[float, float, float]:
     """Low, mean and high of the desired accuracy, averaged over the desired attributes."""
     count = len(row.desired)
     low, high = (sum(one.ci95[side] for one in row.desired) / count for side in (0, 1))
@@ -43,7 +42,7 @@ def percent(value: float, _position: int | None = None) -> str:
     return f"{100 * value:.4g} %"
 
 
-def bars(row: Row, index: int) -> dict[str, Any]:
+def bars(row: ComparisonRow, index: int) -> dict[str, Any]:
     """Arguments of `errorbar` for one row in the panel of attribute `index`."""
     low, y, high = desired_span(row)
     hidden = row.attributes[index]
@@ -122,7 +121,9 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
     for method, colour in zip(dict.fromkeys(row.method for row in comparison.rows), cycle(COLOURS)):
         rows = [row for row in comparison.rows if row.method == method]
         points = sorted(
-            (row.told_bits or row.rate_bits.mean, *desired_span(row)) for row in rows if row.rate_bits
+            (row.leakage_bound_bits or row.rate_bits.mean, *desired_span(row))
+            for row in rows
+            if row.rate_bits
         )
         if points:
             bits, low, middle, high = zip(*points, strict=True)
@@ -131,13 +132,13 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
         else:
             axes.axhline(desired_span(rows[0])[1], color=colour, linewidth=1, linestyle=":", label=method)
     axes.set_xscale("log")
-    axes.set_xlabel("what an upload tells at most, bits", fontsize=9)
+    axes.set_xlabel("bound on the information in an upload, bits", fontsize=9)
     axes.yaxis.set_major_formatter(percent)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
-def series(axes: Any, rows: Sequence[Row], index: int, colour: str) -> list[Label]:
+def series(axes: Any, rows: Sequence[ComparisonRow], index: int, colour: str) -> list[Label]:
     """One of ours: a curve over its targets, each labelled with its bits."""
     labels = []
     points = [(row.attributes[index].nag_label_only, desired_span(row)[1]) for row in rows]
@@ -165,5 +166,4 @@ def draw(comparison: Comparison, path: Path) -> None:
     plot.draw_without_rendering()  # so that points have their places
     for axes, found in labels:
         place(axes, found)
-    with atomic_write(path) as scratch:
-        plot.savefig(scratch, format="png", dpi=144)
+    save_png(plot, path)

@@ -1,4 +1,4 @@
-"""Which rows a comparison has: every peer once, ours at several operating points.
+"""Which rows a comparison has: every method once, ours at several operating points.
 
 rows = choose_rows(["all"], POINTS)
 rows[-1].id                      # "suppress-gaussian-64"
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from sfumato.compare.methods import PEERS
+from sfumato.compare.methods import METHODS
 from sfumato.core.errors import UsageError, unknown
 from sfumato.core.rates import PICTURE_BITS
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """Where one of our own methods is steered to."""
+    """Operating point of one of our own methods: what its training aims at."""
 
     bits: float
     """Target of the mean rate, in bits an image."""
     beyond: float | None = None
-    """Target of what goes beyond the phone's decision, in bits an image; None leaves it alone."""
+    """Target of the residual rate beyond the phone's decision, in bits an image; None: no such target."""
 
     def __str__(self) -> str:
         """`6` or `6/0.1`, as on the command line."""
@@ -50,7 +50,7 @@ def parse_point(text: str) -> Point:
 
 
 POINTS = tuple(map(Point, (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)))
-"""Where ours are measured unless told otherwise."""
+"""Operating points of ours, by default."""
 
 OURS: dict[str, dict[str, Any]] = {
     "literal": {"objective": "literal", "channel": "gaussian"},
@@ -90,18 +90,18 @@ def choose_rows(methods: Sequence[str], points: Sequence[Point]) -> tuple[RowPla
     """The rows of some methods, in the order of the registries.
 
     Args:
-        methods: names of peers and of ours, or `all`: those that are not named only where they have something to gain.
-        points: where ours are steered to.
+        methods: names of methods and of ours, or `all`: those that are not named only where they have something to gain.
+        points: operating points of ours.
 
     Raises:
         UsageError: a name is not known, or no method or point is named.
     """
-    known = [*PEERS, *OURS]
+    known = [*METHODS, *OURS]
     for name in methods:
         if name not in known and name != "all":
-            raise UsageError(unknown("peer", name, ["all", *known]))
+            raise UsageError(unknown("method", name, ["all", *known]))
     if not methods:
-        raise UsageError(f"no peer is named: choose all or some of {', '.join(known)}")
+        raise UsageError(f"no method is named: choose all or some of {', '.join(known)}")
     if not points:
         raise UsageError("no operating point is named, for example --points 2,4,6/0.1")
     rows: list[RowPlan] = []

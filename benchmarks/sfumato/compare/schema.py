@@ -1,18 +1,32 @@
 """comparison.json, field by field: other methods and ours, trained alike, attacked alike.
 
-`desired` and `attributes` of a row are those of audit.json (`sfumato.audit.schema`). Accuracies are fractions of 1, rates are
-bits. Other programs read this file: fields are added, never renamed.
+`desired`, `attributes` and `attacks` of a row are those of audit.json (`sfumato.audit.schema`). Accuracies are fractions of 1,
+rates are bits. Other programs read this file: a renamed field raises the schema, and the reader below takes both.
 
-    comparison = Comparison.model_validate(read_json(out / "comparison.json"))
+    comparison = read_comparison(Path("comparison/comparison.json"))
+    comparison.rows[0].attributes[0].nag_label_only
 """
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
+from sfumato.core.console import note
+from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.files import read_json
 
-Verdict = Literal["less", "more", "open", "none"]
+SCHEMA, OLD_SCHEMA = "sfumato-comparison/2", "sfumato-comparison/1"
+RENAMED = {"standings": "matched_comparisons"}
+RENAMED_IN_ROW = {"told_bits": "leakage_bound_bits"}
+RENAMED_IN_MATCH = {"verdict": "result"}
+"""Fields of `sfumato-comparison/1` -> those of today; read for one release."""
+RENAMED_RESULTS = {"open": "inconclusive", "none": "unmatched"}
+"""The same for the values of `result`."""
+
+Model = TypeVar("Model", bound=BaseModel)
+MatchResult = Literal["less", "more", "inconclusive", "unmatched"]
 
 
 class _Frozen(BaseModel):
@@ -33,29 +47,29 @@ class PhoneCost(_Frozen):
     """What has to be stored beside the network."""
 
 
-class Row(_Frozen):
+class ComparisonRow(_Frozen):
     """One method at one operating point."""
 
     id: str
     method: str
     ours: bool
     target_bits: float | None = None
-    """What the rate was steered to; null for methods without a target."""
+    """Target of the mean rate; null for methods without a target."""
     target_beyond_bits: float | None = None
-    """What the residual rate was steered to."""
+    """Target of the residual rate."""
     reads_hidden_labels: bool
     """Whether training saw the labels of hidden attributes."""
     rate_bits: RateBits | None
     """Null where no bound is known."""
-    told_bits: float | None = None
-    """The tightest bound on what an upload tells (`sfumato.audit.bounds`); for ours."""
+    leakage_bound_bits: float | None = None
+    """The tightest bound on the information in an upload (`sfumato.audit.bounds`); for ours."""
     desired: tuple[DesiredResult, ...]
     attributes: tuple[AttributeResult, ...]
     cost: PhoneCost
     passed: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What a reader has to know: attacks left out, goals not met."""
+    """What a reader has to know: attacks left out, targets not met."""
     training: dict[str, float] = {}
     """Parts of the loss in the last epoch."""
     attacks: tuple[AttackResult, ...]
@@ -63,8 +77,8 @@ class Row(_Frozen):
     audit_seconds: float
 
 
-class Standing(_Frozen):
-    """Another method beside one of ours that is at least as accurate within half a point (`sfumato.compare.tables`)."""
+class MatchedComparison(_Frozen):
+    """Another method beside one of ours at matched accuracy (`sfumato.compare.tables`)."""
 
     method: str
     """Id of the other method's row."""
@@ -72,14 +86,14 @@ class Standing(_Frozen):
     """The hidden attribute."""
     ours: str | None
     """Id of our row; null if none of ours is as accurate."""
-    verdict: Verdict
-    """Whether ours leak less or more with 95 % intervals apart, or no difference is shown, or there is nothing to compare."""
+    result: MatchResult
+    """`less`, `more`: ours leak so, with 95 % intervals apart. `inconclusive`: they overlap. `unmatched`: no row of ours."""
 
 
 class Comparison(_Frozen):
     """The whole of comparison.json."""
 
-    schema_: Literal["sfumato-comparison/1"] = Field(default="sfumato-comparison/1", alias="schema")
+    schema_: Literal["sfumato-comparison/2"] = Field(default="sfumato-comparison/2", alias="schema")
     dataset: str
     """Id of the data set."""
     data_spec: str
@@ -90,8 +104,8 @@ class Comparison(_Frozen):
     """Of the clean cloud network that every method starts from."""
     config: dict[str, Any]
     """Epochs, batch size, seed and attacks: the same for every row."""
-    rows: tuple[Row, ...]
-    standings: tuple[Standing, ...] = ()
+    rows: tuple[ComparisonRow, ...]
+    matched_comparisons: tuple[MatchedComparison, ...] = ()
     """Each other method beside ours."""
     missing: tuple[str, ...] = ()
     """Rows that were asked for and are not finished."""
@@ -100,3 +114,47 @@ class Comparison(_Frozen):
     def to_json(self) -> dict[str, object]:
         """Plain values under the names of the file."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read comparison.json of this schema or of the one before.
+
+    Raises:
+        SfumatoError: missing, damaged, or of another schema.
+    """
+    values = read_json(path)
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema not in (SCHEMA, OLD_SCHEMA):
+        raise SfumatoError(f"{path} has schema {schema!r}; this version reads {SCHEMA} and {OLD_SCHEMA}")
+    if schema == OLD_SCHEMA:
+        note(f"{path} has the schema of an earlier release, {OLD_SCHEMA}: read under today's names")
+        values = _renamed_comparison(values)
+    return _validated(Comparison, values, path)
+
+
+def read_row(path: Path) -> ComparisonRow:
+    """Read the file of a finished row, of this release or of the one before.
+
+    Raises:
+        SfumatoError: missing or damaged.
+    """
+    return _validated(ComparisonRow, _renamed(read_json(path), RENAMED_IN_ROW), path)
+
+
+def _validated(model: type[Model], values: Any, path: Path) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SfumatoError(f"{path}: {complaint(error)}") from None
+
+
+def _renamed_comparison(values: dict[str, Any]) -> dict[str, Any]:
+    rows = [_renamed(row, RENAMED_IN_ROW) for row in values.get("rows", [])]
+    matched = [_renamed(match, RENAMED_IN_MATCH) for match in values.get("standings", [])]
+    for match in matched:
+        match["result"] = RENAMED_RESULTS.get(match["result"], match["result"])
+    return {**_renamed(values, RENAMED), "schema": SCHEMA, "rows": rows, "matched_comparisons": matched}
+
+
+def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in values.items()}

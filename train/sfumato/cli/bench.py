@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.core.options import names
+from sfumato.core.options import names, renamed
 
 if TYPE_CHECKING:
     from sfumato.bench.results import Results
@@ -15,8 +15,15 @@ app = typer.Typer(help="Measure what the phone's part costs.", no_args_is_help=T
 
 Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")]
 Variant = Annotated[str, typer.Option(help="Which models, with commas: float32, float16, dynamic, int8.")]
-Peers = Annotated[
-    str, typer.Option(help="Other methods too: all, or some of arden, deepobfuscator, protective, mobilenet.")
+Networks = Annotated[
+    str,
+    typer.Option(
+        help="What other methods run on the phone, at the size of their papers: all, or some of arden, "
+        "deepobfuscator, protective, mobilenet."
+    ),
+]
+OldPeers = Annotated[
+    str, typer.Option("--peers", hidden=True, help="The name of --networks in the release before.")
 ]
 Size = Annotated[
     str, typer.Option(help="HEIGHTxWIDTH: an untrained network of this size instead of the export's own.")
@@ -30,9 +37,13 @@ def host(
     export: Export,
     variant: Variant = "int8,float32",
     threads: Annotated[str, typer.Option(help="Numbers of threads, with commas.")] = "1",
-    peers: Peers = "",
+    networks: Networks = "",
+    peers: OldPeers = "",
     size: Size = "",
-    plain: Annotated[bool, typer.Option("--plain", help="Measure without XNNPACK too.")] = False,
+    without_xnnpack: Annotated[
+        bool, typer.Option("--without-xnnpack", help="Measure without XNNPACK too.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", hidden=True, help="The old name of it.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Say where the time of our models goes.")] = False,
     no_amx: Annotated[
         bool,
@@ -54,16 +65,18 @@ def host(
 
     config = HostConfig(
         threads=numbers(threads),
-        plain=plain,
+        without_xnnpack=without_xnnpack or plain,
         layers=layers,
         amx=not no_amx,
         rounds=rounds,
         runs=runs,
         seconds=seconds,
     )
+    if plain:
+        note("--plain is called --without-xnnpack now: the old name goes with the next release")
     if no_amx:
         refuse_amx()  # before the first model is opened
-    subjects = gather(export, names(variant), names(peers), size)
+    subjects = gather(export, names(variant), network_names(networks, peers), size)
     model = None if size else PhoneModel.load(export)
     results = bench_host(subjects, config, model=model, watch=note)
     finish(results, out, as_json=as_json)
@@ -73,7 +86,8 @@ def host(
 def arm(
     export: Export,
     variant: Variant = "int8",
-    peers: Peers = "",
+    networks: Networks = "",
+    peers: OldPeers = "",
     size: Size = "",
     cores: Annotated[
         str, typer.Option(help="Emulated cores, with commas.")
@@ -87,7 +101,7 @@ def arm(
     from sfumato.core.console import note
     from sfumato.runtime.phone_model import PhoneModel
 
-    subjects = gather(export, names(variant), names(peers), size)
+    subjects = gather(export, names(variant), network_names(networks, peers), size)
     model = None if size else PhoneModel.load(export)
     results = bench_arm(subjects, names(cores), runs=runs, model=model, watch=note)
     finish(results, out, as_json=as_json)
@@ -97,11 +111,12 @@ def arm(
 def phone(
     export: Annotated[
         Path | None,
-        typer.Argument(metavar="[EXPORT]", help="Folder of an export; without one, phones are listed."),
+        typer.Argument(metavar="EXPORT", help="Folder of an export; without one, phones are listed."),
     ] = None,
     serial: Annotated[str | None, typer.Option(help="Which phone, if adb sees several.")] = None,
     variant: Variant = "int8,float32",
-    peers: Peers = "",
+    networks: Networks = "",
+    peers: OldPeers = "",
     delegates: Annotated[str, typer.Option(help="cpu, nnapi, gpu, with commas.")] = "cpu,nnapi,gpu",
     threads: Annotated[str, typer.Option(help="Numbers of threads on the CPU, with commas.")] = "1,2,4",
     warmup: Annotated[int, typer.Option(min=0, help="Untimed runs.")] = 50,
@@ -112,7 +127,8 @@ def phone(
 ) -> None:
     """Time the models of an export on a phone, by the demo app's benchmark activity."""
     from sfumato.bench.phone.adb import choose, devices
-    from sfumato.bench.phone.measuring import bench_phone, make_phone_config
+    from sfumato.bench.phone.benchmark import bench_phone
+    from sfumato.bench.phone.config import make_phone_config
     from sfumato.core.console import emit_json, note, show, table
 
     found = devices()
@@ -132,9 +148,60 @@ def phone(
             "sustained": sustained,
         }
     )
-    subjects = gather(export, names(variant), names(peers), "")
+    subjects = gather(export, names(variant), network_names(networks, peers), "")
     results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
     finish(results, out, as_json=as_json)
+
+
+@app.command()
+def models(
+    export: Export,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="The run it was made from; its audit is that of the float model."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the models of an export: size, parity, accuracy, best attack, rate, delegates; int8 against float."""
+    from sfumato.bench.model_variants import (
+        accuracy_changes,
+        compare_variants,
+        remarks,
+        variant_json,
+        variant_table,
+    )
+    from sfumato.core.console import emit_json, show_tables
+    from sfumato.export.artifact import load_export
+
+    artifact = load_export(export)
+    measured = compare_variants(artifact, run)
+    changes = accuracy_changes(artifact, measured, run)
+    if as_json:
+        emit_json(variant_json(measured, changes))
+        return
+    show_tables([variant_table(str(export), measured)])
+    for line in remarks(measured, changes):
+        typer.echo(line)
+
+
+@app.command()
+def networks(
+    data: Annotated[
+        str, typer.Option(help="Data SPEC: its images are counted for; synthetic: 64x64.")
+    ] = "synthetic",
+    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, with commas.")] = "smiling",
+    hide: Annotated[str, typer.Option(help="Attributes to hide, with commas.")] = "skin",
+    as_json: Json = False,
+) -> None:
+    """Show what each method of `sfumato compare` runs on the phone: as trained here, and as in its paper."""
+    from sfumato.compare.network_sizes import compare_sizes, size_json, size_table
+    from sfumato.core.console import emit_json, show_tables
+
+    sizes = compare_sizes(data, keep=names(keep), hide=names(hide))
+    if as_json:
+        emit_json(size_json(sizes, data))
+    else:
+        show_tables([size_table(sizes)])
 
 
 @app.command()
@@ -164,9 +231,7 @@ def training(
 def report(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[RESULT...]", help="Result files or folders of them; else benchmarks/results."
-        ),
+        typer.Argument(metavar="RESULT...", help="Result files or folders of them; else benchmarks/results."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the pictures.")] = Path(
         "benchmarks/report"
@@ -175,12 +240,11 @@ def report(
     """Render result files as tables and pictures."""
     from sfumato.bench.report import find_results, write_report
     from sfumato.bench.tables import tables
-    from sfumato.core.console import note, show, table
+    from sfumato.core.console import note, show_tables
 
     found = find_results(results or [Path("benchmarks/results")])
     for part in found.values():
-        for grid in tables(part):
-            show(table(grid.title, grid.columns, grid.rows))
+        show_tables(tables(part))
     for path in write_report(found, out) if out is not None else ():
         note(f"wrote {path}")
 
@@ -211,7 +275,12 @@ def compare(
         typer.echo("nothing changed beyond noise")
 
 
-def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size: str) -> "list[Subject]":
+def network_names(networks: str, peers: str) -> tuple[str, ...]:
+    """Phone networks from `--networks`, or from its old name."""
+    return names(renamed(peers, networks, was="--peers", now="--networks"))
+
+
+def gather(export: Path, variants: tuple[str, ...], networks: tuple[str, ...], size: str) -> "list[Subject]":
     """The models that a benchmark is about.
 
     Raises:
@@ -222,17 +291,19 @@ def gather(export: Path, variants: tuple[str, ...], peers: tuple[str, ...], size
     from sfumato.runtime.contract import read_contract
 
     contract = read_contract(export)
-    sides = tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
-    if len(sides) != 2:
+    pixels = (
+        tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
+    )
+    if len(pixels) != 2:
         raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {size!r}")
     if not size:
         subjects = export_subjects(export, variants)
-    if size or peers:
-        from sfumato.bench.phone_networks import peer_subjects, untrained_subjects
+    if size or networks:
+        from sfumato.bench.phone_networks import phone_network_subjects, untrained_subjects
 
         if size:
-            subjects = untrained_subjects(contract.channel, sides, variants)
-        subjects += peer_subjects(peers, sides, variants)
+            subjects = untrained_subjects(contract.channel, pixels, variants)
+        subjects += phone_network_subjects(networks, pixels, variants)
     if not subjects:
         raise UsageError("nothing to measure: with --size, choose float32 or int8 as --variant")
     return subjects
@@ -260,7 +331,7 @@ def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
     """
     from sfumato.bench.results import write_results
     from sfumato.bench.tables import tables
-    from sfumato.core.console import emit_json, note, show, table
+    from sfumato.core.console import emit_json, note, show_tables
     from sfumato.core.errors import SfumatoError
 
     if out is not None:
@@ -268,8 +339,7 @@ def finish(results: "Results", out: Path | None, *, as_json: bool) -> None:
     if as_json:
         emit_json(results.to_json())
     else:
-        for grid in tables(results):
-            show(table(grid.title, grid.columns, grid.rows))
+        show_tables(tables(results))
     if out is not None:
         note(f"wrote {out}")
     if not results.rows and results.failures:

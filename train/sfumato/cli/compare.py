@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.core.options import names
+from sfumato.core.options import names, renamed
 
 if TYPE_CHECKING:
     from sfumato.compare.schema import Comparison
@@ -22,7 +22,7 @@ def command(
             help="Attributes that the attackers are after, comma separated; none: accuracy against rate alone."
         ),
     ] = "",
-    peers: Annotated[
+    methods: Annotated[
         str,
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
@@ -30,11 +30,11 @@ def command(
             "rate-levels4, rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
         ),
     ] = "all",
+    peers: Annotated[str, typer.Option("--peers", hidden=True, help="The old name of --methods.")] = "",
     points: Annotated[
         str,
         typer.Option(
-            help="Where ours are steered to: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the "
-            "phone's decision."
+            help="Targets of ours: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the phone's decision."
         ),
     ] = "2,4,8,16,32,64",
     attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "default",
@@ -60,22 +60,24 @@ def command(
     cryptographic: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Of python -m studies.cryptographic: its tables go below ours."
+            metavar="FILE.json", help="A result of python -m studies.cryptographic: its tables go below ours."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Train other methods and ours on one budget, attack all alike; table, plot, comparison.json.
 
-    Every finished row is kept: the same command continues where it was interrupted, and more --peers or --points
+    Every finished row is kept: the same command continues where it was interrupted, and more --methods or --points
     add rows to those that are there.
     """
+    from sfumato.compare.config import make_compare_config
     from sfumato.compare.rows import choose_rows, parse_point
-    from sfumato.compare.runner import compare, make_compare_config
-    from sfumato.core.console import emit_json, note, show, table
+    from sfumato.compare.runner import compare
+    from sfumato.core.console import emit_json, note, show_tables
 
     grids = cryptographic_grids(cryptographic) if cryptographic is not None else []
-    rows = choose_rows(names(peers), [parse_point(point) for point in names(points)])
+    chosen = names(renamed(peers, methods, was="--peers", now="--methods"))
+    rows = choose_rows(chosen, [parse_point(point) for point in names(points)])
     config = make_compare_config(
         {
             "data": data,
@@ -94,8 +96,7 @@ def command(
         emit_json(comparison.to_json())
     else:
         show_comparison(comparison)
-        for grid in grids:
-            show(table(grid.title, grid.columns, grid.rows))
+        show_tables(grids)
     note(f"wrote {out / 'comparison.json'}, comparison.md and comparison.png")
 
 
@@ -119,12 +120,11 @@ def cryptographic_grids(path: Path) -> "list[Grid]":
 
 
 def show_comparison(comparison: "Comparison") -> None:
-    """Print privacy and utility, how ours stand beside the others, the price on the phone, and what was left out."""
+    """Print the tables of a comparison, and below them the notes of its rows."""
     from sfumato.compare.tables import comparison_tables
-    from sfumato.core.console import show, table
+    from sfumato.core.console import show_tables
 
-    for grid in comparison_tables(comparison):
-        show(table(grid.title, grid.columns, grid.rows))
+    show_tables(comparison_tables(comparison))
     for row in comparison.rows:
         for text in row.notes:
             typer.echo(f"{row.id}: {text}")

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from sfumato.core.reports import Grid
+
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
@@ -43,6 +45,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 def show(grid: Table) -> None:
     """Print a table for people, on standard output."""
     Console(highlight=False, markup=False, emoji=False).print(grid)
+
+
+def show_tables(grids: Iterable[Grid]) -> None:
+    """Print the tables of a report, on standard output."""
+    for grid in grids:
+        show(table(grid.title, grid.columns, grid.rows))
 
 
 def progress() -> Progress:

@@ -1,9 +1,13 @@
-"""What every report shares: a table of text, its Markdown, and the colours of plots.
+"""What every report shares: a table of text, its Markdown, the colours of plots and how they are saved.
 
 markdown(Grid("sizes", ("variant", "kB"), (("int8", "59"),)))
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.files import atomic_write
 
 COLOURS = ("#d9572b", "#3b82c4", "#2f9e5f", "#8a5cc2", "#b8860b", "#c2417c")
 GREY = "#6b747d"
@@ -23,3 +27,9 @@ def markdown(grid: Grid) -> str:
     aligned = ["---"] + ["---:"] * (len(grid.columns) - 1)
     lines = [grid.columns, aligned, *grid.rows]
     return "\n".join([f"**{grid.title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def save_png(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure at 144 dots an inch, whole or not at all."""
+    with atomic_write(path) as scratch:
+        figure.savefig(scratch, format="png", dpi=144)

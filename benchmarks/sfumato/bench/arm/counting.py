@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sfumato.bench.arm.emulator import CORES, Counts, run_guest
 from sfumato.bench.arm.toolbox import RUNTIME, Toolbox, open_toolbox
-from sfumato.bench.results import Results, Row, Stage
+from sfumato.bench.results import Measurement, Results, Stage
 from sfumato.bench.standard import output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
 from sfumato.core.errors import SfumatoError, UsageError, unknown
@@ -45,7 +45,7 @@ def bench_arm(
         cores: keys of `CORES`.
         runs: counted runs of each.
         model: the export whose noise, draw and packing are counted too; None leaves them out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
 
     Raises:
         UsageError: an unknown core.
@@ -72,7 +72,7 @@ def bench_arm(
     )
 
 
-def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Row:
+def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Measurement:
     """One model on one core, on the standard input."""
     session = open_model(subject.content)
     (entry,) = session.inputs.values()
@@ -88,7 +88,7 @@ def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Row
     same = digest == output_digest(session)
     if not same and subject.int8:
         notes += (f"the int8 output on {core} is not this computer's",)
-    return Row(
+    return Measurement(
         **subject.facts(),
         runtime=f"ai-edge-litert {RUNTIME} (aarch64)",
         delegate="xnnpack",

@@ -67,7 +67,7 @@ def mirror() -> str:
     found = next((line[1] for line in lines if line[:1] == [SUITE]), None)
     if found is None:
         raise SfumatoError(
-            f"this machine's apt knows no archive of Debian 12 ({SUITE}): name one in {ARCHIVE}, for example your usual mirror"
+            f"this machine's apt knows no archive of Debian 12 ({SUITE}): set {ARCHIVE} to the address of one"
         )
     return found
 

@@ -5,6 +5,10 @@
 - the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL), and ai-edge-litert for aarch64, whose sha256 is pinned;
 - `guest.c`, compiled for ARM64 by a cross compiler that is thrown away afterwards, and `count.c`, compiled by the host's.
 
+Why packages are unpacked and not installed: `qemu-user-static` counts nothing (a static qemu has no plugins), and the C library
+of `libc6-arm64-cross` is an older build than that of `libc6`, whose instructions are part of what is counted. Installing would
+need root and a foreign architecture, and the counts would follow the host.
+
 The toolbox takes its name from a hash of all that it is made from, and appears by one rename.
 
     toolbox = open_toolbox()
@@ -122,7 +126,9 @@ def check_host() -> None:
     packages += [] if KEYRING.exists() else ["debian-archive-keyring"]
     if packages:
         line = f"sudo apt-get install -y --no-install-recommends {' '.join(packages)}"
-        raise SfumatoError(f"bench arm needs more than this computer has: {line}")
+        raise SfumatoError(
+            f"bench arm needs apt, dpkg and a C compiler of Debian or Ubuntu (elsewhere, a container of debian:12): {line}"
+        )
 
 
 def build(made: Path, scratch: Path) -> None:

@@ -1,1 +1,4 @@
-"""Real phones: `adb` finds and commands them, `protocol` is the demo app's result file, `measuring` makes ours of it."""
+"""Real phones. `adb` finds and commands them, `app` runs the demo app's benchmark activity, `protocol` is its result file.
+
+`measurement` turns that into our own result, and `benchmark` does all configurations of `config`.
+"""

@@ -54,7 +54,7 @@ def adb_program() -> str:
 
 
 def run_adb(arguments: Sequence[str], *, limit: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
-    """Run adb and wait; its exit status is for the caller to judge.
+    """Run adb and wait; the caller checks its exit status.
 
     Raises:
         SfumatoError: adb is missing, cannot be started, or does not answer.
@@ -132,8 +132,8 @@ def choose(found: Sequence[Device], serial: str | None) -> "Phone":
         raise UsageError(f"several phones are connected: choose one with --serial: {names}")
     if not ready:
         device = found[0]
-        told = STATES.get(device.state, f"is in the state {device.state!r}: see `adb devices`")
-        raise SfumatoError(f"the phone {device.serial} {told}")
+        problem = STATES.get(device.state, f"is in the state {device.state!r}: see `adb devices`")
+        raise SfumatoError(f"the phone {device.serial} {problem}")
     return Phone(ready[0].serial)
 
 
@@ -171,13 +171,13 @@ class Phone:
         done = run_adb(["-s", self.serial, *arguments], limit=limit)
         self._still_there(done)
         if done.returncode and check:
-            told = last_line(done.stderr) or last_line(done.stdout) or f"exit {done.returncode}"
-            raise SfumatoError(f"on the phone, `{' '.join(arguments[:2])}` failed: {told}")
+            reason = last_line(done.stderr) or last_line(done.stdout) or f"exit {done.returncode}"
+            raise SfumatoError(f"on the phone, `{' '.join(arguments[:2])}` failed: {reason}")
         return done.stdout.decode("utf-8", "replace")
 
     def _still_there(self, done: subprocess.CompletedProcess[bytes]) -> None:
-        told = done.stderr.decode("utf-8", "replace").lower()
-        if done.returncode and any(word in told for word in GONE) and not self._listed():
+        message = done.stderr.decode("utf-8", "replace").lower()
+        if done.returncode and any(word in message for word in GONE) and not self._listed():
             raise PhoneGoneError(f"the phone {self.serial} is gone: {last_line(done.stderr)}")
 
     def _listed(self) -> bool:

@@ -1,15 +1,18 @@
 """Other methods, each from its published formula, under one trainer and one audit.
 
-    peer = create("cloak", task)          # untrained
-    train_peer(peer, "cloak", task)       # sfumato.compare.methods.training
+    method = create("cloak", task)              # untrained
+    train_method(method, "cloak", task)         # sfumato.compare.methods.training
 
-A further method is one file with a `Peer` and one line in `PEERS`.
+These are the networks that we train and attack, at sizes equal to ours. What a paper runs on the phone, at the paper's own
+size, is in `sfumato.bench.phone_networks`; `sfumato bench networks` shows both.
+
+A further method is one file with a `Method`, one line in `METHODS` and one in `sfumato.compare.network_sizes`.
 """
 
 from collections.abc import Callable
 
 from sfumato.compare.methods.arden import Arden
-from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.base import Method, Task
 from sfumato.compare.methods.blur import Blurred
 from sfumato.compare.methods.cloak import Cloak
 from sfumato.compare.methods.deep_obfuscator import DeepObfuscator
@@ -26,7 +29,7 @@ from sfumato.compare.methods.substitution import Substitution
 from sfumato.compare.methods.uniform import UniformGaussian, UniformLaplace
 from sfumato.core.errors import UsageError, unknown
 
-PEERS: dict[str, Callable[[Task], Peer]] = {
+METHODS: dict[str, Callable[[Task], Method]] = {
     "raw": Raw,
     "blur": Blurred,
     "pixelate": Pixelated,
@@ -44,18 +47,18 @@ PEERS: dict[str, Callable[[Task], Peer]] = {
     "protective": Protective,
     "on-phone": OnPhone,
 }
-"""Name on the command line -> peer."""
+"""Name on the command line -> method."""
 
 
-def create(name: str, task: Task) -> Peer:
-    """An untrained peer.
+def create(name: str, task: Task) -> Method:
+    """An untrained method.
 
     Raises:
-        UsageError: the name is not known, or the peer needs hidden attributes and none was named.
+        UsageError: the name is not known, or the method needs hidden attributes and none was named.
     """
-    if name not in PEERS:
-        raise UsageError(unknown("peer", name, PEERS))
-    return PEERS[name](task)
+    if name not in METHODS:
+        raise UsageError(unknown("method", name, METHODS))
+    return METHODS[name](task)
 
 
-__all__ = ["PEERS", "Peer", "Task", "create"]
+__all__ = ["METHODS", "Method", "Task", "create"]

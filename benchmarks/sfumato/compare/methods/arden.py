@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import laplace_noise, unbounded
 from sfumato.compare.methods.parts import Tail, split
 from sfumato.data import Split
@@ -82,7 +82,7 @@ class Nullified:
         return unbounded(parameters)
 
 
-class Arden(Peer):
+class Arden(Method):
     """Split after three convolutions; only the cloud's part learns."""
 
     trained = ("cloud",)
@@ -105,7 +105,7 @@ class Arden(Peer):
         super().__init__(phone=phone, draw=Nullified(phone, nullification, scale), cloud=cloud)
         self.clean_weight, self.reach = clean_weight, reach
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """The noisy training of the paper."""
         with torch.no_grad():
             plain = self.draw.to_upload(self.phone.features(batch.images))

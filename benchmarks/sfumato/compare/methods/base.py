@@ -1,14 +1,14 @@
-"""What every peer is to the one trainer and the one audit: a phone, a draw, a cloud network and its own loss.
+"""What a method brings to the shared trainer and audit: a phone network, a draw, a cloud network and a loss.
 
-    class Mine(Peer):
+    class Mine(Method):
         def __init__(self, task):
             super().__init__(phone=Unchanged(), draw=Fixed(), cloud=task.new_cloud())
-        def losses(self, batch, stage):
+        def losses(self, batch, phase):
             task = self.task_loss(self.upload(batch.images), batch)
             return {"loss": task, "task": task}
 
-Everything that is not a peer's own idea is shared: data, splits, the clean network they start from, epochs, batch size,
-optimiser and schedule (`sfumato.compare.methods.training`). The peers are written from the published formulas; where a paper
+Everything that is not a method's own idea is shared: data, splits, the clean network they start from, epochs, batch size,
+optimiser and schedule (`sfumato.compare.methods.training`). The methods are written from the published formulas; where a paper
 leaves a number open, the docstring says that it is ours.
 """
 
@@ -37,17 +37,17 @@ from sfumato.training.loader import Batch
 from sfumato.training.losses import task_loss
 
 ADVERSARY = "cnn"
-"""Architecture of the co-trained adversary of every adversarial peer."""
+"""Architecture of the co-trained adversary of every adversarial method."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What every peer is given."""
+    """What every method is given."""
 
     config: TrainConfig
     dataset: Dataset
     clean: nn.Module
-    """The clean cloud network, in evaluation mode; never changed by a peer."""
+    """The clean cloud network, in evaluation mode; never changed by a method."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,10 +68,10 @@ class Task:
         """Classes of the attributes to hide.
 
         Raises:
-            UsageError: none was named, but the peer needs them.
+            UsageError: none was named, but the method needs them.
         """
         if not self.config.hide:
-            raise UsageError("this peer learns from the labels of hidden attributes: name some with --hide")
+            raise UsageError("this method learns from the labels of hidden attributes: name some with --hide")
         return self.classes(self.config.hide)
 
     def entropy(self, name: str) -> float:
@@ -104,14 +104,14 @@ class Unchanged(nn.Module):
         return {"mean": x}
 
 
-class Peer(nn.Module):
+class Method(nn.Module):
     """A method in training and, afterwards, frozen under audit.
 
     Args:
         phone: images (B, 3, H, W) in 0..1 -> parameters of the draw.
         draw: parameters -> upload.
         cloud: upload -> logits per desired attribute.
-        adversary: co-trained, upload -> logits per hidden attribute; None for peers without.
+        adversary: co-trained, upload -> logits per hidden attribute; None for methods without.
     """
 
     reads_hidden: ClassVar[bool] = False
@@ -129,19 +129,19 @@ class Peer(nn.Module):
         parameters = self.phone(x)
         return self.draw.sample(parameters, self.draw.noise(parameters))
 
-    def losses(self, batch: Batch, stage: "Stage") -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: "Phase") -> dict[str, Tensor]:
         """What the defender steps on (`loss`) and its named parts; by default the task alone."""
         task = self.task_loss(self.upload(batch.images), batch)
         return {"loss": task, "task": task}
 
-    def adversary_loss(self, batch: Batch, stage: "Stage") -> Tensor | None:
+    def adversary_loss(self, batch: Batch, phase: "Phase") -> Tensor | None:
         """What the adversary steps on, from fresh uploads without a gradient into the phone; None to rest."""
         with torch.no_grad():
             upload = self.upload(batch.images)
         assert self.adversary is not None
         return cross_entropies(self.adversary(upload), batch.labels)
 
-    def opinion(self, upload: Tensor) -> dict[str, Tensor]:
+    def adversary_logits(self, upload: Tensor) -> dict[str, Tensor]:
         """The adversary's logits; gradients pass through it to the upload and never into its weights."""
         assert self.adversary is not None
         with frozen(self.adversary):
@@ -180,7 +180,7 @@ class Peer(nn.Module):
         """Bytes that have to be on the phone beside the network."""
         return 0
 
-    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
         """Mean bytes of an upload and how they are counted: images as PNG, features as float32."""
         if uploads.shape[1] != 3:
             return 4.0 * uploads[0].numel(), "float32 features"
@@ -189,8 +189,8 @@ class Peer(nn.Module):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where the common loop stands.
+class Phase:
+    """How far the training loop has come.
 
     Attributes:
         epoch: counted from the end of the warm-up; negative during it.
@@ -202,7 +202,7 @@ class Stage:
 
     @property
     def active(self) -> bool:
-        """Whether the peer's privacy terms count: the warm-up trains the task alone."""
+        """Whether the method's privacy terms count: the warm-up trains the task alone."""
         return self.epoch >= 0
 
     @property

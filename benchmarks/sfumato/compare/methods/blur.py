@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.base import Method, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.models.cost import Cost
 
@@ -33,7 +33,7 @@ class Blur(nn.Module):
         return {"mean": F.conv2d(y, row.transpose(2, 3), groups=3)}
 
 
-class Blurred(Peer):
+class Blurred(Method):
     """Upload a blurred image."""
 
     trained = ("cloud",)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Parameters
 from sfumato.channels.gaussian import gaussian_rate
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import REFERENCE, Additive
 from sfumato.models.cost import Cost
 from sfumato.training.loader import Batch
@@ -67,7 +67,7 @@ class Suppressed(Additive):
         return (rate * (scale > 0)).flatten(1).sum(1)
 
 
-class Cloak(Peer):
+class Cloak(Method):
     """Static noise in front of the clean cloud network."""
 
     trained = ("phone",)
@@ -78,12 +78,12 @@ class Cloak(Peer):
         super().__init__(phone=phone, draw=Suppressed("gaussian", clip=False), cloud=task.clean_cloud())
         self.weight = weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Enlarge in even epochs, repair in odd ones, learn the constants in the last third."""
-        last = stage.active and stage.progress >= CONSTANTS_FROM
+        last = phase.active and phase.progress >= CONSTANTS_FROM
         if last and bool(self.phone.get_buffer("kept").all()):
             self.phone.suppress()
-        enlarge = stage.active and not last and stage.epoch % 2 == 0
+        enlarge = phase.active and not last and phase.epoch % 2 == 0
         task = self.task_loss(self.upload(batch.images), batch)
         size = self.phone.scale.mean().log()
         return {"loss": task - (self.weight if enlarge else 0.0) * size, "task": task, "log_scale": size}

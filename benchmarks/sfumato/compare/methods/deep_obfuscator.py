@@ -8,7 +8,7 @@ the image:
     opponents:        CE_adversary,   |reconstruction - x|^2
 
 The paper runs its five phases one after the other; here all five happen in every step, opponents first or second like in
-every other adversarial peer. The encoder has four convolutions as in the paper, but narrower (about 43,000 parameters
+every other adversarial method. The encoder has four convolutions as in the paper, but narrower (about 43,000 parameters
 instead of 261,000), so that all methods train within one budget. q = 1 is ours; the paper uses multi-scale SSIM.
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.compare.methods.base import Peer, Stage, Task, cross_entropies
+from sfumato.compare.methods.base import Method, Phase, Task, cross_entropies
 from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import Encoder, feature_cloud, ssim
 from sfumato.models import channels_last
@@ -53,7 +53,7 @@ class Opponents(nn.Module):
         return answer
 
 
-class DeepObfuscator(Peer):
+class DeepObfuscator(Method):
     """Encoder against attribute reader and reconstructor."""
 
     reads_hidden = True
@@ -68,19 +68,19 @@ class DeepObfuscator(Peer):
         super().__init__(phone=phone, draw=Fixed(), cloud=cloud, adversary=opponents)
         self.weight, self.picture_weight = weight, picture_weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Task, minus the reader's loss, plus the likeness of the reconstruction."""
         upload = self.upload(batch.images)
         task = self.task_loss(upload, batch)
-        if not stage.active:
+        if not phase.active:
             return {"loss": task, "task": task}
-        hidden = cross_entropies(self.opinion(upload), batch.labels)
+        hidden = cross_entropies(self.adversary_logits(upload), batch.labels)
         with frozen(self.adversary):
             likeness = ssim(self.adversary.reconstructor(upload), batch.images)
         loss = task - self.weight * hidden + self.picture_weight * likeness
         return {"loss": loss, "task": task, "adversary": hidden, "likeness": likeness}
 
-    def adversary_loss(self, batch: Batch, stage: Stage) -> Tensor:
+    def adversary_loss(self, batch: Batch, phase: Phase) -> Tensor:
         """Both opponents' losses."""
         with torch.no_grad():
             upload = self.upload(batch.images)

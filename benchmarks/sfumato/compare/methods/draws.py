@@ -1,4 +1,4 @@
-"""How a peer's upload is drawn, in the form in which the audit takes any channel apart.
+"""How a method's upload is drawn, in the form in which the audit takes any channel apart.
 
 The audit computes what the phone's network says about an image once and then draws as many uploads from it as its
 attackers want. A draw therefore offers `noise`, `sample` and `rate`; where the probability of an upload is known it
@@ -26,7 +26,7 @@ REFERENCE = 0.3
 
 
 class Draw(Protocol):
-    """What the trainer and the audit need of a peer's upload."""
+    """What the trainer and the audit need of a method's upload."""
 
     @property
     def name(self) -> str:

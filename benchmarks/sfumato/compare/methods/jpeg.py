@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.upload_size import SAMPLE, encoded
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.base import Method, Task
 from sfumato.compare.methods.draws import Fixed
 
 
@@ -36,7 +36,7 @@ class Jpeg(nn.Module):
         return np.asarray(Image.open(stream).convert("RGB"))
 
 
-class Compressed(Peer):
+class Compressed(Method):
     """Upload a coarse JPEG."""
 
     trained = ("cloud",)
@@ -45,7 +45,7 @@ class Compressed(Peer):
         super().__init__(phone=Jpeg(quality), draw=Fixed(), cloud=task.clean_cloud())
         self.quality = quality
 
-    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
         """The file itself; encoding what was decoded gives it again, but for rounding."""
         images = (uploads[:SAMPLE].float() * 255).round().byte().permute(0, 2, 3, 1).numpy()
         sizes = [encoded(np.ascontiguousarray(image), "JPEG", quality=self.quality) for image in images]

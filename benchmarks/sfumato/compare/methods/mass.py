@@ -5,7 +5,7 @@ An image-to-image generator under constraints on mutual information, each writte
 
     suppress s:        (H(S) - m_s - CE_s)_+         no more than m_s nats about s,   m_s = 0
     keep u:            (CE_u - (H(U) - n_u))_+       at least n_u nats about u,       n_u = .95 H(U)
-    all the rest:      InfoNCE between what x and x' look like to the clean network
+    all the rest:      InfoNCE between the clean network's features of x and of x'
 
 CE_s is that of a co-trained adversary. The generator is the U-shaped network of our own phone side. m, n, the temperature
 .1 and the weights 1, 1 and .1 are ours.
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.audit.attacks.taps import Taps, pooled
-from sfumato.compare.methods.base import Peer, Stage, Task, frozen_copy
+from sfumato.compare.methods.base import Method, Phase, Task, frozen_copy
 from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import image_network
 from sfumato.training.loader import Batch
@@ -50,7 +50,7 @@ def info_nce(first: Tensor, second: Tensor) -> Tensor:
     return F.cross_entropy(likeness, torch.arange(len(first), device=first.device))
 
 
-class Mass(Peer):
+class Mass(Method):
     """Generator under hinges."""
 
     reads_hidden = True
@@ -62,15 +62,15 @@ class Mass(Peer):
         self.kept_entropy = {name: task.entropy(name) for name in task.kept}
         self.hidden_entropy = {name: task.entropy(name) for name in task.hidden}
         self.taps = Taps(frozen_copy(task.clean))
-        width = self.look(torch.zeros(2, *task.shape)).shape[1]
+        width = self.features(torch.zeros(2, *task.shape)).shape[1]
         self.projection = nn.Linear(width, 32)
 
-    def look(self, x: Tensor) -> Tensor:
-        """What the clean network's last stage sees in images, (B, F)."""
+    def features(self, x: Tensor) -> Tensor:
+        """Features of images in the last stage of the clean network, (B, F)."""
         features = list(self.taps(x)[0].values())
         return pooled(features[-1], 1)
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """The three kinds of constraints."""
         upload = self.upload(batch.images)
         answers = self.cloud(upload)
@@ -79,20 +79,20 @@ class Mass(Peer):
             for name, h in self.kept_entropy.items()
         ]
         task = torch.stack(kept).sum()
-        if not stage.active:
+        if not phase.active:
             return {"loss": task, "task": task}
-        opinion = self.opinion(upload)
+        logits = self.adversary_logits(upload)
         gaps = [
-            suppression_hinge(F.cross_entropy(opinion[name], batch.labels[name]), h)
+            suppression_hinge(F.cross_entropy(logits[name], batch.labels[name]), h)
             for name, h in self.hidden_entropy.items()
         ]
         hidden = torch.stack(gaps).sum()
-        nce = info_nce(self.projection(self.look(batch.images)), self.projection(self.look(upload)))
+        nce = info_nce(self.projection(self.features(batch.images)), self.projection(self.features(upload)))
         loss = task + self.weight * hidden + self.rest * nce
         return {"loss": loss, "task": task, "suppression": hidden, "rest": nce}
 
     def prepare_mode(self) -> None:
-        """The clean network only looks."""
+        """The clean network stays frozen."""
         super().prepare_mode()
         self.taps.eval().requires_grad_(False)
 

@@ -11,7 +11,7 @@ H is the entropy of the adversary's answer, summed over the hidden attributes. a
 import torch
 from torch import Tensor
 
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import Encoder, feature_cloud
 from sfumato.training.loader import Batch
@@ -27,7 +27,7 @@ def answer_entropy(logits: dict[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-class MaxEntArl(Peer):
+class MaxEntArl(Method):
     """Encoder that maximises the adversary's entropy."""
 
     reads_hidden = True
@@ -40,11 +40,11 @@ class MaxEntArl(Peer):
         super().__init__(phone=phone, draw=Fixed(), cloud=cloud, adversary=task.adversary(shape))
         self.weight = weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Task minus the weighted entropy."""
         upload = self.upload(batch.images)
         task = self.task_loss(upload, batch)
-        if not stage.active:
+        if not phase.active:
             return {"loss": task, "task": task}
-        entropy = answer_entropy(self.opinion(upload))
+        entropy = answer_entropy(self.adversary_logits(upload))
         return {"loss": task - self.weight * entropy, "task": task, "entropy": entropy}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Stage, Task, cross_entropies
+from sfumato.compare.methods.base import Method, Phase, Task, cross_entropies
 from sfumato.compare.methods.draws import Additive
 from sfumato.compare.methods.parts import Tail, split
 from sfumato.models.cost import Cost, cost
@@ -31,7 +31,7 @@ class Bounded(nn.Module):
         return {"mean": mean, "scale": torch.full_like(mean, self.scale)}
 
 
-class Narl(Peer):
+class Narl(Method):
     """Noisy features against an adversary."""
 
     reads_hidden = True
@@ -47,13 +47,13 @@ class Narl(Peer):
         super().__init__(phone=phone, draw=draw, cloud=Tail(whole), adversary=adversary)
         self.weight = weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Task minus the weighted loss of the adversary."""
         upload = self.upload(batch.images)
         task = self.task_loss(upload, batch)
-        if not stage.active:
+        if not phase.active:
             return {"loss": task, "task": task}
-        hidden = cross_entropies(self.opinion(upload), batch.labels)
+        hidden = cross_entropies(self.adversary_logits(upload), batch.labels)
         return {"loss": task - self.weight * hidden, "task": task, "adversary": hidden}
 
     def cost(self, shape: tuple[int, int, int]) -> Cost:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.models.argmax_head import Decision
 from sfumato.models.cost import cost
@@ -88,7 +88,7 @@ class Answer(Fixed):
         return torch.full((len(parameters["mean"]),), log(self.cells))
 
 
-class OnPhone(Peer):
+class OnPhone(Method):
     """No cloud network at all."""
 
     trained = ("phone",)
@@ -103,7 +103,7 @@ class OnPhone(Peer):
         )
         self.task, self.turn = task, 0
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Every other batch is a mixture labelled by the clean network."""
         task, _ = distillation_loss(
             self.phone.answers, self.task.clean, batch, self.turn, self.task.config.distill
@@ -111,7 +111,7 @@ class OnPhone(Peer):
         self.turn += 1
         return {"loss": task, "task": task}
 
-    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
         """Whole bytes for one of the possible answers."""
         return float(-(-log2(self.phone.cells) // 8)), "answer"
 

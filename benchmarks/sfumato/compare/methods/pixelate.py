@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.upload_size import SAMPLE, encoded
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.base import Method, Task
 from sfumato.compare.methods.draws import Fixed
 
 
@@ -26,7 +26,7 @@ class Pixelate(nn.Module):
         return {"mean": F.interpolate(F.adaptive_avg_pool2d(x, self.grid), size=x.shape[2:], mode="nearest")}
 
 
-class Pixelated(Peer):
+class Pixelated(Method):
     """Upload a mosaic."""
 
     trained = ("cloud",)
@@ -35,7 +35,7 @@ class Pixelated(Peer):
         super().__init__(phone=Pixelate(grid), draw=Fixed(), cloud=task.clean_cloud())
         self.grid = grid
 
-    def weigh(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
         """One pixel a cell is all that has to travel."""
         cells = F.adaptive_avg_pool2d(uploads[:SAMPLE].float(), self.grid)
         images = (cells * 255).round().byte().permute(0, 2, 3, 1).numpy()

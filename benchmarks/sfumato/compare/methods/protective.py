@@ -12,7 +12,7 @@ on clean images during the warm-up and is frozen from then on. The U-Net is the 
 
 from torch import Tensor
 
-from sfumato.compare.methods.base import ADVERSARY, Peer, Stage, Task, cross_entropies
+from sfumato.compare.methods.base import ADVERSARY, Method, Phase, Task, cross_entropies
 from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import image_network, ssim
 from sfumato.models import channels_last
@@ -20,7 +20,7 @@ from sfumato.models.attackers import create_attacker
 from sfumato.training.loader import Batch
 
 
-class Protective(Peer):
+class Protective(Method):
     """Residual perturbation in front of the clean cloud network."""
 
     reads_hidden = True
@@ -32,18 +32,18 @@ class Protective(Peer):
         super().__init__(phone=image_network(), draw=Fixed(), cloud=task.clean_cloud(), adversary=other)
         self.weight, self.picture_weight = weight, picture_weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """A succeeds, B fails, people see nothing."""
         upload = self.upload(batch.images)
         task = self.task_loss(upload, batch)
-        if not stage.active:
+        if not phase.active:
             return {"loss": task, "task": task}
-        other = cross_entropies(self.opinion(upload), batch.labels)
+        other = cross_entropies(self.adversary_logits(upload), batch.labels)
         likeness = ssim(upload, batch.images)
         loss = task - self.weight * other + self.picture_weight * likeness
         return {"loss": loss, "task": task, "other": other, "likeness": likeness}
 
-    def adversary_loss(self, batch: Batch, stage: Stage) -> Tensor | None:
+    def adversary_loss(self, batch: Batch, phase: Phase) -> Tensor | None:
         """B learns on clean images, in the warm-up only."""
         assert self.adversary is not None
-        return None if stage.active else cross_entropies(self.adversary(batch.images), batch.labels)
+        return None if phase.active else cross_entropies(self.adversary(batch.images), batch.labels)

@@ -1,13 +1,13 @@
 """Raw: the image as it is. The upper end of every axis; nothing is hidden.
 
-peer = Raw(task)
+method = Raw(task)
 """
 
-from sfumato.compare.methods.base import Peer, Task, Unchanged
+from sfumato.compare.methods.base import Method, Task, Unchanged
 from sfumato.compare.methods.draws import Fixed
 
 
-class Raw(Peer):
+class Raw(Method):
     """Upload the image; the cloud network trains on."""
 
     trained = ("cloud",)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Parameters
 from sfumato.compare.methods.arden import IMAGES
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import laplace_noise, unbounded
 from sfumato.compare.methods.parts import Tail, split
 from sfumato.data import Split
@@ -64,7 +64,7 @@ class Stored:
         return unbounded(parameters)
 
 
-class Shredder(Peer):
+class Shredder(Method):
     """Learned additive noise at the cut of a frozen network."""
 
     trained = ("phone",)
@@ -80,11 +80,11 @@ class Shredder(Peer):
         super().__init__(phone=phone, draw=Stored(phone), cloud=Tail(whole, scale=phone.unit))
         self.weight = weight
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Task minus the weighted magnitude of the noise."""
         task = self.task_loss(self.upload(batch.images), batch)
         size = self.phone.tensors.abs().mean()
-        return {"loss": task - (self.weight if stage.active else 0.0) * size, "task": task, "noise": size}
+        return {"loss": task - (self.weight if phase.active else 0.0) * size, "task": task, "noise": size}
 
     def prepare_mode(self) -> None:
         """Everything but the tensors is frozen."""

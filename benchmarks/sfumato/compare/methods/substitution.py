@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Draw
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Split
@@ -100,7 +100,7 @@ class Substituted:
         return torch.cdist(uploads.flatten(1) @ directions, bank @ directions).argmin(1)
 
 
-class Substitution(Peer):
+class Substitution(Method):
     """Learned stochastic substitution."""
 
     reads_hidden = True
@@ -121,7 +121,7 @@ class Substitution(Peer):
             self.register_buffer(f"given_{name}", torch.full((count, self.stored), 1 / self.stored))
             self.register_buffer(f"share_{name}", torch.full((count,), 1 / count))
 
-    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """The phone's two terms and the cloud's cross entropy, which has no gradient into the phone."""
         parameters = self.phone(batch.images)
         p = parameters["logits"].exp()
@@ -130,7 +130,7 @@ class Substitution(Peer):
         task = torch.stack([F.cross_entropy(a, batch.labels[name]) for name, a in answers.items()]).mean()
         kept = torch.stack([self.kept_loss(p, name, batch.labels[name]) for name in answers]).mean()
         loss, parts = task + kept, {"task": task, "kept": kept}
-        if stage.active and self.hidden:
+        if phase.active and self.hidden:
             leak = torch.stack([self.information(p, name, batch.labels[name]) for name in self.hidden]).sum()
             loss, parts["leak"] = loss + self.weight * leak, leak
         return {"loss": loss, **parts}

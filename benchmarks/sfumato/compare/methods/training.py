@@ -1,8 +1,8 @@
-"""The one trainer of all peers: same data, order, start, epochs, batch size, optimiser and schedule.
+"""The one trainer of all methods: same data, order, start, epochs, batch size, optimiser and schedule.
 
-    train_peer(peer, "cloak", task)       # in place; the peer is frozen afterwards
+    train_method(method, "cloak", task)       # in place; the method is frozen afterwards
 
-A warm-up of `pretrain_epochs` trains the task alone, `epochs` more train with the peer's privacy terms: our own runs spend as
+A warm-up of `pretrain_epochs` trains the task alone, `epochs` more train with the method's privacy terms: our own runs spend as
 many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversaries.steps` on
 fresh uploads of the same images, after its gradients were cleared; no gradient of one ever reaches the weights of the
 other. The weights of the last epoch are kept, since choosing by accuracy would choose the epoch with the least privacy.
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sfumato.compare.methods.base import Peer, Stage, Task
+from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.core.console import progress
 from sfumato.core.errors import SfumatoError
 from sfumato.core.seeding import seed_everything
@@ -22,16 +22,20 @@ from sfumato.models.schedule import one_cycle
 from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
+SEED_WORD = "peer"
+"""Part of every seed. It stays: another word would change all stored figures."""
 
 
-def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = None) -> tuple[Means, float]:
-    """Train a peer in place and freeze it.
+def train_method(
+    method: Method, name: str, task: Task, device: torch.device | None = None
+) -> tuple[Means, float]:
+    """Train a method in place and freeze it.
 
     Args:
-        peer: untrained, from `sfumato.compare.methods.create`.
+        method: untrained, from `sfumato.compare.methods.create`.
         name: for seeds and messages.
         task: what it is trained on.
-        device: where; by default the CPU. The peer and the clean network are on the CPU afterwards.
+        device: where; by default the CPU. The method and the clean network are on the CPU afterwards.
 
     Returns:
         The mean of every part of the loss over the last epoch, and seconds.
@@ -40,9 +44,9 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
         SfumatoError: the loss stopped being a number.
     """
     started, config, where = time.perf_counter(), task.config, device or torch.device("cpu")
-    peer.to(where)
+    method.to(where)
     task.clean.to(where)
-    peer.prepare_mode()
+    method.prepare_mode()
     attributes = (*config.keep, *config.hide)
     batches = Batches(
         task.dataset,
@@ -52,15 +56,15 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
         where,
         augmentation=config.augmentation,
     )
-    optimizers = Optimizers(peer, task, (config.pretrain_epochs + config.epochs) * batches.steps)
+    optimizers = Optimizers(method, task, (config.pretrain_epochs + config.epochs) * batches.steps)
     means: Means = {}
     with progress() as bar:
         line = bar.add_task(f"train {name}", total=optimizers.steps, figures="")
         for epoch in range(-config.pretrain_epochs, config.epochs):
-            seed_everything(config.seed, "peer", name, epoch)
-            stage, sums = Stage(epoch, config.epochs), Means()
+            seed_everything(config.seed, SEED_WORD, name, epoch)
+            phase, sums = Phase(epoch, config.epochs), Means()
             for batch in batches.epoch(only_mirror=config.only_mirrors(epoch, config.epochs)):
-                for part, value in optimizers.step(batch, stage).items():
+                for part, value in optimizers.step(batch, phase).items():
                     sums[part] = sums.get(part, 0.0) + value
                 bar.advance(line)
             means = {part: total / batches.steps for part, total in sums.items()}
@@ -69,8 +73,8 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
                 raise SfumatoError(
                     f"the training of {name} diverged in epoch {epoch}: its loss is not a number"
                 )
-    peer.finish()
-    peer.cpu().eval().requires_grad_(False)
+    method.finish()
+    method.cpu().eval().requires_grad_(False)
     task.clean.cpu()
     return means, time.perf_counter() - started
 
@@ -78,35 +82,35 @@ def train_peer(peer: Peer, name: str, task: Task, device: torch.device | None = 
 class Optimizers:
     """The defender's and the adversary's optimiser and the schedule that both follow."""
 
-    def __init__(self, peer: Peer, task: Task, steps: int) -> None:
-        self.peer, self.config, self.steps, self.number = peer, task.config, steps, 0
-        self.groups = peer.groups()
+    def __init__(self, method: Method, task: Task, steps: int) -> None:
+        self.method, self.config, self.steps, self.number = method, task.config, steps, 0
+        self.groups = method.groups()
         self.defender: Any = torch.optim.AdamW(
             [{key: value for key, value in group.items() if key != "factor"} for group in self.groups],
             lr=task.config.learning_rate,
             weight_decay=task.config.weight_decay,
         )
         self.adversary: Any = None
-        if peer.adversary is not None:
-            self.adversary = torch.optim.AdamW(peer.adversary.parameters(), lr=2e-3, weight_decay=1e-3)
+        if method.adversary is not None:
+            self.adversary = torch.optim.AdamW(method.adversary.parameters(), lr=2e-3, weight_decay=1e-3)
 
-    def step(self, batch: Batch, stage: Stage) -> Means:
+    def step(self, batch: Batch, phase: Phase) -> Means:
         """One step of the defender and those of the adversary; returns the parts of the defender's loss."""
         rate = one_cycle(self.number, self.steps, self.config.learning_rate)
         for group, ours in zip(self.defender.param_groups, self.groups, strict=True):
             group["lr"] = rate * ours["factor"]
         self.number += 1
-        parts = self.peer.losses(batch, stage)
+        parts = self.method.losses(batch, phase)
         self.defender.zero_grad()
         parts["loss"].backward()
         self.defender.step()
         if self.adversary is not None:
-            self._step_adversary(batch, stage)
+            self._step_adversary(batch, phase)
         return {name: value.item() for name, value in parts.items()}
 
-    def _step_adversary(self, batch: Batch, stage: Stage) -> None:
+    def _step_adversary(self, batch: Batch, phase: Phase) -> None:
         for _ in range(self.config.adversaries.steps):
-            loss = self.peer.adversary_loss(batch, stage)
+            loss = self.method.adversary_loss(batch, phase)
             if loss is None:
                 return
             self.adversary.zero_grad()

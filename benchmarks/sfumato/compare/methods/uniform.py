@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Peer, Task
+from sfumato.compare.methods.base import Method, Task
 from sfumato.compare.methods.draws import Additive
 
 
@@ -27,7 +27,7 @@ class Noisy(nn.Module):
         return {"mean": x, "scale": torch.full_like(x, self.scale)}
 
 
-class UniformGaussian(Peer):
+class UniformGaussian(Method):
     """Gaussian noise of standard deviation `deviation`."""
 
     trained = ("cloud",)
@@ -37,7 +37,7 @@ class UniformGaussian(Peer):
         super().__init__(phone=Noisy(deviation), draw=draw, cloud=task.clean_cloud())
 
 
-class UniformLaplace(Peer):
+class UniformLaplace(Method):
     """Laplace noise of standard deviation `deviation`, that is of scale `deviation / sqrt(2)`."""
 
     trained = ("cloud",)

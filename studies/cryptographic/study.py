@@ -1,6 +1,6 @@
-"""Train the matched networks, answer the same test images in every way, put the rows together.
+"""Train the matched networks, answer the same test images by every method, put the result together.
 
-results = measure(make_cryptographic_config({"data": "synthetic,size=32", "keep": "smiling"}))
+results = run_study(make_cryptographic_config({"data": "synthetic,size=32", "keep": "smiling"}))
 """
 
 import os
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from studies.cryptographic import ckks, ours, two_party
 from studies.cryptographic.answers import Answers
 from studies.cryptographic.network import SIDE, Activation, SmallNetwork, prepare, train
-from studies.cryptographic.words import WORDS
+from studies.cryptographic.promises import PROMISES
 from torch import Tensor
 
 from sfumato.audit.metrics import accuracy_interval
@@ -48,7 +48,7 @@ class CryptographicConfig(BaseModel):
     """Data SPEC of 32 x 32 images."""
     keep: str
     images: int = Field(default=20, ge=1)
-    """Test images answered in every way."""
+    """Test images answered by every method."""
     epochs: int = Field(default=40, ge=1)
     seed: int = 0
     methods: tuple[str, ...] = Field(default=tuple(PACKAGES), min_length=1)
@@ -70,20 +70,20 @@ def make_cryptographic_config(values: dict[str, Any]) -> CryptographicConfig:
             raise UsageError(unknown("method", method, PACKAGES))
         if find_spec(PACKAGES[method]) is None:
             raise SfumatoError(
-                f"{method} needs {PACKAGES[method]}, in an environment of its own: see requirements/cryptographic.txt"
+                f"{method} needs {PACKAGES[method]}, in an environment of its own: see studies/cryptographic/requirements.txt"
             )
     return config
 
 
-def measure(
+def run_study(
     config: CryptographicConfig, *, export: Path | None = None, watch: Watch = lambda title: None
 ) -> Results:
-    """All rows.
+    """Train, answer, measure.
 
     Args:
         config: what is measured.
         export: an export of ours for one more row, on its own test images; None leaves that out.
-        watch: told what begins.
+        watch: called with the name of each part as it begins.
 
     Raises:
         DataError: the data cannot be used.
@@ -108,7 +108,7 @@ def measure(
         everything, truth = dataset.subset(Split.TEST, [config.keep])
         found.append(describe("plain", what, answer_plainly(network, everything), truth[config.keep]))
         plain = answer_plainly(network, images)
-        for method, answer in ways(config.methods, activation).items():
+        for method, answer in protocols(config.methods, activation).items():
             watch(f"{method}, {activation}: {len(images)} images")
             found.append(describe(method, what, answer(network, prepare(images)), labels, plain))
     if artifact is not None:
@@ -127,12 +127,12 @@ def activations(methods: tuple[str, ...]) -> tuple[Activation, ...]:
     return ("square", "relu") if "two-party" in methods else ("square",)
 
 
-def ways(
+def protocols(
     methods: tuple[str, ...], activation: Activation
 ) -> dict[str, Callable[[SmallNetwork, Tensor], Answers]]:
     """The protocols that run a network with this activation."""
-    able = {"ckks": ckks.answer, "two-party": two_party.answer}
-    return {name: able[name] for name in methods if name == "two-party" or activation == "square"}
+    known = {"ckks": ckks.answer, "two-party": two_party.answer}
+    return {name: known[name] for name in methods if name == "two-party" or activation == "square"}
 
 
 def choose(dataset: Dataset, count: int) -> Ints:
@@ -165,17 +165,17 @@ def describe(
     """A row.
 
     Args:
-        method: one of `WORDS`.
+        method: one of `PROMISES`.
         what: name of the network, size, params, macs.
         answers: of this method.
         labels: (N,) true classes.
         plain: the same network's answers in the clear, for the same images.
     """
-    right = answers.guesses == labels
+    right = answers.predictions == labels
     beside: dict[str, Any] = {}
     if plain is not None:
         beside = {
-            "same_answers": float((answers.guesses == plain.guesses).mean()),
+            "same_answers": float((answers.predictions == plain.predictions).mean()),
             "largest_difference": float(np.abs(answers.logits - plain.logits).max()),
             "times_plain": float(np.median(answers.total_ms) / np.median(plain.total_ms)),
         }
@@ -198,7 +198,7 @@ def describe(
         once_ms=answers.once_ms,
         **what,
         **beside,
-        **asdict(WORDS[method]),
+        **asdict(PROMISES[method]),
     )
 
 

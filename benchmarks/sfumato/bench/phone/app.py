@@ -1,0 +1,145 @@
+"""The demo app on a phone: give it models, start its benchmark activity, wait for the result file.
+
+check_app(phone)
+send(phone, subjects, config, export)
+result = run_configuration(phone, subjects[0], "cpu", 1, config, photo=False)
+"""
+
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.bench.phone.adb import Phone
+from sfumato.bench.phone.config import PhoneConfig
+from sfumato.bench.phone.protocol import FOLDER, PACKAGE, RESULT, PhoneResult, parse_result, start_command
+from sfumato.bench.stages import make_photo
+from sfumato.bench.subjects import Subject
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.contract import FILE as CONTRACT
+from sfumato.runtime.contract import read_contract, read_file
+from sfumato.runtime.sampler import NORMAL_TABLE
+
+PHOTO = "photo.jpg"
+LOG_LINE = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate .* yielding (\d+) partitions")
+CRASHES = re.compile(
+    r"(?:AndroidRuntime|DEBUG|libc)\s*:\s+((?:[\w.]+\.)?\w+(?:Exception|Error)\b.*|.*[Ff]atal signal.*)"
+)
+
+
+def check_app(phone: Phone) -> None:
+    """Refuse a phone without the app, or with a build that cannot be reached.
+
+    Raises:
+        SfumatoError: says what to do.
+    """
+    if not phone.shell("pm", "path", PACKAGE, check=False).startswith("package:"):
+        raise SfumatoError(
+            f"the demo app ({PACKAGE}) is not on the phone: build android_demo and `adb install` it"
+        )
+    answer = phone.read("run-as", PACKAGE, "pwd").decode("utf-8", "replace").strip()
+    if not answer.startswith("/"):
+        raise SfumatoError(f"the demo app cannot be reached ({answer}): install its debug build")
+
+
+def send(phone: Phone, subjects: Sequence[Subject], config: PhoneConfig, export: Path | None) -> None:
+    """Put the models, and for the way of a photo its picture, contract and normal table, into the app's folder."""
+    files = {f"{subject.id}.tflite": subject.content for subject in subjects}
+    if export is not None:
+        contract = read_contract(export)
+        files |= {CONTRACT: (export / CONTRACT).read_bytes(), PHOTO: make_photo()}
+        if contract.channel.name == "gaussian":
+            files[NORMAL_TABLE] = read_file(export, contract.file(NORMAL_TABLE))
+    as_app(phone, "mkdir", "-p", FOLDER)
+    with tempfile.TemporaryDirectory(prefix="sfumato-phone-") as folder:
+        for name, content in files.items():
+            path = Path(folder) / name
+            path.write_bytes(content)
+            path.chmod(0o644)
+            phone.push(path, f"{config.staging}/{name}")
+            as_app(phone, "cp", f"{config.staging}/{name}", f"{FOLDER}/{name}")
+
+
+def clean_up(phone: Phone, config: PhoneConfig) -> None:
+    """Leave nothing behind."""
+    as_app(phone, "rm", "-rf", FOLDER, RESULT)
+    phone.shell("rm", "-rf", config.staging)
+
+
+def stop_app(phone: Phone) -> None:
+    """End the app, whatever it is doing."""
+    phone.shell("am", "force-stop", PACKAGE, check=False)
+
+
+def as_app(phone: Phone, *words: str) -> None:
+    """Run a command as the app, in its folder."""
+    phone.shell("run-as", PACKAGE, *words)
+
+
+def run_configuration(
+    phone: Phone, subject: Subject, delegate: str, threads: int, config: PhoneConfig, *, photo: bool
+) -> PhoneResult:
+    """Measure one model in one configuration.
+
+    Raises:
+        PhoneGoneError: the phone is gone.
+        SfumatoError: the activity is missing, crashed, took too long, failed, or measured something else.
+    """
+    as_app(phone, "rm", "-f", RESULT)
+    phone.shell("logcat", "-c", check=False)
+    extras: dict[str, str | int] = {
+        "id": secrets.token_hex(8),
+        "model": f"{subject.id}.tflite",
+        "delegate": delegate,
+        "threads": threads,
+        "warmup": config.warmup,
+        "runs": config.runs,
+        "sustained": config.sustained,
+        **({"photo": PHOTO} if photo else {}),
+    }
+    limit = config.patience + config.sustained
+    answer = phone.shell(*start_command(extras), limit=limit, check=False)
+    if wrong := next((line for line in answer.splitlines() if re.match(r"Error|.*Exception", line)), None):
+        raise SfumatoError(f"the benchmark activity cannot be started: {wrong.strip()}")
+    result = wait_for(phone, str(extras["id"]), limit, config.poll)
+    if result.status == "failed":
+        raise SfumatoError(f"the app: {result.error or 'no reason given'}")
+    if result.sha256 != subject.facts()["sha256"]:
+        raise SfumatoError(f"the app measured another file (sha256 {result.sha256[:16]}...)")
+    return with_delegation(result, phone.shell("logcat", "-d", "-s", "tflite:V", check=False))
+
+
+def wait_for(phone: Phone, key: str, limit: float, poll: float) -> PhoneResult:
+    """The result of this run, as soon as it is there."""
+    until = time.monotonic() + limit
+    while True:
+        # Asked before the file is looked for: an app that ends after writing must not look like one that crashed.
+        alive = bool(phone.shell("pidof", PACKAGE, check=False).strip())
+        content = phone.read("run-as", PACKAGE, "cat", RESULT)
+        if content.startswith(b"{"):
+            result = parse_result(content)
+            if result.id == key:
+                return result
+        if not alive:
+            raise SfumatoError(f"the app crashed: {crash_reason(phone)}")
+        if time.monotonic() > until:
+            raise SfumatoError(f"no result after {limit:.0f} s")
+        time.sleep(poll)
+
+
+def crash_reason(phone: Phone) -> str:
+    """The exception or signal in the log of crashes."""
+    log = phone.shell("logcat", "-b", "crash", "-d", "-t", "200", check=False)
+    found = CRASHES.findall(log)
+    return found[0].strip() if found else "its log says nothing"
+
+
+def with_delegation(result: PhoneResult, log: str) -> PhoneResult:
+    """Fill in from the runtime's own log what the app could not know: the nodes a delegate took, and its partitions."""
+    lines = LOG_LINE.findall(log)
+    if result.delegated_nodes is not None or not lines:
+        return result
+    taken, nodes, partitions = map(int, lines[-1])
+    return result.model_copy(update={"nodes": nodes, "delegated_nodes": taken, "partitions": partitions})

@@ -1,0 +1,108 @@
+"""`sfumato bench phone`: every model, delegate and number of threads on one phone, by the demo app's benchmark activity.
+
+A configuration that fails is written down and the next one is tried. When the phone itself is gone, what was measured until
+then is kept.
+
+    results = bench_phone(choose(devices(), None), subjects, PhoneConfig(delegates=("cpu", "nnapi")))
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.bench.phone.adb import Phone, PhoneGoneError
+from sfumato.bench.phone.app import check_app, clean_up, run_configuration, send, stop_app
+from sfumato.bench.phone.config import PhoneConfig
+from sfumato.bench.phone.measurement import make_measurement, make_stages
+from sfumato.bench.results import Failure, Measurement, Results, Stage
+from sfumato.bench.subjects import OURS, Subject
+from sfumato.core.errors import SfumatoError
+from sfumato.core.provenance import provenance
+
+PROPERTIES = {
+    "maker": "ro.product.manufacturer",
+    "model": "ro.product.model",
+    "chip": "ro.soc.model",
+    "board": "ro.board.platform",
+    "android": "ro.build.version.release",
+    "api": "ro.build.version.sdk",
+    "abi": "ro.product.cpu.abi",
+    "build": "ro.build.fingerprint",
+}
+"""What is asked about a phone -> its system property."""
+
+
+def bench_phone(
+    phone: Phone,
+    subjects: Sequence[Subject],
+    config: PhoneConfig,
+    *,
+    export: Path | None = None,
+    watch: Callable[[str], None] = lambda title: None,
+) -> Results:
+    """Measure models on a phone.
+
+    Args:
+        phone: which.
+        subjects: the models.
+        config: how.
+        export: whose contract goes along, so that the app also times the way from photo to upload; None leaves that out.
+        watch: called with the name of each configuration as it begins.
+
+    Raises:
+        SfumatoError: the app is missing or cannot be reached, or the phone was gone before anything was measured.
+    """
+    device = describe(phone)
+    check_app(phone)
+    rows: list[Measurement] = []
+    stages: list[Stage] = []
+    failures: list[Failure] = []
+    try:
+        send(phone, subjects, config, export)
+        for subject, delegate, threads in configurations(subjects, config):
+            what = f"{subject.name} {subject.variant}, {delegate}, {threads} threads"
+            watch(what)
+            # The steps between photo and upload are timed once, with the model that ships.
+            ships = subject.name == OURS and subject.int8 and delegate == "cpu"
+            photo = export is not None and ships and not stages
+            try:
+                result = run_configuration(phone, subject, delegate, threads, config, photo=photo)
+            except PhoneGoneError:
+                raise
+            except SfumatoError as error:
+                failures.append(Failure(what=what, reason=str(error)))
+                stop_app(phone)
+                continue
+            rows.append(make_measurement(subject, delegate, threads, result))
+            stages += make_stages(result)
+        clean_up(phone, config)
+    except PhoneGoneError as error:
+        if not rows:
+            raise
+        failures.append(Failure(what="everything after that", reason=str(error)))
+    return Results(
+        target="phone",
+        environment={**provenance(), **device},
+        rows=tuple(rows),
+        stages=tuple(stages),
+        failures=tuple(failures),
+        settings=config.model_dump(mode="json"),
+    )
+
+
+def configurations(subjects: Sequence[Subject], config: PhoneConfig) -> list[tuple[Subject, str, int]]:
+    """All combinations; threads only matter to the CPU."""
+    cases = [
+        (delegate, threads)
+        for delegate in config.delegates
+        for threads in (config.threads if delegate == "cpu" else config.threads[:1])
+    ]
+    return [(subject, *case) for subject, case in itertools.product(subjects, cases)]
+
+
+def describe(phone: Phone) -> dict[str, Any]:
+    """What kind of phone it is."""
+    found = {name: phone.shell("getprop", key).strip() or None for name, key in PROPERTIES.items()}
+    name = " ".join(part for part in (found["maker"], found["model"]) if part)
+    return {"device": f"{name}, Android {found['android']}", "properties": found}

@@ -1,0 +1,56 @@
+"""What is the same for every row of a comparison.
+
+config = make_compare_config({"data": "synthetic", "keep": ("smiling",), "hide": ("skin",)})
+config.training(objective="rate", bits=8.0)         # the configuration of one training
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sfumato.audit.plan import create_plan
+from sfumato.core.errors import UsageError, complaint
+from sfumato.training.config import TrainConfig, make_config
+
+
+class CompareConfig(BaseModel):
+    """Data, attributes, audit and budget. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    """Data SPEC."""
+    keep: tuple[str, ...] = Field(min_length=1)
+    hide: tuple[str, ...] = ()
+    """Attributes under attack. Without any, accuracy is compared with the rate alone."""
+    attacks: str = "default"
+    """Plan of the audit: quick or default."""
+    epochs: int = Field(default=24, ge=1)
+    """Of each part of a training: the clean network, the warm-up, and the training proper."""
+    batch_size: int = Field(default=64, ge=2)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the cloud network in training, as in `TrainConfig`."""
+    plain: float = Field(default=0.0, ge=0, le=1)
+    """Share of training, at its end, that leaves images as they are, as in `TrainConfig`."""
+    seed: int = 0
+
+    def training(self, **options: Any) -> TrainConfig:
+        """The training configuration of one row."""
+        epochs = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        augmentation = {"mirror_only": self.plain}
+        return make_config({**common, "augmentation": augmentation, **epochs, **options})
+
+
+def make_compare_config(values: dict[str, Any]) -> CompareConfig:
+    """Build a configuration.
+
+    Raises:
+        UsageError: a value is missing or out of range; an unknown audit.
+    """
+    try:
+        config = CompareConfig(**values)
+    except ValidationError as error:
+        raise UsageError(complaint(error, "options")) from None
+    create_plan(config.attacks)
+    return config
