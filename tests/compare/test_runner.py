@@ -304,7 +304,9 @@ def old_form(comparison: Comparison) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(json.dumps(comparison.to_json()))
     values["schema"] = "sfumato-comparison/1"
     for row in values["rows"]:
-        row["leakage_bound_bits"] = row.pop("leakage_bound_bits")
+        row["told_bits"] = row.pop("leakage_bound_bits")
+        for attack in row["attacks"]:  # the reader of audit.json knows these
+            attack["on"] = attack.pop("input")
     values["standings"] = values.pop("matched_comparisons")
     old_words = {"inconclusive": "open", "unmatched": "none"}
     for match in values["standings"]:
