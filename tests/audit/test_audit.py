@@ -14,10 +14,11 @@ import pytest
 import sfumato.audit
 from sfumato.audit import audit
 from sfumato.audit.plan import QUICK
-from sfumato.audit.schema import Audit
+from sfumato.audit.schema import Audit, read_audit
 from sfumato.cli.audit import show_audit
 from sfumato.core.errors import DataError, UsageError
 from sfumato.core.files import read_json
+from sfumato.core.provenance import own_version
 from sfumato.models.cloud import ResNet
 
 Audited = Callable[[str], tuple[Audit, Path]]
@@ -227,3 +228,9 @@ def test_an_interrupted_audit_leaves_nothing(make: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         audit(artifact, attacks="quick", watch=stop)
     assert list(artifact.folder.iterdir()) == []
+
+
+def test_the_audit_names_the_version_that_made_it(audited: Audited) -> None:
+    audit, folder = audited("noise")
+    assert audit.provenance["sfumato"] == own_version()
+    assert read_audit(folder / "audit.json").provenance == audit.provenance

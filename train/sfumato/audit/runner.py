@@ -39,6 +39,7 @@ from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
 from sfumato.core.memory import keep_freed_memory
+from sfumato.core.provenance import provenance
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each step and at the end: steps done, steps in total, title, best attacks so far."""
@@ -133,6 +134,7 @@ def audit(
         keep=artifact.keep,
         channel=artifact.channel.name,
         seconds=round(time.monotonic() - started, 1),
+        provenance=provenance(),
     )
     folder = artifact.folder if out is None else Path(out)
     write_json(folder / "audit.json", result.to_json())

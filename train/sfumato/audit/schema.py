@@ -293,6 +293,8 @@ class Audit(_Frozen):
     keep: tuple[str, ...] = ()
     channel: str = ""
     seconds: float = 0.0
+    provenance: dict[str, Any] = {}
+    """Versions and commit of what made the audit; empty in files of schema 1."""
 
     @model_validator(mode="before")
     @classmethod
