@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Build .venv: pinned dependencies, PyTorch for the CPU; the browser page (the others do this first)
+setup: ## Build .venv by uv.lock, PyTorch for the CPU; the browser page (the others do this first)
 	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: Python 3.11 is needed, there is no '$(PYTHON)': install python3.11" >&2; exit 1; }
 	@"$(PYTHON)" scripts/set_up.py
 	@"$(PYTHON)" scripts/build_page.py
@@ -49,11 +49,9 @@ lint: setup ## ruff, mypy and codespell, as pre-commit runs them
 docs: setup ## Build the documentation into site/; a dead link or anchor fails
 	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
-# What passed the tests is what gets pinned. The local tag (+cpu) goes: it differs from platform to platform.
-lock: ## Pin what .venv holds now into requirements/constraints.txt
-	@{ echo "# Written by 'make lock' from an environment that passed 'make test'. Do not edit."; \
-	python -m pip list --format=freeze --exclude-editable --disable-pip-version-check 2>/dev/null | sed 's/+cpu$$//'; \
-	} > requirements/constraints.tmp && mv requirements/constraints.tmp requirements/constraints.txt
+# Moves only what pyproject.toml asks for: make lock UPGRADE=--upgrade, or UPGRADE="--upgrade-package rich", moves on.
+lock: ## Rewrite uv.lock by pyproject.toml, and .venv by uv.lock
+	@"$(PYTHON)" scripts/set_up.py --lock $(UPGRADE)
 
 clean: ## Remove caches and builds; .venv and demo/ stay
 	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site

@@ -178,22 +178,3 @@ def test_the_wheel_holds_all_roots(tmp_path: Path) -> None:
         if "__pycache__" not in path.parts
     )
     assert held == expected
-
-
-def test_everything_installed_is_pinned() -> None:
-    """Each direct dependency stands in the constraints, in a version that pyproject.toml allows."""
-    import tomllib
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    lines = (ROOT / "requirements" / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
-    pins = {canonicalize_name(name): version for name, version in pairs}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [need for group in project["optional-dependencies"].values() for need in group]
-    for need in map(Requirement, [*project["dependencies"], *extras]):
-        if need.name != "sfumato":
-            assert need.specifier.contains(pins.get(canonicalize_name(need.name), "0")), (
-                f"{need}: run make lock"
-            )

@@ -1,7 +1,7 @@
-"""The set-up script in a folder of its own: a stamp is trusted, an interrupted set-up is not."""
+"""The set-up script in a folder of its own: a stamp is trusted, an interrupted set-up is not. And the lock it installs."""
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """What the set-up reads, and nothing else."""
-    for name in ("pyproject.toml", "scripts/set_up.py", "requirements/constraints.txt"):
+    for name in ("pyproject.toml", "scripts/set_up.py", "uv.lock"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -33,9 +33,10 @@ def make_stamp(project: Path) -> Path:
     """A finished set-up, as far as the stamp goes."""
     (project / ".venv" / "bin").mkdir(parents=True)
     (project / ".venv" / "bin" / "python").symlink_to(sys.executable)
-    code = "import sys, json; sys.path.insert(0, 'scripts'); import set_up; print(json.dumps(set_up.stamp()))"
-    stamp = project / ".venv" / "set-up.json"
+    code = "import sys; sys.path.insert(0, 'scripts'); import set_up; print(set_up.stamp(), end='')"
+    stamp = project / ".venv" / "set-up"
     stamp.write_text(run(project, "-c", code).stdout)
+    assert stamp.read_text()
     return stamp
 
 
@@ -47,14 +48,17 @@ def test_a_finished_set_up_is_left_alone(project: Path) -> None:
     assert (stamp.stat().st_ino, stamp.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("name", ["requirements/constraints.txt", "pyproject.toml"])
-def test_new_pins_or_dependencies_change_the_stamp(project: Path, name: str) -> None:
-    stamp = make_stamp(project)
-    old = json.loads(stamp.read_text())
+@pytest.mark.parametrize(
+    ("name", "old"), [("uv.lock", '"numpy"\nversion = "1'), ("pyproject.toml", "torch==2")]
+)
+def test_new_pins_or_dependencies_change_the_stamp(project: Path, name: str, old: str) -> None:
+    before = make_stamp(project).read_text()
     file = project / name
-    file.write_text(file.read_text().replace("torch==2.13.0", "torch==2.14.0"))
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, f"{old}0", 1))
     shutil.rmtree(project / ".venv")
-    assert json.loads(make_stamp(project).read_text())["inputs"] != old["inputs"]
+    assert make_stamp(project).read_text() != before
 
 
 def test_a_new_lint_rule_does_not(project: Path) -> None:
@@ -71,6 +75,20 @@ def test_an_interrupted_set_up_is_built_anew_and_never_stamped(project: Path) ->
     done = run(project, "scripts/set_up.py")
     assert done.returncode == 1
     assert not half.exists()
-    assert not (project / ".venv" / "set-up.json").exists()
+    assert not (project / ".venv" / "set-up").exists()
     assert "failed (exit 1); make again starts anew" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_the_lock_is_that_of_pyproject_toml(project: Path) -> None:
+    """Nothing is asked of an index where the lock fits; otherwise: make lock."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "lock", "--check", "--offline", "--project", str(project), "--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_names_public_hosts_alone_and_a_hash_for_every_file() -> None:
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    assert set(re.findall(r"\w+://[^/\"]+", text)) == {"https://pypi.org", "https://files.pythonhosted.org"}
+    assert text.count("url = ") == len(re.findall(r'url = "[^"]+", hash = "sha256:[0-9a-f]{64}"', text))

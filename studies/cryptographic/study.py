@@ -184,7 +184,7 @@ def describe(
         method=method,
         images=len(right),
         accuracy=float(right.mean()),
-        ci95=accuracy_interval(right).pair(),
+        ci95=accuracy_interval(right),
         p50_ms=float(np.median(answers.total_ms)),
         p90_ms=float(np.percentile(answers.total_ms, 90)),
         cpu_ms=float(np.median(answers.cpu_ms)),

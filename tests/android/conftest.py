@@ -1,34 +1,22 @@
 """The app compiled once, for all tests; without `make test-android` they are skipped."""
 
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.android import api_list
+from tests.android import kit as tools
+from tests.bench import test_phone
+from tests.fixtures.runs import build_run
 
 HERE = Path(__file__).parent
 
 
-def load(file: Path) -> ModuleType:
-    """A module of the tests: they form no package."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tools: Any = load(HERE / "kit.py")
-toys: Any = load(HERE.parent / "bench" / "test_phone.py")
-adb, server, plug_in = toys.adb, toys.server, toys.plug_in
+adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 """Fixtures of the phone that is made of this computer."""
 
 
@@ -49,13 +37,13 @@ def kit() -> Any:
 @pytest.fixture(scope="session")
 def lists() -> Any:
     """The module api_list.py."""
-    return load(HERE / "api_list.py")
+    return api_list
 
 
 @pytest.fixture(scope="session")
 def phones() -> Any:
     """The module tests/bench/test_phone.py."""
-    return toys
+    return test_phone
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class App:
     stubs: Path
     tests: Path
     resources: str
-    """What aapt2 said."""
+    """What aapt2 printed."""
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +63,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     """Core, resources, stubs, app and tests, in this order."""
     made = tools.Kit(tmp_path_factory.mktemp("android"))
     main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
-    said = link(made.folder, main)
+    printed = link(made.folder, main)
     core = made.kotlin("core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[])
     compiled = made.java("stubs", [stubs / "java", made.folder / "r"])
     classpath = [core, compiled, *tools.RUNTIME]
@@ -83,7 +71,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
     sources.append(tools.PROJECT / "app" / "src" / "test")
     tests = made.kotlin("tests", sources, classpath=[the_app, *classpath, *tools.JUNIT], friend=core)
-    return App(core, the_app, compiled, tests, said)
+    return App(core, the_app, compiled, tests, printed)
 
 
 def link(folder: Path, main: Path) -> str:
@@ -98,33 +86,30 @@ def link(folder: Path, main: Path) -> str:
     debug = tools.run("aapt2", "compile", "--dir", main.parent / "debug" / "res", "-o", folder / "debug.zip")
     assert debug.returncode == 0, debug.stderr
     options = ["--min-sdk-version", "24", "--target-sdk-version", "36", "--warn-manifest-validation"]
-    for overlay in ([], ["-R", folder / "debug.zip"]):
-        done = tools.run(
-            *("aapt2", "link", "-I", tools.FRAMEWORK, "--manifest", folder / "AndroidManifest.xml", *options),
-            *(
-                "--java",
-                folder / "r",
-                "-o",
-                folder / "app.apk",
-                folder / "main.zip",
-                *overlay,
-                "--auto-add-overlay",
-            ),
-        )
+    command: list[str | Path] = [
+        "aapt2",
+        "link",
+        "-I",
+        tools.FRAMEWORK,
+        "--manifest",
+        folder / "AndroidManifest.xml",
+        *options,
+    ]
+    command += ["--java", folder / "r", "-o", folder / "app.apk", folder / "main.zip"]
+    overlays: list[list[str | Path]] = [[], ["-R", folder / "debug.zip"]]
+    for overlay in overlays:
+        done = tools.run(*command, *overlay, "--auto-add-overlay")
         assert done.returncode == 0, done.stderr
-    said: str = done.stderr
-    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", said, flags=re.MULTILINE).strip()
+    return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", done.stderr, flags=re.MULTILINE).strip()
 
 
 @pytest.fixture(scope="session")
 def build_export() -> Callable[[str, Path], Path]:
-    """`build_export("gaussian", folder)`: a small export of the tests of exports."""
+    """`build_export("gaussian", folder)`: an export of the run of that name in tests.fixtures.runs."""
     from sfumato.export.pipeline import export
 
-    run = load(HERE.parent / "export" / "conftest.py").build_run
-
     def build(name: str, out: Path) -> Path:
-        export(run(name), out, variants=("int8",))
+        export(build_run(name), out, variants=("int8",))
         return out
 
     return build
@@ -137,6 +122,6 @@ def export_folder(
     """A small export, with the normal table that only gaussian ones hold."""
     from sfumato.runtime.sampler import normal_table
 
-    out = build_export("dither", tmp_path_factory.mktemp("sealed") / "export")
+    out = build_export("dither", tmp_path_factory.mktemp("bundle") / "export")
     (out / "normal_table.bin").write_bytes(normal_table().tobytes())
     return out

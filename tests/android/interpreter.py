@@ -2,8 +2,8 @@
 
     python interpreter.py THREADS
 
-The model comes first, after its size; its tensors are told in JSON. Then one letter a question: `f` fills the input, `i` runs
-the model, `r` reads the outputs. Sizes are four bytes, the most significant first.
+The model comes first, after its size; the answer describes its tensors in JSON. Then each question is one letter: `f` fills the
+input, `i` runs the model, `r` reads the outputs. Sizes are four bytes, the most significant first.
 """
 
 import json
@@ -20,11 +20,11 @@ def main() -> None:
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     session = open_model(questions.read(size(questions.read(4))), threads=int(sys.argv[1]))
     (entry,) = session.inputs.values()
-    told = {
+    tensors = {
         "inputs": [describe(entry)],
         "outputs": [describe(output) for output in session.outputs.values()],
     }
-    answers.write(sized(json.dumps(told).encode()))
+    answers.write(sized(json.dumps(tensors).encode()))
     answers.flush()
     while question := questions.read(1):
         if question == b"f":

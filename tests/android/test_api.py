@@ -41,10 +41,10 @@ def stub_members(kit: Any, lists: Any, stubs: Path) -> Iterator[tuple[str, str, 
         path.relative_to(stubs).with_suffix("").as_posix().replace("/", ".")
         for path in (stubs / "android").rglob("*.class")
     )
-    told = kit.run("javap", "-protected", "-cp", kit.path([stubs, *kit.RUNTIME]), *names)
-    assert told.returncode == 0, told.stderr
+    done = kit.run("javap", "-protected", "-cp", kit.path([stubs, *kit.RUNTIME]), *names)
+    assert done.returncode == 0, done.stderr
     owner = ""
-    for line in told.stdout.splitlines():
+    for line in done.stdout.splitlines():
         if opening := re.match(r"\S.*?\b(?:class|interface) ([\w.$]+)", line):
             owner = opening[1].replace("$", ".")
         elif method := re.match(r"\s+.*?([\w.$]+)\((.*?)\)", line):
@@ -99,9 +99,9 @@ def references(kit: Any, jar: Path, stubs: Path, others: list[Path]) -> set[Call
         for name in [*libraries, *names]
         if name.startswith(("dev/", "androidx/")) and ".class" in name
     ]
-    told = kit.run("javap", "-c", "-p", "-cp", kit.path([jar, *others]), *classes)
-    assert told.returncode == 0, told.stderr
-    lines = told.stdout.splitlines()
+    done = kit.run("javap", "-c", "-p", "-cp", kit.path([jar, *others]), *classes)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     extended = {found[1]: found[2] for line in lines if (found := EXTENDS.match(line))}
     calls, current = set(), ""
     for line in lines:

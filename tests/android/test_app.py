@@ -105,7 +105,7 @@ def test_the_build_stops_at_a_file_of_another_export(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('"sampler": 1', '"sampler": 2', "sampler is version 2, this app draws version 1: update the app"),
         ('"noise": 1', '"noise": 3', "noise is version 3, this app draws version 1: update the app"),
@@ -119,7 +119,7 @@ def test_the_build_stops_at_a_file_of_another_export(
     ],
 )
 def test_the_build_stops_at_a_contract_it_cannot_keep(
-    check: Callable[[Path], Any], project: Path, old: str, new: str, said: str
+    check: Callable[[Path], Any], project: Path, old: str, new: str, message: str
 ) -> None:
     path = project / ASSETS / "contract.json"
     text = path.read_text()
@@ -127,5 +127,5 @@ def test_the_build_stops_at_a_contract_it_cannot_keep(
     path.write_text(text.replace(old, new, 1))
     done = check(project)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1

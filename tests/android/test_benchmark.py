@@ -1,4 +1,4 @@
-"""`sfumato bench phone` and the app's own benchmark code, each told and answered by the other over adb."""
+"""`sfumato bench phone` and the app's own benchmark code, each driven and answered by the other over adb."""
 
 import json
 import sys

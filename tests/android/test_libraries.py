@@ -13,7 +13,9 @@ SECTION = re.compile(r"\[(\w+) ([\d.]+)(?:-([\d.]+))?\] ")
 HEADER = re.compile(
     r"((?:abstract |final )*(?:class|interface)) ([\w.]+)(<[^ ]*(?: [^ ]+>)?)?(?: extends (.+?))?(?: implements (.+))?$"
 )
-UNSAID = re.compile(r"\b(?:public|native|synchronized|strictfp) | throws .*|;$| \{$|\bjava\.lang\.(?=[A-Z])")
+UNSTATED = re.compile(
+    r"\b(?:public|native|synchronized|strictfp) | throws .*|;$| \{$|\bjava\.lang\.(?=[A-Z])"
+)
 """What javap prints and the list leaves out."""
 
 
@@ -64,30 +66,31 @@ def stubs(kit: Any, app: Any) -> dict[str, Class]:
         for name in names
         if re.match(r"(androidx|com|org)/.*\.class$", name)
     ]
-    told = kit.run(
+    done = kit.run(
         "javap", "-protected", "-constants", "-cp", kit.path([app.stubs, app.app, *kit.RUNTIME]), *wanted
     )
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
     lines = []
-    for line in told.stdout.splitlines():
+    for line in done.stdout.splitlines():
         if line.startswith("Compiled") or line == "}" or re.search(r" (values|valueOf)\(", line):
             continue
-        said = UNSAID.sub("", line.replace("$", "."))
-        lines.append("    " + said.strip().replace("final ", "") if line.startswith(" ") else said)
+        text = UNSTATED.sub("", line.replace("$", "."))
+        lines.append("    " + text.strip().replace("final ", "") if line.startswith(" ") else text)
     return read(lines)
 
 
-def differences(due: dict[str, Class], found: dict[str, Class]) -> list[str]:
+def differences(expected: dict[str, Class], found: dict[str, Class]) -> list[str]:
     """What a stub has and the list has not, and the other way round."""
-    wrong = [f"{name}: no such class in the list" for name in found.keys() - due.keys()]
-    wrong += [f"{name}: no stub" for name in due.keys() - found.keys()]
-    for name in due.keys() & found.keys():
-        if due[name].header != found[name].header:
-            wrong.append(f"{name}: '{found[name].header}', the list says '{due[name].header}'")
-        known = inherited(due, name)
+    wrong = [f"{name}: no such class in the list" for name in found.keys() - expected.keys()]
+    wrong += [f"{name}: no stub" for name in expected.keys() - found.keys()]
+    for name in expected.keys() & found.keys():
+        if expected[name].header != found[name].header:
+            wrong.append(f"{name}: '{found[name].header}', the list says '{expected[name].header}'")
+        known = inherited(expected, name)
         wrong += [f"{name}: {member} is not in the list" for member in found[name].members - known]
         wrong += [
-            f"{name}: {member} is in the list alone" for member in due[name].members - found[name].members
+            f"{name}: {member} is in the list alone"
+            for member in expected[name].members - found[name].members
         ]
     return sorted(wrong)
 
@@ -108,7 +111,7 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("    void unbindAll()\n", "", "void unbindAll() is not in the list"),
         ("void unbindAll()", "void unbindAll(int)", "void unbindAll() is not in the list"),
@@ -145,10 +148,10 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, 
         ("[core 1.17]", "interface androidx.Other\n[core 1.17]", "androidx.Other: no stub"),
     ],
 )
-def test_a_stub_beside_the_list_is_found(stubs: dict[str, Class], old: str, new: str, said: str) -> None:
+def test_a_stub_beside_the_list_is_found(stubs: dict[str, Class], old: str, new: str, message: str) -> None:
     text = LIST.read_text()
     assert text.count(old) == 1
-    assert any(said in line for line in differences(published(text.replace(old, new)), stubs))
+    assert any(message in line for line in differences(published(text.replace(old, new)), stubs))
 
 
 def test_what_may_be_null_is_marked_in_the_stubs() -> None:

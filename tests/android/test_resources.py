@@ -21,10 +21,10 @@ def test_texts_are_resources_and_what_shows_none_is_described() -> None:
     files = [MAIN / "AndroidManifest.xml", *(MAIN / "res").glob("layout*/*.xml")]
     assert len(files) > 1
     for element in [found for path in files for found in elements(path)]:
-        told = {name: element.get(NAME + name) for name in ("text", "hint", "label", "contentDescription")}
-        assert all(value is None or value.startswith("@string/") for value in told.values()), told
+        texts = {name: element.get(NAME + name) for name in ("text", "hint", "label", "contentDescription")}
+        assert all(value is None or value.startswith("@string/") for value in texts.values()), texts
         if element.tag.rpartition(".")[2] in WORDLESS:
-            assert told["contentDescription"], element.tag
+            assert texts["contentDescription"], element.tag
 
 
 def test_every_text_is_used_and_none_is_missing() -> None:

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sfumato.audit.attacks import Evidence, Plan, prepare
-from sfumato.audit.runner import run_audit
+from sfumato.audit import audit
+from sfumato.audit.attack_data import AttackData, build_attack_data
+from sfumato.audit.plan import Plan
 from sfumato.audit.schema import Audit
 from sfumato.channels import Channel, Parameters, create
 from sfumato.data import Attribute, Dataset, Split
@@ -147,9 +148,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 @pytest.fixture(scope="session")
-def evidence(make: Make) -> Callable[[str], Evidence]:
-    """Evidence against one of the artifacts, prepared once."""
-    return cache(lambda kind: prepare(make(kind), ("tone",), copies=2, seed=0))
+def attack_data(make: Make) -> Callable[[str], AttackData]:
+    """Attack data against one of the artifacts, prepared once."""
+    return cache(lambda kind: build_attack_data(make(kind), ("tone",), copies=2, seed=0))
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +159,6 @@ def audited(make: Make) -> Callable[[str], tuple[Audit, Path]]:
 
     def run(kind: str) -> tuple[Audit, Path]:
         artifact = make(kind)
-        return run_audit(artifact, attacks=TINY), artifact.folder
+        return audit(artifact, attacks=TINY), artifact.folder
 
     return cache(run)

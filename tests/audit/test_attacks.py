@@ -9,16 +9,25 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from sfumato.audit.attack_data import version
-from sfumato.audit.attacks import ATTACKS, PLANS, Answer, Evidence, Restoration, bayes, create, prepare
-from sfumato.audit.attacks.bayes import LIKELIHOODS, class_scores, likelihoods
+from sfumato.audit.attack_data import AttackData, augment, build_attack_data
+from sfumato.audit.attacks import ATTACKS, create
+from sfumato.audit.attacks import posterior as posterior_attack
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.fit import Recipe, fit
 from sfumato.audit.attacks.floors import table_scores
+from sfumato.audit.attacks.posterior import LIKELIHOODS, class_scores, likelihoods
 from sfumato.audit.attacks.probe import train
 from sfumato.audit.attacks.taps import Taps, pooled
-from sfumato.audit.predictions import cross_entropy, fit_temperature, log_posterior, log_prior
-from sfumato.audit.scoring import judge, winner
+from sfumato.audit.plan import PLANS
+from sfumato.audit.predictions import (
+    Prediction,
+    ReconstructedImages,
+    cross_entropy,
+    fit_temperature,
+    log_posterior,
+    log_prior,
+)
+from sfumato.audit.scoring import best_attack, score
 from sfumato.channels import create as create_channel
 from sfumato.channels.dither import Dither
 from sfumato.core.errors import UsageError
@@ -36,7 +45,7 @@ def test_dither_bits_are_read_back_from_the_upload(levels: int) -> None:
     assert torch.equal(channel.planes(upload.half().float()), (noise < p).float())
 
 
-def test_bayes_on_dither_equals_enumeration() -> None:
+def test_posterior_on_dither_equals_enumeration() -> None:
     """Two pixels by two, three candidates: all 4,096 uploads, by hand."""
     p = torch.from_numpy(RNG.uniform(0.05, 0.95, (3, 3, 2, 2))).float()
     labels = np.array([0, 1, 1])
@@ -53,7 +62,7 @@ def test_bayes_on_dither_equals_enumeration() -> None:
     assert posterior == pytest.approx(by_hand.numpy(), abs=3e-3)
 
 
-def test_bayes_on_gaussian_equals_the_density() -> None:
+def test_posterior_on_gaussian_equals_the_density() -> None:
     mean = torch.from_numpy(RNG.uniform(0, 1, (4, 3, 2, 2))).float()
     scale = torch.from_numpy(RNG.uniform(0.05, 0.5, (4, 3, 2, 2))).float()
     channel = create_channel("gaussian")
@@ -77,8 +86,8 @@ def test_bayes_on_gaussian_equals_the_density() -> None:
 def test_temperature_undoes_overconfidence_and_ignores_noise() -> None:
     n, prior = 4000, np.log([0.5, 0.5])
     labels = RNG.integers(0, 2, n)
-    evidence = np.where(labels == 1, 1.0, -1.0) + RNG.normal(0, 1, n)  # log ratio of the classes: 2 x
-    honest = np.stack([-evidence, evidence], axis=1)
+    ratio = np.where(labels == 1, 1.0, -1.0) + RNG.normal(0, 1, n)  # log ratio of the classes: 2 x
+    honest = np.stack([-ratio, ratio], axis=1)
     assert fit_temperature(10 * honest, labels, prior) == pytest.approx(0.1, rel=0.3)
     assert fit_temperature(RNG.normal(0, 1, (n, 2)), labels, prior) < 0.1
     best = cross_entropy(log_posterior(honest, prior, 1.0), labels)
@@ -99,9 +108,9 @@ def test_table_scores_are_the_conditional_frequencies() -> None:
 def test_versions_mirror_and_shift() -> None:
     images = RNG.integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
-    assert np.array_equal(version(images, 0, rng), images)
-    assert np.array_equal(version(images, 1, rng), images[:, :, ::-1])
-    shifted = version(images, 2, rng)
+    assert np.array_equal(augment(images, 0, rng), images)
+    assert np.array_equal(augment(images, 1, rng), images[:, :, ::-1])
+    shifted = augment(images, 2, rng)
     for before, after in zip(images, shifted, strict=True):
         # Somewhere within the reach of two pixels, the inner part must be found unchanged.
         assert any(
@@ -111,42 +120,42 @@ def test_versions_mirror_and_shift() -> None:
         )
 
 
-def test_evidence_draws_fresh_noise_for_training_and_fixed_noise_for_test(evidence: Any) -> None:
-    one: Evidence = evidence("noise")
+def test_evidence_draws_fresh_noise_for_training_and_fixed_noise_for_test(attack_data: Any) -> None:
+    one: AttackData = attack_data("noise")
     rows = torch.arange(4)
     generator = one.generator("x")
     first, second = (one.train.uploads(rows, one.channel, generator) for _ in range(2))
     assert not torch.equal(first, second)
-    again = prepare_again(one)
+    again = without_cache(one)
     assert np.array_equal(one.test_uploads, again.test_uploads)
     assert len(one.validation_uploads) == 2 * one.validation.images
     assert one.train.copies == 2
 
 
-def prepare_again(one: Evidence) -> Evidence:
-    """The same evidence without its cached uploads."""
-    return Evidence(**{name: getattr(one, name) for name in one.__dataclass_fields__})
+def without_cache(one: AttackData) -> AttackData:
+    """The same attack data without its cached uploads."""
+    return AttackData(**{name: getattr(one, name) for name in one.__dataclass_fields__})
 
 
 def test_shifted_versions_are_perturbed_after_the_shift(make: Any) -> None:
     artifact = make("planted")
-    ready = prepare(artifact, ("tone",), copies=3, seed=0)
+    ready = build_attack_data(artifact, ("tone",), copies=3, seed=0)
     assert len(ready.train.pixels) == 3 * ready.train.images
     again = artifact.parameters(ready.train.pixels)["p"].half()
     assert torch.equal(again, ready.train.parameters["p"])
 
 
-def test_the_winner_is_chosen_on_validation(evidence: Any) -> None:
-    one: Evidence = evidence("noise")
+def test_the_best_attack_is_chosen_on_validation(attack_data: Any) -> None:
+    one: AttackData = attack_data("noise")
     validation, test = one.validation_labels("tone"), one.test.labels["tone"]
 
-    def answer(name: str, right_on_validation: float, right_on_test: float) -> Answer:
+    def prediction(name: str, right_on_validation: float, right_on_test: float) -> Prediction:
         def scores(labels: np.ndarray[Any, Any], share: float) -> np.ndarray[Any, Any]:
             says = labels.copy()
             says[: int((1 - share) * len(labels))] ^= 1
             return np.asarray(np.eye(2)[says] * 2.0)
 
-        return Answer(
+        return Prediction(
             attack="probe",
             architecture=name,
             attribute="tone",
@@ -154,30 +163,30 @@ def test_the_winner_is_chosen_on_validation(evidence: Any) -> None:
             test=scores(test, right_on_test),
         )
 
-    honest, lucky = (judge(a, one) for a in (answer("honest", 0.8, 0.7), answer("lucky", 0.6, 0.9)))
-    assert lucky.row.accuracy > honest.row.accuracy
-    assert winner([lucky, honest]) is honest
-    assert honest.row.accuracy == pytest.approx(0.7, abs=0.01)
+    honest, lucky = (score(a, one) for a in (prediction("honest", 0.8, 0.7), prediction("lucky", 0.6, 0.9)))
+    assert lucky.result.accuracy > honest.result.accuracy
+    assert best_attack([lucky, honest]) is honest
+    assert honest.result.accuracy == pytest.approx(0.7, abs=0.01)
 
 
-def test_the_ensemble_is_no_worse_than_its_members_on_average(evidence: Any) -> None:
-    one: Evidence = evidence("noise")
+def test_the_ensemble_is_no_worse_than_its_members_on_average(attack_data: Any) -> None:
+    one: AttackData = attack_data("noise")
     labels = one.validation_labels("tone"), one.test.labels["tone"]
-    answers = []
+    predictions = []
     for index in range(5):
         rng = np.random.default_rng(index)
         # Five independent weak readers: their sum knows more than any of them.
         parts = [
             np.stack([-v, v], axis=1)
-            for v in (np.where(side == 1, 0.5, -0.5) + rng.normal(0, 1, len(side)) for side in labels)
+            for v in (np.where(split == 1, 0.5, -0.5) + rng.normal(0, 1, len(split)) for split in labels)
         ]
-        answers.append(
-            Answer(
+        predictions.append(
+            Prediction(
                 attack="probe", architecture=str(index), attribute="tone", validation=parts[0], test=parts[1]
             )
         )
-    single = [judge(answer, one).row.accuracy for answer in answers]
-    assert judge(combine(answers, one), one).row.accuracy > max(single) + 0.05
+    single = [score(prediction, one).result.accuracy for prediction in predictions]
+    assert score(combine(predictions, one), one).result.accuracy > max(single) + 0.05
     with pytest.raises(ValueError, match="at least one attack"):
         combine([], one)
 
@@ -193,10 +202,10 @@ class Silent(torch.nn.Module):
         return {"tone": 0 * self.weight * x.mean((1, 2, 3))[:, None].expand(-1, 2)}
 
 
-def test_a_fit_that_learned_nothing_says_so(evidence: Any) -> None:
+def test_a_fit_that_learned_nothing_says_so(attack_data: Any) -> None:
     how = Recipe(attack="probe", architecture="linear", lr=1e-2, epochs=3, patience=3, batch_size=64)
-    (silent,) = fit(Silent(), evidence("planted"), ("tone",), how)
-    (able,) = train(evidence("planted"), ("tone",), how)
+    (silent,) = fit(Silent(), attack_data("planted"), ("tone",), how)
+    (able,) = train(attack_data("planted"), ("tone",), how)
     assert silent.note is not None
     assert "no evidence of safety" in silent.note
     assert able.note is None
@@ -226,8 +235,10 @@ def test_taps_read_stages_and_let_gradients_through() -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_answers_for_every_attribute(evidence: Callable[[str], Evidence], name: str) -> None:
-    one = evidence("planted")
+def test_every_attack_answers_for_every_attribute(
+    attack_data: Callable[[str], AttackData], name: str
+) -> None:
+    one = attack_data("planted")
     plan = PLANS["quick"].model_copy(
         update={
             "epochs": 1,
@@ -245,30 +256,32 @@ def test_every_attack_answers_for_every_attribute(evidence: Callable[[str], Evid
     for step in create(name)(one, plan, (("tone",),)):
         found = step.run()
         assert found
-        for answer in found:
-            if isinstance(answer, Restoration):
+        for prediction in found:
+            if isinstance(prediction, ReconstructedImages):
                 continue
-            assert answer.test.shape == (one.test.images, 2)
-            assert len(answer.validation) == len(one.validation_labels("tone", clean=answer.clean))
+            assert prediction.test.shape == (one.test.images, 2)
+            assert len(prediction.validation) == len(one.validation_labels("tone", clean=prediction.clean))
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="bayes"):
+    with pytest.raises(UsageError, match="posterior"):
         create("oracle")
 
 
-def test_bayes_in_pieces_equals_bayes_at_once(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    one: Evidence = evidence("clean")
-    chosen = {"tone": bayes.Choice(0.0, 0.1, one.train.images)}
-    whole = bayes.posterior(one.test_uploads, one, one.train.parameters, chosen)["tone"]
-    monkeypatch.setattr(bayes, "ROWS", 33)
-    monkeypatch.setattr(bayes, "CHUNK", 50)
-    assert bayes.posterior(one.test_uploads, one, one.train.parameters, chosen)["tone"] == pytest.approx(
-        whole, abs=1e-3
-    )
+def test_posterior_in_pieces_equals_posterior_at_once(
+    attack_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one: AttackData = attack_data("clean")
+    chosen = {"tone": posterior_attack.Choice(0.0, 0.1, one.train.images)}
+    whole = posterior_attack.posterior_scores(one.test_uploads, one, one.train.parameters, chosen)["tone"]
+    monkeypatch.setattr(posterior_attack, "ROWS", 33)
+    monkeypatch.setattr(posterior_attack, "CHUNK", 50)
+    assert posterior_attack.posterior_scores(one.test_uploads, one, one.train.parameters, chosen)[
+        "tone"
+    ] == pytest.approx(whole, abs=1e-3)
 
 
-def test_bayes_on_a_part_of_the_candidates_stays_finite() -> None:
+def test_posterior_on_a_part_of_the_candidates_stays_finite() -> None:
     """The best candidate may lie outside the part that is asked about, by thousands of nats."""
     table = np.array([[-5000.0, -5001.0, 0.0]], dtype=np.float32)
     labels, prior = np.array([0, 1]), np.log([0.5, 0.5])

@@ -1,6 +1,8 @@
 """The whole audit on artifacts whose answer is known: raw, silent, and with one planted bit."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfumato.audit.attacks import QUICK
-from sfumato.audit.runner import run_audit
+import sfumato.audit
+from sfumato.audit import audit
+from sfumato.audit.plan import QUICK
 from sfumato.audit.schema import Audit
 from sfumato.cli.audit import show_audit
 from sfumato.core.errors import DataError, UsageError
@@ -22,7 +25,7 @@ BLIND = {"label-only", "majority"}
 
 
 def uploads(audit: Audit) -> list[Any]:
-    return [row for row in audit.attacks if row.on == "uploads"]
+    return [row for row in audit.attacks if row.input == "uploads"]
 
 
 def test_raw_uploads_give_the_probe_what_clean_images_give(audited: Audited) -> None:
@@ -46,7 +49,7 @@ def test_raw_uploads_give_the_probe_what_clean_images_give(audited: Audited) -> 
         ("probe", "mobilenet"),
         ("provider", "finetune"),
         ("provider", "stage 0, 4x4"),
-        ("bayes", None),
+        ("posterior", None),
         ("ensemble", None),
     ],
 )
@@ -85,7 +88,7 @@ def test_the_written_file_is_the_audit(audited: Audited) -> None:
     audit, folder = audited("planted")
     raw = read_json(folder / "audit.json")
     assert Audit.model_validate(raw) == audit
-    assert raw["schema"] == "sfumato-audit/1"
+    assert raw["schema"] == "sfumato-audit/2"
     assert raw["artifact"] == "float"
     assert raw["n_test"] == 500
     for key in ("name", "declared", "classes", "majority", "label_only", "clean", "best", "nag_majority"):
@@ -94,6 +97,19 @@ def test_the_written_file_is_the_audit(audited: Audited) -> None:
     assert row <= raw["attacks"][0].keys()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     json.dumps(raw, allow_nan=False)
+
+
+def test_the_public_names_are_loaded_when_they_are_used() -> None:
+    """The command line imports this package: by itself it must stay light."""
+    code = (
+        "import sys, sfumato.audit as a; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules; "
+        "print(*(getattr(a, name).__module__ for name in a.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = ("artifact", "schema", "runner", "artifact")
+    assert done.stdout.split() == [f"sfumato.audit.{name}" for name in modules]
+    with pytest.raises(AttributeError, match="no attribute 'verdict'"):
+        sfumato.audit.verdict  # noqa: B018
 
 
 def test_desired_accuracy_is_what_the_cloud_does_with_the_uploads(make: Any, audited: Audited) -> None:
@@ -115,7 +131,7 @@ def test_the_same_seed_gives_the_same_audit(make: Any) -> None:
             "steps": 1,
         }
     )
-    one, two = (run_audit(make("planted"), attacks=plan, seed=3) for _ in range(2))
+    one, two = (audit(make("planted"), attacks=plan, seed=3) for _ in range(2))
     assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
 
 
@@ -124,30 +140,30 @@ def test_what_the_decision_alone_tells_is_set_apart(make: Any) -> None:
         update={"attacks": ("floor", "clean", "output"), "clean_probes": ("linear",), "clean_epochs": 2}
     )
     artifact = make("noise", coupled=0.8)
-    tone = run_audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
-    assert tone.answer_only is not None
-    assert tone.answer_only.accuracy >= tone.label_only
-    best = tone.best.accuracy - tone.answer_only.accuracy
-    assert tone.answer_only.nag == pytest.approx(
-        max(0, best / max(tone.clean - tone.answer_only.accuracy, 0.01))
+    tone = audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
+    assert tone.decision_only is not None
+    assert tone.decision_only.accuracy >= tone.label_only
+    best = tone.best.accuracy - tone.decision_only.accuracy
+    assert tone.decision_only.nag == pytest.approx(
+        max(0, best / max(tone.clean - tone.decision_only.accuracy, 0.01))
     )
-    without = run_audit(
-        artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "bayes"), "steps": 1})
+    without = audit(
+        artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "posterior"), "steps": 1})
     )
-    assert without.attributes[0].answer_only is None
+    assert without.attributes[0].decision_only is None
 
 
 def test_label_only_floor_counts_what_the_desired_label_tells(make: Any) -> None:
     plan = QUICK.model_copy(
         update={
-            "attacks": ("floor", "clean", "bayes"),
+            "attacks": ("floor", "clean", "posterior"),
             "clean_probes": ("linear",),
             "clean_epochs": 2,
             "steps": 1,
         }
     )
     artifact = make("noise", coupled=0.8)
-    tone = run_audit(artifact, attacks=plan).attributes[0]
+    tone = audit(artifact, attacks=plan).attributes[0]
     labels = artifact.dataset.labels
     test = artifact.dataset.splits["test"]
     slow = float(np.mean(labels["shape"][test] == labels["tone"][test]))
@@ -170,7 +186,7 @@ def test_wrong_use_is_said_before_any_work(
 ) -> None:
     artifact = make("noise")
     with pytest.raises(error, match=words):
-        run_audit(artifact, attacks=attacks, attributes=attributes)
+        audit(artifact, attacks=attacks, attributes=attributes)
     assert list(artifact.folder.iterdir()) == []
 
 
@@ -184,17 +200,17 @@ def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
         cloud=ResNet({"shape": 2, "tone": 2}, widths=(8, 8, 16)).eval(),
         clean_accuracy={"shape": 0.0, "tone": 0.0},
     )
-    audit = run_audit(artifact, attacks="default", seeds=2, folds=2)
-    assert (audit.attributes, audit.attacks, audit.over_seeds) == ((), (), ())
-    assert [one.name for one in audit.desired] == ["shape", "tone"]
-    assert audit.information_bits is not None
-    assert audit.information_bits.total > 0.9  # uploads of this artifact tell the tone
-    assert not audit.passed
-    assert audit.reasons[0] == "nothing was attacked"
+    result = audit(artifact, attacks="default", seeds=2, folds=2)
+    assert (result.attributes, result.attacks, result.seed_spread) == ((), (), ())
+    assert [one.name for one in result.desired] == ["shape", "tone"]
+    assert result.information_bounds is not None
+    assert result.information_bounds.total > 0.9  # uploads of this artifact tell the tone
+    assert not result.passed
+    assert result.reasons[0] == "nothing was attacked"
     page = (artifact.folder / "report.html").read_text()
     assert "Nothing was attacked" in page
     assert "The best attack" not in page
-    show_audit(audit)
+    show_audit(result)
     shown = capsys.readouterr().out
     assert "an upload tells at most" in shown
     assert "not passed: nothing was attacked" in shown
@@ -209,5 +225,5 @@ def test_an_interrupted_audit_leaves_nothing(make: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_audit(artifact, attacks="quick", watch=stop)
+        audit(artifact, attacks="quick", watch=stop)
     assert list(artifact.folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Cross-fitting: every image the defence never saw is judged once, by attackers that did not learn from it."""
+"""Cross-fitting: every image that training never saw is tested once, by attackers that did not learn from it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfumato.audit.attacks import QUICK
-from sfumato.audit.cross_fitting import pool, turn, turned
-from sfumato.audit.runner import run_audit
-from sfumato.audit.schema import AttackRow
-from sfumato.audit.scoring import Judged
+from sfumato.audit import audit
+from sfumato.audit.cross_fitting import pool, rotate, rotated_datasets
+from sfumato.audit.plan import QUICK
+from sfumato.audit.schema import AttackResult
+from sfumato.audit.scoring import ScoredAttack
 from sfumato.core.errors import DataError, UsageError
 from sfumato.data import Attribute, Split
 
@@ -21,7 +21,7 @@ TINY = QUICK.model_copy(
 )
 
 
-def row(**changes: Any) -> AttackRow:
+def result(**changes: Any) -> AttackResult:
     values: dict[str, Any] = {
         "attack": "probe",
         "architecture": "cnn",
@@ -33,23 +33,23 @@ def row(**changes: Any) -> AttackRow:
         "balanced_accuracy": 0.5,
         "auc": 0.5,
     }
-    return AttackRow(**{**values, **changes})
+    return AttackResult(**{**values, **changes})
 
 
-def judged(hits: list[bool], **changes: Any) -> Judged:
-    return Judged(row(accuracy=float(np.mean(hits)), **changes), np.array(hits), 1.0)
+def scored(hits: list[bool], **changes: Any) -> ScoredAttack:
+    return ScoredAttack(result(accuracy=float(np.mean(hits)), **changes), np.array(hits), 1.0)
 
 
 def test_the_first_fold_is_the_ordinary_audit(make: Make) -> None:
     artifact = make("noise")
-    assert turn(artifact, 1) == [artifact]
-    assert turn(artifact, 3)[0] is artifact
+    assert rotate(artifact, 1) == [artifact]
+    assert rotate(artifact, 3)[0] is artifact
 
 
 def test_every_unseen_image_is_tested_once_and_never_learnt_from_in_that_fold(make: Make) -> None:
     artifact = make("noise")
     whole = artifact.dataset.splits
-    folds = [one.dataset.splits for one in turn(artifact, 4)]
+    folds = [one.dataset.splits for one in rotate(artifact, 4)]
     tested = np.concatenate([splits[Split.TEST] for splits in folds])
     unseen = np.concatenate([whole[Split.ATTACKER], whole[Split.TEST]])
     assert np.array_equal(np.sort(tested), np.sort(unseen))
@@ -62,7 +62,9 @@ def test_every_unseen_image_is_tested_once_and_never_learnt_from_in_that_fold(ma
 
 def test_labels_are_dealt_evenly_and_persons_stay_together(make: Make) -> None:
     dataset = make("noise").dataset
-    shares = [d.counts("tone", Split.TEST)[0] / len(d.splits[Split.TEST]) for d in turned(dataset, 3)]
+    shares = [
+        d.counts("tone", Split.TEST)[0] / len(d.splits[Split.TEST]) for d in rotated_datasets(dataset, 3)
+    ]
     assert np.ptp(shares) < 0.02
     count = len(dataset)
     persons = np.arange(count) // 3
@@ -75,55 +77,55 @@ def test_labels_are_dealt_evenly_and_persons_stay_together(make: Make) -> None:
         },
         identity="person",
     )
-    first, second = (set(persons[d.splits[Split.TEST]]) for d in turned(known, 3))
+    first, second = (set(persons[d.splits[Split.TEST]]) for d in rotated_datasets(known, 3))
     assert not first & second
 
 
 def test_pooling_counts_images_not_folds() -> None:
-    a = judged([True, False], val_accuracy=0.4, train_auc=0.6)
-    b = judged([True, True, True, False, True, False], val_accuracy=0.8, train_auc=0.9, note="learnt nothing")
+    a = scored([True, False], val_accuracy=0.4, train_auc=0.6)
+    b = scored([True, True, True, False, True, False], val_accuracy=0.8, train_auc=0.9, note="learnt nothing")
     (one,) = pool([[a], [b]])
     hits = [True, False, True, True, True, False, True, False]
     assert one.hits.tolist() == hits
-    assert one.row.accuracy == pytest.approx(np.mean(hits))
-    assert one.row.val_accuracy == pytest.approx((2 * 0.4 + 6 * 0.8) / 8)
-    assert one.row.note == "learnt nothing"
-    (without,) = pool([[judged([True])], [b]])
-    assert without.row.train_auc is None
+    assert one.result.accuracy == pytest.approx(np.mean(hits))
+    assert one.result.val_accuracy == pytest.approx((2 * 0.4 + 6 * 0.8) / 8)
+    assert one.result.note == "learnt nothing"
+    (without,) = pool([[scored([True])], [b]])
+    assert without.result.train_auc is None
     assert pool([[a, b]]) == [a, b]
 
 
 def test_what_an_attack_chose_may_differ_between_folds() -> None:
     (one,) = pool(
-        [[judged([True], architecture="posterior")], [judged([True], architecture="posterior, mirrored")]]
+        [[scored([True], architecture="posterior")], [scored([True], architecture="posterior, mirrored")]]
     )
-    assert one.row.architecture == "posterior or posterior, mirrored"
+    assert one.result.architecture == "posterior or posterior, mirrored"
 
 
 def test_pooling_refuses_to_mix_attacks() -> None:
     with pytest.raises(ValueError, match="different attacks"):
-        pool([[judged([True])], [judged([True], attack="provider")]])
+        pool([[scored([True])], [scored([True], attack="provider")]])
     with pytest.raises(ValueError):
-        pool([[judged([True])], []])
+        pool([[scored([True])], []])
 
 
 def test_an_audit_in_folds_narrows_the_interval_and_still_finds_a_planted_bit(make: Make) -> None:
     artifact = make("noise")
-    plain, folded = (run_audit(artifact, attacks=TINY, folds=folds) for folds in (1, 3))
+    plain, folded = (audit(artifact, attacks=TINY, folds=folds) for folds in (1, 3))
     unseen = sum(len(artifact.dataset.splits[split]) for split in (Split.ATTACKER, Split.TEST))
-    assert (folded.folds, folded.n_attacked, folded.n_test) == (3, unseen, plain.n_test)
-    assert plain.n_attacked == plain.n_test
+    assert (folded.folds, folded.n_attack_test, folded.n_test) == (3, unseen, plain.n_test)
+    assert plain.n_attack_test == plain.n_test
     assert folded.desired == plain.desired
     width = [np.ptp(one.attributes[0].best.ci95) for one in (plain, folded)]
     assert width[1] < 0.8 * width[0]
-    assert any(f"judged on {unseen} images" in said for said in folded.statements)
-    assert f"attackers judged on {unseen} in 3 folds" in (artifact.folder / "report.html").read_text()
-    (tone,) = run_audit(make("planted"), attacks=TINY, folds=2).attributes
+    assert any(f"tested on {unseen} images" in statement for statement in folded.statements)
+    assert f"attackers tested on {unseen} in 3 folds" in (artifact.folder / "report.html").read_text()
+    (tone,) = audit(make("planted"), attacks=TINY, folds=2).attributes
     assert tone.best.accuracy > 0.9
 
 
 def test_bad_folds_are_refused(make: Make) -> None:
     with pytest.raises(UsageError, match="at least one fold"):
-        run_audit(make("noise"), attacks=TINY, folds=0)
+        audit(make("noise"), attacks=TINY, folds=0)
     with pytest.raises(DataError, match="test split has"):
-        run_audit(make("noise"), attacks=TINY, folds=500)
+        audit(make("noise"), attacks=TINY, folds=500)

@@ -10,22 +10,23 @@ import torch
 from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import mean
-from sfumato.audit.attacks import ATTACKS, FULL, PLANS, Answer, Evidence, Plan, Restoration, create, prepare
-from sfumato.audit.attacks.average import posterior
-from sfumato.audit.attacks.decoding import parameters, restore, train_decoder
+from sfumato.audit import audit
+from sfumato.audit.attack_data import AttackData, build_attack_data, mean
+from sfumato.audit.attacks import ATTACKS, create
+from sfumato.audit.attacks.average import predict_posterior
+from sfumato.audit.attacks.decoder_training import parameters, reconstruct, train_decoder
 from sfumato.audit.attacks.denoise import Median, NonLocalMeans
-from sfumato.audit.attacks.fit import Recipe, _Best, blind_auc_deviation, learned
+from sfumato.audit.attacks.fit import BestEpoch, Recipe, blind_auc_deviation, learned
 from sfumato.audit.attacks.pairs import similarity
 from sfumato.audit.attacks.probe import train
-from sfumato.audit.attacks.reidentify import match
-from sfumato.audit.predictions import Finding
-from sfumato.audit.runner import run_audit
-from sfumato.audit.scoring import judge
+from sfumato.audit.attacks.reidentify import reidentify
+from sfumato.audit.plan import FULL, PLANS, Plan
+from sfumato.audit.predictions import AttackOutput, Prediction, ReconstructedImages
+from sfumato.audit.scoring import score
 from sfumato.core.errors import UsageError
 from sfumato.models.tensors import to_tensor
 
-GIVEN = Callable[[str], Evidence]
+GIVEN = Callable[[str], AttackData]
 BLIND = {"floor": "looks at no upload", "clean": "never saw an upload in training, and is reported for that"}
 SMALL = FULL.model_copy(
     update={
@@ -49,55 +50,55 @@ SMALL = FULL.model_copy(
 
 
 class Leaky(nn.Module):
-    """A cloud network whose answer tells what is planted in the upload."""
+    """A cloud network whose decision tells what is planted in the upload."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(20.0))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        told = self.gain * (x[:, :, 4:8, 8:12].mean((1, 2, 3)) - 0.5)
-        return {"shape": torch.stack([-told, told], dim=1)}
+        logit = self.gain * (x[:, :, 4:8, 8:12].mean((1, 2, 3)) - 0.5)
+        return {"shape": torch.stack([-logit, logit], dim=1)}
 
 
-def run(evidence: Evidence, plan: Plan, name: str) -> list[Finding]:
-    return [found for step in create(name)(evidence, plan, (("tone",),)) for found in step.run()]
+def run(attack_data: AttackData, plan: Plan, name: str) -> list[AttackOutput]:
+    return [found for step in create(name)(attack_data, plan, (("tone",),)) for found in step.run()]
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in BLIND])
-def test_every_attack_on_uploads_finds_a_planted_bit(evidence: GIVEN, name: str) -> None:
-    one = replace(evidence("planted"), networks={})
+def test_every_attack_on_uploads_finds_a_planted_bit(attack_data: GIVEN, name: str) -> None:
+    one = replace(attack_data("planted"), networks={})
     if name == "output":
         one = replace(one, cloud=Leaky())
-    judged = [judge(found, one).row for found in run(one, SMALL, name) if isinstance(found, Answer)]
-    assert max(row.accuracy for row in judged if row.on == "uploads") > 0.9
+    results = [score(found, one).result for found in run(one, SMALL, name) if isinstance(found, Prediction)]
+    assert max(row.accuracy for row in results if row.input == "uploads") > 0.9
 
 
-def test_raw_uploads_give_a_probe_the_clean_accuracy(evidence: GIVEN) -> None:
-    one = evidence("identity")
+def test_raw_uploads_give_a_probe_the_clean_accuracy(attack_data: GIVEN) -> None:
+    one = attack_data("identity")
     how = Recipe(attack="probe", architecture="cnn", lr=3e-3, epochs=6, patience=6, batch_size=64)
     (raw,) = train(one, ("tone",), how)
     (clean,) = train(one, ("tone",), Recipe(**{**how.__dict__, "attack": "clean", "clean": True}))
-    assert judge(clean, one).row.accuracy > 0.95
-    assert judge(raw, one).row.accuracy == pytest.approx(judge(clean, one).row.accuracy, abs=0.02)
+    assert score(clean, one).result.accuracy > 0.95
+    assert score(raw, one).result.accuracy == pytest.approx(score(clean, one).result.accuracy, abs=0.02)
 
 
 def test_unbalanced_labels_leave_the_rare_class_its_recall(make: Any) -> None:
-    one = prepare(make("clean", balanced=False), ("tone",), copies=1, seed=0)
+    one = build_attack_data(make("clean", balanced=False), ("tone",), copies=1, seed=0)
     assert one.train.labels["tone"].mean() < 0.25
     how = Recipe(attack="probe", architecture="cnn", lr=3e-3, epochs=8, patience=8, batch_size=64)
     (answer,) = train(one, ("tone",), how)
-    row = judge(answer, one).row
+    row = score(answer, one).result
     assert row.balanced_accuracy > 0.93
     assert row.balanced_accuracy > row.accuracy - 0.03
 
 
-def test_averaging_gains_under_fresh_noise_alone(evidence: GIVEN) -> None:
-    one = evidence("faint")
+def test_averaging_gains_under_fresh_noise_alone(attack_data: GIVEN) -> None:
+    one = attack_data("faint")
 
     def accuracy(repeats: int, noise: Any) -> float:
-        (answer,) = posterior(one, repeats, noise, ("tone",))
-        return judge(answer, one).row.accuracy
+        (answer,) = predict_posterior(one, repeats, noise, ("tone",))
+        return score(answer, one).result.accuracy
 
     single = accuracy(1, "keyed")
     assert 0.55 < single < 0.8
@@ -106,13 +107,13 @@ def test_averaging_gains_under_fresh_noise_alone(evidence: GIVEN) -> None:
     assert accuracy(16, "keyed") == single
 
 
-def test_keyed_uploads_repeat_and_fresh_ones_do_not(evidence: GIVEN) -> None:
-    one = evidence("noise")
+def test_keyed_uploads_repeat_and_fresh_ones_do_not(attack_data: GIVEN) -> None:
+    one = attack_data("noise")
     rows, generator = torch.arange(6), torch.Generator().manual_seed(0)
 
     def draws(key: bytes | None) -> list[Tensor]:
-        side = replace(one.test, repeats=3, key=key)
-        return list(side.draws(rows, one.channel, generator))
+        split = replace(one.test, repeats=3, key=key)
+        return list(split.draws(rows, one.channel, generator))
 
     first, second, third = draws(b"one")
     assert torch.equal(first, second)
@@ -125,45 +126,46 @@ def test_keyed_uploads_repeat_and_fresh_ones_do_not(evidence: GIVEN) -> None:
     assert not torch.equal(fresh[0], fresh[1])
 
 
-def test_mean_statistics_hold_what_all_uploads_hold(evidence: GIVEN) -> None:
+def test_mean_statistics_hold_what_all_uploads_hold(attack_data: GIVEN) -> None:
     """The likelihood of three uploads together, from their mean statistics and one by one."""
-    from sfumato.audit.attacks import bayes
+    from sfumato.audit.attacks import posterior
 
-    one = evidence("clean")
+    one = attack_data("clean")
     candidates = {name: value[:5].float() for name, value in one.train.parameters.items()}
     generator = torch.Generator().manual_seed(0)
     uploads = [one.test.uploads(torch.arange(4), one.channel, generator) for _ in range(3)]
-    likelihood = bayes.LIKELIHOODS["dither"]
+    likelihood = posterior.LIKELIHOODS["dither"]
     slow = torch.stack([likelihood(upload, candidates) for upload in uploads]).sum(0)
     statistics = mean(likelihood.statistics(upload, candidates) for upload in uploads)
-    fast = 3 * bayes.combined(statistics, *likelihood.weights(candidates))
+    fast = 3 * posterior.combined(statistics, *likelihood.weights(candidates))
     assert fast.numpy() == pytest.approx(slow.numpy(), rel=1e-4)
 
 
-def test_a_decoder_restores_what_the_channel_passes(evidence: GIVEN) -> None:
-    one = replace(evidence("identity"), networks={})
+def test_a_decoder_reconstructs_what_the_channel_passes(attack_data: GIVEN) -> None:
+    one = replace(attack_data("identity"), networks={})
     plan = SMALL.model_copy(update={"decoder_steps": 400, "pairs": ()})
-    found = [one for one in run(one, plan, "pairs") if isinstance(one, Restoration)]
-    by_name = {restoration.restorer: restoration for restoration in found}
+    found = [one for one in run(one, plan, "pairs") if isinstance(one, ReconstructedImages)]
+    by_name = {one.figures.method: one for one in found}
     decoded, guess = by_name["decoder"], by_name["mean photo"]
-    assert decoded.psnr > 30
-    assert decoded.psnr > guess.psnr + 10
-    assert decoded.ssim > 0.9 > guess.ssim
-    assert by_name["mean photo of the desired label"].psnr > guess.psnr, "the disc is known"
-    assert decoded.pictures.shape == (8, 16, 16, 3)
+    assert decoded.figures.psnr > 30
+    assert decoded.figures.psnr > guess.figures.psnr + 10
+    assert decoded.figures.ssim > 0.9 > guess.figures.ssim
+    assert by_name["mean photo of the desired label"].figures.psnr > guess.figures.psnr, "the disc is known"
+    assert decoded.images.shape == (8, 16, 16, 3)
 
 
-def test_a_decoder_of_noise_is_the_mean_photo(evidence: GIVEN) -> None:
-    found = run(replace(evidence("noise"), networks={}), SMALL, "pairs")
-    psnr = {(one.restorer, one.pairs): one.psnr for one in found if isinstance(one, Restoration)}
+def test_a_decoder_of_noise_is_the_mean_photo(attack_data: GIVEN) -> None:
+    found = run(replace(attack_data("noise"), networks={}), SMALL, "pairs")
+    figures = [one.figures for one in found if isinstance(one, ReconstructedImages)]
+    psnr = {(one.method, one.pairs): one.psnr for one in figures}
     assert psnr[("decoder", 400)] == pytest.approx(psnr[("mean photo", 0)], abs=0.2)
 
 
-def test_an_estimator_finds_the_parameters(evidence: GIVEN) -> None:
-    one = evidence("planted")
+def test_an_estimator_finds_the_parameters(attack_data: GIVEN) -> None:
+    one = attack_data("planted")
     estimator = train_decoder(one, parameters, pairs=one.train.images, steps=150)
     truth = one.test.parameters["p"].float()
-    error = float(((restore(estimator, one.test_uploads) - truth) ** 2).mean())
+    error = float(((reconstruct(estimator, one.test_uploads) - truth) ** 2).mean())
     assert error < 0.3 * float(((truth - 0.5) ** 2).mean())
 
 
@@ -177,25 +179,25 @@ def test_similarity_of_a_copy_and_of_a_known_error() -> None:
 
 def test_persons_are_matched_by_photo_and_by_upload(make: Any) -> None:
     artifact = make("clean")
-    one = prepare(artifact, ("tone",), copies=1, seed=0)
+    one = build_attack_data(artifact, ("tone",), copies=1, seed=0)
     rng = np.random.default_rng(0)
     photos = rng.integers(0, 256, (20, 16, 16, 3)).astype(np.int64)
     again = (photos + rng.integers(-20, 21, photos.shape)).clip(0, 255)
     pixels = np.concatenate([photos, again, rng.integers(0, 256, (5, 16, 16, 3))]).astype(np.uint8)
-    side = replace(one.test, pixels=pixels, images=45, parameters=artifact.parameters(pixels))
-    seen = replace(one, test=side, persons=np.concatenate([np.arange(20), np.arange(20), np.arange(90, 95)]))
+    split = replace(one.test, pixels=pixels, images=45, parameters=artifact.parameters(pixels))
+    seen = replace(one, test=split, persons=np.concatenate([np.arange(20), np.arange(20), np.arange(90, 95)]))
     blank = torch.full((45, 3, 16, 16), 0.5)
-    found = match(seen, blank)
+    found = reidentify(seen, blank)
     assert found is not None
     assert (found.persons, found.queries) == (20, 20)
     assert found.clean == 1
     assert found.likelihood > 0.9
-    assert found.restored < 0.3
-    sharp = match(seen, to_tensor(pixels))
+    assert found.reconstructed < 0.3
+    sharp = reidentify(seen, to_tensor(pixels))
     assert sharp is not None
-    assert sharp.restored == 1
-    assert match(one, blank) is None
-    assert match(replace(seen, persons=np.arange(45)), blank) is None, "nobody is seen twice"
+    assert sharp.reconstructed == 1
+    assert reidentify(one, blank) is None
+    assert reidentify(replace(seen, persons=np.arange(45)), blank) is None, "nobody is seen twice"
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -226,14 +228,14 @@ def test_a_network_that_ranks_has_learned_although_it_never_guesses_the_rare_cla
         ranks = np.argsort(order)[900:].sum()
         blind.append((ranks - 100 * 99 / 2) / (100 * 900))
     assert blind_auc_deviation(labels) == pytest.approx(np.std(blind), rel=0.15)
-    assert learned(_Best(gained=0.0, auc=0.7), labels)
-    assert not learned(_Best(gained=0.0, auc=0.55), labels)
-    assert learned(_Best(gained=0.02, auc=0.5), labels)
+    assert learned(BestEpoch(accuracy_gain=0.0, auc=0.7), labels)
+    assert not learned(BestEpoch(accuracy_gain=0.0, auc=0.55), labels)
+    assert learned(BestEpoch(accuracy_gain=0.02, auc=0.5), labels)
 
 
 TABLE = SMALL.model_copy(
     update={
-        "attacks": ("floor", "clean", "bayes", "average", "pairs"),
+        "attacks": ("floor", "clean", "posterior", "average", "pairs"),
         "clean_probes": ("linear",),
         "clean_epochs": 2,
         "epochs": 2,
@@ -244,45 +246,45 @@ TABLE = SMALL.model_copy(
 )
 
 
-def test_fresh_averages_are_shown_and_never_the_headline(make: Any) -> None:
+def test_fresh_averages_are_shown_and_never_the_best_attack(make: Any) -> None:
     artifact = make("faint")
-    audit = run_audit(artifact, attacks=TABLE)
-    (tone,) = audit.attributes
-    averaged = [row for row in audit.attacks if row.on == "averaged fresh uploads"]
+    result = audit(artifact, attacks=TABLE)
+    (tone,) = result.attributes
+    averaged = [row for row in result.attacks if row.input == "averaged fresh uploads"]
     assert {row.architecture for row in averaged} == {"posterior, k=4, fresh", "posterior, k=16, fresh"}
     assert max(row.accuracy for row in averaged) > 0.9
     assert tone.best.accuracy < 0.8
     assert tone.strongest_on_test.accuracy < 0.8
-    assert any("k=16, fresh" in said for said in audit.statements)
-    assert {one.restorer for one in audit.restored} == {
+    assert any("k=16, fresh" in statement for statement in result.statements)
+    assert {one.method for one in result.reconstructions} == {
         "mean photo",
         "mean photo of the desired label",
         "decoder",
     }
     page = (artifact.folder / "report.html").read_text(encoding="utf-8")
     assert "Averages of one photo" in page
-    assert "Photos restored from uploads" in page
-    assert page.count("data:image/png") == 3 + len(audit.restored)
+    assert "Photos reconstructed from uploads" in page
+    assert page.count("data:image/png") == 3 + len(result.reconstructions)
 
 
 def test_several_seeds_are_several_audits(make: Any) -> None:
     artifact = make("faint")
-    plan = TABLE.model_copy(update={"attacks": ("floor", "clean", "bayes")})
-    alone = [run_audit(artifact, attacks=plan, seed=seed) for seed in (3, 4)]
+    plan = TABLE.model_copy(update={"attacks": ("floor", "clean", "posterior")})
+    alone = [audit(artifact, attacks=plan, seed=seed) for seed in (3, 4)]
     assert alone[0].seeds == ()
-    assert alone[0].over_seeds == ()
-    audit = run_audit(artifact, attacks=plan, seed=3, seeds=2)
-    assert audit.attributes == alone[0].attributes
-    assert audit.seeds == (3, 4)
-    (spread,) = audit.over_seeds
+    assert alone[0].seed_spread == ()
+    result = audit(artifact, attacks=plan, seed=3, seeds=2)
+    assert result.attributes == alone[0].attributes
+    assert result.seeds == (3, 4)
+    (spread,) = result.seed_spread
     assert spread.accuracy.values == tuple(one.attributes[0].best.accuracy for one in alone)
     assert spread.accuracy.min <= spread.accuracy.mean <= spread.accuracy.max
     assert spread.accuracy.ci95[0] <= spread.accuracy.mean <= spread.accuracy.ci95[1]
     for one in alone[1].reasons:
-        assert f"seed 4: {one}" in audit.reasons
+        assert f"seed 4: {one}" in result.reasons
     assert "Over 2 attack seeds" in (artifact.folder / "report.html").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="at least one seed"):
-        run_audit(artifact, attacks=plan, seeds=0)
+        audit(artifact, attacks=plan, seeds=0)
 
 
 def test_plans_grow() -> None:

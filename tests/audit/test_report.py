@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sfumato.audit import artifact as artifacts
-from sfumato.audit import plots, report
-from sfumato.audit.attack_data import Evidence
+from sfumato.audit import plots, report, runner
+from sfumato.audit.attack_data import AttackData
 from sfumato.audit.pass_rule import shortfalls, statements
-from sfumato.audit.schema import Audit, Desired, InformationBits, RateBits
-from sfumato.audit.upload_size import measure
+from sfumato.audit.schema import Audit, DesiredResult, InformationBounds, RateBits
+from sfumato.audit.upload_size import upload_bytes
 from sfumato.channels import create
 from sfumato.cli import audit as audit_command
 from sfumato.core.errors import SfumatoError
@@ -61,18 +61,18 @@ def test_contract_becomes_lines(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_every_gate_of_an_export(
-    audited: Audited, evidence: Callable[[str], Evidence], tmp_path: Path
+    audited: Audited, attack_data: Callable[[str], AttackData], tmp_path: Path
 ) -> None:
     gates = [
         {"name": "int8: bytes", "value": 55072, "limit": 60000, "passed": True, "note": ""},
         {"name": "cloud.onnx: <gap>", "value": 0.7, "limit": 0.001, "passed": False, "note": "far off"},
     ]
     (tmp_path / "contract.json").write_text(json.dumps({"gates": gates}))
-    page = report.render(audited("planted")[0], evidence("planted"), tmp_path)
+    page = report.render(audited("planted")[0], attack_data("planted"), tmp_path)
     for shown in ("int8: bytes", "55072", "60000", "holds", "cloud.onnx: &lt;gap&gt;", "failed", "far off"):
         assert shown in page
     assert "Checks of the export" not in report.render(
-        audited("planted")[0], evidence("planted"), tmp_path / "none"
+        audited("planted")[0], attack_data("planted"), tmp_path / "none"
     )
 
 
@@ -100,10 +100,10 @@ def test_figure_holds_originals_maps_and_uploads(tmp_path: Path) -> None:
 def test_upload_sizes() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
     uploads = np.zeros((4, 3, 32, 32), dtype=np.float16)
-    assert measure(create("dither", levels=2), pixels, uploads).mean == 32 * 32 * 3 / 8
-    assert measure(create("dither", levels=16), pixels, uploads).mean == 32 * 32 * 3 / 2
+    assert upload_bytes(create("dither", levels=2), pixels, uploads).mean == 32 * 32 * 3 / 8
+    assert upload_bytes(create("dither", levels=16), pixels, uploads).mean == 32 * 32 * 3 / 2
     flat, busy = (
-        measure(create("gaussian"), pixels, values).mean
+        upload_bytes(create("gaussian"), pixels, values).mean
         for values in (uploads, (pixels / 255).transpose(0, 3, 1, 2).astype(np.float16))
     )
     assert flat < 200 < 3000 < busy
@@ -111,7 +111,7 @@ def test_upload_sizes() -> None:
 
 def test_pass_rule(audited: Audited) -> None:
     (tone,) = audited("noise")[0].attributes
-    desired = Desired(name="shape", classes=2, accuracy=0.980, clean_accuracy=0.994, ci95=(0.97, 0.99))
+    desired = DesiredResult(name="shape", classes=2, accuracy=0.980, clean_accuracy=0.994, ci95=(0.97, 0.99))
 
     def hidden(nag: float, upper: float, *, declared: bool = True) -> Any:
         return tone.model_copy(
@@ -125,15 +125,15 @@ def test_pass_rule(audited: Audited) -> None:
     low = desired.model_copy(update={"accuracy": 0.978})
     assert "1.6 points" in shortfalls([low], [hidden(0.0, 0.0)])[0]
     rate = RateBits(mean=4.0, p95=6.0, max=9.0)
-    bound = InformationBits(total=0.25, answer=0.2, beyond=0.05)
-    said = " ".join(statements([hidden(0.5, 0.6, declared=False)], rate, bound))
-    assert "at most 0.25 bits" in said
-    bound = InformationBits(total=80.0, answer=1.0, beyond=79.0, context=40.0)
-    foreseen = statements([], RateBits(mean=90.0, p95=99.0, max=99.0), bound)
-    assert "at most 40.00 bits" in foreseen[0]
-    assert "those before it: 40.0 bits" in foreseen[1]
-    assert "never declared" in said
-    assert "not a guarantee" in said
+    bound = InformationBounds(total=0.25, answer=0.2, residual=0.05)
+    text = " ".join(statements([hidden(0.5, 0.6, declared=False)], rate, bound))
+    assert "at most 0.25 bits" in text
+    bound = InformationBounds(total=80.0, answer=1.0, residual=79.0, autoregressive=40.0)
+    pictures = statements([], RateBits(mean=90.0, p95=99.0, max=99.0), bound)
+    assert "at most 40.00 bits" in pictures[0]
+    assert "an autoregressive prior it is 40.0 bits" in pictures[1]
+    assert "never declared" in text
+    assert "not a guarantee" in text
 
 
 def test_the_command_refuses_what_it_cannot_load(tmp_path: Path) -> None:
@@ -152,14 +152,14 @@ def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatc
     artifact = make("noise")
     small = plans.QUICK.model_copy(
         update={
-            "attacks": ("floor", "clean", "bayes"),
+            "attacks": ("floor", "clean", "posterior"),
             "clean_probes": ("linear",),
             "clean_epochs": 1,
             "steps": 1,
         }
     )
     monkeypatch.setitem(plans.PLANS, "quick", small)
-    monkeypatch.setattr(artifacts, "load", lambda folder: artifact)
+    monkeypatch.setattr(runner, "load", lambda folder: artifact)
     app = typer.Typer()
     app.command()(audit_command.command)
     given = [str(artifact.folder), "--attacks", "quick"]

@@ -38,7 +38,7 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
         "clean",
         "probe",
         "provider",
-        "bayes",
+        "posterior",
     }
     with Image.open(out / "upload.png") as upload:
         assert upload.mode == "1"

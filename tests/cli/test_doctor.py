@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from sfumato.cli.extras import EXTRAS
 from sfumato.cli.installation import (
     CHECKOUT,
-    EXTRAS,
     examine,
     import_problem,
     install_line,
@@ -30,17 +30,19 @@ def names(needs: list[str]) -> set[str]:
 
 
 def test_parts_are_those_of_the_project() -> None:
-    assert {name for name in EXTRAS if name} == set(PROJECT["optional-dependencies"])
+    old_names = {"device", "cloud"}
+    assert {name for name in EXTRAS if name} == set(PROJECT["optional-dependencies"]) - old_names
     assert {need.name for need in requirements("")} == names(PROJECT["dependencies"])
 
 
 def test_an_extra_brings_the_one_it_names() -> None:
     extras = PROJECT["optional-dependencies"]
-    expected = names(extras["export"]) | names(extras["device"])
+    expected = names(extras["export"]) | names(extras["train"])
     if sys.platform != "linux":
-        expected -= {"tflite-runtime"}
+        expected -= {"onnx2tf"}
     assert {need.name for need in requirements("export")} == expected - {"sfumato"}
-    assert not {"torch", "tensorflow"} & {need.name for need in requirements("device")}
+    assert {need.name for need in requirements("cloud")} == {need.name for need in requirements("server")}
+    assert not {"torch", "tensorflow"} & {need.name for need in requirements("server") + requirements("")}
 
 
 def test_this_environment_is_whole() -> None:
@@ -76,18 +78,23 @@ def test_install_line(tmp_path: Path) -> None:
     assert line.endswith("-m pip install onnx2tf==1.29.24 'onnxscript>=0.5'")
 
 
-def test_a_broken_core_is_said_and_fails(tmp_path: Path) -> None:
-    """A torch that cannot load a system library, as on a bare machine."""
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libgomp.so.1: cannot open')\n")
+@pytest.mark.parametrize(("module", "part", "code"), [("PIL", "core", 1), ("torch", "train", 0)])
+def test_a_broken_core_is_said_and_fails_a_broken_extra_is_said(
+    module: str, part: str, code: int, tmp_path: Path
+) -> None:
+    """A package that cannot load a system library, as on a bare machine."""
+    (tmp_path / module).mkdir()
+    (tmp_path / module / "__init__.py").write_text("raise ImportError('libgomp.so.1: cannot open')\n")
     command = [str(Path(sys.executable).with_name("sfumato")), "doctor", "--json"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["core_ok"] is False
-    assert done.stderr.count("\n") == 1
-    assert "libgomp.so.1" in done.stderr
+    assert done.returncode == code
+    report = json.loads(done.stdout)
+    assert report["core_ok"] is (code == 0)
+    assert done.stderr.count("\n") == code
+    (found,) = (entry for entry in report["parts"] if entry["name"] == part)
+    assert "libgomp.so.1" in found["problems"][0]
 
 
 def test_provenance_names_what_ran() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sfumato.cli.extras import EXTRA_OF, EXTRAS, missing
 from sfumato.cli.main import COMMANDS
 
 
@@ -51,7 +52,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_a_missing_package_points_to_doctor(tmp_path: Path) -> None:
+def test_a_missing_package_says_what_to_type(tmp_path: Path) -> None:
     """Shadow `packaging`, which only doctor needs, with a module that is not there."""
     (tmp_path / "packaging").mkdir()
     (tmp_path / "packaging" / "__init__.py").write_text("import no_such_package\n")
@@ -61,9 +62,33 @@ def test_a_missing_package_points_to_doctor(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "'no_such_package'" in done.stderr
-    assert "sfumato doctor" in done.stderr
+    assert done.stderr == "sfumato: 'doctor' needs no-such-package: pip install sfumato\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "line"),
+    [
+        ("train", "torch", "'train' needs PyTorch: pip install \"sfumato[train]\""),
+        ("audit", "sklearn.metrics", "'audit' needs scikit-learn: pip install \"sfumato[train]\""),
+        ("serve", "prometheus_client", "'serve' needs prometheus-client: pip install \"sfumato[server]\""),
+        ("compare", "scipy", "'compare' needs scipy: pip install \"sfumato[bench]\""),
+        ("perturb", "numpy", "'perturb' needs numpy: pip install sfumato"),
+    ],
+)
+def test_missing_names_the_extra_of_the_command(command: str, module: str, line: str) -> None:
+    assert missing(command, module) == line
+
+
+def test_missing_says_that_no_extra_helps_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["numpy", "tensorflow==2.19.0; python_version < '3' and extra == 'export'"]
+    monkeypatch.setattr("sfumato.cli.extras.requires", lambda _: lines)
+    monkeypatch.setattr("sfumato.cli.installation.requires", lambda _: lines)
+    assert missing("export", "tensorflow").startswith("'export' needs TensorFlow, which is not for Python 3.")
+
+
+def test_extras_belong_to_commands() -> None:
+    assert set(EXTRA_OF) < set(COMMANDS)
+    assert set(EXTRA_OF.values()) < set(EXTRAS)
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from sfumato.audit.attacks import Plan
+from sfumato.audit.plan import Plan
 from sfumato.audit.schema import RateBits
 from sfumato.cli.compare import show_comparison
 from sfumato.cli.main import app
@@ -99,9 +99,9 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     assert ours.leakage_bound_bits is not None
     assert 0 < ours.leakage_bound_bits <= ours.rate_bits.mean
     assert (jpeg.ours, ours.ours, ours.target_bits) == (False, True, 8)
-    assert any("bayes was left out" in note for note in jpeg.notes)
-    assert "bayes" in {row.attack for row in ours.attacks}
-    assert "bayes" not in {row.attack for row in arden.attacks}
+    assert any("posterior was left out" in note for note in jpeg.notes)
+    assert "posterior" in {row.attack for row in ours.attacks}
+    assert "posterior" not in {row.attack for row in arden.attacks}
     assert arden.cost.upload_encoding == "float32 features"
     assert arden.cost.upload_bytes == 4 * 16 * 24 * 24
     assert ours.cost.upload_bytes == 3 * 48 * 48 / 8
@@ -305,6 +305,8 @@ def old_form(comparison: Comparison) -> dict[str, Any]:
     values["schema"] = "sfumato-comparison/1"
     for row in values["rows"]:
         row["told_bits"] = row.pop("leakage_bound_bits")
+        for attack in row["attacks"]:  # the reader of audit.json knows these
+            attack["on"] = attack.pop("input")
     values["standings"] = values.pop("matched_comparisons")
     old_words = {"inconclusive": "open", "unmatched": "none"}
     for match in values["standings"]:

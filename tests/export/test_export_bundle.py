@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,10 +15,12 @@ from PIL import Image
 
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
+from sfumato.core.onnx_session import open_session
 from sfumato.data import Split
-from sfumato.export import pipeline
+from sfumato.export import gates, pipeline
 from sfumato.export.artifact import load_export
-from sfumato.export.passes import Work, check_gates, write_local_onnx
+from sfumato.export.check import CheckedModel, check_model
+from sfumato.export.gates import int8_gates
 from sfumato.export.pipeline import export
 from sfumato.export.quant_finetune import Tuning, fine_tune
 from sfumato.runtime.contract import FILE, read_contract
@@ -32,7 +33,7 @@ from sfumato.runtime.signing import write_digests
 from sfumato.runtime.test_vectors import PATTERNS
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.runtime.upload_codec import decode_png, unpack
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.training.run import Run
 
 KEY = bytes(range(32))
@@ -85,7 +86,7 @@ def test_the_shipped_bytes_are_the_trained_probabilities(sealed: Path, dither_ru
 
 
 def test_local_onnx_equals_the_trained_network(sealed: Path, dither_run: Run) -> None:
-    session = onnxruntime.InferenceSession(sealed / "local.onnx", providers=["CPUExecutionProvider"])
+    session = open_session(sealed / "local.onnx")
     image = np.array(dither_run.dataset.images[:1])
     (found,) = session.run(["p"], {"image": image.astype(np.float32) / 255})
     wanted = dither_run.parameters(image)["p"].permute(0, 2, 3, 1).numpy()
@@ -93,7 +94,7 @@ def test_local_onnx_equals_the_trained_network(sealed: Path, dither_run: Run) ->
 
 
 def test_cloud_onnx_takes_any_number_of_uploads(sealed: Path, dither_run: Run) -> None:
-    session = onnxruntime.InferenceSession(sealed / "cloud.onnx", providers=["CPUExecutionProvider"])
+    session = open_session(sealed / "cloud.onnx")
     uploads = torch.randint(0, 2, (5, 3, 32, 32)).float()
     (found,) = session.run(["glasses"], {"upload": uploads.numpy()})
     with torch.no_grad():
@@ -251,17 +252,9 @@ def forge(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
 def test_a_failed_gate_leaves_nothing_behind(
     dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(work: Work) -> None:
-        assert (work.out / "local.onnx").exists()
-        work.gate("a figure", 3.0, 2.0, "much too large")
-
-    spoilt = pipeline.Pass("spoil", spoil)
-    gates = next(step for step in pipeline.PASSES if step.run is check_gates)
-    written = [step.run for step in pipeline.PASSES].index(write_local_onnx) + 1
-    gates = pipeline.Pass(gates.title, gates.run)  # what it needs is not there yet
-    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:written], spoilt, gates))
-    with pytest.raises(SfumatoError, match=r"a figure is 3\.0, allowed is 2\.0 \(much too large\)"):
-        export(dither_run, tmp_path / "out" / "export")
+    monkeypatch.setattr(gates, "SIZE_LIMIT", 40_000)
+    with pytest.raises(SfumatoError, match=r"int8: bytes is \d+, allowed is 40000"):
+        export(dither_run, tmp_path / "out" / "export", variants=["int8"])
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -277,6 +270,10 @@ def test_what_is_already_there_is_respected(dither_run: Run, bundle: Path, tmp_p
         export(dither_run, other, overwrite=True)
     with pytest.raises(UsageError, match="unknown variant 'int4'"):
         export(dither_run, tmp_path / "new", variants=["int4"])
+    with pytest.raises(UsageError, match="no variant was chosen: known are float32, float16, dynamic, int8"):
+        export(dither_run, tmp_path / "new", variants=[])
+    with pytest.raises(UsageError, match="unknown tune 'often': known are auto, never, always"):
+        export(dither_run, tmp_path / "new", tune="often")  # type: ignore[arg-type]
 
 
 def test_a_network_in_training_mode_is_refused(tmp_path: Path, make_run: Callable[[str], Run]) -> None:
@@ -328,19 +325,26 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     tmp_path: Path, make_run: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rounded as it is, this network would be refused; what ships holds every gate and moves the rate by less than 5 %."""
-    run, plain = make_run("dither"), []
+    run, seen = make_run("dither"), list[CheckedModel]()
     spread_weights(run)
-    tuning = next(i for i, step in enumerate(pipeline.PASSES) if step.run is pipeline.tune_int8)
-    look = pipeline.Pass("look", lambda work: plain.append((work.figures, dict(work.gates))))
-    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:tuning], look, *pipeline.PASSES[tuning:]))
+    check = check_model
+
+    def look(*given: Any, **named: Any) -> CheckedModel:
+        model = check(*given, **named)
+        seen.extend([model] if model.figures else [])
+        return model
+
+    monkeypatch.setattr(pipeline, "check_model", look)
     monkeypatch.setattr(
         pipeline, "fine_tune", partial(fine_tune, tuning=Tuning(steps=240, learning_rate=1e-3))
     )
     contract = export(run, tmp_path / "out", variants=["float32", "int8"])
-    ((figures, gates),) = plain
+    plain, tuned = seen
+    figures = plain.figures
     assert figures is not None
+    assert tuned.tuned
     assert pipeline.movement(figures) > 2
-    assert not gates["int8: mean difference, 1/256"].passed
+    assert "int8: mean difference, 1/256" in [gate.name for gate in int8_gates(plain) if not gate.passed]
     assert contract.conversion["quantization"] == "fine-tuned"
     assert contract.failed_gates == ()
     rate = contract.figures["rate_bits"]["mean"]

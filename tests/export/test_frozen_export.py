@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.audit import audit
 from sfumato.audit.plan import QUICK
-from sfumato.audit.runner import run_audit
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
 from sfumato.data import Split
@@ -22,7 +22,7 @@ from sfumato.export.artifact import load_export
 from sfumato.export.pipeline import export
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.server.model import CloudModel
 from sfumato.training.config import TrainConfig
 from sfumato.training.run import Run
@@ -98,7 +98,7 @@ def test_uploads_of_the_phone_are_answered_under_the_right_names(run: Run, seale
     phone, cloud = PhoneModel.load(sealed), CloudModel.load(sealed)
     images = np.array(run.dataset.images[run.dataset.splits[Split.TEST]][:4])
     levels = [phone.perturb(image, key=KEY).levels for image in images]
-    answers = cloud.answer(levels)
+    answers = cloud.predict(levels)
     uploads = torch.from_numpy(np.stack(levels)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         wanted = run.cloud(uploads)
@@ -160,8 +160,8 @@ def test_the_export_is_audited_with_the_given_network(run: Run, sealed: Path, tm
             assert torch.equal(logits, run.cloud(uploads)[name])
     settings = {"probes": ("linear",), "clean_probes": ("cnn",), "epochs": 1, "provider_epochs": 1}
     plan = QUICK.model_copy(update={**settings, "clean_epochs": 1, "steps": 1, "copies": 1})
-    audit = run_audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path)
-    rows = {row.architecture for row in audit.attacks if row.attack == "provider"}
+    result = audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path)
+    rows = {row.architecture for row in result.attacks if row.attack == "provider"}
     assert {"finetune", "stage 0, 1x1", "stage 1, 4x4"} <= rows
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
+from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork, fold, freeze
 from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes
 from sfumato.export.onnx_files import write_onnx
@@ -40,7 +40,7 @@ def build(nodes: list[Any], constants: dict[str, Any], inputs: int = C) -> Any:
 
 def both(model: Any, inputs: int = C) -> tuple[Any, Any]:
     image = RNG.standard_normal((1, H, W, inputs)).astype(np.float32)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     import tensorflow as tf
 
     return session.run(["out"], {"image": image})[0], lower(model)(tf.constant(image))["out"].numpy()
@@ -490,8 +490,8 @@ def test_equal_weights_handed_on_by_identity_are_ordered_too() -> None:
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     x = rng.random((1, 3, 4, 6), np.float32)
-    before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    before = open_session(model.SerializeToString()).run(None, {"x": x})[0]
     order_planes(model)
     assert model.graph.node[2].attribute[1].s == b"DCR"
-    after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    after = open_session(model.SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(after, before, atol=1e-6)

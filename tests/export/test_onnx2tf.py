@@ -1,20 +1,28 @@
-"""The other converters behind the same interface."""
+"""onnx2tf, the second converter: it passes every gate, and computes what our own lowering computes."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.export.backends import compare_backends
-from sfumato.export.pipeline import export
-from sfumato.export.tflite import convolve_products, rename_additions, turn_channels_first
+from sfumato.core.onnx_session import open_session
+from sfumato.data import Split
+from sfumato.export import tflite
+from sfumato.export.check import lint_model
+from sfumato.export.freeze import freeze_network
+from sfumato.export.gates import lint_gates, parity_gate, require_passed
+from sfumato.export.onnx2tf_converter import convolve_products, rename_additions, turn_channels_first
+from sfumato.export.onnx_files import write_local
+from sfumato.export.parity import compare, parity_images, run_float, run_int8
+from sfumato.export.pipeline import calibration_images, export
+from sfumato.export.tflite import BACKENDS, convert, name_tensors, run_child
+from sfumato.runtime.delegate_lint import nnapi_findings
+from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.tflite_graph import read_graph
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 from sfumato.training.run import Run
 
 
@@ -70,37 +78,58 @@ def test_only_additions_of_two_computed_tensors_are_renamed() -> None:
 
 
 @pytest.mark.slow
-def test_litert_torch_converts_in_its_own_environment(dither_run: Run) -> None:
-    if "SFUMATO_LITERT_PYTHON" not in os.environ:
-        pytest.skip("SFUMATO_LITERT_PYTHON is not set: litert-torch lives in an environment of its own")
-    float32, int8 = compare_backends(dither_run, ["litert-torch"], ["float32", "int8"])
-    assert float32.mean_lsb < 1e-3
-    assert int8.mean_lsb < 2
-    assert int8.image_scale == pytest.approx(1 / 255, rel=1e-6)
-    assert (float32.partitions, float32.transposes) == (1, 0)
+@pytest.mark.parametrize("name", ["dither", "dither4", "dither16", "gaussian", "additive"])
+def test_both_converters_compute_the_same(make_run: Callable[[str], Run], tmp_path: Path, name: str) -> None:
+    """Every channel: float32 equal, int8 within what a rounding moves, the same findings of lint and delegates."""
+    run = make_run(name)
+    network = freeze_network(run.local, run.dataset.size)
+    write_local(network, run.dataset.size, tmp_path / "local.onnx")
+    calibration = calibration_images(run.dataset.images, run.dataset.splits[Split.DEFENDER])
+    images = parity_images(network, run.dataset).images
+    ours, theirs = (
+        {
+            variant: name_tensors(content, network.names)
+            for variant, content in convert(
+                tmp_path / "local.onnx", calibration, ["float32", "int8"], backend=backend
+            ).items()
+        }
+        for backend in BACKENDS
+    )
+    one, other = (run_float(open_model(models["float32"]), images) for models in (ours, theirs))
+    for output in network.names:
+        assert np.abs(one[output] - other[output]).max() < 1e-5, output
+    first, second = (run_int8(open_model(models["int8"]), images) for models in (ours, theirs))
+    for output in network.names:
+        gap = np.abs(first[output].astype(int) - second[output].astype(int))
+        assert gap.mean() < 1, output
+    for variant in ("float32", "int8"):
+        gates = [
+            [gate.value for gate in lint_gates(variant, lint_model(content, open_model(content)))[:3]]
+            for content in (ours[variant], theirs[variant])
+        ]
+        assert gates[0] == gates[1]
+        for models in (ours, theirs):
+            found = compare(open_model(models[variant]), network, images, int8=variant == "int8")
+            require_passed([parity_gate(variant, found)])
+        assert nnapi_findings(read_graph(ours[variant])) == nnapi_findings(read_graph(theirs[variant])) == []
 
 
-def test_missing_and_unknown_back_ends_are_named(
-    dither_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UsageError, match="unknown back-end 'nnef': known are direct, onnx2tf, litert-torch"):
+def test_an_unknown_back_end_is_named(dither_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown back-end 'nnef': known are direct, onnx2tf"):
         export(dither_run, tmp_path / "out", backend="nnef")
-    monkeypatch.delenv("SFUMATO_LITERT_PYTHON", raising=False)
-    with pytest.raises(SfumatoError, match="environment of its own"):
-        export(dither_run, tmp_path / "out", backend="litert-torch")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_converter_that_fails_is_quoted(
-    make_run: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = tmp_path / "python"
+def test_a_converter_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "converter"
     script.write_text("#!/bin/sh\necho 'first line' >&2; echo 'ValueError: no such operator' >&2; exit 3\n")
     script.chmod(0o755)
-    monkeypatch.setenv("SFUMATO_LITERT_PYTHON", str(script))
-    with pytest.raises(SfumatoError, match=r"failed \(litert-torch\): ValueError: no such operator"):
-        export(make_run("dither"), tmp_path / "out", backend="litert-torch", variants=["float32"])
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(SfumatoError, match=r"failed \(direct\): ValueError: no such operator"):
+        run_child([str(script)], tmp_path, "direct")
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(tflite, "TIME_LIMIT", 0.1)
+    with pytest.raises(SfumatoError, match=r"took longer than 0\.1 s"):
+        run_child([str(script)], tmp_path, "direct")
 
 
 def test_the_image_s_product_becomes_a_convolution() -> None:
@@ -120,8 +149,8 @@ def test_the_image_s_product_becomes_a_convolution() -> None:
         ir_version=8,
     )
     image = np.random.default_rng(0).random((1, 3, 4, 6), np.float32)
-    before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    before = open_session(model.SerializeToString()).run(None, {"image": image})[0]
     convolve_products(model)
     assert [node.op_type for node in model.graph.node] == ["Conv", "Sub", "Mul"]
-    after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    after = open_session(model.SerializeToString()).run(None, {"image": image})[0]
     np.testing.assert_allclose(after, before, atol=1e-5)

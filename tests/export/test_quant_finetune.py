@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sfumato.data import Split
 from sfumato.export.freeze import PhoneNetwork, fold, freeze
-from sfumato.export.measure import Figures, Pair
+from sfumato.export.measure import Figures, Int8VsFloat
 from sfumato.export.parity import reference, run_int8
 from sfumato.export.pipeline import movement
 from sfumato.export.quant_finetune import (
@@ -131,8 +131,8 @@ def test_movement_counts_rate_both_ways_and_accuracy_downwards() -> None:
         return Figures(
             images=1,
             draws=1,
-            accuracy={"a": Pair(0.9, accuracy), "b": Pair(0.5, 0.5)},
-            rate_bits={"mean": Pair(10.0, rate)},
+            accuracy={"a": Int8VsFloat(0.9, accuracy), "b": Int8VsFloat(0.5, 0.5)},
+            rate_bits={"mean": Int8VsFloat(10.0, rate)},
             upload_bytes={},
         )
 

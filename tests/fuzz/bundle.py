@@ -34,7 +34,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.runtime.contract import FILE, read_contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
-from sfumato.runtime.verify import inspect_model, try_model
+from sfumato.runtime.verification import inspect_model, try_model
 
 SECONDS = 5.0
 MEGABYTES = 1000.0

@@ -20,7 +20,7 @@ from tests.fuzz.mutation import BOMBS, ORIENTABLE, PICTURES, mutate, mutate_mode
 from sfumato.core.errors import DataError, SfumatoError
 from sfumato.core.image_io import read_rgb
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 
 ROUNDS = int(os.environ.get("SFUMATO_FUZZ", "60"))
 KEY = bytes(32)

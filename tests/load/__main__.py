@@ -130,7 +130,7 @@ def malformed_command(
     """Damaged uploads, strange headers, bombs: each is refused, none is a failure of the service."""
     from tests.load.abuse import malformed
 
-    tell(malformed(export, count=count, seed=seed))
+    show_report(malformed(export, count=count, seed=seed))
 
 
 @app.command("hostile")
@@ -144,10 +144,10 @@ def hostile_command(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(connections + 512, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    tell(hostile(export, connections=min(connections, wanted - 512)))
+    show_report(hostile(export, connections=min(connections, wanted - 512)))
 
 
-def tell(report: "Report") -> None:
+def show_report(report: "Report") -> None:
     """Print a report; exit code 1 if anything was wrong."""
     rows = [(kind, status or "closed", count) for (kind, status), count in sorted(report.answers.items())]
     show(table("abuse", ("kind", "answer", "times"), rows))

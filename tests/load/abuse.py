@@ -1,8 +1,8 @@
-"""What no client should send: damaged uploads, bodies without end, clients without haste, crowds.
+"""What no client should send: damaged uploads, endless bodies, slow clients, crowds.
 
     report = malformed(export, count=2000)
     report = hostile(export, connections=2000)
-    report.failures             # empty: the service stood
+    report.failures             # empty: the service held
 
 Each case names the statuses that are right for it. After each kind an ordinary upload must be answered as ever.
 """
@@ -44,12 +44,12 @@ GIGABYTE = 10**9
 
 @dataclass
 class Report:
-    """What a run of abuse found."""
+    """Result of a run."""
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """(kind of case, status) -> how often; status 0: the connection was closed without one."""
     failures: list[str] = field(default_factory=list)
-    """One line each; empty: the service stood."""
+    """One line each; empty: the service held."""
     resident_mb: float = 0.0
     """Memory of the service at the end."""
 
@@ -72,16 +72,16 @@ def malformed(export: Path, *, count: int, seed: int = 0) -> Report:
             ("damaged", "other picture", "bomb", "packed", "type", "contract", "headers", "noise")
         )
         plain = {"content_type": FORMS["png"], "digest": digest}
-        if kind == "damaged":  # a change behind the checksums' back may leave it whole
+        if kind == "damaged":  # a change that the checksums do not cover may leave it valid
             body = mutate(case.body, rng)
             return kind, request(body, **plain), (200, *REFUSED)
         if kind == "other picture":
-            sides = rng.choice(
+            size = rng.choice(
                 ((1, 1), (part.width + 1, part.height), (part.width, 2 * part.height), (2**16, 0))
             )
             return (
                 kind,
-                request(png(*sides, rng.choice((1, 2, 4, 8, 16)), rng.choice((0, 2, 4, 6)), 0), **plain),
+                request(png(*size, rng.choice((1, 2, 4, 8, 16)), rng.choice((0, 2, 4, 6)), 0), **plain),
                 REFUSED,
             )
         if kind == "bomb":
@@ -122,7 +122,7 @@ LIMIT = 500
 
 
 def hostile(export: Path, *, connections: int, slow: int = 100) -> Report:
-    """Clients without haste, bodies of a gigabyte, more connections than are taken; an ordinary client asks all the while."""
+    """Slow clients, bodies of a gigabyte, more connections than are taken; an ordinary client asks all the while."""
     report, (case, *_) = Report(), make_cases(export, count=1)
     head = case.request.partition(b"\r\n\r\n")[0] + b"\r\n"
     bare = head.replace(b"Content-Length: %d\r\n" % len(case.body), b"")
@@ -184,13 +184,13 @@ async def trickle(port: int, content: bytes, report: Report, kind: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     start = time.perf_counter()
     writer.write(content[:-40])
-    told = asyncio.create_task(reader.readline())
+    line = asyncio.create_task(reader.readline())
     for at in range(len(content) - 40, len(content) - 1):
-        done, _ = await asyncio.wait([told], timeout=0.5)
+        done, _ = await asyncio.wait([line], timeout=0.5)
         if done:
             break
         writer.write(content[at : at + 1])
-    report.note(kind, status_of(await told), (408,))
+    report.note(kind, status_of(await line), (408,))
     if time.perf_counter() - start > HEADER_SECONDS + 3:
         report.failures.append(f"{kind}: borne for {time.perf_counter() - start:.1f} s")
     writer.close()
@@ -205,24 +205,24 @@ async def pour(port: int, head: bytes, more: bytes) -> int:
     with socket.socket() as client:
         client.setblocking(False)
         await loop.sock_connect(client, ("127.0.0.1", port))
-        told = asyncio.create_task(loop.sock_recv(client, 2**16))
+        line = asyncio.create_task(loop.sock_recv(client, 2**16))
         try:
             await loop.sock_sendall(client, head)
             for _ in range(GIGABYTE // len(more)):
-                if told.done():
+                if line.done():
                     break
                 await loop.sock_sendall(client, more)
                 await asyncio.sleep(0)
         except OSError:
             pass  # it hung up on us, after it answered
         try:
-            return status_of(await asyncio.wait_for(told, 20))
+            return status_of(await asyncio.wait_for(line, 20))
         except (OSError, TimeoutError):
             return CUT_OFF
 
 
 async def crowd(port: int, report: Report, connections: int) -> None:
-    """Open many connections that say nothing: those beyond the limit are told so at once, the others when they are late."""
+    """Open many connections that send nothing: those beyond the limit are refused at once, the others when they are late."""
     waiting = [asyncio.create_task(idle(port)) for _ in range(connections)]
     for status in await asyncio.gather(*waiting):
         report.note("crowd", status, (408, 503))
@@ -231,7 +231,7 @@ async def crowd(port: int, report: Report, connections: int) -> None:
 
 
 async def idle(port: int) -> int:
-    """Connect and wait for what is said."""
+    """Connect and wait for an answer."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import encode_png, pack
-from sfumato.server.batch_form import PACKED_BATCH
+from sfumato.server.formats import PACKED, PACKED_BATCH, PNG
 from sfumato.server.model import CloudModel
 
 TOLERANCE = 5e-6
 """A probability may differ by this much: the size of a batch shows in the last digits."""
-FORMS = {"png": "image/png", "packed": "application/vnd.sfumato.packed"}
+FORMS = {"png": PNG, "packed": PACKED}
 KEY = bytes(32)
 
 
@@ -40,10 +40,10 @@ class Case:
         """Whether a body is the network's own answer to this upload."""
         return self.agrees(json.loads(answer))
 
-    def agrees(self, told: Any) -> bool:
+    def agrees(self, answer: Any) -> bool:
         """The same, for JSON that has been read."""
         return all(
-            abs(told["answers"][name]["probabilities"][option] - value) <= TOLERANCE
+            abs(answer["answers"][name]["probabilities"][option] - value) <= TOLERANCE
             for name, options in self.expected.items()
             for option, value in options.items()
         )
@@ -85,7 +85,7 @@ def make_cases(export: Path, *, count: int = 64, form: str = "png") -> list[Case
     bits, cases = phone.contract.channel.bits, []
     for number in range(count):
         levels = phone.perturb(waves(number, *phone.contract.size), key=KEY).levels
-        (answer,) = cloud.answer([levels])
+        (answer,) = cloud.predict([levels])
         body = encode_png(levels, bits=bits) if form == "png" else pack(levels, bits=bits)
         expected = {name: found.probabilities for name, found in answer.items()}
         cases.append(Case(request(body, FORMS[form], cloud.contract_digest), body, levels, expected))

@@ -53,7 +53,7 @@ DEADLINE_MS = 250
 
 
 def overload(export: Path, *, seconds: float, clients: int = 512) -> tuple[Outcome, Outcome]:
-    """As many clients as the service has room for, then far more: some are answered in time, the others told so.
+    """As many clients as the service has room for, then far more: some are answered in time, the others refused.
 
     None of them pauses; the deadline is short.
     """

@@ -15,9 +15,10 @@ from tests.load.cases import Case, make_batches, make_cases
 from tests.load.clients import Outcome, closed_loop
 from tests.load.service import UNLIMITED, Service
 
+from sfumato.server.formats import PACKED, PNG
 from sfumato.server.model import CloudModel
-from sfumato.server.predict import answer
-from sfumato.server.uploads import PACKED, PNG, decode
+from sfumato.server.predict import predict_checked
+from sfumato.server.uploads import decode
 
 BATCH = 16
 TURNS = 4
@@ -86,7 +87,7 @@ def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], obje
 def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callable[[], object]:
     """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
     kind, bodies = PNG if form == "png" else PACKED, [case.body for case in cases[:BATCH]]
-    return lambda: answer(cloud, [decode(body, kind, cloud.contract) for body in bodies])
+    return lambda: predict_checked(cloud, [decode(body, kind, cloud.contract) for body in bodies])
 
 
 def rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:

@@ -93,4 +93,4 @@ class Service:
                     return int(json.loads(line)["url"].rpartition(":")[2])
             time.sleep(0.02)
         self.kill()
-        raise SfumatoError(f"the service did not start: {' '.join(self.lines()[-1:]) or 'it said nothing'}")
+        raise SfumatoError(f"the service did not start: {' '.join(self.lines()[-1:]) or 'no message'}")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.audit.attack_data import Side
-from sfumato.audit.autoregressive_bound import context_bits
-from sfumato.audit.bounds import bound_information
+from sfumato.audit.attack_data import AttackSplit
+from sfumato.audit.autoregressive_bound import autoregressive_bound
+from sfumato.audit.bounds import information_bounds
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
 from sfumato.models.autoregressive import ContextReference, foreseen
@@ -76,20 +76,22 @@ def test_it_is_a_distribution_and_the_estimate_is_its_divergence() -> None:
     assert (drawn * estimates).sum().item() == pytest.approx(divergence, abs=1e-4)
 
 
-def evidence(p: Tensor, channel: Any) -> Any:
+def attack_data(p: Tensor, channel: Any) -> Any:
     """Images whose uploads have the probabilities p (N, 3, H, W); the first half to fit, the rest to choose and to judge."""
 
-    def side(rows: slice) -> Side:
+    def split(rows: slice) -> AttackSplit:
         part = p[rows]
         pixels = np.zeros((len(part), *p.shape[2:], 3), np.uint8)
-        return Side(pixels=pixels, parameters={"p": part.half()}, labels={}, images=len(part))
+        labels = {"answer": np.zeros(len(part), np.int64)}
+        return AttackSplit(pixels=pixels, parameters={"p": part.half()}, labels=labels, images=len(part))
 
     return SimpleNamespace(
         channel=channel,
-        keep=(),
-        train=side(slice(400)),
-        validation=side(slice(400, 600)),
-        test=side(slice(600, None)),
+        keep=("answer",),
+        classes={"answer": 1},
+        train=split(slice(400)),
+        validation=split(slice(400, 600)),
+        test=split(slice(600, None)),
         generator=lambda purpose: torch.Generator().manual_seed(len(purpose)),
         seed_for=len,
     )
@@ -101,20 +103,20 @@ def test_what_is_repeated_is_counted_once() -> None:
     rows = torch.rand(800, 1, 8, 1).round().repeat_interleave(2, dim=2)
     p = (0.001 + 0.998 * rows).expand(-1, 3, 16, 8)
     rate = Dither().rate({"p": p}).mean().item() / log(2)
-    bound = bound_information(evidence(p, Dither()))
+    bound = information_bounds(attack_data(p, Dither()))
     assert rate > 370
-    assert bound.context is not None
-    assert 8 <= bound.context < 60 < 0.5 * bound.total
-    assert bound.least == bound.context
+    assert bound.autoregressive is not None
+    assert 8 <= bound.autoregressive < 60 < 0.5 * bound.total
+    assert bound.tightest == bound.autoregressive
 
 
 def test_nothing_is_foreseen_where_bits_are_independent() -> None:
     torch.manual_seed(3)
     p = torch.rand(800, 3, 8, 8).round().clamp(0.01, 0.99)
     rate = Dither().rate({"p": p}).mean().item() / log(2)
-    bound = context_bits(evidence(p, Dither()))
+    bound = autoregressive_bound(attack_data(p, Dither()))
     assert bound == pytest.approx(rate, rel=0.02)
 
 
 def test_other_channels_have_no_bits_to_foresee() -> None:
-    assert context_bits(SimpleNamespace(channel=Gaussian())) is None  # type: ignore[arg-type]
+    assert autoregressive_bound(SimpleNamespace(channel=Gaussian())) is None  # type: ignore[arg-type]

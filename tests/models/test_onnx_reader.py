@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from torch import nn
 from sfumato.audit.attacks.taps import Taps
 from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import open_session
 from sfumato.export.onnx_files import CloudHeads, write_onnx
 from sfumato.models.cloud import check_answers, create_cloud
 from sfumato.models.cost import cost
@@ -190,7 +190,7 @@ def test_operators_agree_with_onnxruntime(case: str, tmp_path: Path) -> None:
     path = graphs.write(tmp_path / "g.onnx", body, weights, **options)
     cloud = load_onnx(path, {"a": 1}, SIZE).eval()
     x = torch.rand(3, 3, *SIZE, generator=torch.Generator().manual_seed(5)) + 0.05
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     (wanted,) = session.run(None, {"x": x.numpy()})
     x.requires_grad_(case not in ("Cast",))
     found = cloud(x)["a"]

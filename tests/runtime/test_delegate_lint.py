@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from sfumato.core.errors import SfumatoError
-from sfumato.export import passes
-from sfumato.export.passes import Work, check_gates, lint_variants
+from sfumato.export import check
+from sfumato.export.check import lint_model
+from sfumato.export.gates import lint_gates, require_passed
+from sfumato.runtime.contract import Gate
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import find_runtime, open_model
-from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph, rename
-from sfumato.training.run import Run
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo, read_graph, rename
 
 SIZE = 16
 
@@ -125,18 +126,18 @@ def test_what_is_wrong_is_named(function: Any, int8: bool, lint: Any, expected: 
     assert any(re.search(expected, finding) for finding in findings), findings
 
 
-def fact(name: str = "x", **given: Any) -> TensorFact:
+def fact(name: str = "x", **given: Any) -> TensorInfo:
     """A computed float tensor of an ordinary shape."""
     plainly = {"type": "FLOAT32", "shape": (1, 4, 4, 3), "dynamic": False, "constant_bytes": 0}
-    return TensorFact(**{"index": 0, "name": name, "scales": (), "zero_points": (), **plainly, **given})
+    return TensorInfo(**{"index": 0, "name": name, "scales": (), "zero_points": (), **plainly, **given})
 
 
-def stored(name: str = "w", **given: Any) -> TensorFact:
+def stored(name: str = "w", **given: Any) -> TensorInfo:
     return fact(name, **{"constant_bytes": 36, "shape": (3, 1, 1, 3), **given})
 
 
 def node(
-    name: str, *inputs: TensorFact | None, version: int = 1, output: TensorFact | None = None, **options: int
+    name: str, *inputs: TensorInfo | None, version: int = 1, output: TensorInfo | None = None, **options: int
 ) -> Operator:
     return Operator(name, version, inputs, (output or fact("y"),), options)
 
@@ -338,26 +339,22 @@ GATES = [
 
 
 @pytest.mark.parametrize(("variant", "function", "expected"), GATES)
-def test_each_finding_refuses_the_export(
-    dither_run: Run, bundle: Path, variant: str, function: Any, expected: str
-) -> None:
-    work = Work(dither_run, (variant,), "direct", bundle, bundle)
-    lint_variants(work)
-    check_gates(work)
-    (bundle / f"local_{variant}.tflite").write_bytes(converted(function, int8=variant == "int8"))
-    lint_variants(work)
+def test_each_finding_refuses_the_export(sealed: Path, variant: str, function: Any, expected: str) -> None:
+    require_passed(gates_of(variant, (sealed / f"local_{variant}.tflite").read_bytes()))
     with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
-        check_gates(work)
+        require_passed(gates_of(variant, converted(function, int8=variant == "int8")))
     assert expected in str(caught.value)
 
 
+def gates_of(variant: str, content: bytes) -> list[Gate]:
+    return lint_gates(variant, lint_model(content, open_model(content)))
+
+
 def test_a_runtime_that_does_not_tell_its_partitions_refuses_the_export(
-    dither_run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work(dither_run, ("int8",), "direct", bundle, bundle)
-    monkeypatch.setattr(passes, "xnnpack_partitions", lambda session: None)
-    lint_variants(work)
+    monkeypatch.setattr(check, "xnnpack_partitions", lambda session: None)
     with pytest.raises(
         SfumatoError, match="int8: XNNPACK partitions is unknown to ai-edge-litert, allowed is 1"
     ):
-        check_gates(work)
+        require_passed(gates_of("int8", (sealed / "local_int8.tflite").read_bytes()))

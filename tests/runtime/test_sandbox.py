@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.core.errors import SfumatoError
 from sfumato.runtime import sandbox
-from sfumato.runtime.sandbox import guarded
+from sfumato.runtime.sandbox import run_sandboxed
 
 
 def fail(error: BaseException) -> None:
@@ -37,11 +37,11 @@ def test_whatever_happens_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sandbox, "SECONDS", 1)
     work, expected = WORKS[name]
     with pytest.raises(SfumatoError, match=expected) as caught:
-        guarded(work, "the work")
+        run_sandboxed(work, "the work")
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_of_the_copy_comes_back() -> None:
     values: list[int] = []
-    guarded(lambda: values.append(1), "the work")
+    run_sandboxed(lambda: values.append(1), "the work")
     assert values == []

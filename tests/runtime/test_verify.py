@@ -18,7 +18,7 @@ from sfumato.core.files import sha256
 from sfumato.runtime.contract import FILE, parse_contract, read_contract
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.signing import DIGESTS, SIGNATURE, read_private_key, sign, write_digests
-from sfumato.runtime.verify import verify
+from sfumato.runtime.verification import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
@@ -249,7 +249,7 @@ def test_verify_and_perturb_need_neither_torch_nor_tensorflow(sealed: Path, tmp_
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from sfumato.runtime.phone_model import PhoneModel\n"
-        "from sfumato.runtime.verify import verify\n"
+        "from sfumato.runtime.verification import verify\n"
         "folder = Path(sys.argv[1])\n"
         "assert verify(folder).passed\n"
         "image = np.zeros((32, 32, 3), np.uint8)\n"
@@ -269,7 +269,7 @@ def test_other_runtimes_agree(sealed: Path, runtime: str) -> None:
         "from sfumato.core.errors import SfumatoError\n"
         "try: print(find_runtime().name)\n"
         "except SfumatoError: print('absent'); sys.exit()\n"
-        "from sfumato.runtime.verify import verify\n"
+        "from sfumato.runtime.verification import verify\n"
         "result = verify(Path(sys.argv[1]))\n"
         "assert result.passed, result.failed\n"
     )

@@ -23,19 +23,19 @@ KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="session")
-def sealed(small_export: Callable[..., Path]) -> Path:
+def bundle(small_export: Callable[..., Path]) -> Path:
     """The export of `tests.fixtures.runs`, with a rate that was measured."""
     return small_export("float32", "int8")
 
 
 @pytest.fixture(scope="session")
-def phone(sealed: Path) -> PhoneModel:
-    return PhoneModel.load(sealed)
+def phone(bundle: Path) -> PhoneModel:
+    return PhoneModel.load(bundle)
 
 
 @pytest.fixture(scope="session")
-def model(sealed: Path) -> CloudModel:
-    return CloudModel.load(sealed)
+def model(bundle: Path) -> CloudModel:
+    return CloudModel.load(bundle)
 
 
 @pytest.fixture(scope="session")
@@ -98,10 +98,10 @@ Start = Callable[..., Server]
 
 
 def start_server(
-    sealed: Path, digest: str, log: Path, *options: str, port: int = 0, **variables: str
+    bundle: Path, digest: str, log: Path, *options: str, port: int = 0, **variables: str
 ) -> Server:
     """Start a process and wait until it listens."""
-    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(sealed), "--port", str(port), *options]
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", str(port), *options]
     environment = {**os.environ, **variables}
     with log.open("a") as stream:
         before = stream.tell()
@@ -132,11 +132,11 @@ def _wait_ready(url: str) -> None:
 
 
 @pytest.fixture
-def start(sealed: Path, model: CloudModel, tmp_path: Path) -> Iterator[Start]:
+def start(bundle: Path, model: CloudModel, tmp_path: Path) -> Iterator[Start]:
     """Starts servers with options of a test's own; they end with it."""
     servers: list[Server] = []
 
-    def go(*options: str, export: Path = sealed, **more: Any) -> Server:
+    def go(*options: str, export: Path = bundle, **more: Any) -> Server:
         log = tmp_path / f"log-{len(servers)}"
         server = start_server(export, model.contract_digest, log, *options, **more)
         servers.append(server)
@@ -149,11 +149,11 @@ def start(sealed: Path, model: CloudModel, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def server(sealed: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(bundle: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that most tests share: no tokens, a high rate."""
     log = tmp_path_factory.mktemp("server") / "log"
     options = ("--rate", "100000", "--burst", "100000", "--log-level", "debug")
-    running = start_server(sealed, model.contract_digest, log, *options)
+    running = start_server(bundle, model.contract_digest, log, *options)
     yield running
     assert running.process.poll() is None, "the server died during the tests"
     running.process.kill()

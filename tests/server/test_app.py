@@ -44,18 +44,18 @@ def test_answers_are_those_of_the_network(
 ) -> None:
     for picture in pictures:
         sent = phone.perturb(picture, key=KEY)
-        (expected,) = model.answer([sent.levels])
+        (expected,) = model.predict([sent.levels])
         packed = pack(sent.levels, bits=1)
         for content, form in ((sent.content, "image/png"), (packed, "application/vnd.sfumato.packed")):
             response = server.post(content, **{"Content-Type": form})
             assert response.status_code == 200, response.text
-            told = response.json()
+            body = response.json()
             for name, answer in expected.items():
-                assert told["answers"][name]["label"] == answer.label
-                found = told["answers"][name]["probabilities"]
+                assert body["answers"][name]["label"] == answer.label
+                found = body["answers"][name]["probabilities"]
                 assert found == pytest.approx(dict(answer.probabilities), abs=2e-6)
-            assert told["model"] == model.id
-            assert told["timing_ms"]["network"] > 0
+            assert body["model"] == model.id
+            assert body["timing_ms"]["network"] > 0
 
 
 BATCH = "application/vnd.sfumato.packed-batch"
@@ -85,7 +85,7 @@ def test_a_batch_is_answered_in_order_and_a_photo_in_it_is_refused_alone(
                 "urn:sfumato:problem:raw-photo",
             )
             continue
-        (expected,) = model.answer([one])
+        (expected,) = model.predict([one])
         assert set(item) == {"answers"}
         assert item["answers"]["glasses"]["label"] == expected["glasses"].label
         found = item["answers"]["glasses"]["probabilities"]
@@ -133,13 +133,13 @@ def test_the_answer_is_softmax_of_onnxruntime(
     (logits,) = model.session.run(None, {"upload": pixels})
     powers = [float(np.exp(np.float64(value))) for value in logits[0]]
     expected = [power / sum(powers) for power in powers]
-    found = model.answer([levels] * 3)[2]["glasses"].probabilities
+    found = model.predict([levels] * 3)[2]["glasses"].probabilities
     assert list(found.values()) == pytest.approx(expected, abs=2e-6)
 
 
-def test_the_contract_is_the_exported_one(server: Server, sealed: Path) -> None:
+def test_the_contract_is_the_exported_one(server: Server, bundle: Path) -> None:
     response = httpx.get(f"{server.url}/v1/contract")
-    assert response.content == (sealed / "contract.json").read_bytes()
+    assert response.content == (bundle / "contract.json").read_bytes()
     tag = response.headers["etag"]
     assert tag.strip('"') == hashlib.sha256(response.content).hexdigest()
     assert httpx.get(f"{server.url}/v1/contract", headers={"If-None-Match": tag}).status_code == 304
@@ -157,7 +157,7 @@ def png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def test_photos_are_told_they_nearly_leaked(server: Server, pictures: Pictures) -> None:
+def test_photos_are_refused_with_a_warning(server: Server, pictures: Pictures) -> None:
     picture = pictures[2]
     for content, form in (
         (jpeg(picture), "image/jpeg"),
@@ -223,8 +223,8 @@ def test_what_is_sent_fits_the_document(
     """Nothing compares answers with their models while the service runs."""
     assert Prediction.model_validate_json(server.post(upload).content)
     packed = pack(phone.perturb(pictures[0], key=KEY).levels, bits=1)
-    told = BatchPrediction.model_validate_json(post_batch(server, packed + bytes(len(packed))).content)
-    assert [item.problem is None for item in told.items] == [True, False]
+    body = BatchPrediction.model_validate_json(post_batch(server, packed + bytes(len(packed))).content)
+    assert [item.problem is None for item in body.items] == [True, False]
 
 
 def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
@@ -238,11 +238,11 @@ def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
     assert running.post(upload, Authorization=f"Bearer {TOKEN}").status_code == 200
     assert running.post(upload, Authorization=f"Bearer {TOKEN}-m").status_code == 401
     assert httpx.get(f"{running.url}/v1/contract").status_code == 200
-    told = {}
+    statuses = {}
     for name, token in (("nobody", "nothing"), ("app", TOKEN), ("metrics", f"{TOKEN}-m")):
         headers = {"Authorization": f"Bearer {token}"}
-        told[name] = httpx.get(f"{running.url}/metrics", headers=headers).status_code
-    assert told == {"nobody": 401, "app": 401, "metrics": 200}
+        statuses[name] = httpx.get(f"{running.url}/metrics", headers=headers).status_code
+    assert statuses == {"nobody": 401, "app": 401, "metrics": 200}
     log = running.log.read_text()
     assert '"client": "app"' in log
     assert TOKEN not in log
@@ -257,13 +257,13 @@ def test_tokens_from_the_environment_and_a_rate_for_each(start: Start, upload: b
     assert running.post(upload, Authorization=f"Bearer {TOKEN}-b").status_code == 200
 
 
-def test_nobody_is_served_beyond_this_machine_without_tokens(sealed: Path) -> None:
+def test_nobody_is_served_beyond_this_machine_without_tokens(bundle: Path) -> None:
     command = [
         sys.executable,
         "-m",
         "sfumato.cli.main",
         "serve",
-        str(sealed),
+        str(bundle),
         "--host",
         "0.0.0.0",
         "--port",
@@ -275,7 +275,7 @@ def test_nobody_is_served_beyond_this_machine_without_tokens(sealed: Path) -> No
     assert "--tokens" in done.stderr
 
 
-def test_the_log_is_json_and_knows_no_picture(server: Server, upload: bytes) -> None:
+def test_the_log_is_json_and_holds_no_picture(server: Server, upload: bytes) -> None:
     line = server.line(server.post(upload).headers["x-request-id"])
     assert set(line) == {
         "time", "level", "event", "request_id", "method", "route", "status", "ms", "bytes_in", "bytes_out", "batch",
@@ -296,7 +296,7 @@ def test_metrics_count(server: Server, upload: bytes) -> None:
 
 
 def answers(port: int) -> bool:
-    """Whether a new connection gets a word."""
+    """Whether a new connection gets an answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as late:
             late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -352,9 +352,9 @@ def test_more_than_can_be_in_work_is_refused_after_a_pause(start: Start, upload:
 
     async def go() -> None:
         connections = [await Connection.open(running.port) for _ in range(40)]
-        told = await asyncio.gather(*map(ask, connections))
-        assert {status for status, _, _ in told} == {200, 503}
-        refused = [(body, took) for status, body, took in told if status == 503]
+        outcomes = await asyncio.gather(*map(ask, connections))
+        assert {status for status, _, _ in outcomes} == {200, 503}
+        refused = [(body, took) for status, body, took in outcomes if status == 503]
         held = [json.loads(body) for body, took in refused if took > 0.9]
         assert held
         assert {problem["type"] for problem in held} == {"urn:sfumato:problem:overloaded"}
@@ -367,8 +367,8 @@ def test_more_than_can_be_in_work_is_refused_after_a_pause(start: Start, upload:
     asyncio.run(go())
 
 
-def test_asked_to_stop_while_it_starts(sealed: Path) -> None:
-    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(sealed), "--port", "0"]
+def test_asked_to_stop_while_it_starts(bundle: Path) -> None:
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert '"listening"' in process.stderr.readline()
@@ -387,11 +387,11 @@ def hook(event, arguments):
 from pathlib import Path
 from starlette.testclient import TestClient
 from sfumato.server.model import CloudModel
-from sfumato.server.app import ServiceConfig, create_app
+from sfumato.server.app import AppConfig, create_app
 model = CloudModel.load(Path(sys.argv[1]))
 upload = Path(sys.argv[2]).read_bytes()
 headers = {"Sfumato-Contract": model.contract_digest, "Content-Type": "image/png"}
-with TestClient(create_app(model, ServiceConfig())) as client:
+with TestClient(create_app(model, AppConfig())) as client:
     sys.addaudithook(hook)
     statuses = [client.post("/v1/predict", content=content, headers=headers).status_code
                 for content in (upload, upload[:-9], upload + bytes(10**6), b"", b"x" * 1500)]
@@ -399,9 +399,9 @@ print(json.dumps([statuses, written, sorted({"torch", "tensorflow", "onnx", "sci
 """
 
 
-def test_nothing_is_written_and_nothing_heavy_imported(sealed: Path, upload: bytes, tmp_path: Path) -> None:
+def test_nothing_is_written_and_nothing_heavy_imported(bundle: Path, upload: bytes, tmp_path: Path) -> None:
     (tmp_path / "upload.png").write_bytes(upload)
-    command = [sys.executable, "-c", WATCHED, str(sealed), str(tmp_path / "upload.png")]
+    command = [sys.executable, "-c", WATCHED, str(bundle), str(tmp_path / "upload.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     statuses, written, heavy = json.loads(done.stdout)
@@ -410,7 +410,7 @@ def test_nothing_is_written_and_nothing_heavy_imported(sealed: Path, upload: byt
     assert heavy == []
 
 
-def test_a_run_or_a_damaged_export_is_not_served(sealed: Path, tmp_path: Path) -> None:
+def test_a_run_or_a_damaged_export_is_not_served(bundle: Path, tmp_path: Path) -> None:
     def serve(folder: Path) -> Any:
         command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(folder), "--port", "0"]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -420,7 +420,7 @@ def test_a_run_or_a_damaged_export_is_not_served(sealed: Path, tmp_path: Path) -
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("contract.json", "cloud.onnx"):
-        (copy / name).write_bytes((sealed / name).read_bytes())
+        (copy / name).write_bytes((bundle / name).read_bytes())
     content = bytearray((copy / "cloud.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (copy / "cloud.onnx").write_bytes(content)

@@ -1,12 +1,13 @@
-"""What lets requests in and brings them together, under a clock and a network of the test's own."""
+"""Rate limit, concurrency limit and batching, under a clock and a network of the test's own."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from sfumato.server.auth import Buckets, InFlight, RateConfig
-from sfumato.server.batching import BatchConfig, Batcher, Done, OverloadedError
+from sfumato.server.auth import Buckets, ConcurrencyLimit, RateLimitConfig
+from sfumato.server.batching import BatchConfig, Batcher, Done
+from sfumato.server.problems import OverloadedError
 
 
 class Clock:
@@ -18,7 +19,7 @@ class Clock:
 
 def test_a_bucket_counts_uploads_not_requests() -> None:
     clock = Clock()
-    buckets = Buckets(RateConfig(per_second=2, burst=10), clock=clock)
+    buckets = Buckets(RateLimitConfig(per_second=2, burst=10), clock=clock)
     assert buckets.take("a", 8) == 0
     assert buckets.take("a", 4) == 1.0  # two are left, two more take a second
     assert buckets.take("a", 2) == 0  # a refused request has taken nothing
@@ -29,27 +30,27 @@ def test_a_bucket_counts_uploads_not_requests() -> None:
 
 def test_fewer_are_let_in_while_answers_are_late_and_more_again_after() -> None:
     clock = Clock()
-    flight = InFlight(60, target=1.0, clock=clock)
-    flight.count = 54
-    assert not flight.full
+    limit = ConcurrencyLimit(60, target=1.0, clock=clock)
+    limit.count = 54
+    assert not limit.full
     clock.now = 5.0
-    flight.answered(3.9)
-    assert flight.limit == pytest.approx(54)
-    assert flight.full
-    flight.answered(3.9)  # of the same crowd: it says nothing new
-    assert flight.limit == pytest.approx(54)
+    limit.answered(3.9)
+    assert limit.limit == pytest.approx(54)
+    assert limit.full
+    limit.answered(3.9)  # it arrived with the last one: no new information
+    assert limit.limit == pytest.approx(54)
     for _ in range(54):
-        flight.answered(4.5)
-    assert 54.9 < flight.limit <= 55
+        limit.answered(4.5)
+    assert 54.9 < limit.limit <= 55
     for _ in range(1000):
-        flight.answered(4.5)
-    assert flight.limit == 60
+        limit.answered(4.5)
+    assert limit.limit == 60
     for _ in range(100):
         clock.now += 2
-        flight.answered(0.0)
-    assert flight.limit == 1
-    flight.count = 0
-    assert not flight.full
+        limit.answered(0.0)
+    assert limit.limit == 1
+    limit.count = 0
+    assert not limit.full
 
 
 def run_batches(

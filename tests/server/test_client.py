@@ -27,22 +27,22 @@ Pictures = list[NDArray[np.uint8]]
 Step = Callable[[BaseHTTPRequestHandler], None]
 
 
-def test_send_tells_what_the_network_says(
-    server: Server, sealed: Path, model: CloudModel, phone: PhoneModel, pictures: Pictures, tmp_path: Path
+def test_send_shows_the_predictions_of_the_network(
+    server: Server, bundle: Path, model: CloudModel, phone: PhoneModel, pictures: Pictures, tmp_path: Path
 ) -> None:
     photo, key = tmp_path / "photo.png", tmp_path / "key"
     Image.fromarray(pictures[3]).save(photo)
     key.write_bytes(KEY)
     app = Typer()
     app.command()(send.command)
-    arguments = [str(sealed), str(photo), "--server", server.url, "--key", str(key)]
+    arguments = [str(bundle), str(photo), "--server", server.url, "--key", str(key)]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    answer = json.loads(result.stdout)
     upload = phone.perturb(photo, key=KEY)
-    (expected,) = model.answer([upload.levels])
-    assert told["answers"]["glasses"]["label"] == expected["glasses"].label
-    assert (told["sent_bytes"], told["attempts"]) == (len(upload.content), 1)
+    (expected,) = model.predict([upload.levels])
+    assert answer["answers"]["glasses"]["label"] == expected["glasses"].label
+    assert (answer["sent_bytes"], answer["attempts"]) == (len(upload.content), 1)
     people = CliRunner().invoke(app, arguments)
     assert expected["glasses"].label in people.stdout
 
@@ -67,8 +67,8 @@ def test_one_refusal_among_many_stands_in_its_place(
     good["glasses"] = {"label": phone.contract.keep[0].classes[0]}
     good["glasses"]["probabilities"] = dict.fromkeys(phone.contract.keep[0].classes, 0.5)
     refused = {"type": "urn:sfumato:problem:raw-photo", "title": "T", "status": 422, "detail": "D\n"}
-    told = {"items": [{"problem": refused}, {"answers": good}], "model": "m", "request_id": "r"}
-    fake = scripted(say(200, json.dumps(told).encode()), say(200, json.dumps(told).encode()))
+    answer = {"items": [{"problem": refused}, {"answers": good}], "model": "m", "request_id": "r"}
+    fake = scripted(say(200, json.dumps(answer).encode()), say(200, json.dumps(answer).encode()))
     with Client(phone, fake.url) as client:
         first, second = client.send_many(pictures[:2], key=KEY)
         assert isinstance(first, ServerError)
@@ -130,11 +130,11 @@ GOOD = json.dumps(
 
 
 @pytest.fixture
-def scripted(sealed: Path) -> Iterator[Callable[..., Scripted]]:
+def scripted(bundle: Path) -> Iterator[Callable[..., Scripted]]:
     running: list[Scripted] = []
 
     def go(*steps: Step) -> Scripted:
-        running.append(Scripted((sealed / "contract.json").read_bytes(), list(steps)))
+        running.append(Scripted((bundle / "contract.json").read_bytes(), list(steps)))
         return running[-1]
 
     yield go
@@ -154,7 +154,7 @@ def test_busy_and_broken_servers_are_asked_again(
         reply = client.send(pictures[0], key=KEY)
     assert reply.attempts == 4
     assert reply.answers["glasses"]["label"] == classes[1]
-    assert len(set(fake.bodies)) == 1  # the same upload each time: fresh noise would add to what it tells
+    assert len(set(fake.bodies)) == 1  # the same upload each time: fresh noise would add information
     assert len(pauses) == 3
     assert all(0 <= pause <= limit for pause, limit in zip(pauses[:2], (0.25, 0.5), strict=True))
     assert 3 <= pauses[2] <= 13
@@ -191,7 +191,7 @@ def test_only_the_upload_travels(
         (say(200, b"x" * (2**20 + 1)), "larger"),
     ],
 )
-def test_what_patience_cannot_mend_is_said_at_once(
+def test_a_refusal_that_stays_one_is_raised_at_once(
     scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures, step: Step, expected: str
 ) -> None:
     fake = scripted(step)
@@ -201,9 +201,9 @@ def test_what_patience_cannot_mend_is_said_at_once(
 
 
 def test_another_contract_stops_before_anything_is_sent(
-    scripted: Callable[..., Scripted], sealed: Path, pictures: Pictures, tmp_path: Path
+    scripted: Callable[..., Scripted], bundle: Path, pictures: Pictures, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(sealed, tmp_path / "copy"))
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     text = (copy / "contract.json").read_text()
     (copy / "contract.json").write_text(text + "\n")
     fake = scripted()
@@ -239,7 +239,7 @@ def test_killed_and_started_again_without_a_wrong_answer(
 ) -> None:
     expected = []
     for picture in pictures:
-        (answer,) = model.answer([phone.perturb(picture, key=KEY).levels])
+        (answer,) = model.predict([phone.perturb(picture, key=KEY).levels])
         expected.append(answer["glasses"].probabilities)
     options = ("--rate", "100000", "--burst", "100000")
     first = start(*options)

@@ -49,14 +49,14 @@ def test_the_answer_is_that_of_the_upload_python_makes(
         response = post(gateway, content, **{"Content-Type": f"image/{form.lower()}"})
         assert response.status_code == 200, response.text
         upload = phone.perturb(content, key=KEY)
-        (expected,) = model.answer([upload.levels])
-        told = response.json()
-        assert told["answers"]["glasses"]["label"] == expected["glasses"].label
-        found = told["answers"]["glasses"]["probabilities"]
+        (expected,) = model.predict([upload.levels])
+        answer = response.json()
+        assert answer["answers"]["glasses"]["label"] == expected["glasses"].label
+        found = answer["answers"]["glasses"]["probabilities"]
         assert found == pytest.approx(dict(expected["glasses"].probabilities), abs=2e-6)
-        assert (told["sent_bytes"], told["contract"]) == (len(upload.content), gateway.digest)
-        assert told["rate_bits"] == pytest.approx(upload.rate_bits)
-        line = server.line(told["service_request_id"])
+        assert (answer["sent_bytes"], answer["contract"]) == (len(upload.content), gateway.digest)
+        assert answer["rate_bits"] == pytest.approx(upload.rate_bits)
+        line = server.line(answer["service_request_id"])
         assert line["bytes_in"] == len(upload.content)
     assert httpx.get(f"{gateway.url}/v1/contract").content == model.contract_json
     assert httpx.get(f"{gateway.url}/v1/predict").status_code == 404
@@ -93,8 +93,8 @@ def test_tokens_of_both_sides(start: Start, key_file: Path, pictures: Pictures, 
     assert "401" in response.json()["detail"]
 
 
-def test_a_service_that_is_away_or_speaks_of_another_contract(
-    start: Start, sealed: Path, key_file: Path, pictures: Pictures, tmp_path: Path
+def test_a_service_that_is_away_or_has_another_contract(
+    start: Start, bundle: Path, key_file: Path, pictures: Pictures, tmp_path: Path
 ) -> None:
     gateway = start("--gateway", "--server", "http://127.0.0.1:9", "--key", str(key_file))
     response = post(gateway, photo(pictures[0]))
@@ -102,8 +102,8 @@ def test_a_service_that_is_away_or_speaks_of_another_contract(
     other = tmp_path / "other"
     other.mkdir()
     for name in ("contract.json", "cloud.onnx"):
-        shutil.copy(sealed / name, other / name)
-    (other / "contract.json").write_text((sealed / "contract.json").read_text() + "\n")
+        shutil.copy(bundle / name, other / name)
+    (other / "contract.json").write_text((bundle / "contract.json").read_text() + "\n")
     away = start(export=other)
     gateway = start("--gateway", "--server", away.url, "--key", str(key_file))
     response = post(gateway, photo(pictures[0]))
@@ -115,8 +115,8 @@ def test_a_service_that_is_away_or_speaks_of_another_contract(
 @pytest.mark.parametrize(
     "options", [["--gateway"], ["--server", "https://x.example"], ["--key", "k"], ["--plain-http"]]
 )
-def test_wrong_use(sealed: Path, options: list[str]) -> None:
-    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(sealed), "--port", "0", *options]
+def test_wrong_use(bundle: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     assert "--gateway needs --server URL" in done.stderr

@@ -18,8 +18,8 @@ from tests.load.service import UNLIMITED, Service
 from typer.testing import CliRunner
 
 
-def test_load_beside_the_network_alone(sealed: Path) -> None:
-    rows = list(load(sealed, clients=(1, 4), seconds=0.3, form="packed", processes=2))
+def test_load_beside_the_network_alone(bundle: Path) -> None:
+    rows = list(load(bundle, clients=(1, 4), seconds=0.3, form="packed", processes=2))
     names = ["1 clients, 2 services", "4 clients, 2 services"]
     assert [row.name for row in rows[2:]] == [*names, *(f"{name} x 16" for name in names)]
     assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
@@ -28,13 +28,13 @@ def test_load_beside_the_network_alone(sealed: Path) -> None:
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
 
 
-def test_a_wrong_answer_is_noticed(sealed: Path) -> None:
-    first, second, *_ = make_cases(sealed, count=2)
+def test_a_wrong_answer_is_noticed(bundle: Path) -> None:
+    first, second, *_ = make_cases(bundle, count=2)
     crossed = replace(first, expected=second.expected)
-    with Service(sealed, *UNLIMITED) as service:
+    with Service(bundle, *UNLIMITED) as service:
         found = uvloop.run(closed_loop([service.port], [first, crossed], clients=2, seconds=0.3))
         assert service.resident_mb > 20
-        batches = make_batches(sealed, [first, crossed, second], 3)
+        batches = make_batches(bundle, [first, crossed, second], 3)
         together = uvloop.run(closed_loop([service.port], batches, clients=1, seconds=0.3))
         assert service.stop() == 0
     assert together.wrong == together.statuses[200] > 0 == together.uploads
@@ -43,8 +43,8 @@ def test_a_wrong_answer_is_noticed(sealed: Path) -> None:
     assert found.statuses.total() == found.statuses[200]
 
 
-def test_malformed_uploads_are_refused(sealed: Path) -> None:
-    report = malformed(sealed, count=80)
+def test_malformed_uploads_are_refused(bundle: Path) -> None:
+    report = malformed(bundle, count=80)
     assert report.failures == []
     assert len({kind for kind, _ in report.answers}) == 8
     assert sum(report.answers.values()) == 80
@@ -59,26 +59,26 @@ def test_an_answer_that_may_not_be_is_a_failure() -> None:
         end(len(report.failures), "failures")
 
 
-def test_overload_and_a_soak(sealed: Path) -> None:
-    best, found = overload(sealed, seconds=1, clients=200)
+def test_overload_and_a_soak(bundle: Path) -> None:
+    best, found = overload(bundle, seconds=1, clients=200)
     assert found.wrong == best.wrong == 0
     assert best.per_second > 0
     assert set(found.statuses) == {200, 503}
-    samples = list(soak(sealed, seconds=1, parts=2))
+    samples = list(soak(bundle, seconds=1, parts=2))
     assert [round(60 * sample.minutes, 1) for sample in samples] == [0.5, 1.0]
     assert all(sample.per_second > 0 and sample.wrong == sample.refused == 0 for sample in samples)
 
 
-def test_killed_and_started_again(sealed: Path) -> None:
-    found = crash(sealed, kills=1, seconds=0.3)
+def test_killed_and_started_again(bundle: Path) -> None:
+    found = crash(bundle, kills=1, seconds=0.3)
     assert found.wrong == 0
     assert found.statuses[200] > 0
     assert found.statuses[0] > 0
 
 
 @pytest.mark.slow
-def test_slow_clients_floods_and_a_crowd(sealed: Path) -> None:
-    report = hostile(sealed, connections=600, slow=10)
+def test_slow_clients_floods_and_a_crowd(bundle: Path) -> None:
+    report = hostile(bundle, connections=600, slow=10)
     assert report.failures == []
     assert report.resident_mb < 300
     answers = {kind for kind, _ in report.answers}

@@ -133,7 +133,7 @@ def open_page(browser: Browser, seen: Seen) -> Iterator[Open]:
 
 
 def await_state(page: Page, states: str) -> str:
-    """Wait until the page says something final; what it says."""
+    """Wait until the page shows a final state; its message."""
     page.wait_for_function(
         "states => !document.body.ariaBusy && states.includes(document.getElementById('status').dataset.state)",
         arg=states.split("|"),
@@ -197,8 +197,8 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
         ""
     }  # the service's address and no other
     assert not [url for _, url in seen.requests if "?" in url]
-    told = {name.lower() for name in headers} - {"host", "proxy-connection", "connection", "content-length"}
-    assert {name for name in told if not name.startswith(("sec-", "accept"))} == {
+    names = {name.lower() for name in headers} - {"host", "proxy-connection", "connection", "content-length"}
+    assert {name for name in names if not name.startswith(("sec-", "accept"))} == {
         "content-type", "origin", "sfumato-contract", "user-agent",
     }  # fmt: skip
     assert "paris" not in str(seen.requests) + str(seen.sent)
@@ -268,7 +268,7 @@ def test_by_keyboard_on_a_phone(open_page: Open, server: Server, seen: Seen, tmp
     choosers: list[FileChooser] = []
     page = open_page(
         f"{server.url}/",
-        # From the start: `expect_file_chooser` may tell the browser about itself after the key has been pressed.
+        # From the start: `expect_file_chooser` may register with the browser after the key has been pressed.
         prepare=lambda page: page.on("filechooser", lambda chooser: choosers.append(chooser)),
         viewport={"width": 360, "height": 740},
         has_touch=True,
@@ -393,7 +393,7 @@ def test_a_token_is_asked_for(open_page: Open, start: Start, seen: Seen, tmp_pat
 
 
 @needs_page
-def test_files_come_compressed_and_are_fetched_once(server: Server, sealed: Path) -> None:
+def test_files_come_compressed_and_are_fetched_once(server: Server, bundle: Path) -> None:
     wasm = f"{server.url}/page/vendor/wasm/litert_wasm_internal.wasm"
     with httpx.Client() as client:
         zipped = client.get(wasm)
@@ -404,24 +404,24 @@ def test_files_come_compressed_and_are_fetched_once(server: Server, sealed: Path
         assert client.get(wasm, headers={"If-None-Match": zipped.headers["etag"]}).status_code == 304
         assert (
             client.get(f"{server.url}/v1/phone/local_int8.tflite").content
-            == (sealed / "local_int8.tflite").read_bytes()
+            == (bundle / "local_int8.tflite").read_bytes()
         )
         for name in ("cloud.onnx", "local_float32.tflite", "..%2Fcontract.json", "%2Fetc%2Fpasswd"):
             assert client.get(f"{server.url}/v1/phone/{name}").status_code == 404
-        for name in ("../service.py", "..%2Fservice.py", "vendor/build.json/..", "package.json"):
+        for name in ("../app.py", "..%2Fapp.py", "vendor/build.json/..", "package.json"):
             assert client.get(f"{server.url}/page/{name}").status_code == 404
 
 
-def test_without_the_page_the_service_says_why(sealed: Path, model: CloudModel, tmp_path: Path) -> None:
+def test_without_the_page_the_service_says_why(bundle: Path, model: CloudModel, tmp_path: Path) -> None:
     for name in ("contract.json", "cloud.onnx"):
-        shutil.copy(sealed / name, tmp_path / name)
+        shutil.copy(bundle / name, tmp_path / name)
     reason = Files.load(tmp_path, model.contract).missing
     assert reason
     running = start_server(tmp_path, model.contract_digest, tmp_path / "log")
     try:
-        told = httpx.get(f"{running.url}/")
-        assert (told.status_code, told.json()["type"]) == (404, "urn:sfumato:problem:no-page")
-        assert told.json()["detail"] == reason
+        answer = httpx.get(f"{running.url}/")
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:sfumato:problem:no-page")
+        assert answer.json()["detail"] == reason
         lines = [json.loads(line) for line in running.log.read_text().splitlines()]
         assert [line["reason"] for line in lines if line["event"] == "no browser page"] == [reason]
     finally:

@@ -30,8 +30,8 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_vector_holds(sealed: Path, table: Path) -> None:
-    done = node("check", sealed / "vectors.json", table)
+def test_every_vector_holds(bundle: Path, table: Path) -> None:
+    done = node("check", bundle / "vectors.json", table)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -39,8 +39,8 @@ def test_every_vector_holds(sealed: Path, table: Path) -> None:
     ("part", "name"),
     [("noise", "iv"), ("noise", "noise"), ("dither", "packed"), ("gaussian", "levels"), ("upload", "packed")],
 )
-def test_a_wrong_vector_is_found(sealed: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
-    vectors = json.loads((sealed / "vectors.json").read_text())
+def test_a_wrong_vector_is_found(bundle: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
+    vectors = json.loads((bundle / "vectors.json").read_text())
     text = vectors[part][1][name]
     vectors[part][1][name] = text[:-1] + ("0" if text[-1] != "0" else "1")
     (tmp_path / "wrong.json").write_text(json.dumps(vectors))

@@ -11,7 +11,7 @@ from sfumato.runtime.contract import Contract
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.test_vectors import PATTERNS
 from sfumato.server.model import CloudModel
-from sfumato.server.photo_check import check, largest_rate, standardised, statistics
+from sfumato.server.photo_check import check_uploads, largest_rate, standardised, statistics
 
 Bytes = NDArray[np.uint8]
 
@@ -46,22 +46,22 @@ def test_photos_in_an_uploads_form_are_found(
     method: Callable[[Bytes], Bytes], model: CloudModel, pictures: list[Bytes]
 ) -> None:
     for picture in pictures:
-        (verdict,) = check([method(picture)], model.contract)
-        assert not verdict.plausible, (method.__name__, verdict)
+        (result,) = check_uploads([method(picture)], model.contract)
+        assert not result.passed, (method.__name__, result)
 
 
 def test_uploads_pass(model: CloudModel, phone: PhoneModel, pictures: list[Bytes]) -> None:
     made = [pattern(32, 32) for pattern in PATTERNS.values()]
     uploads = [phone.perturb(p).levels for p in (*pictures, *made) for _ in range(20)]
-    assert max(verdict.score for verdict in check(uploads, model.contract)) < 0.8
+    assert max(result.score for result in check_uploads(uploads, model.contract)) < 0.8
 
 
 def test_pure_noise_of_every_form_passes(model: CloudModel) -> None:
     rng = np.random.default_rng(2)
     for bits in (1, 2, 4):
         contract = changed(model.contract, {"name": "dither", "levels": 2**bits})
-        (verdict,) = check([rng.integers(0, 2**bits, (32, 32, 3), dtype=np.uint8)], contract)
-        assert verdict.score < 0.8
+        (result,) = check_uploads([rng.integers(0, 2**bits, (32, 32, 3), dtype=np.uint8)], contract)
+        assert result.score < 0.8
 
 
 def changed(contract: Contract, channel: dict[str, object]) -> Contract:
@@ -73,13 +73,13 @@ def test_gaussian_uploads_pass_and_photos_do_not(model: CloudModel, pictures: li
     channel = {"name": "gaussian", "additive": False, "largest_scale": 0.5, "reference_scale": 0.3}
     contract = changed(model.contract, channel)
     noise = np.random.default_rng(3).normal(127.5, 0.3 * 255, (32, 32, 3))
-    drawn, photo = check([noise.clip(0, 255).astype(np.uint8), pictures[0]], contract)
-    assert drawn.plausible
-    assert not photo.plausible
+    drawn, photo = check_uploads([noise.clip(0, 255).astype(np.uint8), pictures[0]], contract)
+    assert drawn.passed
+    assert not photo.passed
 
 
 def test_the_bound_holds_for_the_worst_spending_of_a_rate() -> None:
-    """All of the rate on one patch that speaks with one voice: the mean of every statistic stays below its share."""
+    """All of the rate on one patch whose samples all agree: the mean of every statistic stays below its share."""
     probability = np.full((32, 32, 3), 0.5)
     probability[8:16, 8:16] = 0.62
     nats = float(
@@ -94,8 +94,8 @@ def test_the_bound_holds_for_the_worst_spending_of_a_rate() -> None:
 def test_without_a_measured_rate_nothing_can_be_checked(model: CloudModel) -> None:
     contract = model.contract.model_copy(update={"figures": {}})
     assert largest_rate(contract) == float("inf")
-    (verdict,) = check([np.zeros((32, 32, 3), np.uint8)], contract)
-    assert verdict.plausible
+    (result,) = check_uploads([np.zeros((32, 32, 3), np.uint8)], contract)
+    assert result.passed
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (5, 6)])

@@ -14,8 +14,8 @@ from lightning_fabric import Fabric
 from tests.models import onnx_graphs as graphs
 from torch import nn
 
+from sfumato.audit import audit
 from sfumato.audit.plan import QUICK
-from sfumato.audit.runner import run_audit
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
 from sfumato.data import Split, open_dataset
@@ -206,8 +206,8 @@ def test_a_lost_or_changed_copy_is_noticed(finished: Path, tmp_path: Path) -> No
 
 
 def test_the_provider_can_attack_it(finished: Path, tmp_path: Path) -> None:
-    audit = run_audit(load_run(finished), attacks=PLAN, attributes=("background",), out=tmp_path)
-    provider = {row.architecture for row in audit.attacks if row.attack == "provider"}
+    result = audit(str(finished), PLAN, attributes=("background",), out=tmp_path)
+    provider = {row.architecture for row in result.attacks if row.attack == "provider"}
     assert "finetune" in provider
     assert {f"stage {stage}, {grid}" for stage in range(4) for grid in ("1x1", "4x4")} <= provider
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from sfumato.bench.results import Machine
-from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact, read_graph
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo, read_graph
 
 WEIGHTS = {
     "CONV_2D": (1, 2),
@@ -93,5 +93,5 @@ def _macs(operator: Operator) -> int:
     return prod(made.shape) * prod(weight.shape[1:])  # weight (outputs, ..., inputs)
 
 
-def _bytes(tensor: TensorFact | None) -> int:
+def _bytes(tensor: TensorInfo | None) -> int:
     return 0 if tensor is None else prod(tensor.shape) * BYTES.get(tensor.type, 4)

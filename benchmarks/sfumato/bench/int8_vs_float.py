@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from sfumato.audit.schema import Attribute, Audit
+from sfumato.audit import schema
+from sfumato.audit.schema import AttributeResult, Audit
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_json
 
 FILE = "audit.json"
 LIMIT = 0.005
@@ -55,7 +55,7 @@ def read_audit(folder: Path, artifact: str) -> Audit | None:
     """The audit of a run (`float`) or an export (`int8`); None if there is none of this artifact."""
     if not (folder / FILE).exists():
         return None
-    audit = Audit.model_validate(read_json(folder / FILE))
+    audit = schema.read_audit(folder / FILE)
     return audit if audit.artifact == artifact else None
 
 
@@ -75,7 +75,9 @@ def hidden_changes(int8: Audit, floats: Audit) -> list[AccuracyChange]:
     return [_hidden_change(one, other, int8, floats) for one, other in pairs]
 
 
-def _hidden_change(one: Attribute, other: Attribute, int8: Audit, floats: Audit) -> AccuracyChange:
+def _hidden_change(
+    one: AttributeResult, other: AttributeResult, int8: Audit, floats: Audit
+) -> AccuracyChange:
     mine, theirs = _accuracies(int8, one.name), _accuracies(floats, one.name)
     differences = [mine[attack] - theirs[attack] for attack in mine if attack in theirs]
     best = f"best attack {one.best.accuracy:.1%} against {other.best.accuracy:.1%}"
@@ -88,5 +90,5 @@ def _accuracies(audit: Audit, attribute: str) -> dict[tuple[str, str, float | No
     return {
         (row.attack, row.architecture, row.lr): row.accuracy
         for row in audit.attacks
-        if row.attribute == attribute and row.on == "uploads"
+        if row.attribute == attribute and row.input == "uploads"
     }

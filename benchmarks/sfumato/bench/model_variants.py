@@ -21,6 +21,7 @@ from sfumato.audit.schema import Audit
 from sfumato.bench.int8_vs_float import AccuracyChange, hidden_changes, kept_change, read_audit
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
+from sfumato.core.onnx_session import open_session
 from sfumato.core.reports import Grid
 from sfumato.data import Split
 from sfumato.export.artifact import ExportArtifact
@@ -124,10 +125,7 @@ def measure_variant(
 
 def onnx_outputs(artifact: ExportArtifact, images: Bytes) -> dict[str, Floats]:
     """Outputs of local.onnx through onnxruntime, each (N, H, W, planes)."""
-    import onnxruntime
-
-    content = read_file(artifact.folder, artifact.contract.file("local.onnx"))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(read_file(artifact.folder, artifact.contract.file("local.onnx")))
     names = [tensor.name for tensor in artifact.contract.outputs]
     pixels = images.astype(np.float32) / np.float32(255)
     results = [session.run(names, {"image": one[None]}) for one in pixels]

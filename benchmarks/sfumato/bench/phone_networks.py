@@ -25,8 +25,7 @@ from sfumato.core.files import atomic_folder
 from sfumato.data.cache import cache_folder
 from sfumato.export.freeze import PhoneNetwork, fold, freeze
 from sfumato.export.onnx_files import write_onnx
-from sfumato.export.passes import normalise_names
-from sfumato.export.tflite import convert, model_file
+from sfumato.export.tflite import convert, model_file, name_tensors
 from sfumato.models.layers import convolution
 from sfumato.models.local import LocalNetwork, check_size
 from sfumato.runtime.contract import ChannelPart
@@ -213,10 +212,8 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
     with tempfile.TemporaryDirectory(prefix="sfumato-network-") as name:
         scratch = Path(name)
         write_onnx(last, torch.zeros(1, *size, 3), scratch / "local.onnx", inputs=["image"], outputs=names)
-        convert(last, scratch / "local.onnx", images, VARIANTS, scratch)
-        for variant in VARIANTS:
-            content = (scratch / model_file(variant)).read_bytes()
-            (out / model_file(variant)).write_bytes(normalise_names(content, names))
+        for variant, content in convert(scratch / "local.onnx", images, VARIANTS).items():
+            (out / model_file(variant)).write_bytes(name_tensors(content, names))
 
 
 def fingerprint() -> str:

@@ -16,7 +16,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from sfumato.audit.artifact import load
 from sfumato.bench.host import computer
 from sfumato.bench.results import Results, Speed
 from sfumato.bench.timing import Times, interleave, ratio
@@ -128,11 +127,11 @@ def cotraining_over_plain(results: Results) -> float:
 
 def audit_speed(artifact: Path) -> Speed:
     """Seconds of one quick audit."""
-    from sfumato.audit.runner import run_audit
+    from sfumato.audit import audit
 
     with tempfile.TemporaryDirectory(prefix="sfumato-audit-") as folder:
-        audit = run_audit(load(artifact), attacks="quick", out=Path(folder))
-    return Speed(name="quick audit", seconds=audit.seconds, runs=1)
+        result = audit(artifact, "quick", out=Path(folder))
+    return Speed(name="quick audit", seconds=result.seconds, runs=1)
 
 
 def _speed(name: str, times: Times, images: int) -> Speed:

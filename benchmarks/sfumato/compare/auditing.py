@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from sfumato.audit import runner
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.attack_data import Evidence
-from sfumato.audit.attacks.bayes import LIKELIHOODS
-from sfumato.audit.attribute_selection import Chosen, choose
+from sfumato.audit.attack_data import AttackData
+from sfumato.audit.attacks.posterior import LIKELIHOODS
+from sfumato.audit.attribute_selection import Selection, select_attributes
 from sfumato.audit.plan import Plan
-from sfumato.audit.schema import AttackRow, Attribute, Desired, RateBits
+from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
 from sfumato.channels import Channel, Parameters
 from sfumato.compare.methods import Method, Task
 from sfumato.core.console import progress
@@ -27,9 +27,9 @@ from sfumato.data import Dataset
 from sfumato.models.tensors import to_tensor
 
 BATCH = 256
-COMPARED = ("floor", "clean", "output", "bayes", "probe", "provider")
+COMPARED = ("floor", "clean", "output", "posterior", "probe", "provider")
 """Attacks that every method can be put under. The others need uploads in the shape of a photo."""
-NOTHING = Chosen(declared=(), undeclared=(), left_out=())
+NOTHING = Selection(declared=(), undeclared=(), skipped=())
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class MethodArtifact:
 class MethodAudit:
     """What the audit found about one row."""
 
-    desired: tuple[Desired, ...]
-    attributes: tuple[Attribute, ...]
-    attacks: tuple[AttackRow, ...]
+    desired: tuple[DesiredResult, ...]
+    attributes: tuple[AttributeResult, ...]
+    attacks: tuple[AttackResult, ...]
     rate_bits: RateBits | None
     """None where no bound is known."""
-    evidence: Evidence
+    data: AttackData
     notes: tuple[str, ...]
     """Attacks that were left out, and why."""
     seconds: float
@@ -105,21 +105,21 @@ def audit_method(artifact: Artifact, plan: Plan, seed: int, title: str) -> Metho
     """
     started = time.perf_counter()
     plan, notes = applicable(plan, artifact)
-    chosen = choose(artifact, list(artifact.hide)) if artifact.hide else NOTHING
+    selection = select_attributes(artifact, artifact.hide) if artifact.hide else NOTHING
     with progress() as bar:
         line = bar.add_task(f"audit {title}", total=1, figures="")
 
         def watch(done: int, total: int, what: str, best: str) -> None:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")
 
-        found = runner.attack_once(artifact, plan, chosen, seed, watch)
-    bounded = bool(torch.isfinite(found.evidence.rate).all())
+        found = runner.attack_with_seed(artifact, plan, selection, seed, watch)
+    bounded = bool(torch.isfinite(found.data.rate).all())
     return MethodAudit(
         desired=found.desired,
         attributes=found.attributes,
-        attacks=tuple(one.row for one in found.judged),
-        rate_bits=runner.rate_bits(found.evidence) if bounded else None,
-        evidence=found.evidence,
+        attacks=tuple(one.result for one in found.scored),
+        rate_bits=runner.rate_bits(found.data) if bounded else None,
+        data=found.data,
         notes=notes,
         seconds=time.perf_counter() - started,
     )
@@ -129,9 +129,9 @@ def applicable(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
     """The attacks that a method can be put under; and which were left out, with the reason."""
     out, notes = set(plan.attacks) - set(COMPARED), []
     if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in LIKELIHOODS:
-        out.add("bayes")
+        out.add("posterior")
         notes.append(
-            f"bayes was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
+            f"posterior was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
         )
     if not any(True for _ in artifact.cloud.parameters()):
         out.add("provider")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.audit.attacks import create_plan
+from sfumato.audit.plan import create_plan
 from sfumato.core.errors import UsageError, complaint
 from sfumato.training.config import TrainConfig, make_config
 

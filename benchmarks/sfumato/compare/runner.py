@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from sfumato.audit import upload_size
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.attacks import create_plan
-from sfumato.audit.attribute_selection import choose
-from sfumato.audit.bounds import bound_information
-from sfumato.audit.pass_rule import shortfalls, told_bits
+from sfumato.audit.attribute_selection import select_attributes
+from sfumato.audit.bounds import information_bounds
+from sfumato.audit.pass_rule import leakage_bound_bits, shortfalls
+from sfumato.audit.plan import create_plan
+from sfumato.audit.upload_size import upload_bytes
 from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
 from sfumato.compare.config import CompareConfig
@@ -136,7 +136,7 @@ class Comparer:
             UsageError: attributes that cannot be attacked; raised before anything is trained.
         """
         if self.config.hide:
-            choose(self.freeze(create("raw", self.task), {}), list(self.config.hide))
+            select_attributes(self.freeze(create("raw", self.task), {}), self.config.hide)
         path = self.out / "clean.safetensors"
         if not path.exists():
             trained = train_clean(self.training, self.dataset, self.fabric, None)
@@ -153,7 +153,7 @@ class Comparer:
         """A row of another method."""
         method, record = self.train_method(plan)
         audit = self.audit(self.freeze(method, self.clean_accuracy), plan)
-        size, encoding = method.upload_size(torch.from_numpy(audit.evidence.test_uploads))
+        size, encoding = method.upload_size(torch.from_numpy(audit.data.test_uploads))
         return self.row(
             plan,
             audit,
@@ -185,15 +185,15 @@ class Comparer:
         run = train(config, folder, resume=True, accelerator=self.accelerator)
         seconds = time.perf_counter() - started
         audit = self.audit(run, plan)
-        rate, evidence = audit.rate_bits, audit.evidence
-        size = upload_size.measure(run.channel, evidence.test.pixels, evidence.test_uploads)
+        rate, data = audit.rate_bits, audit.data
+        size = upload_bytes(run.channel, data.test.pixels, data.test_uploads)
         return self.row(
             plan,
             audit,
             phone_cost(cost(run.local, self.task.shape), size.mean, size.encoding),
             seconds,
             reads=config.objective == "suppress",
-            bound=None if rate is None else told_bits(rate, bound_information(evidence)),
+            bound=None if rate is None else leakage_bound_bits(rate, information_bounds(data)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sfumato.audit.schema import AttackRow, Attribute, Desired, RateBits
+from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import read_json
@@ -63,8 +63,8 @@ class ComparisonRow(_Frozen):
     """Null where no bound is known."""
     leakage_bound_bits: float | None = None
     """The tightest bound on the information in an upload (`sfumato.audit.bounds`); for ours."""
-    desired: tuple[Desired, ...]
-    attributes: tuple[Attribute, ...]
+    desired: tuple[DesiredResult, ...]
+    attributes: tuple[AttributeResult, ...]
     cost: PhoneCost
     passed: bool
     reasons: tuple[str, ...]
@@ -72,7 +72,7 @@ class ComparisonRow(_Frozen):
     """What a reader has to know: attacks left out, targets not met."""
     training: dict[str, float] = {}
     """Parts of the loss in the last epoch."""
-    attacks: tuple[AttackRow, ...]
+    attacks: tuple[AttackResult, ...]
     train_seconds: float
     audit_seconds: float
 

@@ -1,6 +1,68 @@
 """The cloud service, its client and the gateway.
 
-`app` holds the routes, `predict` answers uploads (`uploads` decodes, `photo_check` refuses photos, `batching` groups, `model`
-runs). `auth` holds tokens and limits, `http` runs uvicorn, `problems` are refusals, `telemetry` is metrics and logs. `page`
-serves the browser page in `web/`. `client` and `gateway` perturb and send. `scale_out` runs it on Ray Serve.
+    from sfumato.server import AppConfig, CloudModel, ServerConfig, create_app, run
+    run(create_app(CloudModel.load("export"), AppConfig()), ServerConfig(port=8080))
+
+A request passes `http` (uvicorn with limits), `telemetry` (metrics, log) and one of the `endpoints`. An endpoint runs its
+checks (`auth`: token and rate; `uploads`: type), then `predict` reads and decodes the body, and `batching` brings uploads
+together for `photo_check` and the network in `model`. `problems` are the refusals, `formats` the bodies that are taken. `app`
+puts this together, with `page`, which serves the browser page in `web/`. `client` perturbs and sends; `gateway` does it for
+cameras. `scale_out` runs the service on Ray Serve.
+
+Names are loaded when they are asked for: the client needs no web framework, the service no interpreter.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.server.app import AppConfig, create_app
+    from sfumato.server.auth import RateLimitConfig, Tokens
+    from sfumato.server.batching import BatchConfig
+    from sfumato.server.client import Client, ClientConfig, Reply, ServerError
+    from sfumato.server.gateway import GatewayConfig, create_gateway
+    from sfumato.server.http import ServerConfig, run
+    from sfumato.server.model import AttributePrediction, CloudModel
+    from sfumato.server.page import Page
+
+__all__ = [
+    "AppConfig",
+    "AttributePrediction",
+    "BatchConfig",
+    "Client",
+    "ClientConfig",
+    "CloudModel",
+    "GatewayConfig",
+    "Page",
+    "RateLimitConfig",
+    "Reply",
+    "ServerConfig",
+    "ServerError",
+    "Tokens",
+    "create_app",
+    "create_gateway",
+    "run",
+]
+
+_MODULES = {
+    "app": ("AppConfig", "create_app"),
+    "auth": ("RateLimitConfig", "Tokens"),
+    "batching": ("BatchConfig",),
+    "client": ("Client", "ClientConfig", "Reply", "ServerError"),
+    "gateway": ("GatewayConfig", "create_gateway"),
+    "http": ("ServerConfig", "run"),
+    "model": ("AttributePrediction", "CloudModel"),
+    "page": ("Page",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

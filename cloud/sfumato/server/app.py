@@ -1,145 +1,175 @@
-"""The service: routes, and what every request passes before the network sees it.
+"""The service as an application: its endpoints, and what every request passes before the network sees it.
 
-    app = create_app(CloudModel.load(Path("export")), ServiceConfig(), tokens)
+    app = create_app(CloudModel.load("export"), AppConfig(), tokens)
 
 POST /v1/predict   an upload (PNG or packed, docs/contract.md) -> label and probabilities of every kept attribute
 POST /v1/predict/batch   several packed ones -> the same for each (sfumato.server.predict)
 GET  /v1/contract  contract.json as exported, its sha256 as ETag
 GET  /             the browser page, GET /v1/phone/NAME what it runs (sfumato.server.page)
 GET  /healthz      the process runs;  GET /readyz  it answers uploads;  GET /metrics  Prometheus
+GET  /openapi.json all of this for programs
 
 Refusals are problem details (sfumato.server.problems).
 """
 
+import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from sfumato.server.auth import Admission, RateConfig, Tokens
+from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
+from sfumato.server.endpoints import JSON, Endpoint, document
 from sfumato.server.model import CloudModel
-from sfumato.server.page import Page, add_page
-from sfumato.server.predict import Predictions, Uploads, answer
-from sfumato.server.problems import ProblemError, documented, install
-from sfumato.server.shortcut import ShortCut
+from sfumato.server.page import Page, page_endpoints
+from sfumato.server.predict import PredictionService, UploadBatcher, predict_checked
+from sfumato.server.problems import HANDLERS, ProblemError
 from sfumato.server.telemetry import Telemetry, Watch
 
 logger = logging.getLogger("sfumato.server.app")
 
+DESCRIPTION = "Answers for perturbed uploads. Photos are refused."
+STATUS = {JSON: {"schema": {"type": "object", "additionalProperties": {"type": "string"}}}}
+
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceConfig:
-    """How the service works."""
+class AppConfig:
+    """What the service takes, and how it works."""
 
     batch: BatchConfig = field(default_factory=BatchConfig)
-    rate: RateConfig = field(default_factory=RateConfig)
+    rate: RateLimitConfig = field(default_factory=RateLimitConfig)
     body_seconds: float = 10.0
     """Longest time the body of a request may take."""
 
 
 def create_app(
-    model: CloudModel, config: ServiceConfig, tokens: Tokens | None = None, page: Page | None = None
-) -> FastAPI:
-    """The application for one export; `tokens` None asks for none, `page` None shows none."""
-    telemetry, admission = Telemetry(), Admission(tokens, config.rate)
-    batcher: Uploads = Batcher(partial(answer, model), config.batch)
+    model: CloudModel,
+    config: AppConfig | None = None,
+    tokens: Tokens | None = None,
+    page: Page | None = None,
+) -> Starlette:
+    """The application for one export.
+
+    Args:
+        model: the cloud network and its contract.
+        config: limits; None takes the defaults.
+        tokens: who may ask; None asks for no token.
+        page: the browser page; None shows none.
+    """
+    config = config or AppConfig()
+    telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
+    batcher: UploadBatcher = Batcher(partial(predict_checked, model), config.batch)
     telemetry.waiting.set_function(lambda: batcher.waiting)
     telemetry.model.info({"contract": model.contract_digest, "model": model.id})
-    direct: dict[str, APIRoute] = {}
-    app = new_app("sfumato", telemetry, batcher, direct, no_page=page.missing if page else "")
-    if page is not None:
-        add_page(app, page)
-    add_contract(app, model.contract_json, model.contract_digest)
-    add_health(app, telemetry, admission, lambda: batcher.alive)
-    predictions = Predictions(model, batcher, admission, telemetry, config.body_seconds)
-    direct.update(predictions.add_to(app))
-    return app
+    service = PredictionService(model, batcher, access, telemetry, config.body_seconds)
+    endpoints = [
+        *service.endpoints,
+        contract_endpoint(model.contract_json, model.contract_digest),
+        *health_endpoints(telemetry, access, lambda: batcher.alive),
+        *(page_endpoints(page) if page else ()),
+    ]
+    return new_app("sfumato", endpoints, telemetry, batcher, no_page=page.missing if page else "")
 
 
 def new_app(
     title: str,
+    endpoints: Sequence[Endpoint],
     telemetry: Telemetry,
     batcher: Batcher[Any, Any],
-    direct: Mapping[str, APIRoute],
     *,
     no_page: str = "",
-) -> FastAPI:
-    """An application without routes: problem details, metrics, log, start and stop.
+) -> Starlette:
+    """An application of these endpoints: problem details, metrics, log, start and stop.
 
     Args:
         title: of the OpenAPI document.
+        endpoints: the most used first: Starlette compares paths in order.
         telemetry: counts every request.
         batcher: starts and stops with the application.
-        direct: path -> route that is called without FastAPI's layers; may be filled later.
         no_page: why there is no page, for the log.
     """
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if no_page:
             logger.warning("no browser page", extra={"fields": {"reason": no_page}})
         await batcher.start()
         yield
         await batcher.stop()
 
-    app = FastAPI(
-        title=title,
-        version="1",
-        description="Answers for perturbed uploads. Photos are refused.",
+    described = json.dumps(document(title, DESCRIPTION, endpoints)).encode()
+
+    async def openapi(_request: Request) -> Response:
+        return Response(described, media_type=JSON)
+
+    app = Starlette(
+        routes=[endpoint.route for endpoint in (*endpoints, Endpoint(path="/openapi.json", respond=openapi))],
+        middleware=[Middleware(Watch, telemetry=telemetry)],
+        exception_handlers=HANDLERS,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's page fetches scripts from elsewhere
-        redoc_url=None,
     )
-    app.state.telemetry = telemetry
-    app.add_middleware(ShortCut, routes=direct)
-    app.add_middleware(Watch, telemetry=telemetry)
-    install(app)
+    app.state.telemetry, app.state.endpoints = telemetry, tuple(endpoints)
     return app
 
 
-def add_contract(app: FastAPI, content: bytes, digest: str) -> None:
+def contract_endpoint(content: bytes, digest: str) -> Endpoint:
     """GET /v1/contract. No token: the contract ships in every app."""
     tag = f'"{digest}"'
 
-    @app.get(
-        "/v1/contract",
-        summary="The contract",
-        response_class=Response,
-        responses={200: {"content": {"application/json": {}}}, 304: {"description": "Not changed"}},
-    )
     async def contract(request: Request) -> Response:
-        """contract.json, byte for byte as it was exported. Its sha256 is the ETag."""
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        return Response(content, media_type="application/json", headers={"ETag": tag})
+        return Response(content, media_type=JSON, headers={"ETag": tag})
+
+    return Endpoint(
+        path="/v1/contract",
+        respond=contract,
+        summary="The contract",
+        description="contract.json, byte for byte as it was exported. Its sha256 is the ETag.",
+        content={JSON: {}},
+        operation={"responses": {"304": {"description": "Not changed"}}},
+    )
 
 
-def add_health(app: FastAPI, telemetry: Telemetry, admission: Admission, ready: Any) -> None:
+def health_endpoints(
+    telemetry: Telemetry, access: AccessControl, ready: Callable[[], bool]
+) -> list[Endpoint]:
     """GET /healthz, /readyz and /metrics."""
 
-    @app.get("/healthz", summary="The process runs")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", summary="Uploads are answered", responses=documented("overloaded"))
-    async def readyz() -> dict[str, str]:
+    async def readyz(_request: Request) -> Response:
         if not ready():
             raise ProblemError("overloaded", "the network is not running")
-        return {"status": "ready"}
+        return JSONResponse({"status": "ready"})
 
-    @app.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **documented("unauthorized")},
-    )
-    async def metrics(request: Request) -> Response:
-        admission.check_monitor(request)
+    async def metrics(_request: Request) -> Response:
         return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [
+        Endpoint(path="/healthz", respond=healthz, summary="The process runs", content=STATUS),
+        Endpoint(
+            path="/readyz",
+            respond=readyz,
+            summary="Uploads are answered",
+            refusals=("overloaded",),
+            content=STATUS,
+        ),
+        Endpoint(
+            path="/metrics",
+            respond=metrics,
+            summary="Prometheus metrics",
+            checks=(access.monitor,),
+            content={"text/plain": {}},
+        ),
+    ]

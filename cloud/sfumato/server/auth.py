@@ -1,4 +1,4 @@
-"""Who may ask, how often, and how many at a time: API tokens, a token bucket for each, a limit that follows the delay.
+"""Who may ask, how often, and how many at a time: API tokens, a token bucket for each, a concurrency limit.
 
 Tokens come from a file or the environment, one `NAME TOKEN` a line; the name appears in logs, the token never. What a client
 presents is compared in constant time, hash against hash, with every known token.
@@ -6,6 +6,8 @@ presents is compared in constant time, hash against hash, with every known token
     tokens = Tokens.read(Path("tokens.txt"))
     name = tokens.holder("Bearer 3f1c...")      # None: not known
     wait = buckets.take(name)                   # seconds until a request would be let in; 0: this one is
+    access = AccessControl(tokens, RateLimitConfig())
+    Endpoint("/v1/predict", ..., checks=(access.token, access.rate))
 """
 
 import hashlib
@@ -18,13 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import Request
+from starlette.requests import Request
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server.endpoints import BEARER, Check
 from sfumato.server.problems import CLOSE, ProblemError
 
 VARIABLE = "SFUMATO_TOKENS"
-SHORTEST = 16
+MIN_LENGTH = 16
 """Fewest characters of a token: what is shorter can be guessed."""
 MONITOR = "metrics"
 """The token of this name reads /metrics and nothing else."""
@@ -39,26 +42,26 @@ class Tokens:
 
     @classmethod
     def parse(cls, text: str, source: str) -> "Tokens":
-        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are left out.
+        """Read lines of `NAME TOKEN`; empty lines and those that begin with # are skipped.
 
         Raises:
-            SfumatoError: a line is something else, a token is short, a name or token stands there twice, or there is none.
+            SfumatoError: a line is something else, a token is short, a name or token is there twice, or there is none.
         """
         found: list[tuple[str, bytes]] = []
         for number, line in enumerate(text.splitlines(), start=1):
             parts = line.split()
             if not parts or parts[0].startswith("#"):
                 continue
-            if len(parts) != 2 or len(parts[1]) < SHORTEST:
+            if len(parts) != 2 or len(parts[1]) < MIN_LENGTH:
                 # Never the line itself: it may hold a token.
                 raise SfumatoError(
-                    f"{source}, line {number}: expected NAME TOKEN, the token at least {SHORTEST} characters long"
+                    f"{source}, line {number}: expected NAME TOKEN, the token at least {MIN_LENGTH} characters long"
                 )
             found.append((parts[0], digest(parts[1])))
         if not found:
             raise SfumatoError(f"{source} holds no token: give lines of NAME TOKEN")
         if len({name for name, _ in found}) < len(found) or len({value for _, value in found}) < len(found):
-            raise SfumatoError(f"{source}: a name or a token stands there twice")
+            raise SfumatoError(f"{source}: a name or a token is there twice")
         return cls(tuple(found))
 
     @classmethod
@@ -83,7 +86,7 @@ class Tokens:
         if scheme.lower() != "bearer":
             return None
         presented, found = digest(given.strip()), None
-        for name, known in self.digests:  # all of them, whichever fits: the time says nothing
+        for name, known in self.digests:  # all of them, whichever fits: the time gives nothing away
             if hmac.compare_digest(presented, known):
                 found = name
         return found
@@ -95,7 +98,7 @@ def digest(token: str) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateConfig:
+class RateLimitConfig:
     """How often one client may ask."""
 
     per_second: float = 50.0
@@ -112,7 +115,7 @@ class Buckets:
     """A token bucket per client, the least recently seen ones forgotten beyond `capacity`."""
 
     def __init__(
-        self, config: RateConfig, *, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic
+        self, config: RateLimitConfig, *, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.config, self._capacity, self._clock = config, capacity, clock
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -129,17 +132,17 @@ class Buckets:
         return 0.0 if let_in else (count - level) / config.per_second
 
 
-class InFlight:
+class ConcurrencyLimit:
     """How many requests may be in work: as many as are answered within `target` seconds.
 
-    More than that wait so long that their answers come too late, and the work is lost. The limit rises by about one for as many
-    answers in time as it counts, and falls by a tenth for one that is late, once in `target` seconds (additive increase,
-    multiplicative decrease, as TCP finds its window).
+    With more, answers come too late and the work is lost. The limit rises by about one for as many answers in time as it
+    counts. It falls by a tenth for one that is late, once in `target` seconds: additive increase, multiplicative decrease, as
+    TCP finds its window.
     """
 
-    def __init__(self, most: int, target: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.count, self.limit = 0, float(most)
-        self._most, self._target, self._clock, self._fell = most, target, clock, -math.inf
+    def __init__(self, maximum: int, target: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.count, self.limit = 0, float(maximum)
+        self._maximum, self._target, self._clock, self._fell = maximum, target, clock, -math.inf
 
     @property
     def full(self) -> bool:
@@ -150,60 +153,45 @@ class InFlight:
         """Learn from an answer to what came at `arrived`, by the clock."""
         now = self._clock()
         if now - arrived <= self._target:
-            self.limit = min(float(self._most), self.limit + 1 / self.limit)
+            self.limit = min(float(self._maximum), self.limit + 1 / self.limit)
         elif now - self._fell > self._target:
             self.limit, self._fell = max(1.0, self.limit * 0.9), now
 
 
-class Admission:
-    """Token and rate of a request."""
+class AccessControl:
+    """Token and rate limit, as checks of an endpoint. A check after another reads what that one left in `request.state`."""
 
-    def __init__(self, tokens: Tokens | None, rate: RateConfig) -> None:
+    def __init__(self, tokens: Tokens | None, rate: RateLimitConfig) -> None:
         self.tokens, self.buckets = tokens, Buckets(rate)
+        self.token = Check("token", self._check_token, ("unauthorized",), BEARER)
+        self.rate = Check("rate", self._check_rate, ("too-many",))
+        self.monitor = Check("monitor", self._check_monitor, ("unauthorized",), BEARER)
 
-    def check(self, request: Request) -> None:
-        """Let a request in, or refuse it.
-
-        Raises:
-            ProblemError: no valid token, or too many requests.
-        """
-        self.count(self.client(request))
-
-    def client(self, request: Request) -> str:
-        """Who asks: the name behind the token, or where there are none the address.
-
-        Raises:
-            ProblemError: no valid token.
-        """
+    def _check_token(self, request: Request) -> None:
+        """Where there are tokens, the request needs one; `state.client` is the name behind it."""
         if self.tokens is None:
-            return request.client.host if request.client else "unknown"
+            return
         name = self.tokens.holder(request.headers.get("authorization"))
         if name is None or name == MONITOR:
-            headers = {"WWW-Authenticate": 'Bearer realm="sfumato"', **CLOSE}
-            raise ProblemError("unauthorized", "send the header Authorization: Bearer TOKEN", headers=headers)
+            raise _unauthorized("send the header Authorization: Bearer TOKEN")
         request.state.client = name
-        return name
 
-    def count(self, client: str, uploads: int = 1) -> None:
-        """Count uploads of a client.
-
-        Raises:
-            ProblemError: too many.
-        """
+    def _check_rate(self, request: Request) -> None:
+        """Count `state.uploads` (one, if nothing was left there) for this client: by its token, else by its address."""
+        address = request.client.host if request.client else "unknown"
+        client, uploads = getattr(request.state, "client", address), getattr(request.state, "uploads", 1)
         if wait := self.buckets.take(client, uploads):
             headers = {"Retry-After": str(max(1, math.ceil(wait))), **CLOSE}
             raise ProblemError("too-many", f"try again in {wait:.2f} s", headers=headers)
 
-    def check_monitor(self, request: Request) -> None:
-        """Where there are tokens, /metrics takes the one named `metrics` alone.
+    def _check_monitor(self, request: Request) -> None:
+        """Where there are tokens, /metrics takes the one named `metrics` alone."""
+        if self.tokens is None or self.tokens.holder(request.headers.get("authorization")) == MONITOR:
+            return
+        raise _unauthorized(f"/metrics takes the token named {MONITOR!r}")
 
-        Raises:
-            ProblemError: another one, or none.
-        """
-        known = self.tokens is None or self.tokens.holder(request.headers.get("authorization")) == MONITOR
-        if not known:
-            raise ProblemError(
-                "unauthorized",
-                f"/metrics takes the token named {MONITOR!r}",
-                headers={"WWW-Authenticate": 'Bearer realm="sfumato"'},
-            )
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(
+        "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sfumato"', **CLOSE}
+    )

@@ -1,10 +1,10 @@
 """Dynamic batching: uploads in, alone or several at once, one call of the network for as many as are waiting.
 
-One task collects. While the network runs, new uploads wait in a bounded queue and make the next batch; only an idle network
-waits, `delay_ms` at most, for company. A full queue refuses at once and a job that waited too long is given up: an answer that
-comes too late costs as much as one in time, and a queue without an end turns overload into a standstill.
+One task collects. While the network runs, new uploads wait in a bounded queue and make the next batch; an idle network
+waits for more, `delay_ms` at most. A full queue refuses at once, and a job that waited too long is given up: an answer that
+comes too late costs as much as one in time, and without a bound overload would become a standstill.
 
-    batcher = Batcher(model.answer, BatchConfig())
+    batcher = Batcher(model.predict, BatchConfig())
     await batcher.start()
     done = await batcher.submit([levels])       # done.values, done.waited_s, done.ran_s, done.size
 """
@@ -16,22 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sfumato.server.problems import OverloadedError
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class OverloadedError(Exception):
-    """No room in the queue, or no answer before the deadline."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How uploads are brought together."""
+    """How uploads are put into batches."""
 
     largest: int = 16
     """Most uploads in one call of the network."""
     delay_ms: float = 2.0
-    """Longest time an upload waits for company while the network is idle."""
+    """Longest time an upload waits for others while the network is idle."""
     queue: int = 128
     """Uploads that may wait; more are refused."""
     deadline_ms: float = 2000.0
@@ -167,9 +165,7 @@ class Batcher(Generic[In, Out]):
         start = time.perf_counter()
         try:
             values = await loop.run_in_executor(self._pool, self._run_all, items)
-        except (
-            Exception
-        ) as error:  # the network's own trouble belongs to these requests, not to the next ones
+        except Exception as error:  # it belongs to these requests, not to the next ones
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(error)

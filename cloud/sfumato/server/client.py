@@ -1,13 +1,13 @@
-"""The phone's side of the service: perturb here, check that the server means the same contract, send, try again with patience.
+"""The phone's side of the service: perturb here, check that the server has the same contract, send, retry.
 
-    client = Client(PhoneModel.load(Path("export")), "https://photos.example", token=token)
-    reply = client.send(Path("photo.jpg"), key=device_key())
+    client = Client(PhoneModel.load("export"), "https://photos.example", token=token)
+    reply = client.send("photo.jpg", key=device_key())
     reply.answers["smiling"]["label"]
-    replies = client.send_many([Path("a.jpg"), Path("b.jpg")], key=device_key())
+    replies = client.send_many(["a.jpg", "b.jpg"], key=device_key())
 
-Only the upload's PNG travels, made from pixels alone: no EXIF, no location, no file name. A refusal that more patience cannot
-mend is raised at once; 429, 503 and network faults are tried again after a pause that doubles, with jitter, and is never
-shorter than the server's Retry-After. Asking twice does no harm: an answer changes nothing on the server.
+Only the upload is sent. It is made from pixels alone: no EXIF, no location, no file name. A refusal that stays one is raised at
+once. 429, 502, 503, 504 and network faults are tried again, always with the same upload; the pause doubles, with jitter, and is
+never shorter than the server's Retry-After.
 """
 
 import hashlib
@@ -16,14 +16,11 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -36,22 +33,24 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import FILE
 from sfumato.runtime.phone_model import PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
-from sfumato.server.batch_form import PACKED_BATCH, largest_batch
+from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, largest_batch
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
-AGAIN = (429, 502, 503, 504)
+UNFIT = "the server's answer does not fit the contract"
+RETRIED = (429, 502, 503, 504)
+"""Statuses after which the same request may succeed."""
 
 
 class ServerError(SfumatoError):
-    """The server refused, or said something that is no answer."""
+    """The server refused, or its response is no answer."""
 
     def __init__(self, message: str, *, status: int | None = None, kind: str = "") -> None:
         super().__init__(message)
         self.status, self.kind = status, kind
 
 
-class _TryAgainError(ServerError):
+class _RetryError(ServerError):
     """May succeed later; `after` is the server's Retry-After in seconds."""
 
     after = 0.0
@@ -59,7 +58,7 @@ class _TryAgainError(ServerError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
-    """How patient the client is."""
+    """Time-outs and retries."""
 
     attempts: int = 5
     """Tries of one request, the first included."""
@@ -87,7 +86,7 @@ class Reply:
     seconds: float
     """From the first try to the answer; perturbing not included."""
     rate_bits: float
-    """Exact rate of this photo's upload: for the user's eyes, it was not sent."""
+    """Exact rate of this photo's upload, in bits: for the user's eyes, it was not sent."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -131,7 +130,7 @@ class Client:
         self._http.close()
 
     def check_contract(self) -> None:
-        """Ask once whether the server answers for the contract that lies here.
+        """Ask once whether the server has the contract of this export.
 
         Raises:
             ServerError: for another one, or the server cannot be reached.
@@ -146,11 +145,11 @@ class Client:
             )
         self._checked = True
 
-    def send(self, picture: Path | bytes | NDArray[np.uint8], *, key: bytes | None) -> Reply:
-        """Perturb a photo here and ask the server about the result.
+    def send(self, image: Any, *, key: bytes | None) -> Reply:
+        """Perturb a photo here and send the upload.
 
         Args:
-            picture: a file, the bytes of one, or pixels (H, W, 3) of the model's size.
+            image: whatever `PhoneModel.perturb` takes: a file, the bytes of one, or pixels.
             key: the device key; None draws fresh noise, for measurements only.
 
         Raises:
@@ -158,16 +157,14 @@ class Client:
             ServerError: another contract, a refusal, or no answer after all tries.
         """
         self.check_contract()
-        upload = self.phone.perturb(picture, key=key)
+        upload = self.phone.perturb(image, key=key)
         return self.send_upload(upload.content, rate_bits=upload.rate_bits)
 
-    def send_many(
-        self, pictures: Sequence[Path | bytes | NDArray[np.uint8]], *, key: bytes | None
-    ) -> list[Reply | ServerError]:
-        """Perturb photos here and ask about all of them, as many a request as the service takes.
+    def send_many(self, images: Sequence[Any], *, key: bytes | None) -> list[Reply | ServerError]:
+        """Perturb photos here and send all uploads, as many in a request as the service takes.
 
         Args:
-            pictures: each as for `send`.
+            images: each as for `send`.
             key: as for `send`.
 
         Returns:
@@ -179,7 +176,7 @@ class Client:
             ServerError: another contract, a refusal of a whole request, or no answer after all tries.
         """
         self.check_contract()
-        uploads = [self.phone.perturb(picture, key=key) for picture in pictures]
+        uploads = [self.phone.perturb(image, key=key) for image in images]
         most = largest_batch(self.phone.contract)
         parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
         return [reply for part in parts for reply in self._send_batch(part)]
@@ -187,12 +184,12 @@ class Client:
     def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
         packed = [pack(upload.levels, bits=bits) for upload in uploads]
-        headers = {"Content-Type": PACKED_BATCH, "Sfumato-Contract": self.digest}
+        headers = {"Content-Type": PACKED_BATCH, CONTRACT_HEADER: self.digest}
         body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(packed), headers=headers)
         seconds = time.perf_counter() - start
         try:
-            told = json.loads(body)
-            items, common = list(told["items"]), {name: told[name] for name in ("model", "request_id")}
+            answer = json.loads(body)
+            items, common = list(answer["items"]), {name: answer[name] for name in ("model", "request_id")}
             if len(items) != len(uploads):
                 raise KeyError("items")
             return [
@@ -202,29 +199,29 @@ class Client:
                 for item, content, upload in zip(items, packed, uploads, strict=True)
             ]
         except (ValueError, KeyError, TypeError):
-            raise ServerError("the server's answer does not fit the contract") from None
+            raise ServerError(UNFIT) from None
 
     def send_upload(self, content: bytes, *, rate_bits: float) -> Reply:
-        """Ask about an upload (PNG) that is already perturbed.
+        """Send an upload (PNG) that is already perturbed.
 
         Raises:
             ServerError: as `send`.
         """
         start = time.perf_counter()
-        headers = {"Content-Type": "image/png", "Sfumato-Contract": self.digest}
+        headers = {"Content-Type": PNG, CONTRACT_HEADER: self.digest}
         body, attempts = self._ask("POST", "/v1/predict", content=content, headers=headers)
         seconds = time.perf_counter() - start
         try:
             return self._reply(json.loads(body), len(content), attempts, seconds, rate_bits)
         except (ValueError, KeyError, TypeError):
-            raise ServerError("the server's answer does not fit the contract") from None
+            raise ServerError(UNFIT) from None
 
     def _ask(self, method: str, path: str, **more: Any) -> tuple[bytes, int]:
         """The body of a successful answer and the number of tries."""
         retrying = Retrying(
             stop=stop_after_attempt(self.config.attempts),
             wait=self._pause,
-            retry=retry_if_exception_type(_TryAgainError),
+            retry=retry_if_exception_type(_RetryError),
             sleep=self._sleep,
             reraise=True,
         )
@@ -243,7 +240,7 @@ class Client:
                         raise ServerError(f"the answer is larger than {LARGEST_REPLY:,} bytes")
         except httpx.HTTPError as error:
             where = self._http.base_url
-            raise _TryAgainError(f"{where} gives no answer ({error or type(error).__name__})") from None
+            raise _RetryError(f"{where} gives no answer ({error or type(error).__name__})") from None
         if response.status_code == 200:
             return content
         raise self._refusal(response, content)
@@ -258,10 +255,10 @@ class Client:
             pass  # a proxy's own page
         text = f"the server refuses ({response.status_code}): {title}" + (f": {detail}" if detail else "")
         message = printable(text)
-        if response.status_code not in AGAIN:
+        if response.status_code not in RETRIED:
             return ServerError(message, status=response.status_code, kind=kind)
         after = response.headers.get("retry-after", "")
-        again = _TryAgainError(message, status=response.status_code, kind=kind)
+        again = _RetryError(message, status=response.status_code, kind=kind)
         again.after = float(after) if after.isdecimal() else 0.0
         if again.after > self.config.longest_pause:
             return ServerError(
@@ -272,16 +269,16 @@ class Client:
     def _pause(self, state: RetryCallState) -> float:
         """Full jitter below a doubling limit, on top of what the server asks for."""
         error = state.outcome.exception() if state.outcome else None
-        asked = error.after if isinstance(error, _TryAgainError) else 0.0
+        asked = error.after if isinstance(error, _RetryError) else 0.0
         drawn = wait_random_exponential(self.config.first_pause, self.config.longest_pause)(state)
         return asked + min(drawn, random.uniform(0, self.config.longest_pause)) if asked else drawn
 
-    def _reply(self, told: Any, sent: int, attempts: int, seconds: float, rate_bits: float) -> Reply:
-        """Raises ValueError, KeyError or TypeError if the answer is none to this contract."""
-        answers, model, request = dict(told["answers"]), str(told["model"]), str(told["request_id"])
+    def _reply(self, answer: Any, sent: int, attempts: int, seconds: float, rate_bits: float) -> Reply:
+        """Raises ValueError, KeyError or TypeError if the answer does not fit this contract."""
+        answers, model, request = dict(answer["answers"]), str(answer["model"]), str(answer["request_id"])
         for entry in self.phone.contract.keep:
-            answer = answers[entry.name]
-            if answer["label"] not in entry.classes or set(answer["probabilities"]) != set(entry.classes):
+            found = answers[entry.name]
+            if found["label"] not in entry.classes or set(found["probabilities"]) != set(entry.classes):
                 raise KeyError(entry.name)
         return Reply(answers, model, request, sent, attempts, seconds, rate_bits)
 
@@ -293,12 +290,12 @@ def _item_refusal(problem: Any) -> ServerError:
 
 
 def printable(text: str) -> str:
-    """A server's words, as one line that a terminal may show."""
+    """A server's text, as one line that a terminal may show."""
     return "".join(c if c.isprintable() else " " for c in text)[:500]
 
 
 def checked_url(server: str, *, plain_http: bool) -> str:
-    """The server's address, if it is one that uploads may go to.
+    """The server's address, if uploads may go there.
 
     Raises:
         UsageError: no http or https address, or http beyond this machine.

@@ -1,46 +1,48 @@
 """The gateway: for cameras that cannot run a model, a box in the trusted network perturbs photos and sends the uploads on.
 
-    app = create_gateway(Client(PhoneModel.load(Path("export")), "https://photos.example"), key, GatewayConfig(), tokens)
+    app = create_gateway(Client(PhoneModel.load("export"), "https://photos.example"), key, GatewayConfig(), tokens)
 
-POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the cloud's answer, and what the upload told
+POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the service's answer, and the rate of the upload
 GET  /v1/contract, /healthz, /readyz, /metrics     as the service
 
-It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten, and the same client
-as `sfumato send` takes the upload on: the contract is compared first, uploads are tried again with patience. A service answers
+It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten. The client of
+`sfumato send` takes the upload on: the contract is compared first, uploads are tried again with patience. A service answers
 /v1/predict and a gateway /v1/photo, so neither can be mistaken for the other.
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sfumato.core.errors import DataError
 from sfumato.runtime.phone_model import Upload
-from sfumato.server.app import add_contract, add_health, new_app
-from sfumato.server.auth import Admission, RateConfig, Tokens
-from sfumato.server.batching import BatchConfig, Batcher, OverloadedError
+from sfumato.server.app import contract_endpoint, health_endpoints, new_app
+from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
+from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
-from sfumato.server.predict import HeadAnswer
-from sfumato.server.problems import AGAIN, CLOSE, ProblemError, documented
+from sfumato.server.endpoints import JSON, Endpoint
+from sfumato.server.model import AttributePrediction
+from sfumato.server.predict import Origin, binary, request_body
+from sfumato.server.problems import OverloadedError, ProblemError
 from sfumato.server.telemetry import Telemetry
-from sfumato.server.uploads import read_body
+from sfumato.server.uploads import BODY_REFUSALS, read_body, type_check
 
 PHOTOS = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
 """Content types that are taken; what a photo really is, its bytes decide."""
 LATER = (429, 503)
-"""Answers of the service that say: try again."""
+"""Statuses of the service that say: try again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig:
     """How the gateway works."""
 
-    rate: RateConfig = field(default_factory=RateConfig)
+    rate: RateLimitConfig = field(default_factory=RateLimitConfig)
     largest_photo: int = 20_000_000
     """Most bytes of a photo."""
     body_seconds: float = 30.0
@@ -49,22 +51,24 @@ class GatewayConfig:
     """Photos that may wait, in memory, until they are perturbed one after the other."""
     deadline_ms: float = 10_000.0
     """Longest time until a photo is perturbed."""
-    on_the_way: int = 32
+    concurrent_sends: int = 32
     """Uploads that may wait for the service's answer at the same time."""
 
 
-class Passed(BaseModel):
-    """The cloud's answer to a photo, and what was told for it."""
+class GatewayPrediction(Origin):
+    """The service's answer to a photo's upload, and what was sent for it."""
 
-    answers: dict[str, HeadAnswer] = Field(description="one for every kept attribute of the contract")
-    model: str = Field(description="sha256 of the cloud network")
-    contract: str = Field(description="sha256 of contract.json")
+    answers: dict[str, AttributePrediction] = Field(
+        description="one for every kept attribute of the contract"
+    )
     sent_bytes: int = Field(description="size of the upload", examples=[1754])
-    rate_bits: float = Field(description="what this upload can tell; it was not sent", examples=[6.1])
+    rate_bits: float = Field(
+        description="exact rate of this upload: how many bits of the photo it can carry; it was not sent",
+        examples=[6.1],
+    )
     service_request_id: str = Field(
         description="the service's own, as in its log", examples=["60303ae22b998861"]
     )
-    request_id: str = Field(examples=["9f86d081884c7d65"])
 
 
 class Sender:
@@ -78,7 +82,7 @@ class Sender:
         """The service's answer.
 
         Raises:
-            OverloadedError: too many are on their way.
+            OverloadedError: too many are being sent.
             ServerError: another contract, a refusal, or no answer.
         """
         if self._busy >= self._most:
@@ -95,61 +99,54 @@ class Sender:
 
 
 def create_gateway(
-    client: Client, key: bytes, config: GatewayConfig, tokens: Tokens | None = None
-) -> FastAPI:
-    """The application for one service; `tokens` None asks for none."""
-    telemetry, admission = Telemetry(), Admission(tokens, config.rate)
+    client: Client, key: bytes, config: GatewayConfig | None = None, tokens: Tokens | None = None
+) -> Starlette:
+    """The application in front of one service.
+
+    Args:
+        client: holds the phone's model and the service's address.
+        key: the device key, 32 bytes.
+        config: limits; None takes the defaults.
+        tokens: who may ask; None asks for no token.
+    """
+    config = config or GatewayConfig()
+    telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
     perturber: Batcher[bytes, Upload] = Batcher(
         lambda photos: [client.phone.perturb(photo, key=key) for photo in photos],
         BatchConfig(largest=1, delay_ms=0, queue=config.queue, deadline_ms=config.deadline_ms),
     )
     telemetry.waiting.set_function(lambda: perturber.waiting)
     telemetry.model.info({"contract": client.digest})
-    app = new_app("sfumato gateway", telemetry, perturber, {})
-    add_contract(app, client.contract_json, client.digest)
-    add_health(app, telemetry, admission, lambda: perturber.alive)
-    _add_photo(app, config, admission, perturber, Sender(client, config.on_the_way), client.digest)
-    return app
+    endpoints = [
+        photo_endpoint(config, access, perturber, Sender(client, config.concurrent_sends), client.digest),
+        contract_endpoint(client.contract_json, client.digest),
+        *health_endpoints(telemetry, access, lambda: perturber.alive),
+    ]
+    return new_app("sfumato gateway", endpoints, telemetry, perturber)
 
 
-def _add_photo(
-    app: FastAPI,
+def photo_endpoint(
     config: GatewayConfig,
-    admission: Admission,
+    access: AccessControl,
     perturber: Batcher[bytes, Upload],
     sender: Sender,
     digest: str,
-) -> None:
-    bearer = HTTPBearer(auto_error=False, description="an API token, where the gateway asks for one")
+) -> Endpoint:
+    """POST /v1/photo."""
 
-    @app.post(
-        "/v1/photo",
-        summary="Perturb a photo and ask the service about it",
-        openapi_extra=photo_body(config),
-        responses=documented(
-            "cut-off", "unauthorized", "too-slow", "too-large", "wrong-type", "not-a-photo", "too-many",
-            "upstream", "overloaded",
-        ),
-    )  # fmt: skip
-    async def photo(
-        request: Request, _token: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-    ) -> Passed:
-        admission.check(request)
-        check_type(request)
+    async def photo(request: Request) -> Response:
         body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
         try:
             (upload,) = (await perturber.submit([body])).values
             reply = await sender.send(upload)
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
-        except OverloadedError as error:
-            raise ProblemError("overloaded", str(error), headers=AGAIN) from None
         except ServerError as error:
-            if error.status in LATER:
-                raise ProblemError("overloaded", str(error), headers=AGAIN) from None
-            raise ProblemError("upstream", str(error)) from None
-        return Passed(
-            answers={name: HeadAnswer.model_validate(answer) for name, answer in reply.answers.items()},
+            raise (
+                OverloadedError(str(error)) if error.status in LATER else ProblemError("upstream", str(error))
+            ) from None
+        answer = GatewayPrediction(
+            answers={name: AttributePrediction(**one) for name, one in reply.answers.items()},
             model=reply.model,
             contract=digest,
             sent_bytes=reply.sent_bytes,
@@ -157,29 +154,16 @@ def _add_photo(
             service_request_id=reply.request_id,
             request_id=request.state.request_id,
         )
+        return Response(answer.model_dump_json(), media_type=JSON)
 
-
-def check_type(request: Request) -> None:
-    """Whether the content type is one that photos come in.
-
-    Raises:
-        ProblemError: another one, or the body is compressed once more.
-    """
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in PHOTOS or request.headers.get("content-encoding", "identity") != "identity":
-        accepted = {"Accept": ", ".join(PHOTOS), **CLOSE}
-        raise ProblemError(
-            "wrong-type", f"send one of {', '.join(PHOTOS)}, without Content-Encoding", headers=accepted
-        )
-
-
-def photo_body(config: GatewayConfig) -> dict[str, Any]:
-    """The request of /v1/photo for OpenAPI."""
-    entry = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of a photo)"}
-    return {
-        "requestBody": {
-            "required": True,
-            "description": f"A photo, at most {config.largest_photo:,} bytes",
-            "content": dict.fromkeys(PHOTOS, entry),
-        }
-    }
+    size = f"A photo, at most {config.largest_photo:,} bytes"
+    return Endpoint(
+        path="/v1/photo",
+        method="POST",
+        respond=photo,
+        summary="Perturb a photo and ask the service about it",
+        checks=(access.token, access.rate, type_check(PHOTOS, photos=True)),
+        refusals=(*BODY_REFUSALS, "not-a-photo", "upstream", "overloaded"),
+        answer=GatewayPrediction,
+        operation=request_body(size, dict.fromkeys(PHOTOS, binary("(the bytes of a photo)"))),
+    )

@@ -1,15 +1,23 @@
 """uvicorn around an application: limits that uvicorn does not have, and an orderly end.
 
-uvicorn gives a client all the time in the world to send its headers, and all the memory. Here both end, and connections over a
-number are told so at once. Under overload a request is refused before the application sees it, for a small part of what an
-answer costs, and the refusal is held back a little: clients that ask again at once would else be all that the service is busy
-with. On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
-
     run(app, ServerConfig(port=8080))
+
+What the proxy in front does (docs/serve.md): TLS, spreading requests over processes. It may limit headers and connections
+too, but a service on a trusted network has none, so these limits hold here:
+
+- headers end: after `header_seconds`, and after `HEADER_BYTES`; uvicorn waits and reads for ever;
+- connections over a number are refused at once;
+- requests in work are limited by how long answers take (`ConcurrencyLimit`), which no proxy knows. A POST beyond that is
+  refused before the application sees it, for a small part of what an answer costs. The refusal is held back for a second: else
+  the service would be busy with clients that ask again at once.
+
+On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
+
+The limits sit in a subclass of uvicorn's HTTP protocol, which is no public interface: they are written for version `UVICORN`,
+the package is pinned to it, and a test compares.
 """
 
 import asyncio
-import json
 import logging
 import resource
 import signal
@@ -20,16 +28,19 @@ from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfumato.core.errors import SfumatoError
-from sfumato.server.auth import InFlight
-from sfumato.server.problems import KINDS, MEDIA_TYPE, URN
+from sfumato.server.auth import ConcurrencyLimit
+from sfumato.server.problems import OverloadedError, problem_response
 from sfumato.server.telemetry import Telemetry, log_to_stderr
 from sfumato.server.uploads import COMPLETE
 
+UVICORN = "0.54.0"
+"""The version whose `HttpToolsProtocol` is extended here."""
 HEADER_BYTES = 16_384
 """Most bytes of a request's headers."""
 BACKLOG = 2048
@@ -44,17 +55,17 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    """0 takes a free one; the log tells which."""
+    """0 takes a free one; the log names it."""
     connections: int = 1000
     """Open at the same time; more are refused."""
     header_seconds: float = 5.0
     """Longest time from a connection, or an answer's next request, to complete headers."""
     idle_seconds: int = 15
     """A connection is kept this long between requests."""
-    in_flight: int = 144
+    concurrency: int = 144
     """Requests that are complete and not answered yet; more uploads are refused."""
     answer_seconds: float = 1.0
-    """Fewer are taken while answers need longer than this."""
+    """The limit on concurrency falls while answers need longer than this."""
     pause_seconds: float = 1.0
     """Such a refusal comes after this time, which is also what its Retry-After says."""
     grace_seconds: int = 30
@@ -62,18 +73,18 @@ class ServerConfig:
     log_level: str = "info"
 
 
-def run(app: FastAPI, config: ServerConfig) -> None:
-    """Serve until a signal.
+def run(app: Starlette, config: ServerConfig) -> None:
+    """Serve an application of `create_app` or `create_gateway` until a signal.
 
     Raises:
-        SfumatoError: the address cannot be had.
+        SfumatoError: the address is not free.
     """
     log_to_stderr(config.log_level)
     _raise_file_limit(config.connections)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=guarded(config, app.state.telemetry),
+            http=limited_protocol(config, app.state.telemetry),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -103,29 +114,27 @@ def run(app: FastAPI, config: ServerConfig) -> None:
     logger.info("stopped")
 
 
-def guarded(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol with limits: on headers, in bytes and seconds, on connections, on requests in flight."""
-    in_flight = InFlight(config.in_flight, config.answer_seconds)
+def limited_protocol(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with limits: on headers, in bytes and seconds, on connections, on requests in work."""
+    concurrency = ConcurrencyLimit(config.concurrency, config.answer_seconds)
 
-    async def busy(_scope: Scope, _receive: Receive, send: Send) -> None:
-        """Stands in for the application."""
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        """Takes the application's place."""
         telemetry.refusals.labels("overloaded").inc()
         await asyncio.sleep(config.pause_seconds)
-        headers, body = problem("overloaded", 503, f"{in_flight.count} requests are in work already")
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await overloaded(f"{concurrency.count} requests are in work already")(scope, receive, send)
 
-    class Guarded(HttpToolsProtocol):
+    class LimitedProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
         _pending = 0
         _arrived = 0.0
-        _in_flight = 0
-        """Of this connection: more than one if the client does not wait for answers."""
+        _in_work = 0
+        """Requests of this connection: more than one if the client does not wait for answers."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > config.connections:
-                self._refuse("overloaded", 503, "too many connections")
+                self._refuse(overloaded("too many connections"))
             else:
                 self._arm()
 
@@ -137,35 +146,35 @@ def guarded(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtoco
             if self.cycle is None or self.cycle.response_complete:
                 self._arm()  # bytes without a request yet
                 if self._pending > HEADER_BYTES:
-                    self._refuse("", 431, f"headers may take {HEADER_BYTES:,} bytes")
+                    self._refuse(problem_response("", f"headers may take {HEADER_BYTES:,} bytes", status=431))
 
         def on_headers_complete(self) -> None:
             self._disarm()
-            refused = in_flight.full and self.parser.get_method() == b"POST"
-            self.app = busy if refused else self.config.loaded_app
+            refused = concurrency.full and self.parser.get_method() == b"POST"
+            self.app = refuse if refused else self.config.loaded_app
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             # The application gets to it much later where there is much to do: the deadline counts from here.
             self.scope["state"][COMPLETE] = self._arrived = time.perf_counter()
-            if self.app is not busy and not self.cycle.response_complete:
+            if self.app is not refuse and not self.cycle.response_complete:
                 self._count(1)  # only now: bodies that come slowly must not keep others out
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
-            if self._in_flight:
+            if self._in_work:
                 self._count(-1)
-                in_flight.answered(self._arrived)
+                concurrency.answered(self._arrived)
             super().on_response_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
-            self._count(-self._in_flight)
+            self._count(-self._in_work)
             super().connection_lost(exc)
 
         def _count(self, more: int) -> None:
-            in_flight.count += more
-            self._in_flight += more
+            concurrency.count += more
+            self._in_work += more
 
         def _arm(self) -> None:
             if self._timer is None and not self.transport.is_closing():
@@ -179,43 +188,40 @@ def guarded(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtoco
 
         def _late(self) -> None:
             self._timer = None
-            self._refuse("too-slow", 408, f"headers must arrive within {config.header_seconds:g} s")
+            detail = f"headers must arrive within {config.header_seconds:g} s"
+            self._refuse(problem_response("too-slow", detail))
 
-        def _refuse(self, kind: str, status: int, detail: str) -> None:
-            """Answer without the application: it never sees this connection."""
+        def _refuse(self, response: Response) -> None:
+            """Answer without the application, which never sees this connection, and close it."""
             if not self.transport.is_closing():
-                self.transport.write(plain_answer(kind, status, detail))
+                self.transport.write(last_response(response))
                 self.transport.close()
 
-    return Guarded
+    return LimitedProtocol
 
 
-def problem(kind: str, status: int, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of problem details; an empty kind is one that HTTP itself names."""
-    title = KINDS[kind][1] if kind else HTTPStatus(status).phrase
-    details = {"type": URN + kind if kind else "about:blank", "title": title, "status": status}
-    body = json.dumps({**details, "detail": detail, "request_id": ""}).encode()
-    again = [(b"retry-after", b"1")] if status == 503 else []
-    length = str(len(body)).encode()
-    return [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", length), *again], body
+def overloaded(detail: str) -> Response:
+    """The refusal of a request that never reaches the application; it has no request id."""
+    error = OverloadedError(detail)
+    return problem_response(error.kind, detail, headers=error.headers)
 
 
-def plain_answer(kind: str, status: int, detail: str) -> bytes:
-    """A whole HTTP response with problem details; the connection ends with it."""
-    headers, body = problem(kind, status, detail)
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-    lines += [name + b": " + value for name, value in (*headers, (b"connection", b"close"))]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+def last_response(response: Response) -> bytes:
+    """A response as bytes for the wire; the connection ends with it."""
+    status = HTTPStatus(response.status_code)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 
 
 def _listen(config: ServerConfig) -> socket.socket:
-    """A listening socket; only then is it known that the address can be had."""
+    """A listening socket; before that nobody knows whether the address is free."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
-        listener.listen(BACKLOG)  # from now on nobody is turned away, though the first answers take a moment
+        listener.listen(BACKLOG)  # connections wait from now on, until uvicorn takes them
     except (OSError, OverflowError) as error:
         raise SfumatoError(f"cannot listen on {config.host}:{config.port}: {error}") from None
     listener.setblocking(False)

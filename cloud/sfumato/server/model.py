@@ -1,8 +1,8 @@
-"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime. Neither torch nor TensorFlow is needed.
+"""The cloud's half of an export: contract.json and cloud.onnx, run by ONNX Runtime; neither torch nor TensorFlow is needed.
 
     model = CloudModel.load(Path("export"))
-    (answers,) = model.answer([levels])         # levels (H, W, 3) of one upload
-    answers["smiling"].label
+    (found,) = model.predict([levels])          # levels (H, W, 3) of one upload
+    found["smiling"].label, found["smiling"].probabilities
 
 The rest of the bundle (the phone's models, the audit files) need not be there.
 """
@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import open_session
 from sfumato.runtime.contract import FILE, Contract, LabelPart, parse_contract, read_file
 
 MODEL = "cloud.onnx"
@@ -29,11 +31,11 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the network says about one kept attribute."""
+class AttributePrediction:
+    """The prediction for one kept attribute."""
 
-    label: str
-    probabilities: Mapping[str, float]
+    label: Annotated[str, Field(examples=["yes"])]
+    probabilities: Annotated[Mapping[str, float], Field(examples=[{"no": 0.03, "yes": 0.97}])]
     """Class name -> probability, in the order of the contract."""
 
 
@@ -51,12 +53,13 @@ class CloudModel:
     session: Any
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1) -> "CloudModel":
-        """Open the cloud network of an export and let it answer once.
+    def load(cls, folder: str | Path, *, threads: int = 1) -> "CloudModel":
+        """Open the cloud network of an export and run it once.
 
         Raises:
             SfumatoError: the contract or the network is missing, damaged, or not what the contract says.
         """
+        folder = Path(folder)
         if (folder / "checkpoint").exists() or (folder / "local.safetensors").exists():
             raise SfumatoError(
                 f"{folder} is a run: make an export of it first, sfumato export {folder} --out EXPORT"
@@ -69,7 +72,7 @@ class CloudModel:
             ) from None
         contract = parse_contract(content, str(folder / FILE))
         entry = contract.file(MODEL)
-        session = open_session(read_file(folder, entry), threads=threads)
+        session = open_session(read_file(folder, entry), threads=threads, name=MODEL)
         model = cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
         model.check_heads()
         return model
@@ -79,11 +82,11 @@ class CloudModel:
         """Largest value of a level."""
         return (1 << self.contract.channel.bits) - 1
 
-    def answer(self, uploads: Sequence[Bytes]) -> list[dict[str, Answer]]:
-        """Answers for a batch of uploads, levels (H, W, 3) each: attribute -> answer, one dictionary an upload."""
+    def predict(self, uploads: Sequence[Bytes]) -> list[dict[str, AttributePrediction]]:
+        """Predictions for a batch of uploads, levels (H, W, 3) each: attribute -> prediction, one dictionary an upload."""
         planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
         logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
-        heads = [_answers(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
+        heads = [_predictions(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
         names = [entry.name for entry in self.contract.keep]
         return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
 
@@ -115,25 +118,25 @@ class CloudModel:
         """
         height, width = self.contract.size
         try:
-            answers = self.run(np.zeros((2, 3, height, width), dtype=np.float32))
+            logits = self.run(np.zeros((2, 3, height, width), dtype=np.float32))
         except SfumatoError:
             raise
         except Exception as error:  # onnxruntime has a type of its own for every complaint
             raise SfumatoError(
-                f"{MODEL} does not take this contract's uploads: {_first_line(error)}"
+                f"{MODEL} does not take this contract's uploads: {first_line(error)}"
             ) from None
         expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
-        found = {name: answer.shape for name, answer in zip(expected, answers, strict=True)}
+        found = {name: head.shape for name, head in zip(expected, logits, strict=True)}
         if found != expected:
             raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
 
 
-def _answers(entry: LabelPart, logits: NDArray[np.float32]) -> list[Answer]:
+def _predictions(entry: LabelPart, logits: NDArray[np.float32]) -> list[AttributePrediction]:
     """Of one head, (B, classes)."""
     probabilities = softmax(logits)
     labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
     return [
-        Answer(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
+        AttributePrediction(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
         for label, row in zip(labels, rows, strict=True)
     ]
 
@@ -143,24 +146,3 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return result
-
-
-def open_session(content: bytes, *, threads: int) -> Any:
-    """An ONNX Runtime session on the processor.
-
-    Raises:
-        SfumatoError: ONNX Runtime cannot load it.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
-        raise SfumatoError(f"onnxruntime cannot load {MODEL}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,14 +1,14 @@
 """The browser page: the files of `web/`, and the phone's half of the export that it runs.
 
     page = Page.load(Path("export"), contract)
-    add_page(app, page)
+    endpoints = page_endpoints(page)
 
 GET /                  the page;  GET /page/NAME  its modules and LiteRT.js
 GET /v1/phone/NAME     the int8 model, vectors.json and (gaussian) normal_table.bin
 
 Everything is read once and served from memory under the names it was found by, so no path can lead elsewhere. The page fetches
-from its own address alone: the Content-Security-Policy allows nothing else. LiteRT.js is put into `web/vendor/` by
-`make setup`; a service without it, or without the phone's files, works and says on `/` why it shows no page.
+from its own address alone: the Content-Security-Policy allows nothing else. `scripts/build_page.py` (part of `make setup`) puts
+LiteRT.js into `web/vendor/`. A service without it, or without the phone's files, works and says on `/` why it shows no page.
 """
 
 import base64
@@ -18,15 +18,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import FastAPI, Request, Response
-from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sfumato.core.errors import SfumatoError
 from sfumato.runtime.contract import Contract, read_file
-from sfumato.server.problems import ProblemError, documented
+from sfumato.server.endpoints import JSON, Endpoint
+from sfumato.server.problems import ProblemError
 
 FOLDER = Path(__file__).parent / "web"
 BUILT = "vendor/build.json"
@@ -47,7 +47,7 @@ DOCUMENT = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), payment=()",
 }
 """On the page itself, with its Content-Security-Policy."""
-SEALED = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
+FILE = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
 """On every file: for this origin alone, and asked about again each time (the answer is 304)."""
 
 
@@ -75,7 +75,7 @@ class Page:
 
     @classmethod
     def load(cls, export: Path, contract: Contract) -> "Page":
-        """Read the page and the phone's half of an export. What is missing is told, not raised."""
+        """Read the page and the phone's half of an export. What is missing stands in `missing`, no error is raised."""
         if not (FOLDER / BUILT).exists():
             return cls(missing="it was not built: install node and npm, then run make setup")
         try:
@@ -135,47 +135,52 @@ def media_type(name: str) -> str:
     return TYPES[name.rpartition(".")[2]]
 
 
-def add_page(app: FastAPI, page: Page) -> None:
+def page_endpoints(page: Page) -> list[Endpoint]:
     """GET /, /page/NAME and /v1/phone/NAME. No token: all of it ships in every app."""
 
-    @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         if page.missing:
             raise ProblemError("no-page", page.missing)
         headers = {"Content-Security-Policy": page.policy, **DOCUMENT}
-        return await serve(request, page.files.get(INDEX), headers)
+        return await file_response(request, page.files.get(INDEX), headers)
 
-    @app.get("/page/{name:path}", include_in_schema=False)
-    async def file(request: Request, name: str) -> Response:
-        return await serve(request, page.files.get(name), {})
+    async def page_file(request: Request) -> Response:
+        return await file_response(request, page.files.get(request.path_params["name"]))
 
-    @app.get(
-        "/v1/phone/{name}",
-        summary="A file of the phone's half",
-        response_class=Response,
-        responses={
-            200: {"content": {"application/octet-stream": {}, "application/json": {}}},
-            304: {"description": "Not changed"},
-            **documented("no-file"),
-        },
-    )
-    async def phone(
-        request: Request,
-        name: Annotated[str, PathParameter(examples=[next(iter(page.phone), "local_int8.tflite")])],
-    ) -> Response:
-        """The int8 model, vectors.json or normal_table.bin, as the contract names them. The ETag is the file's sha256."""
-        return await serve(request, page.phone.get(name), {})
+    async def phone(request: Request) -> Response:
+        return await file_response(request, page.phone.get(request.path_params["name"]))
+
+    name = {"type": "string", "examples": [next(iter(page.phone), "local_int8.tflite")]}
+    return [
+        Endpoint(path="/", respond=index),
+        Endpoint(path="/page/{name:path}", respond=page_file),
+        Endpoint(
+            path="/v1/phone/{name}",
+            respond=phone,
+            summary="A file of the phone's half",
+            description="The int8 model, vectors.json or normal_table.bin, as the contract names them. "
+            "The ETag is the file's sha256.",
+            refusals=("no-file",),
+            content={"application/octet-stream": {}, JSON: {}},
+            operation={
+                "parameters": [{"name": "name", "in": "path", "required": True, "schema": name}],
+                "responses": {"304": {"description": "Not changed"}},
+            },
+        ),
+    ]
 
 
-async def serve(request: Request, asset: Asset | None, more: Mapping[str, str]) -> Response:
-    """The answer that is a file.
+async def file_response(
+    request: Request, asset: Asset | None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response that is a file.
 
     Raises:
         ProblemError: there is none.
     """
     if asset is None:
         raise ProblemError("no-file", "no file of this name is served")
-    headers = {**SEALED, **more, "ETag": asset.tag, "Vary": "Accept-Encoding"}
+    headers = {**FILE, **(headers or {}), "ETag": asset.tag, "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == asset.tag:
         return Response(status_code=304, headers=headers)
     content = asset.content

@@ -1,6 +1,6 @@
-"""Does this look like a draw from the contract's channel, or like a photo that nobody perturbed?
+"""Whether an upload can be a draw from the contract's channel, or is a photo that nobody perturbed.
 
-The rate bounds how far an upload can stray from the reference, and so gives a test without any training. Let z be the samples
+The rate bounds how far an upload can be from the reference, which gives a test without training. Let z be the samples
 standardised under the reference (dither: +1 and -1; gaussian: (v - 127.5) / (255 s_0)) and m their means given the photo. Then
 `sum m_i^2 <= 2 R` with R in nats: for a bit, KL(1/2 + d || 1/2) >= 2 d^2 and m = 2 d; for a normal sample KL >= m^2 / 2. Hence
 
@@ -8,11 +8,11 @@ standardised under the reference (dither: +1 and -1; gaussian: (v - 127.5) / (25
     blocks       E sum over blocks of B samples of ((sum z)^2 - sum z^2): |.| <= (B - 1) 2 R
 
 while chance moves the first by about sqrt(pairs) and the second by sqrt(2 n (B - 1)). Photos are smooth: thresholded, dithered
-by any of the usual methods or plain, they exceed both many times over. What the contract says about the rate was measured on
-test images, so `SLACK` times its maximum is allowed. A channel whose rate is large (the additive form above all) allows nearly
-everything: there is nothing to check where uploads are allowed to show the photo.
+by any of the usual methods or plain, they exceed both many times over. The contract's rate was measured on test images, so
+`SLACK` times its maximum is allowed. A channel of a large rate (the additive form above all) allows nearly everything: there
+is nothing to check where uploads may show the photo.
 
-    (verdict,) = check([levels], contract)      # verdict.plausible, verdict.reason
+    (result,) = check_uploads([levels], contract)       # result.passed, result.reason
 """
 
 import math
@@ -38,10 +38,11 @@ Samples = NDArray[np.floating[Any]] | NDArray[np.int8]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the test says about one upload."""
+class PhotoCheck:
+    """The result for one upload."""
 
-    plausible: bool
+    passed: bool
+    """Whether the channel can have drawn it."""
     score: float
     """Largest statistic as a share of what is allowed; above 1 the upload is refused."""
     reason: str
@@ -55,23 +56,26 @@ def largest_rate(contract: Contract) -> float:
     return float(bits) * math.log(2) if isinstance(bits, (int, float)) else math.inf
 
 
-def check(uploads: Sequence[Bytes], contract: Contract) -> list[Verdict]:
-    """Compare uploads, levels (H, W, 3) each, with what the contract's channel can draw; together they take less time."""
+def check_uploads(uploads: Sequence[Bytes], contract: Contract) -> list[PhotoCheck]:
+    """Compare uploads, levels (H, W, 3) each, with what the contract's channel can draw.
+
+    Several at once take less time than one after the other.
+    """
     allowed = 2 * SLACK * largest_rate(contract)
     scores: dict[str, Values] = {}
     for plane in standardised(np.stack(uploads), contract):
         for name, (values, share, spread) in statistics(plane).items():
             score = np.abs(values) / (share * allowed + DEVIATIONS * spread)
             scores[name] = np.maximum(scores.get(name, 0.0), score)
-    return [
-        _verdict({name: float(score[at]) for name, score in scores.items()}) for at in range(len(uploads))
-    ]
+    each = ({name: float(score[at]) for name, score in scores.items()} for at in range(len(uploads)))
+    return [_worst(one) for one in each]
 
 
-def _verdict(scores: Mapping[str, float]) -> Verdict:
+def _worst(scores: Mapping[str, float]) -> PhotoCheck:
+    """The result of the statistic that is farthest out."""
     name = max(scores, key=scores.__getitem__)
-    worst = scores[name]
-    return Verdict(worst <= 1.0, worst, f"{name}: {worst:.1f} times what this channel can draw")
+    score = scores[name]
+    return PhotoCheck(score <= 1.0, score, f"{name}: {score:.1f} times what this channel can draw")
 
 
 def standardised(levels: Bytes, contract: Contract) -> list[Samples]:

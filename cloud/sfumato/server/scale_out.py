@@ -2,7 +2,7 @@
 
     serve run sfumato.server.scale_out:application export=/srv/exports/gender replicas=2
 
-Ray needs an environment of its own (requirements/ray.txt): its protobuf is not the exporter's. Ray's proxy takes the
+Ray needs an environment of its own (requirements/ray.txt): it wants another protobuf than the export. Ray's proxy takes the
 connections, so the limits of `sfumato serve` on headers and connections do not hold: put nginx or Caddy in front. Rates and
 metrics are counted by each replica for itself.
 """
@@ -10,11 +10,11 @@ metrics are counted by each replica for itself.
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.applications import Starlette
 
-from sfumato.server.app import ServiceConfig, create_app
-from sfumato.server.auth import RateConfig, Tokens
+from sfumato.server.app import AppConfig, create_app
+from sfumato.server.auth import RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page
@@ -39,7 +39,7 @@ def application(args: RayConfig) -> Any:
     """The Serve application; nothing is loaded before a replica starts."""
     from ray import serve
 
-    def build() -> FastAPI:
+    def build() -> Starlette:
         return build_app(args)
 
     deployment = serve.deployment(
@@ -52,7 +52,7 @@ def application(args: RayConfig) -> Any:
     return deployment.bind()
 
 
-def build_app(args: RayConfig) -> FastAPI:
+def build_app(args: RayConfig) -> Starlette:
     """What runs in a replica.
 
     Raises:
@@ -61,9 +61,9 @@ def build_app(args: RayConfig) -> FastAPI:
     log_to_stderr()
     export = Path(args.export)
     model = CloudModel.load(export)
-    config = ServiceConfig(
+    config = AppConfig(
         batch=BatchConfig(largest=args.batch, queue=args.queue),
-        rate=RateConfig(per_second=args.rate, burst=args.burst),
+        rate=RateLimitConfig(per_second=args.rate, burst=args.burst),
     )
     tokens = Tokens.read(Path(args.tokens) if args.tokens else None)
     return create_app(model, config, tokens, Page.load(export, model.contract))

@@ -1,7 +1,7 @@
-"""What the service tells about itself: Prometheus metrics, and log lines of JSON without a word about any picture.
+"""Metrics for Prometheus, and log lines in JSON that hold nothing of any image.
 
-A line holds what HTTP is about (method, route, status, time, bytes) and the name behind the token. Neither the upload nor the
-answer, no address, no query and no header stands in it.
+A line holds method, route, status, time, bytes, and the name behind the token. It holds neither the upload nor the answer, no
+address, no query and no header.
 
     telemetry = Telemetry()
     app.add_middleware(Watch, telemetry=telemetry)
@@ -12,6 +12,7 @@ import logging
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -64,7 +65,7 @@ class Watch:
         self.app, self.telemetry = app, telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and watch its answer."""
+        """Pass a request on, count and log its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -86,9 +87,9 @@ class Watch:
             await self.app(scope, receive, watched)
         finally:
             self.telemetry.active.dec()
-            self._note(scope, state, status, sent, time.perf_counter() - start)
+            self._record(scope, state, status, sent, time.perf_counter() - start)
 
-    def _note(self, scope: Scope, state: dict[str, Any], status: int, sent: int, seconds: float) -> None:
+    def _record(self, scope: Scope, state: dict[str, Any], status: int, sent: int, seconds: float) -> None:
         # The route's pattern, never the path as given: a client could fill both metrics and log with names of its own.
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other"
@@ -113,8 +114,8 @@ class Watch:
         logger.log(level, "request", extra={"fields": {k: v for k, v in fields.items() if v is not None}})
 
 
-def with_headers(headers: Any, request_id: str) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer, completed."""
+def with_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those of HEADERS that it lacks and the request id."""
     given = list(headers)
     names = {name.lower() for name, _ in given}
     given += [(name, value) for name, value in HEADERS.items() if name not in names]

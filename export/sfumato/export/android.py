@@ -18,7 +18,7 @@ ASSETS = Path("app", "src", "main", "assets", "sfumato")
 PROJECT = ("settings.gradle.kts", "app")
 """What a folder must hold to be the Android project."""
 NEEDED = ("vectors.json", "normal_table.bin")
-"""Files of an export that the app reads beside contract and model, as far as the export has them."""
+"""Files that the app reads in addition to contract and model, where the export has them."""
 
 
 def place(export: Path, project: Path) -> Path:

@@ -1,6 +1,6 @@
-"""An export as the audit sees it: the int8 model's own outputs, judged like a run.
+"""An export as the audit sees it: the int8 model's own outputs, audited like a run.
 
-artifact = load_export(Path("export"))
+artifact = load_export("export")
 parameters = artifact.parameters(images)        # what the phone computes, to the byte
 """
 
@@ -28,7 +28,7 @@ from sfumato.training.config import make_config
 
 @dataclass(frozen=True)
 class ExportArtifact:
-    """A sealed bundle with the cloud network it was trained with."""
+    """A bundle with the cloud network it was trained with."""
 
     folder: Path
     contract: Contract
@@ -73,12 +73,13 @@ class ExportArtifact:
         return found
 
 
-def load_export(folder: Path) -> ExportArtifact:
+def load_export(path: str | Path) -> ExportArtifact:
     """Read an export for an audit.
 
     Raises:
         SfumatoError: the bundle is damaged, came without its audit files, or the data set has changed since.
     """
+    folder = Path(path)
     phone = PhoneModel.load(folder)
     contract = phone.contract
     needed = [entry for entry in contract.files if entry.role == "audit"]

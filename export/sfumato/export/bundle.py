@@ -1,18 +1,25 @@
-"""The last pass: gather what the bundle promises and name every file with its sha256.
+"""The bundle: a folder in which contract.json names every other file by its sha256.
 
-contract = seal(run, folder, phone=network, variants=("int8",), gates=gates, figures=figures, conversion={})
+contract = describe(run, folder, network=network, models=models, gates=gates, conversion={})
+write_vectors(folder, contract)
+contract = write_contract(contract, folder, signer=None)
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.files import atomic_write, sha256, write_json
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.core.provenance import provenance
+from sfumato.export.check import CheckedModel
 from sfumato.export.freeze import PhoneNetwork
-from sfumato.export.measure import Figures, bits_of
+from sfumato.export.measure import bits_of
 from sfumato.export.tflite import model_file
 from sfumato.models.cost import cost
+from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import (
     FILE,
     ChannelPart,
@@ -23,37 +30,43 @@ from sfumato.runtime.contract import (
     Model,
     Tensor,
     UploadPart,
+    read_contract,
+    read_file,
 )
-from sfumato.runtime.signing import write_digests
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
+from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, sign, write_digests
 from sfumato.training.checkpoint import save_module
 from sfumato.training.run import Run
 
-ROLES = {"cloud.onnx": "cloud"}
+LOCAL, CLOUD = "local.onnx", "cloud.onnx"
+ROLES = {CLOUD: "cloud"}
 AUDIT = "audit"
 """Folder with what `sfumato audit EXPORT` needs: it stays with whoever made the export."""
+AUDIT_FILES = ("audit/card.json", "audit/cloud.safetensors", "audit/config.json")
 
 
 def describe(
     run: Run,
     folder: Path,
     *,
-    phone: PhoneNetwork,
-    variants: Sequence[str],
+    network: PhoneNetwork,
+    models: Mapping[str, CheckedModel],
     gates: Sequence[Gate],
-    figures: Figures | None,
     conversion: Mapping[str, Any],
 ) -> Contract:
-    """The contract of a bundle as it lies in `folder` now. Nothing in it depends on the time of day."""
+    """The contract of a bundle, with the files that lie in `folder` now. Nothing in it depends on the time of day."""
     height, width = run.dataset.size
     bits = bits_of(run.channel)
     spent = cost(run.local, (3, height, width))
+    figures = models["int8"].figures if "int8" in models else None
     return Contract(
         files=tuple(list_files(folder)),
         input=Tensor(
             name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
         ),
-        outputs=tuple(describe_output(run, name) for name in phone.names),
-        models=tuple(describe_model(variant) for variant in variants),
+        outputs=tuple(describe_output(run, name) for name in network.names),
+        models=tuple(describe_model(variant) for variant in models),
         channel=ChannelPart(name=run.channel.name, **run.channel.settings),  # type: ignore[arg-type]
         upload=UploadPart(
             bit_depth=bits,  # type: ignore[arg-type]
@@ -71,11 +84,77 @@ def describe(
     )
 
 
-def seal(contract: Contract, folder: Path) -> None:
-    """Write contract.json and its digest; from here on every byte of the bundle is accounted for."""
+def write_vectors(folder: Path, contract: Contract) -> None:
+    """Write known answers of noise, sampler and the int8 model, and let the phone's code give them once more.
+
+    The phone of a gaussian channel also gets the normal table, little-endian: no platform has to compute it.
+
+    Raises:
+        SfumatoError: the answers are not repeated.
+    """
+    if contract.channel.name == "gaussian":
+        (folder / NORMAL_TABLE).write_bytes(normal_table().astype("<i2").tobytes())
+    write_json(folder / test_vectors.FILE, test_vectors.make_vectors(PhoneModel.open(folder, contract)))
+    check_answers(folder, contract)
+
+
+def check_answers(folder: Path, contract: Contract) -> None:
+    """Compare the phone's code with the stored test vectors.
+
+    Raises:
+        SfumatoError: an answer differs.
+    """
+    stored = read_json(folder / test_vectors.FILE)
+    if problems := test_vectors.check_vectors(stored, PhoneModel.open(folder, contract)):
+        raise SfumatoError(f"the phone's code does not repeat {test_vectors.FILE}: {'; '.join(problems)}")
+
+
+def write_contract(contract: Contract, folder: Path, signer: Ed25519PrivateKey | None) -> Contract:
+    """Write contract.json with every file that lies in `folder`, its digest and signature; then check all of it.
+
+    Returns:
+        The contract as it was written.
+
+    Raises:
+        SfumatoError: as `check_bundle`.
+    """
+    complete = contract.model_copy(update={"files": tuple(list_files(folder))})
     with atomic_write(folder / FILE) as scratch:
-        scratch.write_text(contract.to_json(), encoding="utf-8")
-    write_digests(folder)
+        scratch.write_bytes(complete.to_json().encode())
+    if signer is None:
+        write_digests(folder)
+    else:
+        sign(folder, signer)
+    check_bundle(folder, complete, signed=signer is not None)
+    return complete
+
+
+def check_bundle(folder: Path, contract: Contract, *, signed: bool) -> None:
+    """Read a bundle back and compare it with its contract.
+
+    Raises:
+        SfumatoError: a file is missing, changed or not listed, or the bundle is (not) signed.
+    """
+    if read_contract(folder) != contract:
+        raise SfumatoError(f"{FILE} does not read as it was written")
+    check_digests(folder)
+    for entry in contract.files:
+        read_file(folder, entry)
+    listed = {entry.name for entry in contract.files}
+    if missing := sorted({LOCAL, CLOUD, *AUDIT_FILES, *phone_files(contract)} - listed):
+        raise SfumatoError(f"the bundle lacks {', '.join(missing)}")
+    if stray := sorted({entry.name for entry in list_files(folder)} - {FILE, DIGESTS, SIGNATURE} - listed):
+        raise SfumatoError(f"{FILE} does not list {', '.join(stray)}")
+    if (folder / SIGNATURE).exists() != signed:
+        raise SfumatoError(f"{SIGNATURE} is {'missing' if signed else 'there without a key'}")
+
+
+def phone_files(contract: Contract) -> list[str]:
+    """What a phone needs beside the contract: the models, and with int8 also test vectors and the normal table."""
+    models = [model.file for model in contract.models]
+    if model_file("int8") not in models:
+        return models
+    return [*models, test_vectors.FILE, *([NORMAL_TABLE] if contract.channel.name == "gaussian" else [])]
 
 
 def describe_model(variant: str) -> Model:

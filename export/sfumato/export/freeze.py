@@ -1,9 +1,7 @@
 """The local network as it ships: frozen, batch norm folded, channels last at both ends.
 
-Three passes turn a trained `LocalNetwork` into the module that is written as local.onnx:
-
-    network = PhoneNetwork(fold(freeze(local)))
-    outputs = network(image)        # (1, H, W, 3) -> one (1, H, W, planes) per output, each in 0..1
+network = freeze_network(run.local, run.dataset.size)
+outputs = network(image)        # (1, H, W, 3) -> one (1, H, W, planes) per output, each in 0..1
 """
 
 import copy
@@ -16,6 +14,65 @@ from sfumato.core.errors import SfumatoError
 from sfumato.models import layers
 from sfumato.models.layers import Network
 from sfumato.models.local import LocalNetwork
+
+FOLDING_LIMIT = 1e-4
+"""Largest difference that folding batch norm may make to an output."""
+
+
+class PhoneNetwork(nn.Module):
+    """A folded local network, NHWC in and out, each output a logistic function.
+
+    A logistic function has the int8 scale 1/256 and the zero point -128 by TensorFlow Lite's definition, so nothing is
+    left to calibration. The gaussian scale is therefore exported in units of `largest_scale`.
+    """
+
+    def __init__(self, local: LocalNetwork) -> None:
+        super().__init__()
+        self.local = copy.deepcopy(local)
+        settings = dict(local.channel.settings)
+        if "largest_scale" in settings:
+            settings["largest_scale"] = 1.0
+        self.local.channel = create(local.channel.name, **settings)
+        self.names = tuple(local.channel.outputs)
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output."""
+        parameters = self.local(image.permute(0, 3, 1, 2))
+        return tuple(parameters[name].permute(0, 2, 3, 1) for name in self.names)
+
+    def decision_margin(self, image: Tensor) -> Tensor:
+        """Margin of the phone's decision on each image (B, H, W, 3), (B,), in logits; infinite without a decision."""
+        decision = self.local.decision
+        if decision is None:
+            return torch.full((len(image),), torch.inf)
+        return decision.lead(decision.logits(self.local.encoder(image.permute(0, 3, 1, 2))[-1]))
+
+
+def freeze_network(local: LocalNetwork, size: tuple[int, int]) -> PhoneNetwork:
+    """Freeze, fold and wrap a trained network; the original is left as it was.
+
+    Args:
+        local: the trained network, in evaluation mode.
+        size: (height, width) of the images.
+
+    Raises:
+        SfumatoError: it is in training mode or not finite, its batch norm cannot be folded, or an output has another shape
+            than the channel's or leaves 0..1.
+    """
+    frozen = freeze(local)
+    example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = frozen(example)
+        after = fold(frozen)(example)
+    gap = max(float((before[name] - after[name]).abs().max()) for name in before)
+    if not gap <= FOLDING_LIMIT:
+        raise SfumatoError(
+            f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
+        )
+    network = PhoneNetwork(frozen)
+    check_outputs(network, size)
+    return network
 
 
 def freeze(local: LocalNetwork) -> LocalNetwork:
@@ -49,31 +106,17 @@ def fold(network: Network) -> Network:
     return network
 
 
-class PhoneNetwork(nn.Module):
-    """A folded local network, NHWC in and out, each output a logistic function.
+def check_outputs(network: PhoneNetwork, size: tuple[int, int]) -> None:
+    """Run a black image and compare the outputs with the channel's.
 
-    A logistic function has the int8 scale 1/256 and the zero point -128 by TensorFlow Lite's definition, so nothing is
-    left to calibration. The gaussian scale is therefore exported in units of `largest_scale`.
+    Raises:
+        SfumatoError: an output is missing, has another shape than (1, H, W, planes), or leaves 0..1.
     """
-
-    def __init__(self, local: LocalNetwork) -> None:
-        super().__init__()
-        self.local = copy.deepcopy(local)
-        settings = dict(local.channel.settings)
-        if "largest_scale" in settings:
-            settings["largest_scale"] = 1.0
-        self.local.channel = create(local.channel.name, **settings)
-        self.names = tuple(local.channel.outputs)
-        self.eval()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output."""
-        parameters = self.local(image.permute(0, 3, 1, 2))
-        return tuple(parameters[name].permute(0, 2, 3, 1) for name in self.names)
-
-    def lead(self, image: Tensor) -> Tensor:
-        """How clearly each image (B, H, W, 3) is decided upon, (B,), in logits; infinite without a decision."""
-        decision = self.local.decision
-        if decision is None:
-            return torch.full((len(image),), torch.inf)
-        return decision.lead(decision.logits(self.local.encoder(image.permute(0, 3, 1, 2))[-1]))
+    with torch.no_grad():
+        found = dict(zip(network.names, network(torch.zeros(1, *size, 3)), strict=True))
+    for name, planes in network.local.channel.outputs.items():
+        shape, value = (1, *size, planes), found[name]
+        if tuple(value.shape) != shape:
+            raise SfumatoError(f"the local network's output {name} is {tuple(value.shape)}, not {shape}")
+        if not bool(((value >= 0) & (value <= 1)).all()):
+            raise SfumatoError(f"the local network's output {name} leaves the range 0..1")

@@ -45,7 +45,7 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if list(given.get("dilations", [1, 1])) != [1, 1] or given.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise RefusedError(f"{node.name}: dilation or automatic padding")
-    # SAME pads an even kernel by one more at the end, which ONNX's symmetric pads never say.
+    # SAME pads an even kernel by one more at the end, which ONNX's symmetric pads never do.
     odd = all(side % 2 for side in kernel.shape[:2])
     same = odd and strides == [1, 1] and pads == [kernel.shape[0] // 2, kernel.shape[1] // 2] * 2
     if not same and any(pads):

@@ -1,9 +1,9 @@
-"""What the shipped model does to the task: accuracy and rate, float and int8 side by side, through sampler and cloud.
+"""Accuracy and rate of the trained and of the int8 model, through sampler and cloud network.
 
-Both are drawn from the same noise, so their difference is the quantisation's and not the draw's. Several draws an image
+Both are drawn from the same noise, so their difference comes from quantisation and not from the draw. Several draws an image
 keep chance small.
 
-    figures = measure(run, network, session, images, labels)
+    figures = measure_run(run, network, open_model(content))
     figures.accuracy["smiling"].int8
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.channels import Channel
+from sfumato.data import Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
@@ -25,15 +26,18 @@ from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import encode_png, pack
+from sfumato.training.run import Run
 
+IMAGES = 2000
+"""Test images that are measured, at most."""
 DRAWS = 4
 SEED = 20
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A figure of the float and of the int8 model."""
+class Int8VsFloat:
+    """A figure of the trained and of the int8 model."""
 
     trained: float
     int8: float
@@ -45,9 +49,9 @@ class Figures:
 
     images: int
     draws: int
-    accuracy: Mapping[str, Pair]
+    accuracy: Mapping[str, Int8VsFloat]
     """Fraction right, per kept attribute."""
-    rate_bits: Mapping[str, Pair]
+    rate_bits: Mapping[str, Int8VsFloat]
     """mean, p95 and max over the images. The int8 one is exact, from the sampler's own distributions."""
     upload_bytes: Mapping[str, float]
     """Mean of the PNG and size of the packed form."""
@@ -61,6 +65,14 @@ class Figures:
             for kind, table in (("accuracy", self.accuracy), ("rate_bits", self.rate_bits))
         }
         return {"images": self.images, "draws": self.draws, **pairs, "upload_bytes": dict(self.upload_bytes)}
+
+
+def measure_run(run: Run, network: PhoneNetwork, session: Session) -> Figures:
+    """`measure` on test images of a run."""
+    dataset = run.dataset
+    rows = dataset.splits[Split.TEST][:IMAGES]
+    labels = {name: dataset.labels[name][rows] for name in run.keep}
+    return measure(run.channel, run.cloud, network, session, np.array(dataset.images[rows]), labels)
 
 
 def measure(
@@ -89,7 +101,7 @@ def measure(
     return Figures(
         images=len(images),
         draws=DRAWS,
-        accuracy={name: Pair(right["float"][name], right["int8"][name]) for name in labels},
+        accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in labels},
         rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
         upload_bytes={
             "png": float(np.mean(sizes)),
@@ -153,8 +165,8 @@ def sample_floats(
     if fine is not None:
         # A probability of exactly k/256 gives the very bit that the byte k would.
         reached = noise.reshape(fine.shape) + fine < 256 * p["p"].astype(np.float64)
-        decided = np.where(reached, 255, 0).astype(np.uint8)
-        return dither(decided, np.zeros_like(noise), bits=bits_of(channel))
+        certain = np.where(reached, 255, 0).astype(np.uint8)
+        return dither(certain, np.zeros_like(noise), bits=bits_of(channel))
     steps = normal_table()[noise.view("<u2")].reshape(image.shape) / NORMAL_SCALE
     mean = image / 255 if channel.settings["additive"] else p["mean"]
     value = mean + float(channel.settings["largest_scale"]) * p["scale"] * steps
@@ -179,11 +191,11 @@ def hits(
     }
 
 
-def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, Pair]:
+def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, Int8VsFloat]:
     return {
-        "mean": Pair(float(floats.mean()), float(ints.mean())),
-        "p95": Pair(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),
-        "max": Pair(float(floats.max()), float(ints.max())),
+        "mean": Int8VsFloat(float(floats.mean()), float(ints.mean())),
+        "p95": Int8VsFloat(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),
+        "max": Int8VsFloat(float(floats.max()), float(ints.max())),
     }
 
 

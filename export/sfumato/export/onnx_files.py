@@ -1,21 +1,29 @@
 """local.onnx and cloud.onnx.
 
-The TorchScript exporter of torch is used on purpose: its graphs are small and hold neither stack traces nor paths, so two
-exports are equal byte for byte. Every graph goes through ONNX's checker and shape inference before it is used.
+torch's TorchScript exporter is used on purpose. Its graphs are small and hold neither stack traces nor paths, so two exports
+are equal byte for byte. Every graph passes ONNX's checker and shape inference before it is used.
 
-    write_onnx(network, torch.zeros(1, 64, 64, 3), Path("local.onnx"), inputs=["image"], outputs=["p"])
+    write_local(network, (64, 64), Path("local.onnx"))
+    gap = write_cloud(run, Path("cloud.onnx"))
 """
 
 import io
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
+from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import open_session
+from sfumato.export.freeze import PhoneNetwork
+from sfumato.training.clean import ONNX_COPY
+from sfumato.training.run import Run
 
 OPSET = 17
 
@@ -62,17 +70,84 @@ def write_onnx(
         model = onnx.shape_inference.infer_shapes(
             onnx.load_from_string(stream.getvalue()), check_type=True, strict_mode=True, data_prop=True
         )
-        onnx.checker.check_model(model, full_check=True)
-    except SfumatoError:
-        raise
     except Exception as error:  # torch and onnx raise many types for what ONNX cannot say
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SfumatoError(f"{path.name} cannot be written: {reason[0]}") from None
-    if {out.name for out in model.graph.output} != set(outputs):
-        raise SfumatoError(
-            f"{path.name} has the outputs {[out.name for out in model.graph.output]}, not {list(outputs)}"
-        )
+    check_onnx(model, path.name, shape=(None if batch else len(example), *example.shape[1:]), outputs=outputs)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def check_onnx(
+    model: onnx.ModelProto, name: str, *, shape: Sequence[int | None], outputs: Sequence[str]
+) -> None:
+    """Refuse a graph that ONNX's checker refuses, or whose one input or whose outputs are others.
+
+    Args:
+        model: the graph.
+        name: what an error calls it.
+        shape: of the input; None is an open dimension.
+        outputs: names, in any order.
+
+    Raises:
+        SfumatoError: one of these differs.
+    """
+    run_checker(model, name)
+    found = [
+        [axis.dim_value or None for axis in entry.type.tensor_type.shape.dim] for entry in model.graph.input
+    ]
+    if found != [list(shape)]:
+        raise SfumatoError(f"{name} takes inputs of the shapes {found}, not {[list(shape)]}")
+    names = [out.name for out in model.graph.output]
+    if set(names) != set(outputs):
+        raise SfumatoError(f"{name} has the outputs {names}, not {list(outputs)}")
+
+
+def run_checker(model: onnx.ModelProto, name: str) -> None:
+    """ONNX's own checker, with shape inference.
+
+    Raises:
+        SfumatoError: it refuses the graph.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker has several types for what it refuses
+        raise SfumatoError(f"{name} does not pass ONNX's checker: {first_line(error)}") from None
+
+
+def write_local(network: PhoneNetwork, size: tuple[int, int], path: Path) -> None:
+    """Write a network as local.onnx: one image (1, H, W, 3) in, every output by its name.
+
+    Raises:
+        SfumatoError: as `write_onnx`.
+    """
+    write_onnx(network, torch.zeros(1, *size, 3), path, inputs=["image"], outputs=network.names)
+
+
+def write_cloud(run: Run, path: Path) -> float:
+    """Write the cloud network of a run and ask ONNX Runtime the same as PyTorch.
+
+    A network that was given as ONNX is copied as it is.
+
+    Returns:
+        Largest difference of a logit.
+
+    Raises:
+        SfumatoError: the file does not pass ONNX's checker, or ONNX Runtime cannot load it.
+    """
+    heads, size = CloudHeads(run.cloud, run.keep), run.dataset.size
+    if run.config.given_onnx is not None:
+        shutil.copyfile(run.folder / ONNX_COPY, path)
+        run_checker(onnx.load(path), path.name)
+    else:
+        example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        write_onnx(heads, example, path, inputs=["upload"], outputs=run.keep, batch=True)
+    session = open_session(path)
+    probe = torch.randint(0, 2, (16, 3, *size), generator=torch.Generator().manual_seed(1)).float()
+    with torch.no_grad():
+        expected = heads(probe)
+    names = match_heads([output.name for output in session.get_outputs()], run.keep)
+    found = session.run(list(names), {session.get_inputs()[0].name: probe.numpy()})
+    return max(float(np.abs(a.numpy() - b).max()) for a, b in zip(expected, found, strict=True))
 
 
 class CloudHeads(nn.Module):

@@ -2,7 +2,8 @@
 
 Differences are given in units of 1/256, one step of the shipped byte (LSB), for every variant alike.
 
-    found = compare(open_model(content), network, images, int8=True)
+    chosen = parity_images(network, run.dataset)
+    found = compare(open_model(content), network, chosen.images, int8=True)
     found["p"].mean_lsb
 """
 
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.core.errors import SfumatoError
+from sfumato.data import Dataset, Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.sampler import to_q
@@ -22,8 +25,11 @@ from sfumato.runtime.sampler import to_q
 Floats = NDArray[np.float32]
 
 BATCH = 64
-CLOSE = 0.5
-"""A lead in logits below which rounding may turn the phone's decision over, and with it every parameter."""
+IMAGES = 64
+CANDIDATES = 512
+"""Validation images that those of the comparison are chosen from."""
+MARGIN = 0.5
+"""Below this margin, in logits, rounding may turn the phone's decision over, and with it every parameter."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,38 @@ class Parity:
     mean_lsb: float
     max_lsb: float
     spread_lsb: float = 0.0
-    """Standard deviation of what the trained network says, over all values: what a difference has to be seen beside."""
+    """Standard deviation of the trained network's outputs: the scale on which a difference is seen."""
 
     @property
     def max_error(self) -> float:
         """Largest difference as a fraction of the range."""
         return self.max_lsb / 256
+
+
+@dataclass(frozen=True)
+class ParityImages:
+    """The images on which models are compared."""
+
+    images: NDArray[np.uint8]
+    """(N, H, W, 3)."""
+    undecided: float
+    """Fraction of the candidates that were left out because the phone's decision is too close to call."""
+
+
+def parity_images(network: PhoneNetwork, dataset: Dataset) -> ParityImages:
+    """Choose validation images on which the phone's decision is clear.
+
+    Raises:
+        SfumatoError: there is none.
+    """
+    candidates = np.array(dataset.images[dataset.splits[Split.VALIDATION][:CANDIDATES]])
+    clear = clear_decisions(network, candidates)
+    if not clear.any():
+        raise SfumatoError(
+            "the network's decision is too close to call on every validation image, so no model can be compared with it: "
+            "train longer (--epochs)"
+        )
+    return ParityImages(candidates[clear][:IMAGES], float(1 - clear.mean()))
 
 
 def batches(images: NDArray[np.uint8]) -> Iterator[Tensor]:
@@ -57,15 +89,15 @@ def reference(network: PhoneNetwork, images: NDArray[np.uint8]) -> dict[str, Flo
     return dict(zip(network.names, stacked, strict=True))
 
 
-def decided(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which images (N, H, W, 3) the phone decides upon clearly enough for models to be compared on them, (N,).
+def clear_decisions(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Images (N, H, W, 3) on which the phone's decision is clear enough for models to be compared, (N,).
 
-    A decision is a step: on its edge the arithmetic of a model is no fault of its conversion. What such images cost is
-    measured as accuracy and rate.
+    A decision is a step: on its edge a difference is no fault of the conversion. What such images cost is measured as
+    accuracy and rate.
     """
     with torch.no_grad():
-        lead = torch.cat([network.lead(pixels) for pixels in batches(images)])
-    clear: NDArray[np.bool_] = (lead > CLOSE).numpy()
+        margin = torch.cat([network.decision_margin(pixels) for pixels in batches(images)])
+    clear: NDArray[np.bool_] = (margin > MARGIN).numpy()
     return clear
 
 

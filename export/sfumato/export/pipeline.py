@@ -1,67 +1,177 @@
-"""From a finished run to a sealed bundle: a visible list of passes.
+"""From a finished run to a bundle for the phone. `export` reads from top to bottom.
 
-Nothing appears at the output's path before the last pass has succeeded.
+Nothing appears at the output's path before the last step has succeeded.
 
-    contract = export(load_run(Path("run")), Path("export"))
+    contract = export("run", "export")
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.files import atomic_folder
 from sfumato.data import Split
-from sfumato.export.conditions import (
-    ANSWERED,
-    CALIBRATED,
+from sfumato.export.bundle import (
+    AUDIT,
     CLOUD,
-    COMPARED,
-    CONVERTED,
-    FOLDED,
-    FROZEN,
-    LINTED,
-    MEASURED,
-    NAMED,
-    ONNX,
-    PASSED,
-    SEALED,
-    WRAPPED,
-    Condition,
-    require,
-)
-from sfumato.export.measure import Figures
-from sfumato.export.passes import (
-    Work,
-    check_gates,
-    check_parity,
-    choose_calibration,
-    convert_tuned,
-    convert_variants,
-    fold_batch_norm,
-    freeze_network,
-    lint_variants,
-    measure_int8,
-    name_tensors,
-    seal_bundle,
-    wrap_channels_last,
-    write_cloud,
-    write_local_onnx,
+    LOCAL,
+    describe,
+    write_audit_files,
+    write_contract,
     write_vectors,
 )
+from sfumato.export.check import CheckedModel, check_model
+from sfumato.export.freeze import PhoneNetwork, freeze_network
+from sfumato.export.gates import export_gates, int8_gates, require_passed
+from sfumato.export.measure import Figures
+from sfumato.export.onnx_files import write_cloud, write_local
+from sfumato.export.parity import ParityImages, parity_images
 from sfumato.export.quant_finetune import fine_tune
-from sfumato.export.tflite import model_file
+from sfumato.export.tflite import BACKENDS, convert, model_file, name_tensors
 from sfumato.runtime.contract import FILE, VARIANTS, Contract
-from sfumato.training.run import Run
+from sfumato.training.run import Run, load_run
 
+CALIBRATION_IMAGES = 200
 RATE_MOVEMENT, ACCURACY_MOVEMENT = 0.05, 0.003
 """Movement of rate (relative) and accuracy (fraction) by int8 beyond which the network is fine-tuned."""
-TUNE = ("auto", "never", "always")
+
+Tune = Literal["auto", "never", "always"]
+TUNE: tuple[Tune, ...] = ("auto", "never", "always")
+
+
+class Step(StrEnum):
+    """What an export does, in this order (docs/decisions/0006-export.md lists it too)."""
+
+    FREEZE = "freeze, fold batch norm"
+    ONNX = "write local.onnx"
+    CONVERT = "convert to TensorFlow Lite"
+    CHECK = "lint, compare and measure"
+    TUNE = "fine-tune for int8 where needed"
+    CLOUD = "write and check cloud.onnx"
+    GATES = "check the gates"
+    VECTORS = "write test vectors"
+    BUNDLE = "write the contract"
+
+
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    variants: Sequence[str] = VARIANTS,
+    backend: str = "direct",
+    overwrite: bool = False,
+    signer: Ed25519PrivateKey | None = None,
+    tune: Tune = "auto",
+    watch: Callable[[int, str], None] = lambda done, title: None,
+) -> Contract:
+    """Export a run; `out` appears only if every gate holds.
+
+    Args:
+        run: a finished run, or its folder.
+        out: folder of the export.
+        variants: which models; `perturb` and the audit need int8.
+        backend: which converter, a key of `tflite.BACKENDS`.
+        overwrite: replace an export that is there.
+        signer: sign the contract with this key.
+        tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
+        watch: called with the number of steps done and the title of the step that begins.
+
+    Raises:
+        UsageError: an unknown variant, back-end or way of tuning.
+        SfumatoError: a step failed; one line says which figure, and what is allowed.
+    """
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise UsageError(unknown("variant", variant, VARIANTS))
+    if not variants:
+        raise UsageError(f"no variant was chosen: known are {', '.join(VARIANTS)}")
+    if tune not in TUNE:
+        raise UsageError(unknown("tune", tune, TUNE))
+    if backend not in BACKENDS:
+        raise UsageError(unknown("back-end", backend, BACKENDS))
+    chosen, out = [variant for variant in VARIANTS if variant in variants], Path(out)
+    refuse_occupied(out, overwrite=overwrite)
+    run = run if isinstance(run, Run) else load_run(Path(run))
+    dataset, size = run.dataset, run.dataset.size
+
+    def begin(step: Step) -> None:
+        watch(list(Step).index(step), step)
+
+    with atomic_folder(out) as folder:
+        begin(Step.FREEZE)
+        network = freeze_network(run.local, size)
+
+        begin(Step.ONNX)
+        write_local(network, size, folder / LOCAL)
+
+        begin(Step.CONVERT)
+        calibration = calibration_images(dataset.images, dataset.splits[Split.DEFENDER])
+        converted = convert(folder / LOCAL, calibration, chosen, backend=backend)
+        named = {variant: name_tensors(content, network.names) for variant, content in converted.items()}
+
+        begin(Step.CHECK)
+        images = parity_images(network, dataset)
+        models = {
+            variant: check_model(variant, content, run, network, images) for variant, content in named.items()
+        }
+
+        begin(Step.TUNE)
+        if "int8" in models and needs_tuning(models["int8"], tune):
+            tuned = tune_int8(run, network, calibration, images, backend=backend)
+            # The better of both ships: fewer failed gates, then the smaller movement.
+            models["int8"] = min(tuned, models["int8"], key=shortfall)
+
+        begin(Step.CLOUD)
+        cloud_gap = write_cloud(run, folder / CLOUD)
+
+        begin(Step.GATES)
+        gates = export_gates(models, undecided=images.undecided, cloud_gap=cloud_gap)
+        require_passed(gates)
+
+        begin(Step.VECTORS)
+        for variant, model in models.items():
+            (folder / model_file(variant)).write_bytes(model.content)
+        conversion = {
+            "backend": backend,
+            "calibration_images": len(calibration),
+            "quantization": "fine-tuned"
+            if any(model.tuned for model in models.values())
+            else "post-training",
+        }
+        contract = describe(run, folder, network=network, models=models, gates=gates, conversion=conversion)
+        if "int8" in models:
+            write_vectors(folder, contract)
+
+        begin(Step.BUNDLE)
+        write_audit_files(run, folder / AUDIT)
+        return write_contract(contract, folder, signer)
+
+
+def calibration_images(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) spread over `rows`; they hold the exact values 0 and 255."""
+    picks = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows))).astype(int)]
+    chosen = np.array(images[picks])
+    # Two pixels fix the image's scale at 1/255; a whole black or white image would widen every other range.
+    chosen[0, 0, 0], chosen[0, 0, 1] = 0, 255
+    return chosen
+
+
+def needs_tuning(int8: CheckedModel, tune: Tune) -> bool:
+    """Whether the network is fine-tuned for int8."""
+    return tune == "always" or (tune == "auto" and shortfall(int8) > (0, 1.0))
+
+
+def shortfall(int8: CheckedModel) -> tuple[int, float]:
+    """Failed gates, then movement: the smaller the better."""
+    assert int8.figures is not None
+    return sum(not gate.passed for gate in int8_gates(int8)), movement(int8.figures)
 
 
 def movement(figures: Figures) -> float:
@@ -72,110 +182,17 @@ def movement(figures: Figures) -> float:
     return max(moved, lost)
 
 
-def tune_int8(work: Work) -> None:
-    """Needs measured figures; where int8 moved them too far or failed a gate, the network is fine-tuned and converted again.
-
-    Afterwards the better of both is in the bundle: the smaller movement, and never one that fails a gate the other kept.
-    """
-    if work.figures is None or work.tune == "never" or (work.tune == "auto" and rank(work) <= (0, 1.0)):
-        return
-    before = replace(work, gates=dict(work.gates))
-    path = work.out / model_file("int8")
-    kept = path.read_bytes()
-    rows = work.run.dataset.splits[Split.DEFENDER]
-    convert_tuned(work, fine_tune(work.phone, np.array(work.run.dataset.images[rows]), work.calibration))
-    for step in (name_tensors, lint_variants, check_parity, measure_int8):
-        step(work)
-    if rank(work) > rank(before):
-        work.figures, work.gates, work.tuned = before.figures, before.gates, False
-        path.write_bytes(kept)
-
-
-def rank(work: Work) -> tuple[int, float]:
-    """Failed gates, then movement: the smaller the better."""
-    assert work.figures is not None
-    return sum(not gate.passed for gate in work.gates.values()), movement(work.figures)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One step of the export, with what must hold before it and what holds after it."""
-
-    title: str
-    run: Callable[[Work], None]
-    needs: tuple[Condition, ...] = ()
-    gives: tuple[Condition, ...] = ()
-
-    def __call__(self, work: Work) -> None:
-        """Check, run, check.
-
-        Raises:
-            SfumatoError: the pass failed, or one of its conditions does not hold.
-        """
-        require(self.needs, work, f"before the pass {self.title!r}")
-        self.run(work)
-        require(self.gives, work, f"after the pass {self.title!r}")
-
-
-PASSES = (
-    Pass("freeze, check evaluation mode", freeze_network, (), (FROZEN,)),
-    Pass("fold batch norm", fold_batch_norm, (FROZEN,), (FROZEN, FOLDED)),
-    Pass("wrap it channels last", wrap_channels_last, (FOLDED,), (WRAPPED,)),
-    Pass("choose calibration images", choose_calibration, (), (CALIBRATED,)),
-    Pass("write local.onnx", write_local_onnx, (WRAPPED,), (ONNX,)),
-    Pass("convert to TensorFlow Lite", convert_variants, (ONNX, CALIBRATED), (CONVERTED,)),
-    Pass("name the tensors", name_tensors, (CONVERTED,), (NAMED,)),
-    Pass("lint operators and layout", lint_variants, (NAMED,), (LINTED,)),
-    Pass("check parity", check_parity, (NAMED,), (COMPARED,)),
-    Pass("measure accuracy and rate", measure_int8, (NAMED,), (MEASURED,)),
-    Pass("fine-tune for int8 where needed", tune_int8, (MEASURED, CALIBRATED), (NAMED, MEASURED)),
-    Pass("write and check cloud.onnx", write_cloud, (), (CLOUD,)),
-    Pass("check the gates", check_gates, (LINTED, COMPARED, MEASURED, CLOUD), (PASSED,)),
-    Pass("write test vectors", write_vectors, (PASSED, NAMED), (ANSWERED,)),
-    Pass("seal", seal_bundle, (PASSED, ANSWERED), (SEALED,)),
-)
-"""The whole export, in order (docs/decisions/0006-export.md shows the list)."""
-
-
-def export(
-    run: Run,
-    out: Path,
-    *,
-    variants: Sequence[str] = VARIANTS,
-    backend: str = "direct",
-    overwrite: bool = False,
-    signer: Ed25519PrivateKey | None = None,
-    tune: Literal["auto", "never", "always"] = "auto",
-    watch: Callable[[int, str], None] = lambda done, title: None,
-) -> Contract:
-    """Export a run; `out` appears only if every gate holds.
-
-    Args:
-        run: a finished run.
-        out: folder of the export.
-        variants: which models; `perturb` and the audit need int8.
-        backend: which converter, a key of `tflite_conversion.BACKENDS`.
-        overwrite: replace an export that is there.
-        signer: sign the contract with this key.
-        tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
-        watch: told which pass begins.
-
-    Raises:
-        UsageError: an unknown variant.
-        SfumatoError: a pass failed; one line says which figure, and what is allowed.
-    """
-    for variant in variants:
-        if variant not in VARIANTS:
-            raise UsageError(unknown("variant", variant, VARIANTS))
-    chosen = tuple(variant for variant in VARIANTS if variant in variants)
-    refuse_occupied(out, overwrite=overwrite)
-    with atomic_folder(out) as folder, tempfile.TemporaryDirectory(prefix="sfumato-export-") as scratch:
-        work = Work(run, chosen, backend, Path(scratch), folder, signer, tune)
-        for done, step in enumerate(PASSES):
-            watch(done, step.title)
-            step(work)
-    assert work.contract is not None
-    return work.contract
+def tune_int8(
+    run: Run, network: PhoneNetwork, calibration: NDArray[np.uint8], images: ParityImages, *, backend: str
+) -> CheckedModel:
+    """Fine-tune a copy of the network and convert it; the float models and local.onnx stay those of the trained network."""
+    rows = run.dataset.splits[Split.DEFENDER]
+    student = fine_tune(network, np.array(run.dataset.images[rows]), calibration)
+    with tempfile.TemporaryDirectory(prefix="sfumato-tune-") as name:
+        source = Path(name) / "tuned.onnx"
+        write_local(student, run.dataset.size, source)
+        content = convert(source, calibration, ["int8"], backend=backend)["int8"]
+    return check_model("int8", name_tensors(content, network.names), run, network, images, tuned=True)
 
 
 def refuse_occupied(out: Path, *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning: teach the local network to say the same with eight bits.
+"""Quantization-aware fine-tuning: the local network learns to give the same outputs with eight bits.
 
 Used where plain post-training quantization moves rate or accuracy too far. The float network is the teacher: a copy of it
 computes every tensor with TensorFlow Lite's rounding (int8 per tensor with a zero point, weights int8 per output channel) and
@@ -181,7 +181,7 @@ def fine_tune(
         images: (N, H, W, 3) training images.
         calibration: the images that the converter will measure ranges on.
         tuning: how long and how fast.
-        watch: told step and divergence in nats an image.
+        watch: called with step and divergence in nats an image.
     """
     student = copy.deepcopy(network).requires_grad_(True).eval()
     runner = Quantized(student)

@@ -1,7 +1,7 @@
-"""contract.json: what an export promises, in a form that a phone, a server and a browser page read alike.
+"""contract.json: what a bundle holds and promises, in a form that a phone, a server and a browser page read alike.
 
-The schema is described in docs/contract.md. Unknown keys and future schema versions are refused: a reader that does not
-understand a promise must not pretend to keep it.
+docs/contract.md describes the schema. Unknown keys and future schema versions are refused: a reader must not ignore a promise
+that it does not understand.
 
     contract = read_contract(folder)
     contract.model("int8").file
@@ -27,7 +27,8 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9]+)?(/[a-z0-9_]+\
 """No way out of the folder: no dots but before the ending, one folder deep at most."""
 
 
-Side = Annotated[int, Field(ge=16, le=4096)]
+Extent = Annotated[int, Field(ge=16, le=4096)]
+"""Height or width in pixels."""
 Planes = Annotated[int, Field(ge=1, le=12)]
 
 
@@ -51,7 +52,7 @@ class Tensor(Part):
     """An input or output of the local network."""
 
     name: str
-    shape: tuple[Literal[1], Side, Side, Planes]
+    shape: tuple[Literal[1], Extent, Extent, Planes]
     layout: Literal["NHWC"] = "NHWC"
     range: tuple[float, float]
     """Smallest and largest value as a real number."""
@@ -103,7 +104,7 @@ class ChannelPart(Part):
 
     @property
     def settings(self) -> dict[str, float | int | bool]:
-        """Arguments that `sfumato.channels.create` needs."""
+        """Arguments that `sfumato.channels.create` takes."""
         named = self.model_dump(exclude={"name"}, exclude_none=True)
         return {str(key): value for key, value in named.items()}
 
@@ -135,7 +136,7 @@ class Gate(Part):
     note: str = ""
 
 
-def keeps(value: bool | int | float | str, limit: bool | int | float | str) -> bool:
+def within_limit(value: bool | int | float | str, limit: bool | int | float | str) -> bool:
     """Numbers must not exceed their limit; everything else must equal it."""
     if isinstance(limit, (int, float)) and not isinstance(limit, bool):
         return isinstance(value, (int, float)) and not isinstance(value, bool) and value <= limit
@@ -168,7 +169,7 @@ class Contract(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """The parts must tell one story: a contract edited by hand seldom does."""
+        """Refuse parts that contradict each other, as those of a contract edited by hand often do."""
         height, width = self.size
         outputs = {tensor.name: tensor.shape for tensor in self.outputs}
         if outputs != {name: (1, height, width, planes) for name, planes in self.channel.outputs.items()}:
@@ -205,8 +206,10 @@ class Contract(Part):
 
     @property
     def failed_gates(self) -> tuple[Gate, ...]:
-        """Gates that say they failed, or whose figure does not keep to its limit."""
-        return tuple(gate for gate in self.gates if not (gate.passed and keeps(gate.value, gate.limit)))
+        """Gates that failed, by their own word or by figure and limit."""
+        return tuple(
+            gate for gate in self.gates if not (gate.passed and within_limit(gate.value, gate.limit))
+        )
 
     def model(self, variant: str) -> Model:
         """The model of this variant.

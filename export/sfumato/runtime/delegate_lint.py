@@ -1,4 +1,4 @@
-"""Will a delegate take the whole graph? Judged from the file, with the reason for every node that is refused.
+"""Whether a delegate takes the whole graph, read from the file, with the reason for every node that it refuses.
 
 `nnapi_findings` follows TensorFlow Lite's own nnapi_delegate.cc for Android API 30: operator, version, type, rank and which
 operands must be constant. `graph_findings` holds what we ask of every model: channels last, no TRANSPOSE, nothing random, no
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.tflite_graph import Graph, Operator, TensorFact
+from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo
 
 FLOATS = ("FLOAT32",)
 BOTH = ("FLOAT32", "INT8")
@@ -90,7 +90,7 @@ def refusal(operator: Operator) -> str | None:
     )
 
 
-def _tensor_refusal(tensor: TensorFact) -> str | None:
+def _tensor_refusal(tensor: TensorInfo) -> str | None:
     if tensor.dynamic:
         return f"{tensor.name} has an open dimension"
     if len(tensor.shape) > 4:
@@ -183,11 +183,11 @@ def _constants(graph: Graph) -> set[int]:
 
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "DEQUANTIZE")
-"""Operators whose constants are weights: only their shape can give a picture away, not their size."""
+"""Operators whose constants are weights: their shape can show a stored image, their size cannot."""
 
 
-def _as_large(tensor: TensorFact, image: TensorFact, operator: Operator) -> bool:
-    """Whether a constant has a picture's height and width, in either layout, or as many values as it has pixels."""
+def _as_large(tensor: TensorInfo, image: TensorInfo, operator: Operator) -> bool:
+    """Whether a constant has the image's height and width, in either layout, or as many values as it has pixels."""
     size = image.shape[1:3]
     if len(tensor.shape) >= 3 and size in (tensor.shape[-3:-1], tensor.shape[-2:]):
         return True
@@ -198,7 +198,7 @@ def xnnpack_partitions(session: Session) -> int | None:
     """Partitions that XNNPACK made of the graph; 1 means the whole graph runs in it.
 
     A single partition counts only if it leads from the model's input to all its outputs. None: this runtime has no
-    XNNPACK, or does not tell.
+    XNNPACK, or does not report it.
     """
     delegates = [node for node in _nodes(session) if node["op_name"] == "DELEGATE"]
     if not delegates:
@@ -235,6 +235,6 @@ def xnnpack_findings(session: Session) -> list[str]:
 
 
 def _nodes(session: Session) -> Sequence[Any]:
-    """The interpreter's nodes, those that a delegate took and the delegate's own; empty if it does not tell."""
+    """The interpreter's nodes, those that a delegate took and the delegate's own; empty if it does not report them."""
     details = getattr(session.interpreter, "_get_ops_details", None)
     return [] if details is None else list(details())

@@ -16,7 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sfumato.core.errors import SfumatoError, unknown
+from sfumato.core.errors import SfumatoError, first_line, unknown
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -53,8 +53,9 @@ def find_runtime(name: str | None = None) -> Runtime:
             return Runtime(package, version(package), module.Interpreter, plain)
         except (ImportError, PackageNotFoundError):
             continue
-    what = wanted or "a TensorFlow Lite runtime"
-    raise SfumatoError(f"{what} is not installed: pip install 'sfumato[device]'")
+    what = wanted or "ai-edge-litert"
+    line = {"tflite-runtime": "'sfumato[tflite-runtime]'", "tensorflow": "'sfumato[export]'"}.get(what, what)
+    raise SfumatoError(f"{what} is not installed: pip install {line}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def open_model(
         interpreter = found.interpreter(model_content=content, num_threads=threads, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise SfumatoError(f"{found.name} cannot load this model: {_first_line(error)}") from None
+        raise SfumatoError(f"{found.name} cannot load this model: {first_line(error)}") from None
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Session(
         found,
@@ -99,7 +100,3 @@ def open_model(
         {entry["name"]: entry for entry in inputs},
         {entry["name"]: entry for entry in outputs},
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -25,11 +25,11 @@ class Perturbed:
     upload: Path
     bytes: int
     rate_bits: float
-    """For the user's eyes: it depends on the photo and is not written beside the upload."""
+    """Shown to the user only: it depends on the photo, so it is not written into the upload's files."""
 
 
 def perturb_files(
-    model: PhoneModel, pictures: Sequence[Path], out: Path, *, key: bytes | None
+    model: PhoneModel, photos: Sequence[Path], out: Path, *, key: bytes | None
 ) -> Iterator[Perturbed]:
     """Write `NAME.upload.png` and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
@@ -38,7 +38,7 @@ def perturb_files(
     Raises:
         SfumatoError: two photos would share a name, or one cannot be read; earlier ones stay written.
     """
-    names = [picture.stem for picture in pictures]
+    names = [photo.stem for photo in photos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SfumatoError(
@@ -47,13 +47,13 @@ def perturb_files(
     if out.exists() and not out.is_dir():
         raise SfumatoError(f"{out} is a file: give a folder for the uploads")
     digest = hashlib.sha256((model.folder / FILE).read_bytes()).hexdigest()
-    for picture, name in zip(pictures, names, strict=True):
-        upload = model.perturb(picture, key=key)
+    for photo, name in zip(photos, names, strict=True):
+        upload = model.perturb(photo, key=key)
         target = out / f"{name}.upload.png"
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)
         write_json(out / f"{name}.upload.json", describe(model.contract, digest, upload))
-        yield Perturbed(picture, target, len(upload.content), upload.rate_bits)
+        yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
 
 
 def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The phone-side model: an exported bundle, an interpreter, a key. Neither torch nor TensorFlow is needed.
 
-    model = PhoneModel.load(Path("export"))
-    upload = model.perturb(Path("photo.jpg"), key=device_key())
+    model = PhoneModel.load("export")
+    upload = model.perturb("photo.jpg", key=device_key())
     upload.content                      # PNG bytes, the only thing that leaves the phone
 
 Loading refuses whatever does not agree with the contract: another sha256, shape, type, scale or version.
@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.image_io import Source
 from sfumato.core.image_io import load as load_image
 from sfumato.runtime.contract import Contract, Tensor, read_contract, read_file
 from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
@@ -42,9 +44,9 @@ class Upload:
 
     @cached_property
     def rate_bits(self) -> float:
-        """Exact rate of this image: how much this draw can tell, in bits. Depends on the photo: keep it on the phone.
+        """Exact rate of this image: how much this draw can reveal, in bits. It depends on the photo: keep it on the phone.
 
-        Measured when asked for: no upload needs it, and it takes a quarter of the network's time.
+        Computed when first read: no upload needs it, and it takes a quarter of the network's time.
         """
         return self.measure()
 
@@ -58,12 +60,17 @@ class PhoneModel:
     session: Session
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1) -> "PhoneModel":
+    def load(cls, path: str | Path, *, threads: int = 1) -> "PhoneModel":
         """Open the int8 model of an export.
+
+        Args:
+            path: folder of the export.
+            threads: of the interpreter.
 
         Raises:
             SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
         """
+        folder = Path(path)
         return cls.open(folder, read_contract(folder), threads=threads)
 
     @classmethod
@@ -115,28 +122,34 @@ class PhoneModel:
         nats = gaussian_rate(mean, parameters["scale"], reference_scale=reference, **self._gaussian())
         return nats / math.log(2)
 
-    def perturb(self, picture: Path | bytes | Bytes, *, key: bytes | None = None) -> Upload:
+    def perturb(self, image: Source | Bytes, *, key: bytes | None = None) -> Upload:
         """Crop, resize, run, draw, encode.
 
         Args:
-            picture: a file, the bytes of one, or pixels (H, W, 3) of the model's size.
+            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, 3) of uint8 of the model's size.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
 
         Raises:
-            DataError: the picture cannot be read.
-            SfumatoError: the key is no key.
+            DataError: the image cannot be read.
+            SfumatoError: the array has another size or type, or the key is no key.
         """
-        # A camera may fill its buffer again before the rate is asked for.
-        image = (
-            picture.copy() if isinstance(picture, np.ndarray) else load_image(picture, *self.contract.size)
-        )
-        parameters = self.parameters(image)
+        pixels = self._pixels(image)
+        parameters = self.parameters(pixels)
         count = self.noise_bytes
-        noise = fresh_noise(count) if key is None else keyed_noise(key, image, count)
-        levels = self.sample(image, parameters, noise)
+        noise = fresh_noise(count) if key is None else keyed_noise(key, pixels, count)
+        levels = self.sample(pixels, parameters, noise)
         content = encode_png(levels, bits=self.contract.channel.bits)
-        return Upload(levels, content, key is not None, lambda: self.rate_bits(image, parameters))
+        return Upload(levels, content, key is not None, lambda: self.rate_bits(pixels, parameters))
+
+    def _pixels(self, image: Source | Bytes) -> Bytes:
+        """(H, W, 3) of the model's size."""
+        if isinstance(image, np.ndarray):
+            return image.copy()  # a camera may fill its buffer again before the rate is asked for
+        if not isinstance(image, str | Path | bytes | Image.Image):
+            kinds = "a file, its bytes, an image of Pillow's or an array of uint8"
+            raise SfumatoError(f"an image is {kinds}, not {type(image).__name__}")
+        return load_image(image, *self.contract.size)
 
     def _gaussian(self) -> dict[str, Any]:
         channel = self.contract.channel

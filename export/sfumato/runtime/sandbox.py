@@ -1,9 +1,9 @@
-"""Work on a file nobody vouches for, in a process that may die instead of this one.
+"""Run work on an untrusted file in a child process, which may die instead of this one.
 
 A TensorFlow Lite model is a program: one changed byte in the size of an enlargement asks for gigabytes, and the interpreter may
-end the process where Python would raise. `guarded` forks, limits memory and processor time, and tells what happened.
+end the process where Python would raise. `run_sandboxed` forks, limits memory and processor time, and says what happened.
 
-    guarded(lambda: try_model(content), "the model")
+    run_sandboxed(lambda: try_model(content), "the model")
 """
 
 import faulthandler
@@ -21,7 +21,7 @@ MEGABYTES = 600
 """On top of what this process already holds."""
 
 
-def guarded(work: Callable[[], object], name: str) -> None:
+def run_sandboxed(work: Callable[[], object], name: str) -> None:
     """Run `work` in a forked copy of this process; what it returns or changes is lost.
 
     Where processes cannot be forked, it runs here.
@@ -72,7 +72,7 @@ def _child(work: Callable[[], object], name: str, writing: int) -> None:
 
 
 def _limit() -> None:
-    """Processor time and memory of this process; no core file and no trace, since the parent tells of a crash."""
+    """Processor time and memory of this process; no core file and no trace, since the parent names a crash."""
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))

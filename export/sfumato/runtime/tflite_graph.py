@@ -20,7 +20,7 @@ SCHEMAS = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_
 
 
 @dataclass(frozen=True)
-class TensorFact:
+class TensorInfo:
     """A tensor of the graph."""
 
     index: int
@@ -41,8 +41,8 @@ class Operator:
 
     name: str
     version: int
-    inputs: tuple[TensorFact | None, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo | None, ...]
+    outputs: tuple[TensorInfo, ...]
     options: Mapping[str, int]
     """The options that the lint looks at."""
 
@@ -51,8 +51,8 @@ class Operator:
 class Graph:
     """The one subgraph of a model."""
 
-    inputs: tuple[TensorFact, ...]
-    outputs: tuple[TensorFact, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     operators: tuple[Operator, ...]
 
 
@@ -81,7 +81,7 @@ def _schema() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise SfumatoError("reading .tflite files needs ai-edge-litert: pip install 'sfumato[device]'")
+    raise SfumatoError("reading .tflite files needs ai-edge-litert: pip install ai-edge-litert")
 
 
 def _read(content: bytes, schema: Any) -> Graph:
@@ -112,7 +112,7 @@ def _bounded(content: bytes, *lengths: int) -> None:
         raise SfumatoError("the TensorFlow Lite model is damaged (a list is longer than the file)")
 
 
-def _tensor(model: Any, tensor: Any, index: int, types: Mapping[int, str]) -> TensorFact:
+def _tensor(model: Any, tensor: Any, index: int, types: Mapping[int, str]) -> TensorInfo:
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
     signature = [int(tensor.ShapeSignature(i)) for i in range(tensor.ShapeSignatureLength())]
     quantization = tensor.Quantization()
@@ -121,7 +121,7 @@ def _tensor(model: Any, tensor: Any, index: int, types: Mapping[int, str]) -> Te
     if quantization is not None:
         scales = tuple(float(quantization.Scale(i)) for i in range(quantization.ScaleLength()))
         zero_points = tuple(int(quantization.ZeroPoint(i)) for i in range(quantization.ZeroPointLength()))
-    return TensorFact(
+    return TensorInfo(
         index=index,
         name=(tensor.Name() or b"").decode("utf-8"),
         type=types[tensor.Type()],
@@ -134,7 +134,7 @@ def _tensor(model: Any, tensor: Any, index: int, types: Mapping[int, str]) -> Te
 
 
 def _operator(
-    model: Any, operator: Any, tensors: list[TensorFact], codes: Mapping[int, str], schema: Any
+    model: Any, operator: Any, tensors: list[TensorInfo], codes: Mapping[int, str], schema: Any
 ) -> Operator:
     code = model.OperatorCodes(operator.OpcodeIndex())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())

@@ -1,4 +1,4 @@
-"""What the audit judges: anything that turns images into channel parameters and has a cloud network behind it.
+"""What the audit attacks: anything that turns images into channel parameters and has a cloud network behind it.
 
 A training run (float) and an exported bundle (int8) both are artifacts. The network is deterministic, so an audit computes
 the parameters of each image once and draws as many uploads from them as its attackers want.
@@ -6,7 +6,7 @@ the parameters of each image once and draws as many uploads from them as its att
     artifact = load(Path("runs/gender"))
 
 Loaders are entry points of the group `sfumato.artifacts`: the name is the file that marks such a folder, the value the
-function that loads it. The audit therefore imports no package above it.
+function that loads it. So the audit imports no package above it.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ GROUP = "sfumato.artifacts"
 
 
 class Artifact(Protocol):
-    """A frozen defence."""
+    """A frozen model."""
 
     @property
     def kind(self) -> Literal["float", "int8"]:

@@ -1,12 +1,12 @@
 """What the attacker holds: images of its own, their labels, and the channel that perturbs them.
 
-The local network is deterministic, so the channel's parameters of every image are computed once; each epoch
-then draws fresh uploads from them. An attacker may mirror or shift its images *before* they are perturbed, so
-those versions are computed as well. Parameters are kept as float16 (the shipped model's bytes k/256 are exact
-in it), the rate of the test images is taken before that rounding.
+The local network is deterministic, so the channel's parameters of every image are computed once; each epoch then draws fresh
+uploads from them. An attacker may mirror or shift its images *before* they are perturbed, so these augmented copies are
+computed as well. Parameters are kept as float16 (the shipped model's bytes k/256 are exact in it); the rate of the test
+images is taken before that rounding.
 
-    evidence = prepare(artifact, ("race",), copies=2, seed=0)
-    uploads = evidence.train.uploads(rows, evidence.channel, generator)      # (n, 3, H, W)
+    data = build_attack_data(artifact, ("race",), copies=2, seed=0)
+    uploads = data.train.uploads(rows, data.channel, generator)      # (n, 3, H, W)
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from sfumato.channels import Channel, Parameters
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
 
-MEMORY = 768 * 2**20
+MAX_PARAMETER_BYTES = 768 * 2**20
 """Bytes that the attacker's parameters may take; beyond it, fewer copies are made."""
 VALIDATION_DRAWS = 2
-"""Uploads of each validation image: more of them make the choice between attacks less a matter of luck."""
+"""Uploads of each validation image: more of them make the choice between attacks depend less on chance."""
 BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One split as the attacker sees it. Row `c * images + i` is version c of image i."""
+class AttackSplit:
+    """One split as the attacker sees it. Row `c * images + i` is augmented copy c of image i."""
 
     pixels: NDArray[np.uint8]
     """(copies * N, H, W, 3) clean images."""
@@ -52,7 +52,7 @@ class Side:
 
     @property
     def copies(self) -> int:
-        """Versions of each image."""
+        """Augmented copies of each image, itself included."""
         return len(self.pixels) // self.images
 
     def clean(self, rows: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Everything the attacks work with."""
+class AttackData:
+    """Everything that the attacks work with."""
 
     channel: Channel
     cloud: nn.Module
@@ -84,16 +84,16 @@ class Evidence:
     classes: Mapping[str, int]
     """Number of classes of every attribute that is attacked or kept."""
     size: tuple[int, int]
-    train: Side
-    validation: Side
-    test: Side
+    train: AttackSplit
+    validation: AttackSplit
+    test: AttackSplit
     rate: Tensor
     """(n_test,) nats per test image."""
     seed: int
     persons: Ints | None = None
     """(n_test,) who is on each test image, where the data set tells."""
     networks: dict[str, nn.Module] = field(default_factory=dict, compare=False)
-    """Architecture -> network trained on clean images, kept so that later attacks can put it behind a restorer."""
+    """Architecture -> network trained on clean images, kept so that later attacks can put it behind a decoder or a filter."""
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of its own for a purpose, so that attacks do not depend on their order."""
@@ -117,7 +117,7 @@ class Evidence:
 
     @cached_property
     def test_uploads(self) -> NDArray[np.float16]:
-        """The one upload of every test image that all attacks are judged on: (n_test, 3, H, W)."""
+        """The one upload of every test image that all attacks are tested on: (n_test, 3, H, W)."""
         return draw_all(self.test, self.channel, self.generator("test noise"))
 
     @property
@@ -144,8 +144,8 @@ def mean(draws: Iterator[Tensor]) -> Tensor:
 def keyed_noise(channel: Channel, parameters: Parameters, pixels: NDArray[np.uint8], key: bytes) -> Tensor:
     """Noise that follows from key and image, as a phone's does: whoever sends an image twice sends the same upload.
 
-    It stands for the shipped cipher, which belongs to a root above this one: what matters here is that the noise is
-    the same for the same image and unknown to whoever lacks the key.
+    It stands in for the phone's cipher, which this package must not import. What matters here is that the noise is the same
+    for the same image and unknown to whoever lacks the key.
 
     Args:
         channel: says how much noise an image takes.
@@ -161,10 +161,10 @@ def keyed_noise(channel: Channel, parameters: Parameters, pixels: NDArray[np.uin
     return torch.cat(rows)
 
 
-def draw_all(side: Side, channel: Channel, generator: torch.Generator) -> NDArray[np.float16]:
+def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator) -> NDArray[np.float16]:
     """One upload of every row of a split, (n, 3, H, W); float16, which holds binary uploads exactly."""
-    rows = torch.arange(len(side.pixels))
-    parts = [side.uploads(batch, channel, generator).half().numpy() for batch in torch.split(rows, BATCH)]
+    rows = torch.arange(len(split.pixels))
+    parts = [split.uploads(batch, channel, generator).half().numpy() for batch in torch.split(rows, BATCH)]
     return np.concatenate(parts)
 
 
@@ -174,13 +174,13 @@ def batches(uploads: NDArray[np.float16]) -> list[Tensor]:
     return [part.float().contiguous(memory_format=torch.channels_last) for part in parts]
 
 
-def clean_batches(side: Side) -> list[Tensor]:
+def clean_batches(split: AttackSplit) -> list[Tensor]:
     """The unchanged clean images of a split as batches (n, 3, H, W)."""
-    return [side.clean(rows) for rows in torch.split(torch.arange(side.images), BATCH)]
+    return [split.clean(rows) for rows in torch.split(torch.arange(split.images), BATCH)]
 
 
-def version(images: NDArray[np.uint8], copy: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Version `copy` of images (N, H, W, 3): 0 as they are, 1 mirrored, then shifted ones."""
+def augment(images: NDArray[np.uint8], copy: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Copy number `copy` of images (N, H, W, 3): 0 as they are, 1 mirrored, then shifted ones."""
     if copy % 2:
         images = images[:, :, ::-1]
     if copy < 2:
@@ -195,10 +195,10 @@ def version(images: NDArray[np.uint8], copy: int, rng: np.random.Generator) -> N
     return shifted
 
 
-def gather(
+def build_split(
     artifact: Artifact, split: Split, attributes: Sequence[str], copies: int, seed: int
-) -> tuple[Side, Tensor]:
-    """One split as a `Side`, and the rate of its unchanged images in nats."""
+) -> tuple[AttackSplit, Tensor]:
+    """One split with its augmented copies, and the rate of its unchanged images in nats."""
     images, labels = artifact.dataset.subset(split, list(attributes))
     images = np.ascontiguousarray(images)
     rng = np.random.default_rng(seed)
@@ -206,17 +206,17 @@ def gather(
     parts: list[Parameters] = []
     rate = torch.empty(0)
     for copy in range(copies):
-        pixels.append(version(images, copy, rng))
+        pixels.append(augment(images, copy, rng))
         exact = artifact.parameters(pixels[-1])
         if copy == 0:
             rate = artifact.channel.rate(exact)
             size = sum(value[0].numel() for value in exact.values()) * 2 * len(images)
-            copies = max(1, min(copies, MEMORY // max(size, 1)))
+            copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
         parts.append({name: value.half() for name, value in exact.items()})
         if copy + 1 >= copies:
             break
     return (
-        Side(
+        AttackSplit(
             pixels=np.concatenate(pixels),
             parameters={name: torch.cat([part[name] for part in parts]) for name in parts[0]},
             labels={name: np.tile(values, len(parts)) for name, values in labels.items()},
@@ -226,22 +226,24 @@ def gather(
     )
 
 
-def prepare(artifact: Artifact, attributes: Sequence[str], *, copies: int = 2, seed: int = 0) -> Evidence:
+def build_attack_data(
+    artifact: Artifact, attributes: Sequence[str], *, copies: int = 2, seed: int = 0
+) -> AttackData:
     """Compute the channel's parameters of the attacker, validation and test splits.
 
     Args:
-        artifact: the frozen defence.
+        artifact: the frozen model.
         attributes: what is attacked; the kept attributes are added for the floors.
-        copies: versions of each attacker image.
+        copies: augmented copies of each attacker image, itself included.
         seed: decides noise, shifts and the initial weights of all attackers.
     """
     names = list(dict.fromkeys([*attributes, *artifact.keep]))
     classes = {a.name: len(a.classes) for a in artifact.dataset.require(names)}
-    train, _ = gather(artifact, Split.ATTACKER, names, copies, seed)
-    validation, _ = gather(artifact, Split.VALIDATION, names, 1, seed)
-    test, rate = gather(artifact, Split.TEST, names, 1, seed)
+    train, _ = build_split(artifact, Split.ATTACKER, names, copies, seed)
+    validation, _ = build_split(artifact, Split.VALIDATION, names, 1, seed)
+    test, rate = build_split(artifact, Split.TEST, names, 1, seed)
     person = artifact.dataset.identity
-    return Evidence(
+    return AttackData(
         channel=artifact.channel,
         cloud=artifact.cloud,
         keep=artifact.keep,

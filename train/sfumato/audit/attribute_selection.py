@@ -1,10 +1,10 @@
 """Which attributes an audit attacks, and how they are grouped into networks.
 
-Asked for nothing, it attacks the declared hidden attributes and every other one that the data set has labels
-for, since a provider will not keep to the list. What is left out is said, with the reason. Where every label is kept
-nothing is left to attack; the audit then measures accuracy and bounds, and does not pass.
+By default it attacks the declared hidden attributes and every other one that the data set has labels for, since a provider
+will not keep to the list. What is skipped is reported, with the reason. Where every label is kept nothing is left to attack:
+the audit then measures accuracy and bounds, and does not pass.
 
-    chosen = choose(artifact, None)
+    selection = select_attributes(artifact, None)
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.attacks.floors import cells
-from sfumato.audit.schema import LeftOut
+from sfumato.audit.schema import Skipped
 from sfumato.core.errors import UsageError
 from sfumato.data import Split
+from sfumato.data.label_cells import label_cells
 
 MANY_CLASSES = 20
 PER_CLASS = 5
@@ -24,12 +24,12 @@ PER_CLASS = 5
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What to attack."""
+class Selection:
+    """The attributes to attack."""
 
     declared: tuple[str, ...]
     undeclared: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ def unfit(artifact: Artifact, name: str) -> str | None:
 def determined(artifact: Artifact, name: str) -> bool:
     """Whether the kept attributes fix an attribute: nothing is left to hide."""
     data = artifact.dataset
-    kept = cells(
+    kept = label_cells(
         [data.labels[k] for k in artifact.keep], [len(data.attributes[k].classes) for k in artifact.keep]
     )
     pairs = np.unique(np.stack([kept, data.labels[name]]), axis=1)
     return bool(pairs.shape[1] == len(np.unique(kept)))
 
 
-def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:
+def select_attributes(artifact: Artifact, asked: Sequence[str] | None) -> Selection:
     """The attributes to attack.
 
     Raises:
@@ -85,7 +85,7 @@ def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:
                 )
             if reason := unfit(artifact, name):
                 raise UsageError(f"{name} cannot be attacked on this data: {reason}")
-    left_out = []
+    skipped = []
     names = []
     for name in dict.fromkeys(asked if asked is not None else [*artifact.hide, *data.attributes]):
         if name in artifact.keep:
@@ -96,9 +96,9 @@ def choose(artifact: Artifact, asked: Sequence[str] | None) -> Chosen:
         if reason is None:
             names.append(name)
         else:
-            left_out.append(LeftOut(name=name, reason=reason))
-    return Chosen(
+            skipped.append(Skipped(name=name, reason=reason))
+    return Selection(
         declared=tuple(name for name in names if name in artifact.hide),
         undeclared=tuple(name for name in names if name not in artifact.hide),
-        left_out=tuple(left_out),
+        skipped=tuple(skipped),
     )

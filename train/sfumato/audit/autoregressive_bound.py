@@ -1,9 +1,9 @@
-"""The bound of an autoregressive reference on finished uploads (`sfumato.models.autoregressive`).
+"""The bound of an autoregressive prior on finished uploads (`sfumato.models.autoregressive`).
 
-The reference is fitted on the attacker's images, stopped by validation and judged on uploads of the test images, so nothing in
-the bound depends on what it is judged on.
+The prior is fitted on the attacker's images, stopped early by validation and evaluated on uploads of the test images, so
+nothing in the bound depends on the images it is evaluated on.
 
-    bits = context_bits(evidence)
+    bits = autoregressive_bound(data)
 """
 
 from copy import deepcopy
@@ -11,63 +11,62 @@ from math import log
 
 import torch
 
-from sfumato.audit.attack_data import Evidence, Side
+from sfumato.audit.attack_data import AttackData, AttackSplit
 from sfumato.channels.dither import Dither
-from sfumato.models.autoregressive import PEAK, ContextReference, foreseen
+from sfumato.models.autoregressive import ContextReference, foreseen
 from sfumato.models.schedule import one_cycle, set_learning_rate
 
 STEPS = 600
 """Optimiser steps of the fit."""
-JUDGED = 100
-"""Steps between two looks at validation."""
+EVALUATE_EVERY = 100
+"""Steps between two evaluations on validation."""
 BATCH = 64
+PEAK = 3e-3
+"""Largest learning rate of the fit (AdamW)."""
 
 
-def context_bits(evidence: Evidence) -> float | None:
-    """The bound in bits an image: fitted on the attacker's images, stopped by validation, judged on uploads of the test images.
-
-    None for channels other than dither, whose uploads are not made of bits.
-    """
-    channel = evidence.channel
+def autoregressive_bound(data: AttackData) -> float | None:
+    """The bound in bits an image; None for channels other than dither, whose uploads are not made of bits."""
+    channel = data.channel
     if not isinstance(channel, Dither):
         return None
-    context = fit(channel, evidence)
-    test = evidence.test
+    prior = fit(channel, data)
+    test = data.test
     rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
-    return (rate - mean_foreseen(context, test, evidence.generator("context test"))) / log(2)
+    return (rate - mean_gain(prior, test, data.generator("context test"))) / log(2)
 
 
-def fit(channel: Dither, evidence: Evidence) -> ContextReference:
-    """What foresees most of validation's uploads while it learns from the attacker's; at worst still a fair coin."""
-    side, generator = evidence.train, evidence.generator("context reference")
+def fit(channel: Dither, data: AttackData) -> ContextReference:
+    """The prior that predicts validation uploads best while it learns from the attacker's; at worst still uniform."""
+    train, generator = data.train, data.generator("context reference")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(evidence.seed_for("context weights"))
-        context = ContextReference(channel)
-    optimizer = torch.optim.AdamW(context.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
-    best, weights = 0.0, deepcopy(context.state_dict())
-    count = len(side.pixels)
+        torch.manual_seed(data.seed_for("context weights"))
+        prior = ContextReference(channel)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
+    best, weights = 0.0, deepcopy(prior.state_dict())
+    count = len(train.pixels)
     passes = -(-STEPS * BATCH // count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
     for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
         set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
-        p = side.parameters["p"][rows].float()
-        loss = -foreseen(p, context(side.uploads(rows, channel, generator))).mean()
+        p = train.parameters["p"][rows].float()
+        loss = -foreseen(p, prior(train.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % JUDGED == 0:
-            found = mean_foreseen(context, evidence.validation, evidence.generator("context validation"))
-            if found > best:
-                best, weights = found, deepcopy(context.state_dict())
-    context.load_state_dict(weights)
-    return context
+        if step % EVALUATE_EVERY == 0:
+            gain = mean_gain(prior, data.validation, data.generator("context validation"))
+            if gain > best:
+                best, weights = gain, deepcopy(prior.state_dict())
+    prior.load_state_dict(weights)
+    return prior
 
 
 @torch.no_grad()
-def mean_foreseen(context: ContextReference, side: Side, generator: torch.Generator) -> float:
-    """Mean of `foreseen` over one upload of every image of a split as it is, in nats."""
+def mean_gain(prior: ContextReference, split: AttackSplit, generator: torch.Generator) -> float:
+    """By how much the prior lowers the rate: mean over one upload of every image of a split as it is, in nats."""
     total = 0.0
-    for rows in torch.arange(side.images).split(BATCH):
-        upload = side.uploads(rows, context.channel, generator)
-        total += foreseen(side.parameters["p"][rows].float(), context(upload)).sum().item()
-    return total / side.images
+    for rows in torch.arange(split.images).split(BATCH):
+        upload = split.uploads(rows, prior.channel, generator)
+        total += foreseen(split.parameters["p"][rows].float(), prior(upload)).sum().item()
+    return total / split.images

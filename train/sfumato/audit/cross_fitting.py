@@ -1,13 +1,13 @@
-"""Cross-fitting: every image that the defence never saw is a test image once.
+"""Cross-fitting: every image that training never saw is a test image once.
 
-The test split resolves a leak only as finely as its size allows: of 1,600 images, half a point of accuracy is eight. The
-attacker's images are as new to the defence as the test images are, so they can change places: the first fold is the ordinary
-audit; each further one tests on a part of the attacker's split and lets the attackers learn from all the rest, test images
-included. Every attack is trained anew in every fold and right or wrong once on every image, so its answers can be counted
-together (cross-fitting, Chernozhukov et al., 2018; cross-validation of the attacker).
+A small test split resolves a leak coarsely: of 1,600 images, half a point of accuracy is eight. The model has seen the
+attacker's images as little as the test images, so they can change places. The first fold is the ordinary audit. Each further
+fold tests on a part of the attacker's split and lets the attackers learn from all the rest, test images included. Every
+attack is trained anew in every fold and tested once on every image, so its hits can be counted together (cross-fitting,
+Chernozhukov et al., 2018; cross-validation of the attacker).
 
-    for artifact in turn(artifact, folds=3): ...
-    judged = pool([judged_of_fold_0, judged_of_fold_1, judged_of_fold_2])
+    for artifact in rotate(artifact, folds=3): ...
+    scored = pool([scored_in_fold_0, scored_in_fold_1, scored_in_fold_2])
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.scoring import Judged
+from sfumato.audit.scoring import ScoredAttack
 from sfumato.data import Dataset, Split
 from sfumato.data.splits import assign, check_sizes, sort_keys, stratified_order
 
@@ -32,7 +32,7 @@ MEANS = (
 )
 
 
-def turn(artifact: Artifact, folds: int) -> list[Artifact]:
+def rotate(artifact: Artifact, folds: int) -> list[Artifact]:
     """The artifact as it is, and with attacker and test images in other roles.
 
     Args:
@@ -42,11 +42,13 @@ def turn(artifact: Artifact, folds: int) -> list[Artifact]:
     Raises:
         DataError: a fold's test images would be too few.
     """
-    further = [replace(cast(Any, artifact), dataset=dataset) for dataset in turned(artifact.dataset, folds)]
+    further = [
+        replace(cast(Any, artifact), dataset=dataset) for dataset in rotated_datasets(artifact.dataset, folds)
+    ]
     return [artifact, *further]
 
 
-def turned(dataset: Dataset, folds: int) -> list[Dataset]:
+def rotated_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
     """The data set of every fold but the first: the attacker's split cut into `folds - 1` test splits.
 
     Labels are spread evenly, and a person stays in one part. Copies of one picture may fall into two: that helps attackers.
@@ -67,7 +69,7 @@ def turned(dataset: Dataset, folds: int) -> list[Dataset]:
     return out
 
 
-def pool(folds: Sequence[Sequence[Judged]]) -> list[Judged]:
+def pool(folds: Sequence[Sequence[ScoredAttack]]) -> list[ScoredAttack]:
     """The same attacks of all folds as one list: right or wrong on all images, figures as means weighted by images.
 
     Raises:
@@ -75,23 +77,25 @@ def pool(folds: Sequence[Sequence[Judged]]) -> list[Judged]:
     """
     if len(folds) == 1:
         return list(folds[0])
-    return [_together(same) for same in zip(*folds, strict=True)]
+    return [_merge(same) for same in zip(*folds, strict=True)]
 
 
-def _together(same: Sequence[Judged]) -> Judged:
-    rows = [one.row for one in same]
+def _merge(same: Sequence[ScoredAttack]) -> ScoredAttack:
+    results = [one.result for one in same]
     # An architecture may say what an attack chose on validation, so it can differ from fold to fold.
-    if len({(row.attack, row.attribute, row.on) for row in rows}) != 1:
-        raise ValueError(f"different attacks in one place: {', '.join(row.attack for row in rows)}")
+    if len({(one.attack, one.attribute, one.input) for one in results}) != 1:
+        raise ValueError(f"different attacks in one place: {', '.join(one.attack for one in results)}")
     weights = [len(one.hits) for one in same]
-    figures: dict[str, Any] = {"architecture": " or ".join(dict.fromkeys(row.architecture for row in rows))}
+    figures: dict[str, Any] = {
+        "architecture": " or ".join(dict.fromkeys(one.architecture for one in results))
+    }
     for name in MEANS:
-        values = [getattr(row, name) for row in rows]
+        values = [getattr(one, name) for one in results]
         figures[name] = None if None in values else float(np.average(values, weights=weights))
     # An attack that learnt nothing in one fold is suspect in all.
-    figures["note"] = next((row.note for row in rows if row.note is not None), None)
-    return Judged(
-        row=rows[0].model_copy(update=figures),
+    figures["note"] = next((one.note for one in results if one.note is not None), None)
+    return ScoredAttack(
+        result=results[0].model_copy(update=figures),
         hits=np.concatenate([one.hits for one in same]),
         validation_loss=float(np.mean([one.validation_loss for one in same])),
     )

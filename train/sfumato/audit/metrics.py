@@ -2,25 +2,25 @@
 
     NAG = max(0, (acc - floor) / (acc_clean - floor))
 
-0 means that the attacker does no better than guessing, 1 that it does as well as on clean images. Accuracies
-are fractions of 1. Intervals are 95 % percentile bootstraps over the test images (Efron, 1979); all
-accuracies in a NAG come from the same images, so they are resampled together.
+0 means that the attacker does no better than guessing, 1 that it does as well as on clean images. Accuracies are fractions
+of 1. Intervals (low, high) are 95 % percentile bootstraps over the test images (Efron, 1979). All accuracies in a NAG come
+from the same images, so they are resampled together.
 
     nag(0.60, 0.95, 0.58)
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import recall_score, roc_auc_score
+
+from sfumato.data.label_dependence import entropy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 1000
-SCALE = 0.01
-"""Least accuracy gain on clean images that NAG divides by: one point."""
+LEAST_GAIN = 0.01
+"""NAG divides by at least this gain on clean images: one point."""
 
 
 def accuracy(labels: Ints, guesses: Ints) -> float:
@@ -30,22 +30,11 @@ def accuracy(labels: Ints, guesses: Ints) -> float:
 
 def balanced_accuracy(labels: Ints, guesses: Ints) -> float:
     """Mean recall over the classes that occur in `labels`."""
-    present = np.isin(guesses, labels)
-    # A guess at a class that never occurs is simply wrong; scikit-learn would warn about it.
-    return float(balanced_accuracy_score(labels, np.where(present, guesses, _another(labels))))
-
-
-def _another(labels: Ints) -> Ints:
-    """For each label, some other class that occurs (or -1 if there is only one)."""
-    classes = np.unique(labels)
-    if len(classes) == 1:
-        return np.full_like(labels, -1)
-    return np.where(labels == classes[0], classes[1], classes[0])
+    return float(recall_score(labels, guesses, labels=np.unique(labels), average="macro"))
 
 
 def auc(labels: Ints, probabilities: Floats) -> float:
-    """Area under the ROC curve; macro average of one against the rest over the classes that occur; .5 is
-    chance.
+    """Area under the ROC curve, averaged over the classes that occur, each against the rest; .5 is chance.
 
     Args:
         labels: (n,) class indices.
@@ -59,19 +48,9 @@ def auc(labels: Ints, probabilities: Floats) -> float:
     return float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in classes]))
 
 
-def entropy_bits(labels: Ints) -> float:
-    """H(S) in bits, from the frequencies of the labels.
-
-    >>> entropy_bits(np.array([0, 1, 0, 1]))
-    1.0
-    """
-    shares = np.bincount(labels) / len(labels)
-    return float(-sum(p * np.log2(p) for p in shares if p > 0))
-
-
 def leak_bits(labels: Ints, cross_entropy: float) -> float:
     """Lower bound on I(S; X') in bits: H(S) - CE of any attacker, never below 0."""
-    return max(0.0, entropy_bits(labels) - cross_entropy)
+    return max(0.0, entropy(labels) - cross_entropy)
 
 
 def nag(attacked: float, clean: float, floor: float) -> float:
@@ -85,19 +64,7 @@ def nag(attacked: float, clean: float, floor: float) -> float:
     >>> nag(0.4, 0.9, 0.5)
     0.0
     """
-    return max(0.0, (attacked - floor) / max(clean - floor, SCALE))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval."""
-
-    low: float
-    high: float
-
-    def pair(self) -> tuple[float, float]:
-        """(low, high)."""
-        return self.low, self.high
+    return max(0.0, (attacked - floor) / max(clean - floor, LEAST_GAIN))
 
 
 def resampled(hits: NDArray[np.bool_], *, seed: int, resamples: int = RESAMPLES) -> Floats:
@@ -121,19 +88,19 @@ def resampled(hits: NDArray[np.bool_], *, seed: int, resamples: int = RESAMPLES)
     return out
 
 
-def _interval(values: Floats) -> Interval:
+def _interval(values: Floats) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(float(low), float(high))
+    return float(low), float(high)
 
 
-def accuracy_interval(hits: NDArray[np.bool_], *, seed: int = 0) -> Interval:
+def accuracy_interval(hits: NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
     """Interval of an accuracy from right (True) and wrong (False) guesses (n,)."""
     return _interval(resampled(hits[None], seed=seed)[:, 0])
 
 
 def nag_interval(
     attacked: NDArray[np.bool_], clean: NDArray[np.bool_], floor: NDArray[np.bool_], *, seed: int = 0
-) -> Interval:
+) -> tuple[float, float]:
     """Interval of NAG; attack, clean attack and floor are right or wrong on the same n images."""
     means = resampled(np.stack([attacked, clean, floor]), seed=seed)
     return _interval(np.array([nag(a, c, f) for a, c, f in means]))

@@ -1,9 +1,9 @@
-"""How much work an audit does: which attacks, which architectures, how long.
+"""How much work an audit does: which attacks, which architectures, how many epochs.
 
 `quick` is meant to finish in about four minutes and `default` in about twenty-five, for 8,000 images of 64x64
 on two cores. `quick` trains one network for all attributes with one head each; `default` gives every declared
 attribute networks of its own, tries two learning rates, and adds averages and known pairs; `full` runs every
-attack there is, and takes as long as it takes.
+attack and takes hours.
 
     plan = create_plan("quick")
 """
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import UsageError, unknown
 
-BASIC = ("floor", "clean", "output", "bayes", "probe", "provider")
+BASIC = ("floor", "clean", "output", "posterior", "probe", "provider")
 
 
 class Plan(BaseModel):
@@ -26,7 +26,7 @@ class Plan(BaseModel):
     probes: tuple[str, ...]
     """Architectures trained from scratch on uploads."""
     clean_probes: tuple[str, ...]
-    """Architectures trained on clean images; the best of them is the yardstick of NAG."""
+    """Architectures trained on clean images; the best of them is the reference of NAG."""
     rates: tuple[float, ...]
     """Peak learning rates of the probes."""
     provider_rates: tuple[float, ...]
@@ -41,7 +41,7 @@ class Plan(BaseModel):
     """Epochs without a better validation cross entropy on any attribute before a fit stops."""
     batch_size: int = Field(default=64, ge=2)
     copies: int = Field(default=2, ge=1)
-    """Versions of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
+    """Augmented copies of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
     stage_draws: int = Field(default=1, ge=1)
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
     separate: bool = False
@@ -82,7 +82,7 @@ DEFAULT = Plan(
     stage_draws=3,
     separate=True,
     attacks=(*BASIC, "average", "pairs"),
-    # Drawing is what a network on averages waits for: of 16 uploads it would take minutes, of 64 a quarter of an hour.
+    # Drawing uploads dominates: a network on averages of 16 would take minutes, of 64 a quarter of an hour.
     average_networks=(4,),
     decoder_steps=300,
 )

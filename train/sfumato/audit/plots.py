@@ -18,8 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import entr
 
-from sfumato.audit.schema import Attribute
+from sfumato.audit.schema import AttributeResult
 from sfumato.channels import Channel, Parameters
 from sfumato.core.files import atomic_write
 
@@ -36,8 +37,8 @@ def noise_maps(channel: Channel, parameters: Parameters) -> Floats:
     one.
     """
     if channel.name == "dither":
-        p = parameters["p"].double().numpy().clip(1e-9, 1 - 1e-9)
-        return np.asarray(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean(axis=1))
+        p = parameters["p"].double().numpy()
+        return np.asarray((entr(p) + entr(1 - p)).mean(axis=1) / np.log(2))
     largest = float(channel.settings["largest_scale"])
     return np.asarray((parameters["scale"].double().numpy() / largest).clip(0, 1).mean(axis=1))
 
@@ -45,7 +46,7 @@ def noise_maps(channel: Channel, parameters: Parameters) -> Floats:
 def stretch(maps: Floats) -> tuple[Floats, float, float]:
     """Spread maps over 0..1; returns also the values that became 0 and 1.
 
-    At a low rate nearly every sample is close to a fair coin, and unstretched maps would show nothing.
+    At a low rate nearly every sample is close to uniform, and unstretched maps would show nothing.
     """
     low, high = float(np.quantile(maps, 0.002)), float(maps.max())
     return (maps - low).clip(0, high - low) / max(high - low, 1e-9), low, high
@@ -129,7 +130,7 @@ def svg(plot: Figure) -> str:
     return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}", text)
 
 
-def attack_plot(attributes: Sequence[Attribute]) -> str:
+def attack_plot(attributes: Sequence[AttributeResult]) -> str:
     """Per attribute: the span from the label-only floor to clean accuracy, and the best attack on uploads."""
     plot, axes = canvas(7.4, 0.9 + 0.55 * len(attributes))
     for y, one in enumerate(reversed(attributes)):

@@ -1,37 +1,39 @@
-"""What an attack says, and how its confidence is put right.
+"""What an attack predicts, and how its confidence is calibrated.
 
-An attack answers with *scores* f(x', s): by how much the upload speaks for class s, as a log-likelihood
-ratio. Its guess follows from the scores and the class frequencies that the attacker knows from its own split:
+An attack gives *scores* f(x', s): by how much the upload speaks for class s, as a log-likelihood ratio. Its guess follows
+from the scores and the class frequencies that the attacker knows from its own split:
 
     log P(s | x') = log_softmax( t * f(x', s) + log prior(s) )
 
-One temperature t is fitted on validation, for every attack alike. So an overconfident network is not punished
-twice: a useless one falls back to the majority guess (t = 0), and its cross entropy gives an honest lower
-bound on the leak. Training networks on f + log prior is the logit adjustment of Menon et al. (ICLR 2021): on
-unbalanced labels, `f` alone gives the best balanced accuracy and the sum the best plain accuracy, from one
-network.
+One temperature t is fitted on validation, for every attack alike. An overconfident network is not punished twice: a useless
+one falls back to the majority guess (t = 0), and its cross entropy still gives a lower bound on the leak. Training networks
+on f + log prior is the logit adjustment of Menon et al. (ICLR 2021). On unbalanced labels, `f` alone gives the best balanced
+accuracy and the sum the best plain accuracy, from one network.
 
-    answer = Answer(attack="probe", architecture="cnn", attribute="race", validation=f_val, test=f_test)
+    prediction = Prediction(attack="probe", architecture="cnn", attribute="race", validation=f_val, test=f_test)
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from sfumato.audit.schema import On
+from sfumato.audit.schema import Input, Reconstruction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+Groups = tuple[tuple[str, ...], ...]
+"""Attributes to attack, grouped by the network they share."""
 
 TEMPERATURES = np.concatenate([[0.0], np.geomspace(1 / 64, 8, 28)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Prediction:
     """Scores of one attack for one attribute."""
 
     attack: str
@@ -48,11 +50,11 @@ class Answer:
     best_epoch: int = 0
     """The pass whose network is reported."""
     note: str | None = None
-    """What a reader has to know, for instance that the optimisation failed."""
+    """A remark for the report, for instance that the optimisation failed."""
     clean: bool = False
-    """True if validation and test are clean images and not uploads: a yardstick, not an attack."""
+    """True if validation and test are clean images and not uploads: the reference of NAG, not an attack."""
     floor: bool = False
-    """True if no upload was looked at."""
+    """True if the prediction needs no upload."""
     calibrate: bool = True
     """False if the attacker would not have known uploads to calibrate on."""
     averaged: Literal["fresh", "keyed"] | None = None
@@ -61,7 +63,7 @@ class Answer:
     """Best AUC on the attacker's own images in any epoch; .5 means that nothing was learned even there."""
 
     @property
-    def on(self) -> On:
+    def input(self) -> Input:
         """What the attack looked at."""
         if self.floor:
             return "labels"
@@ -71,37 +73,15 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reidentified:
-    """How often a restored photo was matched with another photo of the same person."""
+class ReconstructedImages:
+    """Test images reconstructed from their uploads."""
 
-    persons: int
-    """In the gallery, one clean photo of each; a blind guess is right for one in so many."""
-    queries: int
-    clean: float
-    """Share of right first matches if the query is the clean photo."""
-    restored: float
-    """The same for the restored photo."""
-    likelihood: float
-    """The same if the gallery photo is sought that explains the upload best, without restoring anything."""
+    figures: Reconstruction
+    images: NDArray[np.uint8]
+    """The first few, (m, H, W, 3), for the report."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Restoration:
-    """How well test images were restored."""
-
-    restorer: str
-    pairs: int
-    """Images of which the restorer knew photo and upload; 0 for guesses that look at no upload."""
-    psnr: float
-    """Mean over the test images, in dB."""
-    ssim: float
-    """Mean over the test images, at most 1."""
-    pictures: NDArray[np.uint8]
-    """The first few restored test images, (m, H, W, 3)."""
-    identity: Reidentified | None = None
-
-
-Finding = Answer | Restoration
+AttackOutput = Prediction | ReconstructedImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +89,12 @@ class Step:
     """One piece of work; `run` may take minutes."""
 
     title: str
-    run: Callable[[], Sequence[Finding]]
+    run: Callable[[], Sequence[AttackOutput]]
+
+
+def all_attributes(groups: Groups) -> tuple[str, ...]:
+    """The attributes of all groups, in order."""
+    return tuple(name for group in groups for name in group)
 
 
 def log_prior(labels: Ints, classes: int) -> Floats:
@@ -136,8 +121,3 @@ def fit_temperature(scores: Floats, labels: Ints, prior: Floats) -> float:
     """The temperature of least cross entropy on a grid from 0 (ignore the scores) to 8."""
     losses = [cross_entropy(log_posterior(scores, prior, t), labels) for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
-
-
-def with_note(answer: Answer, note: str) -> Answer:
-    """The same answer with one more remark."""
-    return replace(answer, note=note if answer.note is None else f"{answer.note}; {note}")

@@ -1,9 +1,9 @@
 """report.html: an audit as one self-contained page.
 
-Tables and plots first, the whole attack table last. The page fetches nothing and opens from any disk; it
-shows photos of the test split and therefore belongs where the data belongs.
+Tables and plots first, the table of all attacks last. The page fetches nothing and opens from any disk. It shows photos of
+the test split, so it belongs where the data belong.
 
-    write(audit, evidence, run_folder, run_folder / "report.html")
+    write(audit, data, run_folder, run_folder / "report.html")
 """
 
 import json
@@ -15,8 +15,9 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from sfumato.audit import plots
-from sfumato.audit.attack_data import Evidence
-from sfumato.audit.predictions import Restoration
+from sfumato.audit.attack_data import AttackData
+from sfumato.audit.pass_rule import leakage_bound_bits
+from sfumato.audit.predictions import ReconstructedImages
 from sfumato.audit.schema import Audit
 from sfumato.core.files import atomic_write, read_json
 
@@ -31,65 +32,74 @@ CURVES = (
 
 
 def write(
-    audit: Audit, evidence: Evidence, source: Path, path: Path, restored: Sequence[Restoration] = ()
+    audit: Audit,
+    data: AttackData,
+    source: Path,
+    path: Path,
+    reconstructed: Sequence[ReconstructedImages] = (),
 ) -> None:
     """Write the page.
 
     Args:
         audit: what to report.
-        evidence: gives the images.
+        data: gives the images.
         source: the artifact's folder; its `metrics.jsonl` and `contract.json` are shown if they are there.
         path: the page, written atomically.
-        restored: photos that were restored from uploads.
+        reconstructed: photos that were reconstructed from uploads.
     """
-    text = render(audit, evidence, source, restored)
+    text = render(audit, data, source, reconstructed)
     with atomic_write(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def render(audit: Audit, evidence: Evidence, source: Path, restored: Sequence[Restoration] = ()) -> str:
+def render(
+    audit: Audit, data: AttackData, source: Path, reconstructed: Sequence[ReconstructedImages] = ()
+) -> str:
     """The page as text."""
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
-    rows = sorted(audit.attacks, key=lambda row: (row.attribute, row.on != "labels", -row.val_accuracy))
+    results = sorted(audit.attacks, key=lambda one: (one.attribute, one.input != "labels", -one.val_accuracy))
+    bounds = audit.information_bounds
+    bound = audit.rate_bits.mean if bounds is None else leakage_bound_bits(audit.rate_bits, bounds)
     return environment.from_string(template).render(
         audit=audit,
         source=source.name,
-        strips=image_strips(evidence),
+        strips=image_strips(data),
         attacks=plots.attack_plot(audit.attributes),
-        averages=[row for row in rows if row.attack == "average"],
-        restored=restored_strips(restored),
-        rates=plots.rate_plot(evidence.rate.double().numpy() / np.log(2)),
+        averages=[one for one in results if one.attack == "average"],
+        leakage_bound_bits=bound,
+        reconstructed=reconstructed_strips(reconstructed),
+        rates=plots.rate_plot(data.rate.double().numpy() / np.log(2)),
         curves=training_curves(source / "metrics.jsonl"),
         contract=contract_rows(source / "contract.json"),
         gates=gate_rows(source / "contract.json"),
-        rows=rows,
+        results=results,
     )
 
 
-def image_strips(evidence: Evidence) -> list[tuple[str, str]]:
+def image_strips(data: AttackData) -> list[tuple[str, str]]:
     """(caption, data URI) of a few test images: before, noise map, upload."""
-    side, count = evidence.test, min(SHOWN, evidence.test.images)
-    parameters = {name: value[:count].float() for name, value in side.parameters.items()}
-    maps, low, high = plots.stretch(plots.noise_maps(evidence.channel, parameters))
-    unit = "bits of entropy a sample" if evidence.channel.name == "dither" else "of the largest noise scale"
+    test, count = data.test, min(SHOWN, data.test.images)
+    parameters = {name: value[:count].float() for name, value in test.parameters.items()}
+    maps, low, high = plots.stretch(plots.noise_maps(data.channel, parameters))
+    unit = "bits of entropy a sample" if data.channel.name == "dither" else "of the largest noise scale"
     return [
-        ("Photo, stays on the phone", plots.png_uri(side.pixels[:count])),
+        ("Photo, stays on the phone", plots.png_uri(test.pixels[:count])),
         (f"Noise map: dark {low:.3f}, bright {high:.3f} {unit}", plots.png_uri(plots.tint(maps))),
-        ("Upload, all the service sees", plots.png_uri(plots.as_bytes(evidence.test_uploads[:count]))),
+        ("Upload, all the service sees", plots.png_uri(plots.as_bytes(data.test_uploads[:count]))),
     ]
 
 
-def restored_strips(restored: Sequence[Restoration]) -> list[tuple[str, str]]:
-    """(caption, data URI) of the first test images as every restorer leaves them."""
+def reconstructed_strips(reconstructed: Sequence[ReconstructedImages]) -> list[tuple[str, str]]:
+    """(caption, data URI) of the first test images as every method reconstructs them."""
     return [
         (
-            f"{one.restorer}{f', {one.pairs} pairs' if one.pairs else ''}: "
-            f"PSNR {one.psnr:.1f} dB, SSIM {one.ssim:.2f}",
-            plots.png_uri(one.pictures),
+            f"{one.figures.method}{f', {one.figures.pairs} pairs' if one.figures.pairs else ''}: "
+            f"PSNR {one.figures.psnr:.1f} dB, SSIM {one.figures.ssim:.2f}",
+            plots.png_uri(one.images),
         )
-        for one in restored
+        for one in reconstructed
     ]
 
 

@@ -1,250 +1,131 @@
-"""The audit: fresh attackers against a frozen defence, and what they found.
+"""The audit: fresh attackers against a frozen model.
 
-    audit = run_audit(load_run(folder), attacks="quick")     # also writes folder/audit.json and
-    folder/report.html
+    result = audit("runs/smiling", attacks="quick")     # also writes audit.json and report.html there
 
-The defence is finished before the first attacker starts; attackers have a data split of their own; the
-strongest one on validation is reported on test, against what could be guessed without the upload
-(docs/decisions/0004-audit.md).
+From top to bottom: plan -> attack data -> attacks -> scores -> bounds -> pass rule -> report. The model is finished before
+the first attacker starts. Attackers have a data split of their own; the best one on validation is reported on test, against
+what could be guessed without the upload (docs/decisions/0004-audit.md).
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sfumato.audit import metrics, report, upload_size
-from sfumato.audit.artifact import Artifact
-from sfumato.audit.attack_data import Evidence, batches
-from sfumato.audit.attacks import create, create_plan, prepare
+from sfumato.audit import metrics, report
+from sfumato.audit.artifact import Artifact, load
+from sfumato.audit.attack_data import AttackData, batches, build_attack_data
+from sfumato.audit.attacks import create
 from sfumato.audit.attacks.ensemble import combine
-from sfumato.audit.attacks.output import cloud_answers
-from sfumato.audit.attribute_selection import Chosen, choose
-from sfumato.audit.bounds import bound_information
-from sfumato.audit.cross_fitting import pool, turn
-from sfumato.audit.pass_rule import averaging, fold_statements, shortfalls, spread_statements, statements
-from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Ints, Restoration, Step
-from sfumato.audit.schema import Attribute, Audit, Desired, RateBits, Reidentification, Restored
-from sfumato.audit.scoring import Judged, conclude, judge, winner
-from sfumato.audit.seed_spread import over_seeds
+from sfumato.audit.attacks.output import cloud_responses
+from sfumato.audit.attribute_selection import Selection, select_attributes
+from sfumato.audit.bounds import information_bounds
+from sfumato.audit.cross_fitting import pool, rotate
+from sfumato.audit.pass_rule import (
+    averaging_statements,
+    fold_statements,
+    seed_statements,
+    shortfalls,
+    statements,
+)
+from sfumato.audit.plan import Plan, create_plan
+from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedImages, Step, all_attributes
+from sfumato.audit.schema import AttributeResult, Audit, DesiredResult, RateBits
+from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
+from sfumato.audit.seed_spread import seed_spread
+from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
 from sfumato.core.memory import keep_freed_memory
 
 Watch = Callable[[int, int, str, str], None]
-"""Called before each piece of work and at the end: done, total, title, best attacks so far."""
+"""Called before each step and at the end: steps done, steps in total, title, best attacks so far."""
 
 
 def silent(done: int, total: int, title: str, best: str) -> None:
-    """A `Watch` that says nothing."""
+    """A `Watch` that shows nothing."""
 
 
-def desired_rows(artifact: Artifact, evidence: Evidence) -> tuple[Desired, ...]:
-    """Accuracy of the cloud on the test uploads, per desired attribute."""
-    answers = cloud_answers(evidence.cloud, batches(evidence.test_uploads), evidence.keep)
-    rows = []
-    for name, log_probabilities in answers.items():
-        hits = log_probabilities.argmax(1) == evidence.test.labels[name]
-        rows.append(
-            Desired(
-                name=name,
-                classes=evidence.classes[name],
-                accuracy=float(hits.mean()),
-                clean_accuracy=artifact.clean_accuracy[name],
-                ci95=metrics.accuracy_interval(hits, seed=evidence.seed).pair(),
-            )
-        )
-    return tuple(rows)
-
-
-def rate_bits(evidence: Evidence) -> RateBits:
-    """Mean, 95th percentile and maximum of the rate over the test images, in bits."""
-    bits = evidence.rate.double().numpy() / np.log(2)
-    return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
-
-
-def named(watch: Watch, what: str, number: int, count: int) -> Watch:
-    """A `Watch` whose titles tell which of several seeds or folds is at work."""
-    if count == 1:
-        return watch
-    return lambda done, total, title, best: watch(done, total, f"{what} {number}: {title}", best)
-
-
-def so_far(judged: Sequence[Judged], names: Sequence[str]) -> str:
-    """The current best attack on every attribute, for the progress bar."""
-    parts = []
-    for name in names:
-        mine = [j for j in judged if j.row.attribute == name and j.row.on == "uploads"]
-        if mine:
-            best = winner(mine).row
-            parts.append(f"{name} {best.val_accuracy:.1%} ({best.architecture})")
-    return ", ".join(parts)
-
-
-def attack(
-    evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...], watch: Watch
-) -> tuple[list[Judged], list[Restoration]]:
-    """Run every attack of the plan; all answers judged, and what was restored. Without groups there is nothing to run."""
-    if not groups:
-        return [], []
-    names = [name for group in groups for name in group]
-    steps: list[Step] = [step for name in plan.attacks for step in create(name)(evidence, plan, groups)]
-    answers: list[Answer] = []
-    judged: list[Judged] = []
-    restored: list[Restoration] = []
-    for done, step in enumerate(steps):
-        watch(done, len(steps), step.title, so_far(judged, names))
-        found = step.run()
-        fresh = [one for one in found if isinstance(one, Answer)]
-        answers += fresh
-        judged += [judge(answer, evidence) for answer in fresh]
-        restored += [one for one in found if isinstance(one, Restoration)]
-    for name in names:
-        together = combine([answer for answer in answers if answer.attribute == name], evidence)
-        judged.append(judge(together, evidence))
-    watch(len(steps), len(steps), "done", so_far(judged, names))
-    return judged, restored
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one seed's attackers found: over all folds in `judged` and `attributes`, of the first fold in the rest."""
-
-    evidence: Evidence
-    judged: list[Judged]
-    restored: list[Restoration]
-    desired: tuple[Desired, ...]
-    attributes: tuple[Attribute, ...]
-    attacked: int
-    """Test images of all folds."""
-
-
-def attack_once(
-    artifact: Artifact, plan: Plan, chosen: Chosen, seed: int, watch: Watch, folds: int = 1
-) -> Found:
-    """All attacks of a plan under one seed, in every fold (`sfumato.audit.cross_fitting`); none if nothing was chosen."""
-    every: list[list[Judged]] = []
-    truths: list[Mapping[str, Ints]] = []
-    copies = plan.copies if chosen.names else 1
-    # Backwards, so that only the first fold's evidence, which the report shows, is kept to the end.
-    for number, turned in reversed(list(enumerate(turn(artifact, folds)))):
-        follow = named(watch, "fold", number + 1, folds)
-        follow(0, 1, "uploads", "")
-        evidence = prepare(turned, chosen.names, copies=copies, seed=seed)
-        judged, restored = attack(evidence, plan, chosen.groups(separate=plan.separate), follow)
-        every.insert(0, judged)
-        truths.insert(0, evidence.test.labels)
-    together = pool(every)
-    labels = {name: np.concatenate([truth[name] for truth in truths]) for name in evidence.test.labels}
-    attributes = tuple(
-        conclude(
-            name,
-            together,
-            labels[name],
-            classes=evidence.classes[name],
-            declared=name in chosen.declared,
-            seed=seed,
-        )
-        for name in chosen.names
-    )
-    attacked = len(labels[artifact.keep[0]])
-    return Found(evidence, together, restored, desired_rows(artifact, evidence), attributes, attacked)
-
-
-def restored_rows(restored: Sequence[Restoration]) -> tuple[Restored, ...]:
-    """Restorations without their pictures."""
-    return tuple(
-        Restored(
-            restorer=one.restorer,
-            pairs=one.pairs,
-            psnr=one.psnr,
-            ssim=one.ssim,
-            reidentification=None
-            if one.identity is None
-            else Reidentification.model_validate(asdict(one.identity)),
-        )
-        for one in restored
-    )
-
-
-def run_audit(
-    artifact: Artifact,
+def audit(
+    artifact: str | Path | Artifact,
+    attacks: str | Plan = "default",
     *,
-    attacks: str | Plan = "quick",
     attributes: Sequence[str] | None = None,
     seed: int = 0,
     seeds: int = 1,
     folds: int = 1,
-    out: Path | None = None,
+    out: str | Path | None = None,
     watch: Watch = silent,
 ) -> Audit:
     """Attack an artifact, write `audit.json` and `report.html`, and return the audit.
 
     Args:
-        artifact: the frozen defence, float or int8.
+        artifact: the frozen model, float or int8, or the folder of a run or an export.
         attacks: `quick`, `default`, `full`, or a plan.
         attributes: what to attack; by default the declared ones and all others with labels.
         seed: decides noise, initial weights and resamples.
-        seeds: how many audits, under `seed`, `seed + 1` and so on. The figures are those of the first; the others
-            give the spread, and the artifact passes only if it passes under every seed.
-        folds: how often attackers are trained anew, each time to be judged on other images that the defence never saw:
-            with 3 there are more than twice as many as in the test split (`sfumato.audit.cross_fitting`). Everything but the
-            attacks is measured on the test split.
+        seeds: how many audits, under `seed`, `seed + 1` and so on. The figures are those of the first; the others give the
+            spread, and the artifact passes only if it passes under every seed.
+        folds: how often attackers are trained anew, each time tested on other images that training never saw
+            (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
         watch: told about progress.
 
     Raises:
         UsageError: an unknown plan, no seed, no fold, or attributes that are kept or cannot be attacked.
         DataError: an unknown attribute, or so many folds that one has too few images.
+        SfumatoError: the folder holds neither a run nor an export.
     """
     keep_freed_memory()
     started = time.monotonic()
     plan = create_plan(attacks) if isinstance(attacks, str) else attacks
-    chosen = choose(artifact, attributes)
     if seeds < 1:
         raise UsageError(f"an audit needs at least one seed, not {seeds}")
     if folds < 1:
         raise UsageError(f"an audit needs at least one fold, not {folds}")
+    if isinstance(artifact, str | Path):
+        artifact = load(Path(artifact))
+    selection = select_attributes(artifact, attributes)
+
     tried = tuple(range(seed, seed + seeds))
-    every: list[tuple[Attribute, ...]] = []
+    by_seed: dict[int, tuple[AttributeResult, ...]] = {}
     further: list[str] = []
-    # Backwards, so that only the first seed's evidence, which the report shows, is kept to the end.
+    # Backwards, so that only the attack data of the first seed, which the report shows, are kept to the end.
     for each in reversed(tried):
-        found = attack_once(artifact, plan, chosen, each, named(watch, "seed", each, seeds), folds)
-        every.insert(0, found.attributes)
+        first = attack_with_seed(artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds)
+        by_seed[each] = first.attributes
         if each != seed:
-            further = [f"seed {each}: {why}" for why in shortfalls(found.desired, found.attributes)] + further
-    rate, information = rate_bits(found.evidence), bound_information(found.evidence)
-    reasons = (*shortfalls(found.desired, found.attributes), *further)
-    spreads = over_seeds(every) if seeds > 1 else ()
+            further = [f"seed {each}: {why}" for why in shortfalls(first.desired, first.attributes)] + further
+
+    data, results = first.data, [one.result for one in first.scored]
+    rate, bounds = rate_bits(data), information_bounds(data)
+    spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
+    reasons = (*shortfalls(first.desired, first.attributes), *further)
     result = Audit(
         artifact=artifact.kind,
-        n_test=found.evidence.test.images,
-        desired=found.desired,
+        n_test=data.test.images,
+        desired=first.desired,
         rate_bits=rate,
-        information_bits=information,
-        upload_bytes=upload_size.measure(
-            found.evidence.channel, found.evidence.test.pixels, found.evidence.test_uploads
-        ),
-        attributes=found.attributes,
-        attacks=tuple(j.row for j in found.judged),
+        information_bounds=bounds,
+        upload_bytes=upload_bytes(data.channel, data.test.pixels, data.test_uploads),
+        attributes=first.attributes,
+        attacks=tuple(results),
         passed=not reasons,
         reasons=reasons,
         statements=(
-            *statements(found.attributes, rate, information),
-            *averaging(found.attributes, [j.row for j in found.judged]),
-            *spread_statements(spreads, len(tried)),
-            *fold_statements(folds, found.attacked, found.evidence.test.images),
+            *statements(first.attributes, rate, bounds),
+            *averaging_statements(first.attributes, results),
+            *seed_statements(spreads, len(tried)),
+            *fold_statements(folds, first.n_attack_test, data.test.images),
         ),
-        left_out=chosen.left_out,
-        restored=restored_rows(found.restored),
+        skipped=selection.skipped,
+        reconstructions=tuple(one.figures for one in first.reconstructed),
         seeds=tried if seeds > 1 else (),
-        over_seeds=spreads,
+        seed_spread=spreads,
         folds=folds,
-        n_attacked=found.attacked,
+        n_attack_test=first.n_attack_test,
         plan=plan.name,
         seed=seed,
         dataset=artifact.dataset.id,
@@ -253,7 +134,120 @@ def run_audit(
         channel=artifact.channel.name,
         seconds=round(time.monotonic() - started, 1),
     )
-    folder = artifact.folder if out is None else out
+    folder = artifact.folder if out is None else Path(out)
     write_json(folder / "audit.json", result.to_json())
-    report.write(result, found.evidence, artifact.folder, folder / "report.html", found.restored)
+    report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
     return result
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What the attackers of one seed found: over all folds in `scored` and `attributes`, of the first fold in the rest."""
+
+    data: AttackData
+    scored: list[ScoredAttack]
+    reconstructed: list[ReconstructedImages]
+    desired: tuple[DesiredResult, ...]
+    attributes: tuple[AttributeResult, ...]
+    n_attack_test: int
+    """Test images of all folds."""
+
+
+def attack_with_seed(
+    artifact: Artifact, plan: Plan, selection: Selection, seed: int, watch: Watch, folds: int = 1
+) -> SeedResult:
+    """All attacks of a plan under one seed, in every fold; none if no attribute is selected."""
+    by_fold: list[list[ScoredAttack]] = []
+    labels_by_fold: list[Mapping[str, Ints]] = []
+    copies = plan.copies if selection.names else 1
+    # Backwards, so that only the first fold's attack data, which the report shows, are kept to the end.
+    for number, fold in reversed(list(enumerate(rotate(artifact, folds), 1))):
+        watch_fold = prefixed(watch, "fold", number, folds)
+        watch_fold(0, 1, "uploads", "")
+        data = build_attack_data(fold, selection.names, copies=copies, seed=seed)
+        scored, reconstructed = run_attacks(data, plan, selection.groups(separate=plan.separate), watch_fold)
+        by_fold.insert(0, scored)
+        labels_by_fold.insert(0, data.test.labels)
+    pooled = pool(by_fold)
+    labels = {name: np.concatenate([one[name] for one in labels_by_fold]) for name in data.test.labels}
+    attributes = tuple(
+        attribute_result(
+            name,
+            pooled,
+            labels[name],
+            classes=data.classes[name],
+            declared=name in selection.declared,
+            seed=seed,
+        )
+        for name in selection.names
+    )
+    n_attack_test = len(labels[artifact.keep[0]])
+    return SeedResult(data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test)
+
+
+def run_attacks(
+    data: AttackData, plan: Plan, groups: Groups, watch: Watch
+) -> tuple[list[ScoredAttack], list[ReconstructedImages]]:
+    """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run."""
+    if not groups:
+        return [], []
+    names = all_attributes(groups)
+    steps: list[Step] = [step for name in plan.attacks for step in create(name)(data, plan, groups)]
+    predictions: list[Prediction] = []
+    scored: list[ScoredAttack] = []
+    reconstructed: list[ReconstructedImages] = []
+    for done, step in enumerate(steps):
+        watch(done, len(steps), step.title, best_so_far(scored, names))
+        for output in step.run():
+            if isinstance(output, Prediction):
+                predictions.append(output)
+                scored.append(score(output, data))
+            else:
+                reconstructed.append(output)
+    for name in names:
+        ensemble = combine([one for one in predictions if one.attribute == name], data)
+        scored.append(score(ensemble, data))
+    watch(len(steps), len(steps), "done", best_so_far(scored, names))
+    return scored, reconstructed
+
+
+def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult, ...]:
+    """Accuracy of the cloud on the test uploads, per desired attribute."""
+    responses = cloud_responses(data.cloud, batches(data.test_uploads), data.keep)
+    results = []
+    for name, log_probabilities in responses.items():
+        hits = log_probabilities.argmax(1) == data.test.labels[name]
+        results.append(
+            DesiredResult(
+                name=name,
+                classes=data.classes[name],
+                accuracy=float(hits.mean()),
+                clean_accuracy=artifact.clean_accuracy[name],
+                ci95=metrics.accuracy_interval(hits, seed=data.seed),
+            )
+        )
+    return tuple(results)
+
+
+def rate_bits(data: AttackData) -> RateBits:
+    """Mean, 95th percentile and maximum of the rate over the test images, in bits."""
+    bits = data.rate.double().numpy() / np.log(2)
+    return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
+
+
+def prefixed(watch: Watch, what: str, number: int, count: int) -> Watch:
+    """A `Watch` whose titles start with the seed or fold, where there are several."""
+    if count == 1:
+        return watch
+    return lambda done, total, title, best: watch(done, total, f"{what} {number}: {title}", best)
+
+
+def best_so_far(scored: Sequence[ScoredAttack], names: Sequence[str]) -> str:
+    """The current best attack on every attribute, for the progress bar."""
+    parts = []
+    for name in names:
+        uploads = [one for one in scored if one.result.attribute == name and one.result.input == "uploads"]
+        if uploads:
+            best = best_attack(uploads).result
+            parts.append(f"{name} {best.val_accuracy:.1%} ({best.architecture})")
+    return ", ".join(parts)

@@ -1,25 +1,81 @@
 """audit.json, field by field.
 
-Accuracies are fractions of 1, rates and leaks are bits. Other programs read this file: fields are added,
-never renamed.
+Accuracies are fractions of 1; rates, bounds and leaks are bits. Files of schema 1 are read as well: `OLD_WORDS` holds what
+they called things.
 
-    audit = Audit.model_validate(read_json(run / "audit.json"))
+    audit = read_audit(run / "audit.json")
 """
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sfumato.core.console import note
+from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.files import read_json
+
+SCHEMA: Final = "sfumato-audit/2"
 Pair = tuple[float, float]
-On = Literal["uploads", "clean images", "labels", "averaged fresh uploads"]
-"""What an attack looked at. Only `uploads` are what ships, and only they can be a headline."""
+Input = Literal["uploads", "clean images", "labels", "averaged fresh uploads"]
+"""What an attack looked at. Only `uploads` are what ships, and only they can be the best attack."""
+
+OLD_WORDS: dict[str, dict[str, str]] = {
+    "Audit": {
+        "information_bits": "information_bounds",
+        "left_out": "skipped",
+        "restored": "reconstructions",
+        "over_seeds": "seed_spread",
+        "n_attacked": "n_attack_test",
+    },
+    "InformationBounds": {"beyond": "residual", "context": "autoregressive"},
+    "AttackResult": {"on": "input"},
+    "AttributeResult": {"answer_only": "decision_only"},
+    "Reconstruction": {"restorer": "method"},
+    "Reidentification": {"restored": "reconstructed"},
+}
+"""Class -> its fields in schema 1 -> their names today. Only the next release still reads them."""
+OLD_ATTACKS = {"bayes": "posterior"}
+OLD_ARCHITECTURES = {"answer": "decision", "posterior, with versions": "posterior, augmented"}
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_words(cls, values: Any) -> Any:
+        """Fields of schema 1 under their names today; `comparison.json` holds some of these objects too."""
+        old = OLD_WORDS.get(cls.__name__, {})
+        return (
+            {old.get(key, key): value for key, value in values.items()}
+            if isinstance(values, dict)
+            else values
+        )
 
-class Desired(_Frozen):
+
+class _Attacked(_Frozen):
+    """What names an attack."""
+
+    attack: str
+    """Name in `sfumato.audit.attacks.ATTACKS`."""
+    architecture: str
+    """The network or the reader that the attack used."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "attack" not in values:
+            return values
+        parts = str(values.get("architecture", "")).split(" or ")
+        return {
+            **values,
+            "attack": OLD_ATTACKS.get(values["attack"], values["attack"]),
+            "architecture": " or ".join(OLD_ARCHITECTURES.get(part, part) for part in parts),
+        }
+
+
+class DesiredResult(_Frozen):
     """How well the cloud recognises what it should, from uploads."""
 
     name: str
@@ -32,35 +88,34 @@ class Desired(_Frozen):
 
 
 class RateBits(_Frozen):
-    """Rate of the uploads over the test images, in bits; the mean bounds what anyone can learn."""
+    """Divergence of the uploads from a uniform prior over the test images, in bits; its mean bounds what anyone can learn."""
 
     mean: float
     p95: float
     max: float
 
 
-class InformationBits(_Frozen):
-    """A tighter bound on what an upload tells, in bits an image, mean over the test images (`sfumato.audit.bounds`)."""
+class InformationBounds(_Frozen):
+    """Tighter bounds on the information in an upload, in bits an image, mean over the test images (`sfumato.audit.bounds`)."""
 
     total: float
-    """Bounds I(X'; X): all that an upload tells about its photo."""
+    """Bounds I(X'; X), by a mixture prior: all that an upload tells about its photo."""
     answer: float
-    """The share of it that is the answer, one of a few things every upload says."""
-    beyond: float
-    """Bounds what an upload tells about anything once the answer is known."""
-    context: float | None = None
-    """Bounds I(X'; X) as well, by a reference that foresees every bit from those before it
-    (`sfumato.models.autoregressive`); None where an
-    upload says so few things that the mixture is the better reference."""
+    """The part of `total` that is the desired answer."""
+    residual: float
+    """The rest of `total`: bounds what an upload tells about anything once the answer is known."""
+    autoregressive: float | None = None
+    """Bounds I(X'; X) as well, by an autoregressive prior (`sfumato.models.autoregressive`). None where uploads carry so
+    little that the mixture is the better prior."""
 
     @property
-    def least(self) -> float:
-        """The tightest of the bounds on I(X'; X)."""
-        return self.total if self.context is None else min(self.total, self.context)
+    def tightest(self) -> float:
+        """The least of the bounds on I(X'; X)."""
+        return self.total if self.autoregressive is None else min(self.total, self.autoregressive)
 
 
 class UploadBytes(_Frozen):
-    """What an upload weighs."""
+    """Size of an upload."""
 
     mean: float
     raw_jpeg90_mean: float
@@ -69,11 +124,9 @@ class UploadBytes(_Frozen):
     """How `mean` was measured."""
 
 
-class AttackRow(_Frozen):
+class AttackResult(_Attacked):
     """One attack on one attribute, on test."""
 
-    attack: str
-    architecture: str
     lr: float | None
     """Peak learning rate; null for attacks without one."""
     attribute: str
@@ -87,18 +140,16 @@ class AttackRow(_Frozen):
     cross_entropy_bits: float = 0.0
     temperature: float = 1.0
     """Fitted on validation; 0 means that the scores were worth nothing."""
-    on: On = "uploads"
-    """What was looked at; the headline comes from `uploads` alone."""
+    input: Input = "uploads"
+    """What the attack looked at; the best attack is chosen from `uploads` alone."""
     note: str | None = None
     train_auc: float | None = None
     """Best AUC on the attacker's own images; about .5 means that the optimisation found nothing even there."""
 
 
-class Best(_Frozen):
-    """The winner: best validation accuracy of all attacks on uploads; figures on test."""
+class BestAttack(_Attacked):
+    """Best validation accuracy of all attacks on uploads; the other figures on test."""
 
-    attack: str
-    architecture: str
     accuracy: float
     balanced_accuracy: float
     auc: float
@@ -107,48 +158,46 @@ class Best(_Frozen):
     val_accuracy: float = 0.0
 
 
-class StrongestOnTest(_Frozen):
-    """The highest test accuracy of any attack: an upper mark, since choosing on test flatters it."""
+class StrongestOnTest(_Attacked):
+    """The highest test accuracy of any attack: optimistic for the attacker, since it is chosen on test."""
 
-    attack: str
-    architecture: str
     accuracy: float
     nag_label_only: float
 
 
-class AnswerOnly(_Frozen):
-    """What the cloud's bare decision tells: whoever is meant to get the answer gets that much."""
+class DecisionOnly(_Frozen):
+    """What the cloud's decision tells by itself: whoever is meant to get the answer gets that much."""
 
     accuracy: float
     """Best guess from the decisions; never below `label_only`."""
     nag: float
-    """What the best attack gains beyond it, of what clean images gain."""
+    """NAG of the best attack over this guess."""
     nag_ci95: Pair
 
 
-class Attribute(_Frozen):
-    """What uploads give away about one attribute."""
+class AttributeResult(_Frozen):
+    """What uploads reveal about one attribute."""
 
     name: str
     declared: bool
-    """Whether the defence was told to hide it."""
+    """Whether training was told to hide it."""
     classes: int
     majority: float
     label_only: float
     """Best guess from the true desired labels; never below `majority`."""
     clean: float
     """Best attacker on clean images."""
-    best: Best
+    best: BestAttack
     nag_majority: float
     nag_label_only: float
     leak_bits_lower: float
-    """H(S) - cross entropy of the winner."""
+    """H(S) - cross entropy of the best attack."""
     nag_majority_ci95: Pair
     nag_label_only_ci95: Pair
     entropy_bits: float
     strongest_on_test: StrongestOnTest
-    answer_only: AnswerOnly | None = None
-    """Null where the attack `output` was left out. No part of the pass rule: a defence could hide a leak in its answer."""
+    decision_only: DecisionOnly | None = None
+    """Null where the attack `output` did not run. No part of the pass rule: a model could hide a leak in its decision."""
     notes: tuple[str, ...] = ()
 
 
@@ -159,17 +208,17 @@ class Reidentification(_Frozen):
     """In the gallery, one clean photo of each; a blind guess is right for one in so many."""
     queries: int
     clean: float
-    """The query is a clean photo: the yardstick of a comparison of pixels, which is a weak one."""
-    restored: float
-    """The query is a restored photo."""
+    """The query is a clean photo. Comparing pixels is a weak way to recognise faces, even clean ones."""
+    reconstructed: float
+    """The query is a reconstructed photo."""
     likelihood: float
     """The query is the upload: the gallery photo is taken that explains it best."""
 
 
-class Restored(_Frozen):
-    """How well test images were restored from their uploads, or guessed without them."""
+class Reconstruction(_Frozen):
+    """How well test images were reconstructed from their uploads, or guessed without them."""
 
-    restorer: str
+    method: str
     """A decoder, or a constant guess."""
     pairs: int
     """Pairs of photo and upload the decoder learned from; 0 for a guess."""
@@ -189,21 +238,21 @@ class Spread(_Frozen):
     min: float
     max: float
     ci95: Pair
-    """Of the mean, by Student's t over the seeds: says how much luck is in one audit, not how many images there are."""
+    """Of the mean, by Student's t over the seeds. It shows how far the seed moves an audit, not how few images there are."""
 
 
-class OverSeeds(_Frozen):
-    """What the best attack on one attribute found, audit by audit."""
+class SeedSpread(_Frozen):
+    """The best attack on one attribute, seed by seed."""
 
     name: str
     attacks: tuple[str, ...]
-    """The winner of each seed."""
+    """The best attack of each seed."""
     accuracy: Spread
     nag_label_only: Spread
     auc: Spread
 
 
-class LeftOut(_Frozen):
+class Skipped(_Frozen):
     """An attribute that was not attacked."""
 
     name: str
@@ -213,30 +262,30 @@ class LeftOut(_Frozen):
 class Audit(_Frozen):
     """The whole of audit.json."""
 
-    schema_: Literal["sfumato-audit/1"] = Field(default="sfumato-audit/1", alias="schema")
+    schema_: Literal["sfumato-audit/2"] = Field(default=SCHEMA, alias="schema")
     artifact: Literal["float", "int8"]
     n_test: int
-    desired: tuple[Desired, ...]
+    desired: tuple[DesiredResult, ...]
     rate_bits: RateBits
-    information_bits: InformationBits | None = None
+    information_bounds: InformationBounds | None = None
     upload_bytes: UploadBytes
-    attributes: tuple[Attribute, ...]
-    attacks: tuple[AttackRow, ...]
+    attributes: tuple[AttributeResult, ...]
+    attacks: tuple[AttackResult, ...]
     passed: bool
     reasons: tuple[str, ...]
-    """What fell short; empty if nothing did."""
+    """Why it did not pass; empty if it did."""
     statements: tuple[str, ...] = ()
-    """What may be said about this artifact, in sentences."""
-    left_out: tuple[LeftOut, ...] = ()
-    restored: tuple[Restored, ...] = ()
-    """Photos restored from uploads; empty if the plan does not try."""
+    """What the figures allow to say about this artifact, in sentences."""
+    skipped: tuple[Skipped, ...] = ()
+    reconstructions: tuple[Reconstruction, ...] = ()
+    """Photos reconstructed from uploads; empty if the plan does not try."""
     seeds: tuple[int, ...] = ()
-    """Attack seeds that were tried, if more than one. All figures outside `over_seeds` are those of the first."""
-    over_seeds: tuple[OverSeeds, ...] = ()
+    """Attack seeds that were tried, if more than one. All figures outside `seed_spread` are those of the first."""
+    seed_spread: tuple[SeedSpread, ...] = ()
     folds: int = 1
-    """How often attackers were trained anew, each time judged on other images (`sfumato.audit.cross_fitting`)."""
-    n_attacked: int = 0
-    """Images that attackers were judged on: those of the test split, or more with several folds."""
+    """How often attackers were trained anew, each time tested on other images (`sfumato.audit.cross_fitting`)."""
+    n_attack_test: int = 0
+    """Images that attackers were tested on: those of the test split, or more with several folds."""
     plan: str = ""
     seed: int = 0
     dataset: str = ""
@@ -245,6 +294,28 @@ class Audit(_Frozen):
     channel: str = ""
     seconds: float = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_schema_1(cls, values: Any) -> Any:
+        old = isinstance(values, dict) and values.get("schema") == "sfumato-audit/1"
+        return {**values, "schema": SCHEMA} if old else values
+
     def to_json(self) -> dict[str, object]:
         """Plain values under the names of the file."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def read_audit(path: Path) -> Audit:
+    """Read an audit.json of this release or the one before.
+
+    Raises:
+        SfumatoError: the file is missing, or is no audit.
+    """
+    values = read_json(path)
+    try:
+        audit = Audit.model_validate(values)
+    except ValidationError as error:
+        raise SfumatoError(f"{path} is no audit: {complaint(error)}") from None
+    if values.get("schema", SCHEMA) != SCHEMA:
+        note(f"{path} was written by sfumato 0.1 ({values['schema']}); the next release will not read it")
+    return audit

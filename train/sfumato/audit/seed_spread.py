@@ -1,9 +1,9 @@
-"""Several audits of one artifact under different attack seeds: how much of a figure is luck.
+"""Several audits of one artifact under different attack seeds: how much of a figure depends on chance.
 
 A seed decides the noise of the uploads, the attackers' initial weights and the order of their images; the artifact stays
-what it is. So the spread is that of the audit, not of the training.
+the same. So the spread is that of the audit, not of the training.
 
-    rows = over_seeds([attributes_of_seed_0, attributes_of_seed_1])
+    spreads = seed_spread([attributes_of_seed_0, attributes_of_seed_1])
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t
 
-from sfumato.audit.schema import Attribute, OverSeeds, Spread
+from sfumato.audit.schema import AttributeResult, SeedSpread, Spread
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -39,10 +39,10 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def over_seeds(audits: Sequence[Sequence[Attribute]]) -> tuple[OverSeeds, ...]:
-    """Per attribute, the winners of all audits; every audit lists the same attributes in the same order."""
+def seed_spread(audits: Sequence[Sequence[AttributeResult]]) -> tuple[SeedSpread, ...]:
+    """Per attribute, the best attacks of all audits; every audit lists the same attributes in the same order."""
     return tuple(
-        OverSeeds(
+        SeedSpread(
             name=found[0].name,
             attacks=tuple(f"{one.best.attack} ({one.best.architecture})" for one in found),
             accuracy=spread([one.best.accuracy for one in found]),

@@ -1,9 +1,9 @@
-"""How many bytes an upload weighs, beside the photo it stands for.
+"""Size of an upload in bytes, beside the photo it stands for.
 
 A dither upload is packed: log2(levels) bits a colour sample, nothing else. A gaussian upload is a byte a
 sample in a PNG. Both are measured without headers of the transport.
 
-    measure(channel, pixels, uploads).mean
+    upload_bytes(channel, pixels, uploads).mean
 """
 
 import io
@@ -27,7 +27,7 @@ def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
     return stream.tell()
 
 
-def measure(channel: Channel, pixels: NDArray[np.uint8], uploads: NDArray[np.float16]) -> UploadBytes:
+def upload_bytes(channel: Channel, pixels: NDArray[np.uint8], uploads: NDArray[np.float16]) -> UploadBytes:
     """Mean bytes of an upload and of the raw image as JPEG 90.
 
     Args:

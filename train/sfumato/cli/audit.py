@@ -26,29 +26,25 @@ def command(
         int,
         typer.Option(
             min=1,
-            help="Train attackers so often, each time judged on other images the defence never saw: narrower intervals.",
+            help="Train attackers so often, each time tested on other images unseen in training: narrower intervals.",
         ),
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
-    from sfumato.audit.artifact import load
-    from sfumato.audit.plan import create_plan
-    from sfumato.audit.runner import run_audit
+    from sfumato.audit import audit
     from sfumato.core.console import emit_json, note, progress
 
-    plan = create_plan(attacks)
-    loaded = load(artifact)
     with progress() as bar:
         task = bar.add_task("audit", total=1, figures="")
 
         def watch(done: int, total: int, title: str, best: str) -> None:
             bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
 
-        audit = run_audit(
-            loaded,
-            attacks=plan,
+        result = audit(
+            artifact,
+            attacks,
             attributes=names(attributes) or None,
             seed=seed,
             seeds=seeds,
@@ -57,21 +53,45 @@ def command(
             watch=watch,
         )
     if as_json:
-        emit_json(audit.to_json())
+        emit_json(result.to_json())
     else:
-        show_audit(audit)
+        show_audit(result)
     note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
 
 
+def show_audit(audit: "Audit") -> None:
+    """Print what a person wants to know first."""
+    from sfumato.core.console import show, table
+
+    show(
+        table(
+            f"desired: recognised from uploads, on {audit.n_test} test images",
+            ("attribute", "from uploads", "95 %", "from clean photos"),
+            [
+                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
+                for d in audit.desired
+            ],
+        )
+    )
+    if audit.attributes:
+        show_hidden(audit)
+    show_bounds(audit)
+    if audit.seed_spread:
+        show_seed_spread(audit)
+    typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
+    for one in audit.skipped:
+        typer.echo(f"not attacked: {one.name}: {one.reason}")
+
+
 def show_hidden(audit: "Audit") -> None:
-    """Print what became of the attributes that were attacked."""
+    """Print the best attack on each attribute."""
     from sfumato.core.console import show, table
 
     show(
         table(
             "hidden: the best attack on uploads"
-            + (f", on {audit.n_attacked} images in {audit.folds} folds" if audit.folds > 1 else ""),
-            ("attribute", "guess", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
+            + (f", on {audit.n_attack_test} images in {audit.folds} folds" if audit.folds > 1 else ""),
+            ("attribute", "label-only", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
             [
                 (
                     a.name if a.declared else f"{a.name} (undeclared)",
@@ -89,41 +109,34 @@ def show_hidden(audit: "Audit") -> None:
     )
 
 
-def show_audit(audit: "Audit") -> None:
-    """Print what a person wants to know first."""
+def show_bounds(audit: "Audit") -> None:
+    """Print how much an upload can reveal."""
+    typer.echo(f"rate (uniform prior): {audit.rate_bits.mean:.1f} bits an image")
+    if (bounds := audit.information_bounds) is None:
+        return
+    if bounds.tightest < bounds.total:
+        parts = "autoregressive prior"
+    else:
+        parts = (
+            f"mixture prior: {bounds.answer:.2f} for the answer, {bounds.residual:.2f} for everything else"
+        )
+    typer.echo(f"an upload tells at most {bounds.tightest:.2f} bits ({parts})")
+
+
+def show_seed_spread(audit: "Audit") -> None:
+    """Print how far the attack seed moves the figures."""
     from sfumato.core.console import show, table
 
     show(
         table(
-            f"desired, on {audit.n_test} test images at {audit.rate_bits.mean:.1f} bits an image",
-            ("attribute", "from uploads", "95 %", "clean network"),
+            f"best attack over {len(audit.seeds)} seeds (the tables above: the first)",
+            ("attribute", "accuracy", "least", "most", "NAG", "least", "most"),
             [
-                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
-                for d in audit.desired
+                (
+                    one.name,
+                    *(f"{v:.1%}" for s in (one.accuracy, one.nag_label_only) for v in (s.mean, s.min, s.max)),
+                )
+                for one in audit.seed_spread
             ],
         )
     )
-    if audit.attributes:
-        show_hidden(audit)
-    if (bound := audit.information_bits) is not None:
-        parts = f"{bound.answer:.2f} for the answer, {bound.beyond:.2f} for anything beyond it"
-        if bound.least < bound.total:
-            parts = "what those before it let foresee of each bit is not counted"
-        typer.echo(f"an upload tells at most {bound.least:.2f} bits: {parts}")
-    if audit.over_seeds:
-        show(
-            table(
-                f"best attack over {len(audit.seeds)} seeds (the tables above: the first)",
-                ("attribute", "accuracy", "least", "most", "NAG", "least", "most"),
-                [
-                    (
-                        o.name,
-                        *(f"{v:.1%}" for s in (o.accuracy, o.nag_label_only) for v in (s.mean, s.min, s.max)),
-                    )
-                    for o in audit.over_seeds
-                ],
-            )
-        )
-    typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
-    for left in audit.left_out:
-        typer.echo(f"left out: {left.name}: {left.reason}")

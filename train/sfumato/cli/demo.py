@@ -1,4 +1,4 @@
-"""`sfumato demo`: the whole idea on the embedded faces."""
+"""`sfumato demo`: everything once, on drawn faces."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -19,7 +19,9 @@ def command(
     variants: Annotated[
         str, typer.Option(help="Which models, with commas.")
     ] = "float32,float16,dynamic,int8",
-    backend: Annotated[str, typer.Option(help="Converter: direct, onnx2tf or litert-torch.")] = "direct",
+    backend: Annotated[
+        str, typer.Option(help="Converter: direct (our lowering of ONNX), or onnx2tf as a cross-check.")
+    ] = "direct",
     tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
@@ -31,16 +33,15 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
 ) -> None:
-    """Convert, check and seal the local network for the phone."""
+    """Convert and check the local network; write a bundle for the phone."""
     import time
 
     from sfumato.core.console import note, progress
     from sfumato.core.errors import UsageError, unknown
     from sfumato.export.android import place, require_project
-    from sfumato.export.pipeline import PASSES, TUNE, export
+    from sfumato.export.pipeline import TUNE, Step, export
     from sfumato.runtime.contract import FILE
     from sfumato.runtime.signing import read_private_key
-    from sfumato.training.run import load_run
 
     if android is not None:
         require_project(android)
@@ -52,29 +53,29 @@ def command(
     if tune not in TUNE:
         raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
-    loaded, started = load_run(run), time.perf_counter()
+    started = time.perf_counter()
     with progress() as bar:
-        task = bar.add_task("export", total=len(PASSES), figures="")
+        task = bar.add_task("export", total=len(Step), figures="")
 
         def watch(done: int, title: str) -> None:
             bar.update(task, completed=done, description=f"{title:<36}")
 
         contract = export(
-            loaded,
+            run,
             out,
             variants=names(variants),
             backend=backend,
             overwrite=overwrite,
             signer=signer,
-            tune=tune,  # type: ignore[arg-type]
+            tune=tune,
             watch=watch,
         )
-        bar.update(task, completed=len(PASSES), description=f"{'done':<36}")
+        bar.update(task, completed=len(Step), description=f"{'done':<36}")
     if as_json:
         typer.echo(contract.to_json(), nl=False)
     else:
         show(contract)
-    note(f"{len(PASSES)} passes in {time.perf_counter() - started:.1f} s")
+    note(f"{len(Step)} steps in {time.perf_counter() - started:.1f} s")
     if android is not None:
         note(f"placed in {place(out, android)}; next: open {android} in Android Studio and run it")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")

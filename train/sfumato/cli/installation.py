@@ -1,4 +1,4 @@
-"""What this installation can do: the core, the optional parts, the tools beside them.
+"""What this installation can do: the base, the extras, the tools beside them.
 
 The parts are the extras that pyproject.toml declares, read from the installed metadata, so this list cannot
 fall behind it. A part counts as there when every package is installed in an allowed version; torch and the
@@ -20,6 +20,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from sfumato.cli.extras import EXTRAS
 from sfumato.core.provenance import installed, provenance
 
 
@@ -49,13 +50,9 @@ class Tool:
 #: The checkout this file belongs to, when it is not an installed copy.
 CHECKOUT = Path(__file__).resolve().parents[3]
 
-EXTRAS = {
-    "": "training and audit",
-    "export": "sfumato export: ONNX and TFLite",
-    "device": "sfumato perturb: running an exported model",
-    "cloud": "sfumato serve, sfumato send",
-    "dev": "make test",
-}
+IMPORTED = {"": "PIL.Image", "train": "torch"}
+"""Extra -> the module that is really imported."""
+
 TOOLS = (
     Tool(
         name="adb",
@@ -95,12 +92,13 @@ def examine() -> dict[str, Any]:
 
 
 def _extra(extra: str) -> Part:
-    """The core (an empty name) or one extra of pyproject.toml."""
+    """The base (an empty name) or one extra of pyproject.toml."""
     needs = requirements(extra)
     problems = [problem for need in needs if (problem := problem_with(need))]
     version = None
-    if not extra:
-        problems += [problem for name in ("torch", "PIL.Image") if (problem := import_problem(name))]
+    if extra in IMPORTED and not problems:
+        problems += [problem for problem in [import_problem(IMPORTED[extra])] if problem]
+    if extra == "train":
         version = installed("torch") and f"torch {installed('torch')}"
     return Part(
         name=extra or "core",
@@ -113,9 +111,9 @@ def _extra(extra: str) -> Part:
 
 
 def requirements(extra: str) -> list[Requirement]:
-    """What the core (an empty name) or an extra of sfumato itself asks for on this platform.
+    """What the base (an empty name) or an extra of sfumato itself asks for on this platform.
 
-    An extra that names another (`sfumato[device]`) brings that one's packages with it.
+    An extra that names another (`sfumato[train]`) brings that one's packages with it.
     """
     try:
         lines = requires("sfumato") or []

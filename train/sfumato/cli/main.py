@@ -7,7 +7,6 @@ when it runs. The names stand here as text, so this module imports nothing from 
 import importlib
 import io
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -46,7 +45,9 @@ for _name in COMMANDS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sfumato {version('sfumato')}")
+        from sfumato.core.provenance import own_version
+
+        typer.echo(f"sfumato {own_version() or 'unknown'}")
         raise typer.Exit
 
 
@@ -74,10 +75,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv or (error.name or "").startswith("sfumato"):
             raise
-        typer.echo(
-            f"sfumato: this command needs the package {error.name!r}, which is not installed: run `sfumato doctor`",
-            err=True,
-        )
+        from sfumato.cli.extras import missing
+
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        typer.echo(f"sfumato: {missing(command, error.name or str(error))}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         typer.echo("sfumato: interrupted", err=True)

@@ -2,9 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from sfumato.server.app import AppConfig
+    from sfumato.server.auth import Tokens
+    from sfumato.server.gateway import GatewayConfig
 
 
 def command(
@@ -22,7 +29,7 @@ def command(
     batch: Annotated[
         int, typer.Option(min=1, max=1024, help="Most uploads in one call of the network.")
     ] = 16,
-    delay_ms: Annotated[float, typer.Option(min=0, help="Longest wait for company.")] = 2.0,
+    delay_ms: Annotated[float, typer.Option(min=0, help="Longest wait for further uploads.")] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Uploads that may wait.")] = 128,
     deadline_ms: Annotated[float, typer.Option(min=10, help="Longest time to an answer.")] = 2000.0,
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
@@ -49,7 +56,7 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
-    from sfumato.server.auth import RateConfig, Tokens
+    from sfumato.server.auth import RateLimitConfig, Tokens
     from sfumato.server.http import ServerConfig, run
 
     levels = ("debug", "info", "warning", "error")
@@ -64,38 +71,65 @@ def command(
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
-    limits, in_flight = RateConfig(per_second=rate, burst=burst), queue + batch
+    limit = RateLimitConfig(per_second=rate, burst=burst)
     if server is not None:
-        from sfumato.runtime.keyed_noise import device_key, read_key
-        from sfumato.runtime.phone_model import PhoneModel
-        from sfumato.server.client import Client, ClientConfig
-        from sfumato.server.gateway import GatewayConfig, create_gateway
+        from sfumato.server.gateway import GatewayConfig
 
-        client = Client(
-            PhoneModel.load(export, threads=threads),
-            server,
-            token=os.environ.get("SFUMATO_TOKEN"),
-            config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
-        )
-        secret = read_key(key) if key is not None else device_key()
-        gate = GatewayConfig(rate=limits)
-        app, in_flight = create_gateway(client, secret, gate, known), gate.queue + gate.on_the_way
-        deadline_ms = gate.deadline_ms
+        gate = GatewayConfig(rate=limit)
+        concurrency, deadline_ms = gate.queue + gate.concurrent_sends, gate.deadline_ms
+        app = gateway_app(export, server, key, gate, known, threads=threads, plain_http=plain_http)
     else:
-        from sfumato.server.app import ServiceConfig, create_app
+        from sfumato.server.app import AppConfig
         from sfumato.server.batching import BatchConfig
-        from sfumato.server.model import CloudModel
-        from sfumato.server.page import Page
 
-        config = ServiceConfig(
-            batch=BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms),
-            rate=limits,
-            body_seconds=body_seconds,
-        )
-        model = CloudModel.load(export, threads=threads)
-        app = create_app(model, config, known, Page.load(export, model.contract) if with_page else None)
+        batches = BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms)
+        config = AppConfig(batch=batches, rate=limit, body_seconds=body_seconds)
+        concurrency = queue + batch
+        app = service_app(export, config, known, threads=threads, with_page=with_page)
     where = ServerConfig(
-        host=host, port=port, connections=connections, in_flight=in_flight, answer_seconds=deadline_ms / 2000,
-        header_seconds=header_seconds, log_level=log_level,
-    )  # fmt: skip
+        host=host,
+        port=port,
+        connections=connections,
+        concurrency=concurrency,
+        answer_seconds=deadline_ms / 2000,
+        header_seconds=header_seconds,
+        log_level=log_level,
+    )
     run(app, where)
+
+
+def service_app(
+    export: Path, config: "AppConfig", tokens: "Tokens | None", *, threads: int, with_page: bool
+) -> "Starlette":
+    """The service of an export."""
+    from sfumato.server.app import create_app
+    from sfumato.server.model import CloudModel
+    from sfumato.server.page import Page
+
+    model = CloudModel.load(export, threads=threads)
+    return create_app(model, config, tokens, Page.load(export, model.contract) if with_page else None)
+
+
+def gateway_app(
+    export: Path,
+    server: str,
+    key: Path | None,
+    config: "GatewayConfig",
+    tokens: "Tokens | None",
+    *,
+    threads: int,
+    plain_http: bool,
+) -> "Starlette":
+    """The gateway to a service. Its own token there is the variable SFUMATO_TOKEN."""
+    from sfumato.runtime.keyed_noise import device_key, read_key
+    from sfumato.runtime.phone_model import PhoneModel
+    from sfumato.server.client import Client, ClientConfig
+    from sfumato.server.gateway import create_gateway
+
+    client = Client(
+        PhoneModel.load(export, threads=threads),
+        server,
+        token=os.environ.get("SFUMATO_TOKEN"),
+        config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
+    )
+    return create_gateway(client, read_key(key) if key is not None else device_key(), config, tokens)

@@ -17,7 +17,7 @@ def command(
     """Check hashes, signature, operators, parity and test vectors of an export."""
     from sfumato.core.console import emit_json, show, table
     from sfumato.core.errors import SfumatoError
-    from sfumato.runtime.verify import verify
+    from sfumato.runtime.verification import verify
 
     result = verify(export, public_key=public_key)
     if as_json:

@@ -42,3 +42,8 @@ def complaint(error: "ValidationError", whole: str = "") -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or whole
     return f"{where}: {first['msg']}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of another library, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ Usage: `pixels = load(Path("photo.jpg"), height=64, width=64)`
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +21,8 @@ from PIL import Image, UnidentifiedImageError
 from sfumato.core.errors import DataError
 
 Pixels: TypeAlias = NDArray[np.uint8]
+Source: TypeAlias = str | Path | bytes | Image.Image
+"""A picture: a file, the bytes of one, or what Pillow made of one."""
 
 MAX_PIXELS = 120_000_000
 """Largest picture that is opened, in pixels: a photo of 108 megapixels fits, as a JPEG decoded at a reduced scale."""
@@ -65,7 +68,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_rgb(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None
+    source: Source, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None
 ) -> Pixels:
     """Decode a picture to upright 8-bit RGB.
 
@@ -74,11 +77,11 @@ def read_rgb(
     frame is taken. Colour profiles are not applied.
 
     Args:
-        source: a file, or its bytes.
+        source: a file, its bytes, or an image of Pillow's, which is left as it is.
         max_pixels: refuse larger pictures before decoding them.
         at_least: (height, width) in pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's
             scaled inverse transform) while both sides stay at least the larger of the two. None decodes every
-            pixel.
+            pixel, and so does an image of Pillow's.
 
     Returns:
         (H, W, 3) uint8.
@@ -86,13 +89,11 @@ def read_rgb(
     Raises:
         DataError: not a picture, broken, of an unknown kind, or larger than `max_pixels`.
     """
-    name = "the image" if isinstance(source, bytes) else str(source)
+    name = str(source) if isinstance(source, str | Path) else "the image"
     try:
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()
-        ) as image:
+        with _opened(source) as image:
             _check_size(image, name, max_pixels)
-            if at_least is not None:
+            if at_least is not None and image is not source:
                 image.draft(None, (max(at_least), max(at_least)))
             width, height = image.size
             if width * height > MAX_DECODED:
@@ -152,7 +153,7 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
     return np.array(resized, dtype=np.uint8)
 
 
-def load(source: Path | bytes, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def load(source: Source, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`read_rgb` and `fit` in one: what every picture goes through before a model.
 
     Large JPEGs are decoded at a reduced scale of at least `REDUCTION` times the target, which changes the
@@ -165,12 +166,20 @@ def load(source: Path | bytes, height: int, width: int, *, max_pixels: int = MAX
     return fit(read_rgb(source, max_pixels=max_pixels, at_least=at_least), height, width)
 
 
+def _opened(source: Source) -> AbstractContextManager[Image.Image]:
+    if isinstance(source, Image.Image):
+        return nullcontext(source)
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
+
+
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     """Refuse, before anything is decoded, what would take too much memory or time."""
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(f"{name}: {width} x {height} pixels, more than the {max_pixels} allowed")
-    if image.format in ("JPEG", "MPO"):
+    if (
+        image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None
+    ):  # else it is decoded already
         scans = _scans(image)
         if width * height * scans > MAX_SCANNED:
             raise DataError(

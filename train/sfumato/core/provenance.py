@@ -34,7 +34,7 @@ PACKAGES = (
 )
 
 #: What the package is built from: a change elsewhere (a result, a note) does not make the code dirty.
-SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "requirements")
+SOURCES = ("train", "export", "cloud", "benchmarks", "pyproject.toml", "uv.lock")
 
 
 def provenance() -> dict[str, Any]:
@@ -47,13 +47,21 @@ def provenance() -> dict[str, Any]:
     """
     commit, dirty = git_state(Path(__file__))
     return {
-        "sfumato": installed("sfumato"),
+        "sfumato": own_version(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "git_commit": commit,
         "git_dirty": dirty,
     }
+
+
+def own_version() -> str | None:
+    """Version of sfumato, None when the code runs without being installed.
+
+    The name space `sfumato` has no `__init__`, and so no `__version__`: this is the one place that knows.
+    """
+    return installed("sfumato")
 
 
 def installed(package: str) -> str | None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from sfumato.core.errors import DataError
 from sfumato.data.dataset import Dataset, Ints, Split
+from sfumato.data.label_cells import label_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,8 @@ def joint_cells(labels: Ints | Sequence[Ints], count: int) -> Ints:
     for column in _several(labels):
         values, index = np.unique(column, return_inverse=True)
         # Numbered anew after every label, so that many labels cannot overflow.
-        cells = np.asarray(np.unique(cells * len(values) + index, return_inverse=True)[1], dtype=np.int64)
+        joint = label_cells([cells, index], [len(cells), len(values)])
+        cells = np.asarray(np.unique(joint, return_inverse=True)[1], dtype=np.int64)
     return cells
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from sfumato.audit.attacks.bayes import LIKELIHOODS
+from sfumato.audit.attacks.posterior import LIKELIHOODS
 from sfumato.channels import Parameters
 from sfumato.channels.gaussian import gaussian_rate
 

@@ -1,5 +1,5 @@
 /**
- * The page itself: buttons in, pictures and words out. The work is done in session.js.
+ * The page itself: buttons, pictures, texts. The work is done in session.js.
  *
  * A picture is perturbed as soon as it is chosen; nothing is sent before "Send the upload" is pressed.
  */
@@ -59,16 +59,16 @@ let chosen = null;
 /** @type {Perturbed | null} */
 let perturbed = null;
 
-/** Say something; `state` is working, ready, sent or failed. @param {string} state @param {string} words */
-function say(state, words) {
+/** Show the state (working, ready, sent or failed) and its message. @param {string} state @param {string} message */
+function showStatus(state, message) {
   page.status.dataset.state = state;
-  page.status.textContent = words;
+  page.status.textContent = message;
 }
 
 /** @type {Promise<void>} what is being done, and what waits for it */
 let work = Promise.resolve();
 
-/** Do one thing after the other, and say what went wrong. @param {() => Promise<void>} action */
+/** Do one thing after the other, and show what went wrong. @param {() => Promise<void>} action */
 function doing(action) {
   document.body.setAttribute("aria-busy", "true");  // at once, for what is pressed before it begins
   work = work.then(async () => {
@@ -76,7 +76,7 @@ function doing(action) {
     try {
       await action();
     } catch (error) {
-      say("failed", error instanceof Error ? error.message : String(error));
+      showStatus("failed", error instanceof Error ? error.message : String(error));
       if (error instanceof RefusedError && error.status === 401) {
         page.settings.open = true;
         page.token.focus();
@@ -97,7 +97,7 @@ function ifIdle(action) {
 }
 
 async function start() {
-  say("working", "Loading the model ...");
+  showStatus("working", "Loading the model ...");
   if (!window.isSecureContext) throw new Error("Open this page over https: browsers give keys to nothing else");
   if (!(await canvasIsExact())) {
     throw new Error("This browser alters pixels that are read from a canvas (a guard against fingerprinting): allow canvas "
@@ -107,12 +107,12 @@ async function start() {
   deviceKey = (await storedKey()) ?? (await newKey());
   page.status.dataset.deviation = String(session.deviation);
   for (const control of [page.file, page.camera, page.useKey, page.newKey]) control.disabled = false;
-  say("ready", "Ready. Choose a picture: it stays on this device.");
+  showStatus("ready", "Ready. Choose a picture: it stays on this device.");
 }
 
-/** Perturb a picture and show what came of it. @param {ImageBitmap} bitmap @param {number} size bytes of the photo; 0: unknown */
+/** Perturb a picture and show the result. @param {ImageBitmap} bitmap @param {number} size bytes of the photo; 0: unknown */
 async function take(bitmap, size) {
-  say("working", "Perturbing ...");
+  showStatus("working", "Perturbing ...");
   page.answer.replaceChildren();
   page.send.disabled = true;
   if (chosen !== bitmap) chosen?.close();
@@ -123,22 +123,22 @@ async function take(bitmap, size) {
   paint(page.original, pixels, height, width);
   paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
   paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
-  tell({
+  showFacts({
     "Photo": size ? `${count(size)} bytes` : "not counted",
     "Upload": `${count(upload.length)} bytes`,
-    ...(rate === null ? {} : {"It can tell": `${rate.toFixed(1)} bits`}),
+    ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
   page.result.hidden = false;
   page.send.textContent = `Send the upload (${count(upload.length)} bytes)`;
   page.send.disabled = false;
   page.send.focus();
-  say("ready", "Perturbed. Nothing was sent yet.");
+  showStatus("ready", "Perturbed. Nothing was sent yet.");
 }
 
 async function send() {
   if (!perturbed) return;
-  say("working", "Sending ...");
+  showStatus("working", "Sending ...");
   const {answers, milliseconds} = await ask(session, perturbed.upload, page.token.value.trim());
   page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
     const list = document.createElement("dl");
@@ -154,11 +154,11 @@ async function send() {
     section.dataset.label = label;
     return section;
   }));
-  say("sent", `Sent ${count(perturbed.upload.length)} bytes and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+  showStatus("sent", `Sent ${count(perturbed.upload.length)} bytes and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
 }
 
 /** @param {Record<string, string>} facts */
-function tell(facts) {
+function showFacts(facts) {
   page.facts.replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
@@ -217,7 +217,7 @@ function newKey() {
 async function changeKey(find) {
   deviceKey = await find();
   page.key.value = "";
-  say("ready", "This browser now uses that key.");
+  showStatus("ready", "This browser now uses that key.");
   if (chosen) await take(chosen, 0);
 }
 

@@ -9,7 +9,7 @@ import {bitsOf} from "./sampler.js";
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
 
-/** Dark where a pixel speaks, bright where there is only noise. */
+/** Dark where a pixel carries information, bright where there is only noise. */
 const STOPS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 
 /**
@@ -30,7 +30,7 @@ export function noiseMap(channel, parameters) {
   return map;
 }
 
-/** Stretched over 0..1: at a low rate nearly every bit is close to a fair coin. @param {Float64Array} map @returns {Bytes} RGB */
+/** Stretched over 0..1: at a low rate nearly every bit is close to uniform. @param {Float64Array} map @returns {Bytes} RGB */
 export function tinted(map) {
   const sorted = Float64Array.from(map).sort();
   const low = sorted[Math.floor(0.002 * sorted.length)], high = sorted[sorted.length - 1];

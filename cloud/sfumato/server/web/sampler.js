@@ -92,7 +92,7 @@ export function pack(levels, bits) {
 }
 
 /**
- * Exact rate of one picture in bits: what its upload can tell. For the user's eyes, never sent.
+ * Exact rate of one picture: how many bits of it the upload can carry. For the user's eyes, never sent.
  *
  * @param {Bytes} q probabilities of a dither channel
  */

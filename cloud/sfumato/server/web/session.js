@@ -34,7 +34,7 @@ import {checkVectors} from "./vectors.js";
  * @property {Record<string, Bytes>} parameters
  * @property {Bytes} levels
  * @property {Bytes} upload packed
- * @property {number | null} rate bits that this upload can tell; null for a gaussian channel
+ * @property {number | null} rate in bits: how much of the photo this upload can carry; null for a gaussian channel
  * @property {number} milliseconds
  *
  * @typedef {object} Reply
@@ -133,6 +133,6 @@ async function request(base, path, more) {
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  const told = problem.title ? `${problem.title}: ${problem.detail}` : response.statusText;
-  throw new RefusedError(`The service refuses (${response.status}): ${told}`, response.status);
+  const reason = problem.title ? `${problem.title}: ${problem.detail}` : response.statusText;
+  throw new RefusedError(`The service refuses (${response.status}): ${reason}`, response.status);
 }

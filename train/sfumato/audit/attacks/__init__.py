@@ -1,45 +1,44 @@
-"""Attacks on frozen defences: what a provider who owns the cloud and knows the local network can still find
-out.
+"""Attacks on frozen models: what a provider who owns the cloud and knows the local network can still find out.
 
-Every attack is a small file with one function `steps(evidence, plan, groups)` that lists the pieces of work
-it wants done; each piece returns `Answer`s: how an attribute of every validation and test image was guessed
-(`pairs` returns `Restoration`s too). The audit runs the pieces, judges all answers by the same rule and picks
-the winner on the validation split.
+Every attack is a module with one function `steps(data, plan, groups)` that lists pieces of work. Each piece returns
+`Prediction`s: scores for an attribute of every validation and test image (`pairs` returns `ReconstructedImages` too). The
+audit runs the pieces and scores all predictions by the same rule.
 
-    for step in create("probe")(evidence, QUICK, groups):
-        answers = step.run()
+    for step in create("probe")(data, QUICK, groups):
+        predictions = step.run()
 
-A further attack is one file and one line in `ATTACKS`. Published defences that reach chance against the
-adversary they trained with leak 83-99.9 % of the clean gain to a fresh one (PASS, ICML 2025), so nothing here
-shares state with training.
+A further attack is one module and one line in `ATTACKS`. Published defences that reach chance against the adversary they
+trained with leak 83-99.9 % of the clean gain to a fresh one (PASS, ICML 2025), so nothing here shares state with training.
 """
 
 from collections.abc import Callable
 
-from sfumato.audit.attack_data import Evidence, prepare
+from sfumato.audit.attack_data import AttackData
 from sfumato.audit.attacks import (
     average,
-    bayes,
     clean,
     denoise,
     floors,
     output,
     pairs,
+    posterior,
     probe,
     provider,
     whitebox,
 )
-from sfumato.audit.plan import DEFAULT, FULL, PLANS, QUICK, Plan, create_plan
-from sfumato.audit.predictions import Answer, Finding, Restoration, Step
+from sfumato.audit.plan import Plan
+from sfumato.audit.predictions import Groups, Step
+from sfumato.audit.schema import OLD_ATTACKS
+from sfumato.core.console import note
 from sfumato.core.errors import UsageError, unknown
 
-Attack = Callable[[Evidence, Plan, tuple[tuple[str, ...], ...]], list[Step]]
+Attack = Callable[[AttackData, Plan, Groups], list[Step]]
 
 ATTACKS: dict[str, Attack] = {
     "floor": floors.steps,
     "clean": clean.steps,
     "output": output.steps,
-    "bayes": bayes.steps,
+    "posterior": posterior.steps,
     "probe": probe.steps,
     "provider": provider.steps,
     "average": average.steps,
@@ -56,25 +55,9 @@ def create(name: str) -> Attack:
     Raises:
         UsageError: the name is not known.
     """
+    if name in OLD_ATTACKS:
+        note(f"the attack {name!r} is called {OLD_ATTACKS[name]!r} now; the next release knows only that")
+        name = OLD_ATTACKS[name]
     if name not in ATTACKS:
         raise UsageError(unknown("attack", name, ATTACKS))
     return ATTACKS[name]
-
-
-__all__ = [
-    "ATTACKS",
-    "DEFAULT",
-    "FULL",
-    "PLANS",
-    "QUICK",
-    "Answer",
-    "Attack",
-    "Evidence",
-    "Finding",
-    "Plan",
-    "Restoration",
-    "Step",
-    "create",
-    "create_plan",
-    "prepare",
-]

@@ -1,10 +1,9 @@
 """Clean: networks trained on unperturbed images.
 
-Their accuracy on clean test images is the yardstick: what could be learned if nothing were protected. Applied
-to uploads they are the attack that most papers report, and a misleading one: it fails on any unfamiliar
-image, safe or not.
+Their accuracy on clean test images is the reference of NAG: what could be learned if nothing were protected. Applied to
+uploads they are the attack that most papers report, and a misleading one: it fails on any unfamiliar image, safe or not.
 
-    for step in steps(evidence, QUICK, (("race",),)): step.run()
+    for step in steps(data, QUICK, (("race",),)): step.run()
 """
 
 from dataclasses import replace
@@ -13,62 +12,62 @@ from functools import partial
 import torch
 from torch import nn
 
-from sfumato.audit.attack_data import Evidence, batches
-from sfumato.audit.attacks.fit import Recipe, fit, recipe, scores
+from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attacks.fit import Recipe, fit, make_recipe, scores
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Step
+from sfumato.audit.predictions import Groups, Prediction, Step, all_attributes
 from sfumato.models.attackers import create_attacker
 
 
-def train(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answer]:
-    """Train on clean images; answer for clean images, and as the network stands at the end for uploads."""
+def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
+    """Train on clean images; predict clean images; uploads are predicted by the network as it is at the end."""
     with torch.random.fork_rng():
-        torch.manual_seed(evidence.seed_for(f"clean/{how.architecture}/{group}/weights"))
+        torch.manual_seed(data.seed_for(f"clean/{recipe.architecture}/{group}/weights"))
         network = create_attacker(
-            how.architecture, {name: evidence.classes[name] for name in group}, evidence.size
+            recipe.architecture, {name: data.classes[name] for name in group}, data.size
         )
-        answers = fit(network, evidence, group, how)
-    evidence.networks[how.architecture] = network
-    if evidence.upload_shape != (3, *evidence.size):
-        return answers  # a network for images cannot read features
-    validation = scores(network, batches(evidence.validation_uploads), group)
-    test = scores(network, batches(evidence.test_uploads), group)
+        predictions = fit(network, data, group, recipe)
+    data.networks[recipe.architecture] = network
+    if data.upload_shape != (3, *data.size):
+        return predictions  # a network for images cannot read features
+    validation = scores(network, batches(data.validation_uploads), group)
+    test = scores(network, batches(data.test_uploads), group)
     # It has never seen an upload, so it is not calibrated on uploads either.
     applied = [
         replace(
-            answer,
-            validation=validation[answer.attribute],
-            test=test[answer.attribute],
+            prediction,
+            validation=validation[prediction.attribute],
+            test=test[prediction.attribute],
             clean=False,
             calibrate=False,
-            best_epoch=answer.epochs,
+            best_epoch=prediction.epochs,
         )
-        for answer in answers
+        for prediction in predictions
     ]
-    return answers + applied
+    return predictions + applied
 
 
-def trained(evidence: Evidence, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
+def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
     """Architecture and network of a clean attacker on these attributes: one that this audit has already, or a new one."""
     for architecture in plan.clean_probes:
-        if architecture in evidence.networks:
-            return architecture, evidence.networks[architecture]
+        if architecture in data.networks:
+            return architecture, data.networks[architecture]
     name = plan.clean_probes[0]
-    train(evidence, group, recipe(plan, evidence, "clean", name, max(plan.rates), plan.clean_epochs))
-    return name, evidence.networks[name]
+    train(data, group, make_recipe(plan, data, "clean", name, max(plan.rates), plan.clean_epochs))
+    return name, data.networks[name]
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Every clean architecture of the plan, all attributes together."""
-    everything = tuple(name for group in groups for name in group)
+    attributes = all_attributes(groups)
     return [
         Step(
             title=f"clean {architecture}",
             run=partial(
                 train,
-                evidence,
-                everything,
-                recipe(plan, evidence, "clean", architecture, max(plan.rates), plan.clean_epochs),
+                data,
+                attributes,
+                make_recipe(plan, data, "clean", architecture, max(plan.rates), plan.clean_epochs),
             ),
         )
         for architecture in plan.clean_probes

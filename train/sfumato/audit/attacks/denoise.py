@@ -3,7 +3,7 @@
 Two classical filters: the median, and non-local means (Buades, Coll and Morel, CVPR 2005), which averages pixels whose
 surroundings look alike. Behind each stands a network trained on clean photos, as it is, and one trained anew.
 
-    for step in steps(evidence, FULL, (("race",),)): step.run()
+    for step in steps(data, FULL, (("race",),)): step.run()
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import Evidence
+from sfumato.audit.attack_data import AttackData
 from sfumato.audit.attacks import clean
-from sfumato.audit.attacks.fit import recipe
-from sfumato.audit.attacks.through import apply, retrain
+from sfumato.audit.attacks.fit import make_recipe
+from sfumato.audit.attacks.frozen_front import apply, retrain
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Step
+from sfumato.audit.predictions import Groups, Prediction, Step, all_attributes
 
 
 class Median(nn.Module):
@@ -71,20 +71,19 @@ class NonLocalMeans(nn.Module):
 FILTERS: dict[str, Callable[[], nn.Module]] = {"median": Median, "non-local means": NonLocalMeans}
 
 
-def attack(evidence: Evidence, plan: Plan, name: str, attributes: tuple[str, ...]) -> list[Answer]:
+def attack(data: AttackData, plan: Plan, name: str, attributes: tuple[str, ...]) -> list[Prediction]:
     """One filter, with a clean attacker and a new one behind it."""
-    architecture, network = clean.trained(evidence, plan, attributes)
-    answers = apply(
-        FILTERS[name](), network, evidence, "denoise", f"{name}, clean {architecture}", attributes
+    architecture, network = clean.clean_network(data, plan, attributes)
+    predictions = apply(
+        FILTERS[name](), network, data, "denoise", f"{name}, clean {architecture}", attributes
     )
-    how = recipe(plan, evidence, "denoise", f"{name}, cnn", max(plan.rates), plan.epochs)
-    return answers + retrain(FILTERS[name](), evidence, attributes, how)
+    recipe = make_recipe(plan, data, "denoise", f"{name}, cnn", max(plan.rates), plan.epochs)
+    return predictions + retrain(FILTERS[name](), data, attributes, recipe)
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Every filter."""
-    everything = tuple(name for group in groups for name in group)
+    attributes = all_attributes(groups)
     return [
-        Step(title=f"denoise, {name}", run=partial(attack, evidence, plan, name, everything))
-        for name in FILTERS
+        Step(title=f"denoise, {name}", run=partial(attack, data, plan, name, attributes)) for name in FILTERS
     ]

@@ -1,10 +1,10 @@
 """Training one attacker network, with early stopping per attribute.
 
-One trunk may carry a head for several attributes; each keeps the answers of its own best epoch, so a shared
+One trunk may carry a head for several attributes; each keeps the predictions of its own best epoch, so a shared
 trunk costs an attribute little and an overtrained head nothing. AdamW under a one-cycle schedule; fresh noise
 in every batch; the loss is the cross entropy of `f + log prior` (logit adjustment, Menon et al., ICLR 2021).
 
-    answers = fit(network, evidence, ("race",), recipe, clean=False)
+    predictions = fit(network, data, ("race",), recipe, clean=False)
 """
 
 import math
@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.audit import metrics
-from sfumato.audit.attack_data import Evidence, batches, clean_batches
+from sfumato.audit.attack_data import AttackData, batches, clean_batches
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Floats, Ints, cross_entropy, fit_temperature, log_posterior
+from sfumato.audit.predictions import Floats, Ints, Prediction, cross_entropy, fit_temperature, log_posterior
 
 WEIGHT_DECAY = 0.02
 LEARNED = 0.01
 """By so much the training accuracy beats the majority guess once something has been learned, or the AUC chance."""
 DEVIATIONS = 4
-"""Standard deviations of the AUC of a blind guess that the training AUC must exceed: the best of many epochs is lucky."""
+"""Standard deviations of the AUC of a blind guess that the training AUC must exceed, since the best epoch is picked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,14 @@ class Recipe:
     patience: int
     batch_size: int
     clean: bool = False
-    """Train and judge on clean images instead of uploads."""
+    """Train and test on clean images instead of uploads."""
 
 
-def recipe(plan: Plan, evidence: Evidence, attack: str, architecture: str, lr: float, epochs: int) -> Recipe:
+def make_recipe(
+    plan: Plan, data: AttackData, attack: str, architecture: str, lr: float, epochs: int
+) -> Recipe:
     """A recipe of a plan, with enough epochs for the plan's least number of steps."""
-    per_epoch = max(1, evidence.train.images // plan.batch_size)
+    per_epoch = max(1, data.train.images // plan.batch_size)
     return Recipe(
         attack=attack,
         architecture=architecture,
@@ -76,55 +78,57 @@ def scores(network: nn.Module, images: list[Tensor], attributes: tuple[str, ...]
 
 
 @dataclass
-class _Best:
+class BestEpoch:
     """The best epoch of one attribute so far."""
 
     loss: float = float("inf")
     epoch: int = 0
     validation: Floats | None = None
     weights: dict[str, Tensor] | None = None
-    gained: float = -1.0
+    accuracy_gain: float = -1.0
     auc: float = 0.0
 
 
-def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how: Recipe) -> list[Answer]:
-    """Train `network` (upload -> dict of scores) and answer for every attribute with its best epoch.
+def fit(
+    network: nn.Module, data: AttackData, attributes: tuple[str, ...], recipe: Recipe
+) -> list[Prediction]:
+    """Train `network` (upload -> dict of scores) and predict every attribute with its best epoch.
 
     The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy
     stayed at the majority rate and whose training AUC stayed at chance gets a note: that is a failed optimisation
     or an empty upload, and no evidence of safety by itself. (Accuracy alone would not do: with one class in ten, a
     network can rank its images well and still never guess the rare class.)
     """
-    generator = evidence.generator(f"{how.attack}/{how.architecture}/{how.lr}/{attributes}")
+    generator = data.generator(f"{recipe.attack}/{recipe.architecture}/{recipe.lr}/{attributes}")
     network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if how.clean:
-        validation, test = clean_batches(evidence.validation), clean_batches(evidence.test)
+    if recipe.clean:
+        validation, test = clean_batches(data.validation), clean_batches(data.test)
     else:
-        validation, test = batches(evidence.validation_uploads), batches(evidence.test_uploads)
-    prior = {name: evidence.prior(name) for name in attributes}
-    truth = {name: evidence.validation_labels(name, clean=how.clean) for name in attributes}
-    best = {name: _Best() for name in attributes}
+        validation, test = batches(data.validation_uploads), batches(data.test_uploads)
+    prior = {name: data.prior(name) for name in attributes}
+    truth = {name: data.validation_labels(name, clean=recipe.clean) for name in attributes}
+    best = {name: BestEpoch() for name in attributes}
 
-    per_epoch = max(1, evidence.train.images // how.batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=how.lr, weight_decay=WEIGHT_DECAY)
+    per_epoch = max(1, data.train.images // recipe.batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=how.lr, total_steps=how.epochs * per_epoch, pct_start=0.2
+        optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * per_epoch, pct_start=0.2
     )
     epoch = 0
-    for epoch in range(1, how.epochs + 1):
-        gained = _epoch(network, evidence, prior, optimizer, schedule, generator, how)
+    for epoch in range(1, recipe.epochs + 1):
+        reached = train_epoch(network, data, prior, optimizer, schedule, generator, recipe)
         guesses = scores(network, validation, attributes)
         weights: dict[str, Tensor] | None = None
         for name in attributes:
-            best[name].gained = max(best[name].gained, gained[name].accuracy)
-            best[name].auc = max(best[name].auc, gained[name].auc)
+            best[name].accuracy_gain = max(best[name].accuracy_gain, reached[name].accuracy_gain)
+            best[name].auc = max(best[name].auc, reached[name].auc)
             t = fit_temperature(guesses[name], truth[name], prior[name])
             loss = cross_entropy(log_posterior(guesses[name], prior[name], t), truth[name])
             if loss < best[name].loss - 1e-6:
                 weights = weights or {key: value.clone() for key, value in network.state_dict().items()}
                 best[name].loss, best[name].epoch, best[name].validation = loss, epoch, guesses[name]
                 best[name].weights = weights
-        if epoch - max(b.epoch for b in best.values()) >= how.patience:
+        if epoch - max(b.epoch for b in best.values()) >= recipe.patience:
             break
     final: dict[int, dict[str, Floats]] = {}
     for one in best.values():
@@ -133,17 +137,17 @@ def fit(network: nn.Module, evidence: Evidence, attributes: tuple[str, ...], how
             network.load_state_dict(one.weights)
             final[one.epoch] = scores(network, test, attributes)
     return [
-        _answer(evidence, name, best[name], final.get(best[name].epoch, {}).get(name), epoch, how)
+        make_prediction(data, name, best[name], final.get(best[name].epoch, {}).get(name), epoch, recipe)
         for name in attributes
     ]
 
 
 @dataclass(frozen=True)
-class _Gained:
-    """What one pass showed on the attacker's own images, before each step."""
+class TrainingFigures:
+    """What one pass reached on the attacker's own images, before each step."""
 
-    accuracy: float
-    """By how much the guesses were more often right than the majority guess."""
+    accuracy_gain: float
+    """Accuracy of the guesses, less that of the majority guess."""
     auc: float
 
 
@@ -159,32 +163,34 @@ def blind_auc_deviation(labels: Ints) -> float:
     return math.sqrt((n + 1) / (12 * one * max(n - one, 1)))
 
 
-def learned(best: _Best, labels: Ints) -> bool:
+def learned(best: BestEpoch, labels: Ints) -> bool:
     """Whether training accuracy or training AUC ever left chance."""
-    return best.gained >= LEARNED or best.auc > 0.5 + max(LEARNED, DEVIATIONS * blind_auc_deviation(labels))
+    return best.accuracy_gain >= LEARNED or best.auc > 0.5 + max(
+        LEARNED, DEVIATIONS * blind_auc_deviation(labels)
+    )
 
 
-def _epoch(
+def train_epoch(
     network: nn.Module,
-    evidence: Evidence,
+    data: AttackData,
     prior: dict[str, Floats],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
-    how: Recipe,
-) -> dict[str, _Gained]:
-    """One pass over the attacker's images, each in a random version; returns what it showed per attribute."""
-    side = evidence.train
+    recipe: Recipe,
+) -> dict[str, TrainingFigures]:
+    """One pass over the attacker's images, each in a random augmented copy; returns what it reached per attribute."""
+    split = data.train
     where = next(network.parameters()).device
     offsets = {name: torch.from_numpy(value).float().to(where) for name, value in prior.items()}
-    labels = {name: torch.from_numpy(np.asarray(side.labels[name])) for name in prior}
-    draw = side.clean if how.clean else partial(side.uploads, channel=evidence.channel, generator=generator)
-    versions = torch.randint(side.copies, (side.images,), generator=generator)
-    order = torch.randperm(side.images, generator=generator)
-    order = order + versions[order] * side.images
-    size = min(how.batch_size, len(order))
+    labels = {name: torch.from_numpy(np.asarray(split.labels[name])) for name in prior}
+    draw = split.clean if recipe.clean else partial(split.uploads, channel=data.channel, generator=generator)
+    copies = torch.randint(split.copies, (split.images,), generator=generator)
+    order = torch.randperm(split.images, generator=generator)
+    order = order + copies[order] * split.images
+    size = min(recipe.batch_size, len(order))
     hits = dict.fromkeys(prior, 0)
-    said: dict[str, list[Tensor]] = {name: [] for name in prior}
+    probabilities: dict[str, list[Tensor]] = {name: [] for name in prior}
     seen: list[Tensor] = []
     network.train()
     for rows in torch.split(order[: len(order) // size * size], size):
@@ -196,7 +202,7 @@ def _epoch(
             loss = loss + F.cross_entropy(posterior, target)
             # Against the majority guess on the same images, so that luck in the draw of a batch cancels.
             hits[name] += int((posterior.argmax(1) == target).sum() - (offset.argmax() == target).sum())
-            said[name].append(posterior.detach().softmax(1).cpu())
+            probabilities[name].append(posterior.detach().softmax(1).cpu())
         seen.append(rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -205,38 +211,40 @@ def _epoch(
         schedule.step()
     rows = torch.cat(seen)
     return {
-        name: _Gained(
-            count / len(rows), ranking(labels[name][rows].numpy(), torch.cat(said[name]).double().numpy())
+        name: TrainingFigures(
+            count / len(rows),
+            finite_auc(labels[name][rows].numpy(), torch.cat(probabilities[name]).double().numpy()),
         )
         for name, count in hits.items()
     }
 
 
-def ranking(labels: Ints, probabilities: Floats) -> float:
+def finite_auc(labels: Ints, values: Floats) -> float:
     """AUC, or 0.5 if the network returned something that cannot be ordered."""
-    return metrics.auc(labels, probabilities) if np.isfinite(probabilities).all() else 0.5
+    return metrics.auc(labels, values) if np.isfinite(values).all() else 0.5
 
 
-def _answer(
-    evidence: Evidence, name: str, best: _Best, test: Floats | None, epochs: int, how: Recipe
-) -> Answer:
-    classes = evidence.classes[name]
-    # A network that only ever returned NaN never improved: it answers nothing.
-    blank = np.zeros((len(evidence.validation_labels(name, clean=how.clean)), classes))
+def make_prediction(
+    data: AttackData, name: str, best: BestEpoch, test: Floats | None, epochs: int, recipe: Recipe
+) -> Prediction:
+    """The scores of one attribute's best epoch, with a note if nothing was learned."""
+    classes = data.classes[name]
+    # A network that only ever returned NaN never improved: it predicts nothing.
+    blank = np.zeros((len(data.validation_labels(name, clean=recipe.clean)), classes))
     failed = (
         "training accuracy stayed at the majority rate and training AUC at chance: it did not learn, "
         "which is no evidence of safety"
     )
-    return Answer(
-        attack=how.attack,
-        architecture=how.architecture,
+    return Prediction(
+        attack=recipe.attack,
+        architecture=recipe.architecture,
         attribute=name,
         validation=blank if best.validation is None else best.validation,
-        test=np.zeros((evidence.test.images, classes)) if test is None else test,
-        lr=how.lr,
+        test=np.zeros((data.test.images, classes)) if test is None else test,
+        lr=recipe.lr,
         epochs=epochs,
         best_epoch=best.epoch,
-        note=None if learned(best, evidence.train.labels[name][: evidence.train.images]) else failed,
+        note=None if learned(best, data.train.labels[name][: data.train.images]) else failed,
         train_auc=best.auc,
-        clean=how.clean,
+        clean=recipe.clean,
     )

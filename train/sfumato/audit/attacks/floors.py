@@ -1,28 +1,20 @@
 """Floors: how well an attribute is guessed without looking at the upload at all.
 
 - majority: always the most frequent class;
-- label-only: the best guess from the true desired labels, which any working service learns. A defence cannot
-  be blamed for what the label it is meant to reveal already tells. Fitted on the attacker's split, scored on
-  test.
+- label-only: the best guess from the true desired labels, which any working service learns. No model can hide what the
+  label it is meant to reveal already tells. Fitted on the attacker's split, scored on test.
 
-    answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
+    predictions = [prediction for step in steps(data, QUICK, (("race",),)) for prediction in step.run()]
 """
 
 from functools import partial
 
 import numpy as np
 
-from sfumato.audit.attack_data import VALIDATION_DRAWS, Evidence
+from sfumato.audit.attack_data import VALIDATION_DRAWS, AttackData
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Floats, Ints, Step, log_prior
-
-
-def cells(labels: list[Ints], classes: list[int]) -> Ints:
-    """One number per combination of several labels, (n,)."""
-    joint = np.zeros(len(labels[0]), dtype=np.int64)
-    for values, count in zip(labels, classes, strict=True):
-        joint = joint * count + values
-    return joint
+from sfumato.audit.predictions import Floats, Groups, Ints, Prediction, Step, log_prior
+from sfumato.data.label_cells import label_cells
 
 
 def table_scores(train_cells: Ints, train_labels: Ints, cells: Ints, classes: int) -> Floats:
@@ -39,26 +31,23 @@ def table_scores(train_cells: Ints, train_labels: Ints, cells: Ints, classes: in
     return scores
 
 
-def guess(evidence: Evidence, attribute: str) -> list[Answer]:
-    """Majority and label-only answers for one attribute."""
-    classes = evidence.classes[attribute]
-    counts = [evidence.classes[name] for name in evidence.keep]
-
-    def joint(side_labels: list[Ints]) -> Ints:
-        return cells(side_labels, counts)
-
-    base = evidence.train.images
-    train = joint([evidence.train.labels[name][:base] for name in evidence.keep])
-    validation = joint([evidence.validation.labels[name] for name in evidence.keep])
-    test = joint([evidence.test.labels[name] for name in evidence.keep])
-    labels = evidence.train.labels[attribute][:base]
+def predict(data: AttackData, attribute: str) -> list[Prediction]:
+    """Majority and label-only predictions for one attribute."""
+    classes = data.classes[attribute]
+    counts = [data.classes[name] for name in data.keep]
+    splits = (data.train, data.validation, data.test)
+    train, validation, test = (
+        label_cells([split.labels[name][: split.images] for name in data.keep], counts) for split in splits
+    )
+    base = data.train.images
+    labels = data.train.labels[attribute][:base]
     nothing = np.zeros((len(validation) * VALIDATION_DRAWS, classes)), np.zeros((len(test), classes))
     known = (
         np.tile(table_scores(train, labels, validation, classes), (VALIDATION_DRAWS, 1)),
         table_scores(train, labels, test, classes),
     )
     return [
-        Answer(
+        Prediction(
             attack="floor",
             architecture=name,
             attribute=attribute,
@@ -71,10 +60,10 @@ def guess(evidence: Evidence, attribute: str) -> list[Answer]:
     ]
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Both floors of every attribute."""
     return [
-        Step(title=f"floors of {name}", run=partial(guess, evidence, name))
+        Step(title=f"floors of {name}", run=partial(predict, data, name))
         for group in groups
         for name in group
     ]

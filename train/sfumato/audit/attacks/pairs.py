@@ -1,15 +1,14 @@
 """Known pairs: a decoder that learned from pairs of photo and upload turns new uploads back into photos.
 
-Decoders learn from 100, from 1,000 and from all of the attacker's images. What they restore is compared with the test
+Decoders learn from 100, from 1,000 and from all of the attacker's images. What they reconstruct is compared with the test
 photos (PSNR, SSIM; Wang et al., 2004) beside the best guesses without any upload: the mean photo, and the mean photo of
-those with the same desired label. Attackers on attributes read the restored photos: a network trained on clean photos,
-and one trained anew on restored ones. Where persons are labelled, restored photos are matched with other photos of them.
+those with the same desired label. Attackers on attributes read the reconstructed photos: a network trained on clean photos,
+and one trained anew. Where persons are labelled, reconstructed photos are matched with other photos of the same person.
 
-    for step in steps(evidence, DEFAULT, (("race",),)): step.run()
+    for step in steps(data, DEFAULT, (("race",),)): step.run()
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,26 +17,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from sfumato.audit.attack_data import BATCH, Evidence
-from sfumato.audit.attacks import clean, reidentify
-from sfumato.audit.attacks.decoding import average_of, photos, restore, train_decoder
-from sfumato.audit.attacks.fit import recipe
-from sfumato.audit.attacks.floors import cells
-from sfumato.audit.attacks.through import apply, retrain
+from sfumato.audit.attack_data import BATCH, AttackData
+from sfumato.audit.attacks import clean
+from sfumato.audit.attacks.decoder_training import mean_of, photos, reconstruct, train_decoder
+from sfumato.audit.attacks.fit import make_recipe
+from sfumato.audit.attacks.frozen_front import apply, retrain
+from sfumato.audit.attacks.reidentify import reidentify
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Finding, Restoration, Step
+from sfumato.audit.predictions import AttackOutput, Groups, ReconstructedImages, Step, all_attributes
+from sfumato.audit.schema import Reconstruction, Reidentification
+from sfumato.data.label_cells import label_cells
 from sfumato.models.decoder import Clamped
 
-PICTURES = 8
-"""Restored test images that are kept for the report."""
+SHOWN = 8
+"""Reconstructed test images that are kept for the report."""
 BEST_PSNR = 100.0
 """dB; what a perfect copy is given instead of infinity."""
 
 
-def similarity(restored: Tensor, truth: Tensor) -> tuple[float, float]:
+def similarity(images: Tensor, truth: Tensor) -> tuple[float, float]:
     """Mean PSNR in dB and mean SSIM of images (n, 3, H, W) in 0..1."""
     psnr, ssim = [], []
-    for one, other in zip(torch.split(restored, BATCH), torch.split(truth, BATCH), strict=True):
+    for one, other in zip(torch.split(images, BATCH), torch.split(truth, BATCH), strict=True):
         each = peak_signal_noise_ratio(one, other, data_range=1.0, reduction="none", dim=(1, 2, 3))
         psnr.append(each.clamp(max=BEST_PSNR))
         alike = structural_similarity_index_measure(one, other, data_range=1.0, reduction="none")
@@ -46,64 +47,70 @@ def similarity(restored: Tensor, truth: Tensor) -> tuple[float, float]:
     return float(torch.cat(psnr).mean()), float(torch.cat(ssim).mean())
 
 
-def pictures(images: Tensor) -> NDArray[np.uint8]:
+def as_bytes(images: Tensor) -> NDArray[np.uint8]:
     """The first few images as bytes, (m, H, W, 3)."""
-    shown = (images[:PICTURES] * 255).round().byte().permute(0, 2, 3, 1)
+    shown = (images[:SHOWN] * 255).round().byte().permute(0, 2, 3, 1)
     return np.ascontiguousarray(shown.numpy())
 
 
-def test_photos(evidence: Evidence) -> Tensor:
+def test_photos(data: AttackData) -> Tensor:
     """The clean test images, (n_test, 3, H, W)."""
-    return evidence.test.clean(torch.arange(evidence.test.images))
+    return data.test.clean(torch.arange(data.test.images))
 
 
-def compared(evidence: Evidence, restorer: str, restored: Tensor, known: int) -> Restoration:
-    """Figures of some restored test images."""
-    psnr, ssim = similarity(restored, test_photos(evidence))
-    return Restoration(restorer=restorer, pairs=known, psnr=psnr, ssim=ssim, pictures=pictures(restored))
+def evaluate(
+    data: AttackData, method: str, images: Tensor, pairs: int, identity: Reidentification | None = None
+) -> ReconstructedImages:
+    """Figures of reconstructed test images (n_test, 3, H, W)."""
+    psnr, ssim = similarity(images, test_photos(data))
+    figures = Reconstruction(method=method, pairs=pairs, psnr=psnr, ssim=ssim, reidentification=identity)
+    return ReconstructedImages(figures=figures, images=as_bytes(images))
 
 
-def guesses(evidence: Evidence) -> list[Restoration]:
+def mean_photos(data: AttackData) -> list[ReconstructedImages]:
     """The best constant guess, and the best one for whoever knows the desired labels."""
-    side, count = evidence.train, evidence.test.images
-    whole = average_of(side, photos).clamp(0, 1)
-    classes = [evidence.classes[name] for name in evidence.keep]
-    mine = cells([side.labels[name][: side.images] for name in evidence.keep], classes)
-    asked = cells([evidence.test.labels[name] for name in evidence.keep], classes)
-    informed = whole.repeat(count, 1, 1, 1)
-    for cell in np.unique(mine):
-        rows = torch.from_numpy(np.flatnonzero(mine == cell))
-        total: Tensor = sum((photos(side, part).sum(0) for part in torch.split(rows, BATCH)), torch.zeros(()))
-        informed[torch.from_numpy(asked == cell)] = (total / len(rows)).clamp(0, 1)
+    train, count = data.train, data.test.images
+    whole = mean_of(train, photos).clamp(0, 1)
+    classes = [data.classes[name] for name in data.keep]
+    known, asked = (
+        label_cells([split.labels[name][: split.images] for name in data.keep], classes)
+        for split in (train, data.test)
+    )
+    by_label = whole.repeat(count, 1, 1, 1)
+    for cell in np.unique(known):
+        rows = torch.from_numpy(np.flatnonzero(known == cell))
+        total: Tensor = sum(
+            (photos(train, part).sum(0) for part in torch.split(rows, BATCH)), torch.zeros(())
+        )
+        by_label[torch.from_numpy(asked == cell)] = (total / len(rows)).clamp(0, 1)
     return [
-        compared(evidence, "mean photo", whole.repeat(count, 1, 1, 1), 0),
-        compared(evidence, "mean photo of the desired label", informed, 0),
+        evaluate(data, "mean photo", whole.repeat(count, 1, 1, 1), pairs=0),
+        evaluate(data, "mean photo of the desired label", by_label, pairs=0),
     ]
 
 
-def attack(evidence: Evidence, plan: Plan, known: int, attributes: tuple[str, ...]) -> Sequence[Finding]:
-    """Train a decoder on `known` images, measure what it restores, and let attackers on attributes read it."""
-    decoder = Clamped(train_decoder(evidence, photos, pairs=known, steps=plan.decoder_steps))
-    restored = restore(decoder, evidence.test_uploads)
-    everything = known == evidence.train.images
-    found = compared(evidence, "decoder", restored, known)
-    architecture, network = clean.trained(evidence, plan, attributes)
-    answers = apply(
-        decoder, network, evidence, "pairs", f"clean {architecture} on restored, n={known}", attributes
+def attack(data: AttackData, plan: Plan, pairs: int, attributes: tuple[str, ...]) -> Sequence[AttackOutput]:
+    """Train a decoder on `pairs` images, evaluate what it reconstructs, and let attackers on attributes read it."""
+    decoder = Clamped(train_decoder(data, photos, pairs=pairs, steps=plan.decoder_steps))
+    images = reconstruct(decoder, data.test_uploads)
+    architecture, network = clean.clean_network(data, plan, attributes)
+    predictions = apply(
+        decoder, network, data, "pairs", f"clean {architecture} on restored, n={pairs}", attributes
     )
-    if not everything:
-        return [found, *answers]
-    found = replace(found, identity=reidentify.match(evidence, restored))
-    how = recipe(plan, evidence, "pairs", f"cnn on restored, n={known}", max(plan.rates), plan.epochs)
-    return [found, *answers, *retrain(decoder, evidence, attributes, how)]
+    if pairs < data.train.images:
+        return [evaluate(data, "decoder", images, pairs), *predictions]
+    # From all pairs only: persons are matched, and a network is trained anew.
+    reconstructed = evaluate(data, "decoder", images, pairs, reidentify(data, images))
+    recipe = make_recipe(plan, data, "pairs", f"cnn on restored, n={pairs}", max(plan.rates), plan.epochs)
+    return [reconstructed, *predictions, *retrain(decoder, data, attributes, recipe)]
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
-    """The guesses, then a decoder for every number of pairs up to all of them."""
-    everything = tuple(name for group in groups for name in group)
-    counts = sorted({min(count, evidence.train.images) for count in (*plan.pairs, evidence.train.images)})
-    work = [Step(title="mean photos", run=partial(guesses, evidence))]
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
+    """The mean photos, then a decoder for every number of pairs up to all of them."""
+    attributes = all_attributes(groups)
+    counts = sorted({min(count, data.train.images) for count in (*plan.pairs, data.train.images)})
+    work = [Step(title="mean photos", run=partial(mean_photos, data))]
     return work + [
-        Step(title=f"pairs, n={known}", run=partial(attack, evidence, plan, known, everything))
+        Step(title=f"pairs, n={known}", run=partial(attack, data, plan, known, attributes))
         for known in counts
     ]

@@ -1,12 +1,12 @@
 """Provider: attackers that start from the cloud network's own weights.
 
 The cloud network is the one model that was trained to read these uploads, and the provider owns it. In
-prototypes this attacker was the strongest; an audit without it flatters. Two forms:
+prototypes this attacker was the strongest. Two forms:
 - finetune: a copy of the whole network under new heads, trained further at a lower rate;
 - linear probes: logistic regression on the features of each stage, averaged over the image or over a 4x4
   grid.
 
-    for step in steps(evidence, QUICK, (("race",),)): step.run()
+    for step in steps(data, QUICK, (("race",),)): step.run()
 """
 
 import copy
@@ -20,22 +20,31 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import Evidence, batches
-from sfumato.audit.attacks.fit import Recipe, fit, recipe
+from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attacks.fit import Recipe, fit, make_recipe
 from sfumato.audit.attacks.taps import Taps, pooled
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Answer, Floats, Ints, Step, cross_entropy, log_posterior
+from sfumato.audit.predictions import (
+    Floats,
+    Groups,
+    Ints,
+    Prediction,
+    Step,
+    all_attributes,
+    cross_entropy,
+    log_posterior,
+)
 from sfumato.models.tensors import evaluating
 
 STRENGTHS = (1e-3, 3e-2)
 """Inverse regularisation C of the logistic regressions; chosen on validation."""
 GRIDS = (1, 4)
-WIDEST = 4096
+MAX_FEATURES = 4096
 """Stage features with more numbers than this are left to the fine-tuned network."""
 
 
 class Finetuned(nn.Module):
-    """A copy of the cloud network under new linear heads on its last feature map and its answers."""
+    """A copy of the cloud network under new linear heads on its last feature map and its logits."""
 
     def __init__(self, cloud: nn.Module, classes: Mapping[str, int], example: Tensor) -> None:
         super().__init__()
@@ -55,14 +64,14 @@ class Finetuned(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-def finetune(evidence: Evidence, group: tuple[str, ...], how: Recipe) -> list[Answer]:
+def finetune(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
     """Train a copy of the cloud network further, to recognise a group of attributes."""
     with torch.random.fork_rng():
-        torch.manual_seed(evidence.seed_for(f"provider/{how.lr}/{group}/weights"))
-        where = next(evidence.cloud.parameters()).device
-        example = batches(evidence.test_uploads[:2])[0].to(where)
-        network = Finetuned(evidence.cloud, {name: evidence.classes[name] for name in group}, example)
-        return fit(network, evidence, group, how)
+        torch.manual_seed(data.seed_for(f"provider/{recipe.lr}/{group}/weights"))
+        where = next(data.cloud.parameters()).device
+        example = batches(data.test_uploads[:2])[0].to(where)
+        network = Finetuned(data.cloud, {name: data.classes[name] for name in group}, example)
+        return fit(network, data, group, recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +93,23 @@ def stage_features(taps: Taps, images: list[Tensor]) -> dict[str, Floats]:
             for stage, value in taps(batch.to(where))[0].items():
                 for grid in GRIDS if value.dim() == 4 else GRIDS[:1]:
                     flat = pooled(value, grid)
-                    if flat.shape[1] <= WIDEST:
+                    if flat.shape[1] <= MAX_FEATURES:
                         parts.setdefault(f"{stage}, {grid}x{grid}", []).append(flat.cpu())
     return {name: torch.cat(part).double().numpy() for name, part in parts.items()}
 
 
-def read_features(evidence: Evidence, draws: int) -> Features:
+def read_features(data: AttackData, draws: int) -> Features:
     """Pass uploads of all splits through the frozen cloud network."""
-    taps = Taps(copy.deepcopy(evidence.cloud))
-    generator = evidence.generator("stage noise")
-    base = evidence.train.images
-    rows = torch.cat([torch.arange(base) + (draw % evidence.train.copies) * base for draw in range(draws)])
-    uploads = [evidence.train.uploads(part, evidence.channel, generator) for part in torch.split(rows, 256)]
+    taps = Taps(copy.deepcopy(data.cloud))
+    generator = data.generator("stage noise")
+    base = data.train.images
+    rows = torch.cat([torch.arange(base) + (draw % data.train.copies) * base for draw in range(draws)])
+    uploads = [data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256)]
     return Features(
         train=stage_features(taps, uploads),
-        labels={name: values[rows.numpy()] for name, values in evidence.train.labels.items()},
-        validation=stage_features(taps, batches(evidence.validation_uploads)),
-        test=stage_features(taps, batches(evidence.test_uploads)),
+        labels={name: values[rows.numpy()] for name, values in data.train.labels.items()},
+        validation=stage_features(taps, batches(data.validation_uploads)),
+        test=stage_features(taps, batches(data.test_uploads)),
     )
 
 
@@ -135,37 +144,37 @@ def to_scores(log_probabilities: Floats, present: Ints, prior: Floats) -> Floats
     return scores
 
 
-def linear_probes(evidence: Evidence, plan: Plan, attributes: tuple[str, ...]) -> list[Answer]:
+def linear_probes(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[Prediction]:
     """Logistic regression at every stage, for every attribute."""
-    features = read_features(evidence, plan.stage_draws)
-    answers = []
+    features = read_features(data, plan.stage_draws)
+    predictions = []
     for name in attributes:
         for stage in features.train:
             validation, test = regress(
                 (features.train[stage], features.validation[stage], features.test[stage]),
                 features.labels[name],
-                evidence.validation_labels(name),
-                evidence.prior(name),
+                data.validation_labels(name),
+                data.prior(name),
             )
-            answers.append(
-                Answer(
+            predictions.append(
+                Prediction(
                     attack="provider", architecture=stage, attribute=name, validation=validation, test=test
                 )
             )
-    return answers
+    return predictions
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Linear probes for all attributes, then fine-tuning per group and learning rate."""
-    everything = tuple(name for group in groups for name in group)
-    work = [Step(title="provider stages", run=partial(linear_probes, evidence, plan, everything))]
+    attributes = all_attributes(groups)
+    work = [Step(title="provider stages", run=partial(linear_probes, data, plan, attributes))]
     for group in groups:
         for lr in plan.provider_rates:
-            how = recipe(plan, evidence, "provider", "finetune", lr, plan.provider_epochs)
+            recipe = make_recipe(plan, data, "provider", "finetune", lr, plan.provider_epochs)
             work.append(
                 Step(
                     title=f"provider finetune {lr:g} on {', '.join(group)}",
-                    run=partial(finetune, evidence, group, how),
+                    run=partial(finetune, data, group, recipe),
                 )
             )
     return work

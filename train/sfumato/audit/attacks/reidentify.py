@@ -1,10 +1,10 @@
 """Re-identification: which person is on a test photo, given one other photo of everybody.
 
 The gallery holds one clean photo of every person who is on at least two test photos; their other photos are the queries.
-Three ways to match: by the pixels of the clean query, of the restored one, and by the likelihood of its upload under
-each gallery photo. Comparing pixels is a weak way to recognise faces, even clean ones, so the clean figure stands beside.
+Three ways to match: by the pixels of the clean query, of the reconstructed one, and by the likelihood of its upload under
+each gallery photo. Comparing pixels is a weak way to recognise faces, even clean ones, so the clean figure is reported too.
 
-    found = match(evidence, restored)          # None where nobody is labelled or seen twice
+    figures = reidentify(data, reconstructed)          # None where nobody is labelled or seen twice
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfumato.audit.attack_data import BATCH, Evidence
-from sfumato.audit.attacks import bayes
-from sfumato.audit.predictions import Ints, Reidentified
+from sfumato.audit.attack_data import BATCH, AttackData
+from sfumato.audit.attacks import posterior
+from sfumato.audit.predictions import Ints
+from sfumato.audit.schema import Reidentification
 
 QUERIES = 4_000
-"""At most so many queries."""
+"""Queries at most."""
 
 
 def gallery_and_queries(persons: Ints) -> tuple[Ints, Ints]:
@@ -42,38 +43,40 @@ def by_pixels(queries: Tensor, gallery: Tensor, middle: Tensor) -> Ints:
     return np.asarray(torch.cat(parts).argmax(1).numpy())
 
 
-def by_likelihood(evidence: Evidence, queries: Ints, gallery: Ints) -> Ints:
+def by_likelihood(data: AttackData, queries: Ints, gallery: Ints) -> Ints:
     """For every query the gallery photo under which its upload is most likely."""
-    candidates = {name: value[torch.from_numpy(gallery)] for name, value in evidence.test.parameters.items()}
+    candidates = {name: value[torch.from_numpy(gallery)] for name, value in data.test.parameters.items()}
 
     def best() -> Iterator[Ints]:
-        for start in range(0, len(queries), bayes.ROWS):
-            uploads = evidence.test_uploads[queries[start : start + bayes.ROWS]]
-            yield bayes.likelihoods(evidence.channel, uploads, candidates).argmax(1)
+        for start in range(0, len(queries), posterior.ROWS):
+            uploads = data.test_uploads[queries[start : start + posterior.ROWS]]
+            yield posterior.likelihoods(data.channel, uploads, candidates).argmax(1)
 
     return np.concatenate(list(best()))
 
 
-def match(evidence: Evidence, restored: Tensor) -> Reidentified | None:
+def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | None:
     """Shares of right first matches, or None where persons are not labelled or nobody is seen twice.
 
     Args:
-        evidence: gives the test photos, their uploads and who is on them.
-        restored: the restored test photos, (n_test, 3, H, W).
+        data: gives the test photos, their uploads and who is on them.
+        reconstructed: the reconstructed test photos, (n_test, 3, H, W).
     """
-    if evidence.persons is None:
+    if data.persons is None:
         return None
-    persons = np.asarray(evidence.persons)
+    persons = np.asarray(data.persons)
     gallery, queries = gallery_and_queries(persons)
     queries = queries[:QUERIES]
     if len(gallery) < 2:
         return None
-    known, asked = (evidence.test.clean(torch.from_numpy(rows)) for rows in (gallery, queries))
+    known, asked = (data.test.clean(torch.from_numpy(rows)) for rows in (gallery, queries))
     middle = known.mean(0)
-    found = {
+    matches = {
         "clean": by_pixels(asked, known, middle),
-        "restored": by_pixels(restored[torch.from_numpy(queries)], known, middle),
-        "likelihood": by_likelihood(evidence, queries, gallery),
+        "reconstructed": by_pixels(reconstructed[torch.from_numpy(queries)], known, middle),
+        "likelihood": by_likelihood(data, queries, gallery),
     }
-    right = {name: float((persons[gallery[rows]] == persons[queries]).mean()) for name, rows in found.items()}
-    return Reidentified(persons=len(gallery), queries=len(queries), **right)
+    right = {
+        name: float((persons[gallery[rows]] == persons[queries]).mean()) for name, rows in matches.items()
+    }
+    return Reidentification(persons=len(gallery), queries=len(queries), **right)

@@ -37,8 +37,7 @@ class Taps(nn.Module):
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """(B, 3, H, W) -> stage features, and all logits side by side (B, sum of classes)."""
         self.read = {}
-        answer = self.cloud(x)
-        logits = torch.cat(list(answer.values()), dim=1)
+        logits = torch.cat(list(self.cloud(x).values()), dim=1)
         features, self.read = self.read, {}
         return features, logits
 

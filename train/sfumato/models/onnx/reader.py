@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import open_session
 from sfumato.models.onnx.operators import OPERATORS, Dense, Operator
 from sfumato.models.tensors import evaluating
 
@@ -265,7 +266,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError:
-        raise SfumatoError("reading it needs the package onnx: pip install 'sfumato[export]'") from None
+        raise SfumatoError("reading it needs the package onnx: pip install 'sfumato[train]'") from None
     return onnx
 
 
@@ -373,11 +374,7 @@ def check_parity(cloud: nn.Module, path: Path, size: tuple[int, int]) -> None:
         SfumatoError: it cannot load the file, or says something else.
     """
     with _about(path):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 4
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path)
         probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0)).round(decimals=1)
         with evaluating(cloud):
             wanted = cloud(probe)

@@ -86,8 +86,8 @@ private class PhoneMachine(private val context: Context, private val front: () -
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) context.getSystemService(PowerManager::class.java).currentThermalStatus else null
 
     override fun battery(): Battery {
-        val told = context.registerReceiver(null, IntentFilter(Intent.ACTION_BATTERY_CHANGED)) ?: return Battery(null, null, null)
-        fun known(key: String): Int? = told.getIntExtra(key, Int.MIN_VALUE).takeIf { it != Int.MIN_VALUE }
+        val status = context.registerReceiver(null, IntentFilter(Intent.ACTION_BATTERY_CHANGED)) ?: return Battery(null, null, null)
+        fun known(key: String): Int? = status.getIntExtra(key, Int.MIN_VALUE).takeIf { it != Int.MIN_VALUE }
         val level = known(BatteryManager.EXTRA_LEVEL)
         val scale = known(BatteryManager.EXTRA_SCALE)
         return Battery(

@@ -27,7 +27,7 @@ sealed interface DemoUiState {
 /** What the user asked for. */
 data class RuntimeChoice(val accelerator: Accelerator = Accelerator.CPU, val threads: Int = 1)
 
-/** What became of it. */
+/** State of the runtime that was chosen. */
 sealed interface RuntimeState {
     data object Opening : RuntimeState
 
@@ -58,7 +58,7 @@ sealed interface AnswerState {
 
     data object Asking : AnswerState
 
-    data class Told(val reply: Reply) : AnswerState
+    data class Received(val reply: Reply) : AnswerState
 
     data class Failed(val reason: String) : AnswerState
 }

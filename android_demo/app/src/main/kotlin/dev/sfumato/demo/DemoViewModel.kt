@@ -130,7 +130,7 @@ class DemoViewModel(
         ready { copy(answer = AnswerState.Asking) }
         asking = scope.launch {
             val answer = try {
-                AnswerState.Told(runInterruptible(io) { answerSource().send(shown.perturbed.upload) })
+                AnswerState.Received(runInterruptible(io) { answerSource().send(shown.perturbed.upload) })
             } catch (error: SfumatoException) {
                 AnswerState.Failed(error.message.orEmpty())
             }

@@ -32,8 +32,8 @@ class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory
             val options = Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true)
             if (delegate != null) options.addDelegate(delegate)
             val interpreter = Interpreter(direct(model), options)
-            val said = log().let { if (it.size >= before) it.drop(before) else it }
-            LiteRtNetwork(interpreter, delegate, Delegation.fromLog(said, accelerator))
+            val lines = log().let { if (it.size >= before) it.drop(before) else it }
+            LiteRtNetwork(interpreter, delegate, Delegation.fromLog(lines, accelerator))
         } catch (error: RuntimeException) {
             delegate?.close()
             throw error
@@ -116,7 +116,7 @@ private fun direct(size: Int): ByteBuffer = ByteBuffer.allocateDirect(size).orde
 
 private fun direct(content: ByteArray): ByteBuffer = direct(content.size).also { it.put(content) }
 
-/** What TensorFlow Lite said in this app's log: the only place where it tells how many nodes a delegate took. */
+/** What TensorFlow Lite wrote to this app's log: the only place that has how many nodes a delegate took. */
 fun tfliteLog(): List<String> = try {
     val process = ProcessBuilder("logcat", "-d", "-v", "brief", "-s", "tflite:I").start()
     process.inputStream.bufferedReader().use { it.readLines() }

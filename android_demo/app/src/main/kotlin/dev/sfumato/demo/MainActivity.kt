@@ -72,7 +72,7 @@ class MainActivity : ComponentActivity() {
         }
         reset.setOnClickListener { confirmReset() }
         wipe.setOnSeekBarChangeListener(OnMoved { compare.share = it / 100f })
-        side.setOnCheckedChangeListener { _, _ -> showPictures() }
+        rightPicture.setOnCheckedChangeListener { _, _ -> showPictures() }
         accelerator.onItemSelectedListener = OnChosen(::chooseRuntime)
         threads.onItemSelectedListener = OnChosen(::chooseRuntime)
     }
@@ -129,9 +129,9 @@ class MainActivity : ComponentActivity() {
 
     private fun showPictures() = with(views) {
         val perturbed = shown
-        val right = if (side.checkedRadioButtonId == R.id.side_noise) perturbed?.let(::noiseBitmap) else perturbed?.drawn?.toBitmap()
+        val right = if (rightPicture.checkedRadioButtonId == R.id.right_noise) perturbed?.let(::noiseBitmap) else perturbed?.drawn?.toBitmap()
         compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
-        val name = if (side.checkedRadioButtonId == R.id.side_noise) R.string.noise_map else R.string.upload
+        val name = if (rightPicture.checkedRadioButtonId == R.id.right_noise) R.string.noise_map else R.string.upload
         compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
     }
 
@@ -166,8 +166,8 @@ class MainActivity : ComponentActivity() {
         AnswerState.None -> ""
         AnswerState.Asking -> getString(R.string.asking)
         is AnswerState.Failed -> answer.reason
-        is AnswerState.Told -> answer.reply.answers.entries.joinToString("\n") { (name, told) ->
-            getString(R.string.answer, name, told.label, 100 * told.probabilities.getValue(told.label))
+        is AnswerState.Received -> answer.reply.answers.entries.joinToString("\n") { (name, prediction) ->
+            getString(R.string.answer, name, prediction.label, 100 * prediction.probabilities.getValue(prediction.label))
         } + "\n" + getString(R.string.answer_cost, answer.reply.sentBytes, answer.reply.millis)
     }
 
@@ -179,7 +179,7 @@ class MainActivity : ComponentActivity() {
         val live: Button = activity.findViewById(R.id.live)
         val compare: CompareView = activity.findViewById(R.id.compare)
         val wipe: SeekBar = activity.findViewById(R.id.wipe)
-        val side: RadioGroup = activity.findViewById(R.id.side)
+        val rightPicture: RadioGroup = activity.findViewById(R.id.right_picture)
         val photo: TextView = activity.findViewById(R.id.photo)
         val accelerator: Spinner = activity.findViewById(R.id.accelerator)
         val threads: Spinner = activity.findViewById(R.id.threads)

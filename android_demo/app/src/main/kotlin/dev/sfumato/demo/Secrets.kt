@@ -32,26 +32,26 @@ class SecretFile(context: Context, private val name: String) {
 
     /** The secret; null if there is none. */
     fun read(): ByteArray? {
-        val sealed = try {
+        val encrypted = try {
             file.readFully()
         } catch (error: FileNotFoundException) {
             return null
         }
-        if (sealed.size <= IV_BYTES) throw SfumatoException("the secret $name is damaged: reset it")
+        if (encrypted.size <= IV_BYTES) throw SfumatoException("the secret $name is damaged: reset it")
         return orWhyNot("cannot be read any more: reset it") {
-            val parameters = GCMParameterSpec(TAG_BITS, sealed, 0, IV_BYTES)
-            cipher(Cipher.DECRYPT_MODE, parameters).doFinal(sealed, IV_BYTES, sealed.size - IV_BYTES)
+            val parameters = GCMParameterSpec(TAG_BITS, encrypted, 0, IV_BYTES)
+            cipher(Cipher.DECRYPT_MODE, parameters).doFinal(encrypted, IV_BYTES, encrypted.size - IV_BYTES)
         }
     }
 
     fun write(secret: ByteArray) {
-        val sealed = orWhyNot("cannot be stored") {
+        val encrypted = orWhyNot("cannot be stored") {
             val cipher = cipher(Cipher.ENCRYPT_MODE, null)
             cipher.iv + cipher.doFinal(secret)
         }
         val stream = file.startWrite()
         try {
-            stream.write(sealed)
+            stream.write(encrypted)
             file.finishWrite(stream)
         } catch (error: IOException) {
             file.failWrite(stream)
@@ -68,7 +68,7 @@ class SecretFile(context: Context, private val name: String) {
         work()
     } catch (error: GeneralSecurityException) {
         throw SfumatoException("the secret $name $problem (${error.message})")
-    } catch (error: ProviderException) { // how the Keystore says that it is broken
+    } catch (error: ProviderException) { // thrown by a broken Keystore
         throw SfumatoException("the secret $name $problem (${error.message})")
     }
 

@@ -131,8 +131,8 @@ class DemoViewModelTest {
         val perturbed = model.shown()
         assertTrue(server.sent.isEmpty())
         model.send()
-        val told = model.await { it.answer is AnswerState.Told }.answer as AnswerState.Told
-        assertEquals("yes", told.reply.answers.getValue("smiling").label)
+        val received = model.await { it.answer is AnswerState.Received }.answer as AnswerState.Received
+        assertEquals("yes", received.reply.answers.getValue("smiling").label)
         assertArrayEquals(perturbed.upload.content, server.sent.single().content)
     }
 
@@ -171,7 +171,7 @@ class DemoViewModelTest {
         model.await { (it.photo as? PhotoState.Shown)?.perturbed?.input?.rgb.contentEquals(frame.rgb) }
         assertTrue(server.sent.isEmpty())
         model.send()
-        model.await { it.answer is AnswerState.Told }
+        model.await { it.answer is AnswerState.Received }
         assertFalse(model.await { true }.live)
         assertEquals(1, server.sent.size)
         model.frames.execute { model.onFrame { throw AssertionError("the camera was stopped") } }

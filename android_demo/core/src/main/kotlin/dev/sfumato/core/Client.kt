@@ -1,13 +1,13 @@
 /**
- * The phone's side of the service (docs/serve.md): check that the server means the same contract, send, try again with patience.
+ * The phone's side of the service (docs/serve.md): check that the server has the same contract, send, retry.
  *
  *     val client = Client("https://photos.example", bundle.contract, token = token)
  *     val reply = client.send(perturbed.upload)
  *     reply.answers.getValue("smiling").label
  *
- * Only the upload travels, made from pixels alone. Refusals that more patience cannot mend are raised at once; 429, 502, 503, 504
+ * Only the upload travels, made from pixels alone. A refusal that stays one is raised at once; 429, 502, 503, 504
  * and network faults are tried again after a pause that doubles, with jitter, and is never shorter than the server's Retry-After.
- * It is always the same upload: asking twice tells the server nothing new.
+ * It is always the same upload: a retry gives the server no new information.
  */
 package dev.sfumato.core
 
@@ -20,10 +20,10 @@ import java.net.URISyntaxException
 import java.net.URL
 import kotlin.random.Random
 
-/** The server refused, or said something that is no answer. */
+/** The server refused, or its response is no answer. */
 class ServerException(message: String, val status: Int? = null, val kind: String = "") : SfumatoException(message)
 
-/** How patient the client is. */
+/** Time-outs and retries. */
 data class ClientConfig(
     /** Tries of one request, the first included. */
     val attempts: Int = 5,
@@ -163,15 +163,15 @@ class Client(
     }
 
     private fun readReply(body: ByteArray, sent: Int, attempts: Int, millis: Double): Reply = try {
-        val told = parseJson(body).asObject("the answer")
-        val answers = told.child("answers")
+        val reply = parseJson(body).asObject("the answer")
+        val answers = reply.child("answers")
         val found = contract.keep.associate { kept ->
             val answer = answers.child(kept.name)
             val shares = answer.child("probabilities")
             if (answer.text("label") !in kept.classes || shares.keys != kept.classes.toSet()) throw SfumatoException(kept.name)
             kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number))
         }
-        Reply(found, told.text("request_id"), sent, attempts, millis)
+        Reply(found, reply.text("request_id"), sent, attempts, millis)
     } catch (error: SfumatoException) {
         throw ServerException("the server's answer does not fit the contract")
     }
@@ -235,8 +235,8 @@ private class Problem(val kind: String, val title: String, val detail: String) {
     companion object {
         /** Null for anything else, such as a proxy's own page. */
         fun parse(body: ByteArray): Problem? = try {
-            val told = parseJson(body).asObject("the refusal")
-            Problem(told.text("type").substringAfterLast(':'), told.text("title"), told.text("detail"))
+            val details = parseJson(body).asObject("the refusal")
+            Problem(details.text("type").substringAfterLast(':'), details.text("title"), details.text("detail"))
         } catch (error: SfumatoException) {
             null
         }

@@ -131,12 +131,12 @@ private class ContractReader(private val root: JsonObject) {
             hide = root.texts("hide"),
         )
         root.refuseOthers()
-        demandOneStory(found, models)
+        demandConsistent(found, models)
         return found
     }
 
-    /** The parts must tell one story: a contract edited by hand seldom does. */
-    private fun demandOneStory(found: Contract, models: List<ModelSpec>) {
+    /** The parts must agree with each other: those of a contract edited by hand seldom do. */
+    private fun demandConsistent(found: Contract, models: List<ModelSpec>) {
         val (_, height, width, planes) = found.input
         demand(found.input.name == "image" && planes == 3) { "the input must be image, with three colours" }
         demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
@@ -210,9 +210,9 @@ private class ContractReader(private val root: JsonObject) {
 
     private fun readUpload(part: JsonObject, channel: Channel, input: TensorSpec): Encoding {
         val grey = channel is Channel.Dither
-        val told = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
-        val due = listOf(channel.bits, input.width, if (grey) 3 * input.height else input.height, if (grey) GREY else "rgb")
-        demand(told == due) { "the upload does not belong to the channel" }
+        val found = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
+        val expected = listOf(channel.bits, input.width, if (grey) 3 * input.height else input.height, if (grey) GREY else "rgb")
+        demand(found == expected) { "the upload does not belong to the channel" }
         val encoding = when (val name = part.text("encoding")) {
             "png" -> Encoding.PNG
             "packed" -> Encoding.PACKED
@@ -229,14 +229,14 @@ private class ContractReader(private val root: JsonObject) {
         return kept
     }
 
-    /** A gate that says it failed: the export must not be used, whoever packed it. */
+    /** A gate that failed: the export must not be used, whoever packed it. */
     private fun readGates() {
         for (gate in root.children("gates")) {
             demand(gate.flag("passed")) { "the gate '${gate.text("name")}' does not hold: export again" }
         }
     }
 
-    private fun near(found: Double, due: Double) = Math.abs(found - due) < 1e-9
+    private fun near(found: Double, expected: Double) = Math.abs(found - expected) < 1e-9
 
     private inline fun demand(holds: Boolean, problem: () -> String) {
         if (!holds) throw SfumatoException("${Contract.FILE}: ${problem()}")

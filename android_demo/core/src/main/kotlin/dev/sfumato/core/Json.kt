@@ -71,7 +71,7 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
     private fun fail(key: String, expected: String): Nothing = throw SfumatoException("$where: $key must be $expected")
 }
 
-/** This value as an object, or a line that says it is none. */
+/** This value as an object, or an error that names it. */
 fun Any?.asObject(where: String): JsonObject =
     JsonObject(where, this as? Map<*, *> ?: throw SfumatoException("$where must be an object"))
 

@@ -33,7 +33,7 @@ data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) 
         )
 
         /**
-         * The runtime's Java API does not say what a delegate took; its log does. The last line about this accelerator's
+         * The runtime's Java API has no call for what a delegate took; its log names it. The last line about this accelerator's
          * delegate counts; null if there is none.
          */
         fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? =
@@ -85,11 +85,11 @@ fun checkTensors(contract: Contract, network: LocalNetwork) {
     check(contract.outputs, network.outputs)
 }
 
-private fun check(due: List<TensorSpec>, found: List<TensorInfo>) {
-    if (due.map { it.name }.toSet() != found.map { it.name }.toSet() || due.size != found.size) {
+private fun check(expected: List<TensorSpec>, found: List<TensorInfo>) {
+    if (expected.map { it.name }.toSet() != found.map { it.name }.toSet() || expected.size != found.size) {
         throw SfumatoException("the model's tensors are ${found.joinToString { it.name }}: not what the contract names")
     }
-    for (spec in due) {
+    for (spec in expected) {
         val tensor = found.first { it.name == spec.name }
         val shape = listOf(1, spec.height, spec.width, spec.planes)
         if (tensor.shape != shape || tensor.type != "int8") {

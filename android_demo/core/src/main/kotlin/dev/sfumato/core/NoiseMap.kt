@@ -11,7 +11,7 @@ private val ENTROPY = DoubleArray(256) { q ->
 
 /**
  * How uncertain each pixel of the upload is, one byte each: mean entropy of its bits (dither) or mean scale (gaussian), spread over
- * 0..255. At a low rate nearly every sample is close to a fair coin; unspread, the map would show nothing.
+ * 0..255. At a low rate nearly every sample is close to uniform; unspread, the map would show nothing.
  */
 fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
     val (bytes, planes) = when (channel) {

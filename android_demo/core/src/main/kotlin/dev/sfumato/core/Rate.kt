@@ -4,7 +4,7 @@ import kotlin.math.ln
 
 private val LN2 = ln(2.0)
 
-/** Nats a bit of probability q / 256 can tell: its divergence from a fair coin. */
+/** Nats of a bit of probability q / 256: its divergence from a uniform bit. */
 private val NATS = DoubleArray(256) { q ->
     val p = q / 256.0
     fun entropy(x: Double) = if (x == 0.0) 0.0 else -x * ln(x)

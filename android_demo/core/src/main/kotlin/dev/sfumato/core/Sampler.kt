@@ -80,6 +80,6 @@ class NormalTable(content: ByteArray) {
     }
 }
 
-private fun requireNoise(noise: ByteArray, due: Int) {
-    if (noise.size != due) throw SfumatoException("this draw needs $due noise bytes, not ${noise.size}")
+private fun requireNoise(noise: ByteArray, expected: Int) {
+    if (noise.size != expected) throw SfumatoException("this draw needs $expected noise bytes, not ${noise.size}")
 }

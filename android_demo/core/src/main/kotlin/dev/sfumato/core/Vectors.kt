@@ -26,10 +26,10 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
     /** By how many 1/256 the network's bytes differ from the stored ones, at most, over all pictures. */
     fun largestDifference(perturber: Perturber, contract: Contract): Int = model.maxOf { case ->
         val found = perturber.parameters(pattern(case.pattern, contract.height, contract.width))
-        case.parameters.maxOf { (name, due) ->
+        case.parameters.maxOf { (name, expected) ->
             val bytes = found.getValue(name)
-            if (bytes.size != due.size) throw SfumatoException("$FILE was made for another model: export again")
-            due.indices.maxOf { Math.abs(bytes[it].unsigned - due[it].unsigned) }
+            if (bytes.size != expected.size) throw SfumatoException("$FILE was made for another model: export again")
+            expected.indices.maxOf { Math.abs(bytes[it].unsigned - expected[it].unsigned) }
         }
     }
 

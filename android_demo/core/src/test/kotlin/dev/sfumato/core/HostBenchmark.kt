@@ -106,7 +106,7 @@ private class PipedNetwork(command: List<String>, model: ByteArray, threads: Int
         return ByteArray(count).also(answers::readFully)
     }
 
-    private fun describe(told: JsonObject) = TensorInfo(
-        told.text("name"), told.list("shape").map { (it as Long).toInt() }, told.text("type"), told.number("scale").toFloat(), told.int("zero_point"),
+    private fun describe(tensor: JsonObject) = TensorInfo(
+        tensor.text("name"), tensor.list("shape").map { (it as Long).toInt() }, tensor.text("type"), tensor.number("scale").toFloat(), tensor.int("zero_point"),
     )
 }

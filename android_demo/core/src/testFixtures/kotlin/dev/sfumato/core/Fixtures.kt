@@ -8,9 +8,9 @@ import org.junit.Assume.assumeTrue
 
 /** The export whose vectors are checked: the system property `sfumato.export`, else what lies in the app's assets. */
 fun exportFile(name: String): ByteArray {
-    val told = System.getProperty("sfumato.export")
-    val file = File(told ?: "../app/src/main/assets/sfumato", name)
-    assumeTrue("no export in ${file.parent}: run `sfumato export EXPORT --android android_demo`", told != null || file.exists())
+    val given = System.getProperty("sfumato.export")
+    val file = File(given ?: "../app/src/main/assets/sfumato", name)
+    assumeTrue("no export in ${file.parent}: run `sfumato export EXPORT --android android_demo`", given != null || file.exists())
     return file.readBytes()
 }
 

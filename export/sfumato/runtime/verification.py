@@ -1,10 +1,10 @@
-"""Is this export what it says it is? Checked again from the files alone, without torch and without TensorFlow.
+"""Check a bundle again from its files alone, without torch and without TensorFlow.
 
-    result = verify(Path("export"), public_key=Path("maker.pub"))
+    result = verify("export", public_key="maker.pub")
     result.passed, [check for check in result.checks if check.state == "failed"]
 
-Hashes come first: nothing is handed to an interpreter before its sha256 is right. A changed contract is found by its digest
-(`contract.sha256`), by its own consistency, by the hashes and, where it is signed, by the signature.
+Hashes come first: no file reaches an interpreter before its sha256 is right. A changed contract is found by its digest
+(`contract.sha256`), by contradictions in it, by the hashes and, where it is signed, by the signature.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,26 +18,27 @@ from numpy.typing import NDArray
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_json
 from sfumato.core.onnx_heads import match_heads
+from sfumato.core.onnx_session import find_onnxruntime, open_session
 from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import Contract, Model, read_contract, read_file
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.phone_model import PhoneModel, check_signature
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
-from sfumato.runtime.sandbox import guarded
+from sfumato.runtime.sandbox import run_sandboxed
 from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, read_public_key
-from sfumato.runtime.signing import check_signature as check_sealed
+from sfumato.runtime.signing import check_signature as check_signed
 from sfumato.runtime.tflite_graph import read_graph
 
 State = Literal["ok", "failed", "left out"]
 
 FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
-"""Largest difference from local.onnx on the pictures of test_vectors.json, as a fraction of the range."""
+"""Largest difference from local.onnx on the pictures of vectors.json, as a fraction of the range."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -53,12 +54,12 @@ class Verification:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """Checks that fell short."""
+        """Checks that failed."""
         return tuple(check for check in self.checks if check.state == "failed")
 
     @property
     def passed(self) -> bool:
-        """Nothing fell short."""
+        """No check failed."""
         return not self.failed
 
     def to_json(self) -> dict[str, Any]:
@@ -75,22 +76,22 @@ def attempt(name: str, work: Callable[[], str]) -> Check:
         return Check(name, "failed", str(error))
 
 
-def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
+def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verification:
     """Check an export.
 
     Args:
-        folder: the export.
+        path: folder of the export.
         public_key: PEM file of its maker; the signature is then demanded and checked.
 
     Raises:
         SfumatoError: the public key itself cannot be read.
     """
-    checks: list[Check] = []
+    folder, checks = Path(path), list[Check]()
 
     def done() -> Verification:
         return Verification(folder, tuple(checks))
 
-    checks += [_signature(folder, public_key), _digests(folder)]
+    checks += [_signature(folder, None if public_key is None else Path(public_key)), _digests(folder)]
     try:
         contract = read_contract(folder)
     except SfumatoError as error:
@@ -116,7 +117,7 @@ def verify(folder: Path, *, public_key: Path | None = None) -> Verification:
 def _signature(folder: Path, public_key: Path | None) -> Check:
     if public_key is not None:
         key = read_public_key(public_key)
-        return attempt("signature", lambda: check_sealed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
+        return attempt("signature", lambda: check_signed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
     there = (folder / SIGNATURE).exists()
     return Check("signature", "left out", "no public key given" if there else "the export is not signed")
 
@@ -124,7 +125,7 @@ def _signature(folder: Path, public_key: Path | None) -> Check:
 def _digests(folder: Path) -> Check:
     if not (folder / DIGESTS).exists():
         return Check(DIGESTS, "left out", "not in this copy: an edited contract may pass")
-    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was sealed")  # type: ignore[func-returns-value]
+    return attempt(DIGESTS, lambda: check_digests(folder) or "the contract is the one that was written")  # type: ignore[func-returns-value]
 
 
 def _gates(contract: Contract) -> str:
@@ -139,7 +140,7 @@ def _file(folder: Path, contract: Contract, name: str) -> Check:
     entry = contract.file(name)
     if entry.role != "phone" and not (folder / name).exists():
         return Check(name, "left out", f"not in this copy; only the {entry.role} needs it")
-    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as sealed")
+    return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as in the contract")
 
 
 def _model(folder: Path, contract: Contract, model: Model) -> str:
@@ -162,7 +163,7 @@ def try_model(content: bytes, contract: Contract, model: Model) -> None:
 
 
 def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
-    """Lint, tensors and delegates of one variant; what nobody vouches for is tried in another process first.
+    """Lint, tensors and delegates of one variant; an untrusted file runs in another process first.
 
     Raises:
         SfumatoError: damaged, not what the contract says, or too much for this computer.
@@ -172,14 +173,14 @@ def inspect_model(content: bytes, contract: Contract, model: Model) -> str:
         raise SfumatoError("; ".join(findings))
     if model.variant == "int8" and (refused := nnapi_findings(graph)):
         raise SfumatoError("NNAPI would leave nodes to the CPU: " + "; ".join(refused))
-    guarded(lambda: try_model(content, contract, model), model.file)
+    run_sandboxed(lambda: try_model(content, contract, model), model.file)
     session = open_model(content)
     check_signature(contract, session, int8=model.variant == "int8")
     partitions = xnnpack_partitions(session)
     if session.runtime.name == test_vectors.REFERENCE and partitions not in (1, None):
         raise SfumatoError(f"XNNPACK splits the graph into {partitions} partitions; 1 is expected")
-    told = "XNNPACK not in this runtime" if partitions is None else f"{partitions} XNNPACK partition(s)"
-    return f"{len(graph.operators)} nodes, {told}, {session.runtime.name} {session.runtime.version}"
+    delegate = "XNNPACK not in this runtime" if partitions is None else f"{partitions} XNNPACK partition(s)"
+    return f"{len(graph.operators)} nodes, {delegate}, {session.runtime.name} {session.runtime.version}"
 
 
 def _parity(folder: Path, contract: Contract) -> Check:
@@ -191,7 +192,7 @@ def _parity(folder: Path, contract: Contract) -> Check:
         gaps = {}
         for model in contract.models:
             if model.variant == "int8":
-                continue  # its bytes are compared with test_vectors.json
+                continue  # its bytes are compared with vectors.json
             session = open_model(read_file(folder, contract.file(model.file)))
             pictures = [_pixels(make(*contract.size)) for make in test_vectors.PATTERNS.values()]
             gap = max(_gap(source(pixels), session.run(pixels), names) for pixels in pictures)
@@ -200,7 +201,7 @@ def _parity(folder: Path, contract: Contract) -> Check:
             gaps[model.variant] = gap
         return ", ".join(f"{variant} {gap:.1e}" for variant, gap in gaps.items())
 
-    if _onnxruntime() is not None:
+    if find_onnxruntime() is not None:
         return attempt("parity with local.onnx", work)
     if any(model.variant == "float32" for model in contract.models):
         return attempt("parity with the float32 model (onnxruntime is not installed)", work)
@@ -212,30 +213,10 @@ Outputs = Mapping[str, NDArray[Any]]
 
 def _source(folder: Path, contract: Contract, names: list[str]) -> Callable[[NDArray[np.float32]], Outputs]:
     """What the float models are compared with: pixels (1, H, W, 3) -> outputs."""
-    if _onnxruntime() is None:
+    if find_onnxruntime() is None:
         return open_model(read_file(folder, contract.file(contract.model("float32").file))).run
-    source = _onnx_session(read_file(folder, contract.file("local.onnx")))
+    source = open_session(read_file(folder, contract.file("local.onnx")))
     return lambda pixels: dict(zip(names, source.run(names, {"image": pixels}), strict=True))
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
-
-
-def _onnx_session(content: bytes) -> Any:
-    onnxruntime = _onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a type of its own for every complaint
-        first = (str(error).splitlines() or [""])[0]
-        raise SfumatoError(f"onnxruntime cannot load the model: {first}") from None
 
 
 def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -260,7 +241,7 @@ def _vectors(folder: Path, contract: Contract) -> Check:
             raise SfumatoError("; ".join(problems))
         return f"{sum(len(part) for part in stored.values() if isinstance(part, list))} cases agree"
 
-    return attempt("noise, sampler and model against test_vectors.json", work)
+    return attempt("noise, sampler and model against vectors.json", work)
 
 
 def _same_table(folder: Path, contract: Contract) -> bool:
@@ -272,11 +253,11 @@ def _cloud(folder: Path, contract: Contract) -> Check:
     name = "cloud.onnx answers"
     if not (folder / "cloud.onnx").exists():
         return Check(name, "left out", "not in this copy")
-    if _onnxruntime() is None:
+    if find_onnxruntime() is None:
         return Check(name, "left out", "onnxruntime is not installed")
 
     def work() -> str:
-        session = _onnx_session(read_file(folder, contract.file("cloud.onnx")))
+        session = open_session(read_file(folder, contract.file("cloud.onnx")))
         height, width = contract.size
         keep = [entry.name for entry in contract.keep]
         heads = match_heads([output.name for output in session.get_outputs()], keep)

@@ -1,4 +1,4 @@
-r"""Bayes: the exact posterior under the attacker's own images as prior.
+r"""Posterior: the exact one under the attacker's own images as prior.
 
 The provider knows the channel, so it needs no network: for every image x_i of its own it knows the
 probability of any upload. With N attacker images,
@@ -12,11 +12,10 @@ probability of any upload. With N attacker images,
 Either is linear in some statistics of the upload, and so several independent uploads of one image add up: their mean
 statistics, times their number, have the likelihood of all of them.
 
-t = 1 is the exact posterior if the attacker's images were all there are; since a new image is like several of
-them and equal to none, t is tuned on validation, and so is whether mirrored and shifted versions join the
-prior.
+t = 1 is the exact posterior if the attacker's images were all there are. A new image is like several of them and equal to
+none, so t is tuned on validation, and so is whether augmented copies join the prior.
 
-    answers = [answer for step in steps(evidence, QUICK, (("race",),)) for answer in step.run()]
+    predictions = [prediction for step in steps(data, QUICK, (("race",),)) for prediction in step.run()]
 """
 
 import math
@@ -30,13 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.special import log_ndtr
 
-from sfumato.audit.attack_data import Evidence
+from sfumato.audit.attack_data import AttackData
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import (
-    Answer,
     Floats,
+    Groups,
     Ints,
+    Prediction,
     Step,
+    all_attributes,
     cross_entropy,
     fit_temperature,
     log_posterior,
@@ -49,10 +50,10 @@ CHUNK = 512
 ROWS = 2048
 """Uploads whose likelihoods are in memory at once, and that power and prior are chosen on."""
 CANDIDATES = 12_000
-"""Attacker images, versions included, in the prior at most."""
-SURE = 1 / 512
+"""Attacker images, augmented copies included, in the prior at most."""
+LEAST_PROBABILITY = 1 / 512
 """Probabilities stay this far from 0 and 1: the shipped model's finest step is 1/256."""
-FINEST = 1 / 255 / math.sqrt(12)
+LEAST_SCALE = 1 / 255 / math.sqrt(12)
 """Smallest gaussian scale: the noise that rounding to a byte adds."""
 POWERS = np.geomspace(1 / 256, 1, 13)
 EMPTY = math.log(1e-6)
@@ -87,7 +88,7 @@ def dither_statistics(uploads: Tensor, parameters: Parameters) -> Tensor:
 
 def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     """The log odds of every bit, and what is left of its probability."""
-    p = parameters["p"].float().flatten(1).clamp(SURE, 1 - SURE)  # (candidates, D)
+    p = parameters["p"].float().flatten(1).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)  # (candidates, D)
     return torch.logit(p), (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
 
 
@@ -103,7 +104,7 @@ def gaussian_statistics(uploads: Tensor, _parameters: Parameters) -> Tensor:
 def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     """A density inside, a probability at 0 and 1."""
     mean = parameters["mean"].float().flatten(1)
-    scale = parameters["scale"].float().flatten(1).clamp_min(FINEST)
+    scale = parameters["scale"].float().flatten(1).clamp_min(LEAST_SCALE)
     m, precision = mean - 0.5, scale**-2
     constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
     ends = [log_ndtr(-mean / scale), log_ndtr((mean - 1) / scale)]
@@ -123,7 +124,7 @@ def likelihood_of(channel: Channel) -> Likelihood:
         SfumatoError: none is known.
     """
     if channel.name not in LIKELIHOODS:
-        raise SfumatoError(f"the bayes attack knows no likelihood for the channel {channel.name!r}")
+        raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
     return LIKELIHOODS[channel.name]
 
 
@@ -141,10 +142,14 @@ def likelihoods(
     own = getattr(channel, "likelihood", None)
     if own is not None:
         return in_chunks(lambda part: own(rows, part), parameters)
-    return explained(channel, likelihood_of(channel).statistics(rows, parameters), parameters)
+    return likelihoods_from_statistics(
+        channel, likelihood_of(channel).statistics(rows, parameters), parameters
+    )
 
 
-def explained(channel: Channel, statistics: Tensor, parameters: Parameters) -> NDArray[np.float32]:
+def likelihoods_from_statistics(
+    channel: Channel, statistics: Tensor, parameters: Parameters
+) -> NDArray[np.float32]:
     """As `likelihoods`, from the statistics (n, F) of uploads."""
     weights = likelihood_of(channel).weights
     return in_chunks(lambda part: combined(statistics, *weights(part)), parameters)
@@ -183,67 +188,65 @@ class Choice:
     loss: float
     power: float
     count: int
-    """Candidates: the attacker's images, or those and their versions."""
+    """Candidates: the attacker's images, or those and their augmented copies."""
 
 
 def choose(
-    table: NDArray[np.float32], evidence: Evidence, name: str, rows: Ints, powers: Floats = POWERS
+    table: NDArray[np.float32], data: AttackData, name: str, rows: Ints, powers: Floats = POWERS
 ) -> Choice:
     """The power and the prior of least calibrated cross entropy on some validation uploads.
 
     Args:
         table: log likelihoods (rows, candidates).
-        evidence: gives labels and priors.
+        data: gives labels and priors.
         name: the attribute.
         rows: which validation uploads the table is about.
         powers: what to choose the power from.
     """
-    side, prior = evidence.train, evidence.prior(name)
-    truth = evidence.validation_labels(name)[rows]
+    split, prior = data.train, data.prior(name)
+    truth = data.validation_labels(name)[rows]
     tried = []
-    for count in sorted({min(side.images, table.shape[1]), table.shape[1]}):
+    for count in sorted({min(split.images, table.shape[1]), table.shape[1]}):
         for power in powers:
-            labels = side.labels[name][:count]
-            scores = class_scores(table[:, :count], labels, evidence.classes[name], power, prior)
+            labels = split.labels[name][:count]
+            scores = class_scores(table[:, :count], labels, data.classes[name], power, prior)
             t = fit_temperature(scores, truth, prior)
             tried.append(Choice(cross_entropy(log_posterior(scores, prior, t), truth), float(power), count))
     return min(tried, key=lambda choice: choice.loss)
 
 
-def chosen_scores(evidence: Evidence, table: NDArray[np.float32], name: str, choice: Choice) -> Floats:
+def chosen_scores(data: AttackData, table: NDArray[np.float32], name: str, choice: Choice) -> Floats:
     """Scores of one attribute from a table of log likelihoods, under the power and prior that were chosen."""
-    part, labels = table[:, : choice.count], evidence.train.labels[name][: choice.count]
-    return class_scores(part, labels, evidence.classes[name], choice.power, evidence.prior(name))
+    part, labels = table[:, : choice.count], data.train.labels[name][: choice.count]
+    return class_scores(part, labels, data.classes[name], choice.power, data.prior(name))
 
 
-def posterior(
-    uploads: NDArray[np.float16], evidence: Evidence, candidates: Parameters, chosen: Mapping[str, Choice]
+def posterior_scores(
+    uploads: NDArray[np.float16], data: AttackData, candidates: Parameters, chosen: Mapping[str, Choice]
 ) -> dict[str, Floats]:
     """Scores of every upload per attribute, (uploads, classes); the table of likelihoods never exists as a whole."""
     parts: dict[str, list[Floats]] = {name: [] for name in chosen}
     for start in range(0, len(uploads), ROWS):
-        table = likelihoods(evidence.channel, uploads[start : start + ROWS], candidates)
+        table = likelihoods(data.channel, uploads[start : start + ROWS], candidates)
         for name, choice in chosen.items():
-            parts[name].append(chosen_scores(evidence, table, name, choice))
+            parts[name].append(chosen_scores(data, table, name, choice))
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def guess(evidence: Evidence, attributes: tuple[str, ...]) -> list[Answer]:
+def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
     """The posterior of every attribute; power and prior are chosen by validation cross entropy."""
-    candidates = {name: value[:CANDIDATES] for name, value in evidence.train.parameters.items()}
-    uploads = evidence.validation_uploads
+    candidates = {name: value[:CANDIDATES] for name, value in data.train.parameters.items()}
+    uploads = data.validation_uploads
     # Evenly spread, so that all draws of the validation images take part in the choice.
     rows = np.unique(np.linspace(0, len(uploads) - 1, min(ROWS, len(uploads))).astype(np.int64))
-    table = likelihoods(evidence.channel, uploads[rows], candidates)
-    chosen = {name: choose(table, evidence, name, rows) for name in attributes}
-    validation = posterior(uploads, evidence, candidates, chosen)
-    test = posterior(evidence.test_uploads, evidence, candidates, chosen)
+    table = likelihoods(data.channel, uploads[rows], candidates)
+    chosen = {name: choose(table, data, name, rows) for name in attributes}
+    validation = posterior_scores(uploads, data, candidates, chosen)
+    test = posterior_scores(data.test_uploads, data, candidates, chosen)
     return [
-        Answer(
-            attack="bayes",
-            architecture="posterior"
-            if chosen[name].count <= evidence.train.images
-            else "posterior, with versions",
+        Prediction(
+            attack="posterior",
+            architecture="posterior" if chosen[name].count <= data.train.images else "posterior, augmented",
             attribute=name,
             validation=validation[name],
             test=test[name],
@@ -252,7 +255,7 @@ def guess(evidence: Evidence, attributes: tuple[str, ...]) -> list[Answer]:
     ]
 
 
-def steps(evidence: Evidence, plan: Plan, groups: tuple[tuple[str, ...], ...]) -> list[Step]:
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """One piece of work for all attributes: the likelihoods are shared."""
-    everything = tuple(name for group in groups for name in group)
-    return [Step(title="bayes", run=partial(guess, evidence, everything))]
+    attributes = all_attributes(groups)
+    return [Step(title="posterior", run=partial(predict, data, attributes))]

@@ -1,0 +1,63 @@
+"""The extras of the package, the commands that need them, and what to type when one is missing.
+
+Standard library only: it speaks when a package cannot be imported.
+
+Usage: `missing("train", "torch")` is `'train' needs PyTorch: pip install "sfumato[train]"`.
+"""
+
+import platform
+from importlib.metadata import PackageNotFoundError, requires
+
+EXTRAS = {
+    "": "sfumato perturb, sfumato verify",
+    "train": "sfumato data, train and audit",
+    "export": "sfumato export and demo: ONNX and TFLite",
+    "server": "sfumato serve and send",
+    "bench": "sfumato bench and compare",
+    "tflite-runtime": "the second interpreter, SFUMATO_RUNTIME=tflite-runtime",
+    "docs": "building the documentation",
+    "dev": "make test",
+}
+"""Extra -> what it is for; the empty name is the base."""
+
+EXTRA_OF = {
+    "data": "train",
+    "train": "train",
+    "audit": "train",
+    "export": "export",
+    "demo": "export",
+    "serve": "server",
+    "send": "server",
+    "bench": "bench",
+    "compare": "bench",
+}
+"""Command -> the extra it needs. Those not named here run on the base."""
+
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn"}
+"""Module -> package, where more than an underscore tells them apart."""
+PROPER_NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
+
+
+def missing(command: str, module: str) -> str:
+    """What to type when `command` cannot import `module`: the extra that brings it, or that nothing does here."""
+    name = module.partition(".")[0]
+    package = PACKAGES.get(name, name.replace("_", "-"))
+    extra = EXTRA_OF.get(command, "")
+    needs = f"{command!r} needs {PROPER_NAMES.get(package, package)}"
+    if not offered(package, extra):
+        return f"{needs}, which is not for Python {platform.python_version()} on {platform.system()}"
+    return f'{needs}: pip install "sfumato[{extra}]"' if extra else f"{needs}: pip install sfumato"
+
+
+def offered(package: str, extra: str) -> bool:
+    """Whether an extra brings a package on this system: its markers may leave out the Python or the platform."""
+    try:
+        from packaging.requirements import Requirement
+
+        lines = requires("sfumato") or []
+    except (ImportError, PackageNotFoundError):  # missing itself, or run from the sources
+        return True
+    from sfumato.cli.installation import requirements
+
+    declared = {Requirement(line).name for line in lines}
+    return package not in declared or package in {need.name for need in requirements(extra)}
