@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import to_tensor
-from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.loader import Batches
 
 Activation = Literal["square", "relu"]
 SIDE = 32

@@ -61,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         keep=("glasses", "smiling"),
         bits=8,
         epochs=1,
-        warm_epochs=1,
+        pretrain_epochs=1,
         frozen_cloud=str(folder / "provider.onnx"),
     )
     made = train(config, folder / "run")

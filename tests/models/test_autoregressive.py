@@ -1,4 +1,4 @@
-"""The reference that foresees bits, against enumeration and against what uploads are known to tell."""
+"""The autoregressive prior, against enumeration and against what uploads are known to tell."""
 
 import itertools
 from math import log
@@ -15,18 +15,18 @@ from sfumato.audit.autoregressive_bound import autoregressive_bound
 from sfumato.audit.bounds import information_bounds
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
-from sfumato.models.autoregressive import ContextReference, foreseen
+from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 
 
-def learnt(levels: int = 2) -> ContextReference:
-    """A reference with weights as if it had learnt something."""
-    context = ContextReference(Dither(levels=levels))
-    torch.nn.init.normal_(context.foresee.weight, std=0.3)
-    return context
+def learnt(levels: int = 2) -> AutoregressivePrior:
+    """A prior with weights as if it had learnt something."""
+    prior = AutoregressivePrior(Dither(levels=levels))
+    torch.nn.init.normal_(prior.head.weight, std=0.3)
+    return prior
 
 
 def in_order(bits: int, height: int, width: int) -> Tensor:
-    """Number of every bit (bits, height, width) in the order in which they are foreseen."""
+    """Number of every bit (bits, height, width) in the order in which they are predicted."""
     number = torch.empty(bits, height, width, dtype=torch.int64)
     rest = map(range, (bits // 3, 2, 2, 3))
     bits_of_blocks = itertools.product(range(height // 2), range(width // 2), *rest)
@@ -36,22 +36,22 @@ def in_order(bits: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("levels", [2, 4])
-def test_no_bit_is_foreseen_from_itself_or_a_later_one(levels: int) -> None:
+def test_no_bit_is_predicted_from_itself_or_a_later_one(levels: int) -> None:
     torch.manual_seed(0)
-    context, channel = learnt(levels), Dither(levels=levels)
+    prior, channel = learnt(levels), Dither(levels=levels)
     bits = torch.rand(1, 3 * channel.bits, 6, 6).round()
     number = in_order(3 * channel.bits, 6, 6)
 
-    def foresee(planes: Tensor) -> Tensor:
+    def predict(planes: Tensor) -> Tensor:
         upload = channel.sample({"p": planes}, torch.full_like(planes, 0.5))
-        logits: Tensor = context(upload).detach()[0]
+        logits: Tensor = prior(upload).detach()[0]
         return logits
 
-    before, changed = foresee(bits), 0
+    before, changed = predict(bits), 0
     for place in torch.cartesian_prod(*(torch.arange(n) for n in bits.shape[1:])).tolist():
         other = bits.clone()
         other[0, *place] = 1 - other[0, *place]
-        moved = (foresee(other) - before).abs() > 1e-6
+        moved = (predict(other) - before).abs() > 1e-6
         assert not moved[number <= number[*place]].any(), place
         changed += int(moved.any())
     assert changed > bits.numel() / 2
@@ -60,11 +60,11 @@ def test_no_bit_is_foreseen_from_itself_or_a_later_one(levels: int) -> None:
 def test_it_is_a_distribution_and_the_estimate_is_its_divergence() -> None:
     """One block of 2 x 2 pixels: all 4,096 uploads, by hand."""
     torch.manual_seed(1)
-    context, channel = learnt(), Dither()
+    prior, channel = learnt(), Dither()
     uploads = torch.tensor(list(itertools.product((0.0, 1.0), repeat=12))).view(-1, 3, 2, 2)
     p = torch.rand(1, 3, 2, 2).expand(len(uploads), -1, -1, -1)
     with torch.no_grad():
-        logits = context(uploads)
+        logits = prior(uploads)
 
     def chance(odds: Tensor) -> Tensor:
         return torch.where(uploads == 1, odds, 1 - odds).double().flatten(1).prod(1)
@@ -72,7 +72,7 @@ def test_it_is_a_distribution_and_the_estimate_is_its_divergence() -> None:
     drawn, reference = chance(p), chance(logits.sigmoid())
     assert reference.sum().item() == pytest.approx(1.0, abs=1e-5)
     divergence = (drawn * (drawn / reference).log()).sum().item()
-    estimates = channel.rate({"p": p}) - foreseen(p, logits)
+    estimates = channel.rate({"p": p}) - nats_saved(p, logits)
     assert (drawn * estimates).sum().item() == pytest.approx(divergence, abs=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_what_is_repeated_is_counted_once() -> None:
     assert bound.tightest == bound.autoregressive
 
 
-def test_nothing_is_foreseen_where_bits_are_independent() -> None:
+def test_nothing_is_saved_where_bits_are_independent() -> None:
     torch.manual_seed(3)
     p = torch.rand(800, 3, 8, 8).round().clamp(0.01, 0.99)
     rate = Dither().rate({"p": p}).mean().item() / log(2)
@@ -118,5 +118,5 @@ def test_nothing_is_foreseen_where_bits_are_independent() -> None:
     assert bound == pytest.approx(rate, rel=0.02)
 
 
-def test_other_channels_have_no_bits_to_foresee() -> None:
+def test_other_channels_have_no_bits_to_predict() -> None:
     assert autoregressive_bound(SimpleNamespace(channel=Gaussian())) is None  # type: ignore[arg-type]

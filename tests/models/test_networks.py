@@ -41,11 +41,11 @@ def test_local_network_keeps_to_its_budget(
 
 
 @pytest.mark.parametrize("classes", [(2,), (5,), (3, 10, 2)])
-def test_a_tournament_finds_the_largest_logit_of_every_attribute(classes: tuple[int, ...]) -> None:
+def test_pairwise_comparisons_find_the_largest_logit_of_every_attribute(classes: tuple[int, ...]) -> None:
     decision = Decision(8, (4, 4), classes).eval()
     logits = torch.randn(500, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0)) * 3
-    said = decision.decide(logits).flatten(1).split(list(classes), dim=1)
-    for z, d in zip(logits.flatten(1).split(list(classes), dim=1), said, strict=True):
+    chosen = decision.decide(logits).flatten(1).split(list(classes), dim=1)
+    for z, d in zip(logits.flatten(1).split(list(classes), dim=1), chosen, strict=True):
         first, second = z.topk(2, dim=1).values.T
         clear = first - second > 0.2
         wanted = F.one_hot(z.argmax(1), z.shape[1]).float()
@@ -72,18 +72,35 @@ def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
 
 def test_equal_logits_are_a_win_of_the_class_named_first() -> None:
     logits = torch.tensor([0.3, 1.1, 1.1, -2.0]).view(1, 4, 1, 1)
-    said = Decision(8, (4, 4), (4,)).eval().decide(logits).flatten()
-    assert said[1] > 0.99
-    assert said[[0, 2, 3]].max() < 0.01
+    chosen = Decision(8, (4, 4), (4,)).eval().decide(logits).flatten()
+    assert chosen[1] > 0.99
+    assert chosen[[0, 2, 3]].max() < 0.01
 
 
 def test_no_gradient_passes_a_decision_and_its_constants_stay() -> None:
     decision = Decision(8, (2, 2), (3,))
-    logits, said = decision(torch.randn(4, 8, 2, 2, requires_grad=True))
+    logits, chosen = decision(torch.randn(4, 8, 2, 2, requires_grad=True))
     assert logits.requires_grad
-    assert not said.requires_grad
+    assert not chosen.requires_grad
     fixed = [name for name, weight in decision.named_parameters() if not weight.requires_grad]
-    assert fixed == ["duels.weight", "duels.bias", "crown.weight", "crown.bias"]
+    assert fixed == ["pairwise.weight", "pairwise.bias", "one_hot.weight", "one_hot.bias"]
+
+
+def test_weights_of_sfumato_0_1_load() -> None:
+    """The layers of the decision had other names then."""
+    channel = create("dither", levels=2)
+    local, other = LocalNetwork(channel, (2, 3)).eval(), LocalNetwork(channel, (2, 3)).eval()
+    old = {
+        name.replace(".pairwise.", ".duels.").replace(".one_hot.", ".crown."): value
+        for name, value in local.state_dict().items()
+    }
+    assert "decision.duels.weight" in old
+    other.load_state_dict(old)
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(local(x)["p"], other(x)["p"])
+    old["decision.champion.weight"] = torch.zeros(1)
+    with pytest.raises(RuntimeError, match="champion"):
+        other.load_state_dict(old)
 
 
 def test_cost_counts_what_a_hand_counts() -> None:

@@ -23,9 +23,9 @@ from sfumato.bench.results import Results, write_results
 from sfumato.bench.tables import tables
 from sfumato.cli.compare import cryptographic_grids
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.models.cost import cost
-from sfumato.training.loader import seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "synthetic,size=32,count=600"

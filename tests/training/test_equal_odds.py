@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.training.regularisers.equal_odds import MOMENTUM, PACE, EqualOdds
+from sfumato.training.regularisers.equal_odds import DEFAULTS, EqualOdds
 
 
 def batch(count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -25,10 +25,10 @@ def test_the_update_is_the_obvious_loop() -> None:
         for s in range(3):
             rows = (labels["y"] == y) & (labels["s"] == s)
             if rows.any():
-                mean[y, s] = MOMENTUM * mean[y, s] + (1 - MOMENTUM) * q[rows].mean(0)
+                mean[y, s] = DEFAULTS.momentum * mean[y, s] + (1 - DEFAULTS.momentum) * q[rows].mean(0)
     gap = mean - mean.mean(1, keepdim=True)
     assert torch.allclose(odds.get_buffer("mean_0"), mean, atol=1e-6)
-    assert torch.allclose(odds.get_buffer("multiplier_0"), 0.5 * PACE * gap, atol=1e-7)
+    assert torch.allclose(odds.get_buffer("multiplier_0"), 0.5 * DEFAULTS.pace * gap, atol=1e-7)
     assert largest == pytest.approx(gap.abs().max().item(), abs=1e-6)
 
 
@@ -75,15 +75,19 @@ def test_a_decision_that_leans_on_the_hidden_attribute_is_made_even() -> None:
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         for step in range(1500):
             seen, labels = draw(128)
-            hints = {"y": model(seen)}
-            loss = nn.functional.cross_entropy(hints["y"], labels["y"]) + weight * odds(hints, labels)
+            aux_logits = {"y": model(seen)}
+            loss = nn.functional.cross_entropy(aux_logits["y"], labels["y"]) + weight * odds(
+                aux_logits, labels
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            odds.update(hints, labels, pace=1 - step / 1500)
+            odds.update(aux_logits, labels, pace=1 - step / 1500)
         seen, labels = draw(20_000)
-        said = model(seen).softmax(1)[:, 1].detach()
-        groups = [[said[(labels["y"] == y) & (labels["s"] == s)].mean() for s in range(2)] for y in range(2)]
+        chosen = model(seen).softmax(1)[:, 1].detach()
+        groups = [
+            [chosen[(labels["y"] == y) & (labels["s"] == s)].mean() for s in range(2)] for y in range(2)
+        ]
         gaps.append(max(abs(float(a - b)) for a, b in groups))
     assert gaps[0] > 0.05
     assert gaps[1] < gaps[0] / 2

@@ -26,7 +26,7 @@ from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.run import Run, load_run
 from sfumato.training.runner import train
-from sfumato.training.trainer import Defence
+from sfumato.training.trainer import CoTrainer
 
 TINY: dict[str, Any] = {
     "data": "synthetic,size=16,count=600",
@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     "bits": 8,
     "epochs": 2,
     "clean_epochs": 1,
-    "warm_epochs": 1,
+    "pretrain_epochs": 1,
 }
 PLAN = QUICK.model_copy(
     update={
@@ -151,14 +151,15 @@ def test_the_clean_reference_is_the_given_network(finished: Path) -> None:
 
 def test_the_local_network_learns_through_it(finished: Path) -> None:
     run = load_run(finished)
-    defence = Defence(run.config, run.dataset, run.clean, finished, Fabric(accelerator="cpu", devices=1))
-    defence.pair.train()
-    assert not any(part.training for part in defence.pair.cloud.modules())
-    assert all(part.training for part in defence.pair.local.modules())
-    logits, *_ = defence.pair(torch.rand(4, 3, 16, 16))
-    logits["skin"].square().sum().backward()
-    assert all(value.grad is None for value in defence.pair.cloud.parameters())
-    assert sum(float(v.grad.abs().sum()) for v in defence.pair.local.parameters() if v.grad is not None) > 0
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = CoTrainer(run.config, run.dataset, run.clean, finished, fabric).model
+    model.train()
+    assert not any(part.training for part in model.cloud.modules())
+    assert all(part.training for part in model.local.modules())
+    output = model(torch.rand(4, 3, 16, 16))
+    output.logits["skin"].square().sum().backward()
+    assert all(value.grad is None for value in model.cloud.parameters())
+    assert sum(float(v.grad.abs().sum()) for v in model.local.parameters() if v.grad is not None) > 0
 
 
 def test_a_given_module_stays(own: str, tmp_path: Path) -> None:
@@ -177,15 +178,15 @@ def test_an_interrupted_run_resumes_without_the_original(
 ) -> None:
     original = Path(shutil.copy(given, tmp_path / "gone.onnx"))
     config = TrainConfig(**TINY, frozen_cloud=str(original))
-    real: Callable[..., Any] = Defence.run_epoch
+    real: Callable[..., Any] = CoTrainer.run_epoch
 
-    def fail(self: Defence, advance: Callable[[], None]) -> dict[str, Any]:
+    def fail(self: CoTrainer, advance: Callable[[], None]) -> dict[str, Any]:
         if self.epoch == 1:
             raise KeyboardInterrupt
         done: dict[str, Any] = real(self, advance)
         return done
 
-    monkeypatch.setattr(Defence, "run_epoch", fail)
+    monkeypatch.setattr(CoTrainer, "run_epoch", fail)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run")
     monkeypatch.undo()

@@ -3,12 +3,12 @@
 import itertools
 import math
 
-import pytest
 import torch
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
-from sfumato.training import loader
-from sfumato.training.loader import Batch, Batches, augment, seed_everything
+from sfumato.training.config import Augmentation
+from sfumato.training.loader import Batch, Batches, augment
 from sfumato.training.pretrain import mix
 
 
@@ -69,24 +69,22 @@ def test_augmented_images_are_those_of_the_slow_computation() -> None:
         assert torch.allclose(found[i].double(), expected.clamp(0, 1), atol=1e-5), i
 
 
-def test_without_reach_only_the_mirror_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TURN", "SCALE", "CONTRAST"):
-        monkeypatch.setattr(loader, name, 0.0)
-    monkeypatch.setattr(loader, "SHIFT", math.inf)
+def test_without_reach_only_the_mirror_is_left() -> None:
+    still = Augmentation(turn=0, scale=0, contrast=0, brightness=0, shift=0)
     images = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    made = augment(images)
+    made = augment(images, still)
     same = (made - images).abs().amax((1, 2, 3)) < 1e-4
     mirrored = (made - images.flip(3)).abs().amax((1, 2, 3)) < 1e-4
     assert bool((same ^ mirrored).all())
     assert 16 < int(same.sum()) < 48
 
 
-def test_plain_batches_are_images_or_their_mirrors() -> None:
+def test_only_mirrored_batches_are_images_or_their_mirrors() -> None:
     dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
     batches = Batches(dataset, Split.DEFENDER, ("skin",), 32)
     known = {image.tobytes() for image in dataset.images} | {i[:, ::-1].tobytes() for i in dataset.images}
     seed_everything(1)
-    seen = [image for batch in batches.epoch(plain=True) for image in batch.images]
+    seen = [image for batch in batches.epoch(only_mirror=True) for image in batch.images]
     pixels = [(image.permute(1, 2, 0) * 255).round().byte().numpy() for image in seen]
     assert all(one.tobytes() in known for one in pixels)
     originals = {image.tobytes() for image in dataset.images}

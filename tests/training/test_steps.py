@@ -18,20 +18,23 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.label_dependence import conditional_entropy
 from sfumato.models.cloud import ResNet
 from sfumato.models.tensors import to_tensor
-from sfumato.training import clean, loader, trainer
+from sfumato.training import clean, loader, regularisers
 from sfumato.training.clean import make_cloud, train_clean
-from sfumato.training.config import TrainConfig
+from sfumato.training.config import Augmentation, TrainConfig
 from sfumato.training.epoch_selection import corrected_goal
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
+from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
-from sfumato.training.pretrain import mix, warm_up
-from sfumato.training.regularisers.adversaries import Ensemble, restart_one
+from sfumato.training.pretrain import mix, pretrain
+from sfumato.training.regularisers.adversaries import AdversarialPenalty, Ensemble, restart_one
+from sfumato.training.regularisers.rate import RatePenalty
 from sfumato.training.run import make_local
-from sfumato.training.trainer import Defence, Guesser
+from sfumato.training.trainer import CoTrainer
 
 Answers = dict[str, Tensor]
 SAME = 1e-9
@@ -42,16 +45,16 @@ COMMON: dict[str, Any] = {
     "keep": ("skin", "glasses"),
     "epochs": 3,
     "clean_epochs": 2,
-    "warm_epochs": 2,
+    "pretrain_epochs": 2,
     "batch_size": 48,
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "rate": {"bits": 8},
-    "picture": {"bits": 600, "plain": 0.5, "distill": 0.3},
-    "beyond": {"bits": 8, "beyond": 0.05, "levels": 4, "hint_weight": 0.7},
-    "context": {"bits": 150, "reference": "context", "distill": 0.0},
+    "picture": {"bits": 600, "augmentation": {"mirror_only": 0.5}, "distill": 0.3},
+    "beyond": {"bits": 8, "beyond": 0.05, "levels": 4, "aux_weight": 0.7},
+    "autoregressive": {"bits": 150, "prior": "autoregressive", "distill": 0.0},
     "gaussian": {"bits": 50, "channel": "gaussian", "block": 2},
-    "seed": {"objective": "seed", "channel": "gaussian", "noise_weight": 0.2},
+    "literal": {"objective": "literal", "channel": "gaussian", "noise_weight": 0.2},
     "suppress": {"objective": "suppress", "hide": ("background",), "beyond": 2, "suppress_weight": 0.8},
 }
 
@@ -63,7 +66,7 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         clean, "create_cloud", lambda name, classes, height: ResNet(classes, widths=(8, 12, 16))
     )
     monkeypatch.setattr(loader, "to_tensor", lambda images: to_tensor(images).double())
-    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(regularisers.task, "has_bfloat16", lambda device: False)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -163,15 +166,15 @@ def task(logits: Answers, labels: Answers, teacher: Answers, share: float) -> Te
 class Formulas:
     """Co-training, with the networks that `source` starts from."""
 
-    def __init__(self, config: TrainConfig, source: Defence) -> None:
+    def __init__(self, config: TrainConfig, source: CoTrainer) -> None:
         self.config, self.source, self.dataset = config, source, source.dataset
-        self.local, self.cloud, self.clean = source.pair.local, source.pair.cloud, source.clean
+        self.local, self.cloud, self.clean = source.model.local, source.model.cloud, source.clean
         self.channel = self.local.channel
         attributes = self.dataset.attributes
         self.classes = {name: len(attributes[name].classes) for name in (*config.keep, *config.hide)}
         self.batches = Batches(self.dataset, Split.DEFENDER, tuple(self.classes), config.batch_size)
         self.steps = config.epochs * self.batches.steps
-        self.optimizer = AdamW(source.pair.parameters(), 0.01)
+        self.optimizer = AdamW(source.model.parameters(), 0.01)
         self.rate_law = Law(self.steps, (config.bits or 16) * log(2))
         beyond = (config.beyond or 1) * log(2)
         late = beyond if beyond < 0.1 * log(2) else None
@@ -188,12 +191,14 @@ class Formulas:
             for kept in config.keep
             for hidden in config.hide
         }
-        if source.adversaries is not None:
-            self.adversaries = source.adversaries
+        for term in source.regularisers:
+            if not isinstance(term, AdversarialPenalty):
+                continue
+            self.adversaries = term.ensemble
             self.adversary_optimizer = AdamW(self.adversaries.parameters(), 0.001)
-        if source.context is not None:
-            self.context = source.context
-            self.context_optimizer = AdamW(self.context.parameters(), 0.01)
+        if source.prior is not None:
+            self.prior = source.prior
+            self.prior_optimizer = AdamW(self.prior.parameters(), 0.01)
         self.means: dict[str, list[float]] = {}
 
     def epoch(self, number: int) -> dict[str, float]:
@@ -203,12 +208,12 @@ class Formulas:
         if config.objective == "suppress" and first >= 0.3 * self.steps:
             optimizer = cast(torch.optim.Optimizer, self.adversary_optimizer)
             restart_one(self.adversaries, optimizer, number, config.seed)
-        self.source.pair.train()
+        self.source.model.train()
         self.local.training = False  # of this module alone: pixels are not packed
         self.local.up.train(number < 0.25 * config.epochs)
         seed_everything(config.seed, "cotrain", number)
-        plain = number >= (1 - config.plain) * config.epochs
-        for index, batch in enumerate(self.batches.epoch(plain=plain)):
+        plain = number >= (1 - config.augmentation.mirror_only) * config.epochs
+        for index, batch in enumerate(self.batches.epoch(only_mirror=plain)):
             self.step(batch, first + index)
         return {name: sum(values) / len(values) for name, values in self.means.items() if values}
 
@@ -231,7 +236,7 @@ class Formulas:
             teacher = self.clean.answers(seen)
         features = self.cloud.features(upload)
         loss = task(self.cloud.answers(features), labels, teacher, config.distill)
-        if config.objective == "seed":
+        if config.objective == "literal":
             loss = loss - config.noise_weight * parameters["scale"].log().mean()
         else:
             loss = loss + self.price(parameters, upload, cells, number)
@@ -239,7 +244,7 @@ class Formulas:
             spread = ((seen - seen.mean(0)) ** 2).mean()
             loss = loss + ((features - seen) ** 2).mean() / spread
         if hints:
-            loss = loss + config.hint_weight * task(hints, labels, teacher, config.distill)
+            loss = loss + config.aux_weight * task(hints, labels, teacher, config.distill)
         if config.objective == "suppress":
             loss = loss + config.suppress_weight * self.unevenness(hints, labels)
             if number >= 0.4 * self.steps:
@@ -279,15 +284,15 @@ class Formulas:
         flat = {"p": 0.5} if "p" in parameters else {"mean": 0.5, "scale": 0.3}
         even = {name: torch.full_like(parameters[name], value) for name, value in flat.items()}
         rate = self.divergence(parameters, even)
-        if self.config.reference == "context":
-            p, odds = parameters["p"], self.context(upload.detach())
+        if self.config.prior == "autoregressive":
+            p, odds = parameters["p"], self.prior(upload.detach())
             saved = (
                 log(2) + p * odds.detach().sigmoid().log() + (1 - p) * (-odds.detach()).sigmoid().log()
             ).sum()
             rate = rate.mean() - saved / len(p)
             missed = p.detach() * odds.sigmoid().log() + (1 - p.detach()) * (-odds).sigmoid().log()
             learned = -(log(2) + missed).sum() / len(p)
-            self.context_optimizer.step(learned, one_cycle(number, self.steps, 3e-3))
+            self.prior_optimizer.step(learned, one_cycle(number, self.steps, 3e-3))
         rate = rate.mean()
         self.means["rate_bits"].append(rate.item() / log(2))
         price = self.rate_law.weight(rate.item(), number) * rate
@@ -343,7 +348,7 @@ class Formulas:
 
     def move_goal(self, number: int, validated: float, trained: float) -> None:
         """Asked for after every epoch; heeded once the ramp is behind."""
-        if (number + 1) * self.batches.steps >= 0.4 * self.steps and self.config.objective != "seed":
+        if (number + 1) * self.batches.steps >= 0.4 * self.steps and self.config.objective != "literal":
             bits = self.rate_law.goal / log(2)
             goal = corrected_goal(bits, self.config.bits or 16, validated=validated, trained=trained)
             self.rate_law.goal = goal * log(2)
@@ -354,8 +359,7 @@ def test_co_training_follows_its_formulas(options: dict[str, Any], tmp_path: Pat
     config = TrainConfig(**COMMON, **options)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     teacher = some_cloud(config, dataset)
-    made, source = (Defence(config, dataset, deepcopy(teacher), tmp_path, fabric) for _ in range(2))
-    made.set_up()
+    made, source = (CoTrainer(config, dataset, deepcopy(teacher), tmp_path, fabric) for _ in range(2))
     slow = Formulas(config, source)
     for epoch in range(config.epochs):
         record = made.run_epoch(lambda: None)
@@ -363,28 +367,31 @@ def test_co_training_follows_its_formulas(options: dict[str, Any], tmp_path: Pat
         assert {name: record[name] for name in expected} == pytest.approx(expected, rel=SAME), epoch
         if "rate_bits" in expected:
             slow.move_goal(epoch, record["val_rate_bits"], expected["rate_bits"])
-            assert made.controller.goal == pytest.approx(slow.rate_law.goal, rel=SAME)
-    compare(made.pair, source.pair)
+            (rate,) = (term for term in made.regularisers if isinstance(term, RatePenalty))
+            assert rate.controller.goal == pytest.approx(slow.rate_law.goal, rel=SAME)
+    compare(made.model, source.model)
 
 
-def test_warm_up_follows_its_formulas(fabric: Fabric) -> None:
+def test_pretraining_follows_its_formulas(fabric: Fabric) -> None:
     config = TrainConfig(**COMMON, distill=0.4)
     dataset = open_dataset(config.data, keep=config.keep)
     teacher = some_cloud(config, dataset)
     source = Batches(dataset, Split.DEFENDER, config.keep, config.batch_size)
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
-    quick = Guesser(make_local(config, dataset), classes)
+    quick = EncoderClassifier(make_local(config, dataset), classes)
     slow = deepcopy(quick)
-    warm_up(quick, teacher, source, config, fabric, None)
+    pretrain(quick, teacher, source, config, fabric, None)
     optimizer, step = AdamW(slow.parameters(), 0.01), 0
-    for epoch in range(config.warm_epochs):
+    for epoch in range(config.pretrain_epochs):
         seed_everything(config.seed, "warm-up", epoch)
         for index, batch in enumerate(source.epoch()):
             images = mix(batch.images) if index % 2 else batch.images
             with torch.no_grad():
                 told = teacher(images)
             loss = task(slow(images), batch.labels, told, 1.0 if index % 2 else 0.4)
-            optimizer.step(loss, one_cycle(step, config.warm_epochs * source.steps, 2 * config.learning_rate))
+            optimizer.step(
+                loss, one_cycle(step, config.pretrain_epochs * source.steps, 2 * config.learning_rate)
+            )
             step += 1
     compare(quick, slow)
 
@@ -392,7 +399,7 @@ def test_warm_up_follows_its_formulas(fabric: Fabric) -> None:
 def test_the_clean_network_follows_its_formulas(
     fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(**COMMON, plain=0.5)
+    config = TrainConfig(**COMMON, augmentation=Augmentation(mirror_only=0.5))
     dataset = open_dataset(config.data, keep=config.keep)
     seed_everything(config.seed, "clean", "initial")
     slow = make_cloud(config, dataset)
@@ -405,7 +412,7 @@ def test_the_clean_network_follows_its_formulas(
     for epoch in range(config.clean_epochs):
         seed_everything(config.seed, "clean", epoch)
         total = 0.0
-        for batch in source.epoch(plain=epoch == 1):
+        for batch in source.epoch(only_mirror=epoch == 1):
             answers = slow(batch.images)
             loss = task(answers, batch.labels, answers, 0.0)
             total += loss.item()

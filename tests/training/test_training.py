@@ -17,12 +17,12 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
 from sfumato.core.rates import PICTURE_BITS
 from sfumato.models.tensors import to_tensor
-from sfumato.training import trainer
 from sfumato.training.checkpoint import load_module, save_module
 from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.regularisers import task
 from sfumato.training.run import load_run
 from sfumato.training.runner import train
-from sfumato.training.trainer import Defence
+from sfumato.training.trainer import CoTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "keep": ("skin",),
     "epochs": 3,
     "clean_epochs": 1,
-    "warm_epochs": 1,
+    "pretrain_epochs": 1,
     "batch_size": 64,
 }
 
@@ -64,7 +64,7 @@ def start(out: Path, *extra: str) -> subprocess.Popen[bytes]:
         str(out) + ".toml",
     ]
     (out.parent / f"{out.name}.toml").write_text(
-        'epochs = 4\nclean_epochs = 1\nwarm_epochs = 1\nbatch_size = 64\nreference = "context"\n'
+        'epochs = 4\nclean_epochs = 1\npretrain_epochs = 1\nbatch_size = 64\nprior = "autoregressive"\n'
     )
     roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
     environment = {**os.environ, "PYTHONPATH": roots}
@@ -100,12 +100,13 @@ def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> Non
 def test_a_teacher_in_bfloat16_says_nearly_the_same(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What processors with bfloat16 compute; the others can too, slowly."""
     run = load_run(finished)
-    made = Defence(run.config, run.dataset, run.cloud, finished, Fabric(accelerator="cpu", devices=1))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    made = CoTrainer(run.config, run.dataset, run.cloud, finished, fabric)
     images = to_tensor(run.dataset.images[:32])
     told = []
     for able in (False, True):
-        monkeypatch.setattr(trainer, "has_bfloat16", lambda device, able=able: able)
-        answers, _ = made.taught(images)
+        monkeypatch.setattr(task, "has_bfloat16", lambda device, able=able: able)
+        answers, _ = made.task.teacher_outputs(images)
         assert answers["skin"].dtype == torch.float32
         told.append(answers["skin"].softmax(1))
     assert not torch.equal(told[0], told[1])
@@ -145,7 +146,7 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"reference": "context"}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}],
+    [{}, {"prior": "autoregressive"}, {"objective": "suppress", "hide": ("background",), "beyond": 0.5}],
 )
 def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> None:
     config = TrainConfig(**{**TINY, "epochs": 2}, bits=8, **options)
@@ -159,9 +160,9 @@ def test_two_processes_share_a_run(tmp_path: Path, options: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("channel", "objective", "extra"),
     [
-        ("gaussian", "seed", {}),
+        ("gaussian", "literal", {}),
         ("gaussian", "rate", {"bits": 50}),
-        ("dither", "rate", {"bits": 50, "reference": "context", "plain": 0.5}),
+        ("dither", "rate", {"bits": 50, "prior": "autoregressive", "augmentation": {"mirror_only": 0.5}}),
         ("dither", "suppress", {"hide": ("background",), "levels": 4, "max_drop": 5.0, "epochs": 4}),
     ],
 )
@@ -196,12 +197,12 @@ def test_rate_target_is_followed(finished: Path) -> None:
     ("values", "word"),
     [
         ({"bits": 8, "max_drop": 1}, "not both"),
-        ({"reference": "context", "channel": "gaussian"}, "dither"),
-        ({"reference": "context", "objective": "seed"}, "reference"),
-        ({"plain": 1.5}, "plain"),
+        ({"prior": "autoregressive", "channel": "gaussian"}, "dither"),
+        ({"prior": "autoregressive", "objective": "literal"}, "prior"),
+        ({"augmentation": {"mirror_only": 1.5}}, "mirror_only"),
         ({"objective": "suppress"}, "--hide"),
-        ({"objective": "seed", "bits": 3}, "noise_weight"),
-        ({"objective": "seed", "beyond": 1}, "noise_weight"),
+        ({"objective": "literal", "bits": 3}, "noise_weight"),
+        ({"objective": "literal", "beyond": 1}, "noise_weight"),
         ({"hide": ("skin",)}, "kept and hidden"),
         ({"levels": 3}, "levels"),
         ({"epochz": 3}, "epochz"),
@@ -224,7 +225,7 @@ def test_damaged_weights_are_named(finished: Path, tmp_path: Path) -> None:
 
 
 def test_resume_with_other_options_is_refused(finished: Path) -> None:
-    with pytest.raises(SfumatoError, match="another configuration"):
+    with pytest.raises(SfumatoError, match=r"bits 8\.0 \(now 9\.0\)"):
         train(TrainConfig(**TINY, bits=9), finished, resume=True)
 
 

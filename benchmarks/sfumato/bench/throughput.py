@@ -24,8 +24,9 @@ from sfumato.core.provenance import provenance
 from sfumato.data import open_dataset
 from sfumato.training.clean import make_cloud
 from sfumato.training.config import TrainConfig
+from sfumato.training.log import RunningMeans
 from sfumato.training.losses import task_loss
-from sfumato.training.trainer import Defence, Means
+from sfumato.training.trainer import CoTrainer
 
 PLAIN, COTRAINING = "plain step of the cloud network", "co-training step"
 PARTS = ("local network and channel", "cloud network", "clean network's answers")
@@ -83,16 +84,15 @@ def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], obje
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     fabric = Fabric(accelerator="cpu", devices=1)
     clean = make_cloud(config, dataset)
-    defence = Defence(config, dataset, clean, folder, fabric)
-    defence.set_up()
-    defence.shared.train()
-    batch = next(iter(defence.batches.epoch()))
+    trainer = CoTrainer(config, dataset, clean, folder, fabric)
+    trainer.shared.train()
+    batch = next(iter(trainer.batches.epoch()))
     number = iter(range(10**9))
-    cloud, local = make_cloud(config, dataset).train(), defence.pair.local
+    cloud, local = make_cloud(config, dataset).train(), trainer.model.local
     optimizer = torch.optim.AdamW(cloud.parameters(), lr=config.learning_rate, fused=True)
 
     def cotraining() -> None:
-        defence.step(batch, next(number) % defence.steps, Means())
+        trainer.step(batch, next(number) % trainer.steps, RunningMeans())
 
     def plain() -> None:
         loss = task_loss(cloud(batch.images), batch.labels)
@@ -108,7 +108,7 @@ def step_calls(config: TrainConfig, folder: Path) -> dict[str, Callable[[], obje
         backward(cloud, task_loss(cloud(batch.images), batch.labels))
 
     def teacher() -> None:
-        defence.taught(batch.images)
+        trainer.task.teacher_outputs(batch.images)
 
     return {PLAIN: plain, COTRAINING: cotraining, **dict(zip(PARTS, (phone, reader, teacher), strict=True))}
 

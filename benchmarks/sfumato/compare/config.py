@@ -36,9 +36,10 @@ class CompareConfig(BaseModel):
 
     def training(self, **options: Any) -> TrainConfig:
         """The training configuration of one row."""
-        epochs = {"epochs": self.epochs, "warm_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "plain", "seed"})
-        return make_config({**common, **epochs, **options})
+        epochs = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
+        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        augmentation = {"mirror_only": self.plain}
+        return make_config({**common, "augmentation": augmentation, **epochs, **options})
 
 
 def make_compare_config(values: dict[str, Any]) -> CompareConfig:

@@ -16,11 +16,11 @@ from sfumato.bench.phone_networks import PHONE_NETWORKS
 from sfumato.compare.config import make_compare_config
 from sfumato.compare.methods import METHODS, Task, create
 from sfumato.core.reports import Grid
+from sfumato.core.seeding import seed_everything
 from sfumato.data import open_dataset
 from sfumato.models.cost import Cost, cost
 from sfumato.models.local import check_size
 from sfumato.training.clean import make_cloud
-from sfumato.training.loader import seed_everything
 
 SCHEMA = "sfumato-network-sizes/1"
 

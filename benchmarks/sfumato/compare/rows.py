@@ -53,10 +53,10 @@ POINTS = tuple(map(Point, (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)))
 """Operating points of ours, by default."""
 
 OURS: dict[str, dict[str, Any]] = {
-    "literal": {"objective": "seed", "channel": "gaussian"},
+    "literal": {"objective": "literal", "channel": "gaussian"},
     "rate": {"objective": "rate", "channel": "dither"},
     "rate-levels4": {"objective": "rate", "channel": "dither", "levels": 4},
-    "rate-context": {"objective": "rate", "channel": "dither", "levels": 4, "reference": "context"},
+    "rate-context": {"objective": "rate", "channel": "dither", "levels": 4, "prior": "autoregressive"},
     "rate-gaussian": {"objective": "rate", "channel": "gaussian"},
     "suppress": {"objective": "suppress", "channel": "dither"},
     "suppress-gaussian": {"objective": "suppress", "channel": "gaussian"},

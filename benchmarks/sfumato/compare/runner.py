@@ -37,6 +37,7 @@ from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.reports import markdown
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.models.cost import Cost, cost
 from sfumato.models.local import check_size
@@ -44,7 +45,7 @@ from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import TrainConfig
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.loader import Batches
 from sfumato.training.runner import train
 
 WEIGHTS, OLD_WEIGHTS = "methods", "peers"

@@ -13,7 +13,7 @@ import torch
 
 from sfumato.audit.attack_data import AttackData, AttackSplit
 from sfumato.channels.dither import Dither
-from sfumato.models.autoregressive import ContextReference, foreseen
+from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.schedule import one_cycle, set_learning_rate
 
 STEPS = 600
@@ -36,12 +36,12 @@ def autoregressive_bound(data: AttackData) -> float | None:
     return (rate - mean_gain(prior, test, data.generator("context test"))) / log(2)
 
 
-def fit(channel: Dither, data: AttackData) -> ContextReference:
+def fit(channel: Dither, data: AttackData) -> AutoregressivePrior:
     """The prior that predicts validation uploads best while it learns from the attacker's; at worst still uniform."""
     train, generator = data.train, data.generator("context reference")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed_for("context weights"))
-        prior = ContextReference(channel)
+        prior = AutoregressivePrior(channel)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
     best, weights = 0.0, deepcopy(prior.state_dict())
     count = len(train.pixels)
@@ -50,7 +50,7 @@ def fit(channel: Dither, data: AttackData) -> ContextReference:
     for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
         set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
         p = train.parameters["p"][rows].float()
-        loss = -foreseen(p, prior(train.uploads(rows, channel, generator))).mean()
+        loss = -nats_saved(p, prior(train.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,10 +63,10 @@ def fit(channel: Dither, data: AttackData) -> ContextReference:
 
 
 @torch.no_grad()
-def mean_gain(prior: ContextReference, split: AttackSplit, generator: torch.Generator) -> float:
+def mean_gain(prior: AutoregressivePrior, split: AttackSplit, generator: torch.Generator) -> float:
     """By how much the prior lowers the rate: mean over one upload of every image of a split as it is, in nats."""
     total = 0.0
     for rows in torch.arange(split.images).split(BATCH):
         upload = split.uploads(rows, prior.channel, generator)
-        total += foreseen(split.parameters["p"][rows].float(), prior(upload)).sum().item()
+        total += nats_saved(split.parameters["p"][rows].float(), prior(upload)).sum().item()
     return total / split.images

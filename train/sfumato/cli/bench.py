@@ -158,9 +158,7 @@ def models(
     export: Export,
     run: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="RUN", help="The run it was made from; its audit is that of the float model."
-        ),
+        typer.Argument(metavar="RUN", help="The run it was made from; its audit is that of the float model."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -233,9 +231,7 @@ def training(
 def report(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="RESULT...", help="Result files or folders of them; else benchmarks/results."
-        ),
+        typer.Argument(metavar="RESULT...", help="Result files or folders of them; else benchmarks/results."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the pictures.")] = Path(
         "benchmarks/report"

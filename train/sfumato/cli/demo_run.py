@@ -35,10 +35,10 @@ from sfumato.training.runner import train
 KEEP = ("smiling",)
 HIDE = ("skin", "glasses", "hair")
 PICTURES = 4
-EPOCHS = {"clean_epochs": 8, "warm_epochs": 24, "epochs": 22}
+EPOCHS = {"clean_epochs": 8, "pretrain_epochs": 24, "epochs": 22}
 FOLDS = 3
 """Attackers are trained so often, each time tested on other images: on one test split chance moves them by two points."""
-QUICK_EPOCHS = {"clean_epochs": 4, "warm_epochs": 4, "epochs": 6}
+QUICK_EPOCHS = {"clean_epochs": 4, "pretrain_epochs": 4, "epochs": 6}
 
 
 @dataclass(frozen=True)

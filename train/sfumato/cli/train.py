@@ -14,16 +14,17 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     hide: Annotated[str, typer.Option(help="Attributes it shall not recognise, comma separated.")] = "",
     config: Annotated[Path | None, typer.Option(help="TOML file with further settings.")] = None,
-    objective: Annotated[str | None, typer.Option(help="seed, rate or suppress.")] = None,
+    objective: Annotated[str | None, typer.Option(help="literal, rate or suppress.")] = None,
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of the dither channel: 2, 4 or 16.")] = None,
     bits: Annotated[float | None, typer.Option(help="Target: mean rate of an upload in bits.")] = None,
-    reference: Annotated[
+    prior: Annotated[
         str | None,
         typer.Option(
-            help="What bits are measured against: coins, or context, which foresees each bit from those before it."
+            help="What bits are measured against: uniform, or autoregressive, which predicts each bit from those before it."
         ),
     ] = None,
+    reference: Annotated[str | None, typer.Option(hidden=True)] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Target: points of desired accuracy that may be lost.")
     ] = None,
@@ -53,15 +54,16 @@ def command(
 ) -> None:
     """Co-train a local and a cloud network on a data set."""
     from sfumato.core.console import emit_json, note, show, table
+    from sfumato.training import train
     from sfumato.training.config import make_config
-    from sfumato.training.runner import train
 
     given: dict[str, Any] = {
         "objective": objective,
         "channel": channel,
         "levels": levels,
         "bits": bits,
-        "reference": reference,
+        "prior": prior,
+        "reference": reference,  # the old name of prior
         "max_drop": max_drop,
         "beyond": beyond,
         "epochs": epochs,
@@ -83,11 +85,11 @@ def command(
         (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * card['desired_accuracy'][name]:.1f} %")
         for name in run.keep
     ]
-    told = card.get("context_bits")
+    bound = card["autoregressive_bits"]
     show(
         table(
             f"{out}: {card['rate_bits']:.1f} bits an image"
-            + ("" if told is None else f", at most {told:.1f} told"),
+            + ("" if bound is None else f", at most {bound:.1f} against the autoregressive prior"),
             ("kept attribute", "clean", "through the channel"),
             rows,
         )

@@ -1,22 +1,22 @@
-r"""The decision path: what the phone itself takes the picture for, said as firmly as possible.
+r"""A hard argmax from operators that every delegate takes: none of them has ARGMAX.
 
-A service asked for one of a few classes needs the phone's decision and nothing of how it was reached: how sure the phone is
-already tells who is on the picture (docs/decisions/0007). So between the encoder and the rest of the local network stands
-a decision that is all or nothing, made of operators that every delegate takes, since none of them knows ARGMAX:
+A service asked for one of a few classes needs the phone's decision and nothing of how it was reached: the confidence alone
+already tells who is on the picture (docs/decisions/0007). So between the encoder and the decoder of the local network stands
+a one-hot decision:
 
-    z      logits: features are mixed into a few planes, and those are weighed over the whole grid
-    duels  s_ij = sigmoid(STEEP (z_i - z_j + TIE)) for i < j: nearly 1 if class i beats class j, else nearly 0
-    crown  d_k  = sigmoid(STEEP (wins_k - (K - 3/2))) where wins_k counts the duels that k has won
+    z_k    logits: a 1x1 convolution to a few planes, then a linear layer over the whole grid
+    s_ij = sigmoid(STEEP (z_i - z_j + TIE))          pairwise comparison, i < j: nearly 1 where class i is the larger
+    d_k  = sigmoid(STEEP (wins_k - (K - 3/2)))       one-hot: nearly 1 where class k won all of its K - 1 comparisons
 
-Only who wins all K - 1 duels is crowned. The weights of duels and crown are constants; no gradient passes a decision, its
-encoder learns from the logits.
+Both layers have constant weights. The decision is detached; the encoder learns from the logits.
 
     decision = Decision(width=48, grid=(4, 4), classes=(2, 5))
-    logits, crowned = decision(features)       # features: (B, 48, 4, 4); both (B, 7, 1, 1)
+    logits, one_hot = decision(features)       # features: (B, 48, 4, 4); both (B, 7, 1, 1)
 """
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from sfumato.models.layers import convolution
 
 MIXED = 16
-"""Planes that are weighed over the whole grid: most of the weights of a decision."""
+"""Planes that go into the linear layer over the grid: most of the weights of a decision."""
 LARGEST_GRID = 5
 """Larger grids are halved first, or the weights over a whole 480x640 image would outnumber all others."""
 STEEP = 40.0
-"""Slope of both logistic functions. int8 logits differ by about .05, which already decides a duel."""
+"""Slope of both logistic functions. int8 logits differ by about .05, which already decides a comparison."""
 TIE = 0.05
-"""Equal logits count as a win of the class named first: equal bytes are common, and a draw would say `unsure`."""
+"""Equal logits count as a win of the class named first: equal bytes are common, and a draw would leave no class at 1."""
 
 
 def constant(weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -43,15 +43,15 @@ def constant(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     return layer
 
 
-def tournament(classes: Sequence[int]) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """Duels between all classes of each attribute, and who has won all of its duels.
+def argmax_layers(classes: Sequence[int]) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """The comparisons between all classes of each attribute, and which class has won all of its comparisons.
 
     Args:
         classes: how many classes every attribute has; their planes follow one another.
 
-    >>> duels, crown = tournament([3])
+    >>> pairwise, one_hot = argmax_layers([3])
     >>> z = torch.tensor([0.1, 0.9, 0.4]).view(1, 3, 1, 1)
-    >>> [round(d, 2) for d in crown(duels(z).sigmoid()).sigmoid().flatten().tolist()]
+    >>> [round(d, 2) for d in one_hot(pairwise(z).sigmoid()).sigmoid().flatten().tolist()]
     [0.0, 1.0, 0.0]
     """
     starts = [sum(classes[:k]) for k in range(len(classes))]
@@ -61,20 +61,20 @@ def tournament(classes: Sequence[int]) -> tuple[nn.Conv2d, nn.Conv2d]:
         for i, j in combinations(range(count), 2)
     ]
     planes = sum(classes)
-    duel, wins = torch.zeros(len(pairs), planes), torch.zeros(planes, len(pairs))
+    difference, wins = torch.zeros(len(pairs), planes), torch.zeros(planes, len(pairs))
     needed = torch.tensor([count - 1.5 for count in classes for _ in range(count)])
     for row, (i, j) in enumerate(pairs):
-        duel[row, i], duel[row, j] = 1.0, -1.0
+        difference[row, i], difference[row, j] = 1.0, -1.0
         wins[i, row], wins[j, row] = 1.0, -1.0
         needed[j] -= 1.0  # j wins where i does not: 1 - s_ij
     return (
-        constant(STEEP * duel, torch.full((len(pairs),), STEEP * TIE)),
+        constant(STEEP * difference, torch.full((len(pairs),), STEEP * TIE)),
         constant(STEEP * wins, -STEEP * needed),
     )
 
 
 class Decision(nn.Module):
-    """Coarsest features in, logits and the crowned class of every attribute out.
+    """Coarsest features in, logits and the one-hot decision of every attribute out.
 
     Args:
         width: planes of the features.
@@ -92,7 +92,15 @@ class Decision(nn.Module):
         self.shrink = nn.Sequential(*shrinks)
         self.mix = convolution(width, MIXED, size=1)
         self.answer = nn.Conv2d(MIXED, sum(classes), grid)
-        self.duels, self.crown = tournament(classes)
+        self.pairwise, self.one_hot = argmax_layers(classes)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Runs of sfumato 0.1 call the two layers `duels` and `crown`.
+        for old, new in (("duels", "pairwise"), ("crown", "one_hot")):
+            for part in ("weight", "bias"):
+                if f"{prefix}{old}.{part}" in state_dict:
+                    state_dict[f"{prefix}{new}.{part}"] = state_dict.pop(f"{prefix}{old}.{part}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, K, 1, 1) at the size of the training images; more places on larger ones."""
@@ -100,7 +108,7 @@ class Decision(nn.Module):
         return z
 
     def lead(self, logits: Tensor) -> Tensor:
-        """How far the winning logit is ahead, the least of all attributes and places, (B,)."""
+        """Margin of the largest logit over the second, the smallest of all attributes and places, (B,)."""
         ahead = []
         for part in logits.split(list(self.classes), dim=1):
             first, second = part.topk(2, dim=1).values.unbind(1)
@@ -108,15 +116,15 @@ class Decision(nn.Module):
         return torch.stack(ahead).amin(0)
 
     def decide(self, logits: Tensor) -> Tensor:
-        """Logits -> nearly one for the winner of each attribute, nearly zero for the others; same shape.
+        """Logits -> nearly one for the largest of each attribute, nearly zero for the others; same shape.
 
-        In training exactly one and zero: the few images on a step's edge would be held against the rest of the network, which
-        cannot help them.
+        In training exactly one and zero. A few images lie on the slope of a logistic function, and the rest of the network
+        would be penalised for what it cannot change.
         """
-        crowned: Tensor = self.crown(self.duels(logits).sigmoid()).sigmoid().detach()
+        decision: Tensor = self.one_hot(self.pairwise(logits).sigmoid()).sigmoid().detach()
         if not self.training:
-            return crowned
-        parts = crowned.split(list(self.classes), dim=1)
+            return decision
+        parts = decision.split(list(self.classes), dim=1)
         return torch.cat(
             [torch.zeros_like(part).scatter_(1, part.argmax(1, keepdim=True), 1.0) for part in parts], dim=1
         )

@@ -1,21 +1,21 @@
-r"""A reference that has read the upload so far: a tighter bound on what an upload tells where it tells parts of a picture.
+r"""An autoregressive prior of uploads: a tighter bound on what an upload tells where it shows parts of a picture.
 
-The rate compares every bit of an upload with a fair coin, so what the bits before it already gave away is counted again, and
-in a picture that is most of it. But any distribution of uploads bounds the mutual information, also one that goes through
-an upload in order and foresees each bit from the bits before it:
+The rate compares every bit of an upload with a fair coin, so what earlier bits already gave away is counted again. In a
+picture that is most of it. But any distribution of uploads bounds the mutual information, also one that predicts each bit of
+an upload from the bits before it:
 
     I(X'; X) <= E KL(p(x'|x) || r) = E_{x' ~ p} sum_i KL(p_i || r_i(x'_1 .. x'_{i-1}))
 
-    = rate - E sum_i (log 2 - H(p_i, r_i)),                                H(p, r) the cross entropy: what r foresaw
+    = rate - E sum_i (log 2 - H(p_i, r_i)),             H(p, r) the cross entropy; the sum is what r saves
 
-The mean over drawn uploads is an unbiased estimate of the right-hand side, whatever r has learnt and how well. The reference
-is a masked convolutional network (PixelCNN, van den Oord et al., ICML 2016) over blocks of 2 x 2 pixels, row by row; the bits
+The mean over drawn uploads is an unbiased estimate of the right-hand side, however well r has been fitted. The prior is a
+masked convolutional network (PixelCNN, van den Oord et al., ICML 2016) over blocks of 2 x 2 pixels, row by row; the bits
 of a block follow one another as in MADE (Germain et al., ICML 2015). It belongs to the bound and to training; neither phone
 nor cloud ever runs it.
 
-    context = ContextReference(channel)
-    logits = context(upload)
-    nats = channel.rate(parameters) - foreseen(parameters["p"], logits)      # (B,)
+    prior = AutoregressivePrior(channel)
+    logits = prior(upload)
+    nats = channel.rate(parameters) - nats_saved(parameters["p"], logits)      # (B,)
 """
 
 from math import log
@@ -30,8 +30,6 @@ from sfumato.models.layers import pack, unpack
 
 HIDDEN = 96
 """Planes of the two hidden layers, in equal shares for each bit of a block."""
-PEAK = 3e-3
-"""Largest learning rate (AdamW)."""
 
 
 class Masked(nn.Conv2d):
@@ -62,8 +60,8 @@ class Masked(nn.Conv2d):
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
-class ContextReference(nn.Module):
-    """Foresees every bit of a dithered upload from the bits before it.
+class AutoregressivePrior(nn.Module):
+    """Predicts every bit of a dithered upload from the bits before it.
 
     Args:
         channel: whose uploads.
@@ -73,32 +71,32 @@ class ContextReference(nn.Module):
         super().__init__()
         self.channel = channel
         bits = 4 * 3 * channel.bits
-        self.look = Masked(bits, HIDDEN, 5, bits, strict=True)
-        self.mix = Masked(HIDDEN, HIDDEN, 1, bits, strict=False)
-        self.foresee = Masked(HIDDEN, bits, 1, bits, strict=False)
-        nn.init.zeros_(self.foresee.weight)  # a fair coin at first
-        assert self.foresee.bias is not None
-        nn.init.zeros_(self.foresee.bias)
+        self.first = Masked(bits, HIDDEN, 5, bits, strict=True)
+        self.hidden = Masked(HIDDEN, HIDDEN, 1, bits, strict=False)
+        self.head = Masked(HIDDEN, bits, 1, bits, strict=False)
+        nn.init.zeros_(self.head.weight)  # fair coins at first
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
         channels_last(self)
 
     def forward(self, upload: Tensor) -> Tensor:
         """Uploads (B, 3, H, W), values 0..1 -> log odds of every bit, (B, 3 * bits, H, W)."""
         x = pack(2 * self.channel.planes(upload) - 1, 2)
-        y = F.relu(self.look(x))
-        y = y + F.relu(self.mix(y))
-        return unpack(self.foresee(y), 2)
+        y = F.relu(self.first(x))
+        y = y + F.relu(self.hidden(y))
+        return unpack(self.head(y), 2)
 
 
-def foreseen(p: Tensor, logits: Tensor) -> Tensor:
-    """What a reference saves over fair coins, in nats an image, (B,); negative where it is the worse one.
+def nats_saved(p: Tensor, logits: Tensor) -> Tensor:
+    """By how much the prior lowers the rate below that against fair coins, (B,) in nats; negative where it raises it.
 
     Args:
         p: probabilities of the bits, (B, planes, H, W).
-        logits: the reference's log odds for the same bits.
+        logits: the prior's log odds for the same bits.
 
     >>> coin, sure = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 20.0)
     >>> certain = torch.ones(1, 1, 2, 2)
-    >>> foreseen(certain, coin).item(), round(foreseen(certain, sure).item() / log(2), 3)
+    >>> nats_saved(certain, coin).item(), round(nats_saved(certain, sure).item() / log(2), 3)
     (0.0, 4.0)
     """
     missed = F.binary_cross_entropy_with_logits(logits, p, reduction="none")

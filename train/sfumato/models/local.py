@@ -111,13 +111,13 @@ class LocalNetwork(nn.Module):
     def forward(self, x: Tensor) -> Parameters:
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
         *fine, coarse = self.encoder(x)
-        said = coarse if self.decision is None else self.decision(coarse)[1]
-        return self.decode(x, fine, said)
+        bottleneck = coarse if self.decision is None else self.decision(coarse)[1]
+        return self.decode(x, fine, bottleneck)
 
-    def decode(self, x: Tensor, fine: Sequence[Tensor], said: Tensor) -> Parameters:
+    def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
         *finer, eighth = fine
-        y = enlarge_to(self.spread(said), eighth) + eighth
+        y = enlarge_to(self.spread(bottleneck), eighth) + eighth
         for lift, skip in zip(self.up, reversed(finer), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:

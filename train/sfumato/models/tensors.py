@@ -33,6 +33,17 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
             module.train(mode)
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keep gradients out of a module's weights, but let them pass through it; batch norm uses its running statistics."""
+    mode = module.training
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.train(mode).requires_grad_(True)
+
+
 def network_parameters(local: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 256) -> Parameters:
     """Run a local network over images (N, H, W, 3) and gather its channel parameters on the CPU."""
     device = next(local.parameters()).device

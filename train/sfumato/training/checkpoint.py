@@ -1,10 +1,10 @@
 """Checkpoints: safetensors and JSON, never a pickle, and always a whole one.
 
-A checkpoint is a folder `checkpoint/NNNNNN/`; the file `checkpoint/latest` names the last one that is complete and is
-replaced atomically, so a run killed at any moment resumes from the checkpoint before.
+A checkpoint is a folder `checkpoint/NNNNNN/` of one file of tensors and one of everything else. The file `checkpoint/latest`
+names the last complete one and is replaced atomically, so a run killed at any moment resumes from the checkpoint before.
 
-    save(folder, 12, modules={"pair": pair}, optimizers={"pair": optimizer}, state={"weight": 0.1})
-    state = load(folder, modules={"pair": pair}, optimizers={"pair": optimizer})
+    save(folder, 12, {"model": model.state_dict(), "optimizer": optimizer_state(optimizer), "epoch": 12})
+    state = load(folder)
 """
 
 import shutil
@@ -19,12 +19,26 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_folder, atomic_write, read_json, write_json
 
+SCHEMA = "sfumato-checkpoint/2"
+TENSORS = "tensors.safetensors"
+TENSOR = "tensor"
+"""In `state.json` the only key of what stands for a tensor; its value is the tensor's name in `TENSORS`."""
+
 
 def save_module(module: nn.Module, path: Path) -> None:
     """Write the weights of a module as safetensors, atomically."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     with atomic_write(path) as scratch:
         save_file(weights, scratch)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SfumatoError(f"{path} is missing: is {path.parent} a finished run?") from None
+    except Exception as error:  # of safetensors' own type
+        raise SfumatoError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def load_module(module: nn.Module, path: Path) -> None:
@@ -34,13 +48,7 @@ def load_module(module: nn.Module, path: Path) -> None:
         SfumatoError: the file is missing, damaged, or belongs to another architecture.
     """
     try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise SfumatoError(f"{path} is missing: is {path.parent} a finished run?") from None
-    except Exception as error:  # of safetensors' own type
-        raise SfumatoError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
-    try:
-        module.load_state_dict(weights)
+        module.load_state_dict(_read(path))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise SfumatoError(
@@ -48,42 +56,61 @@ def load_module(module: nn.Module, path: Path) -> None:
         ) from None
 
 
-def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The moments of every weight, by the weight's number; nothing else of an optimiser changes but its learning rate."""
+    slots = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous().clone()
-        for index, slots in state.items()
-        for name, value in slots.items()
+        str(index): {name: torch.as_tensor(value) for name, value in of_weight.items()}
+        for index, of_weight in slots.items()
     }
 
 
-def _restore(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Give an optimiser the moments that `optimizer_state` returned."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".", 1)
+    for index, of_weight in state.items():
         weight = weights[int(index)]
-        # Fused steps go through memory, not through indices: a moment has to lie there as its weight does, channels last.
-        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
-        slots.setdefault(int(index), {})[name] = laid_out.detach()
+        for name, value in of_weight.items():
+            # Fused steps go through memory, not through indices: a moment has to lie there as its weight does, channels last.
+            laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+            slots.setdefault(int(index), {})[name] = laid_out.detach()
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save(
-    folder: Path,
-    number: int,
-    *,
-    modules: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    state: Mapping[str, Any],
-) -> None:
-    """Write checkpoint `number` and make it the latest; older ones are removed."""
+def _split(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON, its tensors moved into `tensors` and named by where they were."""
+    if isinstance(value, Tensor):
+        key = "/".join(path)
+        tensors[key] = value.detach().cpu().contiguous().clone()
+        return {TENSOR: key}
+    if isinstance(value, Mapping):
+        return {str(key): _split(part, (*path, str(key)), tensors) for key, part in value.items()}
+    return value
+
+
+def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The reverse of `_split`."""
+    if isinstance(value, dict):
+        if set(value) == {TENSOR}:
+            return tensors[value[TENSOR]]
+        return {key: _join(part, tensors) for key, part in value.items()}
+    return value
+
+
+def save(folder: Path, number: int, state: Mapping[str, Any]) -> None:
+    """Write checkpoint `number` and make it the latest; older ones are removed.
+
+    Args:
+        folder: of the checkpoints.
+        number: of this one.
+        state: dictionaries of tensors, of what JSON holds, and of further such dictionaries.
+    """
+    tensors: dict[str, Tensor] = {}
+    rest = _split(state, (), tensors)
     with atomic_folder(folder / f"{number:06d}") as scratch:
-        for name, module in modules.items():
-            save_module(module, scratch / f"{name}.safetensors")
-        for name, optimizer in optimizers.items():
-            save_file(_flatten(optimizer), scratch / f"{name}.optimizer.safetensors")
-        write_json(scratch / "state.json", dict(state))
+        save_file(tensors, scratch / TENSORS)
+        write_json(scratch / "state.json", {"schema": SCHEMA, "state": rest})
     with atomic_write(folder / "latest") as scratch:
         scratch.write_text(f"{number:06d}\n", encoding="utf-8")
     for old in folder.iterdir():
@@ -96,14 +123,17 @@ def exists(folder: Path) -> bool:
     return (folder / "latest").exists()
 
 
-def load(
-    folder: Path, *, modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
-) -> dict[str, Any]:
-    """Load the latest checkpoint into modules and optimizers and return its state."""
+def load(folder: Path) -> dict[str, Any]:
+    """The state of the latest checkpoint, as `save` was given it.
+
+    Raises:
+        SfumatoError: a file is missing or damaged, or another version of sfumato wrote it.
+    """
     latest = folder / (folder / "latest").read_text(encoding="utf-8").strip()
-    for name, module in modules.items():
-        load_module(module, latest / f"{name}.safetensors")
-    for name, optimizer in optimizers.items():
-        _restore(optimizer, load_file(latest / f"{name}.optimizer.safetensors"))
-    state: dict[str, Any] = read_json(latest / "state.json")
+    content = read_json(latest / "state.json")
+    if content.get("schema") != SCHEMA:
+        raise SfumatoError(
+            f"{latest} was written by another version of sfumato: finish the run with that one, or start it again"
+        )
+    state: dict[str, Any] = _join(content["state"], _read(latest / TENSORS))
     return state

@@ -7,7 +7,6 @@ network in co-training.
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +14,14 @@ import torch
 from torch import nn
 
 from sfumato.core.console import progress
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models import channels_last
 from sfumato.models.cloud import ResNet, check_answers, create_cloud
 from sfumato.models.onnx.reader import check_parity, load_onnx
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, seed_everything
+from sfumato.training.loader import Batches
 from sfumato.training.losses import task_loss
 
 if TYPE_CHECKING:
@@ -67,10 +67,20 @@ def check_given(config: "TrainConfig", dataset: Dataset) -> None:
         check_parity(cloud, config.given_onnx, dataset.size)
 
 
-def shared_batches(fabric: "Fabric", dataset: Dataset, attributes: Sequence[str], size: int) -> Batches:
-    """The defender's training batches, shared out among the processes of `fabric`."""
-    place = {"rank": fabric.global_rank, "world": fabric.world_size}
-    return Batches(dataset, Split.DEFENDER, attributes, size, fabric.device, **place)
+def training_batches(
+    config: "TrainConfig", dataset: Dataset, fabric: "Fabric", *, hidden: bool = False
+) -> Batches:
+    """The defender's batches, shared out among the processes of `fabric`; `hidden` adds the labels of `config.hide`."""
+    return Batches(
+        dataset,
+        Split.DEFENDER,
+        (*config.keep, *config.hide) if hidden else config.keep,
+        config.batch_size,
+        fabric.device,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        augmentation=config.augmentation,
+    )
 
 
 def train_clean(
@@ -83,7 +93,7 @@ def train_clean(
         cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     shared, optimizer = fabric.setup(cloud, optimizer)
-    train = shared_batches(fabric, dataset, config.keep, config.batch_size)
+    train = training_batches(config, dataset, fabric)
     validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
     steps = config.clean_epochs * train.steps
     best, weights = -1.0, cloud.state_dict()
@@ -93,9 +103,12 @@ def train_clean(
             seed_everything(config.seed, "clean", epoch)
             started, total = time.perf_counter(), 0.0
             shared.train()
-            for index, batch in enumerate(train.epoch(plain=config.is_plain(epoch, config.clean_epochs))):
+            for index, batch in enumerate(
+                train.epoch(only_mirror=config.only_mirrors(epoch, config.clean_epochs))
+            ):
+                step = epoch * train.steps + index
                 set_learning_rate(
-                    optimizer, one_cycle(epoch * train.steps + index, steps, config.learning_rate)
+                    optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
                 )
                 loss = task_loss(shared(batch.images), batch.labels)
                 optimizer.zero_grad()

@@ -1,16 +1,177 @@
 """The configuration of a training run: one frozen object, written into the run and read back from it.
 
-config = TrainConfig(data="synthetic", keep=("smiling",), hide=("skin",), bits=8)
+    config = TrainConfig(data="synthetic", keep=("smiling",), hide=("skin",), bits=8)
+    config.adversaries.learn_from      # 0.3; in a TOML file: [adversaries] learn_from = 0.3
+
+Every component of training has a table of its own here. `config.json` of a run holds all of them, defaults included.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from sfumato.core.console import note
 from sfumato.core.errors import UsageError, complaint
+from sfumato.core.options import names
 from sfumato.core.rates import PICTURE_BITS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda given: names(given) if isinstance(given, str) else given)
+]
+"""Attribute names; a comma-separated text is split."""
+
+
+class _Table(BaseModel):
+    """The settings of one component. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augmentation(_Table):
+    """How training images are varied (`sfumato.training.loader`)."""
+
+    mirror_only: Share = 0.0
+    """Share of the epochs, at the end of co-training and of the clean network's training, whose images are only mirrored.
+    Turned and scaled images are blurred, by a pixel or so: at 32x32 that is much."""
+    shift: Share = 1 / 16
+    """Largest shift, as a share of the image's size."""
+    turn: float = Field(default=0.2, ge=0)
+    """Largest angle of a rotation, in radians."""
+    scale: float = Field(default=0.12, ge=0, lt=1)
+    """Largest relative change of size."""
+    contrast: Share = 0.3
+    """Largest relative change of contrast."""
+    brightness: Share = 0.3
+    """Largest relative change of brightness."""
+
+
+class Schedule(_Table):
+    """The one-cycle learning rate (`sfumato.models.schedule`)."""
+
+    climb: Share = 0.2
+    """Share of a stage in which the learning rate climbs to its peak."""
+    start: Share = 0.04
+    """Learning rate of the first step, as a share of the peak."""
+
+
+class Pretraining(_Table):
+    """The encoder's training on clean images (`sfumato.training.pretrain`)."""
+
+    learning_rate_factor: Positive = 2.0
+    """Peak learning rate over that of co-training."""
+    mix_every: int = Field(default=2, ge=2)
+    """One of so many batches is a mixture of pairs of images, labelled by the clean network."""
+
+
+class RateControl(_Table):
+    """The controller that holds a rate on its way to the goal (`sfumato.training.rate_controller`)."""
+
+    default_bits: Positive = 16.0
+    """Goal where neither `bits` nor `max_drop` is given, in bits an image."""
+    max_drop_start_bits: Positive = 64.0
+    """Goal that `max_drop` starts from, in bits an image."""
+    ramp: tuple[Share, Share] = (0.05, 0.4)
+    """Shares of co-training between which the allowed rate falls from its start to the goal."""
+    late_ramp: tuple[Share, Share] = (0.5, 0.8)
+    """Shares of co-training between which it falls to the second goal, where there is one."""
+    first_weight: Positive = 0.01
+    """Weight of log R at the first step, in nats of the loss for an e-fold of the rate."""
+    least_weight: Positive = 1e-4
+    """The slow part of the weight never falls below this."""
+    integral: float = Field(default=0.05, ge=0)
+    """An error of one e-fold moves the slow part of the weight by this share each step."""
+    proportional: float = Field(default=2.0, ge=0)
+    """Exponent of the immediate answer to an error; damps oscillation."""
+    limit: Positive = 0.05
+    """Largest weight during the ramp. Uploads of a few bits are held with a weight of 0.01."""
+    limit_rise: float = Field(default=1000.0, ge=1)
+    """Factor by which the limit has grown at the end of co-training."""
+    largest_error: Positive = 1.5
+    """Errors are clipped to this many e-folds."""
+    smoothing: float = Field(default=0.5, ge=0, lt=1)
+    """Weight of the past in the exponential mean of log R."""
+
+    @model_validator(mode="after")
+    def _ramps(self) -> Self:
+        for first, last in (self.ramp, self.late_ramp):
+            if not first < last < 1:
+                raise ValueError(f"a ramp needs two shares, the first below the second, not {first}, {last}")
+        return self
+
+
+class Residual(_Table):
+    """The residual rate, what an upload tells beyond the decision (`sfumato.training.regularisers.residual`)."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the running mean of each reference distribution."""
+    early_bits: Positive = 0.1
+    """Smallest goal of the first ramp. A lower `beyond` is approached on the late ramp, where the learning rate is small
+    (docs/decisions/0013-limited-weight.md)."""
+    measure_every: int = Field(default=8, ge=1)
+    """Steps between two measurements where `beyond` is not given."""
+
+
+class EqualOddsControl(_Table):
+    """The multipliers that equalise the decision's errors (`sfumato.training.regularisers.equal_odds`)."""
+
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Weight of the past in the running mean decisions."""
+    pace: float = Field(default=0.02, ge=0)
+    """Step of a multiplier for a gap of 1. A gap of five points makes a multiplier of 1 in 1,000 steps: the order of a cross
+    entropy."""
+
+
+class Adversaries(_Table):
+    """The adversaries of the objective `suppress` (`sfumato.training.regularisers.adversaries`)."""
+
+    architectures: tuple[str, ...] = Field(default=("linear", "cnn", "mobilenet"), min_length=1)
+    """Members of the ensemble, from `sfumato.models.attackers`."""
+    learn_from: Share = 0.3
+    """Share of co-training after which the adversaries are updated. Their loss counts once the rate ramp ends. While uploads
+    carry thousands of bits it would saturate the probabilities at 0 or 1, where the rate term has no gradient
+    (docs/decisions/0014-late-adversaries.md)."""
+    steps: int = Field(default=2, ge=1)
+    """Their optimiser steps for each one of the networks."""
+    restart_every: int = Field(default=2, ge=1)
+    """Epochs between restarts; each restart takes the next member."""
+    learning_rate: Positive = 2e-3
+    """Of AdamW, constant."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+
+
+class AutoregressiveFit(_Table):
+    """The optimiser of the autoregressive prior (`sfumato.training.regularisers.autoregressive`)."""
+
+    learning_rate: Positive = 3e-3
+    """Peak of its one-cycle schedule (AdamW)."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+
+
+class GaussianScale(_Table):
+    """The gaussian channel's scales, in units of the full pixel range (`sfumato.channels.gaussian`)."""
+
+    largest: float | None = Field(default=None, gt=0)
+    """Largest standard deviation of the noise. None: 2 for the objective `literal`, else 0.5."""
+    reference: Positive = 0.3
+    """Standard deviation of the normal distribution that the rate is measured against."""
+
+
+class Selection(_Table):
+    """Which epoch is kept, and how the goal follows validation (`sfumato.training.epoch_selection`)."""
+
+    tolerance: float = Field(default=1.05, ge=1)
+    """An epoch meets its rate target up to this multiple: the target is a mean over batches."""
+    residual_tolerance: float = Field(default=1.5, ge=1)
+    """The same for the residual rate, which is measured on varied images while it still falls."""
+    raise_goal: float = Field(default=1.25, ge=1)
+    """Largest factor by which the goal rises in an epoch; with `max_drop`, where accuracy is too low."""
+    lower_goal: float = Field(default=0.8, gt=0, le=1)
+    """Smallest factor by which it falls; with `max_drop`, where accuracy is high enough."""
 
 
 class TrainConfig(BaseModel):
@@ -20,9 +181,9 @@ class TrainConfig(BaseModel):
 
     data: str
     """Data SPEC, for example `utkface:PATH,size=64`."""
-    keep: tuple[str, ...] = Field(min_length=1)
+    keep: Names = Field(min_length=1)
     """Attributes the cloud is meant to recognise; one head each."""
-    hide: tuple[str, ...] = ()
+    hide: Names = ()
     """Attributes declared undesired. Only the objective `suppress` reads their labels in training."""
     seed: int = 0
 
@@ -32,55 +193,64 @@ class TrainConfig(BaseModel):
     block: Literal[2, 4] = 4
     """Height and width of the block of pixels under each place of the local network's heads. 2 sees edges, which helps uploads
     that show parts of a picture, and costs the phone 20 to 40 % more (docs/decisions/0016)."""
-    objective: Literal["seed", "rate", "suppress"] = "rate"
+    objective: Literal["literal", "rate", "suppress"] = "rate"
 
     bits: float | None = Field(default=None, gt=0)
     """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
-    reference: Literal["coins", "context"] = "coins"
-    """What the rate in training is measured against: fair coins, or a reference that foresees each bit from those before it
-    (`sfumato.models.autoregressive`). With parts of a picture in an upload the same number of bits then takes twice as much of
-    it along."""
+    prior: Literal["uniform", "autoregressive"] = "uniform"
+    """Distribution of uploads that the rate in training is measured against: independent fair bits, or a network that predicts
+    each bit from those before it (`sfumato.models.autoregressive`). Where an upload shows parts of a picture, the second lets
+    twice as much of it through at the same number of bits."""
     max_drop: float | None = Field(default=None, gt=0, lt=100)
     """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
     beyond: float | None = Field(default=None, gt=0)
     """Target of the residual rate in bits an image: what an upload may tell beyond the phone's own decision."""
     noise_weight: float = Field(default=0.1, ge=0)
-    """Lambda of the objective `seed`: weight of the mean log noise scale."""
+    """Lambda of the objective `literal`: weight of the mean log noise scale."""
     suppress_weight: float = Field(default=1.0, ge=0)
-    """Gamma of the objective `suppress`, and the share of its equal odds."""
+    """Gamma of the objective `suppress`: weight of the adversarial term and of equal odds."""
     distill: float = Field(default=0.5, ge=0, le=1)
-    """Share of the loss that follows the clean network's soft answers instead of the labels."""
-
+    """Share of the loss that follows the clean network's soft outputs instead of the labels."""
     feature_weight: float | None = Field(default=None, ge=0)
-    """How strongly the cloud network's features of an upload follow the clean network's of the photo. None: 1 where the target
-    allows for `PICTURE_BITS` and nothing is to be held beyond the answer, else 0. Only the built-in cloud network tells its
-    features, and a frozen one cannot follow: nothing happens for others."""
-
-    hint_weight: float = Field(default=1.0, ge=0)
-    """Weight of the local network's own guess at the desired labels: what its decision goes on learning from."""
+    """Weight of the distance between the cloud network's features of an upload and the clean network's of the photo. None: 1
+    where `bits` is at least `PICTURE_BITS` and `beyond` is not given, else 0. Only the built-in cloud network has features to
+    compare, and a frozen one cannot follow: it does nothing for others."""
+    aux_weight: float = Field(default=1.0, ge=0)
+    """Weight of the local network's own classification of the desired labels, from which its decision learns."""
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
-    warm_epochs: int = Field(default=36, ge=0)
+    pretrain_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
+    """Epochs of co-training."""
     clean_epochs: int = Field(default=24, ge=1)
     """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    plain: float = Field(default=0.0, ge=0, le=1)
-    """Share of co-training and of the clean network's training, at their end, whose images are mirrored and else left as they
-    are. Turned and scaled images are blurred, by a pixel or so: at 32x32 that is much."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the built-in cloud network's convolutions in training. bfloat16 takes 60 % of the time where the processor has it
     (avx512_bf16, AMX, a GPU); the local network, evaluation and audit always compute in float32."""
-    adversary_steps: int = Field(default=2, ge=1)
-    """Adversary steps a defender step, objective `suppress`."""
+    decoder_norm_until: Share = 0.25
+    """Share of co-training after which the batch norm of the local network's decoder keeps its statistics. The decisions of a
+    batch are never evenly spread. Statistics that follow them make uploads of one decision differ by a tenth of a bit, and a
+    term that penalises this would push the uploads of different decisions together."""
+
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+    pretraining: Pretraining = Pretraining()
+    rate: RateControl = RateControl()
+    residual: Residual = Residual()
+    equal_odds: EqualOddsControl = EqualOddsControl()
+    adversaries: Adversaries = Adversaries()
+    autoregressive: AutoregressiveFit = AutoregressiveFit()
+    gaussian: GaussianScale = GaussianScale()
+    selection: Selection = Selection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -88,11 +258,13 @@ class TrainConfig(BaseModel):
             raise ValueError("give either bits or max_drop, not both")
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
-        if self.reference == "context" and (self.channel != "dither" or self.objective == "seed"):
-            raise ValueError("the reference 'context' needs the channel dither and an objective with a rate")
+        if self.prior == "autoregressive" and (self.channel != "dither" or self.objective == "literal"):
+            raise ValueError(
+                "the prior 'autoregressive' needs the channel dither and an objective with a rate"
+            )
         targets = (self.bits, self.max_drop, self.beyond)
-        if self.objective == "seed" and any(target is not None for target in targets):
-            raise ValueError("the objective 'seed' has no rate target: it is steered by noise_weight")
+        if self.objective == "literal" and any(target is not None for target in targets):
+            raise ValueError("the objective 'literal' has no rate target: it is steered by noise_weight")
         if self.given_cloud is not None:
             if not (self.given_cloud.endswith(".onnx") or ":" in self.given_cloud):
                 raise ValueError(
@@ -105,16 +277,16 @@ class TrainConfig(BaseModel):
         return self
 
     @property
-    def follows_features(self) -> float:
-        """The weight of the features in the loss."""
+    def feature_loss_weight(self) -> float:
+        """Weight of the features in the loss, the default resolved."""
         if self.feature_weight is not None:
             return self.feature_weight
         picture = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
         return 1.0 if picture and self.objective == "rate" else 0.0
 
-    def is_plain(self, epoch: int, epochs: int) -> bool:
-        """Whether an epoch of a stage lies in the share at its end that leaves images as they are."""
-        return epoch >= (1 - self.plain) * epochs
+    def only_mirrors(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch of a stage of `epochs` lies in the share at its end whose images are only mirrored."""
+        return epoch >= (1 - self.augmentation.mirror_only) * epochs
 
     @property
     def given_cloud(self) -> str | None:
@@ -129,14 +301,60 @@ class TrainConfig(BaseModel):
 
     @property
     def channel_settings(self) -> dict[str, float | int | bool]:
-        """Arguments for `channels.create`. The objective `seed` is the paper's literal scheme: additive noise."""
+        """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
             return {"levels": self.levels}
-        return {"additive": True, "largest_scale": 2.0} if self.objective == "seed" else {}
+        literal = self.objective == "literal"
+        largest = self.gaussian.largest or (2.0 if literal else 0.5)
+        return {"additive": literal, "largest_scale": largest, "reference_scale": self.gaussian.reference}
+
+
+OLD_KEYS = {
+    "reference": "prior",
+    "warm_epochs": "pretrain_epochs",
+    "hint_weight": "aux_weight",
+    "plain": "augmentation.mirror_only",
+    "adversary_steps": "adversaries.steps",
+}
+"""Keys of the first, flat form of the configuration, and where their values are now."""
+OLD_VALUES = {
+    "objective": {"seed": "literal"},
+    "prior": {"coins": "uniform", "context": "autoregressive"},
+}
+"""Renamed values of keys, the keys by their new names."""
+
+
+def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Options in the words of this version, and a remark for each old word among them.
+
+    >>> renamed({"reference": "context", "plain": 0.5})[0]
+    {'prior': 'autoregressive', 'augmentation': {'mirror_only': 0.5}}
+    """
+    found: dict[str, Any] = {}
+    remarks = []
+    for key, value in values.items():
+        new = OLD_KEYS.get(key, key)
+        table, _, name = new.rpartition(".")
+        if new != key:
+            remarks.append(f"{key} -> {new}")
+            within = values.get(table)
+            if new in values or (isinstance(within, Mapping) and name in within):
+                raise UsageError(f"{key} is the old name of {new}: give one of them")
+        if isinstance(value, str) and value in OLD_VALUES.get(new, {}):
+            remarks.append(f"{value} -> {OLD_VALUES[new][value]}")
+            value = OLD_VALUES[new][value]
+        where, part = (table, {name: value}) if table else (new, value)
+        before = found.get(where, {})  # a table may be given beside an old flat key that now belongs to it
+        if not isinstance(before, Mapping):
+            continue  # what is no table is refused later
+        found[where] = {**before, **part} if isinstance(part, Mapping) else part
+    return found, remarks
 
 
 def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig:
     """Build a config from command-line values over an optional TOML file.
+
+    Options of earlier versions are accepted, with a note on standard error.
 
     Raises:
         UsageError: unknown keys, wrong types or ranges, or options that contradict each other.
@@ -147,7 +365,30 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
             base = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the configuration {file}: {error}") from None
+    (base, of_file), (given, of_values) = renamed(base), renamed(values)
+    if remarks := of_file + of_values:
+        note(f"old option names are accepted in this release: {', '.join(remarks)}")
     try:
-        return TrainConfig(**{**base, **values})
+        return TrainConfig(**{**base, **given})
     except ValidationError as error:
         raise UsageError(complaint(error, "options").replace(": Value error, ", ": ", 1)) from None
+
+
+def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """The options that differ, each with both values.
+
+    >>> one = TrainConfig(data="synthetic", keep="skin", bits=8)
+    >>> differences(one, one.model_copy(update={"bits": 9, "schedule": Schedule(climb=0.3)}))
+    ['bits 8.0 (now 9)', 'schedule.climb 0.2 (now 0.3)']
+    """
+    found = []
+    for name in TrainConfig.model_fields:
+        old, new = getattr(before, name), getattr(now, name)
+        if isinstance(old, _Table):
+            pairs = [
+                (f"{name}.{key}", getattr(old, key), getattr(new, key)) for key in type(old).model_fields
+            ]
+        else:
+            pairs = [(name, old, new)]
+        found += [f"{key} {first!r} (now {second!r})" for key, first, second in pairs if first != second]
+    return found

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sfumato.models.autoregressive import ContextReference, foreseen
+from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import evaluating
 from sfumato.training.loader import Batches
@@ -24,14 +24,19 @@ class Evaluation:
     Attributes:
         accuracy_by_head: fraction right, per kept attribute.
         cross_entropy: nats, averaged over heads.
-        rate_bits: mean rate of the uploads in bits; None for clean images.
-        context_bits: the same against a reference that foresees (`sfumato.models.autoregressive`); None without one.
+        rate_bits: mean rate of the uploads in bits against the uniform prior; None for clean images.
+        autoregressive_bits: the same against an autoregressive prior (`sfumato.models.autoregressive`); None without one.
     """
 
     accuracy_by_head: dict[str, float]
     cross_entropy: float
     rate_bits: float | None
-    context_bits: float | None = None
+    autoregressive_bits: float | None = None
+
+    @property
+    def prior_bits(self) -> float | None:
+        """The rate against the autoregressive prior where there is one, else against the uniform one."""
+        return self.rate_bits if self.autoregressive_bits is None else self.autoregressive_bits
 
     @property
     def accuracy(self) -> float:
@@ -45,29 +50,29 @@ def evaluate(
     local: LocalNetwork | None = None,
     *,
     seed: int = 0,
-    context: ContextReference | None = None,
+    prior: AutoregressivePrior | None = None,
 ) -> Evaluation:
     """Evaluate on a split; the noise is fixed by `seed`, so two calls give the same figures."""
     generator = torch.Generator(device=batches.device).manual_seed(seed)
     right: dict[str, int] = {}
     entropy, nats, saved, count = 0.0, 0.0, 0.0, 0
-    with evaluating(*(module for module in (cloud, local, context) if module is not None)):
+    with evaluating(*(module for module in (cloud, local, prior) if module is not None)):
         for batch in batches.ordered():
             upload = batch.images
             if local is not None:
                 parameters = local(batch.images)
                 upload = local.channel.sample(parameters, local.channel.noise(parameters, generator))
                 nats += local.channel.rate(parameters).sum().item()
-                if context is not None:
-                    saved += foreseen(parameters["p"], context(upload)).sum().item()
+                if prior is not None:
+                    saved += nats_saved(parameters["p"], prior(upload)).sum().item()
             logits = cloud(upload)
-            for name, answer in logits.items():
-                right[name] = right.get(name, 0) + int((answer.argmax(1) == batch.labels[name]).sum())
-                entropy += F.cross_entropy(answer, batch.labels[name], reduction="sum").item() / len(logits)
+            for name, of_head in logits.items():
+                right[name] = right.get(name, 0) + int((of_head.argmax(1) == batch.labels[name]).sum())
+                entropy += F.cross_entropy(of_head, batch.labels[name], reduction="sum").item() / len(logits)
             count += len(batch.images)
     return Evaluation(
         {name: hits / count for name, hits in right.items()},
         entropy / count,
         None if local is None else nats / count / log(2),
-        None if context is None else (nats - saved) / count / log(2),
+        None if prior is None else (nats - saved) / count / log(2),
     )

@@ -1,13 +1,13 @@
-"""Batches of images on the training device: shuffled and varied, the same for the same seed and epoch.
+"""Batches of images on the training device: shuffled and augmented, the same for the same seed and epoch.
 
-    for batch in Batches(dataset, Split.DEFENDER, ("gender",), size=128).epoch(seed=0, epoch=3):
+    seed_everything(seed, "cotrain", epoch)
+    for batch in Batches(dataset, Split.DEFENDER, ("gender",), size=128).epoch():
         batch.images, batch.labels["gender"]
 
-Everything random comes from `seed_everything(seed, stage, epoch, rank)`, called once an epoch: a run resumed at the start of
-an epoch therefore draws what the uninterrupted run would have drawn.
+Everything random comes from torch's global generator, seeded once an epoch: a run resumed at the start of an epoch draws what
+the uninterrupted run would have drawn.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,33 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models.tensors import to_tensor
+from sfumato.training.config import Augmentation
 
 CPU = torch.device("cpu")
-SHIFT = 16
-"""Images are shifted by up to 1 / SHIFT of their size."""
-TURN = 0.2
-"""Largest angle in radians by which an image is turned."""
-SCALE = 0.12
-"""Largest relative change of its size."""
-CONTRAST = 0.3
-"""Largest relative change of its contrast, and of its brightness."""
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any parts; unlike `hash`, the same in every process.
-
-    >>> derive_seed(0, "clean", 1) == derive_seed(0, "clean", 1) != derive_seed(0, "clean", 2)
-    True
-    """
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def seed_everything(*parts: object) -> None:
-    """Seed torch's global generator from the parts."""
-    torch.manual_seed(derive_seed(*parts))
+DEFAULTS = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -58,28 +38,33 @@ def mirror(images: Tensor) -> Tensor:
     return torch.where(chosen, images.flip(3), images).contiguous(memory_format=torch.channels_last)
 
 
-def augment(images: Tensor) -> Tensor:
+def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
     """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
 
     Args:
         images: (B, 3, H, W) in 0..1.
+        reach: how far each of these may go.
 
     Returns:
         Images of the same shape, range and memory layout.
     """
     count = len(images)
 
-    def uniform(reach: float) -> Tensor:
-        return ((torch.rand(count) * 2 - 1) * reach).to(images.device)
+    def uniform(most: float) -> Tensor:
+        return ((torch.rand(count) * 2 - 1) * most).to(images.device)
 
-    angle, scale = uniform(TURN), 1 + uniform(SCALE)
+    angle, scale = uniform(reach.turn), 1 + uniform(reach.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0)
     # Rows of the inverse map, in coordinates that run from -1 to 1 over the image.
-    across = torch.stack([mirror * scale * angle.cos(), -scale * angle.sin(), uniform(2 / SHIFT)], dim=1)
-    down = torch.stack([mirror * scale * angle.sin(), scale * angle.cos(), uniform(2 / SHIFT)], dim=1)
+    across = torch.stack(
+        [mirror * scale * angle.cos(), -scale * angle.sin(), uniform(2 * reach.shift)], dim=1
+    )
+    down = torch.stack([mirror * scale * angle.sin(), scale * angle.cos(), uniform(2 * reach.shift)], dim=1)
     grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast, brightness = 1 + uniform(CONTRAST).view(-1, 1, 1, 1), 1 + uniform(CONTRAST).view(-1, 1, 1, 1)
+    contrast, brightness = (
+        1 + uniform(most).view(-1, 1, 1, 1) for most in (reach.contrast, reach.brightness)
+    )
     middle = moved.mean((1, 2, 3), keepdim=True)
     varied = (((moved - middle) * contrast + middle) * brightness).clamp(0, 1)
     return varied.contiguous(memory_format=torch.channels_last)
@@ -87,7 +72,17 @@ def augment(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of one split, shared out among `world` processes."""
+    """The batches of one split, shared out among `world` processes.
+
+    Attributes:
+        dataset: images and labels.
+        split: which of its splits.
+        attributes: whose labels a batch carries.
+        size: images of a batch, over all processes.
+        device: where batches go.
+        rank, world: number of this process, and of all.
+        augmentation: how far the images of `epoch` are varied.
+    """
 
     dataset: Dataset
     split: Split
@@ -96,14 +91,15 @@ class Batches:
     device: torch.device = CPU
     rank: int = 0
     world: int = 1
+    augmentation: Augmentation = DEFAULTS
 
     @property
     def steps(self) -> int:
         """Steps an epoch; an incomplete last batch is left out unless it is the only one."""
         return max(1, len(self.dataset.splits[self.split]) // self.size)
 
-    def epoch(self, *, plain: bool = False) -> Iterator[Batch]:
-        """One shuffled, augmented pass, with `plain` one of mirrored images; draws from torch's global generator."""
+    def epoch(self, *, only_mirror: bool = False) -> Iterator[Batch]:
+        """One shuffled, augmented pass; with `only_mirror` images are at most mirrored. Draws from torch's global generator."""
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         # Every process draws the same order and takes its own share of each batch.
         shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
@@ -111,7 +107,8 @@ class Batches:
         seed_everything(torch.initial_seed(), self.rank)
         for step in range(self.steps):
             batch = self.load(indices[step * self.size : (step + 1) * self.size][self.rank :: self.world])
-            yield Batch((mirror if plain else augment)(batch.images), batch.labels)
+            varied = mirror(batch.images) if only_mirror else augment(batch.images, self.augmentation)
+            yield Batch(varied, batch.labels)
 
     def ordered(self) -> Iterator[Batch]:
         """One pass in order, without augmentation, the last batch included."""

@@ -7,10 +7,34 @@ run had never stopped.
 import json
 import sys
 import types
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.files import atomic_write
+
+
+@dataclass
+class RunningMeans:
+    """Figures of an epoch: each the mean over the steps that added it."""
+
+    total: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+    def add(self, **figures: float) -> None:
+        """Take in one value each."""
+        for name, value in figures.items():
+            self.total[name] = self.total.get(name, 0.0) + value
+            self.count[name] = self.count.get(name, 0) + 1
+
+    def set(self, **figures: float) -> None:
+        """Figures that are no mean but the same in every step of an epoch."""
+        self.total.update(figures)
+        self.count.update(dict.fromkeys(figures, 1))
+
+    def result(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: self.total[name] / self.count[name] for name in self.total}
 
 
 class TrainingLog:

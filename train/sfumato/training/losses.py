@@ -1,13 +1,13 @@
 """The losses of co-training, as pure functions of what one step produced.
 
-    seed      CE - lambda * mean log s(x)                                     (Xia et al., ICME 2020)
+    literal   CE - lambda * mean log s(x)                                     (Xia et al., ICME 2020)
     rate      CE + beta * R + delta * R_D                                      R = KL(p(x'|x) || r), nats per image
     suppress  CE + beta * R + delta * R_D + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
 
 `suppress` also keeps the errors of the phone's decision from depending on s (`sfumato.training.regularisers.equal_odds`).
 R_D is the residual rate (`sfumato.training.regularisers.residual`): what the upload tells beyond the phone's own decision.
 CE is the cross entropy of the cloud network, averaged over its heads and, where a clean teacher is given, mixed with
-distillation of its answers (Hinton et al., 2015) and, at high rates, of its features. All entropies are in nats.
+distillation of its outputs (Hinton et al., 2015) and, at high rates, of its features. All entropies are in nats.
 
 The target of suppression is H(S|Y) and not H(S): the label that the cloud is meant to learn says something about s by
 itself, and pushing an adversary below that asks the channel for an invertible signal.
@@ -24,7 +24,7 @@ Labels = Mapping[str, Tensor]
 
 
 def task_loss(logits: Logits, labels: Labels, teacher: Logits | None = None, distill: float = 0.0) -> Tensor:
-    """Cross entropy averaged over heads, with the share `distill` of it against the teacher's soft answers.
+    """Cross entropy averaged over heads, with the share `distill` of it against the teacher's soft outputs.
 
     Args:
         logits: head -> (B, classes).
@@ -37,24 +37,24 @@ def task_loss(logits: Logits, labels: Labels, teacher: Logits | None = None, dis
     1.3863
     """
     parts = []
-    for name, answer in logits.items():
-        loss = F.cross_entropy(answer, labels[name])
+    for name, of_head in logits.items():
+        loss = F.cross_entropy(of_head, labels[name])
         if teacher is not None and distill > 0:
-            soft = F.cross_entropy(answer, teacher[name].softmax(dim=1))
+            soft = F.cross_entropy(of_head, teacher[name].softmax(dim=1))
             loss = (1 - distill) * loss + distill * soft
         parts.append(loss)
     return torch.stack(parts).mean()
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far the features of uploads are from those of the clean images: 1 is what their mean alone would reach.
+    """Squared distance of the features of uploads from those of the clean images, in units of the teacher's variance.
 
     Args:
         student: of the uploads, (B, F).
         teacher: of the clean network on the clean images, (B, F).
 
-    A network that was trained on photos finds its way to noisy ones sooner along its own features than along ten answers
-    (Romero et al., FitNets, ICLR 2015).
+    A network trained on photos adapts to noisy uploads sooner by matching features than by matching logits (Romero et al.,
+    FitNets, ICLR 2015).
 
     >>> teacher = torch.tensor([[0.0, 2.0], [2.0, 4.0]])
     >>> feature_loss(teacher, teacher).item(), feature_loss(teacher.mean(0).expand(2, 2), teacher).item()
@@ -64,10 +64,10 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher) / spread.clamp_min(1e-6)
 
 
-def noise_price(scale: Tensor, weight: float) -> Tensor:
-    """The literal scheme's reward for noise, as a price: `-weight * mean log s(x)`; `scale` is s(x), any shape, positive.
+def noise_loss(scale: Tensor, weight: float) -> Tensor:
+    """The literal scheme's reward for noise: `-weight * mean log s(x)`; `scale` is s(x), any shape, positive.
 
-    >>> round(noise_price(torch.full((2, 3), torch.e), 0.5).item(), 6)
+    >>> round(noise_loss(torch.full((2, 3), torch.e), 0.5).item(), 6)
     -0.5
     """
     return -weight * scale.log().mean()
@@ -87,6 +87,6 @@ def suppression(adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[
     """
     total = torch.zeros(())
     for name, bound in entropy.items():
-        gaps = [F.relu(bound - F.cross_entropy(answer[name], labels[name])) for answer in adversaries]
+        gaps = [F.relu(bound - F.cross_entropy(logits[name], labels[name])) for logits in adversaries]
         total = total.to(gaps[0].device) + torch.stack(gaps).max() ** 2
     return total

@@ -1,13 +1,13 @@
-"""Warm-up: before co-training the local network's encoder learns to guess the desired labels on clean images.
+"""Pretraining: before co-training the local network's encoder learns to classify the desired labels on clean images.
 
-At a few bits an image the channel can only carry what the phone has already understood. Learning that through the noise of
-the channel is slow (docs/history/log.md). Learning it directly takes a fraction of the time: neither the cloud network nor
-the full-resolution half of the local network takes part.
+At a few bits an image the channel can only carry the phone's own decision. Learning it through the noise of the channel is
+slow (docs/history/log.md). Learning it directly takes a fraction of the time: neither the cloud network nor the
+decoder of the local network takes part.
 
-The small network learns most from a patient teacher (Beyer et al., CVPR 2022): every other batch is a mixture of pairs of
-images (mixup, Zhang et al., ICLR 2018) whose only label is what the clean network says about that very mixture.
+Small networks gain from a consistent teacher (Beyer et al., CVPR 2022): every other batch is a mixture of pairs of images
+(mixup, Zhang et al., ICLR 2018), whose only label is the clean network's output for the same mixture.
 
-    warm_up(pair, clean, batches, config, log)
+    pretrain(EncoderClassifier(local, heads), clean, batches, config, fabric, log)
 """
 
 import time
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.console import progress
+from sfumato.core.seeding import seed_everything
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import Logits, task_loss
 
 if TYPE_CHECKING:
@@ -36,71 +37,81 @@ def mix(images: Tensor) -> Tensor:
     return share * images + (1 - share) * images[torch.randperm(len(images)).to(images.device)]
 
 
-def lesson(
-    learner: Callable[[Tensor], Logits], clean: nn.Module, batch: Batch, turn: int, distill: float
+def distillation_loss(
+    student: Callable[[Tensor], Logits],
+    teacher: nn.Module,
+    batch: Batch,
+    number: int,
+    distill: float,
+    mix_every: int = 2,
 ) -> tuple[Tensor, Logits | None]:
-    """Loss of one batch, and the answers to its images; None for a mixture, which has no label to be right about.
+    """Loss of one batch, and the student's logits for its images; None for a mixture, which has no true label.
 
     Args:
-        learner: images (B, 3, H, W) -> logits per kept attribute.
-        clean: the teacher.
+        student: images (B, 3, H, W) -> logits per kept attribute.
+        teacher: the clean network.
         batch: images and labels.
-        turn: every other batch is a mixture, the odd ones.
-        distill: share of the loss that follows the teacher; without any there are no mixtures.
+        number: of the batch; the last of every `mix_every` batches is a mixture.
+        distill: share of the loss that follows the teacher; at 0 there are no mixtures.
+        mix_every: batches.
     """
-    mixed = bool(distill) and turn % 2 == 1
+    mixed = bool(distill) and number % mix_every == mix_every - 1
     images = mix(batch.images) if mixed else batch.images
-    with evaluating(clean):
-        teacher = clean(images) if distill else None
-    logits = learner(images)
-    loss = task_loss(logits, batch.labels, teacher, 1.0 if mixed else distill)
+    with evaluating(teacher):
+        soft = teacher(images) if distill else None
+    logits = student(images)
+    loss = task_loss(logits, batch.labels, soft, 1.0 if mixed else distill)
     return loss, None if mixed else logits
 
 
-def warm_up(
-    guesser: nn.Module,
+def pretrain(
+    classifier: nn.Module,
     clean: nn.Module,
     batches: Batches,
     config: "TrainConfig",
     fabric: "Fabric",
     log: "TrainingLog | None",
 ) -> None:
-    """Train `guesser`, which maps images (B, 3, H, W) to logits per kept attribute, in place.
+    """Train `classifier`, which maps images (B, 3, H, W) to logits per kept attribute, in place.
 
     Args:
-        guesser: the encoder of the local network under its decision.
+        classifier: the encoder of the local network with the logits of its decision.
         clean: the teacher.
         batches: the defender's batches.
-        config: `warm_epochs`, `learning_rate`, `distill` and `seed` are read.
+        config: of the run.
         fabric: where to train.
-        log: one record an epoch, stage `warm-up`; None in processes that do not write.
+        log: one record an epoch, stage `pretrain`; None in processes that do not write.
     """
     optimizer: Any = torch.optim.AdamW(
-        guesser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    shared, optimizer = fabric.setup(guesser, optimizer)
-    steps = config.warm_epochs * batches.steps
+    shared, optimizer = fabric.setup(classifier, optimizer)
+    steps = config.pretrain_epochs * batches.steps
+    peak = config.pretraining.learning_rate_factor * config.learning_rate
     with progress() as bar:
-        task = bar.add_task("warm-up", total=steps, figures="", visible=fabric.is_global_zero)
-        for epoch in range(config.warm_epochs):
-            seed_everything(config.seed, "warm-up", epoch)
+        task = bar.add_task("pretraining", total=steps, figures="", visible=fabric.is_global_zero)
+        for epoch in range(config.pretrain_epochs):
+            seed_everything(
+                config.seed, "warm-up", epoch
+            )  # the stage's old name, so that seeds keep their runs
             started, right, seen = time.perf_counter(), 0, 0
             shared.train()
             for index, batch in enumerate(batches.epoch()):
-                set_learning_rate(
-                    optimizer, one_cycle(epoch * batches.steps + index, steps, 2 * config.learning_rate)
+                step = epoch * batches.steps + index
+                set_learning_rate(optimizer, one_cycle(step, steps, peak, **config.schedule.model_dump()))
+                loss, logits = distillation_loss(
+                    shared, clean, batch, index, config.distill, config.pretraining.mix_every
                 )
-                loss, answers = lesson(shared, clean, batch, index, config.distill)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
-                if answers is not None:
-                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in answers.items())
-                    seen += len(batch.images) * len(answers)
+                if logits is not None:
+                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
+                    seen += len(batch.images) * len(logits)
                 bar.advance(task)
-            bar.update(task, figures=f"the phone's own guess {100 * right / seen:.1f} %")
+            bar.update(task, figures=f"local accuracy {100 * right / seen:.1f} %")
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
                 log.write(
-                    {"stage": "warm-up", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds}
+                    {"stage": "pretrain", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds}
                 )

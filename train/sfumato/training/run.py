@@ -29,12 +29,21 @@ from sfumato.training.config import TrainConfig, make_config
 
 CARD = "card.json"
 """Written last: a folder that holds it holds a finished run."""
+SCHEMA = "sfumato-run/2"
+
+
+CARD_KEYS_OF_1 = {
+    "context_bits": "autoregressive_bits",
+    "val_coin_bits": "val_uniform_bits",
+    "hint_loss": "aux_loss",
+}
+"""Keys of sfumato-run/1 that have another name now."""
 
 
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
-    kept = () if config.objective == "seed" else config.keep
+    kept = () if config.objective == "literal" else config.keep
     classes = [len(dataset.attributes[name].classes) for name in kept]
     return channels_last(LocalNetwork(channel, classes, dataset.size, config.block))
 
@@ -88,12 +97,30 @@ class Run:
         return network_parameters(self.local, images)
 
 
-def load_run(folder: Path) -> Run:
+def read_card(path: Path) -> dict[str, Any]:
+    """A run's card in the words of this version.
+
+    Raises:
+        SfumatoError: the file is missing or damaged, or a later version wrote it.
+    """
+    card: dict[str, Any] = read_json(path)
+    schema = card.get("schema")
+    if schema == "sfumato-run/1":
+        best = {CARD_KEYS_OF_1.get(key, key): value for key, value in card["best_epoch"].items()}
+        card = {CARD_KEYS_OF_1.get(key, key): value for key, value in card.items()}
+        return {**card, "schema": SCHEMA, "best_epoch": best}
+    if schema != SCHEMA:
+        raise SfumatoError(f"{path} has the schema {schema!r}: this version reads {SCHEMA} and sfumato-run/1")
+    return card
+
+
+def load_run(folder: str | Path) -> Run:
     """Read a finished run.
 
     Raises:
         SfumatoError: the folder holds no finished run, a file is damaged, or the data set has changed since.
     """
+    folder = Path(folder)
     if not (folder / CARD).exists():
         hint = (
             "resume it with `sfumato train --resume`"
@@ -101,7 +128,7 @@ def load_run(folder: Path) -> Run:
             else "give a RUN folder"
         )
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
-    card = read_json(folder / CARD)
+    card = read_card(folder / CARD)
     config = make_config(read_json(folder / "config.json"))
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:

@@ -1,16 +1,18 @@
 """`train`: from a configuration to a finished run on disk.
 
-    train(TrainConfig(data="synthetic", keep=("smiling",), bits=8), Path("runs/smile"))
+    run = train(data="synthetic", keep=["smiling"], bits=8, out="runs/smile")
+    run = train(TrainConfig(data="synthetic", keep=("smiling",), bits=8), "runs/smile")
 
-Three stages, each of which survives being killed: the clean cloud network, co-training (`sfumato.training.trainer`), and the
-card that marks the folder as a finished run. With `frozen_cloud` the local network alone learns; a cloud network that is given
-takes the place of the clean one (docs/decisions/0011-frozen-cloud.md).
+The stages: the clean cloud network, pretraining of the local network's encoder, co-training (`sfumato.training.trainer`), and
+the card that marks the folder as a finished run. A killed run continues after the clean network, or after the last epoch of
+co-training. With `frozen_cloud` the local network alone learns; a cloud network that is given takes the place of the clean one
+(docs/decisions/0011-frozen-cloud.md).
 """
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from lightning_fabric import Fabric
@@ -21,18 +23,20 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
+from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
-from sfumato.models.local import check_size
+from sfumato.models.local import LocalNetwork, check_size
 from sfumato.training import checkpoint
-from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
+from sfumato.training.config import TrainConfig, differences, make_config
 from sfumato.training.evaluate import evaluate
-from sfumato.training.loader import Batches, derive_seed
+from sfumato.training.loader import Batches
+from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
-from sfumato.training.pretrain import warm_up
-from sfumato.training.run import CARD, Run, load_run
-from sfumato.training.trainer import Defence, Guesser
+from sfumato.training.pretrain import pretrain
+from sfumato.training.run import CARD, SCHEMA, Run, load_run
+from sfumato.training.trainer import CoTrainer, first_model
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -45,38 +49,70 @@ def describe(record: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+@overload
 def train(
     config: TrainConfig,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
     processes: int = 1,
     accelerator: str = "auto",
+) -> Run: ...
+
+
+@overload
+def train(
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    processes: int = 1,
+    accelerator: str = "auto",
+    **options: Any,
+) -> Run: ...
+
+
+def train(
+    config: TrainConfig | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    processes: int = 1,
+    accelerator: str = "auto",
+    **options: Any,
 ) -> Run:
     """Train and write a run into `out`.
 
     Args:
-        config: what to train.
+        config: what to train; or leave it out and give the fields of `TrainConfig` as keywords.
         out: the run's folder.
         resume: continue a run that was interrupted; a finished one is returned as it is.
         overwrite: replace a run that is there.
         processes: processes to share each batch; more than one runs on the CPU with DistributedDataParallel.
         accelerator: `auto`, `cpu` or `cuda`.
+        **options: fields of `TrainConfig`, for example `data="synthetic", keep=["smiling"], bits=8`.
 
     Returns:
         The finished run, read back from disk.
 
     Raises:
-        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, or the run on disk has another
-            configuration.
+        UsageError: unknown or contradictory options.
+        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, or the run on disk was started
+            with other options.
     """
+    if out is None:
+        raise UsageError("train needs a folder for the run: give out=...")
+    if config is not None and options:
+        raise UsageError(f"give either a TrainConfig or its fields, not both ({', '.join(options)})")
+    config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
     if resume and (out / "config.json").exists():
-        if make_config(read_json(out / "config.json")) != config:
+        if other := differences(make_config(read_json(out / "config.json")), config):
             raise SfumatoError(
-                f"{out} was started with another configuration: resume it with the same options"
+                f"{out} was started with other options: {', '.join(other)}; resume it with the same ones"
             )
     else:
         check_given(config, dataset)
@@ -115,32 +151,25 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
         torch.set_num_threads(max(1, threads // fabric.world_size))
     log_file = TrainingLog(out) if fabric.is_global_zero else None
     clean = _clean_stage(fabric, config, dataset, out, log_file)
-    defence = Defence(config, dataset, clean, out, fabric)
-    if not defence.resume():
-        if log_file is not None:
-            log_file.drop_after("warm-up", 0)
-        local = defence.pair.local
-        if local.decision is not None:
-            guesser = Guesser(local, defence.pair.heads)
-            warm_up(guesser, defence.clean, defence.batches, config, fabric, log_file)
+    local = _pretraining_stage(fabric, config, dataset, clean, out, log_file)
+    trainer = CoTrainer(config, dataset, clean, out, fabric, pretrained=local)
     if log_file is not None:
-        log_file.drop_after("cotrain", defence.epoch)
-    defence.set_up()
-    _announce(defence)
+        log_file.drop_after("cotrain", trainer.epoch)
+    _announce(trainer)
     with progress() as bar:
-        total, done = defence.steps, defence.epoch * defence.batches.steps
+        total, done = trainer.steps, trainer.epoch * trainer.batches.steps
         task = bar.add_task(
             "co-training", total=total, completed=done, figures="", visible=fabric.is_global_zero
         )
-        while defence.epoch < config.epochs:
-            record = defence.run_epoch(lambda: bar.advance(task))
+        while trainer.epoch < config.epochs:
+            record = trainer.run_epoch(lambda: bar.advance(task))
             bar.update(task, figures=describe(record))
             if log_file is not None:
                 log_file.write(record)
-                defence.save()
+                trainer.save()
             fabric.barrier()
     if fabric.is_global_zero:
-        _finish(defence, clean)
+        _finish(trainer)
         assert log_file is not None
         log_file.close()
     fabric.barrier()
@@ -170,30 +199,52 @@ def _clean_stage(
     return clean
 
 
-def _announce(defence: Defence) -> None:
-    if defence.fabric.is_global_zero:
-        height, width = defence.dataset.images.shape[1:3]
-        for name, module in (("local", defence.pair.local), ("cloud", defence.pair.cloud)):
+def _pretraining_stage(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    clean: nn.Module,
+    out: Path,
+    log_file: TrainingLog | None,
+) -> LocalNetwork | None:
+    """The local network after pretraining; None where there is nothing to pretrain or co-training has begun already."""
+    if checkpoint.exists(out / "checkpoint"):
+        return None
+    if log_file is not None:
+        log_file.drop_after("pretrain", 0)
+    model = first_model(config, dataset, clean, out)
+    if model.local.decision is None:
+        return None
+    classifier = EncoderClassifier(model.local, model.heads)
+    batches = training_batches(config, dataset, fabric, hidden=True)
+    pretrain(classifier, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
+    return model.local
+
+
+def _announce(trainer: CoTrainer) -> None:
+    if trainer.fabric.is_global_zero:
+        height, width = trainer.dataset.images.shape[1:3]
+        for name, module in (("local", trainer.model.local), ("cloud", trainer.model.cloud)):
             figures = cost(module, (3, height, width))
             note(
                 f"{name} network: {figures.parameters:,} parameters, {figures.macs / 1e6:.2f} million MACs an image"
             )
 
 
-def _finish(defence: Defence, clean: nn.Module) -> None:
+def _finish(trainer: CoTrainer) -> None:
     """Write the weights of the best epoch and the card that marks the run as finished."""
-    config, dataset, out = defence.config, defence.dataset, defence.folder
-    best = defence.best.to(defence.fabric.device)
-    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=defence.fabric.device)
+    config, dataset, out = trainer.config, trainer.dataset, trainer.folder
+    best = trainer.best.to(trainer.fabric.device)
+    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
     seed = derive_seed(config.seed, "test")
-    result = evaluate(best.cloud, test, best.local, seed=seed, context=defence.context)
-    reference = evaluate(defence.clean, test)
+    result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.prior)
+    reference = evaluate(trainer.clean, test)
     height, width = dataset.images.shape[1:3]
     costs = {"local": cost(best.local, (3, height, width)), "cloud": cost(best.cloud, (3, height, width))}
     checkpoint.save_module(best.local, out / "local.safetensors")
     checkpoint.save_module(best.cloud, out / "cloud.safetensors")
     card = {
-        "schema": "sfumato-run/1",
+        "schema": SCHEMA,
         "dataset": {
             "id": dataset.id,
             "spec": dataset.spec,
@@ -207,9 +258,9 @@ def _finish(defence: Defence, clean: nn.Module) -> None:
         "clean_accuracy": reference.accuracy_by_head,
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
-        "context_bits": result.context_bits,
-        "best_epoch": defence.best_record,
-        "goal_met": defence.best_record["goal_met"],
+        "autoregressive_bits": result.autoregressive_bits,
+        "best_epoch": trainer.best_record,
+        "goal_met": trainer.best_record["goal_met"],
         "provenance": provenance(),
     }
     if config.given_onnx is not None:

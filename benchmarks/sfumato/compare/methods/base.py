@@ -30,11 +30,11 @@ from sfumato.data.label_dependence import conditional_entropy, entropy
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
 from sfumato.models.cost import Cost, cost
+from sfumato.models.tensors import frozen
 from sfumato.training.clean import make_cloud
 from sfumato.training.config import TrainConfig
 from sfumato.training.loader import Batch
 from sfumato.training.losses import task_loss
-from sfumato.training.trainer import frozen
 
 ADVERSARY = "cnn"
 """Architecture of the co-trained adversary of every adversarial method."""

@@ -21,8 +21,8 @@ from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import Encoder, feature_cloud, ssim
 from sfumato.models import channels_last
 from sfumato.models.layers import convolution, enlarge
+from sfumato.models.tensors import frozen
 from sfumato.training.loader import Batch
-from sfumato.training.trainer import frozen
 
 
 class Reconstructor(nn.Module):

@@ -22,10 +22,10 @@ from sfumato.models.argmax_head import Decision
 from sfumato.models.cost import cost
 from sfumato.models.local import STRIDE, Encoder
 from sfumato.training.loader import Batch
-from sfumato.training.pretrain import lesson
+from sfumato.training.local_cloud import by_head
+from sfumato.training.pretrain import distillation_loss
 from sfumato.training.regularisers.residual import label_cells
 from sfumato.training.run import make_local
-from sfumato.training.trainer import by_head
 
 WIDTH_STEP, WIDEST = 4, 64
 DEPTHS = (1, 2, 1)
@@ -105,7 +105,9 @@ class OnPhone(Method):
 
     def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Every other batch is a mixture labelled by the clean network."""
-        task, _ = lesson(self.phone.answers, self.task.clean, batch, self.turn, self.task.config.distill)
+        task, _ = distillation_loss(
+            self.phone.answers, self.task.clean, batch, self.turn, self.task.config.distill
+        )
         self.turn += 1
         return {"loss": task, "task": task}
 

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from sfumato.channels import Parameters
 from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Draw
+from sfumato.core.seeding import derive_seed
 from sfumato.data import Split
 from sfumato.models.cost import Cost, cost
 from sfumato.models.local import STRIDE
 from sfumato.models.local import Encoder as Pyramid
 from sfumato.models.tensors import to_tensor
-from sfumato.training.loader import Batch, derive_seed
+from sfumato.training.loader import Batch
 
 STORED, DIMENSIONS, TEMPERATURE = 4096, 64, 0.1
 MOMENTUM = 0.9

@@ -2,8 +2,8 @@
 
     train_method(method, "cloak", task)       # in place; the method is frozen afterwards
 
-A warm-up of `warm_epochs` trains the task alone, `epochs` more train with the method's privacy terms: our own runs spend as
-many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversary_steps` on
+A warm-up of `pretrain_epochs` trains the task alone, `epochs` more train with the method's privacy terms: our own runs spend as
+many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversaries.steps` on
 fresh uploads of the same images, after its gradients were cleared; no gradient of one ever reaches the weights of the
 other. The weights of the last epoch are kept, since choosing by accuracy would choose the epoch with the least privacy.
 """
@@ -16,9 +16,10 @@ import torch
 from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.core.console import progress
 from sfumato.core.errors import SfumatoError
+from sfumato.core.seeding import seed_everything
 from sfumato.data import Split
 from sfumato.models.schedule import one_cycle
-from sfumato.training.loader import Batch, Batches, seed_everything
+from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
 SEED_WORD = "peer"
@@ -47,15 +48,22 @@ def train_method(
     task.clean.to(where)
     method.prepare_mode()
     attributes = (*config.keep, *config.hide)
-    batches = Batches(task.dataset, Split.DEFENDER, attributes, config.batch_size, where)
-    optimizers = Optimizers(method, task, (config.warm_epochs + config.epochs) * batches.steps)
+    batches = Batches(
+        task.dataset,
+        Split.DEFENDER,
+        attributes,
+        config.batch_size,
+        where,
+        augmentation=config.augmentation,
+    )
+    optimizers = Optimizers(method, task, (config.pretrain_epochs + config.epochs) * batches.steps)
     means: Means = {}
     with progress() as bar:
         line = bar.add_task(f"train {name}", total=optimizers.steps, figures="")
-        for epoch in range(-config.warm_epochs, config.epochs):
+        for epoch in range(-config.pretrain_epochs, config.epochs):
             seed_everything(config.seed, SEED_WORD, name, epoch)
             phase, sums = Phase(epoch, config.epochs), Means()
-            for batch in batches.epoch(plain=config.is_plain(epoch, config.epochs)):
+            for batch in batches.epoch(only_mirror=config.only_mirrors(epoch, config.epochs)):
                 for part, value in optimizers.step(batch, phase).items():
                     sums[part] = sums.get(part, 0.0) + value
                 bar.advance(line)
@@ -101,7 +109,7 @@ class Optimizers:
         return {name: value.item() for name, value in parts.items()}
 
     def _step_adversary(self, batch: Batch, phase: Phase) -> None:
-        for _ in range(self.config.adversary_steps):
+        for _ in range(self.config.adversaries.steps):
             loss = self.method.adversary_loss(batch, phase)
             if loss is None:
                 return

@@ -1,9 +1,9 @@
-"""The residual rate: what an upload tells beyond the desired answer.
+"""The residual rate: what an upload tells beyond the phone's own decision.
 
 The rate R bounds everything an upload tells, the desired answer included. Measured against a reference of its own for every
 desired label y instead of one for all,
     R_y(x) = KL(p(x'|x) || r_y(x')),      E[R_y] >= I(X'; X | Y) >= I(X'; S | Y),
-it bounds what is left once the answer is known, for every attribute S at once and without any sensitive label (the conditional
+it bounds what is left once the decision is known, for every attribute S at once and without any sensitive label (conditional
 entropy bottleneck, Fischer 2020). The best r_y within the channel's family is the moment-matched mean of the uploads of that
 label; it is kept as a running mean.
 
@@ -13,14 +13,23 @@ label; it is kept as a running mean.
 """
 
 from collections.abc import Mapping, Sequence
+from math import log as ln
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Channel, Parameters
+from sfumato.training.config import Residual
+from sfumato.training.loader import Batch
+from sfumato.training.local_cloud import ForwardOutput
+from sfumato.training.log import RunningMeans
+from sfumato.training.rate_controller import RateController
+from sfumato.training.regularisers.base import Regulariser, Setting
 
-MOMENTUM = 0.9
+MOMENTUM = Residual().momentum
 
 
 def label_cells(labels: Mapping[str, Tensor], names: Sequence[str], classes: Sequence[int]) -> Tensor:
@@ -36,11 +45,20 @@ def label_cells(labels: Mapping[str, Tensor], names: Sequence[str], classes: Seq
 
 
 class References(nn.Module):
-    """Running references of the uploads, one per combination of desired labels."""
+    """Running reference distributions of the uploads, one per combination of desired labels.
 
-    def __init__(self, channel: Channel, cells: int, size: tuple[int, int]) -> None:
+    Args:
+        channel: whose uploads.
+        cells: how many combinations there are.
+        size: height and width of an upload.
+        momentum: weight of the past in the running means.
+    """
+
+    def __init__(
+        self, channel: Channel, cells: int, size: tuple[int, int], momentum: float = MOMENTUM
+    ) -> None:
         super().__init__()
-        self.channel = channel
+        self.channel, self.momentum = channel, momentum
         self.names = tuple(channel.moments)
         for name, planes in channel.moments.items():
             self.register_buffer(name, torch.zeros(cells, planes, *size))
@@ -54,7 +72,7 @@ class References(nn.Module):
         member = F.one_hot(cell, len(seen)).to(seen.dtype)  # (B, cells)
         count = member.sum(0)
         # How far the mean of this batch moves the reference: not at all, all the way, or a tenth of it.
-        pace = torch.where(seen > 0, 1 - MOMENTUM, 1.0) * (count > 0)
+        pace = torch.where(seen > 0, 1 - self.momentum, 1.0) * (count > 0)
         share = (member / count.clamp_min(1)).T
         for name in self.names:
             mean = torch.tensordot(share, moments[name], 1)  # (cells, planes, H, W)
@@ -72,3 +90,61 @@ class References(nn.Module):
         references = self.channel.from_moments({name: self.get_buffer(name) for name in self.names})
         gain = self.channel.gain(parameters, references).gather(1, cell[:, None])[:, 0]
         return torch.where(self.get_buffer("seen")[cell] > 0, rate - gain, torch.zeros_like(rate))
+
+
+class ResidualPenalty(Regulariser):
+    """`delta * R_D`, with R_D measured against a reference for each decision and delta from a controller of its own.
+
+    Without a target (`beyond`) nothing is added to the loss, and R_D is only measured now and then.
+    """
+
+    name = "residual"
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, config = setting, setting.config
+        self.heads = setting.model.heads
+        self.references = References(
+            setting.model.local.channel,
+            prod(self.heads.values()),
+            setting.dataset.size,
+            config.residual.momentum,
+        ).to(setting.fabric.device)
+        goal, early = (config.beyond or 1.0) * ln(2), config.residual.early_bits * ln(2)
+        self.controller = RateController(
+            setting.steps, max(goal, early), late_goal=goal if goal < early else None, settings=config.rate
+        )
+        self.every = config.residual.measure_every if config.beyond is None else 1
+
+    def cell(self, output: ForwardOutput) -> Tensor:
+        """Number of the combination of decisions, (B,)."""
+        decisions = {name: one_hot.argmax(1) for name, one_hot in output.decision.items()}
+        return label_cells(decisions, tuple(self.heads), tuple(self.heads.values()))
+
+    def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
+        """The mean residual rate at the controller's weight, if there is a target."""
+        if step % self.every:
+            return []
+        residual: Tensor = self.references(output.parameters, self.cell(output), output.rate)
+        log.add(residual_bits=residual.mean().item() / ln(2))
+        if self.setting.targets.beyond is None:
+            return []
+        delta = self.controller.update(self.setting.shared_mean(residual), step)
+        return [delta * residual.mean()]
+
+    def update(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> None:
+        """Move the references towards the uploads of the batch."""
+        if step % self.every == 0:
+            self.references.update(output.parameters, self.cell(output))
+
+    def end_epoch(self, record: Mapping[str, Any], step: int) -> None:
+        """Average the references over processes."""
+        self.setting.share(dict(self.references.named_buffers()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of references and controller."""
+        return {"references": self.references.state_dict(), "controller": self.controller.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Of references and controller."""
+        self.references.load_state_dict(state["references"])
+        self.controller.load_state_dict(state["controller"])

@@ -1,0 +1,25 @@
+"""The Python examples of the documents do what they say."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+
+
+@pytest.mark.slow
+def test_from_data_to_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block of docs/api.md, as it stands."""
+    block = re.search(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # where the device key is made
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("photo.jpg")
+    exec(compile(block.group(1), str(PAGE), "exec"), {})
+    assert (tmp_path / "exports" / "skin" / "audit.json").is_file()
+    with Image.open("upload.png") as upload:
+        assert upload.size[0] == 32

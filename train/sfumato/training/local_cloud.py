@@ -1,0 +1,110 @@
+"""Both networks as one module, and what one pass of a batch through them gives.
+
+model = LocalCloudModel(local, cloud, {"gender": 2})
+output = model(images)                     # images: (B, 3, H, W) in 0..1
+output.logits["gender"], output.rate       # (B, 2), and (B,) in nats
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+from torch import Tensor, nn
+
+from sfumato.channels import Parameters
+from sfumato.models.cloud import answer
+from sfumato.models.local import LocalNetwork
+
+Logits = dict[str, Tensor]
+"""Head -> (B, classes)."""
+
+
+class ForwardOutput(NamedTuple):
+    """What one pass through both networks gives. A tuple: Fabric and DDP hand it through and find the tensors in it.
+
+    Attributes:
+        logits: of the cloud network, head -> (B, classes).
+        features: what its heads look at, (B, F); None for a network other than the built-in one.
+        aux_logits: of the local network's own classification, head -> (B, classes); empty without a decision.
+        decision: of the local network, one-hot, head -> (B, classes); empty without.
+        parameters: of the channel, each (B, planes, H, W).
+        upload: (B, 3, H, W) in 0..1.
+        rate: of the upload against the uniform prior, (B,) in nats.
+    """
+
+    logits: Logits
+    features: Tensor | None
+    aux_logits: Logits
+    decision: Logits
+    parameters: Parameters
+    upload: Tensor
+    rate: Tensor
+
+
+def by_head(planes: Tensor, heads: Mapping[str, int]) -> Logits:
+    """Planes of all heads, (B, K, 1, 1) -> head -> (B, classes).
+
+    Args:
+        planes: those of the heads follow one another.
+        heads: name -> number of classes.
+    """
+    return dict(zip(heads, planes.flatten(1).split(list(heads.values()), dim=1), strict=True))
+
+
+class EncoderClassifier(nn.Module):
+    """The part of a local network that classifies: its encoder and the logits of its decision.
+
+    Args:
+        local: a network with a decision.
+        heads: names and classes of the kept attributes, in the order of the decision's planes.
+    """
+
+    def __init__(self, local: LocalNetwork, heads: Mapping[str, int]) -> None:
+        super().__init__()
+        assert local.decision is not None
+        self.encoder, self.decision, self.heads = local.encoder, local.decision, dict(heads)
+
+    def forward(self, x: Tensor) -> Logits:
+        """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
+        return by_head(self.decision.logits(self.encoder(x)[-1]), self.heads)
+
+
+class LocalCloudModel(nn.Module):
+    """Local and cloud network as one module, so that one optimiser and one process group drive both.
+
+    The logits of the local network's decision are trained on the desired labels beside everything else (deep supervision, Lee
+    et al., 2015): through the noise of a few bits an image the local network would learn them far too slowly.
+
+    Args:
+        local, cloud: the two networks.
+        heads: names and classes of the kept attributes, in the order of the decision's planes.
+        fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it.
+    """
+
+    def __init__(
+        self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int], *, fixed: bool = False
+    ) -> None:
+        super().__init__()
+        self.local, self.cloud, self.heads, self.fixed = local, cloud, dict(heads), fixed
+        if fixed:
+            cloud.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, for the local network alone if the cloud one is fixed."""
+        super().train(mode)
+        if self.fixed:
+            self.cloud.eval()
+        return self
+
+    def forward(self, x: Tensor) -> ForwardOutput:
+        """Images (B, 3, H, W) in 0..1 -> what both networks make of them, with one fresh upload for each."""
+        channel = self.local.channel
+        *fine, coarse = self.local.encoder(x)
+        aux_logits, decision, bottleneck = {}, {}, coarse
+        if self.local.decision is not None:  # the literal scheme has none
+            planes, bottleneck = self.local.decision(coarse)
+            aux_logits, decision = by_head(planes, self.heads), by_head(bottleneck, self.heads)
+        parameters = self.local.decode(x, fine, bottleneck)
+        upload = channel.sample(parameters, channel.noise(parameters))
+        logits, features = answer(self.cloud, upload)
+        rate = channel.rate(parameters)
+        return ForwardOutput(logits, features, aux_logits, decision, parameters, upload, rate)
