@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UV = Path(sys.executable).with_name("uv")
 TORCH = "torch==2.13.0+cpu"
 UNREACHABLE = ("error sending request", "Failed to fetch", "Network connectivity is disabled")
-SETTINGS = {"clean_epochs": 2, "warm_epochs": 8, "epochs": 3}
+SETTINGS = {"clean_epochs": 2, "pretrain_epochs": 8, "epochs": 3}
 
 
 def uv(*arguments: str | Path) -> str:
