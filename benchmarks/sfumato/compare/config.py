@@ -30,15 +30,15 @@ class CompareConfig(BaseModel):
     batch_size: int = Field(default=64, ge=2)
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the cloud network in training, as in `TrainConfig`."""
-    plain: float = Field(default=0.0, ge=0, le=1)
-    """Share of training, at its end, that leaves images as they are, as in `TrainConfig`."""
+    mirror_only: float = Field(default=0.0, ge=0, le=1)
+    """Share of each training, at its end, whose images are only mirrored, as in `TrainConfig`."""
     seed: int = 0
 
     def training(self, **options: Any) -> TrainConfig:
         """The training configuration of one row."""
         epochs = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
         common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
-        augmentation = {"mirror_only": self.plain}
+        augmentation = {"mirror_only": self.mirror_only}
         return make_config({**common, "augmentation": augmentation, **epochs, **options})
 
 

@@ -50,6 +50,8 @@ from sfumato.training.runner import train
 
 WEIGHTS, OLD_WEIGHTS = "methods", "peers"
 """Folder of trained methods, today and in the release before."""
+OLD_OPTIONS = {"plain": "mirror_only"}
+"""Names in comparison-config.json of the release before -> those of today."""
 
 
 def compare(
@@ -96,7 +98,8 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
         write_json(path, values)
         return
     defaults = {name: entry.default for name, entry in CompareConfig.model_fields.items()}
-    before = {**defaults, **read_json(path)}
+    stored = {OLD_OPTIONS.get(name, name): value for name, value in read_json(path).items()}
+    before = {**defaults, **stored}
     # The same data may lie elsewhere: its id tells.
     changed = [name for name in values if name != "data" and before.get(name) != values[name]]
     if changed:

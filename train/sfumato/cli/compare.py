@@ -48,11 +48,14 @@ def command(
             help="Of the cloud network in training: float32, or bfloat16 where the processor has it."
         ),
     ] = "float32",
-    plain: Annotated[
+    mirror_only: Annotated[
         float,
         typer.Option(
-            help="Share of each training, at its end, that leaves images unturned and unscaled: worth it at 32x32."
+            help="Share of each training, at its end, whose images are only mirrored: worth it at 32x32."
         ),
+    ] = 0.0,
+    plain: Annotated[
+        float, typer.Option("--plain", hidden=True, help="The old name of --mirror-only.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -87,7 +90,7 @@ def command(
             "epochs": epochs,
             "batch_size": batch_size,
             "precision": precision,
-            "plain": plain,
+            "mirror_only": renamed(plain, mirror_only, was="--plain", now="--mirror-only"),
             "seed": seed,
         }
     )

@@ -1,5 +1,9 @@
 """What several commands share in reading their command line."""
 
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
 
 def names(text: str) -> tuple[str, ...]:
     """A comma-separated list of names.
@@ -10,7 +14,7 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def renamed(old: str, new: str, *, was: str, now: str) -> str:
+def renamed(old: Value, new: Value, *, was: str, now: str) -> Value:
     """The value of an option that was called otherwise in the release before, with a note if the old name was used.
 
     >>> renamed("", "all", was="--peers", now="--methods")
