@@ -1,6 +1,7 @@
 """The shape of the repository: whole packages in four source roots, imports one way, a light front door."""
 
 import ast
+import importlib
 import resource
 import subprocess
 import sys
@@ -107,6 +108,17 @@ def test_imports_run_one_way_and_lead_somewhere() -> None:
         )
     assert wrong == []
     assert {package for package, _ in arrows} <= set(ORDER)
+
+
+@pytest.mark.parametrize("package", ["runtime", "training", "audit", "export", "server"])
+def test_every_public_name_is_there(package: str) -> None:
+    """They are imported when they are asked for, so a wrong one would go unnoticed until then."""
+    face = importlib.import_module(f"sfumato.{package}")
+    assert set(face.__all__) == set(dir(face))
+    for name in face.__all__:
+        assert getattr(face, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'imagined'"):
+        face.imagined  # noqa: B018
 
 
 def test_the_import_reader_sees_every_form(tmp_path: Path) -> None:

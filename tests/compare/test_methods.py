@@ -30,9 +30,9 @@ from sfumato.compare.methods.substitution import Substitution, mutual_informatio
 from sfumato.compare.methods.training import Optimizers
 from sfumato.compare.methods.uniform import UniformGaussian
 from sfumato.core.errors import UsageError
+from sfumato.data.label_cells import label_cells
 from sfumato.models.cost import cost
 from sfumato.training.loader import Batch
-from sfumato.training.regularisers.residual import label_cells
 from sfumato.training.run import make_local
 
 Make = Callable[[str], Method]
@@ -358,7 +358,7 @@ def test_several_answers_come_apart_again() -> None:
     heads = {"a": 2, "b": 5, "c": 3}
     every = list(product(*map(range, heads.values())))
     labels = dict(zip(heads, torch.tensor(every).T, strict=True))
-    cell = label_cells(labels, tuple(heads), tuple(heads.values()))
+    cell = label_cells([labels[name] for name in heads], list(heads.values()))
     grey = ((cell + 0.5) / len(every))[:, None, None, None].expand(-1, 3, 16, 16)
     answers = Reader(heads)(grey)
     assert list(answers) == list(heads)

@@ -10,8 +10,9 @@ from torch import Tensor
 from sfumato.channels import create
 from sfumato.channels.dither import Dither, binary_rate
 from sfumato.channels.gaussian import Gaussian
+from sfumato.data.label_cells import label_cells
 from sfumato.training.rate_controller import RateController
-from sfumato.training.regularisers.residual import MOMENTUM, References, label_cells
+from sfumato.training.regularisers.residual import MOMENTUM, References
 
 
 @pytest.mark.parametrize("kind", ["dither", "gaussian"])
@@ -134,7 +135,7 @@ def test_a_batch_moves_the_references_of_its_own_cells_alone() -> None:
 def test_cells_number_every_combination_once() -> None:
     pairs = list(itertools.product(range(2), range(3)))
     labels = {"a": torch.tensor([a for a, _ in pairs]), "b": torch.tensor([b for _, b in pairs])}
-    assert label_cells(labels, ("a", "b"), (2, 3)).tolist() == list(range(6))
+    assert label_cells([labels["a"], labels["b"]], (2, 3)).tolist() == list(range(6))
 
 
 def test_a_controller_holds_the_residual_at_its_goal_and_leaves_the_code_word() -> None:

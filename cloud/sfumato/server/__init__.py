@@ -12,8 +12,9 @@ cameras. `scale_out` runs the service on Ray Serve.
 Names are loaded when they are asked for: the client needs no web framework, the service no interpreter.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sfumato.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sfumato.server.app import AppConfig, create_app
@@ -44,25 +45,16 @@ __all__ = [
     "run",
 ]
 
-_MODULES = {
-    "app": ("AppConfig", "create_app"),
-    "auth": ("RateLimitConfig", "Tokens"),
-    "batching": ("BatchConfig",),
-    "client": ("Client", "ClientConfig", "Reply", "ServerError"),
-    "gateway": ("GatewayConfig", "create_gateway"),
-    "http": ("ServerConfig", "run"),
-    "model": ("AttributePrediction", "CloudModel"),
-    "page": ("Page",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module (PEP 562)."""
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "app": ("AppConfig", "create_app"),
+        "auth": ("RateLimitConfig", "Tokens"),
+        "batching": ("BatchConfig",),
+        "client": ("Client", "ClientConfig", "Reply", "ServerError"),
+        "gateway": ("GatewayConfig", "create_gateway"),
+        "http": ("ServerConfig", "run"),
+        "model": ("AttributePrediction", "CloudModel"),
+        "page": ("Page",),
+    },
+)

@@ -8,8 +8,9 @@ or by onnx2tf), `check` every model (lint, `parity`, `measure`), fine-tune for i
     contract = export("run", "export")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sfumato.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sfumato.export.artifact import ExportArtifact, load_export
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportArtifact", "export", "load_export"]
 
-_MODULES = {"ExportArtifact": "artifact", "export": "pipeline", "load_export": "artifact"}
-
-
-def __getattr__(name: str) -> Any:
-    """PEP 562: a public name is imported when it is first asked for; TensorFlow and torch are heavy."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "artifact": ("ExportArtifact", "load_export"),
+        "pipeline": ("export",),
+    },
+)

@@ -8,8 +8,9 @@
     upload = PhoneModel.load("export").perturb("photo.jpg", key=device_key())
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sfumato.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sfumato.runtime.contract import Contract, read_contract
@@ -28,20 +29,12 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = {
-    "Contract": "contract",
-    "PhoneModel": "phone_model",
-    "Upload": "phone_model",
-    "Verification": "verification",
-    "device_key": "keyed_noise",
-    "read_contract": "contract",
-    "read_key": "keyed_noise",
-    "verify": "verification",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """PEP 562: a public name is imported when it is first asked for, so that the package itself costs nothing."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "contract": ("Contract", "read_contract"),
+        "keyed_noise": ("device_key", "read_key"),
+        "phone_model": ("PhoneModel", "Upload"),
+        "verification": ("Verification", "verify"),
+    },
+)

@@ -10,7 +10,9 @@ a `plan`, turns their `predictions` into figures (`scoring`, `metrics`), compute
 `schema` is audit.json; `report` and `plots` show it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sfumato.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sfumato.audit.artifact import Artifact, load
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "Audit", "audit", "load"]
 
-_HOME = {"Artifact": "artifact", "Audit": "schema", "audit": "runner", "load": "artifact"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562): the command line imports this package and stays light."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "artifact": ("Artifact", "load"),
+        "runner": ("audit",),
+        "schema": ("Audit",),
+    },
+)

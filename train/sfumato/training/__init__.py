@@ -11,6 +11,8 @@ pure functions, `loader` makes batches, `rate_controller` and `epoch_selection` 
 
 from typing import TYPE_CHECKING
 
+from sfumato.core.lazy import lazy_names
+
 if TYPE_CHECKING:
     from sfumato.training.config import TrainConfig
     from sfumato.training.run import Run, load_run
@@ -18,13 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "TrainConfig", "load_run", "train"]
 
-_MODULES = {"Run": "run", "TrainConfig": "config", "load_run": "run", "train": "runner"}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name where it is first asked for: torch takes seconds."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "config": ("TrainConfig",),
+        "run": ("Run", "load_run"),
+        "runner": ("train",),
+    },
+)

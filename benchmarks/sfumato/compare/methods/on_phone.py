@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from sfumato.channels import Parameters
 from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Fixed
+from sfumato.data.label_cells import label_cells
 from sfumato.models.argmax_head import Decision
 from sfumato.models.cost import cost
 from sfumato.models.local import STRIDE, Encoder
 from sfumato.training.loader import Batch
 from sfumato.training.local_cloud import by_head
 from sfumato.training.pretrain import distillation_loss
-from sfumato.training.regularisers.residual import label_cells
 from sfumato.training.run import make_local
 
 WIDTH_STEP, WIDEST = 4, 64
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Parameters:
         """Images -> an even picture of grey (cell + 1/2) / cells."""
         decisions = {name: logits.argmax(1) for name, logits in self.answers(x).items()}
-        cell = label_cells(decisions, tuple(self.heads), tuple(self.heads.values()))
+        cell = label_cells([decisions[name] for name in self.heads], list(self.heads.values()))
         grey = (cell + 0.5) / self.cells
         return {"mean": grey[:, None, None, None].expand_as(x).contiguous()}
 

@@ -12,7 +12,7 @@ label; it is kept as a running mean.
     references.update(parameters, cell)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import log as ln
 from math import prod
 from typing import Any
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Channel, Parameters
+from sfumato.data.label_cells import label_cells
 from sfumato.training.config import Residual
 from sfumato.training.loader import Batch
 from sfumato.training.local_cloud import ForwardOutput
@@ -30,18 +31,6 @@ from sfumato.training.rate_controller import RateController
 from sfumato.training.regularisers.base import Regulariser, Setting
 
 MOMENTUM = Residual().momentum
-
-
-def label_cells(labels: Mapping[str, Tensor], names: Sequence[str], classes: Sequence[int]) -> Tensor:
-    """One number (B,) for the combination of the labels `names`, which have `classes` values each.
-
-    >>> label_cells({"a": torch.tensor([0, 1]), "b": torch.tensor([2, 0])}, ("a", "b"), (2, 3)).tolist()
-    [2, 3]
-    """
-    cell = torch.zeros_like(labels[names[0]])
-    for name, count in zip(names, classes, strict=True):
-        cell = cell * count + labels[name]
-    return cell
 
 
 class References(nn.Module):
@@ -118,7 +107,7 @@ class ResidualPenalty(Regulariser):
     def cell(self, output: ForwardOutput) -> Tensor:
         """Number of the combination of decisions, (B,)."""
         decisions = {name: one_hot.argmax(1) for name, one_hot in output.decision.items()}
-        return label_cells(decisions, tuple(self.heads), tuple(self.heads.values()))
+        return label_cells([decisions[name] for name in self.heads], list(self.heads.values()))
 
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
         """The mean residual rate at the controller's weight, if there is a target."""
