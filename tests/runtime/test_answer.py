@@ -10,6 +10,7 @@ from sfumato.runtime.answer import (
     decide,
     draw,
     plain_word,
+    read_image,
     read_table,
     read_word,
     state,
@@ -143,6 +144,7 @@ def test_words_as_images(words, height, width):
                     votes[cell % bits].append(int(image[y, x, colour]))
         # Every bit is shown, and whoever averages the cells reads the word again.
         assert "".join(str(round(sum(seen) / len(seen))) for seen in votes) == digits
+        assert read_image(image, words) == word
     with pytest.raises(SfumatoError, match="no word"):
         word_image(words, words, height, width)
 
@@ -158,3 +160,16 @@ def test_bad_input_is_refused():
     for wrong in ((), (1,), (3, 1)):
         with pytest.raises(SfumatoError, match="at least two classes"):
             word_count(wrong)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_an_image_that_shows_more_than_a_word_is_refused(words):
+    image = word_image(words - 1, words, 32, 48)
+    for place in np.random.default_rng(1).integers(0, image.size, 50):
+        changed = image.copy()
+        changed.reshape(-1)[place] ^= 1
+        with pytest.raises(DataError, match=f"none of the {words} code words"):
+            read_image(changed, words)
+    if words < 2 ** word_bits(words):  # the image of a word that does not exist
+        with pytest.raises(DataError, match="code words"):
+            read_image(word_image(words, 2 ** word_bits(words), 32, 48), words)
