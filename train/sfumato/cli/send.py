@@ -19,6 +19,10 @@ def command(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="word or image; else word for an answer bundle, image for any other."),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
     ] = None,
@@ -33,7 +37,7 @@ def command(
     from sfumato.core.console import emit_json
     from sfumato.core.errors import UsageError
     from sfumato.runtime.keyed_noise import device_key, read_key
-    from sfumato.runtime.phone_model import PhoneModel
+    from sfumato.runtime.phone_model import PhoneModel, chosen_encoding
     from sfumato.server.client import Client, ClientConfig
 
     if key is not None and fresh_noise:
@@ -41,7 +45,7 @@ def command(
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
     with Client(PhoneModel.load(export), server, token=token, config=config) as client:
         secret = None if fresh_noise else read_key(key) if key is not None else device_key()
-        reply = client.send(image, key=secret)
+        reply = client.send(image, key=secret, encoding=chosen_encoding(encoding))
     if as_json:
         emit_json(reply.to_json())
     else:
@@ -50,7 +54,7 @@ def command(
 
 def show(reply: "Reply") -> None:
     """Print the answer and what it cost."""
-    from sfumato.core.console import note, show, table
+    from sfumato.core.console import count, note, show, table
 
     rows = [
         (name, answer["label"], f"{100 * answer['probabilities'][answer['label']]:.1f} %")
@@ -58,6 +62,6 @@ def show(reply: "Reply") -> None:
     ]
     show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
     note(
-        f"sent {reply.sent_bytes:,} bytes that carry {reply.rate_bits:.1f} bits of the photo; "
+        f"sent {count(reply.sent_bytes, 'byte')} that carry at most {reply.rate_bits:.1f} bits of the photo; "
         f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"
     )
