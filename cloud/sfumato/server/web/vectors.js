@@ -5,7 +5,7 @@
  *     const {problems} = await checkVectors(vectors, table, null);
  */
 
-import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage} from "./answer.js";
+import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {importKey, keyedNoise, streamIv} from "./noise.js";
 import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
@@ -25,9 +25,10 @@ const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
  * @param {Case} vectors
  * @param {Int16Array | null} table normal_table.bin; without it the gaussian cases are left out
  * @param {Model | null} model without it the model cases are left out
+ * @param {Uint32Array | null} counts answer_table.bin of a randomised answer
  * @returns {Promise<Found>}
  */
-export async function checkVectors(vectors, table, model) {
+export async function checkVectors(vectors, table, model, counts = null) {
   if (vectors.schema !== "sfumato-vectors/1") return {problems: ["vectors.json is of another schema"], largest: 0};
   /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
   const parts = [
@@ -45,7 +46,7 @@ export async function checkVectors(vectors, table, model) {
   }
   let largest = 0;
   for (const entry of model ? vectors.model : []) {
-    const found = await modelCase(entry, table, /** @type {Model} */ (model));
+    const found = await modelCase(entry, table, /** @type {Model} */ (model), counts);
     largest = Math.max(largest, found.largest);
     problems.push(...found.problems.map((problem) => `model, ${entry.pattern}: ${problem}`));
   }
@@ -122,8 +123,14 @@ export function answer({classes, margins, scores, row, noise, height, width}) {
   };
 }
 
-/** @param {Case} entry @param {Int16Array | null} table @param {Model} model @returns {Promise<Found>} */
-async function modelCase(entry, table, model) {
+/**
+ * @param {Case} entry
+ * @param {Int16Array | null} table
+ * @param {Model} model
+ * @param {Uint32Array | null} counts
+ * @returns {Promise<Found>}
+ */
+async function modelCase(entry, table, model, counts) {
   const {contract} = model, [, height, width] = contract.input.shape;
   const pixels = await picture(entry.pattern, height, width);
   const made = await model.run(pixels), problems = [];
@@ -138,7 +145,8 @@ async function modelCase(entry, table, model) {
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
   const noise = await keyedNoise(await importKey(fromHex(entry.key)), pixels, noiseBytes(contract.channel, pixels.length));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
-  const levels = draw(contract.channel, stored, pixels, noise, table);
+  const word = contract.answer ? wordOf(contract, stored.scores, noise, counts) : null;
+  const levels = word === null ? draw(contract.channel, stored, pixels, noise, table) : wordImage(word, contract.answer.words, height, width);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
   if (stored.p && Math.abs(ditherRate(stored.p) - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");
