@@ -2,7 +2,7 @@
 
     app = create_app(CloudModel.load("export"), AppConfig(), tokens)
 
-POST /v1/predict   an upload (PNG, packed, in answer mode a word: docs/contract.md) -> label and probabilities of every kept attribute
+POST /v1/predict   an upload (PNG, packed, or a code word: docs/contract.md) -> label and probabilities of every kept attribute
 POST /v1/predict/batch   several packed ones or words -> the same for each (sfumato.server.predict)
 GET  /v1/contract  contract.json as exported, its sha256 as ETag
 GET  /             the browser page, GET /v1/phone/NAME what it runs (sfumato.server.page)

@@ -146,7 +146,7 @@ class Client:
             )
         self._checked = True
 
-    def send(self, image: Any, *, key: bytes | None, encoding: Encoding | None = None) -> Reply:
+    def send(self, image: Any, *, key: bytes | None, encoding: str | None = None) -> Reply:
         """Perturb a photo here and send the upload.
 
         Args:
@@ -156,7 +156,7 @@ class Client:
 
         Raises:
             DataError: the photo cannot be read.
-            SfumatoError: the export has no such encoding.
+            UsageError: the export has no such encoding.
             ServerError: another contract, a refusal, or no answer after all tries.
         """
         self.check_contract()

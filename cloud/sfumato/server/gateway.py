@@ -95,9 +95,7 @@ class Sender:
 
     def _send(self, upload: Upload) -> Reply:
         self._client.check_contract()
-        return self._client.send_upload(
-            upload.content, rate_bits=upload.rate_bits, encoding=upload.encoding
-        )
+        return self._client.send_upload(upload.content, rate_bits=upload.rate_bits, encoding=upload.encoding)
 
 
 def create_gateway(

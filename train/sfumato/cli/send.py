@@ -21,7 +21,9 @@ def command(
     ] = False,
     encoding: Annotated[
         str | None,
-        typer.Option(help="word or image; else word for an answer bundle, image for any other."),
+        typer.Option(
+            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+        ),
     ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
@@ -37,7 +39,7 @@ def command(
     from sfumato.core.console import emit_json
     from sfumato.core.errors import UsageError
     from sfumato.runtime.keyed_noise import device_key, read_key
-    from sfumato.runtime.phone_model import PhoneModel, chosen_encoding
+    from sfumato.runtime.phone_model import PhoneModel
     from sfumato.server.client import Client, ClientConfig
 
     if key is not None and fresh_noise:
@@ -45,7 +47,7 @@ def command(
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
     with Client(PhoneModel.load(export), server, token=token, config=config) as client:
         secret = None if fresh_noise else read_key(key) if key is not None else device_key()
-        reply = client.send(image, key=secret, encoding=chosen_encoding(encoding))
+        reply = client.send(image, key=secret, encoding=encoding)
     if as_json:
         emit_json(reply.to_json())
     else:
@@ -54,7 +56,7 @@ def command(
 
 def show(reply: "Reply") -> None:
     """Print the answer and what it cost."""
-    from sfumato.core.console import count, note, show, table
+    from sfumato.core.console import note, show, table
 
     rows = [
         (name, answer["label"], f"{100 * answer['probabilities'][answer['label']]:.1f} %")
@@ -62,6 +64,6 @@ def show(reply: "Reply") -> None:
     ]
     show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
     note(
-        f"sent {count(reply.sent_bytes, 'byte')} that carry at most {reply.rate_bits:.1f} bits of the photo; "
+        f"sent {reply.sent_bytes:,} byte(s) that carry at most {reply.rate_bits:.1f} bits of the photo; "
         f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"
     )

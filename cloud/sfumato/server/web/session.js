@@ -10,10 +10,10 @@
  */
 
 import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
-import {sha256, toHex} from "./bytes.js";
+import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract} from "./contract.js";
 import {loadModel} from "./model.js";
-import {keyedNoise} from "./noise.js";
+import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
 import {bitsOf, ditherRate, draw, noiseBytes, pack} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
@@ -89,15 +89,21 @@ export async function openSession(base) {
  * @param {ImageBitmap} bitmap
  * @returns {Promise<Perturbed>}
  */
-export async function perturb({contract, model, table}, key, bitmap) {
+export async function perturb({contract, digest, model, table, counts}, key, bitmap) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
   const parameters = await model.run(pixels);
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
+  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
+  if (contract.answer) {
+    const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
+    const milliseconds = performance.now() - start, levels = wordImage(word, words, height, width);
+    return {pixels, parameters, levels, word, upload: wordBytes(word, words), rate: Math.log2(words), milliseconds};
+  }
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
-  return {pixels, parameters, levels, upload, rate: parameters.p ? ditherRate(parameters.p) : null, milliseconds};
+  return {pixels, parameters, levels, word: null, upload, rate: parameters.p ? ditherRate(parameters.p) : null, milliseconds};
 }
 
 /**

@@ -7,7 +7,7 @@
 
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
-import {importKey, keyedNoise, streamIv} from "./noise.js";
+import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -29,7 +29,7 @@ const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
  * @returns {Promise<Found>}
  */
 export async function checkVectors(vectors, table, model, counts = null) {
-  if (vectors.schema !== "sfumato-vectors/1") return {problems: ["vectors.json is of another schema"], largest: 0};
+  if (vectors.schema !== "sfumato-vectors/2") return {problems: ["vectors.json is of another schema"], largest: 0};
   /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
   const parts = [
     ["noise", vectors.noise, noiseHolds],
@@ -57,8 +57,10 @@ export async function checkVectors(vectors, table, model, counts = null) {
 async function noiseHolds(entry) {
   const pixels = await picture(entry.pattern, entry.height, entry.width);
   const key = await importKey(fromHex(entry.key)), digest = await sha256(pixels), stored = fromHex(entry.noise);
-  const noise = await keyedNoise(key, pixels, stored.length);
-  return toHex(digest) === entry.image_sha256 && toHex(await streamIv(key, digest)) === entry.iv && equal(noise, stored);
+  const contract = fromHex(entry.contract), parameters = fromHex(entry.parameters);
+  const iv = await streamIv(key, contract, await sha256(parameters), digest);
+  const noise = await keyedNoise(key, contract, parameters, pixels, stored.length);
+  return toHex(digest) === entry.image_sha256 && toHex(iv) === entry.iv && equal(noise, stored);
 }
 
 /** @param {Case} entry */
@@ -84,7 +86,8 @@ async function uploadHolds(entry, table) {
 /**
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
- * @param {Case} entry `bits`, or `additive` and `largest_scale`; `parameters` in hexadecimal by output name
+ * @param {Case} entry `bits`, or `additive` and `largest_scale`; `contract`, a digest, and `parameters` by output name, in the order
+ *     of a contract, in hexadecimal
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
@@ -96,7 +99,8 @@ export async function upload(entry, pixels, key, table) {
   const parameters = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(Object.keys(parameters), parameters);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
 }
 
@@ -143,10 +147,13 @@ async function modelCase(entry, table, model, counts) {
     made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
   }
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
-  const noise = await keyedNoise(await importKey(fromHex(entry.key)), pixels, noiseBytes(contract.channel, pixels.length));
+  const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), stored);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, pixels.length));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
-  const word = contract.answer ? wordOf(contract, stored.scores, noise, counts) : null;
-  const levels = word === null ? draw(contract.channel, stored, pixels, noise, table) : wordImage(word, contract.answer.words, height, width);
+  const {channel, answer: coded} = contract;
+  const levels = coded
+    ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
+    : draw(channel, stored, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
   if (stored.p && Math.abs(ditherRate(stored.p) - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");
