@@ -1,11 +1,14 @@
 /**
- * What the phone does to one photo: fit, network, keyed noise, draw, encode, each step timed.
+ * What the phone does to one photo: fit, network, keyed noise, draw, encode, each step timed. In answer mode the draw is the code
+ * word of the network's decision.
  *
  *     val perturber = Perturber(bundle, network, keys)
  *     val result = perturber.perturb(picture)
  *     client.send(result.upload)
  */
 package dev.sfumato.core
+
+import kotlin.math.log2
 
 /** Milliseconds of each step. */
 data class StageTimes(val pre: Double, val network: Double, val sampler: Double, val encode: Double)
@@ -16,14 +19,16 @@ class Upload(val content: ByteArray, val encoding: Encoding)
 /** One perturbed photo. Everything but [upload] stays on the phone. */
 class Perturbed(
     val input: Picture,
-    /** How uncertain each pixel of the upload is, one byte each: bright where there is only noise. */
-    val noiseMap: ByteArray,
-    /** The upload as a picture. */
+    /** How uncertain each pixel of the upload is, one byte each: bright where there is only noise; null in answer mode. */
+    val noiseMap: ByteArray?,
+    /** The upload, or its code word, as a picture. */
     val drawn: Picture,
     val upload: Upload,
     val times: StageTimes,
-    /** Exact rate of this draw; null where this app cannot compute it. */
+    /** Most bits of the photo that this draw can carry: its exact rate, for N words log2 N; null where this app cannot compute it. */
     val rateBits: Double?,
+    /** In answer mode alone. */
+    val word: CodeWord? = null,
 )
 
 /** Perturbs photos with one loaded network. Not safe for several threads. */
@@ -47,6 +52,14 @@ class Perturber(
         val q = parameters(input)
         val ran = clock.lap()
         val noise = noise(input, q)
+        if (bundle.code != null) {
+            val word = bundle.code.codeWord(q.getValue(Contract.SCORES), noise, contract.keep)
+            val drawn = clock.lap()
+            val upload = Upload(wordBytes(word.number, word.words), Encoding.WORD)
+            val times = StageTimes(pre, ran, drawn, clock.lap())
+            val image = wordImage(word.number, word.words, contract.height, contract.width)
+            return Perturbed(input, null, shown(image), upload, times, log2(word.words.toDouble()), word)
+        }
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
@@ -63,8 +76,8 @@ class Perturber(
 
     private fun encode(levels: ByteArray): ByteArray = when (contract.encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
-        Encoding.WORD -> throw SfumatoException("this app sends no words yet: update the app")
         Encoding.PACKED -> pack(levels, contract.channel.bits)
+        Encoding.WORD -> throw SfumatoException("a picture is no word")
     }
 
     private fun shown(levels: ByteArray): Picture {
