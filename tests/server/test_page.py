@@ -206,6 +206,61 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
 
 @needs_page
 @needs_browser
+@pytest.mark.parametrize("randomised", [True, False])
+def test_an_answer_bundle_sends_the_code_word_and_says_so(
+    open_page: Open,
+    answer_export: Callable[[bool], Path],
+    seen: Seen,
+    tmp_path: Path,
+    randomised: bool,
+) -> None:
+    export = answer_export(randomised)
+    phone, model = PhoneModel.load(export), CloudModel.load(export)
+    running = start_server(export, model.contract_digest, tmp_path / "log")
+    try:
+        page = open_page(f"{running.url}/")
+        assert page.locator("#status").get_attribute("data-deviation") == "0"
+        expect(page.locator("#promise")).to_contain_text("Only the code word of that answer is sent")
+        use_key(page, KEY)
+        words = set()
+        for index, seed in enumerate(range(5)):
+            pixels = np.random.default_rng(seed).random((40, 60, 3)) ** (1 + seed)
+            Image.fromarray((255 * pixels).astype(np.uint8)).save(tmp_path / "photo.png")
+            upload = phone.perturb(tmp_path / "photo.png", key=KEY)
+            choose(page, tmp_path / "photo.png")
+            assert len(seen.sent) == index
+            says = page.locator("#travels").inner_text()
+            assert f"the number {upload.word} in {len(upload.content)} byte" in says
+            assert says.count(".") == 1
+            assert ("it was drawn" in says) == randomised
+            rest = upload.word
+            assert rest is not None
+            for entry in reversed(phone.contract.keep):
+                assert f"{entry.name}: {entry.classes[rest % len(entry.classes)]}" in says
+                rest //= len(entry.classes)
+            send(page)
+            headers, body = seen.sent[-1]
+            assert body == upload.content
+            assert headers["Content-Type"] == "application/vnd.sfumato.word"
+            assert f"Sent {len(body)} byte" in page.locator("#status").inner_text()
+            (expected,) = model.predict([upload.levels])
+            for entry in phone.contract.keep:
+                shown = page.locator("#answer section", has_text=f"{entry.name}:")
+                assert shown.get_attribute("data-label") == expected[entry.name].label
+            words.add(upload.word)
+        assert len(words) > 1
+        assert page.locator("#noise").is_hidden()
+        read = (
+            "Array.from(document.getElementById('upload').getContext('2d').getImageData(0, 0, 32, 32).data)"
+        )
+        shown_levels = np.array(page.evaluate(read)).reshape(32, 32, 4)[..., :3] // 255
+        assert np.array_equal(shown_levels, upload.levels)
+    finally:
+        running.stop()
+
+
+@needs_page
+@needs_browser
 def test_the_key_stays_and_cannot_be_read(
     open_page: Open, server: Server, seen: Seen, tmp_path: Path
 ) -> None:

@@ -31,17 +31,19 @@ class Perturbed(
     val word: CodeWord? = null,
 )
 
-/** Perturbs photos with one loaded network. Not safe for several threads. */
+/** Perturbs photos with one loaded network. Not safe for several threads. A code word may also travel as its image. */
 class Perturber(
     private val bundle: Bundle,
     private val network: LocalNetwork,
     private val keys: DeviceKeys,
+    private val encoding: Encoding = bundle.contract.encoding,
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val contract = bundle.contract
 
     init {
         checkTensors(contract, network)
+        if (encoding == Encoding.WORD && bundle.code == null) throw SfumatoException("this export sends pictures, which have no code words")
     }
 
     /** Perturb an upright photo of any size. */
@@ -55,17 +57,17 @@ class Perturber(
         if (bundle.code != null) {
             val word = bundle.code.codeWord(q.getValue(Contract.SCORES), noise, contract.keep)
             val drawn = clock.lap()
-            val upload = Upload(wordBytes(word.number, word.words), Encoding.WORD)
-            val times = StageTimes(pre, ran, drawn, clock.lap())
             val image = wordImage(word.number, word.words, contract.height, contract.width)
-            return Perturbed(input, null, shown(image), upload, times, log2(word.words.toDouble()), word)
+            val content = if (encoding == Encoding.WORD) wordBytes(word.number, word.words) else encode(image)
+            val times = StageTimes(pre, ran, drawn, clock.lap())
+            return Perturbed(input, null, shown(image), Upload(content, encoding), times, log2(word.words.toDouble()), word)
         }
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
         val rate = if (contract.channel is Channel.Dither) ditherRateBits(q.getValue("p")) else null
-        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, contract.encoding), times, rate)
+        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, encoding), times, rate)
     }
 
     /** Parameter bytes q by output name, for a picture of the model's size. */
@@ -74,10 +76,10 @@ class Perturber(
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
         keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(input.rgb.size))
 
-    private fun encode(levels: ByteArray): ByteArray = when (contract.encoding) {
+    private fun encode(levels: ByteArray): ByteArray = when (encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
         Encoding.PACKED -> pack(levels, contract.channel.bits)
-        Encoding.WORD -> throw SfumatoException("a picture is no word")
+        Encoding.WORD -> error("a picture is no word")
     }
 
     private fun shown(levels: ByteArray): Picture {

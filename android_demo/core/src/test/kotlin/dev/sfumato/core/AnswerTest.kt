@@ -46,6 +46,18 @@ class AnswerTest {
     }
 
     @Test
+    fun theWordMayTravelAsItsImage() {
+        val network = ScoresNetwork(byteArrayOf(3, 90, 90, -100, -99))
+        val image = wordImage(3, 6, SIDE, SIDE)
+        for ((encoding, content) in mapOf(Encoding.PNG to encodePng(image, SIDE, SIDE, 1), Encoding.PACKED to pack(image, 1))) {
+            val upload = Perturber(answerBundle(null), network, FakeKeys(), encoding).perturb(photo).upload
+            assertArrayEquals(content, upload.content)
+            assertEquals(encoding, upload.encoding)
+        }
+        refused("no code words") { Perturber(smallBundle(), FakeNetwork(), FakeKeys(), Encoding.WORD) }
+    }
+
+    @Test
     fun aRandomisedAnswerIsDrawnByTheKeyAndIsTheSameAgain() {
         val bundle = answerBundle(even)
         val scores = byteArrayOf(3, 90, 90, -100, -99)
