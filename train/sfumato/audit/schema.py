@@ -252,6 +252,69 @@ class SeedSpread(_Frozen):
     auc: Spread
 
 
+class PositiveControl(_Frozen):
+    """A leak of known size, planted on a copy of the artifact: attackers that miss it make the audit void."""
+
+    attribute: str
+    planted_nag: float
+    """NAG that the planted leak gives to whoever knows where it lies, a fraction of 1."""
+    found_nag: float
+    """NAG of the best attack."""
+    found_upper: float
+    """Its one-sided upper 95 % limit."""
+    passed: bool
+    """Whether the attackers found the leak."""
+    attack: str
+    """The best attack, `name, architecture`."""
+    images: int
+    """Images that the attackers were tested on."""
+
+
+class Composition(_Frozen):
+    """What several uploads together tell about one attribute; accuracies are fractions of 1."""
+
+    what: str
+    """How the uploads belong together, for instance `same photo, two releases`."""
+    attribute: str
+    uploads: int
+    """How many the attacker holds."""
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    floor: float
+    """Accuracy of the best guess without any upload."""
+    nag: float
+    nag_upper: float
+    """One-sided upper 95 % limit."""
+    bits: float
+    """Information about the attribute that the attack certainly found; a lower bound, in bits."""
+
+
+class ExactLeak(_Frozen):
+    """What a word of answer mode tells about one attribute, from its contingency table: no attacker gains more.
+
+    All figures are of the best guess from the word. Limits are one-sided, at 95 %.
+    """
+
+    attribute: str
+    words: int
+    """Words of the alphabet."""
+    images: int
+    """Images in the table."""
+    accuracy: float
+    balanced_accuracy: float
+    auc: float
+    floor: float
+    """Accuracy of the best guess without the word: population majority, or from the true kept labels."""
+    nag: float
+    nag_upper: float
+    bits: float
+    """I(S; word)."""
+    bits_upper: float
+    entropy_bits: float
+    """H(S)."""
+
+
 class Skipped(_Frozen):
     """An attribute that was not attacked."""
 
@@ -277,6 +340,12 @@ class Audit(_Frozen):
     statements: tuple[str, ...] = ()
     """What the figures allow to say about this artifact, in sentences."""
     skipped: tuple[Skipped, ...] = ()
+    positive_controls: tuple[PositiveControl, ...] = ()
+    """Planted leaks; empty if the plan plants none. One that was not found makes the audit void."""
+    compositions: tuple[Composition, ...] = ()
+    """What several uploads tell together; stated, no part of the pass rule."""
+    exact: tuple[ExactLeak, ...] = ()
+    """Exact leaks of an artifact of answer mode."""
     reconstructions: tuple[Reconstruction, ...] = ()
     """Photos reconstructed from uploads; empty if the plan does not try."""
     seeds: tuple[int, ...] = ()
