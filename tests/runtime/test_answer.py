@@ -10,6 +10,7 @@ from sfumato.runtime.answer import (
     decide,
     draw,
     plain_word,
+    read_image,
     read_table,
     read_word,
     state,
@@ -56,7 +57,7 @@ def slow_state(found: list[tuple[int, int, int]], classes: tuple[int, ...], marg
 
 @pytest.mark.parametrize("classes", KINDS)
 @pytest.mark.parametrize("margins", [[], [1], [3, 40, 255]])
-def test_decisions_words_and_states(classes, margins):
+def test_decisions_words_and_states(classes: tuple[int, ...], margins: list[int]) -> None:
     random = np.random.default_rng(len(classes))
     ordinary = random.integers(-128, 128, (40, sum(classes)))
     ties = random.integers(-1, 1, (40, sum(classes)))  # most scores are equal
@@ -78,7 +79,7 @@ def test_decisions_words_and_states(classes, margins):
         assert state(single, classes, margins) == states[row]
 
 
-def test_draws_have_exactly_the_counts_of_the_table():
+def test_draws_have_exactly_the_counts_of_the_table() -> None:
     random = np.random.default_rng(3)
     counts = random.multinomial(65536, random.dirichlet(np.ones(3) / 2, 12)[0], 12)
     counts[0], counts[1], counts[2] = (65536, 0, 0), (0, 0, 65536), (0, 65536, 0)
@@ -90,10 +91,10 @@ def test_draws_have_exactly_the_counts_of_the_table():
         # The smallest noise gives the first word that can be drawn, the largest the last.
         assert words[0] == np.flatnonzero(counts[row])[0]
         assert words[-1] == np.flatnonzero(counts[row])[-1]
-    assert draw(table, np.int64(1), np.array([255, 255], np.uint8)) == 2
+    assert draw(table, np.array(1), np.array([255, 255], np.uint8)) == 2
 
 
-def test_a_table_is_checked():
+def test_a_table_is_checked() -> None:
     table = np.array([[100, 65536], [65536, 65536]], dtype=np.uint32)
     assert np.array_equal(read_table(table_bytes(table), (2,), []), table)
     assert table_bytes(table)[:4] == bytes([100, 0, 0, 0])
@@ -107,7 +108,7 @@ def test_a_table_is_checked():
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_words_as_bytes(words):
+def test_words_as_bytes(words: int) -> None:
     for word in {0, 1, words // 2, words - 1}:
         content = word_bytes(word, words)
         assert list(content) == ([word] if words <= 256 else [word // 256, word % 256])
@@ -126,7 +127,7 @@ def test_words_as_bytes(words):
 
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (18, 21), (112, 64)])
-def test_words_as_images(words, height, width):
+def test_words_as_images(words: int, height: int, width: int) -> None:
     bits = max(1, math.ceil(math.log2(words)))
     assert word_bits(words) == bits
     for word in {0, words // 3, words - 1}:
@@ -143,11 +144,12 @@ def test_words_as_images(words, height, width):
                     votes[cell % bits].append(int(image[y, x, colour]))
         # Every bit is shown, and whoever averages the cells reads the word again.
         assert "".join(str(round(sum(seen) / len(seen))) for seen in votes) == digits
+        assert read_image(image, words) == word
     with pytest.raises(SfumatoError, match="no word"):
         word_image(words, words, height, width)
 
 
-def test_bad_input_is_refused():
+def test_bad_input_is_refused() -> None:
     with pytest.raises(SfumatoError, match="needs 5 int8 scores"):
         decide(np.zeros(4, np.int8), (2, 3))
     with pytest.raises(SfumatoError, match="needs 2 int8 scores"):
@@ -158,3 +160,16 @@ def test_bad_input_is_refused():
     for wrong in ((), (1,), (3, 1)):
         with pytest.raises(SfumatoError, match="at least two classes"):
             word_count(wrong)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_an_image_that_shows_more_than_a_word_is_refused(words: int) -> None:
+    image = word_image(words - 1, words, 32, 48)
+    for place in np.random.default_rng(1).integers(0, image.size, 50):
+        changed = image.copy()
+        changed.reshape(-1)[place] ^= 1
+        with pytest.raises(DataError, match=f"none of the {words} code words"):
+            read_image(changed, words)
+    if words < 2 ** word_bits(words):  # the image of a word that does not exist
+        with pytest.raises(DataError, match="code words"):
+            read_image(word_image(words, 2 ** word_bits(words), 32, 48), words)

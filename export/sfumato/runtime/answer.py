@@ -132,7 +132,8 @@ def draw(table: NDArray[np.uint32], row: Numbers, noise: Bytes) -> Numbers:
         noise: the first two keystream bytes, (..., 2), read as a little-endian number.
     """
     u = noise[..., 0].astype(np.int64) | noise[..., 1].astype(np.int64) << 8
-    return (table[row] <= u[..., None]).sum(-1)
+    words: Numbers = (table[row] <= u[..., None]).sum(-1)
+    return words
 
 
 def read_table(content: bytes, classes: Sequence[int], margins: Sequence[int]) -> NDArray[np.uint32]:
@@ -207,12 +208,29 @@ def word_image(word: int, words: int, height: int, width: int) -> Bytes:
         SfumatoError: there are only `words` words.
     """
     bits = word_bits(words)
-    _checked(word, words)
-    shown = np.array(
-        [word >> (bits - 1 - cell % bits) & 1 for cell in range(GRID * GRID * 3)], dtype=np.uint8
-    )
+    digits = _checked(word, words) >> np.arange(bits - 1, -1, -1) & 1
+    cells = digits[np.arange(GRID * GRID * 3) % bits].astype(np.uint8).reshape(GRID, GRID, 3)
     rows, columns = (np.arange(size) * GRID // size for size in (height, width))
-    return shown.reshape(GRID, GRID, 3)[rows[:, None], columns]
+    levels: Bytes = cells[rows[:, None], columns]
+    return levels
+
+
+def read_image(levels: Bytes, words: int) -> int:
+    """The word of `word_image`; levels (H, W, 3).
+
+    Raises:
+        DataError: the image shows anything else than a word.
+    """
+    bits = word_bits(words)
+    height, width, _ = levels.shape
+    word = 0
+    for cell in range(bits):  # each bit is shown by the cell of its own number
+        row, column = divmod(cell // 3, GRID)
+        sample = levels[-(-row * height // GRID), -(-column * width // GRID), cell % 3]
+        word = 2 * word + int(sample)
+    if word >= words or not np.array_equal(levels, word_image(word, words, height, width)):
+        raise DataError(f"the image is none of the {words} code words of this model")
+    return word
 
 
 def _checked(word: int, words: int) -> int:

@@ -5,6 +5,7 @@
  *     const {problems} = await checkVectors(vectors, table, null);
  */
 
+import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {importKey, keyedNoise, streamIv} from "./noise.js";
 import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
@@ -34,6 +35,7 @@ export async function checkVectors(vectors, table, model) {
     ["dither", vectors.dither, ditherHolds],
     ["gaussian", table ? vectors.gaussian : [], (entry) => gaussianHolds(entry, /** @type {Int16Array} */ (table))],
     ["upload", vectors.upload, (entry) => (entry.bits || table ? uploadHolds(entry, table) : true)],
+    ["answer", vectors.answer, answerHolds],
   ];
   const problems = [];
   for (const [name, cases, holds] of parts) {
@@ -95,6 +97,29 @@ export async function upload(entry, pixels, key, table) {
   );
   const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
+}
+
+/** @param {Case} entry */
+function answerHolds(entry) {
+  return Object.entries(answer(entry)).every(([name, value]) => JSON.stringify(value) === JSON.stringify(entry[name]));
+}
+
+/**
+ * Decision, state, word and its two forms: what Kotlin, Python and JavaScript are compared by.
+ *
+ * @param {Case} entry `classes`, `margins`, `height`, `width`, `scores` in hexadecimal; with a table its `row` and `noise`
+ */
+export function answer({classes, margins, scores, row, noise, height, width}) {
+  const decision = decide(fromHex(scores), classes);
+  const word = row ? drawWord(row, fromHex(noise)) : plainWord(decision, classes);
+  const words = classes.reduce((/** @type {number} */ product, /** @type {number} */ count) => product * count, 1);
+  return {
+    decision: decision.map(({first, second, margin}) => [first, second, margin]),
+    word,
+    bytes: toHex(wordBytes(word, words)),
+    packed: toHex(pack(wordImage(word, words, height, width), 1)),
+    ...(row ? {state: stateOf(decision, classes, margins)} : {}),
+  };
 }
 
 /** @param {Case} entry @param {Int16Array | null} table @param {Model} model @returns {Promise<Found>} */
