@@ -259,9 +259,7 @@ def table_auc(counts: Floats, shares: Floats) -> float:
         if positive.sum() == 0 or negative.sum() == 0:
             continue
         rest = shares.sum(1) - shares[:, value]
-        rank = np.unique(shares[:, value] / rest, return_inverse=True)[1] if shares.shape[1] > 1 else None
-        if rank is None:
-            continue
+        rank = np.unique(shares[:, value] / rest, return_inverse=True)[1]
         p, n = (np.bincount(rank, weights=one) for one in (positive, negative))
         below = np.concatenate([[0.0], n.cumsum()[:-1]])
         areas.append(float((p * (below + n / 2)).sum() / (p.sum() * n.sum())))

@@ -16,7 +16,7 @@ model that ships.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log2
+from math import log2, prod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
+from sfumato.core.errors import UsageError
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.data.contingency import best_guess, cross_counts, guess_accuracy, mutual_information
@@ -35,6 +36,7 @@ from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.tensors import evaluating, to_tensor
 from sfumato.models.word_decoder import WordDecoder
+from sfumato.runtime.answer import MOST_WORDS
 from sfumato.training import checkpoint
 from sfumato.training.answer_table import (
     AnswerTable,
@@ -44,6 +46,7 @@ from sfumato.training.answer_table import (
     fit_table,
     quantise,
     score_scale,
+    value_groups,
 )
 from sfumato.training.clean import training_batches
 from sfumato.training.config import TrainConfig
@@ -64,33 +67,36 @@ def kept_classes(config: TrainConfig, dataset: Dataset) -> dict[str, int]:
     return {name: len(dataset.attributes[name].classes) for name in config.keep}
 
 
+def has_words(config: TrainConfig, dataset: Dataset) -> bool:
+    """Whether two bytes hold every combination of answers."""
+    return prod(kept_classes(config, dataset).values()) <= MOST_WORDS
+
+
 def check_answer(config: TrainConfig, dataset: Dataset) -> None:
-    """Refuse attributes that answer mode has no words for, before anything is trained.
+    """Refuse attributes that answer mode cannot serve, before anything is trained.
 
     Raises:
-        UsageError: as `check_alphabet`.
+        UsageError: there are more combinations of answers than words, the table of a randomised answer would be too large, or
+            validation has too few images to hold a hidden attribute to equal odds.
     """
-    bins = None if config.equal_odds is None else config.answer.bins
-    check_alphabet(list(kept_classes(config, dataset).values()), bins)
+    classes = list(kept_classes(config, dataset).values())
+    if config.equal_odds is None:
+        return check_alphabet(classes)
+    check_alphabet(classes, config.answer.bins)
+    rows = dataset.splits[Split.VALIDATION]
+    cells = label_cells([dataset.labels[name][rows] for name in config.keep], classes)
+    for name in config.hide:
+        if not value_groups(dataset.labels[name][rows], cells, config.answer.least):
+            raise UsageError(
+                f"{name} cannot be held to equal odds: of the {len(rows)} validation images no {' and '.join(config.keep)} "
+                f"has {config.answer.least} of two values of it; use more data, or set answer.least lower"
+            )
 
 
 def make_answer_network(config: TrainConfig, dataset: Dataset) -> AnswerNetwork:
     """The phone's network of this configuration, untrained, channels-last."""
     classes = kept_classes(config, dataset)
     return channels_last(AnswerNetwork(classes, dataset.size, config.answer.widths, config.answer.depths))
-
-
-def phone_suffices(phone: float, clean: float, points: float = 1.5) -> bool:
-    """Whether the phone's own answer is as good as the clean cloud network's, to within `points` of accuracy.
-
-    Args:
-        phone, clean: accuracies on validation, fractions.
-        points: hundredths.
-
-    >>> phone_suffices(0.86, 0.87), phone_suffices(0.65, 0.78)
-    (True, False)
-    """
-    return phone >= clean - points / 100 - 1e-9
 
 
 class AnswerTrainer:
@@ -271,7 +277,7 @@ def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> torch
     words = np.arange(table.words)
     parts = []
     for position, (values, count) in enumerate(zip(labels, table.classes, strict=True)):
-        named = words // int(np.prod(table.classes[position + 1 :])) % count
+        named = words // prod(table.classes[position + 1 :]) % count
         counts = table.counts(states, values, count) + cross_counts(words, named, (table.words, count)) + 0.1
         parts.append(np.log(counts / counts.sum(1, keepdims=True)))
     return torch.from_numpy(np.concatenate(parts, axis=1)).float()
@@ -307,7 +313,7 @@ def judge_answer(answer: Answer, dataset: Dataset, config: TrainConfig, read: Re
         split: label_cells([of[name] for name in config.keep], [classes[name] for name in config.keep])
         for split, of in labels.items()
     }
-    cells = int(np.prod([classes[name] for name in config.keep]))
+    cells = prod(classes[name] for name in config.keep)
     leak = {}
     for name, count in classes.items():
         if name in config.keep:

@@ -80,7 +80,10 @@ class AnswerTable:
         """
         if self.probabilities is None:
             return cross_counts(states, values, (self.words, classes))
-        return self.probabilities.T @ cross_counts(states, values, (len(self.probabilities), classes))
+        expected: Floats = self.probabilities.T @ cross_counts(
+            states, values, (len(self.probabilities), classes)
+        )
+        return expected
 
     def hits(self, states: Ints, values: Ints, guess: Ints) -> Floats:
         """Probability that guessing `guess[word]` is right, for every image, (N,).
@@ -241,7 +244,7 @@ def round_rows(table: Floats) -> Ints:
     [[21846, 21845, 21845], [65536, 0, 0]]
     """
     exact = table * TOTAL
-    counts = np.floor(exact).astype(np.int64)
+    counts: Ints = np.floor(exact).astype(np.int64)
     short = TOTAL - counts.sum(1)
     order = np.argsort(counts - exact, axis=1, kind="stable")
     for row, missing in enumerate(short):

@@ -32,14 +32,15 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_size
 from sfumato.training import checkpoint
+from sfumato.training.advice import Figures, recommend
 from sfumato.training.answer import (
     CHECKPOINT,
     AnswerTrainer,
     build_answer,
     check_answer,
     float_reader,
+    has_words,
     judge_answer,
-    phone_suffices,
     score_range,
 )
 from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
@@ -127,7 +128,7 @@ def train(
     config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
-    if auto:
+    if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():
         started = make_config(read_json(out / "config.json"))
@@ -256,17 +257,13 @@ def _answer_stage(
 
 
 def _answer_suits(trainer: AnswerTrainer, clean: nn.Module, fabric: Fabric) -> bool:
-    """Whether `auto` stays in answer mode, and say why."""
-    phone = trainer.best_record["val_accuracy"]
-    reference = evaluate(fabric.to_device(clean).eval(), trainer.validation).accuracy
-    suits = phone_suffices(phone, reference)
+    """Whether `auto` stays in answer mode, by the rule of `sfumato.training.advice`; says why."""
+    reference = evaluate(fabric.to_device(clean).eval(), trainer.validation).accuracy_by_head
+    phone = trainer.best_record["val_accuracy_by_head"]
+    advice = recommend(Figures(classes=trainer.network.classes, phone=phone, cloud=reference))
     if fabric.is_global_zero:
-        figures = f"the phone alone answers {100 * phone:.1f} % of validation, the clean cloud network {100 * reference:.1f} %"
-        chosen = (
-            "answer mode, the upload is a code word" if suits else "picture mode, the cloud network is needed"
-        )
-        note(f"{figures}: {chosen} (--mode chooses otherwise)")
-    return suits
+        note(f"{advice.train_mode} mode (--mode chooses otherwise). {' '.join(advice.reasons)}")
+    return advice.train_mode == "answer"
 
 
 def _clean_stage(
