@@ -143,7 +143,9 @@ def answer_gates(models: Mapping[str, AnswerModel], *, cloud_gap: float, images:
         gate for variant, model in models.items() for gate in lint_gates(variant, model.lint, logistic=False)
     ]
     gates += [
-        make_gate(f"{variant}: largest difference of a score, share of the range", model.gap, FLOAT_LIMITS[variant])
+        make_gate(
+            f"{variant}: largest difference of a score, share of the range", model.gap, FLOAT_LIMITS[variant]
+        )
         for variant, model in models.items()
         if variant != "int8"
     ]

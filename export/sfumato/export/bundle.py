@@ -96,7 +96,9 @@ def describe_answer(
         gates, figures, conversion: what they are in the contract.
     """
     entropy = figures["rate_bits"]["mean"]["int8"]
-    scores, channel, upload, answer = answer_parts(run, models.get("int8", next(iter(models.values()))), entropy)
+    scores, channel, upload, answer = answer_parts(
+        run, models.get("int8", next(iter(models.values()))), entropy
+    )
     return Contract(
         mode="answer",
         outputs=(scores,),
@@ -120,7 +122,9 @@ def describe_run(run: Run, folder: Path) -> dict[str, Any]:
         "input": Tensor(
             name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
         ),
-        "keep": tuple(LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep),
+        "keep": tuple(
+            LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep
+        ),
         "hide": run.hide,
         "cost": {"parameters": spent.parameters, "macs": spent.macs},
         "provenance": {**provenance(), "dataset": run.dataset.id},

@@ -225,7 +225,9 @@ def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _gap(wanted: Outputs, found: Outputs, contract: Contract) -> float:
     """Largest difference of an output, as a fraction of its range."""
-    gaps = [np.abs(wanted[t.name] - found[t.name]).max() / (t.range[1] - t.range[0]) for t in contract.outputs]
+    gaps = [
+        np.abs(wanted[t.name] - found[t.name]).max() / (t.range[1] - t.range[0]) for t in contract.outputs
+    ]
     return float(max(gaps))
 
 

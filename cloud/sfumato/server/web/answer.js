@@ -8,6 +8,7 @@
  */
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./contract.js").Contract} Contract */
 /** @typedef {{first: number, second: number, margin: number}[]} Decision an attribute each: best class, runner-up, distance */
 
 export const NOISE_BYTES = 2;
@@ -85,6 +86,30 @@ export function rowOf(table, state, words) {
 export function drawWord(row, noise) {
   const u = noise[0] + 256 * noise[1];
   return Array.from(row).filter((count) => count <= u).length;
+}
+
+/**
+ * The word of a bundle for its scores: what travels.
+ *
+ * @param {Contract} contract of an answer bundle
+ * @param {Bytes} q scores
+ * @param {Bytes} noise two bytes
+ * @param {Uint32Array | null} table of a randomised answer
+ */
+export function wordOf({keep, answer}, q, noise, table) {
+  if (!answer) throw new Error("this export has no code words");
+  const classes = keep.map((entry) => entry.classes.length), decision = decide(q, classes);
+  if (answer.table && !table) throw new Error(`a randomised answer needs ${answer.table}`);
+  return table ? drawWord(rowOf(table, stateOf(decision, classes, answer.margins), answer.words), noise) : plainWord(decision, classes);
+}
+
+/** What a word says: a class of every kept attribute, by name. @param {Contract} contract @param {number} word */
+export function labelsOf({keep}, word) {
+  return [...keep].reverse().map(({name, classes}) => {
+    const label = classes[word % classes.length];
+    word = Math.floor(word / classes.length);
+    return {name, label};
+  }).reverse();
 }
 
 /** A word as it travels: one byte up to 256 words, else two, the first more significant. @param {number} word @param {number} words */
