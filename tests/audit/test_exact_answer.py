@@ -18,7 +18,8 @@ from sfumato.audit.exact_answer import (
 )
 from sfumato.data import Split
 from sfumato.data.contingency import mutual_information
-from sfumato.training.answer_table import TOTAL, AnswerTable
+from sfumato.runtime.answer import TOTAL
+from sfumato.training.answer_table import AnswerTable
 
 ATTACKER, TEST = Split.ATTACKER, Split.TEST
 

@@ -105,7 +105,8 @@ class AnswerExport(ExportArtifact):
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.int8]:
         """int8 scores (N, S) of images (N, H, W, 3)."""
         found = [self.phone.parameters(np.ascontiguousarray(image))["scores"].reshape(-1) for image in images]
-        return (np.stack(found) ^ np.uint8(0x80)).view(np.int8)
+        scores: NDArray[np.int8] = (np.stack(found) ^ np.uint8(0x80)).view(np.int8)
+        return scores
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """The code words of images (N, H, W, 3) as images: {"p": (N, 3, H, W)}, every value 0 or 1; drawn once."""

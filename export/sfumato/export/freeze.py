@@ -80,6 +80,7 @@ def freeze_answer(network: AnswerNetwork, size: tuple[int, int]) -> AnswerPhone:
     with torch.no_grad():
         (before,) = phone(example)
         fold(phone.network)
+        phone.eval()  # folding puts new parts in
         (after,) = phone(example)
     check_folding(float((before - after).abs().max()))
     shape = (2, 1, 1, sum(network.classes.values()))

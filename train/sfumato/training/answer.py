@@ -16,15 +16,16 @@ model that ships.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import log2, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.errors import UsageError
 from sfumato.core.seeding import seed_everything
@@ -53,6 +54,7 @@ from sfumato.training.config import TrainConfig
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.pretrain import distillation_epoch
+from sfumato.training.regularisers.equal_odds import EqualOdds
 
 CHECKPOINT = "checkpoint_answer"
 """Folder of the stage's checkpoints: a run that goes on in picture mode has others."""
@@ -60,6 +62,8 @@ Images = NDArray[np.uint8]
 Reader = Callable[[Images], Scores]
 """What a model scores: images (N, H, W, 3) -> int8 scores (N, S)."""
 BATCH = 256
+JUDGED_FROM = 0.75
+"""Share of the epochs after which a randomised answer is fitted to every epoch; before, the learning rate is too high."""
 
 
 def kept_classes(config: TrainConfig, dataset: Dataset) -> dict[str, int]:
@@ -122,7 +126,7 @@ class AnswerTrainer:
     ) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
         self.clean = fabric.to_device(clean).eval()
-        self.batches = training_batches(config, dataset, fabric)
+        self.batches = training_batches(config, dataset, fabric, hidden=config.equal_odds is not None)
         self.validation = Batches(
             dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device
         )
@@ -135,6 +139,11 @@ class AnswerTrainer:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.shared, self.optimizer = fabric.setup(self.network, optimizer)
+        self.odds: EqualOdds | None = None
+        if config.equal_odds is not None:
+            hidden = {name: len(dataset.attributes[name].classes) for name in config.hide}
+            odds = EqualOdds(self.network.classes, hidden, config.odds_control)
+            self.odds = odds.to(fabric.device)
         self.epoch = 0
         if checkpoint.exists(folder / CHECKPOINT):
             self._load(checkpoint.load(folder / CHECKPOINT))
@@ -160,8 +169,13 @@ class AnswerTrainer:
             epoch=self.epoch,
             epochs=self.epochs,
             only_mirror=self.config.only_mirrors(self.epoch, self.epochs),
+            odds=self.odds,
+            odds_weight=self.config.suppress_weight,
             advance=advance,
         )
+        if self.odds is not None:
+            for mean in self.odds.buffers():  # every process has seen its own share of the batches
+                mean.copy_(cast(Tensor, self.fabric.all_reduce(mean, reduce_op="mean")))
         result = evaluate(self.network, self.validation)
         record = {
             "stage": "answer",
@@ -173,11 +187,31 @@ class AnswerTrainer:
             "val_rate_bits": None,
             "seconds": round(time.perf_counter() - started, 3),
         }
-        if not self.best_record or record["val_accuracy"] >= self.best_record["val_accuracy"]:
+        if self.odds is not None and self.epoch >= JUDGED_FROM * self.epochs:
+            record["val_drawn"] = self._drawn_accuracy()
+        if not self.best_record or self._score(record) >= self._score(self.best_record):
             self.best_record = record
             self.best.load_state_dict(self.network.state_dict())
         self.epoch += 1
         return record
+
+    def _score(self, record: Mapping[str, Any]) -> tuple[float, float]:
+        """How good an epoch was: by its randomised answer where that was fitted, else by its decisions."""
+        return record.get("val_drawn", 0.0), record["val_accuracy"]
+
+    def _drawn_accuracy(self) -> float:
+        """Accuracy on validation of the randomised answer that is fitted there to the network as it is."""
+        dataset, rows = self.validation.dataset, self.validation.dataset.splits[Split.VALIDATION]
+        images = np.array(dataset.images[rows])
+        scores = float_scores(self.network, images)
+        read = float_reader(self.network, *score_scale(scores))
+        table = fit_answer(self.config, dataset, read)
+        states = table.states(read(images))
+        right = [
+            table.hits(states, dataset.labels[name][rows], named)
+            for name, named in zip(self.config.keep, table.named, strict=True)
+        ]
+        return float(np.mean(right))
 
     def save(self) -> None:
         """Write a checkpoint of the epochs done so far."""
@@ -187,6 +221,7 @@ class AnswerTrainer:
             "best": self.best.state_dict(),
             "network": self.network.state_dict(),
             "optimizer": checkpoint.optimizer_state(self.optimizer),
+            "odds": {} if self.odds is None else self.odds.state_dict(),
         }
         checkpoint.save(self.folder / CHECKPOINT, self.epoch, state)
 
@@ -195,6 +230,8 @@ class AnswerTrainer:
         self.best.load_state_dict(state["best"])
         self.network.load_state_dict(state["network"])
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])
+        if self.odds is not None:
+            self.odds.load_state_dict(state["odds"])
 
 
 def float_scores(network: AnswerNetwork, images: Images) -> NDArray[np.float64]:
@@ -211,9 +248,14 @@ def score_range(network: AnswerNetwork, dataset: Dataset) -> tuple[float, int]:
     return score_scale(float_scores(network, np.array(dataset.images[dataset.splits[Split.DEFENDER]])))
 
 
+def quantised_scores(network: AnswerNetwork, scale: float, zero_point: int, images: Images) -> Scores:
+    """The scores of the float network for images (N, H, W, 3), rounded to int8 as those of an export are."""
+    return quantise(float_scores(network, images), scale, zero_point)
+
+
 def float_reader(network: AnswerNetwork, scale: float, zero_point: int) -> Reader:
-    """The scores of the float network, rounded to int8 as those of an export are."""
-    return lambda images: quantise(float_scores(network, images), scale, zero_point)
+    """`quantised_scores` of a network."""
+    return partial(quantised_scores, network, scale, zero_point)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,35 +280,43 @@ def build_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> Answer:
     Raises:
         SfumatoError: as `fit_table`.
     """
-    classes = tuple(kept_classes(config, dataset).values())
-    table = AnswerTable(classes)
-    if config.equal_odds is not None:
-        rows = dataset.splits[Split.VALIDATION]
-        images = np.array(dataset.images[rows])
-        scores = read(np.concatenate([images, images[:, :, ::-1]]))
-        twice = np.tile(rows, 2)
-        table = fit_table(
-            scores,
-            [dataset.labels[name][twice] for name in config.keep],
-            {name: dataset.labels[name][twice] for name in config.hide},
-            classes,
-            choose_margins(scores, classes, config.answer.bins),
-            epsilon=config.equal_odds,
-            least=2 * config.answer.least,  # every image counts twice
-            shrink=2 * config.answer.shrink,
-        )
+    table = fit_answer(config, dataset, read)
     rows = dataset.splits[Split.DEFENDER]
     states = table.states(read(np.array(dataset.images[rows])))
     labels = [dataset.labels[name][rows] for name in config.keep]
     return Answer(table, make_decoder(config, dataset, decoder_table(table, states, labels)))
 
 
-def make_decoder(config: TrainConfig, dataset: Dataset, table: torch.Tensor | None = None) -> WordDecoder:
+def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTable:
+    """The table that `config` asks for, fitted to what `read` gives for validation images and their mirror images.
+
+    Raises:
+        SfumatoError: as `fit_table`.
+    """
+    classes = tuple(kept_classes(config, dataset).values())
+    if config.equal_odds is None:
+        return AnswerTable(classes)
+    rows = dataset.splits[Split.VALIDATION]
+    images = np.array(dataset.images[rows])
+    scores, twice = read(np.concatenate([images, images[:, :, ::-1]])), np.tile(rows, 2)
+    return fit_table(
+        scores,
+        [dataset.labels[name][twice] for name in config.keep],
+        {name: dataset.labels[name][twice] for name in config.hide},
+        classes,
+        choose_margins(scores, classes, config.answer.bins),
+        epsilon=config.equal_odds,
+        least=2 * config.answer.least,  # every image counts twice
+        shrink=2 * config.answer.shrink,
+    )
+
+
+def make_decoder(config: TrainConfig, dataset: Dataset, table: Tensor | None = None) -> WordDecoder:
     """The cloud network of answer mode; without a table its weights are still to be read."""
     return WordDecoder(kept_classes(config, dataset), table).eval()
 
 
-def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> torch.Tensor:
+def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> Tensor:
     """log P(class | word), (N, S), by counting; every word counts once more as the answer that it names.
 
     Args:
@@ -274,10 +324,8 @@ def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> torch
         states: (n,) of images.
         labels: (n,) true class of every kept attribute.
     """
-    words = np.arange(table.words)
-    parts = []
-    for position, (values, count) in enumerate(zip(labels, table.classes, strict=True)):
-        named = words // prod(table.classes[position + 1 :]) % count
+    words, parts = np.arange(table.words), []
+    for values, count, named in zip(labels, table.classes, table.named, strict=True):
         counts = table.counts(states, values, count) + cross_counts(words, named, (table.words, count)) + 0.1
         parts.append(np.log(counts / counts.sum(1, keepdims=True)))
     return torch.from_numpy(np.concatenate(parts, axis=1)).float()

@@ -54,6 +54,12 @@ class AnswerTable:
         return prod(self.classes)
 
     @property
+    def named(self) -> list[Ints]:
+        """The class that every word names, (words,), one array for each kept attribute."""
+        words = np.arange(self.words)
+        return [words // prod(self.classes[k + 1 :]) % count for k, count in enumerate(self.classes)]
+
+    @property
     def cumulative(self) -> NDArray[np.uint32] | None:
         """The counts as the phone reads them, every row rising to 65536, (states, words); None without a table."""
         return None if self.shares is None else self.shares.cumsum(1).astype(np.uint32)
@@ -93,7 +99,8 @@ class AnswerTable:
             guess: (words,) class guessed for each word.
         """
         if self.probabilities is None:
-            return (guess[states] == values).astype(np.float64)
+            right: Floats = (guess[states] == values).astype(np.float64)
+            return right
         # (states, classes): probability of sending a word whose guess is this class
         chosen = np.zeros((len(self.probabilities), int(max(guess.max(), values.max())) + 1))
         np.add.at(chosen.T, guess, self.probabilities.T)
@@ -300,9 +307,8 @@ def fit_table(
 
 def _reward(index: Ints, labels: Sequence[Ints], classes: Sequence[int], states: int) -> Floats:
     """Right answers, the mean over the kept attributes, that every state gains by every word, (states, words)."""
-    words, right = prod(classes), np.zeros((states, prod(classes)))
-    for position, (label, count) in enumerate(zip(labels, classes, strict=True)):
-        said = np.arange(words) // prod(classes[position + 1 :]) % count
+    right = np.zeros((states, prod(classes)))
+    for label, count, said in zip(labels, classes, AnswerTable(tuple(classes)).named, strict=True):
         right += cross_counts(index, label, (states, count))[:, said] / len(classes)
     return right
 
