@@ -26,11 +26,9 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.data.contingency import Floats, cross_counts
 from sfumato.data.dataset import Ints
 from sfumato.data.label_cells import label_cells
+from sfumato.runtime import answer
+from sfumato.runtime.answer import MOST_WORDS, TOTAL
 
-TOTAL = 65536
-"""Probabilities are counts out of this: a draw takes two bytes of noise."""
-MOST_WORDS = 65536
-"""A word has at most two bytes."""
 MOST_ENTRIES = 2**17
 """States times words of a table: 512 KiB on the phone, and what the linear programme solves in minutes."""
 Scores = NDArray[np.int8]
@@ -55,6 +53,17 @@ class AnswerTable:
         """N, one word for every combination of answers."""
         return prod(self.classes)
 
+    @property
+    def named(self) -> list[Ints]:
+        """The class that every word names, (words,), one array for each kept attribute."""
+        words = np.arange(self.words)
+        return [words // prod(self.classes[k + 1 :]) % count for k, count in enumerate(self.classes)]
+
+    @property
+    def cumulative(self) -> NDArray[np.uint32] | None:
+        """The counts as the phone reads them, every row rising to 65536, (states, words); None without a table."""
+        return None if self.shares is None else self.shares.cumsum(1).astype(np.uint32)
+
     @cached_property
     def probabilities(self) -> Floats | None:
         """(states, words), or None."""
@@ -62,7 +71,10 @@ class AnswerTable:
 
     def states(self, scores: Scores) -> Ints:
         """The state of every row of scores (N, S), (N,); without a table the state is the word."""
-        return joint_states(scores, self.classes, self.margins if self.shares is not None else None)
+        decision = answer.decide(scores, self.classes)
+        if self.shares is None:
+            return answer.plain_word(decision, self.classes)
+        return answer.state(decision, self.classes, self.margins)
 
     def counts(self, states: Ints, values: Ints, classes: int) -> Floats:
         """Expected number of images with every word and every value of an attribute, (words, classes).
@@ -74,7 +86,10 @@ class AnswerTable:
         """
         if self.probabilities is None:
             return cross_counts(states, values, (self.words, classes))
-        return self.probabilities.T @ cross_counts(states, values, (len(self.probabilities), classes))
+        expected: Floats = self.probabilities.T @ cross_counts(
+            states, values, (len(self.probabilities), classes)
+        )
+        return expected
 
     def hits(self, states: Ints, values: Ints, guess: Ints) -> Floats:
         """Probability that guessing `guess[word]` is right, for every image, (N,).
@@ -84,7 +99,8 @@ class AnswerTable:
             guess: (words,) class guessed for each word.
         """
         if self.probabilities is None:
-            return (guess[states] == values).astype(np.float64)
+            right: Floats = (guess[states] == values).astype(np.float64)
+            return right
         # (states, classes): probability of sending a word whose guess is this class
         chosen = np.zeros((len(self.probabilities), int(max(guess.max(), values.max())) + 1))
         np.add.at(chosen.T, guess, self.probabilities.T)
@@ -104,7 +120,7 @@ def check_alphabet(classes: Sequence[int], bins: int | None = None) -> None:
     words = prod(classes)
     if words > MOST_WORDS:
         raise UsageError(
-            f"the kept attributes have {words:,} combinations of answers and a word has at most {MOST_WORDS:,}: "
+            f"the kept attributes have {words:,} combinations of answers and a word holds at most {MOST_WORDS:,}: "
             "keep fewer attributes, or train with --mode picture"
         )
     if bins is not None and (entries := words * prod(k * (k - 1) * bins for k in classes)) > MOST_ENTRIES:
@@ -112,40 +128,6 @@ def check_alphabet(classes: Sequence[int], bins: int | None = None) -> None:
             f"a randomised answer for these attributes needs a table of {entries:,} entries, at most {MOST_ENTRIES:,} "
             "are allowed: keep fewer attributes, set answer.bins lower, or leave --equal-odds out"
         )
-
-
-def split_scores(scores: Scores, classes: Sequence[int]) -> list[Scores]:
-    """Scores (N, S) of all attributes -> one (N, K) for each."""
-    return np.split(scores, np.cumsum(classes)[:-1], axis=1)
-
-
-def leaders(scores: NDArray[np.int8]) -> tuple[Ints, Ints, Ints]:
-    """Largest class, second class and lead in int8 steps of one attribute's scores (N, K), each (N,).
-
-    Of equals the class named first wins, as on the phone.
-    """
-    wide, rows = scores.astype(np.int64), np.arange(len(scores))
-    first = wide.argmax(1)
-    rest = wide.copy()
-    rest[rows, first] = -1000
-    second = rest.argmax(1)
-    return first, second, wide[rows, first] - wide[rows, second]
-
-
-def joint_states(scores: Scores, classes: Sequence[int], margins: Sequence[int] | None) -> Ints:
-    """The state of every row of scores (N, S), (N,); with `margins` None the word of the decision."""
-    parts, counts = [], []
-    for part, count in zip(split_scores(scores, classes), classes, strict=True):
-        first, second, lead = leaders(part)
-        if margins is None:
-            parts.append(first)
-            counts.append(count)
-            continue
-        bins = len(margins) + 1
-        other = second - (second > first)
-        parts.append((first * (count - 1) + other) * bins + np.searchsorted(margins, lead, side="right"))
-        counts.append(count * (count - 1) * bins)
-    return label_cells(parts, counts)
 
 
 def decisions(classes: Sequence[int], bins: int) -> Ints:
@@ -164,7 +146,7 @@ def choose_margins(scores: Scores, classes: Sequence[int], bins: int) -> tuple[i
 
     Quantiles of the leads, in whole steps, each at least 1; equal ones count once.
     """
-    leads = np.concatenate([leaders(part)[2] for part in split_scores(scores, classes)])
+    leads = answer.decide(scores, classes).margin.reshape(-1)
     wanted = np.quantile(leads, np.arange(1, bins) / bins, method="higher")
     return tuple(sorted({int(value) for value in wanted if value >= 1}))
 
@@ -269,7 +251,7 @@ def round_rows(table: Floats) -> Ints:
     [[21846, 21845, 21845], [65536, 0, 0]]
     """
     exact = table * TOTAL
-    counts = np.floor(exact).astype(np.int64)
+    counts: Ints = np.floor(exact).astype(np.int64)
     short = TOTAL - counts.sum(1)
     order = np.argsort(counts - exact, axis=1, kind="stable")
     for row, missing in enumerate(short):
@@ -306,7 +288,7 @@ def fit_table(
     """
     check_alphabet(classes, len(margins) + 1)
     bins, words = len(margins) + 1, prod(classes)
-    states = joint_states(scores, classes, margins)
+    states = answer.state(answer.decide(scores, classes), classes, margins)
     seen, index = np.unique(states, return_inverse=True)
     own = decisions(classes, bins)
     reward = _reward(index, labels, classes, len(seen)) / len(states)
@@ -325,9 +307,8 @@ def fit_table(
 
 def _reward(index: Ints, labels: Sequence[Ints], classes: Sequence[int], states: int) -> Floats:
     """Right answers, the mean over the kept attributes, that every state gains by every word, (states, words)."""
-    words, right = prod(classes), np.zeros((states, prod(classes)))
-    for position, (label, count) in enumerate(zip(labels, classes, strict=True)):
-        said = np.arange(words) // prod(classes[position + 1 :]) % count
+    right = np.zeros((states, prod(classes)))
+    for label, count, said in zip(labels, classes, AnswerTable(tuple(classes)).named, strict=True):
         right += cross_counts(index, label, (states, count))[:, said] / len(classes)
     return right
 

@@ -23,6 +23,7 @@ from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
 from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import Logits, task_loss
+from sfumato.training.regularisers.equal_odds import EqualOdds
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -75,6 +76,8 @@ def distillation_epoch(
     epoch: int,
     epochs: int,
     only_mirror: bool = False,
+    odds: EqualOdds | None = None,
+    odds_weight: float = 1.0,
     advance: Callable[[], None] = lambda: None,
 ) -> float:
     """One epoch of distillation on the one-cycle schedule of `epochs` of them.
@@ -88,6 +91,8 @@ def distillation_epoch(
         epoch: number of this epoch; torch's generator is seeded for it.
         epochs: of the whole stage.
         only_mirror: images are at most mirrored.
+        odds: holds the student's errors equal for every value of the hidden attributes, whose labels the batches then carry.
+        odds_weight: of its term.
         advance: called after every step.
 
     Returns:
@@ -98,13 +103,18 @@ def distillation_epoch(
     student.train()
     for index, batch in enumerate(batches.epoch(only_mirror=only_mirror)):
         step = epoch * batches.steps + index
-        set_learning_rate(optimizer, one_cycle(step, steps, peak, **config.schedule.model_dump()))
+        rate = one_cycle(step, steps, peak, **config.schedule.model_dump())
+        set_learning_rate(optimizer, rate)
         loss, logits = distillation_loss(
             student, teacher, batch, index, config.distill, config.pretraining.mix_every
         )
+        if odds is not None and logits is not None:
+            loss = loss + odds_weight * odds(logits, batch.labels)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
+        if odds is not None and logits is not None:
+            odds.update(logits, batch.labels, rate / peak)
         if logits is not None:
             right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
             seen += len(batch.images) * len(logits)
