@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.answer_runs import build_answer_run
 from tests.server.conftest import KEY, Server, Start, start_server
 from tests.server.test_app import kind
 from typer import Typer
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb, send
 from sfumato.core.errors import UsageError
+from sfumato.export.pipeline import export
 from sfumato.runtime.answer import word_bytes, word_image
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import encode_png, pack
@@ -27,18 +29,18 @@ PACKED, PACKED_BATCH = "application/vnd.sfumato.packed", "application/vnd.sfumat
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["6 words", "300 words"])
-def export(request: pytest.FixtureRequest, answer_export: Callable[[bool], Path]) -> Path:
+def bundle_folder(request: pytest.FixtureRequest, answer_export: Callable[[bool], Path]) -> Path:
     return answer_export(request.param)
 
 
 @pytest.fixture(scope="module")
-def phone(export: Path) -> PhoneModel:
-    return PhoneModel.load(export)
+def phone(bundle_folder: Path) -> PhoneModel:
+    return PhoneModel.load(bundle_folder)
 
 
 @pytest.fixture(scope="module")
-def model(export: Path) -> CloudModel:
-    return CloudModel.load(export)
+def model(bundle_folder: Path) -> CloudModel:
+    return CloudModel.load(bundle_folder)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,11 @@ def words(phone: PhoneModel) -> int:
 
 
 @pytest.fixture(scope="module")
-def server(export: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    bundle_folder: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
-    running = start_server(export, model.contract_digest, log, "--rate", "100000", "--burst", "100000")
+    running = start_server(bundle_folder, model.contract_digest, log, "--rate", "100000", "--burst", "100000")
     yield running
     running.process.kill()
     running.process.wait()
@@ -87,6 +91,33 @@ def test_byte_image_and_packed_image_have_the_same_answer(
             expected = [float(np.exp(value)) for value in head[0].astype(np.float64)]
             assert found == pytest.approx(expected, abs=2e-6)
             assert first[entry.name]["label"] == entry.classes[int(np.argmax(expected))]
+
+
+def test_the_words_of_an_export_are_answered_alike_in_every_form(tmp_path: Path) -> None:
+    """The whole way: a run's export, the phone's words of its own data, the service."""
+    run = build_answer_run(0.2)
+    export(run, tmp_path / "export", variants=("int8",))
+    phone, model = PhoneModel.load(tmp_path / "export"), CloudModel.load(tmp_path / "export")
+    log = tmp_path / "log"
+    running = start_server(
+        tmp_path / "export", model.contract_digest, log, "--rate", "1000", "--burst", "1000"
+    )
+    try:
+        seen = set()
+        with Client(phone, running.url) as client:
+            for image in run.dataset.images[:30]:
+                word, drawn = (client.send(image, key=KEY, encoding=form) for form in ("word", "image"))
+                upload = phone.perturb(image, key=KEY)
+                (expected,) = model.predict([upload.levels])
+                assert word.answers == drawn.answers
+                assert word.sent_bytes == 1
+                assert {name: one["label"] for name, one in word.answers.items()} == {
+                    name: one.label for name, one in expected.items()
+                }
+                seen.add(upload.word)
+        assert len(seen) > 1
+    finally:
+        running.stop()
 
 
 def test_different_words_have_different_answers(server: Server, words: int) -> None:
@@ -172,6 +203,7 @@ def test_a_batch_of_words(server: Server, words: int) -> None:
 
 def test_a_picture_bundle_takes_no_words(start: Start, bundle: Path, phone: PhoneModel, photo: Path) -> None:
     running = start()
+    running.digest = CloudModel.load(bundle).contract_digest
     assert kind(running.post(b"\0", **{"Content-Type": WORD})) == "wrong-type"
     assert kind(post_batch(running, b"\0", WORD_BATCH)) == "wrong-type"
     with Client(PhoneModel.load(bundle), running.url) as client:
@@ -233,10 +265,12 @@ def run(command: Callable[..., None], *arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_the_command_line(server: Server, export: Path, words: int, photo: Path, tmp_path: Path) -> None:
+def test_the_command_line(
+    server: Server, bundle_folder: Path, words: int, photo: Path, tmp_path: Path
+) -> None:
     key = tmp_path / "key"
     key.write_bytes(KEY)
-    given = (export, photo, "--server", server.url, "--key", key)
+    given = (bundle_folder, photo, "--server", server.url, "--key", key)
     word, image = (run(send.command, *given, "--json", "--encoding", form) for form in ("word", "image"))
     assert word.exit_code == image.exit_code == 0, word.output
     told = json.loads(word.stdout)
@@ -246,18 +280,24 @@ def test_the_command_line(server: Server, export: Path, words: int, photo: Path,
     assert f"at most {np.log2(words):.1f} bits" in people.stderr
     refused = run(send.command, *given, "--encoding", "letter")
     assert isinstance(refused.exception, UsageError)
-    files = run(perturb.command, export, photo, "--out", tmp_path / "out", "--key", key)
+    files = run(perturb.command, bundle_folder, photo, "--out", tmp_path / "out", "--key", key)
     assert files.exit_code == 0, files.output
     sent = (tmp_path / "out" / "photo.upload.word").read_bytes()
     assert server.post(sent, **{"Content-Type": WORD}).json()["answers"] == told["answers"]
 
 
 def test_the_gateway_sends_words(
-    start: Start, server: Server, export: Path, phone: PhoneModel, words: int, photo: Path, tmp_path: Path
+    start: Start,
+    server: Server,
+    bundle_folder: Path,
+    phone: PhoneModel,
+    words: int,
+    photo: Path,
+    tmp_path: Path,
 ) -> None:
     key = tmp_path / "key"
     key.write_text(KEY.hex())
-    gateway = start("--gateway", "--server", server.url, "--key", str(key), export=export)
+    gateway = start("--gateway", "--server", server.url, "--key", str(key), export=bundle_folder)
     answer = httpx.post(
         f"{gateway.url}/v1/photo",
         content=photo.read_bytes(),
