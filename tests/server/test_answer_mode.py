@@ -201,7 +201,7 @@ def test_a_batch_of_words(server: Server, words: int) -> None:
     assert kind(post_batch(server, bytes(size), WORD)) == "wrong-type"
 
 
-def test_a_picture_bundle_takes_no_words(start: Start, bundle: Path, phone: PhoneModel, photo: Path) -> None:
+def test_a_picture_bundle_takes_no_words(start: Start, bundle: Path, photo: Path) -> None:
     running = start()
     running.digest = CloudModel.load(bundle).contract_digest
     assert kind(running.post(b"\0", **{"Content-Type": WORD})) == "wrong-type"
