@@ -1,5 +1,5 @@
 /**
- * Answer mode, version 1 (docs/contract.md, "Answer mode"): what travels is the code word of the phone's own decision, and nothing
+ * Answer mode, version 1 (docs/contract.md, "Answer"): what travels is the code word of the phone's own decision, and nothing
  * near it. Scores are bytes q = int8 + 128, those of all kept attributes one after the other; integers alone, as in Python.
  *
  *     val code = AnswerCode(listOf(9, 2), margins, table)
