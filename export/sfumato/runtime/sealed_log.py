@@ -158,6 +158,8 @@ class SealedLog(Generic[Book]):
             self.book.apply(opening)
             self.append([opening])
             _sync_folder(self.path.parent)
+        elif anchored is None:  # a crash came between the first line and its anchor
+            self._write_anchor()
 
     def _read_new(self) -> bytes:
         """What follows the lines that are taken in; everything, if these are no longer there."""
