@@ -30,7 +30,7 @@ export async function openLedger() {
       await committed(transaction);
       localStorage.setItem(ANCHOR, anchor);
     },
-    alone: (work) => navigator.locks.request(DATABASE, work),
+    alone: async (work) => await navigator.locks.request(DATABASE, work),
   };
   const key = await store.alone(() => ownKey(database));
   return new Ledger(key, store);

@@ -60,5 +60,5 @@ fun keyedNoise(key: DeviceKey, pixels: ByteArray, count: Int): ByteArray {
     return cipher.doFinal(ByteArray(count))
 }
 
-private fun hmac(key: ByteArray, message: ByteArray): ByteArray =
+internal fun hmac(key: ByteArray, message: ByteArray): ByteArray =
     Mac.getInstance(HMAC).apply { init(SecretKeySpec(key, HMAC)) }.doFinal(message)
