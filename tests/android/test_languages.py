@@ -50,6 +50,8 @@ def photo_cases(model: PhoneModel) -> list[dict[str, Any]]:
         parameters = {name: q.tobytes().hex() for name, q in model.parameters(image).items()}
         key = rng.bytes(32)
         shape = {"height": height, "width": width, "pixels": image.tobytes().hex(), "key": key.hex()}
+        assert model.digest is not None
+        shape["contract"] = model.digest.hex()
         cases.append({**shape, "bits": model.contract.channel.bits, "parameters": parameters})
     return cases
 

@@ -61,6 +61,7 @@ def describe(
     spent = cost(run.local, (3, height, width))
     figures = models["int8"].figures if "int8" in models else None
     return Contract(
+        mode="picture",
         files=tuple(list_files(folder)),
         input=Tensor(
             name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128

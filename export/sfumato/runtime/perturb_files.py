@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, write_json
-from sfumato.runtime.contract import FILE, Contract
+from sfumato.runtime.contract import Contract
 from sfumato.runtime.phone_model import PhoneModel, Upload
 
 SCHEMA = "sfumato-upload/1"
@@ -46,13 +46,13 @@ def perturb_files(
         )
     if out.exists() and not out.is_dir():
         raise SfumatoError(f"{out} is a file: give a folder for the uploads")
-    digest = hashlib.sha256((model.folder / FILE).read_bytes()).hexdigest()
+    assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in zip(photos, names, strict=True):
         upload = model.perturb(photo, key=key)
         target = out / f"{name}.upload.png"
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)
-        write_json(out / f"{name}.upload.json", describe(model.contract, digest, upload))
+        write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
         yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
 
 

@@ -21,10 +21,10 @@ from PIL import Image
 from sfumato.core.errors import SfumatoError
 from sfumato.core.image_io import Source
 from sfumato.core.image_io import load as load_image
-from sfumato.runtime.contract import Contract, Tensor, read_contract, read_file
+from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_with_digest
 from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session, open_model
-from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise
+from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_q
 from sfumato.runtime.upload_codec import encode_png
 
@@ -58,6 +58,8 @@ class PhoneModel:
     folder: Path
     contract: Contract
     session: Session
+    digest: bytes | None = None
+    """SHA-256 of contract.json, which keyed noise depends on; None while the contract is not written yet."""
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> "PhoneModel":
@@ -71,11 +73,14 @@ class PhoneModel:
             SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
         """
         folder = Path(path)
-        return cls.open(folder, read_contract(folder), threads=threads)
+        contract, digest = read_with_digest(folder)
+        return cls.open(folder, contract, digest=digest, threads=threads)
 
     @classmethod
-    def open(cls, folder: Path, contract: Contract, *, threads: int = 1) -> "PhoneModel":
-        """Open the int8 model of a contract that is already read.
+    def open(
+        cls, folder: Path, contract: Contract, *, digest: bytes | None = None, threads: int = 1
+    ) -> "PhoneModel":
+        """Open the int8 model of a contract that is already read, or not written yet: then `perturb` takes no key.
 
         Raises:
             SfumatoError: as `load`.
@@ -83,7 +88,7 @@ class PhoneModel:
         entry = contract.file(contract.model("int8").file)
         session = open_model(read_file(folder, entry), threads=threads)
         check_signature(contract, session, int8=True)
-        return cls(folder, contract, session)
+        return cls(folder, contract, session, digest)
 
     def parameters(self, image: Bytes) -> dict[str, Bytes]:
         """Parameter bytes q (0..255) by output name, each (H, W, planes); `image` is (H, W, 3) of the model's size."""
@@ -103,6 +108,19 @@ class PhoneModel:
         if self.contract.channel.name == "dither":
             return dither_noise_bytes(height, width, self.contract.channel.bits)
         return gaussian_noise_bytes(height, width)
+
+    def noise(self, image: Bytes, parameters: dict[str, Bytes], key: bytes | None) -> Bytes:
+        """The noise bytes of one upload: keyed, or without a key fresh.
+
+        Raises:
+            SfumatoError: the key is no key, or the contract is not written yet.
+        """
+        if key is None:
+            return fresh_noise(self.noise_bytes)
+        if self.digest is None:
+            raise SfumatoError(f"keyed noise depends on {FILE}, which is not written yet")
+        given = parameter_bytes(self.contract, parameters)
+        return keyed_noise(key, self.digest, given, image, self.noise_bytes)
 
     def sample(self, image: Bytes, parameters: dict[str, Bytes], noise: Bytes) -> Bytes:
         """Draw the levels (H, W, 3) of one image from its parameters and noise bytes."""
@@ -132,13 +150,11 @@ class PhoneModel:
 
         Raises:
             DataError: the image cannot be read.
-            SfumatoError: the array has another size or type, or the key is no key.
+            SfumatoError: the array has another size or type, the key is no key, or the contract is not written yet.
         """
         pixels = self._pixels(image)
         parameters = self.parameters(pixels)
-        count = self.noise_bytes
-        noise = fresh_noise(count) if key is None else keyed_noise(key, pixels, count)
-        levels = self.sample(pixels, parameters, noise)
+        levels = self.sample(pixels, parameters, self.noise(pixels, parameters, key))
         content = encode_png(levels, bits=self.contract.channel.bits)
         return Upload(levels, content, key is not None, lambda: self.rate_bits(pixels, parameters))
 

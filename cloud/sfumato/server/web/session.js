@@ -8,10 +8,10 @@
  * Everything comes from the service's own address, and only `ask` sends anything: the packed upload.
  */
 
-import {sha256, toHex} from "./bytes.js";
+import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract} from "./contract.js";
 import {loadModel} from "./model.js";
-import {keyedNoise} from "./noise.js";
+import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
 import {bitsOf, ditherRate, draw, noiseBytes, pack} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
@@ -82,11 +82,12 @@ export async function openSession(base) {
  * @param {ImageBitmap} bitmap
  * @returns {Promise<Perturbed>}
  */
-export async function perturb({contract, model, table}, key, bitmap) {
+export async function perturb({contract, digest, model, table}, key, bitmap) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
   const parameters = await model.run(pixels);
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
+  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;

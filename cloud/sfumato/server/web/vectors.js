@@ -6,7 +6,7 @@
  */
 
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
-import {importKey, keyedNoise, streamIv} from "./noise.js";
+import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -27,7 +27,7 @@ const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
  * @returns {Promise<Found>}
  */
 export async function checkVectors(vectors, table, model) {
-  if (vectors.schema !== "sfumato-vectors/1") return {problems: ["vectors.json is of another schema"], largest: 0};
+  if (vectors.schema !== "sfumato-vectors/2") return {problems: ["vectors.json is of another schema"], largest: 0};
   /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
   const parts = [
     ["noise", vectors.noise, noiseHolds],
@@ -54,8 +54,10 @@ export async function checkVectors(vectors, table, model) {
 async function noiseHolds(entry) {
   const pixels = await picture(entry.pattern, entry.height, entry.width);
   const key = await importKey(fromHex(entry.key)), digest = await sha256(pixels), stored = fromHex(entry.noise);
-  const noise = await keyedNoise(key, pixels, stored.length);
-  return toHex(digest) === entry.image_sha256 && toHex(await streamIv(key, digest)) === entry.iv && equal(noise, stored);
+  const contract = fromHex(entry.contract), parameters = fromHex(entry.parameters);
+  const iv = await streamIv(key, contract, await sha256(parameters), digest);
+  const noise = await keyedNoise(key, contract, parameters, pixels, stored.length);
+  return toHex(digest) === entry.image_sha256 && toHex(iv) === entry.iv && equal(noise, stored);
 }
 
 /** @param {Case} entry */
@@ -81,7 +83,8 @@ async function uploadHolds(entry, table) {
 /**
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
- * @param {Case} entry `bits`, or `additive` and `largest_scale`; `parameters` in hexadecimal by output name
+ * @param {Case} entry `bits`, or `additive` and `largest_scale`; `contract`, a digest, and `parameters` by output name, in the order
+ *     of a contract, in hexadecimal
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
@@ -93,7 +96,8 @@ export async function upload(entry, pixels, key, table) {
   const parameters = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(Object.keys(parameters), parameters);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
 }
 
@@ -111,7 +115,8 @@ async function modelCase(entry, table, model) {
     made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
   }
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
-  const noise = await keyedNoise(await importKey(fromHex(entry.key)), pixels, noiseBytes(contract.channel, pixels.length));
+  const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), stored);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, pixels.length));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
   const levels = draw(contract.channel, stored, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");

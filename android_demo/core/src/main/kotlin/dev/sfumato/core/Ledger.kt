@@ -13,7 +13,6 @@ package dev.sfumato.core
 
 import java.io.File
 import java.net.URI
-import java.security.MessageDigest
 import java.text.SimpleDateFormat
 import java.util.Date
 import java.util.Locale
@@ -207,9 +206,7 @@ fun ledgerKey(key: DeviceKey): ByteArray = hmac(key.bytes, LABEL)
  * in the contract's order, [pixels] what the network was fed with. Without the device key it tells nothing about the photo.
  */
 fun drawId(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray): ByteArray =
-    hmac(ledgerKey(key), "draw".encodeToByteArray() + contract + digest(parameters) + digest(pixels)).copyOf(DRAW_BYTES)
-
-private fun digest(bytes: ByteArray) = MessageDigest.getInstance("SHA-256").digest(bytes)
+    hmac(ledgerKey(key), "draw".encodeToByteArray() + contract + hash(parameters) + hash(pixels)).copyOf(DRAW_BYTES)
 
 /** Bits as short as they are exact. */
 private fun plain(microbits: Long): String =

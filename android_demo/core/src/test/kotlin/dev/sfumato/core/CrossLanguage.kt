@@ -49,8 +49,10 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val channel =
         if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
     val parameters = case.child("parameters")
-    val noise = keyedNoise(DeviceKey(case.text("key").hexToByteArray()), picture.rgb, channel.noiseBytes(picture.rgb.size))
-    val levels = sample(channel, picture, parameters.keys.associateWith { parameters.text(it).hexToByteArray() }, noise, table)
+    val q = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
+    val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
+    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size))
+    val levels = sample(channel, picture, q, noise, table)
     mapOf(
         "noise" to noise.toHexString(),
         "packed" to pack(levels, channel.bits).toHexString(),
