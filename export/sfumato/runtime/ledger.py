@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.runtime.keyed_noise import default_key_path, device_key, read_key
 from sfumato.runtime.sealed_log import SealedLog
 
 SCHEMA = "sfumato-ledger/1"
@@ -343,6 +344,20 @@ class Ledger:
 
     def _today(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+
+
+def device_ledger(key_file: Path | None = None, ledger_file: Path | None = None) -> tuple[bytes, Ledger]:
+    """A device key and its ledger.
+
+    Args:
+        key_file: as for `read_key`; None takes the key of this computer, made if there is none.
+        ledger_file: None takes the file beside the key.
+
+    Raises:
+        SfumatoError: the key cannot be read or made.
+    """
+    key = device_key() if key_file is None else read_key(key_file)
+    return key, Ledger(ledger_file or ledger_path(key_file or default_key_path()), key)
 
 
 def ledger_path(key_file: Path) -> Path:
