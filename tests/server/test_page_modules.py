@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract
 
 from sfumato.runtime.keyed_noise import keyed_noise
@@ -38,7 +39,14 @@ def test_every_vector_holds(bundle: Path, table: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "name"),
-    [("noise", "iv"), ("noise", "noise"), ("dither", "packed"), ("gaussian", "levels"), ("upload", "packed")],
+    [
+        ("noise", "iv"),
+        ("noise", "noise"),
+        ("dither", "packed"),
+        ("gaussian", "levels"),
+        ("upload", "packed"),
+        ("answer", "packed"),
+    ],
 )
 def test_a_wrong_vector_is_found(bundle: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
     vectors = json.loads((bundle / "vectors.json").read_text())
@@ -81,6 +89,14 @@ def test_random_uploads_are_those_of_python(table: Path) -> None:
     done = node("upload", table, given="\n".join(json.dumps(case) for case, _ in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [answer for _, answer in cases]
+
+
+def test_random_answers_are_those_of_python() -> None:
+    random = np.random.default_rng(6)
+    cases = [random_answer(random) for _ in range(300)]
+    done = node("answer", given="\n".join(json.dumps(case) for case in cases))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [answered(case) for case in cases]
 
 
 PARSE = """

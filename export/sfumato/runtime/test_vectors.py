@@ -11,7 +11,8 @@ contract's own digest: each names the digest that stands in for it.
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
 from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither, gaussian, normal_table
@@ -88,6 +90,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "dither": dither_cases(),
         "gaussian": gaussian_cases(),
         "upload": upload_cases(),
+        "answer": answer_cases(),
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
     }
 
@@ -234,6 +237,49 @@ def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> d
     }
 
 
+def answer_cases() -> list[dict[str, Any]]:
+    """Scores -> decision -> word: ordinary scores, ties, the first and the last word; with a table every end of a row."""
+    cases = []
+    for classes in ((2,), (3,), (9, 2), (2, 2, 2), (16, 16), (257,), (256, 256)):
+        count = sum(classes)
+        last = np.concatenate([np.arange(each) == each - 1 for each in classes]).astype(np.uint8)
+        for q in (hashed_bytes(count, 400), np.full(count, 128, np.uint8), last * np.uint8(255)):
+            cases.append(answer_case(q, classes, (), None, 0))
+    for classes, margins in (((2,), ()), ((3,), (1, 16, 255)), ((9, 2), (40,))):
+        words = math.prod(classes)
+        even = [TOTAL * (word + 1) // words for word in range(words)]
+        for row in (even, [TOTAL] * words, [0] * (words - 1) + [TOTAL]):
+            edges = sorted({0, max(row[0] - 1, 0), min(row[0], TOTAL - 1), TOTAL - 1})
+            for place, u in enumerate(edges):
+                q = hashed_bytes(sum(classes), 410 + place)
+                cases.append(answer_case(q, classes, margins, row, u))
+    return cases
+
+
+def answer_case(
+    q: Bytes, classes: Sequence[int], margins: Sequence[int], row: Sequence[int] | None, u: int
+) -> dict[str, Any]:
+    """One answer; `row` is the table's row for the decision's state and `u` the noise, None stands for no table."""
+    words, decision = math.prod(classes), decide((q ^ np.uint8(0x80)).view(np.int8), classes)
+    given: dict[str, Any] = {"classes": list(classes), "margins": list(margins), "scores": q.tobytes().hex()}
+    if row is None:
+        word = int(plain_word(decision, classes))
+    else:
+        noise = np.array([u & 255, u >> 8], dtype=np.uint8)
+        word = int(draw(np.array([row], dtype=np.uint32), np.array(0), noise))
+        given |= {"row": list(row), "noise": noise.tobytes().hex()}
+        given["state"] = int(state(decision, classes, margins))
+    return {
+        **given,
+        "height": 16,
+        "width": 20,
+        "decision": np.stack([decision.first, decision.second, decision.margin], axis=1).tolist(),
+        "word": word,
+        "bytes": word_bytes(word, words).hex(),
+        "packed": pack(word_image(word, words, 16, 20), bits=1).hex(),
+    }
+
+
 def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
     """One picture through model, noise and sampler."""
     image = PATTERNS[pattern](*model.contract.size)
@@ -272,7 +318,7 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     expected = make_vectors(model)
     found = [
         f"{part}: differs from {FILE}"
-        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload")
+        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer")
         if vectors.get(part) != expected[part]
     ]
     cases = vectors.get("model")
