@@ -2,7 +2,7 @@
  * The ledger: an account, kept on the phone, of what was sent to whom and how many bits of the photos it can carry at most
  * (docs/ledger.md). The rules, lines and sentences are those of sfumato.runtime.ledger.
  *
- *     val ledger = Ledger(File(context.noBackupFilesDir, "ledger"), secret)
+ *     val ledger = Ledger(File(context.noBackupFilesDir, "ledger"), key)
  *     val account = ledger.spend("photos.example", perturbed.draw, perturbed.rateBits)     // before anything is sent
  *     account.sentence        // Today 12 photos, at most 13.1 bits to photos.example; the limit is 100.
  *
@@ -136,11 +136,11 @@ private class Book {
 }
 
 /**
- * The account in its file. [key] is 32 bytes for this account alone: an app that can reset its device key keeps another secret for
- * the ledger, so that the account outlives the reset. [clock] gives milliseconds since 1970.
+ * The account in its file. The ledger's own key is derived from [key]. An app that can reset its device key gives another secret
+ * here, so that the account outlives the reset. [clock] gives milliseconds since 1970.
  */
-class Ledger(file: File, key: ByteArray, private val clock: () -> Long = System::currentTimeMillis) {
-    private val log = SealedLog(file, key, ::Book, Book::apply) {
+class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System::currentTimeMillis) {
+    private val log = SealedLog(file, ledgerKey(key), ::Book, Book::apply) {
         linkedMapOf("kind" to "open", "day" to today(), "schema" to SCHEMA)
     }
 
@@ -199,7 +199,7 @@ class Ledger(file: File, key: ByteArray, private val clock: () -> Long = System:
 }
 
 /** The ledger's own key, from a device key. */
-fun ledgerKey(key: DeviceKey): ByteArray = hmac(key.bytes, LABEL)
+internal fun ledgerKey(key: DeviceKey): ByteArray = hmac(key.bytes, LABEL)
 
 /**
  * What a ledger remembers of a draw, 16 bytes: [contract] is the SHA-256 of contract.json, [parameters] the bytes q of all outputs

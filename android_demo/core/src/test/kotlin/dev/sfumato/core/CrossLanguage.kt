@@ -81,7 +81,7 @@ internal fun answerOf(case: JsonObject): Map<String, Any?> {
 
 private fun account(file: File, key: DeviceKey): (JsonObject) -> Map<String, Any?> {
     var now = 0L
-    val ledger = Ledger(file, ledgerKey(key)) { 1000 * now }
+    val ledger = Ledger(file, key) { 1000 * now }
     return { event ->
         now = event.whole("time")
         val service = event.text("service")

@@ -22,7 +22,7 @@ class LedgerTest {
     private val file get() = File(folder.root, "ledger")
     private val anchor get() = File(folder.root, "ledger.anchor")
 
-    private fun ledger(key: ByteArray = ByteArray(32) { 5 }) = Ledger(file, key) { now }
+    private fun ledger(key: DeviceKey = KEY) = Ledger(file, key) { now }
 
     private fun draw(number: Int) = ByteArray(16) { number.toByte() }
 
@@ -99,7 +99,7 @@ class LedgerTest {
         ledger().spend(HOST, draw(1), 1.0)
         ledger().spend(HOST, draw(2), 1.0)
         val (whole, sealed) = file.readBytes() to anchor.readBytes()
-        fun refused(what: String, key: ByteArray = ByteArray(32) { 5 }) {
+        fun refused(what: String, key: DeviceKey = KEY) {
             val error = assertThrows(LogException::class.java) { ledger(key).account(HOST) }
             assertTrue(error.message, what in error.message.orEmpty())
             file.writeBytes(whole)
@@ -115,7 +115,7 @@ class LedgerTest {
         refused("ledger.anchor is missing")
         file.delete()
         refused("older copy")
-        refused("belongs to another key", ByteArray(32))
+        refused("belongs to another key", DeviceKey(ByteArray(32)))
         assertEquals(2, ledger().account(HOST).total.draws)
     }
 
