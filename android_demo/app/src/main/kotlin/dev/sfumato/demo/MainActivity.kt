@@ -25,6 +25,7 @@ import androidx.lifecycle.lifecycleScope
 import androidx.lifecycle.repeatOnLifecycle
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Bundle as Export
+import dev.sfumato.core.CodeWord
 import dev.sfumato.core.Ledger
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Picture
@@ -136,15 +137,18 @@ class MainActivity : ComponentActivity() {
 
     private fun showPictures() = with(views) {
         val perturbed = shown
-        val right = if (rightPicture.checkedRadioButtonId == R.id.right_noise) perturbed?.let(::noiseBitmap) else perturbed?.drawn?.toBitmap()
+        val map = perturbed?.noiseMap
+        rightPicture.visibility = if (perturbed?.word == null) View.VISIBLE else View.GONE
+        val noise = map != null && rightPicture.checkedRadioButtonId == R.id.right_noise
+        val right = if (map != null && noise) noiseBitmap(perturbed.input, map) else perturbed?.drawn?.toBitmap()
         compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
-        val name = if (rightPicture.checkedRadioButtonId == R.id.right_noise) R.string.noise_map else R.string.upload
+        val name = if (noise) R.string.noise_map else if (perturbed?.word == null) R.string.upload else R.string.code_word
         compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
     }
 
-    private fun noiseBitmap(perturbed: Perturbed): Bitmap {
-        val grey = ByteArray(perturbed.noiseMap.size * 3) { perturbed.noiseMap[it / 3] }
-        return Picture(perturbed.input.height, perturbed.input.width, grey).toBitmap()
+    private fun noiseBitmap(input: Picture, map: ByteArray): Bitmap {
+        val grey = ByteArray(map.size * 3) { map[it / 3] }
+        return Picture(input.height, input.width, grey).toBitmap()
     }
 
     private fun describe(runtime: RuntimeState): String = when (runtime) {
@@ -165,8 +169,15 @@ class MainActivity : ComponentActivity() {
         is PhotoState.Failed -> photo.reason
         is PhotoState.Shown -> with(photo.perturbed) {
             val rate = rateBits?.let { getString(R.string.rate, it) } ?: getString(R.string.rate_unknown)
-            getString(R.string.figures, upload.content.size, rate, times.pre, times.network, times.sampler, times.encode)
+            val figures = getString(R.string.figures, upload.content.size, rate, times.pre, times.network, times.sampler, times.encode)
+            word?.let { "${describe(it, upload.content.size)}\n$figures" } ?: figures
         }
+    }
+
+    /** What travels, in one sentence. */
+    private fun describe(word: CodeWord, bytes: Int): String {
+        val says = word.labels.entries.joinToString { (name, label) -> "$name: $label" }
+        return resources.getQuantityString(if (word.randomised) R.plurals.drawn_word else R.plurals.own_word, bytes, word.number, bytes, says)
     }
 
     private fun describe(answer: AnswerState): String = when (answer) {
