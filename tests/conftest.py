@@ -23,6 +23,7 @@ os.environ.update(
     TF_CPP_MIN_LOG_LEVEL="3",
     # Nothing is written into the home folder of whoever runs the tests.
     SFUMATO_CACHE=str(ROOT / ".cache" / "sfumato"),
+    XDG_CONFIG_HOME=str(ROOT / ".cache" / "config"),
     MPLCONFIGDIR=str(ROOT / ".cache" / "matplotlib"),
     MPLBACKEND="Agg",
 )

@@ -26,6 +26,7 @@ COMMANDS = (
     "bench",
     "serve",
     "send",
+    "ledger",
 )
 
 app = typer.Typer(

@@ -26,8 +26,10 @@ import androidx.lifecycle.repeatOnLifecycle
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Bundle as Export
 import dev.sfumato.core.CodeWord
+import dev.sfumato.core.Ledger
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Picture
+import java.io.File
 import java.util.concurrent.Executors
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -71,6 +73,8 @@ class MainActivity : ComponentActivity() {
             model.setServer(server.text.toString(), token.text.toString())
             token.text.clear()
         }
+        setLimit.setOnClickListener { model.setLimit(limit.text.toString()) }
+        repair.setOnClickListener { model.repairAccount() }
         reset.setOnClickListener { confirmReset() }
         wipe.setOnSeekBarChangeListener(OnMoved { compare.share = it / 100f })
         rightPicture.setOnCheckedChangeListener { _, _ -> showPictures() }
@@ -118,6 +122,9 @@ class MainActivity : ComponentActivity() {
         runtime.text = describe(state.runtime)
         photo.text = describe(state.photo)
         send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
+        account.text = state.account.text
+        if (!limit.hasFocus()) limit.setText(state.account.limit)
+        repair.visibility = if (state.account.broken) View.VISIBLE else View.GONE
         answer.text = describe(state.answer)
         if (!server.hasFocus()) server.setText(state.server)
         token.setHint(if (state.hasToken) R.string.token_stored else R.string.token)
@@ -200,6 +207,10 @@ class MainActivity : ComponentActivity() {
         val apply: Button = activity.findViewById(R.id.apply)
         val send: Button = activity.findViewById(R.id.send)
         val answer: TextView = activity.findViewById(R.id.answer)
+        val account: TextView = activity.findViewById(R.id.account)
+        val limit: EditText = activity.findViewById(R.id.limit)
+        val setLimit: Button = activity.findViewById(R.id.set_limit)
+        val repair: Button = activity.findViewById(R.id.repair_account)
         val reset: Button = activity.findViewById(R.id.reset_key)
 
         init {
@@ -223,6 +234,7 @@ private class DemoViewModelFactory(private val activity: ComponentActivity) : Vi
             openBundle = { Export.open { name -> context.assets.open("${Export.FOLDER}/$name").use { it.readBytes() } } },
             networks = LiteRtNetworkFactory(::tfliteLog),
             keys = KeystoreDeviceKeys(SecretFile(context, "device.key")),
+            openLedger = { Ledger(File(context.noBackupFilesDir, "ledger"), KeystoreDeviceKeys(SecretFile(context, "ledger.key")).get()) },
             photos = ContentPhotoReader(context.contentResolver),
             settings = StoredServerSettings(context, SecretFile(context, "server.token")),
         )

@@ -27,6 +27,8 @@ class Perturbed(
     val times: StageTimes,
     /** Most bits of the photo that this draw can carry: its exact rate, for N words log2 N; null where this app cannot compute it. */
     val rateBits: Double?,
+    /** What the ledger remembers of this draw. */
+    val draw: ByteArray,
     /** In answer mode alone. */
     val word: CodeWord? = null,
 )
@@ -60,14 +62,15 @@ class Perturber(
             val image = wordImage(word.number, word.words, contract.height, contract.width)
             val content = if (encoding == Encoding.WORD) wordBytes(word.number, word.words) else encode(image)
             val times = StageTimes(pre, ran, drawn, clock.lap())
-            return Perturbed(input, null, shown(image), Upload(content, encoding), times, log2(word.words.toDouble()), word)
+            val most = log2(word.words.toDouble())
+            return Perturbed(input, null, shown(image), Upload(content, encoding), times, most, draw(input, q), word)
         }
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
         val rate = if (contract.channel is Channel.Dither) ditherRateBits(q.getValue("p")) else null
-        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, encoding), times, rate)
+        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, encoding), times, rate, draw(input, q))
     }
 
     /** Parameter bytes q by output name, for a picture of the model's size. */
@@ -75,6 +78,9 @@ class Perturber(
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
         keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+
+    private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
+        drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
 
     private fun encode(levels: ByteArray): ByteArray = when (encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
