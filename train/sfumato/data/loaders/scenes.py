@@ -1,9 +1,9 @@
 """Drawn scenes: a thing to recognise, and somewhere else a passer-by whose face is nobody's business.
 
-No files are needed. Every scene has one of ten objects (`sfumato.data.loaders.drawn_objects`) on one side and, four times in five,
-a person (`sfumato.data.loaders.drawn_faces`) on the other. All factors are even and independent but `presence`, so the floors of
-hidden attributes are known. A scene without a person has the labels of the person who would have stood there: what anybody can
-learn about them is bounded by the share of scenes that show one.
+No files are needed. Every scene has one of ten objects (`sfumato.data.loaders.drawn_objects`) on one side and, four times in
+five, a person (`sfumato.data.loaders.drawn_faces`) on the other. All factors are even and independent but `presence`, so the
+floors of hidden attributes are known. A scene without a person has the labels of the one who would have stood there: what
+anybody can learn about them is bounded by the share of scenes that show a person.
 
 Options: `count=6000`, `presence=0.8`. Image i depends on the seed and i alone, so a smaller count is a prefix of a larger one.
 
