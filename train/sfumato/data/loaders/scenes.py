@@ -94,11 +94,11 @@ def draw_scenes(
     _room(canvas, dice)
     _clutter(canvas, dice)
     side = np.where(dice.between(0, 1) < 0.5, np.float32(-1), np.float32(1))  # where the object stands
-    pose = side * dice.between(0.4, 0.56), dice.between(-0.42, 0.42), dice.between(-0.15, 0.15)
+    pose = side * dice.between(0.44, 0.54), dice.between(-0.4, 0.4), dice.between(-0.15, 0.15)
     first = _pick(dice, len(_COLOURS))
     other = (first + 1 + _pick(dice, len(_COLOURS) - 1)) % len(_COLOURS)
     main, second = dice.shade(_COLOURS, first, 0.08), dice.shade(_COLOURS, other, 0.08)
-    paint_objects(canvas.posed(*pose, dice.between(0.3, 0.38)), factors["object"], main, second)
+    paint_objects(canvas.posed(*pose, dice.between(0.38, 0.46)), factors["object"], main, second)
     light = dice.between(0.86, 1.06), dice.between(-0.12, 0.12), dice.between(-0.1, 0.1)
     rows = np.flatnonzero(factors["presence"])
     if len(rows):
