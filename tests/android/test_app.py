@@ -108,12 +108,13 @@ def test_the_build_stops_at_a_file_of_another_export(
     ("old", "new", "message"),
     [
         ('"sampler": 1', '"sampler": 2', "sampler is version 2, this app draws version 1: update the app"),
-        ('"noise": 1', '"noise": 3', "noise is version 3, this app draws version 1: update the app"),
+        ('"noise": 2', '"noise": 3', "noise is version 3, this app draws version 2: update the app"),
         (
-            "sfumato-contract/1",
             "sfumato-contract/2",
-            "schema sfumato-contract/2, this app reads sfumato-contract/1",
+            "sfumato-contract/3",
+            "schema sfumato-contract/3, this app reads sfumato-contract/2",
         ),
+        ("sfumato-contract/2", "sfumato-contract/1", "its noise (version 1) repeats between releases"),
         ('"passed": true', '"passed": false', "does not hold: export again"),
         ("{", "", "contract.json is not valid JSON"),
     ],

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import normal_table
-from sfumato.runtime.test_vectors import upload_cases
+from sfumato.runtime.test_vectors import answer_cases, upload_cases
 from sfumato.runtime.upload_codec import decode_png, unpack
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,6 +51,8 @@ def photo_cases(model: PhoneModel) -> list[dict[str, Any]]:
         parameters = {name: q.tobytes().hex() for name, q in model.parameters(image).items()}
         key = rng.bytes(32)
         shape = {"height": height, "width": width, "pixels": image.tobytes().hex(), "key": key.hex()}
+        assert model.digest is not None
+        shape["contract"] = model.digest.hex()
         cases.append({**shape, "bits": model.contract.channel.bits, "parameters": parameters})
     return cases
 
@@ -77,6 +80,16 @@ def test_one_upload_from_every_language(kit: Any, kotlin: Any, table: Path, expo
     assert done.returncode == 0, done.stderr
     javascript = [json.loads(line) for line in done.stdout.splitlines()]
     assert javascript == [{name: answer[name] for name in ("noise", "packed")} for answer in answers]
+
+
+def test_one_answer_from_every_language(kit: Any, kotlin: Any) -> None:
+    rng = np.random.default_rng(13)
+    cases = [*answer_cases(), *(random_answer(rng) for _ in range(300))]
+    expected = [answered(case) for case in cases]
+    assert kotlin("answer", cases) == expected
+    done = kit.run("node", PAGE, "answer", text="".join(json.dumps(case) + "\n" for case in cases))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
 def test_pictures_are_fitted_as_python_does(kotlin: Any) -> None:

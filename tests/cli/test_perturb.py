@@ -58,7 +58,7 @@ def test_uploads_and_what_a_server_needs_are_written(
         content = (out / f"{path.stem}.upload.png").read_bytes()
         assert content == PhoneModel.load(sealed).perturb(path, key=KEY).content
         beside = json.loads((out / f"{path.stem}.upload.json").read_text())
-        assert (beside["noise"], beside["bits"], beside["bytes"]) == (1, 1, len(content))
+        assert (beside["noise"], beside["bits"], beside["bytes"]) == (2, 1, len(content))
         assert "rate" not in json.dumps(beside)
         decode_png(content, height=beside["height"], width=beside["width"], bits=beside["bits"])
     again = run(sealed, *photos, "--out", tmp_path / "again", "--key", key)

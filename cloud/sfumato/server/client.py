@@ -31,12 +31,13 @@ from tenacity import (
 
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import FILE
-from sfumato.runtime.phone_model import PhoneModel, Upload
+from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
-from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, largest_batch
+from sfumato.server.formats import CONTRACT_HEADER, PNG, WORD, WORD_BATCH, batch_types, largest_batch
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
+TYPES: Mapping[Encoding, str] = {"image": PNG, "word": WORD}
 UNFIT = "the server's answer does not fit the contract"
 RETRIED = (429, 502, 503, 504)
 """Statuses after which the same request may succeed."""
@@ -86,7 +87,7 @@ class Reply:
     seconds: float
     """From the first try to the answer; perturbing not included."""
     rate_bits: float
-    """Exact rate of this photo's upload, in bits: for the user's eyes, it was not sent."""
+    """Rate of this photo's upload in bits, as `Upload.rate_bits`: for the user's eyes, it was not sent."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -145,20 +146,22 @@ class Client:
             )
         self._checked = True
 
-    def send(self, image: Any, *, key: bytes | None) -> Reply:
+    def send(self, image: Any, *, key: bytes | None, encoding: str | None = None) -> Reply:
         """Perturb a photo here and send the upload.
 
         Args:
             image: whatever `PhoneModel.perturb` takes: a file, the bytes of one, or pixels.
             key: the device key; None draws fresh noise, for measurements only.
+            encoding: as for `PhoneModel.perturb`.
 
         Raises:
             DataError: the photo cannot be read.
+            UsageError: the export has no such encoding.
             ServerError: another contract, a refusal, or no answer after all tries.
         """
         self.check_contract()
-        upload = self.phone.perturb(image, key=key)
-        return self.send_upload(upload.content, rate_bits=upload.rate_bits)
+        upload = self.phone.perturb(image, key=key, encoding=encoding)
+        return self.send_upload(upload.content, rate_bits=upload.rate_bits, encoding=upload.encoding)
 
     def send_many(self, images: Sequence[Any], *, key: bytes | None) -> list[Reply | ServerError]:
         """Perturb photos here and send all uploads, as many in a request as the service takes.
@@ -177,15 +180,18 @@ class Client:
         """
         self.check_contract()
         uploads = [self.phone.perturb(image, key=key) for image in images]
-        most = largest_batch(self.phone.contract)
+        most = largest_batch(self.phone.contract, batch_types(self.phone.contract)[0])
         parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
         return [reply for part in parts for reply in self._send_batch(part)]
 
     def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
-        packed = [pack(upload.levels, bits=bits) for upload in uploads]
-        headers = {"Content-Type": PACKED_BATCH, CONTRACT_HEADER: self.digest}
-        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(packed), headers=headers)
+        kind, *_ = batch_types(self.phone.contract)
+        each = [
+            upload.content if kind == WORD_BATCH else pack(upload.levels, bits=bits) for upload in uploads
+        ]
+        headers = {"Content-Type": kind, CONTRACT_HEADER: self.digest}
+        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(each), headers=headers)
         seconds = time.perf_counter() - start
         try:
             answer = json.loads(body)
@@ -196,19 +202,19 @@ class Client:
                 _item_refusal(item["problem"])
                 if "problem" in item
                 else self._reply({**common, **item}, len(content), attempts, seconds, upload.rate_bits)
-                for item, content, upload in zip(items, packed, uploads, strict=True)
+                for item, content, upload in zip(items, each, uploads, strict=True)
             ]
         except (ValueError, KeyError, TypeError):
             raise ServerError(UNFIT) from None
 
-    def send_upload(self, content: bytes, *, rate_bits: float) -> Reply:
-        """Send an upload (PNG) that is already perturbed.
+    def send_upload(self, content: bytes, *, rate_bits: float, encoding: Encoding = "image") -> Reply:
+        """Send an upload that is already perturbed: a PNG, or the bytes of a word.
 
         Raises:
             ServerError: as `send`.
         """
         start = time.perf_counter()
-        headers = {"Content-Type": PNG, CONTRACT_HEADER: self.digest}
+        headers = {"Content-Type": TYPES[encoding], CONTRACT_HEADER: self.digest}
         body, attempts = self._ask("POST", "/v1/predict", content=content, headers=headers)
         seconds = time.perf_counter() - start
         try:

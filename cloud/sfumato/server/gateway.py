@@ -63,7 +63,7 @@ class GatewayPrediction(Origin):
     )
     sent_bytes: int = Field(description="size of the upload", examples=[1754])
     rate_bits: float = Field(
-        description="exact rate of this upload: how many bits of the photo it can carry; it was not sent",
+        description="rate of this upload: how many bits of the photo it can carry at most; it was not sent",
         examples=[6.1],
     )
     service_request_id: str = Field(
@@ -95,7 +95,7 @@ class Sender:
 
     def _send(self, upload: Upload) -> Reply:
         self._client.check_contract()
-        return self._client.send_upload(upload.content, rate_bits=upload.rate_bits)
+        return self._client.send_upload(upload.content, rate_bits=upload.rate_bits, encoding=upload.encoding)
 
 
 def create_gateway(

@@ -17,6 +17,12 @@ def command(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
@@ -38,7 +44,7 @@ def command(
         if not default_key_path().exists():
             note(f"made a device key: {default_key_path()}")
         secret = device_key()
-    done = list(perturb_files(model, images, out, key=secret))
+    done = list(perturb_files(model, images, out, key=secret, encoding=encoding))
     if as_json:
         rows = [
             {

@@ -19,6 +19,12 @@ def command(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+        ),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
     ] = None,
@@ -41,7 +47,7 @@ def command(
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
     with Client(PhoneModel.load(export), server, token=token, config=config) as client:
         secret = None if fresh_noise else read_key(key) if key is not None else device_key()
-        reply = client.send(image, key=secret)
+        reply = client.send(image, key=secret, encoding=encoding)
     if as_json:
         emit_json(reply.to_json())
     else:
@@ -58,6 +64,6 @@ def show(reply: "Reply") -> None:
     ]
     show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
     note(
-        f"sent {reply.sent_bytes:,} bytes that carry {reply.rate_bits:.1f} bits of the photo; "
+        f"sent {reply.sent_bytes:,} byte(s) that carry at most {reply.rate_bits:.1f} bits of the photo; "
         f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"
     )

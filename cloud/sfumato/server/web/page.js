@@ -4,6 +4,7 @@
  * A picture is perturbed as soon as it is chosen; nothing is sent before "Send the upload" is pressed.
  */
 
+import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
 import {keep, storedKey} from "./key_store.js";
 import {KEY_BYTES} from "./noise.js";
@@ -35,9 +36,13 @@ const page = {
   camera: part("camera", HTMLButtonElement),
   result: part("result", HTMLElement),
   original: part("original", HTMLCanvasElement),
+  promise: part("promise", HTMLElement),
+  noiseMap: part("noise-map", HTMLElement),
   noise: part("noise", HTMLCanvasElement),
   upload: part("upload", HTMLCanvasElement),
+  uploadCaption: part("upload-caption", HTMLElement),
   facts: part("facts", HTMLElement),
+  travels: part("travels", HTMLElement),
   send: part("send", HTMLButtonElement),
   answer: part("answer", HTMLElement),
   viewfinder: part("viewfinder", HTMLDialogElement),
@@ -105,6 +110,7 @@ async function start() {
   }
   session = await openSession(document.baseURI);
   deviceKey = (await storedKey()) ?? (await newKey());
+  if (session.contract.answer) sayWord();
   page.status.dataset.deviation = String(session.deviation);
   for (const control of [page.file, page.camera, page.useKey, page.newKey]) control.disabled = false;
   showStatus("ready", "Ready. Choose a picture: it stays on this device.");
@@ -118,22 +124,37 @@ async function take(bitmap, size) {
   if (chosen !== bitmap) chosen?.close();
   chosen = bitmap;
   perturbed = await perturb(session, deviceKey, bitmap);
-  const {pixels, parameters, levels, upload, rate, milliseconds} = perturbed;
-  const {channel, input: {shape: [, height, width]}} = session.contract;
+  const {pixels, parameters, levels, word, upload, rate, milliseconds} = perturbed;
+  const {channel, answer, input: {shape: [, height, width]}} = session.contract;
   paint(page.original, pixels, height, width);
-  paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
+  if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
   paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
   showFacts({
-    "Photo": size ? `${count(size)} bytes` : "not counted",
-    "Upload": `${count(upload.length)} bytes`,
+    "Photo": size ? bytes(size) : "not counted",
+    "Upload": bytes(upload.length),
+    ...(answer ? {"Code word": `${word} of 0 to ${answer.words - 1}`} : {}),
     ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
+  if (word !== null) {
+    const said = labelsOf(session.contract, word).map(({name, label}) => `${name}: ${label}`).join(", ");
+    page.travels.textContent = `What travels is the number ${word} in ${bytes(upload.length)}, which says ${said}, and nothing else `
+      + `of the photo${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
+  }
   page.result.hidden = false;
-  page.send.textContent = `Send the upload (${count(upload.length)} bytes)`;
+  page.send.textContent = `Send the ${answer ? "code word" : "upload"} (${bytes(upload.length)})`;
   page.send.disabled = false;
   page.send.focus();
   showStatus("ready", "Perturbed. Nothing was sent yet.");
+}
+
+/** An answer bundle: there is no noise to show, and what is sent is a number. */
+function sayWord() {
+  page.promise.textContent = "Your photo is answered here, in this browser. Only the code word of that answer is sent.";
+  page.uploadCaption.replaceChildren("Code word ", element("span", "as a picture"));
+  page.upload.setAttribute("aria-label", "The code word as a picture");
+  page.noiseMap.hidden = true;
+  page.travels.hidden = false;
 }
 
 async function send() {
@@ -154,7 +175,7 @@ async function send() {
     section.dataset.label = label;
     return section;
   }));
-  showStatus("sent", `Sent ${count(perturbed.upload.length)} bytes and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+  showStatus("sent", `Sent ${bytes(perturbed.upload.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
 }
 
 /** @param {Record<string, string>} facts */
@@ -170,6 +191,11 @@ function element(tag, text) {
 /** @param {number} number */
 function count(number) {
   return number.toLocaleString("en");
+}
+
+/** @param {number} number */
+function bytes(number) {
+  return `${count(number)} ${number === 1 ? "byte" : "bytes"}`;
 }
 
 /** @param {Blob} file */

@@ -267,7 +267,8 @@ private class PhotoStages(
         network.fill(flipTopBit(input.rgb))
         timed(network::invoke)
         val q = network.readByName().mapValues { flipTopBit(it.value) }
-        val noise = timed { keyedNoise(key, input.rgb, contract.channel.noiseBytes(input.rgb.size)) }
+        val count = contract.channel.noiseBytes(input.rgb.size)
+        val noise = timed { keyedNoise(key, contract.digest, contract.parameterBytes(q), input.rgb, count) }
         val levels = timed { sample(contract.channel, input, q, noise, table) }
         timed { encodePng(levels, contract.height, contract.width, contract.channel.bits) }
         return laps.copyOf()

@@ -46,7 +46,7 @@ class Perturber(
         val pre = clock.lap()
         val q = parameters(input)
         val ran = clock.lap()
-        val noise = keyedNoise(keys.get(), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+        val noise = noise(input, q)
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
@@ -58,8 +58,12 @@ class Perturber(
     /** Parameter bytes q by output name, for a picture of the model's size. */
     fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
+    private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
+        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+
     private fun encode(levels: ByteArray): ByteArray = when (contract.encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
+        Encoding.WORD -> throw SfumatoException("this app sends no words yet: update the app")
         Encoding.PACKED -> pack(levels, contract.channel.bits)
     }
 

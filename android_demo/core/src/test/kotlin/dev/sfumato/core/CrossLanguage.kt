@@ -9,6 +9,8 @@
  *         {"height", "width", "argb": [numbers]} -> {"rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage upload normal_table.bin < cases.jsonl
  *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal -> {"noise": hex, "packed": hex, "png": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage answer < cases.jsonl
+ *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
  */
 @file:JvmName("CrossLanguage")
 
@@ -27,6 +29,7 @@ fun main(arguments: Array<String>) {
             mapOf("rgb" to Picture.fromArgb(case.int("height"), case.int("width"), words).rgb.toHexString())
         }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
+        "answer" -> ::answerOf
         else -> throw IllegalArgumentException(arguments[0])
     }
     for (line in generateSequence(::readlnOrNull)) println(writeJson(answer(parseJson(line.encodeToByteArray()).asObject("the case"))))
@@ -40,11 +43,29 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val channel =
         if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
     val parameters = case.child("parameters")
-    val noise = keyedNoise(DeviceKey(case.text("key").hexToByteArray()), picture.rgb, channel.noiseBytes(picture.rgb.size))
-    val levels = sample(channel, picture, parameters.keys.associateWith { parameters.text(it).hexToByteArray() }, noise, table)
+    val q = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
+    val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
+    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size))
+    val levels = sample(channel, picture, q, noise, table)
     mapOf(
         "noise" to noise.toHexString(),
         "packed" to pack(levels, channel.bits).toHexString(),
         "png" to encodePng(levels, height, width, channel.bits).toHexString(),
     )
+}
+
+/** What the list `answer` of vectors.json says of a case. */
+internal fun answerOf(case: JsonObject): Map<String, Any?> {
+    val classes = case.list("classes").map { (it as Long).toInt() }
+    val code = AnswerCode(classes, case.list("margins").map { (it as Long).toInt() }, table = null)
+    val row = if ("row" in case) case.list("row").map { (it as Long).toInt() }.toIntArray() else null
+    val decision = code.decide(case.text("scores").hexToByteArray())
+    val word = if (row == null) code.plainWord(decision) else drawWord(row, case.text("noise").hexToByteArray())
+    val found = mapOf(
+        "decision" to decision.map { listOf(it.first, it.second, it.margin) },
+        "word" to word,
+        "bytes" to wordBytes(word, code.words).toHexString(),
+        "packed" to pack(wordImage(word, code.words, case.int("height"), case.int("width")), bits = 1).toHexString(),
+    )
+    return if (row == null) found else found + ("state" to code.state(decision))
 }

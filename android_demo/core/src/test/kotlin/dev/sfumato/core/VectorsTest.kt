@@ -19,13 +19,21 @@ class VectorsTest {
 
     @Test
     fun noise() {
-        for (case in cases("noise", 9)) {
+        for (case in cases("noise", 12)) {
             val picture = case.picture()
+            val (contract, q) = case.bytes("contract") to case.bytes("parameters")
             assertEquals(case.text("image_sha256"), imageHash(picture.rgb).toHexString())
             assertEquals(case.text("stream_key"), streamKey(case.key()).toHexString())
-            assertEquals(case.text("iv"), streamIv(case.key(), imageHash(picture.rgb)).toHexString())
-            assertEquals(case.text("noise"), keyedNoise(case.key(), picture.rgb, 80).toHexString())
+            assertEquals(case.text("iv"), streamIv(case.key(), contract, imageHash(q), imageHash(picture.rgb)).toHexString())
+            assertEquals(case.text("noise"), keyedNoise(case.key(), contract, q, picture.rgb, 80).toHexString())
         }
+    }
+
+    @Test
+    fun aDigestOfAnotherLengthIsRefused() {
+        val digest = ByteArray(32)
+        assertThrows(SfumatoException::class.java) { keyedNoise(KEY, ByteArray(31), digest, digest, 1) }
+        assertThrows(SfumatoException::class.java) { streamIv(KEY, digest, ByteArray(64), digest) }
     }
 
     @Test
@@ -57,7 +65,8 @@ class VectorsTest {
                 if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
             val parameters = case.child("parameters")
             val q = parameters.keys.associateWith { parameters.bytes(it) }
-            val noise = keyedNoise(case.key(), picture.rgb, channel.noiseBytes(picture.rgb.size))
+            val given = q.values.fold(ByteArray(0), ByteArray::plus)
+            val noise = keyedNoise(case.key(), case.bytes("contract"), given, picture.rgb, channel.noiseBytes(picture.rgb.size))
             assertEquals(case.text("noise"), noise.toHexString())
             assertEquals(case.text("packed"), pack(sample(channel, picture, q, noise, table), channel.bits).toHexString())
         }
@@ -70,7 +79,8 @@ class VectorsTest {
         for (case in bundle.vectors.model) {
             val picture = pattern(case.pattern, contract.height, contract.width)
             assertEquals(case.imageSha256, imageHash(picture.rgb).toHexString())
-            val noise = keyedNoise(case.key, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
+            val given = contract.parameterBytes(case.parameters)
+            val noise = keyedNoise(case.key, case.contract, given, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
             assertEquals(case.noiseSha256, sha256(noise))
             val levels = sample(contract.channel, picture, case.parameters, noise, bundle.table)
             assertArrayEquals(case.uploadPacked, pack(levels, contract.channel.bits))
@@ -89,12 +99,12 @@ class VectorsTest {
     @Test
     fun damagedVectorsAreRefused() {
         val text = vectorsBytes().decodeToString()
-        val changes = listOf("sfumato-vectors/1" to "sfumato-vectors/9", "\"model\"" to "\"models\"", "\"key\":\"00" to "\"key\":\"zz", "{\"p\":\"" to "{\"p\":\"*")
+        val changes = listOf("sfumato-vectors/2" to "sfumato-vectors/9", "\"model\"" to "\"models\"", "\"key\":\"00" to "\"key\":\"zz", "{\"p\":\"" to "{\"p\":\"*")
         for ((old, new) in changes) {
             assertTrue(old, old in text)
             assertThrows(old, SfumatoException::class.java) { Vectors.parse(text.replace(old, new).encodeToByteArray()) }
         }
-        assertThrows(SfumatoException::class.java) { Vectors.parse("""{"schema": "sfumato-vectors/1", "model": []}""".encodeToByteArray()) }
+        assertThrows(SfumatoException::class.java) { Vectors.parse("""{"schema": "sfumato-vectors/2", "model": []}""".encodeToByteArray()) }
         assertThrows(SfumatoException::class.java) { pattern("photo", 4, 4) }
     }
 
