@@ -27,7 +27,7 @@ os.environ.update(
 )
 
 # After the environment is set: these import torch.
-pytest_plugins = ["tests.fixtures.runs"]
+pytest_plugins = ["tests.fixtures.runs", "tests.fixtures.answer_runs"]
 
 
 @pytest.fixture(scope="session")

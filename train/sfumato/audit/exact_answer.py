@@ -114,6 +114,7 @@ class AnswerLeak:
         scale = max(clean - self.floor, LEAST_GAIN)
         return ExactLeak(
             attribute=self.attribute,
+            declared=self.declared,
             words=self.words,
             images=round(float(self.counts.sum())),
             accuracy=self.accuracy,
