@@ -32,10 +32,8 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout)
     assert summary["audit"]["artifact"] == "int8"
-    assert summary["advice"]["mode"] in {
-        "answer",
-        "picture",
-    }  # too short a training for the phone to be sure of its answer
+    assert len(summary["advice"]["reasons"]) >= 2
+    assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "hair"}
     assert {one["attack"] for one in summary["picture"]["audit"]["attacks"]} >= {
         "floor",
         "clean",
@@ -46,9 +44,7 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
     with Image.open(out / "upload.png") as upload:
         assert upload.mode == "1"
     assert b"Exif" not in (out / "upload.png").read_bytes()
-    if summary["card"]["config"]["mode"] == "answer":
-        assert len((out / "upload.word").read_bytes()) == 1
-        assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "hair"}
+    assert len((out / "upload.word").read_bytes()) == 1
     with Image.open(out / "picture.png") as picture:
         # three rows of six scenes of 48 pixels, doubled, with gaps of 8
         assert picture.size == (6 * 96 + 5 * 8, 3 * 96 + 2 * 8)

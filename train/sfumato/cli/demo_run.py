@@ -72,8 +72,9 @@ class Demo:
 
 
 def configuration(*, quick: bool) -> TrainConfig:
-    """The first question, for whichever mode the rule chooses; `quick` only shows that every part runs."""
-    return make_config({"keep": KEEP, "hide": HIDE, **(QUICK_FACES if quick else FACES)})
+    """The first question, for whichever mode the rule chooses; `quick` only shows that every part of answer mode runs."""
+    mode = {"mode": "answer"} if quick else {}  # so short a training leaves nothing to choose by
+    return make_config({"keep": KEEP, "hide": HIDE, **mode, **(QUICK_FACES if quick else FACES)})
 
 
 def picture_configuration(*, quick: bool) -> TrainConfig:
@@ -94,7 +95,7 @@ def demo(out: Path, *, quick: bool = False, overwrite: bool = False) -> Demo:
     if (out / "summary.json").exists() or not (out / "run").exists():
         claim_folder(out, holds="summary.json", overwrite=overwrite)
     lap = Lap()
-    run = train(configuration(quick=quick), out / "run", resume=True, auto=True)
+    run = train(configuration(quick=quick), out / "run", resume=True, auto=not quick)
     advice = chosen(run)
     lap("train")
     bundle = out / "export"
