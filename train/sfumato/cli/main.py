@@ -17,6 +17,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "data",
+    "advise",
     "train",
     "audit",
     "export",
