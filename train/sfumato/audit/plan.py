@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import UsageError, unknown
 
-BASIC = ("floor", "clean", "output", "posterior", "probe", "provider")
+BASIC = ("floor", "clean", "output", "posterior", "discriminant", "probe", "provider")
 
 
 class Plan(BaseModel):
@@ -44,6 +44,8 @@ class Plan(BaseModel):
     """Augmented copies of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
     stage_draws: int = Field(default=1, ge=1)
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
+    control: bool = True
+    """Plant a leak of known size and see whether the attackers find it (`sfumato.audit.positive_control`)."""
     separate: bool = False
     """Train networks of their own for the declared attributes."""
     repeats: tuple[int, ...] = (4, 16, 64)

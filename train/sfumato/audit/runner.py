@@ -31,6 +31,7 @@ from sfumato.audit.pass_rule import (
     statements,
 )
 from sfumato.audit.plan import Plan, create_plan
+from sfumato.audit.positive_control import positive_control
 from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedImages, Step, all_attributes
 from sfumato.audit.schema import AttributeResult, Audit, DesiredResult, RateBits
 from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
@@ -101,6 +102,10 @@ def audit(
             further = [f"seed {each}: {why}" for why in shortfalls(first.desired, first.attributes)] + further
 
     data, results = first.data, [one.result for one in first.scored]
+    control = None
+    if plan.control and selection.names:
+        watch(0, 1, "positive control", "")
+        control = positive_control(data, plan)
     rate, bounds = rate_bits(data), information_bounds(data)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
     reasons = (*shortfalls(first.desired, first.attributes), *further)
@@ -122,6 +127,7 @@ def audit(
             *fold_statements(folds, first.n_attack_test, data.test.images),
         ),
         skipped=selection.skipped,
+        positive_controls=() if control is None else (control,),
         reconstructions=tuple(one.figures for one in first.reconstructed),
         seeds=tried if seeds > 1 else (),
         seed_spread=spreads,

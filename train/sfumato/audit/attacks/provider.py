@@ -85,12 +85,13 @@ class Features:
 
 
 def stage_features(taps: Taps, images: list[Tensor]) -> dict[str, Floats]:
-    """`stage, grid` -> features (n, F) of every stage that is not too wide."""
+    """`stage, grid` -> features (n, F) of the upload and of every stage that is not too wide."""
     parts: dict[str, list[Tensor]] = {}
     with evaluating(taps):
         where = next(taps.parameters()).device
         for batch in images:
-            for stage, value in taps(batch.to(where))[0].items():
+            # The upload itself comes first: a faint brightness of one place may be lost in every later stage.
+            for stage, value in {"upload": batch, **taps(batch.to(where))[0]}.items():
                 for grid in GRIDS if value.dim() == 4 else GRIDS[:1]:
                     flat = pooled(value, grid)
                     if flat.shape[1] <= MAX_FEATURES:
