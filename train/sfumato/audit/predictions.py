@@ -90,6 +90,8 @@ class Step:
 
     title: str
     run: Callable[[], Sequence[AttackOutput]]
+    work: float = 2.0
+    """How long it takes beside other pieces, for an estimate of the time left: epochs of a small network."""
 
 
 def all_attributes(groups: Groups) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedIma
 from sfumato.audit.schema import AttributeResult, Audit, DesiredResult, RateBits
 from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
 from sfumato.audit.seed_spread import seed_spread
+from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
@@ -59,6 +60,7 @@ def audit(
     seeds: int = 1,
     folds: int = 1,
     out: str | Path | None = None,
+    resume: bool = False,
     watch: Watch = silent,
 ) -> Audit:
     """Attack an artifact, write `audit.json` and `report.html`, and return the audit.
@@ -73,6 +75,7 @@ def audit(
         folds: how often attackers are trained anew, each time tested on other images that training never saw
             (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
+        resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
         watch: told about progress.
 
     Raises:
@@ -91,12 +94,17 @@ def audit(
         artifact = load(Path(artifact))
     selection = select_attributes(artifact, attributes)
 
+    folder = artifact.folder if out is None else Path(out)
+    if not resume:
+        remove_stored(folder)
     tried = tuple(range(seed, seed + seeds))
     by_seed: dict[int, tuple[AttributeResult, ...]] = {}
     further: list[str] = []
     # Backwards, so that only the attack data of the first seed, which the report shows, are kept to the end.
     for each in reversed(tried):
-        first = attack_with_seed(artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds)
+        first = attack_with_seed(
+            artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds, folder
+        )
         by_seed[each] = first.attributes
         if each != seed:
             further = [f"seed {each}: {why}" for why in shortfalls(first.desired, first.attributes)] + further
@@ -142,9 +150,9 @@ def audit(
         seconds=round(time.monotonic() - started, 1),
         provenance=provenance(),
     )
-    folder = artifact.folder if out is None else Path(out)
     write_json(folder / "audit.json", result.to_json())
     report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
+    remove_stored(folder)
     return result
 
 
@@ -162,9 +170,18 @@ class SeedResult:
 
 
 def attack_with_seed(
-    artifact: Artifact, plan: Plan, selection: Selection, seed: int, watch: Watch, folds: int = 1
+    artifact: Artifact,
+    plan: Plan,
+    selection: Selection,
+    seed: int,
+    watch: Watch,
+    folds: int = 1,
+    out: Path | None = None,
 ) -> SeedResult:
-    """All attacks of a plan under one seed, in every fold; none if no attribute is selected."""
+    """All attacks of a plan under one seed, in every fold; none if no attribute is selected.
+
+    With a folder `out`, what each piece of work found is stored there until the audit is done.
+    """
     by_fold: list[list[ScoredAttack]] = []
     labels_by_fold: list[Mapping[str, Ints]] = []
     copies = plan.copies if selection.names else 1
@@ -173,7 +190,9 @@ def attack_with_seed(
         watch_fold = prefixed(watch, "fold", number, folds)
         watch_fold(0, 1, "uploads", "")
         data = build_attack_data(fold, selection.names, copies=copies, seed=seed)
-        scored, reconstructed = run_attacks(data, plan, selection.groups(separate=plan.separate), watch_fold)
+        groups = selection.groups(separate=plan.separate)
+        stored = None if out is None else StoredSteps(out, fingerprint(data, plan, groups))
+        scored, reconstructed = run_attacks(data, plan, groups, watch_fold, stored)
         by_fold.insert(0, scored)
         labels_by_fold.insert(0, data.test.labels)
     pooled = pool(by_fold)
@@ -194,9 +213,12 @@ def attack_with_seed(
 
 
 def run_attacks(
-    data: AttackData, plan: Plan, groups: Groups, watch: Watch
+    data: AttackData, plan: Plan, groups: Groups, watch: Watch, stored: StoredSteps | None = None
 ) -> tuple[list[ScoredAttack], list[ReconstructedImages]]:
-    """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run."""
+    """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run.
+
+    Pieces of work that are stored already are not run again.
+    """
     if not groups:
         return [], []
     names = all_attributes(groups)
@@ -204,9 +226,17 @@ def run_attacks(
     predictions: list[Prediction] = []
     scored: list[ScoredAttack] = []
     reconstructed: list[ReconstructedImages] = []
+    left = TimeLeft([step.work for step in steps])
     for done, step in enumerate(steps):
-        watch(done, len(steps), step.title, best_so_far(scored, names))
-        for output in step.run():
+        watch(done, len(steps), step.title, f"{left.text(done)} {best_so_far(scored, names)}".strip())
+        outputs = None if stored is None else stored.load(done)
+        if outputs is None:
+            left.start(done)
+            outputs = list(step.run())
+            left.stop(done)
+            if stored is not None:
+                stored.save(done, outputs)
+        for output in outputs:
             if isinstance(output, Prediction):
                 predictions.append(output)
                 scored.append(score(output, data))
@@ -241,6 +271,30 @@ def rate_bits(data: AttackData) -> RateBits:
     """Mean, 95th percentile and maximum of the rate over the test images, in bits."""
     bits = data.rate.double().numpy() / np.log(2)
     return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
+
+
+class TimeLeft:
+    """Estimates how long the remaining steps take from how long the finished ones took."""
+
+    def __init__(self, work: Sequence[float]) -> None:
+        self.work = work
+        self.seconds = self.done = self.started = 0.0
+
+    def start(self, number: int) -> None:
+        """Step `number` begins."""
+        self.started = time.monotonic()
+
+    def stop(self, number: int) -> None:
+        """Step `number` ends."""
+        self.seconds += time.monotonic() - self.started
+        self.done += self.work[number]
+
+    def text(self, number: int) -> str:
+        """`~3 min left`; empty before a step has been timed."""
+        if not self.done:
+            return ""
+        left = self.seconds / self.done * sum(self.work[number:])
+        return f"~{left / 60:.0f} min left" if left >= 90 else f"~{left:.0f} s left"
 
 
 def prefixed(watch: Watch, what: str, number: int, count: int) -> Watch:

@@ -30,6 +30,7 @@ def command(
         ),
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted audit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
@@ -50,6 +51,7 @@ def command(
             seeds=seeds,
             folds=folds,
             out=out,
+            resume=resume,
             watch=watch,
         )
     if as_json:
