@@ -46,6 +46,10 @@ class Plan(BaseModel):
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
     control: bool = True
     """Plant a leak of known size and see whether the attackers find it (`sfumato.audit.positive_control`)."""
+    compose: bool = False
+    """State what several uploads tell together (`sfumato.audit.compositions`)."""
+    frames: tuple[int, ...] = (1, 4, 16)
+    """Numbers of frames of a static scene."""
     rounds: int = Field(default=1, ge=1, le=4)
     """With several, probes and fine-tuned cloud networks compete: few of them are trained to the end."""
     separate: bool = False
@@ -87,12 +91,13 @@ DEFAULT = Plan(
     copies=6,
     stage_draws=3,
     rounds=3,
+    compose=True,
     attacks=(*BASIC, "average", "pairs"),
     # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.
     repeats=(16,),
     average_networks=(),
     pairs=(),
-    decoder_steps=300,
+    decoder_steps=150,
     retrain_restored=False,
 )
 
@@ -102,6 +107,7 @@ FULL = DEFAULT.model_copy(
         "attacks": (*DEFAULT.attacks, "denoise", "whitebox"),
         "probes": ("linear", *DEFAULT.probes),
         "rounds": 1,
+        "frames": (1, 4, 16, 64),
         "separate": True,
         "repeats": (4, 16, 64),
         "average_networks": (4, 16, 64),

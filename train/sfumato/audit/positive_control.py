@@ -33,7 +33,7 @@ from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Ints, Prediction
 from sfumato.audit.schema import PositiveControl
-from sfumato.audit.scoring import best_attack, score
+from sfumato.audit.scoring import score
 from sfumato.channels import Channel, Parameters
 
 COIN = "planted coin"
@@ -199,8 +199,9 @@ def positive_control(data: AttackData, plan: Plan, nag: float = WANTED_NAG) -> P
         planted, leak = plant(data, nag)
     except ValueError:
         return None
-    best = best_attack([score(one, planted) for one in attack(planted, plan)])
-    hits, count = int(best.hits.sum()), len(best.hits)
+    best = min((score(one, planted) for one in attack(planted, plan)), key=lambda one: one.validation_loss)
+    count = planted.test.images
+    hits = round(best.result.accuracy * count)
     found = 2 * hits / count - 1
     # Exact for a binomial (Clopper and Pearson, 1934): coins and noise are new in every upload.
     upper = 1.0 if hits == count else 2 * float(beta.ppf(0.95, hits + 1, count - hits)) - 1

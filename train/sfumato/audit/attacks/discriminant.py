@@ -89,7 +89,7 @@ class Readers:
 
 
 def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Tensor]) -> dict[str, Readers]:
-    """Readers of several attributes; the costly part, an N x N eigenvalue problem, is done once for all of them.
+    """Readers of several attributes; the costly part, N x N products of photos, is done once for all of them.
 
     Args:
         channel: dither or gaussian.
@@ -100,25 +100,22 @@ def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Ten
     mean = moments.mean(parameters)
     centre = mean.mean(0)
     count = len(mean)
-    parts = torch.split(torch.arange(count), ROWS)
-    total: Tensor = sum(
-        (moments.variance({k: v[rows] for k, v in parameters.items()}).sum(0) for rows in parts),
-        torch.zeros(()),
-    )
+    total = torch.zeros_like(centre)
+    for rows in torch.split(torch.arange(count), ROWS):
+        total += moments.variance({name: value[rows] for name, value in parameters.items()}).sum(0)
     scale = (total / count).clamp_min(LEAST_VARIANCE).rsqrt()
     white = mean.sub_(centre).mul_(scale)  # (N, D): the noise of every sample has variance 1 now
-    values, vectors = torch.linalg.eigh((white @ white.T / count).double())
-    values = values.clamp_min(0)
-    out = {}
-    for name, members in classes.items():
-        target = (members - members.mean(0)).double() / count  # sums over photos become means of classes
-        turned = vectors.T @ target
-        weights = []
-        for ridge in RIDGES:
-            dual = vectors @ (turned / (values + ridge)[:, None])
-            weights.append((white.T @ dual.float()) * scale[:, None])
-        out[name] = Readers(centre, tuple(weights))
-    return out
+    products = white @ white.T / count
+    target = torch.cat([members - members.mean(0) for members in classes.values()], dim=1) / count
+    ridges: list[Tensor] = []
+    for ridge in RIDGES:
+        root = torch.linalg.cholesky((products + ridge * torch.eye(count)).double())
+        ridges.append(white.T @ torch.cholesky_solve(target.double(), root).float() * scale[:, None])
+    widths = [members.shape[1] for members in classes.values()]
+    parts = [weights.split(widths, dim=1) for weights in ridges]
+    return {
+        name: Readers(centre, tuple(part[index] for part in parts)) for index, name in enumerate(classes)
+    }
 
 
 def read(

@@ -1,8 +1,9 @@
 """Tournament: many networks start, few are trained to the end (successive halving, Jamieson and Talwalkar, AISTATS 2016).
 
-All contestants see the same batches, so an upload is drawn once for all. After a fifth of the epochs the better half goes on,
-after two fifths the better half of those; the rest keeps what it has reached, and is reported with it. Attributes take turns
-in choosing who goes on, each the network with its least cross entropy on validation. The test images have no say.
+All contestants see the same batches, so an upload is drawn once for all. With three rounds, the better third goes on after a
+ninth of the epochs, and the better third of those after a third; the rest keeps what it has reached, and is reported with it.
+So every round costs about the same. Attributes take turns in choosing who goes on, each the network with its least cross
+entropy on validation. The test images have no say.
 
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
@@ -18,6 +19,8 @@ from sfumato.audit.attack_data import AttackData
 from sfumato.audit.attacks.fit import EFFORT, Fit, Recipe, evaluation_images, train_epoch
 from sfumato.audit.predictions import Prediction, Step
 
+RATE = 3
+"""One in so many goes on, for so many times the epochs."""
 LEAST = 2
 """So many are trained to the end: one fit may fail by bad luck."""
 
@@ -66,12 +69,12 @@ class Tournament:
     """Those still in training."""
 
     def share(self, number: int) -> float:
-        """Part of all epochs that is done after a round: 1/5, 2/5, ..., and 1 after the last."""
-        return 1.0 if number == self.rounds else number / 5
+        """Part of all epochs that is done after a round; 1 after the last."""
+        return float(RATE ** (number - self.rounds))
 
     def goes_on(self, count: int) -> int:
         """How many of `count` go on."""
-        return max(min(LEAST, count), count // 2)
+        return max(min(LEAST, count), -(-count // RATE))
 
     def play(self, number: int) -> list[Prediction]:
         """Play round `number`, from 1 on, and those before it that were not played; returns who leaves with it."""
