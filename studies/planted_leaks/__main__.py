@@ -10,11 +10,17 @@ from sfumato.core.errors import SfumatoError, UsageError
 
 
 def command(
-    out: Annotated[Path, typer.Option(metavar="FILE.json", help="The result file; what it holds is not run again.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.json", help="The result file; what it holds is not run again.")
+    ],
     audits: Annotated[int, typer.Option(min=1, help="Simulated audits of every kind of leak.")] = 100,
     images: Annotated[int, typer.Option(min=100, help="Test images of an audit.")] = 3500,
-    kinds: Annotated[int, typer.Option(min=0, help="Only the first so many kinds of leaks; 18 are the goal's.")] = 999,
-    real: Annotated[int, typer.Option(min=0, help="Audits whose attackers learn, for each of two channels.")] = 0,
+    kinds: Annotated[
+        int, typer.Option(min=0, help="Only the first so many kinds of leaks; 18 are the goal's.")
+    ] = 999,
+    real: Annotated[
+        int, typer.Option(min=0, help="Audits whose attackers learn, for each of two channels.")
+    ] = 0,
     photos: Annotated[int, typer.Option(min=100, help="Attacker's photos of those.")] = 3500,
 ) -> None:
     """Decide simulated audits by the shipped code and count what is called; writes after every kind of leak."""

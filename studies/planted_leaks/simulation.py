@@ -1,7 +1,7 @@
 r"""Attackers' scores about an attribute of which an upload tells an exactly known amount.
 
-An upload of class s gives z ~ N(d e_s, 1) in as many dimensions as there are classes, so the log-likelihood of class k is d z_k up
-to a constant. The distance d is set by what is wanted: bits of information, or accuracy of the best guess (by Monte
+An upload of class s gives z ~ N(d e_s, 1) in as many dimensions as there are classes, so the log-likelihood of class k
+is d z_k up to a constant. The distance d is set by what is wanted: bits of information, or accuracy of the best guess (by Monte
 Carlo with fixed numbers and bisection). An attacker that sees the leak gives d (z_k + noise of its own); one that does not
 gives numbers that have nothing to do with the photo, as large as an overfitted network's.
 
@@ -23,6 +23,8 @@ from sfumato.audit.predictions import Prediction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Unit = Literal["bits", "nag"]
+SeenBy = Literal["one", "many"]
 NAME = "planted"
 ATTACKS = 20
 """Attacks on uploads in one audit."""
@@ -45,8 +47,8 @@ class Case:
     """Of the rarest class; the others share the rest evenly."""
     leak: float
     """Bits of information, or NAG in accuracy if `unit` says so."""
-    unit: Literal["bits", "nag"]
-    seen_by: Literal["one", "many"]
+    unit: Unit
+    seen_by: SeenBy
 
     @property
     def prior(self) -> Floats:

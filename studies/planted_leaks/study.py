@@ -1,6 +1,6 @@
 """Many simulated audits of every kind of leak, decided by the shipped code; and a few with attackers that really learn.
 
-    results = run_study(config, done={}, watch=print)
+results = run_study(config, done={}, watch=print)
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import beta
-from studies.planted_leaks.simulation import NAME, Case, entropy, make_world, simulate
+from studies.planted_leaks.simulation import NAME, Case, SeenBy, Unit, entropy, make_world, simulate
 
 from sfumato.audit.attack_data import AttackData, AttackSplit
 from sfumato.audit.attacks.ensemble import combine
@@ -36,13 +36,14 @@ Watch = Callable[[int, int, str], None]
 def cases() -> list[Case]:
     """All kinds of leaks: the goal's first (no leak, NAG 8 %), then the bits."""
     kinds = [(2, prevalence) for prevalence in PREVALENCES] + [(count, 1 / count) for count in CLASSES]
-    first = [Case(k, p, 0.0, "bits", "one") for k, p in kinds]
-    first += [Case(k, p, NAG, "nag", seen) for seen in ("one", "many") for k, p in kinds]  # type: ignore[arg-type]
+    goal: tuple[tuple[float, Unit, SeenBy], ...] = ((0.0, "bits", "one"), (NAG, "nag", "one"), (NAG, "nag", "many"))
+    first = [Case(k, p, leak, unit, seen) for k, p in kinds for leak, unit, seen in goal]
+    seers: tuple[SeenBy, ...] = ("one", "many")
     rest = [
-        Case(k, p, bits, "bits", seen)  # type: ignore[arg-type]
-        for bits in BITS
+        Case(k, p, bits, "bits", seen)
         for k, p in kinds
-        for seen in ("one", "many")
+        for bits in BITS
+        for seen in seers
         if bits <= MOST * entropy(Case(k, p, 0.0, "bits", "one").prior)
     ]
     return first + rest
@@ -165,6 +166,4 @@ def run_real(audits: int, photos: int, watch: Watch) -> list[dict[str, Any]]:
 
 def key(case: Mapping[str, Any]) -> str:
     """A name of a kind of leak, to find it among those that are done."""
-    return (
-        f"{case['classes']} classes, {case['prevalence']:.3g}: {case['leak']:g} {case['unit']}, {case['seen_by']}"
-    )
+    return f"{case['classes']} classes, {case['prevalence']:.3g}: {case['leak']:g} {case['unit']}, {case['seen_by']}"

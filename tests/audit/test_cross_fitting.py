@@ -9,6 +9,7 @@ import pytest
 
 from sfumato.audit import audit
 from sfumato.audit.cross_fitting import pool, rotate, rotated_datasets
+from sfumato.audit.metrics import Answers
 from sfumato.audit.plan import QUICK
 from sfumato.audit.schema import AttackResult
 from sfumato.audit.scoring import ScoredAttack
@@ -37,7 +38,11 @@ def result(**changes: Any) -> AttackResult:
 
 
 def scored(hits: list[bool], **changes: Any) -> ScoredAttack:
-    return ScoredAttack(result(accuracy=float(np.mean(hits)), **changes), np.array(hits), 1.0)
+    guesses = np.where(hits, 1, 0)
+    logs = np.log(np.where(np.eye(2, dtype=bool)[guesses], 0.9, 0.1))
+    return ScoredAttack(
+        result(accuracy=float(np.mean(hits)), **changes), Answers(logs, logs, guesses), 1.0, 200
+    )
 
 
 def test_the_first_fold_is_the_ordinary_audit(make: Make) -> None:
@@ -86,7 +91,10 @@ def test_pooling_counts_images_not_folds() -> None:
     b = scored([True, True, True, False, True, False], val_accuracy=0.8, train_auc=0.9, note="learnt nothing")
     (one,) = pool([[a], [b]])
     hits = [True, False, True, True, True, False, True, False]
-    assert one.hits.tolist() == hits
+    assert one.answers.guesses.astype(bool).tolist() == hits
+    assert one.answers.balanced.astype(bool).tolist() == hits
+    assert one.answers.ranking.shape == (8, 2)
+    assert (one.validation_loss, one.validation_uploads) == (1.0, 200)
     assert one.result.accuracy == pytest.approx(np.mean(hits))
     assert one.result.val_accuracy == pytest.approx((2 * 0.4 + 6 * 0.8) / 8)
     assert one.result.note == "learnt nothing"

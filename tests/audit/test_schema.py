@@ -37,7 +37,10 @@ def test_a_file_of_schema_1_is_read_with_all_its_figures(capsys: pytest.CaptureF
     audit = read_audit(OLD)
     assert "sfumato-audit/1" in capsys.readouterr().err
     assert audit.schema_ == SCHEMA
-    assert sorted(numbers(audit.to_json())) == sorted(numbers(raw))
+    written = numbers(audit.to_json())
+    for figure in numbers(raw):
+        written.remove(figure)
+    assert not any(written), "besides the figures of the file only flags that are off"
     assert audit.information_bounds is not None
     assert audit.information_bounds.residual == raw["information_bits"]["beyond"]
     assert audit.n_attack_test == raw["n_attacked"]
@@ -81,7 +84,7 @@ def test_old_words_that_the_old_file_happens_to_lack() -> None:
 
 def test_what_is_no_audit_is_refused(tmp_path: Path) -> None:
     raw = json.loads(OLD.read_text())
-    for change, word in (({"schema": "sfumato-audit/3"}, "schema"), ({"surprise": 1}, "surprise")):
+    for change, word in (({"schema": "sfumato-audit/4"}, "schema"), ({"surprise": 1}, "surprise")):
         broken = copy.deepcopy(raw) | change
         write_json(tmp_path / "audit.json", broken)
         with pytest.raises(SfumatoError, match=f"is no audit: {word}"):

@@ -30,6 +30,8 @@ class Selection:
     declared: tuple[str, ...]
     undeclared: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    asked: tuple[str, ...] = ()
+    """Those that were asked for by name."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,4 +103,5 @@ def select_attributes(artifact: Artifact, asked: Sequence[str] | None) -> Select
         declared=tuple(name for name in names if name in artifact.hide),
         undeclared=tuple(name for name in names if name not in artifact.hide),
         skipped=tuple(skipped),
+        asked=() if asked is None else tuple(names),
     )

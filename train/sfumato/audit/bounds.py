@@ -17,16 +17,19 @@ and evaluated on the test images, so nothing in the bound depends on the images 
     bounds.tightest, bounds.total, bounds.answer, bounds.residual        # bits an image
 """
 
-from math import log
+from math import log, log2
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato.audit.autoregressive_bound import autoregressive_bound
-from sfumato.audit.schema import InformationBounds
+from sfumato.audit.metrics import Floats, mean_interval
+from sfumato.audit.schema import InformationBounds, PhotoBits, RateBits, WorstGroup
 from sfumato.channels import Channel, Parameters
 from sfumato.core.rates import PICTURE_BITS
+from sfumato.data import Dataset, Split
 from sfumato.data.label_cells import label_cells
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 ROUNDS = 10
 """Rounds of EM at most; it stops when no image changes its component."""
 BATCH = 256
+GROUP_IMAGES = 20
+"""Test photos of a class whose mean bound is worth stating."""
 
 
 def fit_components(channel: Channel, parameters: Parameters, assigned: Tensor) -> tuple[Parameters, Tensor]:
@@ -80,8 +85,8 @@ def fit_mixture(channel: Channel, parameters: Parameters, assigned: Tensor) -> t
     return components, log_weight
 
 
-def information_bounds(data: "AttackData") -> InformationBounds:
-    """The bounds in bits an image, evaluated on the test images."""
+def photo_bounds(data: "AttackData") -> tuple[Floats, Floats]:
+    """`total` and `residual` of every test image, in bits, each (n_test,)."""
     base, train = data.train.images, data.train
     classes = [data.classes[name] for name in data.keep]
     answers = torch.from_numpy(label_cells([train.labels[name][:base] for name in data.keep], classes))
@@ -90,13 +95,92 @@ def information_bounds(data: "AttackData") -> InformationBounds:
     nats = divergences(data.channel, data.test.parameters, components)
     cost = nats - log_weight
     nearest = cost.argmin(1, keepdim=True)
-    total = cost.gather(1, nearest).mean().item() / log(2)
-    residual = nats.gather(1, nearest).mean().item() / log(2)
+    total, residual = (part.gather(1, nearest).flatten().numpy() / log(2) for part in (cost, nats))
+    return total, residual
+
+
+def information_bounds(data: "AttackData", photos: tuple[Floats, Floats] | None = None) -> InformationBounds:
+    """The bounds in bits an image, evaluated on the test images; `photos` are those of `photo_bounds`, if they are known."""
+    per_photo = photo_bounds(data) if photos is None else photos
+    total, residual = (float(values.mean()) for values in per_photo)
     # A mixture of a few components cannot predict the next pixel of a picture.
     autoregressive = autoregressive_bound(data) if total > PICTURE_BITS else None
     return InformationBounds(
-        total=total, answer=total - residual, residual=residual, autoregressive=autoregressive
+        total=total,
+        answer=total - residual,
+        residual=residual,
+        autoregressive=autoregressive,
+        total_photos=photo_bits(per_photo[0]),
+        residual_photos=photo_bits(per_photo[1]),
+        total_allows=accuracy_allowed(total if autoregressive is None else min(total, autoregressive)),
+        residual_allows=accuracy_allowed(residual),
     )
+
+
+def photo_bits(bits: Floats) -> PhotoBits:
+    """Interval of the mean, 99th percentile and maximum of (n,) bits."""
+    return PhotoBits(ci95=mean_interval(bits), p99=float(np.percentile(bits, 99)), max=float(bits.max()))
+
+
+def rate_summary(bits: Floats) -> RateBits:
+    """The rate over the test images, from that of each, (n,) bits."""
+    return RateBits(
+        mean=float(bits.mean()),
+        p95=float(np.percentile(bits, 95)),
+        max=float(bits.max()),
+        p99=float(np.percentile(bits, 99)),
+        ci95=mean_interval(bits),
+    )
+
+
+def worst_groups(dataset: Dataset, bits: Floats) -> tuple[WorstGroup, ...]:
+    """Of every attribute with labels, the class whose test photos have the largest mean bound.
+
+    Args:
+        dataset: labels and splits; the identity counts as no group.
+        bits: (n_test,) bound of each test photo.
+    """
+    rows, out = dataset.splits[Split.TEST], []
+    for name, attribute in dataset.attributes.items():
+        labels = dataset.labels[name][rows]
+        counts = np.bincount(labels, minlength=len(attribute.classes))
+        means = np.bincount(labels, bits, minlength=len(counts)) / np.maximum(counts, 1)
+        means[counts < GROUP_IMAGES] = -np.inf
+        worst = int(means.argmax())
+        if name != dataset.identity and (counts >= GROUP_IMAGES).sum() > 1:
+            out.append(
+                WorstGroup(
+                    attribute=name,
+                    group=attribute.classes[worst],
+                    images=int(counts[worst]),
+                    bits=float(means[worst]),
+                )
+            )
+    return tuple(out)
+
+
+def accuracy_allowed(bits: float, entropy: float = 1.0, classes: int = 2) -> float:
+    """The accuracy on an attribute that nobody who has so many bits about it can exceed, by Fano's inequality.
+
+        H(S) - bits <= H(S|X') <= h(e) + e log2(K - 1),        e = 1 - accuracy
+
+    Args:
+        bits: bound on the information.
+        entropy: H(S) in bits; by default that of an even yes-or-no attribute.
+        classes: K.
+
+    >>> round(accuracy_allowed(0.12), 2), accuracy_allowed(1.5), round(accuracy_allowed(0.0, log2(5), 5), 3)
+    (0.7, 1.0, 0.2)
+    """
+    left = entropy - max(0.0, bits)
+    if left <= 0:
+        return 1.0
+    low, high = 0.0, 1 - 1 / classes  # the right side rises from 0 to log2 K between them
+    for _ in range(60):
+        e = (low + high) / 2
+        allowed = -e * log2(e) - (1 - e) * log2(1 - e) + e * log2(classes - 1) if classes > 1 else 0.0
+        low, high = (e, high) if allowed < left else (low, e)
+    return 1 - (low + high) / 2
 
 
 def _float(parameters: Parameters, rows: Tensor) -> Parameters:

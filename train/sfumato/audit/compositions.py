@@ -5,8 +5,8 @@
   artifacts; without any, the same network is released twice.
 - same photo, two arithmetics: parameters that differ by rounding are other parameters, so two independent draws again.
 - k photos of one value: different photos of one person, say. The best attack's log-likelihood ratios add.
-- k frames of a static scene: the camera's pictures differ by a pixel or by brightness, so every frame is drawn anew. Log-likelihoods
-  of the frames add.
+- k frames of a static scene: the camera's pictures differ by a pixel or by brightness, so every frame is drawn anew.
+  Log-likelihoods of the frames add.
 
 All of this is stated and no part of the pass rule: no single upload can prevent it. The ledger of uploads limits it.
 
@@ -81,9 +81,7 @@ def compose(
         rows += same_photo(data, attributes, clean, others or {"two releases or services": artifact})
         rows += frames(artifact, data, plan, attributes, clean)
     for name in attributes:
-        rows += photos_of_one_value(
-            data, name, best_of(predictions, data, name, clean=False), clean[name]
-        )
+        rows += photos_of_one_value(data, name, best_of(predictions, data, name, clean=False), clean[name])
     return rows
 
 
@@ -100,7 +98,9 @@ def best_of(predictions: Sequence[Prediction], data: AttackData, name: str, *, c
     ]
     prior, truth = data.prior(name), data.validation_labels(name, clean=clean)
     fitted = [(one, fit_temperature(one.validation, truth, prior)) for one in mine]
-    best, t = min(fitted, key=lambda pair: cross_entropy(log_posterior(pair[0].validation, prior, pair[1]), truth))
+    best, t = min(
+        fitted, key=lambda pair: cross_entropy(log_posterior(pair[0].validation, prior, pair[1]), truth)
+    )
     return replace(best, validation=t * best.validation, test=t * best.test)
 
 
@@ -240,7 +240,9 @@ def same_photo(
     mine = [take(split, part) for split, part in zip(splits, rows, strict=True)]
     first = [drawn_table(data, part, known, generator) for part in mine]
     second = {
-        f"same photo, {what}": [other.parameters(split.pixels[part]) for split, part in zip(splits, rows, strict=True)]
+        f"same photo, {what}": [
+            other.parameters(split.pixels[part]) for split, part in zip(splits, rows, strict=True)
+        ]
         + [other.parameters(data.train.pixels[: len(next(iter(known.values())))])]
         for what, other in others.items()
     }

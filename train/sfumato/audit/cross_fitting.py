@@ -3,7 +3,7 @@
 A small test split resolves a leak coarsely: of 1,600 images, half a point of accuracy is eight. The model has seen the
 attacker's images as little as the test images, so they can change places. The first fold is the ordinary audit. Each further
 fold tests on a part of the attacker's split and lets the attackers learn from all the rest, test images included. Every
-attack is trained anew in every fold and tested once on every image, so its hits can be counted together (cross-fitting,
+attack is trained anew in every fold and tested once on every image, so its answers count together (cross-fitting,
 Chernozhukov et al., 2018; cross-validation of the attacker).
 
     for artifact in rotate(artifact, folds=3): ...
@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from sfumato.audit.artifact import Artifact
+from sfumato.audit.metrics import Answers
 from sfumato.audit.scoring import ScoredAttack
 from sfumato.data import Dataset, Split
 from sfumato.data.splits import assign, check_sizes, sort_keys, stratified_order
@@ -70,7 +71,7 @@ def rotated_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
 
 
 def pool(folds: Sequence[Sequence[ScoredAttack]]) -> list[ScoredAttack]:
-    """The same attacks of all folds as one list: right or wrong on all images, figures as means weighted by images.
+    """The same attacks of all folds as one list: answers about all images, figures as means weighted by images.
 
     Raises:
         ValueError: the folds do not hold the same attacks in the same order.
@@ -85,7 +86,7 @@ def _merge(same: Sequence[ScoredAttack]) -> ScoredAttack:
     # An architecture may say what an attack chose on validation, so it can differ from fold to fold.
     if len({(one.attack, one.attribute, one.input) for one in results}) != 1:
         raise ValueError(f"different attacks in one place: {', '.join(one.attack for one in results)}")
-    weights = [len(one.hits) for one in same]
+    weights = [len(one.answers.balanced) for one in same]
     figures: dict[str, Any] = {
         "architecture": " or ".join(dict.fromkeys(one.architecture for one in results))
     }
@@ -96,6 +97,12 @@ def _merge(same: Sequence[ScoredAttack]) -> ScoredAttack:
     figures["note"] = next((one.note for one in results if one.note is not None), None)
     return ScoredAttack(
         result=results[0].model_copy(update=figures),
-        hits=np.concatenate([one.hits for one in same]),
+        answers=Answers(
+            np.concatenate([one.answers.log_probabilities for one in same]),
+            np.concatenate([one.answers.ranking for one in same]),
+            np.concatenate([one.answers.balanced for one in same]),
+        ),
+        # The validation images are the same in every fold: they count once.
         validation_loss=float(np.mean([one.validation_loss for one in same])),
+        validation_uploads=same[0].validation_uploads,
     )

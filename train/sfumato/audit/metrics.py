@@ -1,26 +1,92 @@
-"""Figures of an audit: accuracies, the normalised accuracy gain, bootstrap intervals, and the leak in bits.
+r"""Four measures of what an attacker gains, each with a standard error.
 
-    NAG = max(0, (acc - floor) / (acc_clean - floor))
+| measure | 0 % | 100 % |
+|---|---|---|
+| accuracy | the floor | the best attacker on clean images |
+| balanced accuracy: mean recall over classes | the floor | the best attacker on clean images |
+| AUC: mean over classes, each against the rest | the floor | the best attacker on clean images |
+| information: H(S) - cross entropy, in bits | the floor | all of H(S) |
 
-0 means that the attacker does no better than guessing, 1 that it does as well as on clean images. Accuracies are fractions
-of 1. Intervals (low, high) are 95 % percentile bootstraps over the test images (Efron, 1979). All accuracies in a NAG come
-from the same images, so they are resampled together.
+Accuracy is what people know, but it is blind to a rare class: who never guesses it is right on all others. The other three
+count every class. The share between 0 and 100 % is the normalised gain (NAG); it is never clamped, so a useless attack is
+below 0 as often as above.
 
-    nag(0.60, 0.95, 0.58)
+Every image has a weight that gives each combination of labels its share in the population (`sfumato.audit.floors`), so that
+a test split with a few more of one class moves nothing (post-stratification, Holt and Smith, 1979). Standard errors are
+linearised: each image's part in the fluctuation of a figure is computed, and the parts vary independently within a
+combination of labels (delta method; for the AUC: DeLong et al., 1988). They equal the bootstrap's and need no resamples.
+
+    estimates = measure(answers, sample)
+    gain = normalised_gain("auc", estimates, clean_estimates, floors)
 """
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
 
-from sfumato.data.label_dependence import entropy
+from sfumato.audit.schema import Gain, MeasureName
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+MEASURES: tuple[MeasureName, ...] = ("accuracy", "balanced_accuracy", "auc", "information")
 RESAMPLES = 1000
 LEAST_GAIN = 0.01
-"""NAG divides by at least this gain on clean images: one point."""
+"""Clean images must be worth this much over the floor, or a measure has no scale: one point, or 1 % of the entropy."""
+CONFIDENCE = 0.95
+"""Of every limit."""
+Z = float(norm.ppf(CONFIDENCE))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one attacker says about n images."""
+
+    log_probabilities: Floats
+    """(n, classes), calibrated: for guesses and cross entropy."""
+    ranking: Floats
+    """(n, classes) log probabilities that rank images even where calibration found the scores worth nothing."""
+    balanced: Ints
+    """(n,) guesses that treat all classes as equally frequent."""
+
+    @property
+    def guesses(self) -> Ints:
+        """(n,) most probable classes."""
+        return np.asarray(self.log_probabilities.argmax(1))
+
+    def losses(self, labels: Ints) -> Floats:
+        """(n,) -log2 P(label), in bits."""
+        return np.asarray(-self.log_probabilities[np.arange(len(labels)), labels] / np.log(2))
+
+    def take(self, rows: Ints) -> "Answers":
+        """Those about some of the images."""
+        return Answers(self.log_probabilities[rows], self.ranking[rows], self.balanced[rows])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Test images as a sample of the population."""
+
+    labels: Ints
+    """(n,)."""
+    strata: Ints
+    """(n,) number of the combination of labels whose share is known; images vary within one."""
+    weights: Floats
+    """(n,), 1 in total."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and each image's part in it."""
+
+    value: float
+    parts: Floats
+    """(n,): the figure fluctuates as the sum of these does, within strata."""
 
 
 def accuracy(labels: Ints, guesses: Ints) -> float:
@@ -48,23 +114,134 @@ def auc(labels: Ints, probabilities: Floats) -> float:
     return float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in classes]))
 
 
-def leak_bits(labels: Ints, cross_entropy: float) -> float:
-    """Lower bound on I(S; X') in bits: H(S) - CE of any attacker, never below 0."""
-    return max(0.0, entropy(labels) - cross_entropy)
-
-
 def nag(attacked: float, clean: float, floor: float) -> float:
-    """Normalised accuracy gain over a floor.
+    """Normalised accuracy gain over a floor; negative where an attack does worse than guessing.
 
     Where clean images themselves give less than a point over the floor there is no scale to measure on, and
     the gain is measured against one point: the figure stays finite, and a leak stays visible.
 
     >>> nag(0.6, 0.9, 0.5)
     0.24999999999999994
-    >>> nag(0.4, 0.9, 0.5)
-    0.0
+    >>> nag(0.49, 0.9, 0.5)
+    -0.025000000000000022
     """
-    return max(0.0, (attacked - floor) / max(clean - floor, LEAST_GAIN))
+    return (attacked - floor) / max(clean - floor, LEAST_GAIN)
+
+
+def measure(answers: Answers, sample: Sample, entropy_bits: float) -> dict[MeasureName, Estimate]:
+    """All four measures of an attacker.
+
+    Args:
+        answers: about the n images of the sample.
+        sample: labels and weights; a class without images is left out of the means over classes.
+        entropy_bits: H(S) of the population.
+    """
+    labels, weights = sample.labels, sample.weights
+    right = weights * (answers.guesses == labels)
+    classes = np.unique(labels)
+    shares = np.bincount(labels, weights, minlength=int(labels.max()) + 1)
+    recalled = weights * (answers.balanced == labels) / (shares[labels] * len(classes))
+    saved = weights * (entropy_bits - answers.losses(labels))
+    return {
+        "accuracy": Estimate(float(right.sum()), right),
+        "balanced_accuracy": Estimate(float(recalled.sum()), recalled),
+        "auc": _weighted_auc(labels, answers.ranking, weights, classes),
+        "information": Estimate(float(saved.sum()), saved),
+    }
+
+
+def _weighted_auc(labels: Ints, ranking: Floats, weights: Floats, classes: Ints) -> Estimate:
+    """Mean AUC over classes, and the parts of its images after DeLong."""
+    if len(classes) < 2:
+        return Estimate(0.5, np.zeros(len(labels)))
+    # Of two classes, one against the rest is the other against the rest.
+    counted = classes[-1:] if ranking.shape[1] == 2 else classes
+    value, parts = 0.0, np.zeros(len(labels))
+    for one in counted:
+        inside = labels == one
+        shares = np.where(inside, weights / weights[inside].sum(), weights / weights[~inside].sum())
+        score = ranking[:, one]
+        # The share of the other side that an image is ranked above (positives) or below (negatives).
+        wins = np.empty(len(labels))
+        wins[inside] = _below(score[inside], score[~inside], shares[~inside])
+        wins[~inside] = 1 - _below(score[~inside], score[inside], shares[inside])
+        area = float((shares * wins)[inside].sum())
+        value += area / len(counted)
+        parts += shares * (wins - area) / len(counted)
+    return Estimate(value, parts)
+
+
+def _below(values: Floats, others: Floats, shares: Floats) -> Floats:
+    """Share of the others that are below each value; equal ones count half."""
+    order = np.argsort(others, kind="stable")
+    total = np.concatenate([[0.0], np.cumsum(shares[order])])
+    ranked = others[order]
+    left, right = (np.searchsorted(ranked, values, side=side) for side in ("left", "right"))
+    return np.asarray((total[left] + total[right]) / 2)
+
+
+def standard_error(parts: Floats, strata: Ints) -> float:
+    """Of a figure whose images have these parts, (n,), and vary independently within strata, (n,)."""
+    counts = np.bincount(strata)
+    means = np.bincount(strata, parts) / np.maximum(counts, 1)
+    squares = np.bincount(strata, (parts - means[strata]) ** 2)
+    return math.sqrt(float((squares * counts / np.maximum(counts - 1, 1)).sum()))
+
+
+def normalised_gain(
+    name: MeasureName,
+    attack: Estimate,
+    clean: Estimate,
+    floor: float,
+    strata: Ints,
+    *,
+    full: float | None = None,
+    least_scale: bool = False,
+) -> Gain:
+    """NAG of an attack by one measure, with its standard error and one-sided 95 % limits; no scale, no NAG.
+
+    Args:
+        name: the measure.
+        attack: on uploads.
+        clean: the best attacker on clean images, measured on the same images.
+        floor: what guessing reaches.
+        strata: (n,) of the images.
+        full: what counts as 100 %; None: the clean attacker.
+        least_scale: where clean images give too little, measure against one point all the same.
+    """
+    reached = clean.value - floor
+    scale, moving = (reached, clean.parts) if full is None else (full - floor, np.zeros_like(clean.parts))
+    gain = Gain(measure=name, value=attack.value, floor=floor, clean=clean.value)
+    # Information is measured against the entropy, so clean images are asked for a share of it.
+    if reached < LEAST_GAIN * (1.0 if full is None else scale) or scale <= 0:
+        if not least_scale:
+            return gain
+        scale, moving = LEAST_GAIN, np.zeros_like(clean.parts)
+    nag = (attack.value - floor) / scale
+    error = standard_error((attack.parts - nag * moving) / scale, strata)
+    limits = {"nag": nag, "error": error, "lower": nag - Z * error, "upper": nag + Z * error}
+    return gain.model_copy(update=limits)
+
+
+def gains(
+    attack: Mapping[MeasureName, Estimate],
+    clean: Mapping[MeasureName, Estimate],
+    floors: Mapping[MeasureName, float],
+    strata: Ints,
+    entropy_bits: float,
+) -> tuple[Gain, ...]:
+    """NAG by every measure."""
+    return tuple(
+        normalised_gain(
+            name,
+            attack[name],
+            clean[name],
+            floors[name],
+            strata,
+            full=entropy_bits if name == "information" else None,
+        )
+        for name in MEASURES
+    )
 
 
 def resampled(hits: NDArray[np.bool_], *, seed: int, resamples: int = RESAMPLES) -> Floats:
@@ -98,9 +275,14 @@ def accuracy_interval(hits: NDArray[np.bool_], *, seed: int = 0) -> tuple[float,
     return _interval(resampled(hits[None], seed=seed)[:, 0])
 
 
-def nag_interval(
-    attacked: NDArray[np.bool_], clean: NDArray[np.bool_], floor: NDArray[np.bool_], *, seed: int = 0
-) -> tuple[float, float]:
-    """Interval of NAG; attack, clean attack and floor are right or wrong on the same n images."""
-    means = resampled(np.stack([attacked, clean, floor]), seed=seed)
-    return _interval(np.array([nag(a, c, f) for a, c, f in means]))
+def mean_interval(values: Floats) -> tuple[float, float]:
+    """95 % interval of the mean of (n,) values, by the central limit theorem; n at least 2 for a width.
+
+    >>> mean_interval(np.array([1.0, 1.0]))
+    (1.0, 1.0)
+    """
+    half = (
+        float(norm.ppf(0.975)) * float(np.std(values, ddof=min(1, len(values) - 1))) / math.sqrt(len(values))
+    )
+    middle = float(np.mean(values))
+    return middle - half, middle + half

@@ -1,52 +1,141 @@
-"""The pass rule, and the sentences of the report.
+"""The pass rule.
 
-An artifact passes if every desired attribute stays within 1.5 points of the clean cloud network, and for every declared
-attribute the best attack's NAG over the label-only floor is at most 5 %, its upper 95 % limit at most 8 %. About attributes
-that nobody declared the audit states what was measured and what the bounds allow; a general claim is impossible. Where
-nothing was attacked, nothing passes.
+Passed: every desired attribute stays within `max_drop` of the clean cloud network, training's own goal is met on test, and for
+every judged attribute the best attack's gain is at most `max_nag`, and its upper 95 % limit at most `max_nag_upper`, **by every
+measure**: accuracy, balanced accuracy, AUC and information. Judged are declared attributes and those that were asked for by
+name; without any of them all that were attacked.
 
-    reasons = shortfalls(desired, attributes)
+Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
+at 95 % for all attributes and measures together (Bonferroni). A leak that is found counts for every attribute, judged or not.
+
+No verdict: nothing was found, and nothing was shown either. The intervals are too wide, no attacker learns the attribute even
+from clean images, a planted leak was missed, or nothing was attacked.
+
+    judgement = judge(desired, attributes)
+    judgement.verdict, judgement.reasons, judgement.more_images
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import norm
 
 from sfumato.audit.schema import (
-    AttackResult,
     AttributeResult,
     DesiredResult,
+    ExactLeak,
+    Gain,
+    Goal,
     InformationBounds,
+    PositiveControl,
     RateBits,
-    SeedSpread,
+    Rule,
+    VerdictName,
 )
 
-LARGEST_DROP = 0.015
-LARGEST_NAG = 0.05
-LARGEST_NAG_UPPER = 0.08
+DEFAULT = Rule()
+LARGEST_DROP, LARGEST_NAG = DEFAULT.max_drop, DEFAULT.max_nag
+FAMILY = 0.05
+"""Chance that any of many attributes without a leak is called one."""
+SLACK = 1e-9
+"""For fractions that should be equal."""
+WORDS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "information": "information",
+}
 
 
-def shortfalls(desired: Sequence[DesiredResult], attributes: Sequence[AttributeResult]) -> tuple[str, ...]:
-    """What keeps the artifact from passing; empty if nothing does."""
-    reasons = [] if attributes else ["nothing was attacked"]
-    for kept in desired:
-        drop = kept.clean_accuracy - kept.accuracy
-        if drop > LARGEST_DROP + 1e-9:
-            reasons.append(
-                f"{kept.name}: accuracy {kept.accuracy:.1%} is {100 * drop:.1f} points under the clean "
-                f"network's {kept.clean_accuracy:.1%}; at most {100 * LARGEST_DROP:.1f} are allowed"
-            )
-    for hidden in attributes:
-        if not hidden.declared:
+@dataclass(frozen=True)
+class Judgement:
+    """What the rule says."""
+
+    failures: tuple[str, ...]
+    """What is certain."""
+    doubts: tuple[str, ...]
+    """What keeps the artifact from passing without being certain."""
+    more_images: int | None = None
+    """Further test images that would settle the doubts, roughly; None where more of them would not."""
+
+    @property
+    def verdict(self) -> VerdictName:
+        """A failure outweighs a doubt."""
+        return "not_passed" if self.failures else "no_verdict" if self.doubts else "passed"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Failures, then doubts."""
+        return (*self.failures, *self.doubts)
+
+
+def judge(
+    desired: Sequence[DesiredResult],
+    attributes: Sequence[AttributeResult],
+    rule: Rule = DEFAULT,
+    *,
+    images: int = 0,
+    goal: Goal | None = None,
+    controls: Sequence[PositiveControl] = (),
+    exact: Sequence[ExactLeak] = (),
+) -> Judgement:
+    """Apply the rule.
+
+    Args:
+        desired: how well the cloud recognises what it should.
+        attributes: what attackers found.
+        rule: the thresholds.
+        images: test images of the attackers; more of them are asked for where the intervals are too wide.
+        goal: what training was asked for, measured on test.
+        controls: planted leaks.
+        exact: leaks of answer mode.
+    """
+    failures = [_drop_line(one, rule) for one in desired if _drop(one) > rule.max_drop + SLACK]
+    if goal is not None and not goal.met:
+        failures.append(f"the goal of training is missed on test: {goal_line(goal)}")
+    doubts: list[str] = []
+    needed: list[int] = []
+    if not attributes and not exact:
+        doubts.append("nothing was attacked")
+    doubts += [
+        f"the audit is void: its attackers missed a leak of {one.planted_nag:.0%} that was planted for {one.attribute} "
+        f"(best: {one.attack}, NAG {one.found_nag:.1%})"
+        for one in controls
+        if not one.passed
+    ]
+    for leak in exact:
+        if leak.nag > rule.max_nag + SLACK:
+            failures.append(_exact_line(leak, rule))
+        elif leak.nag_upper > rule.max_nag_upper + SLACK:
+            doubts.append(_exact_line(leak, rule))
+    named = any(one.declared or one.asked for one in attributes)
+    z = family_limit(sum(len(one.gains) for one in attributes))
+    for one in attributes:
+        gains = [gain for gain in one.gains if gain.nag is not None]
+        found = [gain for gain in gains if _found(gain, rule, z)]
+        if found:
+            failures.append(_line(one, max(found, key=lambda gain: gain.nag or 0.0), rule, found=True))
             continue
-        best, nag, upper = hidden.best, hidden.nag_label_only, hidden.nag_label_only_ci95[1]
-        who = f"{hidden.name}: {best.attack} ({best.architecture}) reaches {best.accuracy:.1%}, NAG {nag:.1%}"
-        if nag > LARGEST_NAG:
-            reasons.append(f"{who}; at most {LARGEST_NAG:.0%} is allowed")
-        elif upper > LARGEST_NAG_UPPER:
-            reasons.append(
-                f"{who} with an upper 95 % limit of {upper:.1%}; at most {LARGEST_NAG_UPPER:.0%} is allowed "
-                "(more images narrow it: --folds 3, or a larger test split)"
+        if named and not (one.declared or one.asked):
+            continue
+        wide = [gain for gain in gains if not _small(gain, rule)]
+        if wide:
+            widest = max(wide, key=lambda gain: missing_images(gain, rule, images))
+            needed.append(missing_images(widest, rule, images))
+            doubts.append(_line(one, widest, rule, found=False) + _request(needed[-1]))
+        elif not gains:
+            doubts.append(
+                f"{one.name}: attackers do not learn it from clean images either, so nothing is shown"
             )
-    return tuple(reasons)
+    return Judgement(tuple(failures), tuple(doubts), max(needed, default=0) or None)
+
+
+def shortfalls(
+    desired: Sequence[DesiredResult], attributes: Sequence[AttributeResult], rule: Rule = DEFAULT
+) -> tuple[str, ...]:
+    """What keeps an artifact from passing, certain or not; empty if nothing does."""
+    return judge(desired, attributes, rule).reasons
 
 
 def leakage_bound_bits(rate: RateBits, bounds: InformationBounds) -> float:
@@ -54,93 +143,109 @@ def leakage_bound_bits(rate: RateBits, bounds: InformationBounds) -> float:
     return min(rate.mean, bounds.tightest)
 
 
-def bound_statements(rate: RateBits, bounds: InformationBounds) -> tuple[str, ...]:
-    """How much an upload can reveal, whatever the attack."""
-    parts = (
-        f"Under a uniform prior the bound is {rate.mean:.1f} bits (95 % of the images: {rate.p95:.1f} or less). Under a "
-        f"mixture prior it is {bounds.total:.2f} bits: {bounds.answer:.2f} for the desired answer and "
-        f"{bounds.residual:.2f} for everything else."
-    )
-    if bounds.autoregressive is not None:
-        parts += f" Under an autoregressive prior it is {bounds.autoregressive:.1f} bits."
+def family_limit(tests: int) -> float:
+    """Standard errors above 0 from which one of so many gains is called a leak.
+
+    >>> round(family_limit(1), 3), round(family_limit(12), 3)
+    (1.645, 2.638)
+    """
+    return float(norm.isf(FAMILY / max(1, tests)))
+
+
+def missing_images(gain: Gain, rule: Rule, images: int) -> int:
+    """Further images after which the upper limit would hold, if the gain is what it seems and allowed at all.
+
+    >>> gain = Gain(measure="auc", value=0.51, floor=0.5, clean=1.0, nag=0.02, error=0.06, lower=-0.0787, upper=0.1187)
+    >>> missing_images(gain, Rule(), 1000)  # the interval has to shrink from 9.9 to 6 %
+    1707
+    """
+    nag, _, upper = _limits(gain)
+    room = max(rule.max_nag_upper - max(nag, 0.0), rule.max_nag_upper - rule.max_nag, SLACK)
+    return max(0, math.ceil(images * ((upper - nag) / room) ** 2) - images)
+
+
+def _drop(one: DesiredResult) -> float:
+    return one.clean_accuracy - one.accuracy
+
+
+def _found(gain: Gain, rule: Rule, z: float) -> bool:
+    nag, error, _ = _limits(gain)
+    return nag > rule.max_nag + SLACK and nag - z * error > 0
+
+
+def _small(gain: Gain, rule: Rule) -> bool:
+    nag, _, upper = _limits(gain)
+    return nag <= rule.max_nag + SLACK and upper <= rule.max_nag_upper + SLACK
+
+
+def _limits(gain: Gain) -> tuple[float, float, float]:
+    """NAG, its error and its upper limit, of a measure that has a scale."""
+    assert gain.nag is not None
+    assert gain.error is not None
+    assert gain.upper is not None
+    return gain.nag, gain.error, gain.upper
+
+
+def _drop_line(one: DesiredResult, rule: Rule) -> str:
     return (
-        f"An upload carries at most {leakage_bound_bits(rate, bounds):.2f} bits about its photo on average. "
-        "That bounds every attack on every attribute, tried or not.",
-        parts,
+        f"{one.name}: accuracy {one.accuracy:.1%} is {100 * _drop(one):.1f} points under the clean "
+        f"network's {one.clean_accuracy:.1%}; at most {100 * rule.max_drop:.1f} are allowed"
     )
 
 
-def attribute_statement(one: AttributeResult) -> str:
-    """What was measured about one attribute."""
-    best, top = one.best, one.strongest_on_test
-    text = (
-        f"{one.name} ({'declared' if one.declared else 'never declared'}): the best attack on uploads, {best.attack} "
-        f"({best.architecture}), reaches {best.accuracy:.1%} [{best.ci95[0]:.1%}, {best.ci95[1]:.1%}]. "
-        f"Guessing without the upload reaches {one.label_only:.1%}, attackers on clean images {one.clean:.1%}: "
-        f"NAG {one.nag_label_only:.1%}."
-    )
-    if one.decision_only is not None:
-        text += f" The cloud's decision alone gives {one.decision_only.accuracy:.1%}."
-    if top.accuracy > best.accuracy:
-        text += (
-            f" Chosen on test instead, the strongest attack reaches {top.accuracy:.1%} "
-            f"({top.attack}, {top.architecture}; NAG {top.nag_label_only:.1%})."
-        )
-    return text
+def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
+    """One attribute's worst gain beside what is allowed."""
+    who = f"{one.name}{'' if one.declared else ' (undeclared)'}: {one.best.attack} ({one.best.architecture})"
+    if gain.measure == "information":
+        reached = f"finds {gain.value:.3f} of {one.entropy_bits:.3f} bits"
+    else:
+        form = "{:.2f}" if gain.measure == "auc" else "{:.1%}"
+        value, floor, clean = (form.format(one) for one in (gain.value, gain.floor, gain.clean))
+        reached = f"reaches {WORDS[gain.measure]} {value} (guessing {floor}, clean {clean})"
+    limits = f"NAG {gain.nag:.1%}; at most {rule.max_nag:.0%} is allowed"
+    if not found:
+        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {gain.upper:.1%}; at most {rule.max_nag_upper:.0%} is allowed"
+    return f"{who} {reached}, {limits}"
 
 
-def statements(
-    attributes: Sequence[AttributeResult], rate: RateBits, bounds: InformationBounds
-) -> tuple[str, ...]:
-    """What may be said about the artifact, bounded and measured, and no more."""
-    out = [*bound_statements(rate, bounds), *map(attribute_statement, attributes)]
-    if not attributes:
-        out.append("Nothing was attacked: these bounds are all that is known about other attributes.")
-    elif not any(one.declared for one in attributes):
-        out.append("No attribute was declared hidden: the pass rule judged the desired accuracy alone.")
-    if any(not one.declared for one in attributes):
-        out.append("For attributes nobody declared, these are measurements and a bound, not a guarantee.")
-    return tuple(out)
+def _request(images: int) -> str:
+    """The cure for a wide interval."""
+    return f": {round_up(images):,} more test images are needed (--folds 3, or more data)" if images else ""
 
 
-def averaging_statements(
-    attributes: Sequence[AttributeResult], attacks: Sequence[AttackResult]
-) -> tuple[str, ...]:
-    """What averaging would reveal under fresh noise; empty if no attack averaged."""
-    out = []
-    for one in attributes:
-        averaged = [a for a in attacks if a.attribute == one.name and a.input == "averaged fresh uploads"]
-        if averaged:
-            best = max(averaged, key=lambda attack: attack.val_accuracy)
-            out.append(
-                f"{one.name}: with fresh noise in every upload, averages of one photo's uploads would reach "
-                f"{best.accuracy:.1%} ({best.architecture})."
-            )
-    if out:
-        out.append(
-            "Noise is keyed, so a photo sent again is the same upload: the pass rule ignores averages of fresh noise."
-        )
-    return tuple(out)
+def round_up(images: int) -> int:
+    """Two leading digits are all that an estimate of images is worth.
+
+    >>> round_up(1705), round_up(88), round_up(0)
+    (1800, 88, 0)
+    """
+    unit = int(10 ** max(0, len(str(images)) - 2))
+    return -(-images // unit) * unit
 
 
-def seed_statements(spreads: Sequence[SeedSpread], seeds: int) -> tuple[str, ...]:
-    """How far the figures moved between attack seeds; empty if there was only one."""
-    out = [
-        f"{one.name}: over {seeds} attack seeds the best attack reaches {one.accuracy.min:.1%} to "
-        f"{one.accuracy.max:.1%}, on average {one.accuracy.mean:.1%}, NAG {one.nag_label_only.min:.1%} to "
-        f"{one.nag_label_only.max:.1%}."
-        for one in spreads
-    ]
-    if out:
-        out.append("All other figures are those of the first seed, and every seed has to pass.")
-    return tuple(out)
-
-
-def fold_statements(folds: int, attacked: int, test: int) -> tuple[str, ...]:
-    """On how many images attackers were tested; empty if on the test split alone."""
-    if folds == 1:
-        return ()
+def _exact_line(one: ExactLeak, rule: Rule) -> str:
     return (
-        f"Attackers were tested on {attacked} images that training never saw, {test} of them the test split. They were "
-        f"trained {folds} times, each time on all of these images except the ones they were then tested on.",
+        f"{one.attribute}: the best guess from the word reaches {one.accuracy:.1%} (guessing {one.floor:.1%}), NAG "
+        f"{one.nag:.1%} with an upper 95 % limit of {one.nag_upper:.1%}; at "
+        f"most {rule.max_nag:.0%} and {rule.max_nag_upper:.0%} are allowed"
+    )
+
+
+def goal_line(goal: Goal) -> str:
+    """What was asked for and what is reached.
+
+    >>> goal_line(Goal(target_bits=8, reached_bits=9.6, met=False))
+    'at most 8 bits an upload, 9.6 reached'
+    """
+    drop = None if goal.max_drop is None else 100 * goal.max_drop
+    lost = None if goal.reached_drop is None else 100 * goal.reached_drop
+    pairs = (
+        ("{:g} bits an upload", "{:.1f}", goal.target_bits, goal.reached_bits),
+        ("{:g} bits beyond the answer", "{:.3f}", goal.beyond_target_bits, goal.beyond_reached_bits),
+        ("{:g} points of accuracy lost", "{:.1f}", drop, lost),
+    )
+    return "; ".join(
+        f"at most {asked.format(target)}, {'unknown' if reached is None else found.format(reached)} reached"
+        for asked, found, target, reached in pairs
+        if target is not None
     )

@@ -3,13 +3,14 @@
     result = audit("runs/smiling", attacks="quick")     # also writes audit.json and report.html there
 
 From top to bottom: plan -> attack data -> attacks -> scores -> bounds -> pass rule -> report. The model is finished before
-the first attacker starts. Attackers have a data split of their own; the best one on validation is reported on test, against
-what could be guessed without the upload (docs/decisions/0004-audit.md).
+the first attacker starts. Attackers have a data split of their own. What the best one gains is measured on test images, against
+what guessing reaches in the population (docs/decisions/0004-audit.md, 0022-pass-rule.md).
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,27 +22,32 @@ from sfumato.audit.attacks import create
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.output import cloud_responses
 from sfumato.audit.attribute_selection import Selection, select_attributes
-from sfumato.audit.bounds import information_bounds
+from sfumato.audit.bounds import information_bounds, photo_bounds, rate_summary, worst_groups
+from sfumato.audit.compositions import compose
 from sfumato.audit.cross_fitting import pool, rotate
-from sfumato.audit.pass_rule import (
-    averaging_statements,
-    fold_statements,
-    seed_statements,
-    shortfalls,
-    statements,
-)
+from sfumato.audit.floors import kept_cells, measure_population
+from sfumato.audit.goal import measure_goal
+from sfumato.audit.pass_rule import DEFAULT, Judgement, judge
 from sfumato.audit.plan import Plan, create_plan
 from sfumato.audit.positive_control import positive_control
 from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedImages, Step, all_attributes
-from sfumato.audit.schema import AttributeResult, Audit, DesiredResult, RateBits
+from sfumato.audit.schema import AttributeResult, Audit, Composition, DesiredResult, RateBits, Rule
 from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
 from sfumato.audit.seed_spread import seed_spread
+from sfumato.audit.statements import (
+    averaging_statements,
+    fold_statements,
+    group_statements,
+    seed_statements,
+    statements,
+)
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
+from sfumato.data import Split
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each step and at the end: steps done, steps in total, title, best attacks so far."""
@@ -61,6 +67,9 @@ def audit(
     folds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    others: Mapping[str, Artifact] | None = None,
+    rule: Rule = DEFAULT,
+    command: str = "",
     watch: Watch = silent,
 ) -> Audit:
     """Attack an artifact, write `audit.json` and `report.html`, and return the audit.
@@ -76,6 +85,10 @@ def audit(
             (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
+        others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
+            see `sfumato.audit.compositions`.
+        rule: the thresholds of the verdict.
+        command: the command line, for the report.
         watch: told about progress.
 
     Raises:
@@ -99,7 +112,7 @@ def audit(
         remove_stored(folder)
     tried = tuple(range(seed, seed + seeds))
     by_seed: dict[int, tuple[AttributeResult, ...]] = {}
-    further: list[str] = []
+    further: list[tuple[int, Judgement]] = []
     # Backwards, so that only the attack data of the first seed, which the report shows, are kept to the end.
     for each in reversed(tried):
         first = attack_with_seed(
@@ -107,16 +120,34 @@ def audit(
         )
         by_seed[each] = first.attributes
         if each != seed:
-            further = [f"seed {each}: {why}" for why in shortfalls(first.desired, first.attributes)] + further
+            judged = judge(first.desired, first.attributes, rule, images=first.n_attack_test)
+            further.insert(0, (each, judged))
 
     data, results = first.data, [one.result for one in first.scored]
     control = None
     if plan.control and selection.names:
         watch(0, 1, "positive control", "")
         control = positive_control(data, plan)
-    rate, bounds = rate_bits(data), information_bounds(data)
+    controls = () if control is None else (control,)
+    compositions: Sequence[Composition] = ()
+    if plan.compose and selection.names:
+        watch(0, 1, "several uploads", "")
+        compositions = compose(artifact, data, first.predictions, plan, selection.names, others)
+    photos = photo_bounds(data)
+    rate, bounds, groups = (
+        rate_bits(data),
+        information_bounds(data, photos),
+        worst_groups(artifact.dataset, photos[0]),
+    )
+    config = getattr(artifact, "config", None)
+    goal = None if config is None else measure_goal(config, rate, bounds, first.desired, data.test.images)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
-    reasons = (*shortfalls(first.desired, first.attributes), *further)
+    judgement = over_seeds(
+        judge(
+            first.desired, first.attributes, rule, images=first.n_attack_test, goal=goal, controls=controls
+        ),
+        further,
+    )
     result = Audit(
         artifact=artifact.kind,
         n_test=data.test.images,
@@ -126,16 +157,22 @@ def audit(
         upload_bytes=upload_bytes(data.channel, data.test.pixels, data.test_uploads),
         attributes=first.attributes,
         attacks=tuple(results),
-        passed=not reasons,
-        reasons=reasons,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        rule=rule,
+        more_images=judgement.more_images,
+        goal=goal,
+        worst_groups=groups,
         statements=(
             *statements(first.attributes, rate, bounds),
+            *group_statements(groups),
             *averaging_statements(first.attributes, results),
             *seed_statements(spreads, len(tried)),
             *fold_statements(folds, first.n_attack_test, data.test.images),
         ),
         skipped=selection.skipped,
-        positive_controls=() if control is None else (control,),
+        positive_controls=controls,
+        compositions=tuple(compositions),
         reconstructions=tuple(one.figures for one in first.reconstructed),
         seeds=tried if seeds > 1 else (),
         seed_spread=spreads,
@@ -149,6 +186,8 @@ def audit(
         channel=artifact.channel.name,
         seconds=round(time.monotonic() - started, 1),
         provenance=provenance(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
     )
     write_json(folder / "audit.json", result.to_json())
     report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
@@ -167,6 +206,7 @@ class SeedResult:
     attributes: tuple[AttributeResult, ...]
     n_attack_test: int
     """Test images of all folds."""
+    predictions: list[Prediction]
 
 
 def attack_with_seed(
@@ -184,6 +224,7 @@ def attack_with_seed(
     """
     by_fold: list[list[ScoredAttack]] = []
     labels_by_fold: list[Mapping[str, Ints]] = []
+    rows_by_fold: list[Ints] = []
     copies = plan.copies if selection.names else 1
     # Backwards, so that only the first fold's attack data, which the report shows, are kept to the end.
     for number, fold in reversed(list(enumerate(rotate(artifact, folds), 1))):
@@ -192,35 +233,42 @@ def attack_with_seed(
         data = build_attack_data(fold, selection.names, copies=copies, seed=seed)
         groups = selection.groups(separate=plan.separate)
         stored = None if out is None else StoredSteps(out, fingerprint(data, plan, groups))
-        scored, reconstructed = run_attacks(data, plan, groups, watch_fold, stored)
+        scored, reconstructed, predictions = run_attacks(data, plan, groups, watch_fold, stored)
         by_fold.insert(0, scored)
         labels_by_fold.insert(0, data.test.labels)
+        rows_by_fold.insert(0, fold.dataset.splits[Split.TEST])
     pooled = pool(by_fold)
+    cells = kept_cells(artifact.dataset, artifact.keep)
+    tested = cells[np.concatenate(rows_by_fold)]
     labels = {name: np.concatenate([one[name] for one in labels_by_fold]) for name in data.test.labels}
     attributes = tuple(
         attribute_result(
             name,
             pooled,
             labels[name],
-            classes=data.classes[name],
+            tested,
+            measure_population(artifact.dataset, cells, name),
             declared=name in selection.declared,
+            asked=name in selection.asked,
             seed=seed,
         )
         for name in selection.names
     )
     n_attack_test = len(labels[artifact.keep[0]])
-    return SeedResult(data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test)
+    return SeedResult(
+        data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test, predictions
+    )
 
 
 def run_attacks(
     data: AttackData, plan: Plan, groups: Groups, watch: Watch, stored: StoredSteps | None = None
-) -> tuple[list[ScoredAttack], list[ReconstructedImages]]:
+) -> tuple[list[ScoredAttack], list[ReconstructedImages], list[Prediction]]:
     """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run.
 
     Pieces of work that are stored already are not run again.
     """
     if not groups:
-        return [], []
+        return [], [], []
     names = all_attributes(groups)
     steps: list[Step] = [step for name in plan.attacks for step in create(name)(data, plan, groups)]
     predictions: list[Prediction] = []
@@ -245,8 +293,9 @@ def run_attacks(
     for name in names:
         ensemble = combine([one for one in predictions if one.attribute == name], data)
         scored.append(score(ensemble, data))
+        predictions.append(ensemble)
     watch(len(steps), len(steps), "done", best_so_far(scored, names))
-    return scored, reconstructed
+    return scored, reconstructed, predictions
 
 
 def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult, ...]:
@@ -268,9 +317,17 @@ def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult
 
 
 def rate_bits(data: AttackData) -> RateBits:
-    """Mean, 95th percentile and maximum of the rate over the test images, in bits."""
-    bits = data.rate.double().numpy() / np.log(2)
-    return RateBits(mean=float(bits.mean()), p95=float(np.percentile(bits, 95)), max=float(bits.max()))
+    """The rate over the test images, in bits."""
+    return rate_summary(data.rate.double().numpy() / np.log(2))
+
+
+def over_seeds(first: Judgement, further: Sequence[tuple[int, Judgement]]) -> Judgement:
+    """One judgement from those of all seeds: what falls short under any seed falls short."""
+    return Judgement(
+        (*first.failures, *(f"seed {seed}: {why}" for seed, one in further for why in one.failures)),
+        (*first.doubts, *(f"seed {seed}: {why}" for seed, one in further for why in one.doubts)),
+        max((one.more_images or 0 for one in (first, *(one for _, one in further))), default=0) or None,
+    )
 
 
 class TimeLeft:

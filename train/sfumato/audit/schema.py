@@ -1,22 +1,26 @@
 """audit.json, field by field.
 
-Accuracies are fractions of 1; rates, bounds and leaks are bits. Files of schema 1 are read as well: `OLD_WORDS` holds what
-they called things.
+Accuracies are fractions of 1; rates, bounds and leaks are bits. Files of schema 1 and 2 are read as well: `OLD_WORDS` holds
+what they called things, and their NAG was clamped at 0 over floors of the test split.
 
     audit = read_audit(run / "audit.json")
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from sfumato.core.console import note
-from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import read_json
 
-SCHEMA: Final = "sfumato-audit/2"
+SCHEMA: Final = "sfumato-audit/3"
+OLD_SCHEMAS: Final = ("sfumato-audit/1", "sfumato-audit/2")
+"""Still read, for one release."""
 Pair = tuple[float, float]
+MeasureName = Literal["accuracy", "balanced_accuracy", "auc", "information"]
+VerdictName = Literal["passed", "not_passed", "no_verdict"]
 Input = Literal["uploads", "clean images", "labels", "averaged fresh uploads"]
 """What an attack looked at. Only `uploads` are what ships, and only they can be the best attack."""
 
@@ -87,12 +91,94 @@ class DesiredResult(_Frozen):
     """Of `accuracy`, by bootstrap over the test images."""
 
 
+class Rule(_Frozen):
+    """What an artifact has to hold to pass; fractions of 1."""
+
+    max_drop: float = Field(default=0.015, ge=0, le=1)
+    """Largest loss of desired accuracy against the clean network."""
+    max_nag: float = Field(default=0.05, ge=0, le=1)
+    """Largest gain of an attack, by any measure, as a share of what clean images give."""
+    max_nag_upper: float = Field(default=0.08, ge=0, le=1)
+    """Largest one-sided upper 95 % limit of that gain."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_nag_upper < self.max_nag:
+            raise ValueError("the upper limit of a gain cannot be held below the gain itself")
+        return self
+
+
+def make_rule(**values: float) -> Rule:
+    """A rule from fractions of 1.
+
+    Raises:
+        UsageError: a threshold out of range, or an upper limit below the gain itself.
+    """
+    try:
+        return Rule(**values)
+    except ValidationError as error:
+        raise UsageError(f"the pass rule: {complaint(error, 'it')}") from None
+
+
+class Gain(_Frozen):
+    """What the best attack on uploads gains by one measure; `nag` is not clamped, limits are one-sided at 95 %."""
+
+    measure: MeasureName
+    value: float
+    """Of the attack: a fraction of 1, or bits for `information`."""
+    floor: float
+    """The best that guessing reaches in the population."""
+    clean: float
+    """Of the best attacker on clean images."""
+    nag: float | None = None
+    """Share of what clean images give (`information`: of all that there is). Null: clean images give too little to compare."""
+    error: float | None = None
+    """Standard error of `nag`."""
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Goal(_Frozen):
+    """What training was asked for, and what the artifact reaches on test; null where nothing was asked."""
+
+    target_bits: float | None = None
+    reached_bits: float | None = None
+    beyond_target_bits: float | None = None
+    beyond_reached_bits: float | None = None
+    max_drop: float | None = None
+    """Desired accuracy that may be lost, a fraction of 1."""
+    reached_drop: float | None = None
+    met: bool
+
+
+class PhotoBits(_Frozen):
+    """How a bound spreads over single photos, in bits."""
+
+    ci95: Pair
+    """Of its mean."""
+    p99: float
+    max: float
+
+
+class WorstGroup(_Frozen):
+    """The class of an attribute whose photos an upload may tell most about."""
+
+    attribute: str
+    group: str
+    images: int
+    bits: float
+    """Mean bound over the photos of the group."""
+
+
 class RateBits(_Frozen):
     """Divergence of the uploads from a uniform prior over the test images, in bits; its mean bounds what anyone can learn."""
 
     mean: float
     p95: float
     max: float
+    p99: float | None = None
+    ci95: Pair | None = None
+    """Of the mean."""
 
 
 class InformationBounds(_Frozen):
@@ -107,6 +193,12 @@ class InformationBounds(_Frozen):
     autoregressive: float | None = None
     """Bounds I(X'; X) as well, by an autoregressive prior (`sfumato.models.autoregressive`). None where uploads carry so
     little that the mixture is the better prior."""
+    total_photos: PhotoBits | None = None
+    residual_photos: PhotoBits | None = None
+    total_allows: float | None = None
+    """Accuracy on an even yes-or-no attribute that no attacker with `tightest` bits can exceed (Fano)."""
+    residual_allows: float | None = None
+    """The same with `residual` bits, for an attribute of which the answer tells nothing."""
 
     @property
     def tightest(self) -> float:
@@ -148,7 +240,8 @@ class AttackResult(_Attacked):
 
 
 class BestAttack(_Attacked):
-    """Best validation accuracy of all attacks on uploads; the other figures on test."""
+    """Least cross entropy of all attacks on uploads. Figures on test: each tenth of the images by whichever attack was best on
+    validation and the other nine."""
 
     accuracy: float
     balanced_accuracy: float
@@ -169,10 +262,11 @@ class DecisionOnly(_Frozen):
     """What the cloud's decision tells by itself: whoever is meant to get the answer gets that much."""
 
     accuracy: float
-    """Best guess from the decisions; never below `label_only`."""
+    """Best guess from the decisions."""
     nag: float
     """NAG of the best attack over this guess."""
-    nag_ci95: Pair
+    nag_ci95: Pair | None = None
+    """In files of schema 1 and 2."""
 
 
 class AttributeResult(_Frozen):
@@ -181,24 +275,37 @@ class AttributeResult(_Frozen):
     name: str
     declared: bool
     """Whether training was told to hide it."""
+    asked: bool = False
+    """Whether whoever audits asked for it by name."""
     classes: int
     majority: float
+    """Accuracy of always guessing the most frequent class of the population."""
     label_only: float
-    """Best guess from the true desired labels; never below `majority`."""
+    """Accuracy of the best guess from the true desired labels in the population; never below `majority`."""
     clean: float
-    """Best attacker on clean images."""
+    """Accuracy of the best attacker on clean images."""
     best: BestAttack
+    gains: tuple[Gain, ...] = ()
+    """What the best attack gains, by every measure; the pass rule reads these. Empty in files of schema 1 and 2."""
     nag_majority: float
     nag_label_only: float
+    """The gain in accuracy alone."""
     leak_bits_lower: float
     """H(S) - cross entropy of the best attack."""
     nag_majority_ci95: Pair
     nag_label_only_ci95: Pair
     entropy_bits: float
+    """H(S) in the population."""
     strongest_on_test: StrongestOnTest
     decision_only: DecisionOnly | None = None
     """Null where the attack `output` did not run. No part of the pass rule: a model could hide a leak in its decision."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def worst(self) -> Gain | None:
+        """The gain with the largest upper limit; None where no measure has a scale."""
+        known = [gain for gain in self.gains if gain.upper is not None]
+        return max(known, key=lambda gain: gain.upper or 0.0, default=None)
 
 
 class Reidentification(_Frozen):
@@ -297,6 +404,8 @@ class ExactLeak(_Frozen):
     """
 
     attribute: str
+    declared: bool = True
+    """Whether training was told to hide it."""
     words: int
     """Words of the alphabet."""
     images: int
@@ -325,7 +434,7 @@ class Skipped(_Frozen):
 class Audit(_Frozen):
     """The whole of audit.json."""
 
-    schema_: Literal["sfumato-audit/2"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["sfumato-audit/3"] = Field(default=SCHEMA, alias="schema")
     artifact: Literal["float", "int8"]
     n_test: int
     desired: tuple[DesiredResult, ...]
@@ -334,9 +443,17 @@ class Audit(_Frozen):
     upload_bytes: UploadBytes
     attributes: tuple[AttributeResult, ...]
     attacks: tuple[AttackResult, ...]
-    passed: bool
+    verdict: VerdictName
+    """`no_verdict`: too few images, attackers that failed their control, or nothing attacked."""
     reasons: tuple[str, ...]
     """Why it did not pass; empty if it did."""
+    rule: Rule | None = None
+    """By which it was judged; null in files of schema 1 and 2, whose rule saw accuracy alone."""
+    more_images: int | None = None
+    """Further test images that a verdict needs, roughly; null where more of them would not help."""
+    goal: Goal | None = None
+    """Null where training had no goal, or in files of schema 1 and 2."""
+    worst_groups: tuple[WorstGroup, ...] = ()
     statements: tuple[str, ...] = ()
     """What the figures allow to say about this artifact, in sentences."""
     skipped: tuple[Skipped, ...] = ()
@@ -364,12 +481,28 @@ class Audit(_Frozen):
     seconds: float = 0.0
     provenance: dict[str, Any] = {}
     """Versions and commit of what made the audit; empty in files of schema 1."""
+    date: str = ""
+    """When it was made, ISO 8601 in UTC."""
+    command: str = ""
+    """The command line; empty where the audit was called from Python."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is `passed`."""
+        return self.verdict == "passed"
 
     @model_validator(mode="before")
     @classmethod
-    def _read_schema_1(cls, values: Any) -> Any:
-        old = isinstance(values, dict) and values.get("schema") == "sfumato-audit/1"
-        return {**values, "schema": SCHEMA} if old else values
+    def _read_old_schemas(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        passed = values.pop("passed", None)
+        if values.get("schema") in OLD_SCHEMAS:
+            values["schema"] = SCHEMA
+            values["verdict"] = "passed" if passed else "not_passed"
+        return values
 
     def to_json(self) -> dict[str, object]:
         """Plain values under the names of the file."""
@@ -377,7 +510,7 @@ class Audit(_Frozen):
 
 
 def read_audit(path: Path) -> Audit:
-    """Read an audit.json of this release or the one before.
+    """Read an audit.json of this release or of the two schemas before.
 
     Raises:
         SfumatoError: the file is missing, or is no audit.
@@ -388,5 +521,8 @@ def read_audit(path: Path) -> Audit:
     except ValidationError as error:
         raise SfumatoError(f"{path} is no audit: {complaint(error)}") from None
     if values.get("schema", SCHEMA) != SCHEMA:
-        note(f"{path} was written by sfumato 0.1 ({values['schema']}); the next release will not read it")
+        note(
+            f"{path} was written by an earlier release ({values['schema']}): its rule saw accuracy alone, and its gains are "
+            "clamped at 0; audit again, the next release will not read it"
+        )
     return audit

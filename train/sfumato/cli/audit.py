@@ -8,7 +8,11 @@ import typer
 from sfumato.core.options import names
 
 if TYPE_CHECKING:
-    from sfumato.audit.schema import Audit
+    from sfumato.audit.schema import AttributeResult, Audit
+
+NOT_PASSED = 3
+"""Exit code of an audit that ran and did not pass, or came to no verdict."""
+VERDICTS = {"passed": "passed", "not_passed": "not passed", "no_verdict": "no verdict"}
 
 
 def command(
@@ -31,12 +35,41 @@ def command(
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted audit.")] = False,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN|EXPORT",
+            help="Another release or service that gets the same photos: what both uploads tell together.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Rule: points of desired accuracy that may be lost.")
+    ] = 1.5,
+    max_nag: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Rule: gain of the best attack, by any measure, in % of what clean photos give.",
+        ),
+    ] = 5.0,
+    max_nag_upper: Annotated[
+        float, typer.Option(min=0, max=100, help="Rule: one-sided upper 95 % limit of that gain, in %.")
+    ] = 8.0,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
-    """Train fresh attackers against a frozen model; write audit.json and report.html beside it."""
-    from sfumato.audit import audit
+    """Train fresh attackers against a frozen model; write audit.json and report.html beside it.
+
+    Exit code 0: passed. 3: not passed, or no verdict.
+    """
+    import shlex
+    import sys
+
+    from sfumato.audit import audit, load
+    from sfumato.audit.schema import make_rule
     from sfumato.core.console import emit_json, note, progress
 
+    rule = make_rule(max_drop=max_drop / 100, max_nag=max_nag / 100, max_nag_upper=max_nag_upper / 100)
     with progress() as bar:
         task = bar.add_task("audit", total=1, figures="")
 
@@ -52,6 +85,9 @@ def command(
             folds=folds,
             out=out,
             resume=resume,
+            others={f"this and {path.name}": load(path) for path in other or ()},
+            rule=rule,
+            command=shlex.join(["sfumato", *sys.argv[1:]]),
             watch=watch,
         )
     if as_json:
@@ -59,6 +95,8 @@ def command(
     else:
         show_audit(result)
     note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
+    if not result.passed:
+        raise typer.Exit(NOT_PASSED)
 
 
 def show_audit(audit: "Audit") -> None:
@@ -80,7 +118,7 @@ def show_audit(audit: "Audit") -> None:
     show_bounds(audit)
     if audit.seed_spread:
         show_seed_spread(audit)
-    typer.echo("passed" if audit.passed else "not passed: " + "; ".join(audit.reasons))
+    typer.echo(VERDICTS[audit.verdict] + (": " if audit.reasons else "") + "; ".join(audit.reasons))
     for one in audit.skipped:
         typer.echo(f"not attacked: {one.name}: {one.reason}")
 
@@ -93,7 +131,7 @@ def show_hidden(audit: "Audit") -> None:
         table(
             "hidden: the best attack on uploads"
             + (f", on {audit.n_attack_test} images in {audit.folds} folds" if audit.folds > 1 else ""),
-            ("attribute", "label-only", "attack", "accuracy", "AUC", "clean", "NAG", "NAG 95 %"),
+            ("attribute", "guessing", "attack", "accuracy", "AUC", "clean", "NAG", "at most", "by"),
             [
                 (
                     a.name if a.declared else f"{a.name} (undeclared)",
@@ -102,8 +140,7 @@ def show_hidden(audit: "Audit") -> None:
                     f"{a.best.accuracy:.1%}",
                     f"{a.best.auc:.2f}",
                     f"{a.clean:.1%}",
-                    f"{a.nag_label_only:.1%}",
-                    f"{a.nag_label_only_ci95[0]:.1%} - {a.nag_label_only_ci95[1]:.1%}",
+                    *worst_gain(a),
                 )
                 for a in audit.attributes
             ],
@@ -111,9 +148,23 @@ def show_hidden(audit: "Audit") -> None:
     )
 
 
+def worst_gain(one: "AttributeResult") -> tuple[str, str, str]:
+    """Gain of the measure that counts most, its upper 95 % limit, and its name."""
+    from sfumato.audit.pass_rule import WORDS
+
+    gain = one.worst
+    if gain is None or gain.nag is None:
+        return f"{one.nag_label_only:.1%}", "-", "accuracy"
+    return f"{gain.nag:.1%}", f"{gain.upper:.1%}", WORDS[gain.measure]
+
+
 def show_bounds(audit: "Audit") -> None:
     """Print how much an upload can reveal."""
-    typer.echo(f"rate (uniform prior): {audit.rate_bits.mean:.1f} bits an image")
+    rate = audit.rate_bits
+    spread = (
+        "" if rate.p99 is None else f" (99 % of the photos: {rate.p99:.1f} or less, largest {rate.max:.1f})"
+    )
+    typer.echo(f"rate (uniform prior): {rate.mean:.1f} bits an image{spread}")
     if (bounds := audit.information_bounds) is None:
         return
     if bounds.tightest < bounds.total:
@@ -123,6 +174,14 @@ def show_bounds(audit: "Audit") -> None:
             f"mixture prior: {bounds.answer:.2f} for the answer, {bounds.residual:.2f} for everything else"
         )
     typer.echo(f"an upload tells at most {bounds.tightest:.2f} bits ({parts})")
+    if bounds.residual_allows is not None:
+        typer.echo(
+            f"{bounds.residual:.2f} bits beyond the answer allow {bounds.residual_allows:.0%} on an even yes-or-no attribute"
+        )
+    for one in audit.worst_groups:
+        typer.echo(
+            f"largest bound by {one.attribute}: {one.group}, {one.bits:.2f} bits on {one.images} photos"
+        )
 
 
 def show_seed_spread(audit: "Audit") -> None:

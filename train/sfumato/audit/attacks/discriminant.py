@@ -113,9 +113,7 @@ def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Ten
         ridges.append(white.T @ torch.cholesky_solve(target.double(), root).float() * scale[:, None])
     widths = [members.shape[1] for members in classes.values()]
     parts = [weights.split(widths, dim=1) for weights in ridges]
-    return {
-        name: Readers(centre, tuple(part[index] for part in parts)) for index, name in enumerate(classes)
-    }
+    return {name: Readers(centre, tuple(part[index] for part in parts)) for index, name in enumerate(classes)}
 
 
 def read(
