@@ -36,7 +36,11 @@ Watch = Callable[[int, int, str], None]
 def cases() -> list[Case]:
     """All kinds of leaks: the goal's first (no leak, NAG 8 %), then the bits."""
     kinds = [(2, prevalence) for prevalence in PREVALENCES] + [(count, 1 / count) for count in CLASSES]
-    goal: tuple[tuple[float, Unit, SeenBy], ...] = ((0.0, "bits", "one"), (NAG, "nag", "one"), (NAG, "nag", "many"))
+    goal: tuple[tuple[float, Unit, SeenBy], ...] = (
+        (0.0, "bits", "one"),
+        (NAG, "nag", "one"),
+        (NAG, "nag", "many"),
+    )
     first = [Case(k, p, leak, unit, seen) for k, p in kinds for leak, unit, seen in goal]
     seers: tuple[SeenBy, ...] = ("one", "many")
     rest = [

@@ -272,7 +272,8 @@ def frame(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
             for one, y, x in zip(padded, down, right, strict=True)
         ]
     )
-    return (moved * brightness[:, None, None, None]).round().clip(0, 255).astype(np.uint8)
+    lit: NDArray[np.uint8] = (moved * brightness[:, None, None, None]).round().clip(0, 255).astype(np.uint8)
+    return lit
 
 
 def frames(
