@@ -2,13 +2,13 @@
 
 Where nothing is hidden: desired accuracy against the rate, which bounds what an upload carries.
 
-Up and to the left is better. Ours are curves over their rate targets, other methods are points. The dashed line is the clean
-cloud network, the shaded corner is where the pass rule holds.
+Up and to the left is better. Every method is a curve along its setting, ours along their targets; the filled mark is the point
+that was chosen on validation. The dashed line is the clean cloud network, the shaded corner is where the pass rule holds.
 
     draw(comparison, Path("comparison.png"))
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
@@ -24,6 +24,8 @@ from sfumato.core.reports import COLOURS, GREY, save_png
 
 HEIGHTS = (3, -11, 12, -20, 21, -29, 30, -38, 39)
 """Points above a mark at which its label is tried."""
+MARKERS = "ov^D<>pPX*hd"
+"""Of other methods, which are all grey: names stand beside their chosen points."""
 
 
 def desired_span(row: ComparisonRow) -> tuple[float, float, float]:
@@ -95,13 +97,15 @@ def panel(axes: Any, comparison: Comparison, index: int) -> list[Label]:
     clean = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
     axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--")
     axes.fill_between([0, LARGEST_NAG], clean - LARGEST_DROP, 1, color=COLOURS[2], alpha=0.12, linewidth=0)
-    for row in comparison.rows:
-        if not row.ours:
-            axes.errorbar(**bars(row, index), fmt="o", color=GREY, markersize=4, linewidth=0.8)
-            labels.append(Label(row.method, row.attributes[index].nag_label_only, desired_span(row)[1]))
+    best = {one.row for one in comparison.best_points}
+    others = dict.fromkeys(row.method for row in comparison.rows if not row.ours)
+    for method, marker in zip(others, cycle(MARKERS)):
+        rows = [row for row in comparison.rows if row.method == method]
+        labels += series(axes, rows, index, best, GREY, marker)
     methods = dict.fromkeys(row.method for row in comparison.rows if row.ours)
-    for method, colour in zip(methods, COLOURS, strict=False):
-        labels += series(axes, [row for row in comparison.rows if row.method == method], index, colour)
+    for method, colour in zip(methods, cycle(COLOURS)):
+        rows = [row for row in comparison.rows if row.method == method]
+        labels += series(axes, rows, index, best, colour, "s")
     # The shaded corner reaches up to 1; what matters may end far below.
     axes.set_ylim(top=min(1.0, max(desired_span(row)[2] for row in comparison.rows) + 0.02))
     axes.set_xlabel(f"NAG on {comparison.hide[index]} (label-only floor)", fontsize=9)
@@ -115,11 +119,12 @@ def panel(axes: Any, comparison: Comparison, index: int) -> list[Label]:
 
 
 def rate_panel(axes: Any, comparison: Comparison) -> None:
-    """Accuracy against bits; a method whose uploads have no bound is a horizontal line."""
+    """Accuracy against bits; a method whose uploads have no bound is a horizontal line at its most accurate setting."""
     clean = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
     axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--", label="clean cloud network")
     for method, colour in zip(dict.fromkeys(row.method for row in comparison.rows), cycle(COLOURS)):
         rows = [row for row in comparison.rows if row.method == method]
+        highest = max(rows, key=lambda row: desired_span(row)[1])
         points = sorted(
             (row.leakage_bound_bits or row.rate_bits.mean, *desired_span(row))
             for row in rows
@@ -130,7 +135,7 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
             axes.plot(bits, middle, "o-", color=colour, markersize=4, linewidth=1.2, label=method)
             axes.fill_between(bits, low, high, color=colour, alpha=0.15, linewidth=0)
         else:
-            axes.axhline(desired_span(rows[0])[1], color=colour, linewidth=1, linestyle=":", label=method)
+            axes.axhline(desired_span(highest)[1], color=colour, linewidth=1, linestyle=":", label=method)
     axes.set_xscale("log")
     axes.set_xlabel("bound on the information in an upload, bits", fontsize=9)
     axes.yaxis.set_major_formatter(percent)
@@ -138,15 +143,30 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
-def series(axes: Any, rows: Sequence[ComparisonRow], index: int, colour: str) -> list[Label]:
-    """One of ours: a curve over its targets, each labelled with its bits."""
-    labels = []
+def series(
+    axes: Any, rows: Sequence[ComparisonRow], index: int, best: Collection[str], colour: str, marker: str
+) -> list[Label]:
+    """One method: a curve along its setting or target, its chosen point filled; ours with their targets beside the points.
+
+    Without a chosen point, as in files of earlier releases, every mark is filled and the first one named.
+    """
+    labels, ours = [], rows[0].ours
     points = [(row.attributes[index].nag_label_only, desired_span(row)[1]) for row in rows]
-    axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1.2, label=rows[0].method)
+    name = {"label": rows[0].method} if ours else {}
+    axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1.2 if ours else 0.7, **name)
+    named = next((row.id for row in rows if row.id in best), rows[0].id)
     for row, point in zip(rows, points, strict=True):
-        axes.errorbar(**bars(row, index), fmt="s", color=colour, markersize=4, linewidth=0.8)
+        filled = row.id in best or not best
+        style = {"color": colour, "markersize": 5 if row.id in best else 4, "linewidth": 0.8}
+        faint = {"elinewidth": 0.8 if filled else 0.4}
+        axes.errorbar(
+            **bars(row, index), fmt=marker, markerfacecolor=colour if filled else "white", **style, **faint
+        )
         if row.target_bits is not None:
             labels.append(Label(str(Point(row.target_bits, row.target_beyond_bits)), *point, colour))
+        elif row.id == named:
+            value = "" if row.setting is None else f" {row.setting.value:.3g}"
+            labels.append(Label(row.method + value, *point, colour))
     return labels
 
 
