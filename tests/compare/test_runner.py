@@ -477,7 +477,7 @@ def test_a_setting_that_diverges_is_a_line_and_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    train = runner.train_method
+    from sfumato.compare.methods.training import train_method as train
 
     def diverge(method: Any, name: str, *rest: Any) -> Any:
         tried.append(name)
