@@ -278,7 +278,7 @@ def test_nobody_is_served_beyond_this_machine_without_tokens(bundle: Path) -> No
 def test_the_log_is_json_and_holds_no_picture(server: Server, upload: bytes) -> None:
     line = server.line(server.post(upload).headers["x-request-id"])
     assert set(line) == {
-        "time", "level", "event", "request_id", "method", "route", "status", "ms", "bytes_in", "bytes_out", "batch",
+        "time", "level", "event", "request_id", "method", "route", "status", "ms", "bytes_in", "bytes_out", "batch", "encoding",
     }  # fmt: skip
     assert (line["route"], line["status"], line["bytes_in"]) == ("/v1/predict", 200, len(upload))
 
