@@ -1,4 +1,4 @@
-"""Two uploads of one photo, together: what the provider learns when models, arithmetics or services differ a little.
+"""Two uploads of one photo, together: what the provider learns when models, delegates or services differ a little.
 
 The attack is the best there is: the provider knows both models and every candidate photo, and weighs the candidates by the
 exact likelihood of what it received. Noise of version 1 (contract schema 1) is simulated. docs/threat-model.md has the

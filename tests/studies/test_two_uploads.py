@@ -55,7 +55,7 @@ def test_likelihoods_are_probabilities_counted_by_hand(candidate: int) -> None:
 
 
 def test_under_version_2_equal_parameters_give_one_upload_and_others_two() -> None:
-    """Candidate 0 has equal parameters in both arithmetics; the others have not."""
+    """Candidate 0 has equal parameters in both kinds of arithmetic; the others have not."""
     q2 = Q2.copy()
     q2[0] = Q1[0]
     for first, second in product(ALL, ALL):
@@ -87,8 +87,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportArtifact, 
     """One run, and the same with its heads moved a little."""
     folder = tmp_path_factory.mktemp("releases")
     first, second = build_run("dither"), build_run("dither")
-    for head in second.local.heads.values():
-        head.weight.data *= 1.03
+    with torch.no_grad():
+        for head in second.local.heads.values():
+            for weight in head.parameters():
+                weight.mul_(1.03)
     export(first, folder / "a", variants=("int8", "float32"))
     export(second, folder / "b", variants=("int8",))
     return load_export(folder / "a"), load_export(folder / "b")
