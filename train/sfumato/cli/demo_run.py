@@ -45,7 +45,7 @@ SCENE_KEEP = ("object",)
 SCENE_HIDE = ("presence", "skin", "hair")
 SCENE_GOAL = {"objective": "suppress", "bits": 300, "feature_weight": 1.0}
 SCENES = {"data": "scenes,count=6000", "clean_epochs": 12, "pretrain_epochs": 10, "epochs": 14}
-QUICK_FACES = {"data": "synthetic,size=48,count=900", "clean_epochs": 4, "pretrain_epochs": 8, "epochs": 1}
+QUICK_FACES = {"data": "synthetic,size=48,count=900", "clean_epochs": 6, "pretrain_epochs": 16, "epochs": 1}
 QUICK_SCENES = {"data": "scenes,size=48,count=600", "clean_epochs": 2, "pretrain_epochs": 2, "epochs": 3}
 PICTURES = 6
 
