@@ -232,7 +232,7 @@ BETWEEN_MODES_BITS = 10.0
 def _warn_between_modes(
     config: TrainConfig, dataset: Dataset, local: LocalNetwork, clean: nn.Module, fabric: Fabric
 ) -> None:
-    """Say so where `suppress` is given tens of bits although the phone already decides: more than answers, less than pictures."""
+    """Say so where `suppress` is given tens of bits although the phone decides alone: more than answers, less than pictures."""
     bits = config.bits or config.rate.default_bits
     if config.objective != "suppress" or bits <= BETWEEN_MODES_BITS or local.decision is None:
         return
@@ -242,9 +242,9 @@ def _warn_between_modes(
     phone, cloud = (evaluate(fabric.to_device(one), validation).accuracy_by_head for one in networks)
     if reaches(phone, cloud):
         note(
-            f"the phone alone decides as well as the cloud network, so {bits:g} bits buy little and leak: measured on age bands "
-            "at 118 bits, the cloud gained 0.25 points and gender was found with 71.5 % (guessing 60.1 %). --mode answer sends "
-            "the answer alone; picture mode is for questions that the phone cannot answer"
+            f"the phone alone decides as well as the cloud network, so {bits:g} bits buy little and leak: measured on age "
+            "bands at 118 bits, the cloud gained 0.25 points and gender was found with 71.5 % (guessing 60.1 %). --mode answer "
+            "sends the answer alone; picture mode is for questions that the phone cannot answer"
         )
 
 
