@@ -34,6 +34,14 @@ def command(
         ),
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted audit.")] = False,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN|EXPORT",
+            help="Another release or service that gets the same photos: what both uploads tell together.",
+        ),
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Rule: points of desired accuracy that may be lost.")
     ] = 1.5,
@@ -57,7 +65,7 @@ def command(
     import shlex
     import sys
 
-    from sfumato.audit import audit
+    from sfumato.audit import audit, load
     from sfumato.audit.schema import make_rule
     from sfumato.core.console import emit_json, note, progress
 
@@ -76,6 +84,8 @@ def command(
             seeds=seeds,
             folds=folds,
             out=out,
+            resume=resume,
+            others={f"this and {path.name}": load(path) for path in other or ()},
             rule=rule,
             command=shlex.join(["sfumato", *sys.argv[1:]]),
             watch=watch,
