@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.answer import build_answer_bundle
 
 from sfumato.export.android import ASSETS, place
+from sfumato.runtime.sampler import normal_table
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent / "android_demo"
@@ -28,6 +30,16 @@ def test_junit(kit: Any, app: Any, export_folder: Path, suite: str) -> None:
     done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", f"{package}.{suite}")
     assert done.returncode == 0, done.stdout
     assert "\nOK (" in done.stdout
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_junit_on_an_answer_bundle(kit: Any, app: Any, tmp_path: Path, randomised: bool) -> None:
+    build_answer_bundle(tmp_path / "export", randomised=randomised, variants=("int8",))
+    (tmp_path / "export" / "normal_table.bin").write_bytes(normal_table().tobytes())
+    classpath = kit.path([app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", f"-Dsfumato.export={tmp_path / 'export'}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", "dev.sfumato.core.VectorsTest")
+    assert "\nOK (" in done.stdout, done.stdout
 
 
 def test_the_core_knows_nothing_of_android() -> None:

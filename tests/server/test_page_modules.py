@@ -127,6 +127,7 @@ def test_the_page_reads_both_modes_and_refuses_what_python_refuses(bundle: Path)
         "mode",
         "no answer",
         "channel",
+        "levels",
         "encoding",
         "scores",
         "words",

@@ -1,7 +1,7 @@
 """Answer mode, version 1: what travels is the code word of the phone's own decision, and nothing near it.
 
 The local network gives one int8 score per class of every kept attribute, in the order of the contract. From there on, integers
-alone; the same few lines exist in Kotlin and JavaScript and give the same bytes (docs/contract.md, "Answer mode"):
+alone; the same few lines exist in Kotlin and JavaScript and give the same bytes (docs/contract.md, "Answer"):
 
 - decision: per attribute the best class, the runner-up and their distance in int8 steps; of equal scores the first counts;
 - without a table the word is the best classes as a number of mixed radix, the first attribute most significant;

@@ -12,6 +12,7 @@ from typing import Any
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, write_json
 from sfumato.runtime.contract import Contract
+from sfumato.runtime.ledger import FILES, Draw, Ledger
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 
 SCHEMA = "sfumato-upload/1"
@@ -31,14 +32,23 @@ class Perturbed:
 
 
 def perturb_files(
-    model: PhoneModel, photos: Sequence[Path], out: Path, *, key: bytes | None, encoding: str | None = None
+    model: PhoneModel,
+    photos: Sequence[Path],
+    out: Path,
+    *,
+    key: bytes | None,
+    encoding: str | None = None,
+    ledger: Ledger | None = None,
+    service: str = FILES,
 ) -> Iterator[Perturbed]:
     """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
-    `encoding` is that of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file.
+    `encoding` is that of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where there is a ledger,
+    each upload is counted for `service` before it is written.
 
     Raises:
-        SfumatoError: two photos would share a name, or one cannot be read; earlier ones stay written.
+        SfumatoError: two photos would share a name, one cannot be read or would pass the ledger's limit; earlier ones stay
+            written.
     """
     names = [photo.stem for photo in photos]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -51,6 +61,8 @@ def perturb_files(
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in zip(photos, names, strict=True):
         upload = model.perturb(photo, key=key, encoding=encoding)
+        if ledger is not None:
+            ledger.spend(service, Draw(upload.draw, upload.rate_bits))
         target = out / f"{name}.upload.{FORMS[upload.encoding]}"
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)

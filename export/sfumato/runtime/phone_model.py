@@ -35,6 +35,7 @@ from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_wit
 from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
+from sfumato.runtime.ledger import draw_id
 from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_q
 from sfumato.runtime.upload_codec import encode_png
 
@@ -56,6 +57,8 @@ class Upload:
     word: int | None
     """The code word; None in picture mode."""
     keyed: bool
+    draw: bytes | None
+    """What the ledger remembers of it (`draw_id`); None for fresh noise."""
     measure: Callable[[], float] = field(repr=False, compare=False)
 
     @cached_property
@@ -146,10 +149,13 @@ class PhoneModel:
         """
         if key is None:
             return fresh_noise(self.noise_bytes)
+        given = parameter_bytes(self.contract, parameters)
+        return keyed_noise(key, self._digest(), given, image, self.noise_bytes)
+
+    def _digest(self) -> bytes:
         if self.digest is None:
             raise SfumatoError(f"keyed noise depends on {FILE}, which is not written yet")
-        given = parameter_bytes(self.contract, parameters)
-        return keyed_noise(key, self.digest, given, image, self.noise_bytes)
+        return self.digest
 
     def word(self, parameters: dict[str, Bytes], noise: Bytes) -> int:
         """The code word of an answer's scores; two noise bytes choose it where the answer is randomised.
@@ -215,8 +221,22 @@ class PhoneModel:
         else:
             content = encode_png(levels, bits=self.contract.channel.bits)
         return Upload(
-            levels, content, chosen, word, key is not None, lambda: self.rate_bits(pixels, parameters)
+            levels,
+            content,
+            chosen,
+            word,
+            key is not None,
+            None if key is None else self.draw_id(pixels, parameters, key),
+            lambda: self.rate_bits(pixels, parameters),
         )
+
+    def draw_id(self, image: Bytes, parameters: dict[str, Bytes], key: bytes) -> bytes:
+        """What the ledger remembers of a draw: 16 bytes, as `sfumato.runtime.ledger.draw_id`.
+
+        Raises:
+            SfumatoError: the contract is not written yet.
+        """
+        return draw_id(key, self._digest(), parameter_bytes(self.contract, parameters), image.tobytes())
 
     def _encoding(self, chosen: str | None) -> Encoding:
         if chosen is None:

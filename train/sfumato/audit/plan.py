@@ -1,8 +1,8 @@
 """How much work an audit does: which attacks, which architectures, how many epochs.
 
-`quick` is meant to finish in about four minutes and `default` in about twenty-five, for 8,000 images of 64x64
-on two cores. `quick` trains one network for all attributes with one head each; `default` gives every declared
-attribute networks of its own, tries two learning rates, and adds averages and known pairs; `full` runs every
+`quick` trains one network of each kind. `default` starts more kinds at two learning rates each, trains the best of
+them to the end (`sfumato.audit.attacks.tournament`), and adds averages and known pairs. Both train one network for all
+attributes, with a head each. `full` trains all to the end, gives the declared attributes networks of their own, runs every
 attack and takes hours.
 
     plan = create_plan("quick")
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import UsageError, unknown
 
-BASIC = ("floor", "clean", "output", "posterior", "probe", "provider")
+BASIC = ("floor", "clean", "output", "posterior", "discriminant", "probe", "provider")
 
 
 class Plan(BaseModel):
@@ -44,6 +44,14 @@ class Plan(BaseModel):
     """Augmented copies of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
     stage_draws: int = Field(default=1, ge=1)
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
+    control: bool = True
+    """Plant a leak of known size and see whether the attackers find it (`sfumato.audit.positive_control`)."""
+    compose: bool = False
+    """State what several uploads tell together (`sfumato.audit.compositions`)."""
+    frames: tuple[int, ...] = (1, 4, 16)
+    """Numbers of frames of a static scene."""
+    rounds: int = Field(default=1, ge=1, le=4)
+    """With several, probes and fine-tuned cloud networks compete: few of them are trained to the end."""
     separate: bool = False
     """Train networks of their own for the declared attributes."""
     repeats: tuple[int, ...] = (4, 16, 64)
@@ -54,6 +62,8 @@ class Plan(BaseModel):
     """Known pairs that decoders learn from; one more learns from all of them."""
     decoder_steps: int = Field(default=800, ge=1)
     """Optimiser steps of a decoder."""
+    retrain_restored: bool = True
+    """Train a network anew on restored photos; a probe can find all that it finds, since it sees the upload itself."""
 
 
 QUICK = Plan(
@@ -69,7 +79,7 @@ QUICK = Plan(
 
 DEFAULT = Plan(
     name="default",
-    probes=("linear", "cnn", "resnet", "mobilenet", "vit"),
+    probes=("cnn", "resnet", "mobilenet", "vit"),
     clean_probes=("cnn", "resnet", "mobilenet"),
     rates=(1e-3, 3e-3),
     provider_rates=(3e-4, 2e-3),
@@ -80,19 +90,30 @@ DEFAULT = Plan(
     patience=5,
     copies=6,
     stage_draws=3,
-    separate=True,
+    rounds=3,
+    compose=True,
     attacks=(*BASIC, "average", "pairs"),
-    # Drawing uploads dominates: a network on averages of 16 would take minutes, of 64 a quarter of an hour.
-    average_networks=(4,),
-    decoder_steps=300,
+    # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.
+    repeats=(16,),
+    average_networks=(),
+    pairs=(),
+    decoder_steps=150,
+    retrain_restored=False,
 )
 
 FULL = DEFAULT.model_copy(
     update={
         "name": "full",
         "attacks": (*DEFAULT.attacks, "denoise", "whitebox"),
+        "probes": ("linear", *DEFAULT.probes),
+        "rounds": 1,
+        "frames": (1, 4, 16, 64),
+        "separate": True,
+        "repeats": (4, 16, 64),
         "average_networks": (4, 16, 64),
+        "pairs": (100, 1000),
         "decoder_steps": 1500,
+        "retrain_restored": True,
     }
 )
 

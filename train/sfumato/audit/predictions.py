@@ -15,6 +15,7 @@ accuracy and the sum the best plain accuracy, from one network.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -90,6 +91,8 @@ class Step:
 
     title: str
     run: Callable[[], Sequence[AttackOutput]]
+    work: float = 2.0
+    """How long it takes beside other pieces, for an estimate of the time left: epochs of a small network."""
 
 
 def all_attributes(groups: Groups) -> tuple[str, ...]:
@@ -119,5 +122,16 @@ def cross_entropy(log_probabilities: Floats, labels: Ints) -> float:
 
 def fit_temperature(scores: Floats, labels: Ints, prior: Floats) -> float:
     """The temperature of least cross entropy on a grid from 0 (ignore the scores) to 8."""
-    losses = [cross_entropy(log_posterior(scores, prior, t), labels) for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    if not np.isfinite(scores).all():
+        return 0.0
+
+    @cache
+    def loss(index: int) -> float:
+        return cross_entropy(log_posterior(scores, prior, float(TEMPERATURES[index])), labels)
+
+    # Cross entropy is convex in the temperature, so halving the grid finds the same point as trying all of it.
+    low, high = 0, len(TEMPERATURES) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= loss(middle + 1) else (middle + 1, high)
+    return float(TEMPERATURES[low])

@@ -24,22 +24,27 @@ from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.output import cloud_responses
 from sfumato.audit.attribute_selection import Selection, select_attributes
 from sfumato.audit.bounds import information_bounds, photo_bounds, rate_summary, worst_groups
+from sfumato.audit.compositions import compose
 from sfumato.audit.cross_fitting import pool, rotate
 from sfumato.audit.floors import kept_cells, measure_population
 from sfumato.audit.goal import measure_goal
 from sfumato.audit.pass_rule import DEFAULT, Judgement, judge
 from sfumato.audit.plan import Plan, create_plan
+from sfumato.audit.positive_control import positive_control
 from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedImages, Step, all_attributes
-from sfumato.audit.schema import AttributeResult, Audit, DesiredResult, RateBits, Rule
+from sfumato.audit.schema import AttributeResult, Audit, Composition, DesiredResult, RateBits, Rule
 from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
 from sfumato.audit.seed_spread import seed_spread
 from sfumato.audit.statements import (
     averaging_statements,
+    composition_statements,
+    control_statements,
     fold_statements,
     group_statements,
     seed_statements,
     statements,
 )
+from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
@@ -64,6 +69,8 @@ def audit(
     seeds: int = 1,
     folds: int = 1,
     out: str | Path | None = None,
+    resume: bool = False,
+    others: Mapping[str, Artifact] | None = None,
     rule: Rule = DEFAULT,
     command: str = "",
     watch: Watch = silent,
@@ -80,6 +87,9 @@ def audit(
         folds: how often attackers are trained anew, each time tested on other images that training never saw
             (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
+        resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
+        others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
+            see `sfumato.audit.compositions`.
         rule: the thresholds of the verdict.
         command: the command line, for the report.
         watch: told about progress.
@@ -109,18 +119,31 @@ def audit(
         report.write(exact, images, artifact.folder, folder / "report.html")
         return exact
 
+    if not resume:
+        remove_stored(folder)
     tried = tuple(range(seed, seed + seeds))
     by_seed: dict[int, tuple[AttributeResult, ...]] = {}
     further: list[tuple[int, Judgement]] = []
     # Backwards, so that only the attack data of the first seed, which the report shows, are kept to the end.
     for each in reversed(tried):
-        first = attack_with_seed(artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds)
+        first = attack_with_seed(
+            artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds, folder
+        )
         by_seed[each] = first.attributes
         if each != seed:
             judged = judge(first.desired, first.attributes, rule, images=first.n_attack_test)
             further.insert(0, (each, judged))
 
     data, results = first.data, [one.result for one in first.scored]
+    control = None
+    if plan.control and selection.names:
+        watch(0, 1, "positive control", "")
+        control = positive_control(data, plan)
+    controls = () if control is None else (control,)
+    compositions: Sequence[Composition] = ()
+    if plan.compose and selection.names:
+        watch(0, 1, "several uploads", "")
+        compositions = compose(artifact, data, first.predictions, plan, selection.names, others)
     photos = photo_bounds(data)
     rate, bounds, groups = (
         rate_bits(data),
@@ -131,7 +154,10 @@ def audit(
     goal = None if config is None else measure_goal(config, rate, bounds, first.desired, data.test.images)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
     judgement = over_seeds(
-        judge(first.desired, first.attributes, rule, images=first.n_attack_test, goal=goal), further
+        judge(
+            first.desired, first.attributes, rule, images=first.n_attack_test, goal=goal, controls=controls
+        ),
+        further,
     )
     result = Audit(
         artifact=artifact.kind,
@@ -151,11 +177,15 @@ def audit(
         statements=(
             *statements(first.attributes, rate, bounds),
             *group_statements(groups),
+            *control_statements(controls),
+            *composition_statements(compositions),
             *averaging_statements(first.attributes, results),
             *seed_statements(spreads, len(tried)),
             *fold_statements(folds, first.n_attack_test, data.test.images),
         ),
         skipped=selection.skipped,
+        positive_controls=controls,
+        compositions=tuple(compositions),
         reconstructions=tuple(one.figures for one in first.reconstructed),
         seeds=tried if seeds > 1 else (),
         seed_spread=spreads,
@@ -174,6 +204,7 @@ def audit(
     )
     write_json(folder / "audit.json", result.to_json())
     report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
+    remove_stored(folder)
     return result
 
 
@@ -188,12 +219,22 @@ class SeedResult:
     attributes: tuple[AttributeResult, ...]
     n_attack_test: int
     """Test images of all folds."""
+    predictions: list[Prediction]
 
 
 def attack_with_seed(
-    artifact: Artifact, plan: Plan, selection: Selection, seed: int, watch: Watch, folds: int = 1
+    artifact: Artifact,
+    plan: Plan,
+    selection: Selection,
+    seed: int,
+    watch: Watch,
+    folds: int = 1,
+    out: Path | None = None,
 ) -> SeedResult:
-    """All attacks of a plan under one seed, in every fold; none if no attribute is selected."""
+    """All attacks of a plan under one seed, in every fold; none if no attribute is selected.
+
+    With a folder `out`, what each piece of work found is stored there until the audit is done.
+    """
     by_fold: list[list[ScoredAttack]] = []
     labels_by_fold: list[Mapping[str, Ints]] = []
     rows_by_fold: list[Ints] = []
@@ -203,7 +244,9 @@ def attack_with_seed(
         watch_fold = prefixed(watch, "fold", number, folds)
         watch_fold(0, 1, "uploads", "")
         data = build_attack_data(fold, selection.names, copies=copies, seed=seed)
-        scored, reconstructed = run_attacks(data, plan, selection.groups(separate=plan.separate), watch_fold)
+        groups = selection.groups(separate=plan.separate)
+        stored = None if out is None else StoredSteps(out, fingerprint(data, plan, groups))
+        scored, reconstructed, predictions = run_attacks(data, plan, groups, watch_fold, stored)
         by_fold.insert(0, scored)
         labels_by_fold.insert(0, data.test.labels)
         rows_by_fold.insert(0, fold.dataset.splits[Split.TEST])
@@ -225,23 +268,36 @@ def attack_with_seed(
         for name in selection.names
     )
     n_attack_test = len(labels[artifact.keep[0]])
-    return SeedResult(data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test)
+    return SeedResult(
+        data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test, predictions
+    )
 
 
 def run_attacks(
-    data: AttackData, plan: Plan, groups: Groups, watch: Watch
-) -> tuple[list[ScoredAttack], list[ReconstructedImages]]:
-    """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run."""
+    data: AttackData, plan: Plan, groups: Groups, watch: Watch, stored: StoredSteps | None = None
+) -> tuple[list[ScoredAttack], list[ReconstructedImages], list[Prediction]]:
+    """Run every attack of the plan, and the ensemble of the best; without groups there is nothing to run.
+
+    Pieces of work that are stored already are not run again.
+    """
     if not groups:
-        return [], []
+        return [], [], []
     names = all_attributes(groups)
     steps: list[Step] = [step for name in plan.attacks for step in create(name)(data, plan, groups)]
     predictions: list[Prediction] = []
     scored: list[ScoredAttack] = []
     reconstructed: list[ReconstructedImages] = []
+    left = TimeLeft([step.work for step in steps])
     for done, step in enumerate(steps):
-        watch(done, len(steps), step.title, best_so_far(scored, names))
-        for output in step.run():
+        watch(done, len(steps), step.title, f"{left.text(done)} {best_so_far(scored, names)}".strip())
+        outputs = None if stored is None else stored.load(done)
+        if outputs is None:
+            left.start(done)
+            outputs = list(step.run())
+            left.stop(done)
+            if stored is not None:
+                stored.save(done, outputs)
+        for output in outputs:
             if isinstance(output, Prediction):
                 predictions.append(output)
                 scored.append(score(output, data))
@@ -250,8 +306,9 @@ def run_attacks(
     for name in names:
         ensemble = combine([one for one in predictions if one.attribute == name], data)
         scored.append(score(ensemble, data))
+        predictions.append(ensemble)
     watch(len(steps), len(steps), "done", best_so_far(scored, names))
-    return scored, reconstructed
+    return scored, reconstructed, predictions
 
 
 def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult, ...]:
@@ -284,6 +341,30 @@ def over_seeds(first: Judgement, further: Sequence[tuple[int, Judgement]]) -> Ju
         (*first.doubts, *(f"seed {seed}: {why}" for seed, one in further for why in one.doubts)),
         max((one.more_images or 0 for one in (first, *(one for _, one in further))), default=0) or None,
     )
+
+
+class TimeLeft:
+    """Estimates how long the remaining steps take from how long the finished ones took."""
+
+    def __init__(self, work: Sequence[float]) -> None:
+        self.work = work
+        self.seconds = self.done = self.started = 0.0
+
+    def start(self, number: int) -> None:
+        """Step `number` begins."""
+        self.started = time.monotonic()
+
+    def stop(self, number: int) -> None:
+        """Step `number` ends."""
+        self.seconds += time.monotonic() - self.started
+        self.done += self.work[number]
+
+    def text(self, number: int) -> str:
+        """`~3 min left`; empty before a step has been timed."""
+        if not self.done:
+            return ""
+        left = self.seconds / self.done * sum(self.work[number:])
+        return f"~{left / 60:.0f} min left" if left >= 90 else f"~{left:.0f} s left"
 
 
 def prefixed(watch: Watch, what: str, number: int, count: int) -> Watch:

@@ -27,6 +27,7 @@ COMMANDS = (
     "bench",
     "serve",
     "send",
+    "ledger",
 )
 
 app = typer.Typer(

@@ -1,5 +1,5 @@
 /**
- * Answer mode, version 1 (docs/contract.md, "Answer mode"): what travels is the code word of the phone's own decision. Scores are
+ * Answer mode, version 1 (docs/contract.md, "Answer"): what travels is the code word of the phone's own decision. Scores are
  * bytes q = int8 + 128, those of all attributes one after the other; everything is computed in integers, as in Python.
  *
  *     const decision = decide(q, [9, 2]);

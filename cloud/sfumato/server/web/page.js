@@ -7,6 +7,8 @@
 import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
 import {keep, storedKey} from "./key_store.js";
+import {LedgerError, sentence} from "./ledger.js";
+import {openLedger} from "./ledger_store.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, paint, tinted} from "./paint.js";
 import {AS_STORED, canvasIsExact} from "./picture.js";
@@ -43,6 +45,7 @@ const page = {
   uploadCaption: part("upload-caption", HTMLElement),
   facts: part("facts", HTMLElement),
   travels: part("travels", HTMLElement),
+  account: part("account", HTMLElement),
   send: part("send", HTMLButtonElement),
   answer: part("answer", HTMLElement),
   viewfinder: part("viewfinder", HTMLDialogElement),
@@ -50,6 +53,9 @@ const page = {
   shoot: part("shoot", HTMLButtonElement),
   settings: part("settings", HTMLDetailsElement),
   token: part("token", HTMLInputElement),
+  limit: part("limit", HTMLInputElement),
+  setLimit: part("set-limit", HTMLButtonElement),
+  repair: part("repair", HTMLButtonElement),
   key: part("key", HTMLInputElement),
   useKey: part("use-key", HTMLButtonElement),
   newKey: part("new-key", HTMLButtonElement),
@@ -59,6 +65,8 @@ const page = {
 let session;
 /** @type {DeviceKey} */
 let deviceKey;
+/** @type {import("./ledger.js").Ledger} */
+let ledger;
 /** @type {ImageBitmap | null} the picture last chosen, for another key */
 let chosen = null;
 /** @type {Perturbed | null} */
@@ -86,6 +94,10 @@ function doing(action) {
         page.settings.open = true;
         page.token.focus();
       }
+      if (error instanceof LedgerError) {
+        page.settings.open = true;
+        page.repair.hidden = false;
+      }
     } finally {
       document.body.removeAttribute("aria-busy");
     }
@@ -111,8 +123,10 @@ async function start() {
   session = await openSession(document.baseURI);
   deviceKey = (await storedKey()) ?? (await newKey());
   if (session.contract.answer) sayWord();
+  ledger = await openLedger();
+  await showAccount();
   page.status.dataset.deviation = String(session.deviation);
-  for (const control of [page.file, page.camera, page.useKey, page.newKey]) control.disabled = false;
+  for (const control of [page.file, page.camera, page.useKey, page.newKey, page.setLimit]) control.disabled = false;
   showStatus("ready", "Ready. Choose a picture: it stays on this device.");
 }
 
@@ -160,6 +174,8 @@ function sayWord() {
 async function send() {
   if (!perturbed) return;
   showStatus("working", "Sending ...");
+  // Counted first: what the service may have is in the account, whatever becomes of the answer.
+  page.account.textContent = sentence(await ledger.spend(location.hostname, perturbed.draw, perturbed.rate));
   const {answers, milliseconds} = await ask(session, perturbed.upload, page.token.value.trim());
   page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
     const list = document.createElement("dl");
@@ -176,6 +192,26 @@ async function send() {
     return section;
   }));
   showStatus("sent", `Sent ${bytes(perturbed.upload.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+}
+
+/** What was sent by now, in words. */
+async function showAccount() {
+  const account = await ledger.account(location.hostname), {day} = account.limit;
+  page.account.textContent = sentence(account);
+  page.limit.value = day === null ? "" : String(day / 1e6);
+}
+
+async function setLimit() {
+  const text = page.limit.value.trim(), bits = text === "" ? null : Number(text);
+  await ledger.setLimit(location.hostname, bits, (await ledger.account(location.hostname)).limit.total);
+  await showAccount();
+  showStatus("ready", bits === null ? "There is no limit now." : `No more than ${bits} bits a day will be sent from this browser.`);
+}
+
+async function repair() {
+  await ledger.repair();
+  page.repair.hidden = true;
+  await start();
 }
 
 /** @param {Record<string, string>} facts */
@@ -265,5 +301,7 @@ page.camera.addEventListener("click", () => ifIdle(openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));
 page.viewfinder.addEventListener("close", closeCamera);
 page.useKey.addEventListener("click", () => doing(() => changeKey(() => keep(fromHex(page.key.value.trim())))));
+page.setLimit.addEventListener("click", () => doing(setLimit));
+page.repair.addEventListener("click", () => doing(repair));
 page.newKey.addEventListener("click", () => doing(() => changeKey(newKey)));
 doing(start);

@@ -12,6 +12,7 @@
 import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
 import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract} from "./contract.js";
+import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
@@ -38,6 +39,7 @@ import {checkVectors} from "./vectors.js";
  * @property {Bytes} levels
  * @property {number | null} word the code word; null in picture mode
  * @property {Bytes} upload what travels: packed levels, or the bytes of the code word
+ * @property {Bytes} draw what the account remembers of it
  * @property {number | null} rate in bits: how much of the photo this upload can carry; null for a gaussian channel
  * @property {number} milliseconds
  *
@@ -94,16 +96,18 @@ export async function perturb({contract, digest, model, table, counts}, key, bit
   const pixels = fit(bitmap, height, width);
   const parameters = await model.run(pixels);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
+  const id = await drawId(key, fromHex(digest), q, pixels);
   const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
   if (contract.answer) {
     const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
     const milliseconds = performance.now() - start, levels = wordImage(word, words, height, width);
-    return {pixels, parameters, levels, word, upload: wordBytes(word, words), rate: Math.log2(words), milliseconds};
+    return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate: Math.log2(words), milliseconds};
   }
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
-  return {pixels, parameters, levels, word: null, upload, rate: parameters.p ? ditherRate(parameters.p) : null, milliseconds};
+  const rate = parameters.p ? ditherRate(parameters.p) : null;
+  return {pixels, parameters, levels, word: null, upload, draw: id, rate, milliseconds};
 }
 
 /**

@@ -107,9 +107,11 @@ def predict_network(
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
-    """The posterior for every k, keyed noise at one and at the most uploads, then the networks."""
+    """The posterior for every k, under keyed noise for the most uploads alone, then the networks."""
     attributes = all_attributes(groups)
-    ways: list[tuple[int, Noise]] = [(1, "keyed"), (max(plan.repeats), "keyed")]
+    ways: list[tuple[int, Noise]] = (
+        [(1, "keyed"), (max(plan.repeats), "keyed")] if len(plan.repeats) > 1 else []
+    )
     ways += [(repeats, "fresh") for repeats in plan.repeats]
     work = [
         Step(

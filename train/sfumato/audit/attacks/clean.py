@@ -12,21 +12,28 @@ from functools import partial
 import torch
 from torch import nn
 
+from sfumato.audit import clean_cache
 from sfumato.audit.attack_data import AttackData, batches
-from sfumato.audit.attacks.fit import Recipe, fit, make_recipe, scores
+from sfumato.audit.attacks.fit import Recipe, epochs_of_work, fit, make_recipe, scores
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Groups, Prediction, Step, all_attributes
 from sfumato.models.attackers import create_attacker
 
 
 def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
-    """Train on clean images; predict clean images; uploads are predicted by the network as it is at the end."""
+    """Predict clean images; uploads are predicted by the network as it is at the end.
+
+    Clean photos do not depend on the artifact, so the network is trained once per data set and kept in the cache.
+    """
+    classes = {name: data.classes[name] for name in group}
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for(f"clean/{recipe.architecture}/{group}/weights"))
-        network = create_attacker(
-            recipe.architecture, {name: data.classes[name] for name in group}, data.size
-        )
-        predictions = fit(network, data, group, recipe)
+        network = create_attacker(recipe.architecture, classes, data.size)
+        entry = clean_cache.entry(data, group, recipe)
+        predictions = clean_cache.load(entry, network)
+        if predictions is None:
+            predictions = fit(network, data, group, recipe)
+            clean_cache.save(entry, network, predictions)
     data.networks[recipe.architecture] = network
     if data.upload_shape != (3, *data.size):
         return predictions  # a network for images cannot read features
@@ -69,6 +76,7 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
                 attributes,
                 make_recipe(plan, data, "clean", architecture, max(plan.rates), plan.clean_epochs),
             ),
+            work=epochs_of_work(architecture, plan.clean_epochs),
         )
         for architecture in plan.clean_probes
     ]

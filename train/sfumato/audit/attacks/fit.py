@@ -8,6 +8,7 @@ in every batch; the loss is the cross entropy of `f + log prior` (logit adjustme
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,6 +60,15 @@ def make_recipe(
     )
 
 
+EFFORT = {"linear": 0.1, "cnn": 1.0, "vit": 2.0, "mobilenet": 4.0, "resnet": 9.0, "finetune": 9.0}
+"""Time of an epoch beside that of the small cnn, measured on one core at 32x32."""
+
+
+def epochs_of_work(architecture: str, epochs: int) -> float:
+    """Work of a fit, in epochs of the small cnn; half of the most it may take, since most stop early."""
+    return EFFORT.get(architecture, 1.0) * epochs / 2
+
+
 def device() -> torch.device:
     """Where attackers are trained: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,57 +99,84 @@ class BestEpoch:
     auc: float = 0.0
 
 
-def fit(
-    network: nn.Module, data: AttackData, attributes: tuple[str, ...], recipe: Recipe
-) -> list[Prediction]:
-    """Train `network` (upload -> dict of scores) and predict every attribute with its best epoch.
+class Fit:
+    """One network in training, and the best epoch of every attribute.
 
     The best epoch has the least calibrated cross entropy on validation. An attribute whose training accuracy
     stayed at the majority rate and whose training AUC stayed at chance gets a note: that is a failed optimisation
     or an empty upload, and no evidence of safety by itself. (Accuracy alone would not do: with one class in ten, a
     network can rank its images well and still never guess the rare class.)
     """
-    generator = data.generator(f"{recipe.attack}/{recipe.architecture}/{recipe.lr}/{attributes}")
-    network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.clean:
-        validation, test = clean_batches(data.validation), clean_batches(data.test)
-    else:
-        validation, test = batches(data.validation_uploads), batches(data.test_uploads)
-    prior = {name: data.prior(name) for name in attributes}
-    truth = {name: data.validation_labels(name, clean=recipe.clean) for name in attributes}
-    best = {name: BestEpoch() for name in attributes}
 
-    per_epoch = max(1, data.train.images // recipe.batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * per_epoch, pct_start=0.2
-    )
-    epoch = 0
-    for epoch in range(1, recipe.epochs + 1):
-        reached = train_epoch(network, data, prior, optimizer, schedule, generator, recipe)
-        guesses = scores(network, validation, attributes)
+    def __init__(
+        self, network: nn.Module, data: AttackData, attributes: tuple[str, ...], recipe: Recipe
+    ) -> None:
+        self.network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.data, self.attributes, self.recipe = data, attributes, recipe
+        self.prior = {name: data.prior(name) for name in attributes}
+        self.truth = {name: data.validation_labels(name, clean=recipe.clean) for name in attributes}
+        self.best = {name: BestEpoch() for name in attributes}
+        self.epoch = 0
+        per_epoch = max(1, data.train.images // recipe.batch_size)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * per_epoch, pct_start=0.2
+        )
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or no attribute improved for some."""
+        since = self.epoch - max(b.epoch for b in self.best.values())
+        return self.epoch >= self.recipe.epochs or since >= self.recipe.patience
+
+    def evaluate(self, validation: list[Tensor], reached: dict[str, "TrainingFigures"]) -> None:
+        """Judge the network as it is after an epoch, by batches of validation images."""
+        guesses = scores(self.network, validation, self.attributes)
         weights: dict[str, Tensor] | None = None
-        for name in attributes:
-            best[name].accuracy_gain = max(best[name].accuracy_gain, reached[name].accuracy_gain)
-            best[name].auc = max(best[name].auc, reached[name].auc)
-            t = fit_temperature(guesses[name], truth[name], prior[name])
-            loss = cross_entropy(log_posterior(guesses[name], prior[name], t), truth[name])
-            if loss < best[name].loss - 1e-6:
-                weights = weights or {key: value.clone() for key, value in network.state_dict().items()}
-                best[name].loss, best[name].epoch, best[name].validation = loss, epoch, guesses[name]
-                best[name].weights = weights
-        if epoch - max(b.epoch for b in best.values()) >= recipe.patience:
-            break
-    final: dict[int, dict[str, Floats]] = {}
-    for one in best.values():
-        # Attributes that were best in the same epoch share one pass over the test uploads.
-        if one.weights is not None and one.epoch not in final:
-            network.load_state_dict(one.weights)
-            final[one.epoch] = scores(network, test, attributes)
-    return [
-        make_prediction(data, name, best[name], final.get(best[name].epoch, {}).get(name), epoch, recipe)
-        for name in attributes
-    ]
+        for name, best in self.best.items():
+            best.accuracy_gain = max(best.accuracy_gain, reached[name].accuracy_gain)
+            best.auc = max(best.auc, reached[name].auc)
+            t = fit_temperature(guesses[name], self.truth[name], self.prior[name])
+            loss = cross_entropy(log_posterior(guesses[name], self.prior[name], t), self.truth[name])
+            if loss < best.loss - 1e-6:
+                weights = weights or {key: value.clone() for key, value in self.network.state_dict().items()}
+                best.loss, best.epoch, best.validation = loss, self.epoch, guesses[name]
+                best.weights = weights
+
+    def predictions(self, test: list[Tensor]) -> list[Prediction]:
+        """Scores of every attribute at its best epoch, for batches of test images."""
+        final: dict[int, dict[str, Floats]] = {}
+        for one in self.best.values():
+            # Attributes that were best in the same epoch share one pass over the test uploads.
+            if one.weights is not None and one.epoch not in final:
+                self.network.load_state_dict(one.weights)
+                final[one.epoch] = scores(self.network, test, self.attributes)
+        return [
+            make_prediction(
+                self.data, name, best, final.get(best.epoch, {}).get(name), self.epoch, self.recipe
+            )
+            for name, best in self.best.items()
+        ]
+
+
+def evaluation_images(data: AttackData, *, clean: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Batches of validation and of test images: clean ones or uploads."""
+    if clean:
+        return clean_batches(data.validation), clean_batches(data.test)
+    return batches(data.validation_uploads), batches(data.test_uploads)
+
+
+def fit(
+    network: nn.Module, data: AttackData, attributes: tuple[str, ...], recipe: Recipe
+) -> list[Prediction]:
+    """Train `network` (upload -> dict of scores) and predict every attribute with its best epoch (`Fit`)."""
+    generator = data.generator(f"{recipe.attack}/{recipe.architecture}/{recipe.lr}/{attributes}")
+    one = Fit(network, data, attributes, recipe)
+    validation, test = evaluation_images(data, clean=recipe.clean)
+    while not one.finished:
+        (reached,) = train_epoch([one], data, generator)
+        one.evaluate(validation, reached)
+    return one.predictions(test)
 
 
 @dataclass(frozen=True)
@@ -171,52 +208,73 @@ def learned(best: BestEpoch, labels: Ints) -> bool:
 
 
 def train_epoch(
-    network: nn.Module,
-    data: AttackData,
-    prior: dict[str, Floats],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    recipe: Recipe,
-) -> dict[str, TrainingFigures]:
-    """One pass over the attacker's images, each in a random augmented copy; returns what it reached per attribute."""
-    split = data.train
-    where = next(network.parameters()).device
-    offsets = {name: torch.from_numpy(value).float().to(where) for name, value in prior.items()}
-    labels = {name: torch.from_numpy(np.asarray(split.labels[name])) for name in prior}
+    fits: Sequence[Fit], data: AttackData, generator: torch.Generator
+) -> list[dict[str, TrainingFigures]]:
+    """One pass over the attacker's images, each in a random augmented copy; returns what each fit reached per attribute.
+
+    All fits see the same batches, so an upload is drawn once for all of them; all are about the same attributes.
+    """
+    split, recipe, attributes = data.train, fits[0].recipe, fits[0].attributes
+    labels = {name: torch.from_numpy(np.asarray(split.labels[name])) for name in attributes}
     draw = split.clean if recipe.clean else partial(split.uploads, channel=data.channel, generator=generator)
     copies = torch.randint(split.copies, (split.images,), generator=generator)
     order = torch.randperm(split.images, generator=generator)
     order = order + copies[order] * split.images
     size = min(recipe.batch_size, len(order))
-    hits = dict.fromkeys(prior, 0)
-    probabilities: dict[str, list[Tensor]] = {name: [] for name in prior}
-    seen: list[Tensor] = []
-    network.train()
+    passes = [Pass(one, labels) for one in fits]
     for rows in torch.split(order[: len(order) // size * size], size):
-        logits = network(draw(rows).to(where))
-        loss = torch.zeros((), device=where)
-        for name, offset in offsets.items():
-            target = labels[name][rows].to(where)
+        images = draw(rows)
+        for each in passes:
+            each.step(images, rows)
+    for one in fits:
+        one.epoch += 1
+    return [each.figures() for each in passes]
+
+
+class Pass:
+    """One pass of one network over the attacker's images."""
+
+    def __init__(self, one: Fit, labels: Mapping[str, Tensor]) -> None:
+        self.fit, self.labels = one, labels
+        self.where = next(one.network.parameters()).device
+        self.offsets = {
+            name: torch.from_numpy(value).float().to(self.where) for name, value in one.prior.items()
+        }
+        self.hits = dict.fromkeys(one.prior, 0)
+        self.probabilities: dict[str, list[Tensor]] = {name: [] for name in one.prior}
+        self.seen: list[Tensor] = []
+        one.network.train()
+
+    def step(self, images: Tensor, rows: Tensor) -> None:
+        """One optimiser step on a batch."""
+        logits = self.fit.network(images.to(self.where))
+        loss = torch.zeros((), device=self.where)
+        for name, offset in self.offsets.items():
+            target = self.labels[name][rows].to(self.where)
             posterior = logits[name] + offset
             loss = loss + F.cross_entropy(posterior, target)
             # Against the majority guess on the same images, so that luck in the draw of a batch cancels.
-            hits[name] += int((posterior.argmax(1) == target).sum() - (offset.argmax() == target).sum())
-            probabilities[name].append(posterior.detach().softmax(1).cpu())
-        seen.append(rows)
-        optimizer.zero_grad(set_to_none=True)
+            self.hits[name] += int((posterior.argmax(1) == target).sum() - (offset.argmax() == target).sum())
+            self.probabilities[name].append(posterior.detach().softmax(1).cpu())
+        self.seen.append(rows)
+        self.fit.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-    rows = torch.cat(seen)
-    return {
-        name: TrainingFigures(
-            count / len(rows),
-            finite_auc(labels[name][rows].numpy(), torch.cat(probabilities[name]).double().numpy()),
-        )
-        for name, count in hits.items()
-    }
+        nn.utils.clip_grad_norm_(self.fit.network.parameters(), 5.0)
+        self.fit.optimizer.step()
+        self.fit.schedule.step()
+
+    def figures(self) -> dict[str, TrainingFigures]:
+        """What the network reached on the way."""
+        rows = torch.cat(self.seen)
+        return {
+            name: TrainingFigures(
+                count / len(rows),
+                finite_auc(
+                    self.labels[name][rows].numpy(), torch.cat(self.probabilities[name]).double().numpy()
+                ),
+            )
+            for name, count in self.hits.items()
+        }
 
 
 def finite_auc(labels: Ints, values: Floats) -> float:

@@ -101,6 +101,8 @@ def attack(data: AttackData, plan: Plan, pairs: int, attributes: tuple[str, ...]
         return [evaluate(data, "decoder", images, pairs), *predictions]
     # From all pairs only: persons are matched, and a network is trained anew.
     reconstructed = evaluate(data, "decoder", images, pairs, reidentify(data, images))
+    if not plan.retrain_restored:
+        return [reconstructed, *predictions]
     recipe = make_recipe(plan, data, "pairs", f"cnn on restored, n={pairs}", max(plan.rates), plan.epochs)
     return [reconstructed, *predictions, *retrain(decoder, data, attributes, recipe)]
 
@@ -111,6 +113,6 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     counts = sorted({min(count, data.train.images) for count in (*plan.pairs, data.train.images)})
     work = [Step(title="mean photos", run=partial(mean_photos, data))]
     return work + [
-        Step(title=f"pairs, n={known}", run=partial(attack, data, plan, known, attributes))
+        Step(title=f"pairs, n={known}", run=partial(attack, data, plan, known, attributes), work=12)
         for known in counts
     ]

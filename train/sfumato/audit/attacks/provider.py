@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from sfumato.audit.attack_data import AttackData, batches
-from sfumato.audit.attacks.fit import Recipe, fit, make_recipe
+from sfumato.audit.attacks.fit import Recipe, epochs_of_work, fit, make_recipe
 from sfumato.audit.attacks.taps import Taps, pooled
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import (
@@ -64,14 +64,18 @@ class Finetuned(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
+def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module:
+    """A copy of the cloud network under new heads for a group of attributes, before any training."""
+    torch.manual_seed(data.seed_for(f"provider/{recipe.lr}/{group}/weights"))
+    where = next(data.cloud.parameters()).device
+    example = batches(data.test_uploads[:2])[0].to(where)
+    return Finetuned(data.cloud, {name: data.classes[name] for name in group}, example)
+
+
 def finetune(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
     """Train a copy of the cloud network further, to recognise a group of attributes."""
     with torch.random.fork_rng():
-        torch.manual_seed(data.seed_for(f"provider/{recipe.lr}/{group}/weights"))
-        where = next(data.cloud.parameters()).device
-        example = batches(data.test_uploads[:2])[0].to(where)
-        network = Finetuned(data.cloud, {name: data.classes[name] for name in group}, example)
-        return fit(network, data, group, recipe)
+        return fit(start(data, group, recipe), data, group, recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +89,13 @@ class Features:
 
 
 def stage_features(taps: Taps, images: list[Tensor]) -> dict[str, Floats]:
-    """`stage, grid` -> features (n, F) of every stage that is not too wide."""
+    """`stage, grid` -> features (n, F) of the upload and of every stage that is not too wide."""
     parts: dict[str, list[Tensor]] = {}
     with evaluating(taps):
         where = next(taps.parameters()).device
         for batch in images:
-            for stage, value in taps(batch.to(where))[0].items():
+            # The upload itself comes first: a faint brightness of one place may be lost in every later stage.
+            for stage, value in {"upload": batch, **taps(batch.to(where))[0]}.items():
                 for grid in GRIDS if value.dim() == 4 else GRIDS[:1]:
                     flat = pooled(value, grid)
                     if flat.shape[1] <= MAX_FEATURES:
@@ -165,16 +170,17 @@ def linear_probes(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> 
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
-    """Linear probes for all attributes, then fine-tuning per group and learning rate."""
+    """Linear probes for all attributes, then fine-tuning per group and learning rate, unless a tournament has it."""
     attributes = all_attributes(groups)
-    work = [Step(title="provider stages", run=partial(linear_probes, data, plan, attributes))]
-    for group in groups:
+    work = [Step(title="provider stages", run=partial(linear_probes, data, plan, attributes), work=3)]
+    for group in groups if plan.rounds == 1 else ():
         for lr in plan.provider_rates:
             recipe = make_recipe(plan, data, "provider", "finetune", lr, plan.provider_epochs)
             work.append(
                 Step(
                     title=f"provider finetune {lr:g} on {', '.join(group)}",
                     run=partial(finetune, data, group, recipe),
+                    work=epochs_of_work("finetune", recipe.epochs),
                 )
             )
     return work

@@ -1,5 +1,5 @@
 /**
- * Answer mode, version 1 (docs/contract.md, "Answer mode"): what travels is the code word of the phone's own decision, and nothing
+ * Answer mode, version 1 (docs/contract.md, "Answer"): what travels is the code word of the phone's own decision, and nothing
  * near it. Scores are bytes q = int8 + 128, those of all kept attributes one after the other; integers alone, as in Python.
  *
  *     val code = AnswerCode(listOf(9, 2), margins, table)
@@ -15,6 +15,15 @@ private const val GRID = 4
 private const val TOTAL = 65_536
 private const val MOST_WORDS = 65_536
 
+/** What travels of an answer: one of [words] numbers, and the class of every kept attribute that it stands for. */
+data class CodeWord(
+    val number: Int,
+    val words: Int,
+    val labels: Map<String, String>,
+    /** It was drawn by a table, so it need not be the phone's own decision. */
+    val randomised: Boolean,
+)
+
 /** What the phone decided about one attribute: best class, best of the others, distance of their scores in int8 steps. */
 data class Decision(val first: Int, val second: Int, val margin: Int)
 
@@ -28,18 +37,23 @@ class AnswerCode(private val classes: List<Int>, private val margins: List<Int>,
     /** N: no photo tells more than log2 N bits. */
     val words = wordCount(classes)
 
-    /** Noise bytes that one answer needs. */
-    val noiseBytes = if (table == null) 0 else 2
-
     private val counts: IntArray? = table?.let(::readTable)
 
-    /** The word for the scores [q]. */
+    /** The word for the scores [q]; the two noise bytes count where there is a table. */
     fun word(q: ByteArray, noise: ByteArray): Int {
-        if (noise.size != noiseBytes) throw SfumatoException("this draw needs $noiseBytes noise bytes, not ${noise.size}")
+        requireNoise(noise, Channel.Answer.noiseBytes(q.size))
         val decision = decide(q)
         if (counts == null) return plainWord(decision)
         val start = state(decision) * words
         return drawWord(counts.copyOfRange(start, start + words), noise)
+    }
+
+    /** The word for the scores [q], with what it says about the attributes [keep]. */
+    fun codeWord(q: ByteArray, noise: ByteArray, keep: List<Kept>): CodeWord {
+        val number = word(q, noise)
+        var rest = number
+        val labels = keep.asReversed().map { (name, labels) -> (name to labels[rest % labels.size]).also { rest /= labels.size } }
+        return CodeWord(number, words, labels.asReversed().toMap(), counts != null)
     }
 
     /** Best class, runner-up and margin of every attribute; of equal scores the first counts. */
@@ -84,7 +98,11 @@ class AnswerCode(private val classes: List<Int>, private val margins: List<Int>,
     }
 
     companion object {
-        const val TABLE = "answer_table.bin"
+        private const val TABLE = "answer_table.bin"
+
+        /** As a contract has it; [read] gives the checked content of a file. */
+        fun of(contract: Contract, answer: AnswerSpec, read: (String) -> ByteArray) =
+            AnswerCode(contract.keep.map { it.classes.size }, answer.margins, answer.table?.let(read))
 
         /** The number of words for these class counts; refused where an attribute has one class, or two bytes do not hold a word. */
         fun wordCount(classes: List<Int>): Int {

@@ -75,7 +75,11 @@ sealed interface Channel {
 /** A kept attribute and its classes, in the order of the cloud's head. */
 data class Kept(val name: String, val classes: List<String>)
 
-enum class Encoding { PNG, PACKED, WORD }
+enum class Encoding(val mediaType: String) {
+    PNG("image/png"),
+    PACKED("application/vnd.sfumato.packed"),
+    WORD("application/vnd.sfumato.word"),
+}
 
 /**
  * How an answer becomes one of [words] words (docs/contract.md, "Answer"): [margins] are edges of the bins of a decision's margin,

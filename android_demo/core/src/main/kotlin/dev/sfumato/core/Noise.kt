@@ -74,7 +74,7 @@ fun keyedNoise(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixel
     return cipher.doFinal(ByteArray(count))
 }
 
-private fun hash(content: ByteArray): ByteArray = MessageDigest.getInstance("SHA-256").digest(content)
+internal fun hash(content: ByteArray): ByteArray = MessageDigest.getInstance("SHA-256").digest(content)
 
-private fun hmac(key: ByteArray, message: ByteArray): ByteArray =
+internal fun hmac(key: ByteArray, message: ByteArray): ByteArray =
     Mac.getInstance(HMAC).apply { init(SecretKeySpec(key, HMAC)) }.doFinal(message)

@@ -81,6 +81,6 @@ class NormalTable(content: ByteArray) {
     }
 }
 
-private fun requireNoise(noise: ByteArray, expected: Int) {
+internal fun requireNoise(noise: ByteArray, expected: Int) {
     if (noise.size != expected) throw SfumatoException("this draw needs $expected noise bytes, not ${noise.size}")
 }

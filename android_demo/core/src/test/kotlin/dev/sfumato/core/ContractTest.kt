@@ -129,7 +129,8 @@ class ContractTest {
         fun answerParts(): MutableMap<String, Any?> = contractParts().also { parts ->
             val states = (3 * 2 * 3) * (2 * 1 * 3)
             @Suppress("UNCHECKED_CAST")
-            val (p, files) = (parts["outputs"] as List<Map<String, Any?>>).single() to parts["files"] as List<Map<String, Any?>>
+            fun list(key: String) = parts[key] as List<Map<String, Any?>>
+            val (p, files) = list("outputs").single() to list("files")
             parts["mode"] = "answer"
             parts["channel"] = mapOf("name" to "answer", "levels" to 2)
             parts["outputs"] = listOf(p + mapOf("name" to "scores", "shape" to listOf(1, 1, 1, 5), "int8_scale" to 0.07, "int8_zero_point" to 3))

@@ -11,6 +11,10 @@
  *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal -> {"noise": hex, "packed": hex, "png": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage answer < cases.jsonl
  *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
+ *     java -cp ... dev.sfumato.core.CrossLanguage account FILE KEY < events.jsonl
+ *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
+ *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
+ *         {"key", "contract", "parameters", "pixels"} in hexadecimal -> {"draw": hex}
  */
 @file:JvmName("CrossLanguage")
 
@@ -27,6 +31,11 @@ fun main(arguments: Array<String>) {
         "argb" -> { case ->
             val words = case.list("argb").map { (it as Long).toInt() }.toIntArray()
             mapOf("rgb" to Picture.fromArgb(case.int("height"), case.int("width"), words).rgb.toHexString())
+        }
+        "account" -> account(File(arguments[1]), DeviceKey(arguments[2].hexToByteArray()))
+        "draw" -> { case ->
+            val (contract, parameters, pixels) = listOf("contract", "parameters", "pixels").map { case.text(it).hexToByteArray() }
+            mapOf("draw" to drawId(DeviceKey(case.text("key").hexToByteArray()), contract, parameters, pixels).toHexString())
         }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
         "answer" -> ::answerOf
@@ -68,4 +77,29 @@ internal fun answerOf(case: JsonObject): Map<String, Any?> {
         "packed" to pack(wordImage(word, code.words, case.int("height"), case.int("width")), bits = 1).toHexString(),
     )
     return if (row == null) found else found + ("state" to code.state(decision))
+}
+
+private fun account(file: File, key: DeviceKey): (JsonObject) -> Map<String, Any?> {
+    var now = 0L
+    val ledger = Ledger(file, key) { 1000 * now }
+    return { event ->
+        now = event.whole("time")
+        val service = event.text("service")
+        try {
+            when (event.text("do")) {
+                "limit" -> ledger.setLimit(service, event.numberOrNull("day"), event.numberOrNull("total"))
+                "clock" -> ledger.acceptClock()
+                "spend" -> ledger.spend(service, event.text("draw").hexToByteArray(), event.numberOrNull("bits"))
+            }
+            mapOf("sentence" to ledger.account(event.text("look")).sentence)
+        } catch (refusal: LimitException) {
+            mapOf("refusal" to refusal.message)
+        }
+    }
+}
+
+private fun JsonObject.numberOrNull(key: String): Double? = try {
+    number(key)
+} catch (error: SfumatoException) {
+    null
 }

@@ -23,7 +23,7 @@ class PerturberTest {
             assertArrayEquals(drawn, ByteArray(drawn.size) { ((result.drawn.rgb[it].toInt() and 0xFF) / (255 / (levels - 1))).toByte() })
             assertEquals(StageTimes(1.0, 1.0, 1.0, 1.0), result.times)
             assertEquals(ditherRateBits(q), result.rateBits!!, 0.0)
-            assertEquals(SIDE * SIDE, result.noiseMap.size)
+            assertEquals(SIDE * SIDE, result.noiseMap!!.size)
         }
     }
 

@@ -1,0 +1,184 @@
+"""What keeps an audit short: tournaments, networks on clean photos from the cache, and steps that are not run twice."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.audit import audit
+from sfumato.audit.attack_data import AttackData
+from sfumato.audit.attacks import clean, probe
+from sfumato.audit.attacks.fit import Fit, Recipe, evaluation_images, fit, train_epoch
+from sfumato.audit.attacks.tournament import Contestant, Tournament
+from sfumato.audit.plan import DEFAULT, QUICK
+from sfumato.audit.predictions import AttackOutput, Prediction, ReconstructedImages
+from sfumato.audit.runner import TimeLeft
+from sfumato.audit.schema import Audit, Reconstruction
+from sfumato.audit.scoring import score
+from sfumato.audit.stored import FOLDER, StoredSteps, fingerprint, from_plain, to_plain
+
+GIVEN = Callable[[str], AttackData]
+LINEAR = Recipe(attack="probe", architecture="linear", lr=1e-2, epochs=3, patience=3, batch_size=64)
+
+
+def played(one: AttackData, number: int) -> list[Prediction]:
+    found = Tournament(one, ("tone",), contestants(), rounds=3).steps()[number].run()
+    return [each for each in found if isinstance(each, Prediction)]
+
+
+def contestants(epochs: int = 5) -> list[Contestant]:
+    recipes = [replace(LINEAR, lr=lr, epochs=epochs) for lr in (1e-7, 1e-2, 1e-8, 3e-2, 1e-9)]
+    return [Contestant(probe.start, recipe) for recipe in recipes]
+
+
+def test_networks_that_share_batches_learn_what_they_learn_alone(attack_data: GIVEN) -> None:
+    one = attack_data("planted")
+    validation, test = evaluation_images(one, clean=False)
+
+    def train(recipes: list[Recipe]) -> list[Prediction]:
+        generator = torch.Generator().manual_seed(7)
+        fits = [Fit(probe.start(one, ("tone",), recipe), one, ("tone",), recipe) for recipe in recipes]
+        for _ in range(2):
+            for each, reached in zip(fits, train_epoch(fits, one, generator), strict=True):
+                each.evaluate(validation, reached)
+        return [each.predictions(test)[0] for each in fits]
+
+    with torch.random.fork_rng():
+        other = replace(LINEAR, lr=3e-3)
+        together, alone = train([LINEAR, other]), [*train([LINEAR]), *train([other])]
+    for a, b in zip(together, alone, strict=True):
+        assert np.array_equal(a.test, b.test)
+        assert a.lr == b.lr
+
+
+def test_a_tournament_trains_the_able_to_the_end_and_reports_everybody(attack_data: GIVEN) -> None:
+    one = attack_data("planted")
+    work = Tournament(one, ("tone",), contestants(), rounds=3).steps()
+    by_round = [[each for each in step.run() if isinstance(each, Prediction)] for step in work]
+    assert [len(found) for found in by_round] == [3, 0, 2]
+    assert {found.lr for found in by_round[2]} == {1e-2, 3e-2}, "the others cannot learn"
+    assert [found.epochs for found in by_round[0]] == [1, 1, 1]
+    assert min(score(found, one).result.accuracy for found in by_round[2]) > 0.9
+    assert work[0].work == pytest.approx(sum(step.work for step in work) * 5 / (5 + 4 + 12))
+
+
+def test_a_later_round_plays_those_before_it(attack_data: GIVEN) -> None:
+    """An audit that goes on after an interruption has the first round's predictions, but not its networks."""
+    one = attack_data("planted")
+    whole = [step.run() for step in Tournament(one, ("tone",), contestants(), rounds=3).steps()][2]
+    last = played(one, 2)
+    assert len(whole) == len(last) == 2
+    for before, after in zip(whole, last, strict=True):
+        assert isinstance(before, Prediction)
+        assert before.lr == after.lr
+        assert np.array_equal(before.test, after.test)
+
+
+def test_clean_networks_come_from_the_cache(
+    attack_data: GIVEN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    recipe = replace(LINEAR, attack="clean", clean=True)
+    trained: list[Recipe] = []
+
+    def counted(*parts: Any) -> list[Prediction]:
+        trained.append(parts[-1])
+        return fit(*parts)
+
+    monkeypatch.setattr(clean, "fit", counted)
+    first = clean.train(replace(attack_data("planted"), networks={}), ("tone",), recipe)
+    other = replace(attack_data("noise"), networks={})  # the same photos behind another channel
+    second = clean.train(other, ("tone",), recipe)
+    assert len(trained) == 1
+    assert np.array_equal(first[0].test, second[0].test)
+    assert not np.array_equal(first[1].test, second[1].test), "uploads are those of the artifact"
+    assert "linear" in other.networks
+    clean.train(other, ("tone",), replace(recipe, lr=2e-2))
+    assert len(trained) == 2
+    swapped = {**other.train.labels, "tone": 1 - other.train.labels["tone"]}
+    clean.train(replace(other, train=replace(other.train, labels=swapped)), ("tone",), recipe)
+    assert len(trained) == 3
+    for path in tmp_path.rglob("*.pt"):
+        path.write_bytes(b"broken")
+    clean.train(other, ("tone",), recipe)
+    assert len(trained) == 4
+
+
+def test_outputs_survive_the_disk(tmp_path: Path) -> None:
+    figures = Reconstruction(method="decoder", pairs=3, psnr=1.0, ssim=0.5)
+    outputs: list[AttackOutput] = [
+        Prediction(
+            attack="a", architecture="b", attribute="c", validation=np.eye(3), test=np.ones((2, 3)), lr=0.1
+        ),
+        ReconstructedImages(figures=figures, images=np.full((1, 4, 4, 3), 7, np.uint8)),
+    ]
+    back = from_plain(to_plain(outputs))
+    assert isinstance(back[0], Prediction)
+    assert np.array_equal(back[0].validation, np.eye(3))
+    assert (back[0].attack, back[0].lr, back[0].note) == ("a", 0.1, None)
+    assert isinstance(back[1], ReconstructedImages)
+    assert back[1].figures == figures
+    assert (back[1].images == 7).all()
+    steps = StoredSteps(tmp_path, "digest")
+    assert steps.load(0) is None
+    steps.save(0, outputs)
+    assert steps.load(0) is not None
+    (steps.folder / "0.pt").write_bytes(b"broken")
+    assert steps.load(0) is None
+
+
+def test_the_digest_tells_artifacts_and_plans_apart(attack_data: GIVEN) -> None:
+    groups = (("tone",),)
+    digests = {fingerprint(attack_data(kind), QUICK, groups) for kind in ("noise", "planted")}
+    digests |= {fingerprint(attack_data("noise"), DEFAULT, groups)}
+    digests |= {fingerprint(replace(attack_data("noise"), seed=5), QUICK, groups)}
+    assert len(digests) == 4
+    assert fingerprint(attack_data("noise"), QUICK, groups) in digests
+
+
+def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> None:
+    plan = QUICK.model_copy(
+        update={
+            "probes": ("linear",),
+            "clean_probes": ("linear",),
+            "provider_rates": (),
+            "epochs": 2,
+            "steps": 1,
+        }
+    )
+    artifact = make("planted")
+    titles: list[str] = []
+
+    def stop(done: int, total: int, title: str, best: str) -> None:
+        titles.append(title)
+        if title.startswith("probe"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(artifact, attacks=plan, watch=stop)
+    stored = len(list((artifact.folder / FOLDER).rglob("*.pt")))
+    assert stored == len([title for title in titles if title != "uploads"]) - 1
+
+    def seconds(result: Audit) -> Audit:
+        return result.model_copy(update={"seconds": 0.0, "date": ""})
+
+    resumed = audit(artifact, attacks=plan, resume=True)
+    assert [path.name for path in artifact.folder.iterdir() if path.name.startswith(".")] == []
+    assert seconds(resumed) == seconds(audit(artifact, attacks=plan))
+
+
+def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 10.0, 10.0, 40.0])
+    monkeypatch.setattr("sfumato.audit.runner.time.monotonic", lambda: next(now))
+    left = TimeLeft([1, 3, 20])
+    assert left.text(0) == ""
+    left.start(0)
+    left.stop(0)
+    assert left.text(1) == "~4 min left"  # 23 times 10 s
+    left.start(1)
+    left.stop(1)
+    assert left.text(2) == "~3 min left"  # 20 times 10 s

@@ -1,0 +1,174 @@
+r"""Discriminant: the best linear reader of an upload, from the channel's own parameters and without a single draw.
+
+The provider knows the channel, so it knows the mean m_i and the variance v_i of every upload of its own photos. A linear reader
+trained on uploads has to average the noise out of them first; this one has none to average out:
+
+    scores(x') = (C + t diag(v))^-1 (m_s - m)  applied to  x' - m,      C: covariance of the m_i,  v: mean of the v_i
+
+That is Fisher's discriminant (1936) under known noise, as ridge regression on the classes. The ridge t is chosen on validation.
+It finds a faint pattern spread over all of the upload, which networks miss; what is not linear it does not find.
+
+    predictions = [prediction for step in steps(data, QUICK, (("race",),)) for prediction in step.run()]
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.audit.attack_data import AttackData
+from sfumato.audit.plan import Plan
+from sfumato.audit.predictions import (
+    Floats,
+    Groups,
+    Prediction,
+    Step,
+    all_attributes,
+    cross_entropy,
+    fit_temperature,
+    log_posterior,
+)
+from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import Dither
+
+PHOTOS = 4_000
+"""Photos of the attacker's, augmented copies included, that it learns from at most: time grows with their square."""
+NUMBERS = 2**27
+"""Parameters of all these photos together, at most: 512 MB."""
+RIDGES = (1.0, 10.0, 100.0)
+"""Multiples of the known noise; 1 is the exact one, more forgets directions in which photos differ little."""
+ROWS = 1024
+LEAST_VARIANCE = 1e-4
+"""A sample that hardly varies tells what it tells; dividing by less would amplify rounding."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of an upload before it is drawn."""
+
+    values: Callable[[Tensor, Parameters], Tensor]
+    """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> the samples (n, D)."""
+    mean: Callable[[Parameters], Tensor]
+    """Their means (n, D)."""
+    variance: Callable[[Parameters], Tensor]
+    """Their variances (n, D)."""
+
+
+def _bits(uploads: Tensor, parameters: Parameters) -> Tensor:
+    return Dither(levels=2 ** (parameters["p"].shape[1] // 3)).planes(uploads).flatten(1)
+
+
+def _bit_variance(parameters: Parameters) -> Tensor:
+    p = parameters["p"].float().flatten(1)
+    return p * (1 - p)
+
+
+MOMENTS: dict[str, Moments] = {
+    "dither": Moments(_bits, lambda known: known["p"].float().flatten(1), _bit_variance),
+    "gaussian": Moments(
+        lambda uploads, _: uploads.flatten(1),
+        lambda known: known["mean"].float().flatten(1),
+        lambda known: known["scale"].float().flatten(1) ** 2,
+    ),
+}
+"""Channel -> its moments. Gaussian: before clipping."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Linear readers of one attribute, one for every ridge: `(samples - centre) @ weights`."""
+
+    centre: Tensor
+    """(D,)"""
+    weights: tuple[Tensor, ...]
+    """(D, classes) each."""
+
+
+def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Tensor]) -> dict[str, Readers]:
+    """Readers of several attributes; the costly part, N x N products of photos, is done once for all of them.
+
+    Args:
+        channel: dither or gaussian.
+        parameters: of N photos.
+        classes: per attribute (N, classes), 1 at the class of the photo and 0 elsewhere.
+    """
+    moments = MOMENTS[channel.name]
+    mean = moments.mean(parameters)
+    centre = mean.mean(0)
+    count = len(mean)
+    total = torch.zeros_like(centre)
+    for rows in torch.split(torch.arange(count), ROWS):
+        total += moments.variance({name: value[rows] for name, value in parameters.items()}).sum(0)
+    scale = (total / count).clamp_min(LEAST_VARIANCE).rsqrt()
+    white = mean.sub_(centre).mul_(scale)  # (N, D): the noise of every sample has variance 1 now
+    products = white @ white.T / count
+    target = torch.cat([members - members.mean(0) for members in classes.values()], dim=1) / count
+    ridges: list[Tensor] = []
+    for ridge in RIDGES:
+        root = torch.linalg.cholesky((products + ridge * torch.eye(count)).double())
+        ridges.append(white.T @ torch.cholesky_solve(target.double(), root).float() * scale[:, None])
+    widths = [members.shape[1] for members in classes.values()]
+    parts = [weights.split(widths, dim=1) for weights in ridges]
+    return {name: Readers(centre, tuple(part[index] for part in parts)) for index, name in enumerate(classes)}
+
+
+def read(
+    channel: Channel, readers: Readers, uploads: NDArray[np.float16], parameters: Parameters
+) -> list[Floats]:
+    """Scores (n, classes) of uploads, one table for every ridge; parameters only tell the planes."""
+    parts: list[list[Tensor]] = [[] for _ in readers.weights]
+    for start in range(0, len(uploads), ROWS):
+        rows = torch.from_numpy(uploads[start : start + ROWS]).float()
+        samples = MOMENTS[channel.name].values(rows, parameters) - readers.centre
+        for part, weights in zip(parts, readers.weights, strict=True):
+            part.append((samples @ weights).double())
+    return [torch.cat(part).numpy() for part in parts]
+
+
+def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
+    """The linear reader of every attribute; the ridge is chosen by validation cross entropy."""
+    size = sum(value[0].numel() for value in data.train.parameters.values())
+    count = min(PHOTOS, len(data.train.pixels), max(2, NUMBERS // size))
+    known = {name: value[:count] for name, value in data.train.parameters.items()}
+    members = {
+        name: torch.nn.functional.one_hot(
+            torch.from_numpy(data.train.labels[name][:count]), data.classes[name]
+        ).float()
+        for name in attributes
+    }
+    predictions = []
+    for name, readers in fit_readers(data.channel, known, members).items():
+        prior, truth = data.prior(name), data.validation_labels(name)
+        # Regression gives P(s | x') - P(s) to first order; over P(s) it is the log-likelihood ratio.
+        over = np.exp(prior)
+        validation, test = (
+            [table / over for table in read(data.channel, readers, uploads, known)]
+            for uploads in (data.validation_uploads, data.test_uploads)
+        )
+        scaled = [float(np.sqrt((table**2).mean())) or 1.0 for table in validation]
+        tried = []
+        for index, (table, scale) in enumerate(zip(validation, scaled, strict=True)):
+            t = fit_temperature(table / scale, truth, prior)
+            tried.append((cross_entropy(log_posterior(table / scale, prior, t), truth), index))
+        _, index = min(tried)
+        predictions.append(
+            Prediction(
+                attack="discriminant",
+                architecture=f"ridge {RIDGES[index]:g}",
+                attribute=name,
+                validation=validation[index] / scaled[index],
+                test=test[index] / scaled[index],
+            )
+        )
+    return predictions
+
+
+def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
+    """One piece of work for all attributes; none for a channel whose moments are not known."""
+    if data.channel.name not in MOMENTS:
+        return []
+    return [Step(title="discriminant", run=partial(predict, data, all_attributes(groups)))]
