@@ -157,7 +157,12 @@ def narrow() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # The proxy leads nowhere: the page fetches nothing, and the browser shall not either.
+        browser = running.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu"],
+            proxy={"server": "http://127.0.0.1:9"},
+        )
         yield browser.new_page(viewport={"width": NARROW, "height": 800})
         browser.close()
 
