@@ -240,8 +240,8 @@ class AttackResult(_Attacked):
 
 
 class BestAttack(_Attacked):
-    """Least cross entropy of all attacks on uploads. Figures on test: each tenth of the images by whichever attack was best on
-    validation and the other nine."""
+    """Least cross entropy of all attacks on uploads. Figures on test: each half of the images by whichever attack was best on
+    validation and the other half."""
 
     accuracy: float
     balanced_accuracy: float
