@@ -148,6 +148,8 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
             "provider_rates": (),
             "epochs": 2,
             "steps": 1,
+            "compose": True,
+            "frames": (1,),
         }
     )
     artifact = make("planted")
@@ -167,6 +169,8 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
         return result.model_copy(update={"seconds": 0.0, "date": ""})
 
     resumed = audit(artifact, attacks=plan, resume=True)
+    assert [one.passed for one in resumed.positive_controls] == [True]
+    assert {one.uploads for one in resumed.compositions} == {1, 2, 4, 16, 64}
     assert [path.name for path in artifact.folder.iterdir() if path.name.startswith(".")] == []
     assert seconds(resumed) == seconds(audit(artifact, attacks=plan))
 
