@@ -90,7 +90,7 @@ DEFAULT = Plan(
     patience=5,
     copies=6,
     stage_draws=3,
-    rounds=3,
+    rounds=4,
     compose=True,
     attacks=(*BASIC, "average", "pairs"),
     # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.

@@ -1,9 +1,9 @@
 """Tournament: many networks start, few are trained to the end (successive halving, Jamieson and Talwalkar, AISTATS 2016).
 
-All contestants see the same batches, so an upload is drawn once for all. With three rounds, the better third goes on after a
-ninth of the epochs, and the better third of those after a third; the rest keeps what it has reached, and is reported with it.
-So every round costs about the same. Attributes take turns in choosing who goes on, each the network with its least cross
-entropy on validation. The test images have no say.
+All contestants see the same batches, so an upload is drawn once for all. Each round trains a third of its contestants for
+three times the epochs: with three rounds, all have a ninth of them, a third of all goes on to a third, and two to the end.
+The rest keeps what it has reached, and is reported with it. Attributes take turns in choosing who goes on, each the network
+with its least cross entropy on validation. The test images have no say.
 
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
