@@ -6,17 +6,24 @@
  *     node cloud/vectors_cli.js upload [normal_table.bin] < cases.jsonl
  *         a case of the list `upload` of vectors.json a line (`pixels` in hexadecimal may stand for `pattern`, `height` and `width`)
  *         -> {"noise": hex, "packed": hex} a line
+ *     node cloud/vectors_cli.js answer < cases.jsonl
+ *         a case of the list `answer` a line -> {"decision", "word", "bytes", "packed"}, with a table also "state", a line
  */
 
 import {readFileSync} from "node:fs";
 
 import {fromHex, toHex} from "./sfumato/server/web/bytes.js";
 import {importKey} from "./sfumato/server/web/noise.js";
-import {checkVectors, picture, upload} from "./sfumato/server/web/vectors.js";
+import {answer, checkVectors, picture, upload} from "./sfumato/server/web/vectors.js";
 
 /** @param {string | undefined} path */
 function readTable(path) {
   return path ? new Int16Array(new Uint8Array(readFileSync(path)).buffer) : null;
+}
+
+/** @returns {import("./sfumato/server/web/vectors.js").Case[]} one a line of standard input */
+function readCases() {
+  return readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
 }
 
 const [command, ...files] = process.argv.slice(2);
@@ -27,13 +34,15 @@ if (command === "check") {
   process.exitCode = problems.length ? 1 : 0;
 } else if (command === "upload") {
   const table = readTable(files[0]);
-  for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
-    const entry = JSON.parse(line), {pattern, height, width} = entry;
+  for (const entry of readCases()) {
+    const {pattern, height, width} = entry;
     const pixels = entry.pixels ? fromHex(entry.pixels) : await picture(pattern, height, width);
     const {noise, packed} = await upload(entry, pixels, await importKey(fromHex(entry.key)), table);
     console.log(JSON.stringify({noise: toHex(noise), packed: toHex(packed)}));
   }
+} else if (command === "answer") {
+  for (const entry of readCases()) console.log(JSON.stringify(answer(entry)));
 } else {
-  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE] with cases on standard input");
+  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE] or answer with cases on standard input");
   process.exitCode = 2;
 }

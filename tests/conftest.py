@@ -6,6 +6,7 @@ The environment is set before torch or TensorFlow is imported: both read it only
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,13 @@ os.environ.update(
     TF_CPP_MIN_LOG_LEVEL="3",
     # Nothing is written into the home folder of whoever runs the tests.
     SFUMATO_CACHE=str(ROOT / ".cache" / "sfumato"),
+    XDG_CONFIG_HOME=str(ROOT / ".cache" / "config"),
     MPLCONFIGDIR=str(ROOT / ".cache" / "matplotlib"),
     MPLBACKEND="Agg",
 )
 
 # After the environment is set: these import torch.
-pytest_plugins = ["tests.fixtures.runs"]
+pytest_plugins = ["tests.fixtures.runs", "tests.fixtures.answer_runs"]
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}: set SFUMATO_TEST_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def answer_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """`answer_export(randomised)`: an answer bundle of `tests.fixtures.answer`; without a table it has words of two bytes."""
+
+    @cache
+    def build(randomised: bool) -> Path:
+        from tests.fixtures.answer import MANY, build_answer_bundle
+
+        out = tmp_path_factory.mktemp("answer") / "export"
+        if randomised:
+            build_answer_bundle(out, randomised=True)
+        else:
+            build_answer_bundle(out, MANY)
+        return out
+
+    return build
 
 
 @pytest.fixture(scope="session")

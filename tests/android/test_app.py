@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.answer import build_answer_bundle
 
 from sfumato.export.android import ASSETS, place
+from sfumato.runtime.sampler import normal_table
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent / "android_demo"
@@ -28,6 +30,16 @@ def test_junit(kit: Any, app: Any, export_folder: Path, suite: str) -> None:
     done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", f"{package}.{suite}")
     assert done.returncode == 0, done.stdout
     assert "\nOK (" in done.stdout
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_junit_on_an_answer_bundle(kit: Any, app: Any, tmp_path: Path, randomised: bool) -> None:
+    build_answer_bundle(tmp_path / "export", randomised=randomised, variants=("int8",))
+    (tmp_path / "export" / "normal_table.bin").write_bytes(normal_table().tobytes())
+    classpath = kit.path([app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", f"-Dsfumato.export={tmp_path / 'export'}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", "dev.sfumato.core.VectorsTest")
+    assert "\nOK (" in done.stdout, done.stdout
 
 
 def test_the_core_knows_nothing_of_android() -> None:
@@ -108,12 +120,13 @@ def test_the_build_stops_at_a_file_of_another_export(
     ("old", "new", "message"),
     [
         ('"sampler": 1', '"sampler": 2', "sampler is version 2, this app draws version 1: update the app"),
-        ('"noise": 1', '"noise": 3', "noise is version 3, this app draws version 1: update the app"),
+        ('"noise": 2', '"noise": 3', "noise is version 3, this app draws version 2: update the app"),
         (
-            "sfumato-contract/1",
             "sfumato-contract/2",
-            "schema sfumato-contract/2, this app reads sfumato-contract/1",
+            "sfumato-contract/3",
+            "schema sfumato-contract/3, this app reads sfumato-contract/2",
         ),
+        ("sfumato-contract/2", "sfumato-contract/1", "its noise (version 1) repeats between releases"),
         ('"passed": true', '"passed": false', "does not hold: export again"),
         ("{", "", "contract.json is not valid JSON"),
     ],

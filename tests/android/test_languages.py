@@ -7,23 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures import ledger_events
+from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
+from sfumato.runtime.ledger import Ledger, draw_id
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import normal_table
-from sfumato.runtime.test_vectors import upload_cases
+from sfumato.runtime.sealed_log import LogError
+from sfumato.runtime.test_vectors import answer_cases, upload_cases
 from sfumato.runtime.upload_codec import decode_png, unpack
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "cloud" / "vectors_cli.js"
 """Noise and sampler of the browser page under node."""
+LEDGER = ROOT / "cloud" / "ledger_cli.js"
+"""Its account."""
 
 
 @pytest.fixture(scope="module")
 def kotlin(kit: Any, app: Any) -> Any:
     """Ask the core: cases in, answers out."""
 
-    def ask(what: str, cases: list[dict[str, Any]], *more: Path) -> list[dict[str, Any]]:
+    def ask(what: str, cases: list[dict[str, Any]], *more: Path | str) -> list[dict[str, Any]]:
         classpath = kit.path([app.tests, app.core, *kit.RUNTIME])
         lines = "".join(json.dumps(case) + "\n" for case in cases)
         done = kit.run(*kit.JAVA, "-cp", classpath, "dev.sfumato.core.CrossLanguage", what, *more, text=lines)
@@ -50,6 +56,8 @@ def photo_cases(model: PhoneModel) -> list[dict[str, Any]]:
         parameters = {name: q.tobytes().hex() for name, q in model.parameters(image).items()}
         key = rng.bytes(32)
         shape = {"height": height, "width": width, "pixels": image.tobytes().hex(), "key": key.hex()}
+        assert model.digest is not None
+        shape["contract"] = model.digest.hex()
         cases.append({**shape, "bits": model.contract.channel.bits, "parameters": parameters})
     return cases
 
@@ -77,6 +85,16 @@ def test_one_upload_from_every_language(kit: Any, kotlin: Any, table: Path, expo
     assert done.returncode == 0, done.stderr
     javascript = [json.loads(line) for line in done.stdout.splitlines()]
     assert javascript == [{name: answer[name] for name in ("noise", "packed")} for answer in answers]
+
+
+def test_one_answer_from_every_language(kit: Any, kotlin: Any) -> None:
+    rng = np.random.default_rng(13)
+    cases = [*answer_cases(), *(random_answer(rng) for _ in range(300))]
+    expected = [answered(case) for case in cases]
+    assert kotlin("answer", cases) == expected
+    done = kit.run("node", PAGE, "answer", text="".join(json.dumps(case) + "\n" for case in cases))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
 def test_pictures_are_fitted_as_python_does(kotlin: Any) -> None:
@@ -128,3 +146,39 @@ def test_transparency_is_laid_over_white_as_python_does(kotlin: Any) -> None:
     expected = np.asarray(Image.alpha_composite(white, Image.fromarray(overlay, "RGBA")).convert("RGB"))
     found = np.frombuffer(bytes.fromhex(answer["rgb"]), np.uint8).reshape(256, 256, 3)
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_account_from_every_language(kit: Any, kotlin: Any, tmp_path: Path, seed: int) -> None:
+    """The same sentences and refusals, and the same bytes in both files."""
+    given = ledger_events.events(seed)
+    said, files = ledger_events.play(tmp_path / "python", given)
+    assert kotlin("account", given, tmp_path / "kotlin", ledger_events.KEY.hex()) == said
+    for ending in ("", ".anchor"):
+        assert (tmp_path / f"kotlin{ending}").read_bytes() == (tmp_path / f"python{ending}").read_bytes()
+        assert (tmp_path / f"kotlin{ending}").stat().st_mode & 0o777 == 0o600
+    lines = "".join(json.dumps(case) + "\n" for case in given)
+    done = kit.run("node", LEDGER, "account", ledger_events.KEY.hex(), text=lines)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [*said, files]
+
+
+def test_one_draw_from_every_language(kotlin: Any) -> None:
+    rng = np.random.default_rng(4)
+    cases = [(rng.bytes(32), rng.bytes(32), rng.bytes(40), rng.bytes(48)) for _ in range(9)]
+    names = ("key", "contract", "parameters", "pixels")
+    given = [{name: value.hex() for name, value in zip(names, case, strict=True)} for case in cases]
+    assert kotlin("draw", given) == [{"draw": draw_id(*case).hex()} for case in cases]
+
+
+def test_kotlin_goes_on_with_pythons_account(kotlin: Any, tmp_path: Path) -> None:
+    """One file, two languages in turn; and an older copy is noticed by the other one too."""
+    first, second = ledger_events.events(7, 60), ledger_events.events(8, 60)
+    path = tmp_path / "ledger"
+    said, _ = ledger_events.play(path, first)
+    old = path.read_bytes()
+    more = kotlin("account", second, path, ledger_events.KEY.hex())
+    again, _ = ledger_events.play(tmp_path / "alone", [*first, *second])
+    assert [*said, *more] == again
+    path.write_bytes(old)
+    with pytest.raises(LogError, match="older copy"):
+        Ledger(path, ledger_events.KEY).account("photos.example")

@@ -11,7 +11,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from sfumato.audit import audit
-from sfumato.audit.attack_data import AttackData, build_attack_data, mean
+from sfumato.audit.attack_data import AttackData, build_attack_data, keyed_noise, mean
 from sfumato.audit.attacks import ATTACKS, create
 from sfumato.audit.attacks.average import predict_posterior
 from sfumato.audit.attacks.decoder_training import parameters, reconstruct, train_decoder
@@ -23,6 +23,7 @@ from sfumato.audit.attacks.reidentify import reidentify
 from sfumato.audit.plan import FULL, PLANS, Plan
 from sfumato.audit.predictions import AttackOutput, Prediction, ReconstructedImages
 from sfumato.audit.scoring import score
+from sfumato.channels import Parameters
 from sfumato.core.errors import UsageError
 from sfumato.models.tensors import to_tensor
 
@@ -122,6 +123,18 @@ def test_keyed_uploads_repeat_and_fresh_ones_do_not(attack_data: GIVEN) -> None:
     assert torch.equal(mean(iter([first, second, third])), first)
     assert not torch.equal(first[0], first[1]), "another image, other noise"
     assert not torch.equal(first, draws(b"two")[0]), "another phone, other noise"
+    parameters = {name: value[rows].float() for name, value in one.test.parameters.items()}
+    nudged = {name: value.clone() for name, value in parameters.items()}
+    next(iter(nudged.values()))[0, 0, 0, 0] += 1 / 256
+
+    def noise(given: Parameters, artifact: bytes) -> Tensor:
+        return keyed_noise(one.channel, given, one.test.pixels[:6], b"one", artifact=artifact)
+
+    same, other, release = noise(parameters, b""), noise(nudged, b""), noise(parameters, b"release")
+    assert torch.equal(same, noise(parameters, b""))
+    assert not torch.equal(same[0], other[0]), "another parameter, other noise"
+    assert torch.equal(same[1:], other[1:]), "and for that image alone"
+    assert not (same == release).flatten(1).all(1).any(), "another artifact, other noise"
     fresh = draws(None)
     assert not torch.equal(fresh[0], fresh[1])
 

@@ -11,7 +11,7 @@ import pytest
 
 from sfumato.bench.arm import debian
 from sfumato.bench.arm import toolbox as boxes
-from sfumato.bench.arm.counting import KEY, bench_arm, read_outputs, run_upload
+from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, read_outputs, run_upload
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
 from sfumato.bench.arm.toolbox import Toolbox, open_toolbox
 from sfumato.bench.peak import product_model
@@ -97,11 +97,12 @@ def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values:
         name: rng.integers(0, 256, (height, width, planes), dtype=np.uint8)
         for name, planes in channel.outputs.items()
     }
+    q = b"".join(value.tobytes() for value in parameters.values())  # in the order of the channel's outputs
     if channel.name == "dither":
-        noise = keyed_noise(KEY, image, image.size * channel.bits)
+        noise = keyed_noise(KEY, CONTRACT, q, image, image.size * channel.bits)
         wanted = dither(parameters["p"], noise, bits=channel.bits)
     else:
-        noise = keyed_noise(KEY, image, 2 * image.size)
+        noise = keyed_noise(KEY, CONTRACT, q, image, 2 * image.size)
         mean = image if channel.additive else parameters["mean"]
         largest, additive = float(channel.largest_scale or 0), bool(channel.additive)
         wanted = gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive)

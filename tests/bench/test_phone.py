@@ -207,6 +207,7 @@ def make_export(folder: Path) -> Path:
     scale = 1 / 256
     shape: tuple[Literal[1], int, int, int] = (1, 16, 16, 3)
     contract = Contract(
+        mode="picture",
         files=(File(name="local_int8.tflite", sha256=digest, bytes=len(content), role="phone"),),
         input=Tensor(name="image", shape=shape, range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128),
         outputs=(Tensor(name="p", shape=shape, range=(0, 1), int8_scale=scale, int8_zero_point=-128),),

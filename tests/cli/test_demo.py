@@ -32,18 +32,28 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout)
     assert summary["audit"]["artifact"] == "int8"
-    assert {row["name"] for row in summary["audit"]["attributes"]} == {"skin", "glasses", "hair"}
-    assert {row["attack"] for row in summary["audit"]["attacks"]} >= {
+    assert len(summary["advice"]["reasons"]) >= 2
+    assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "hair"}
+    assert {one["attack"] for one in summary["picture"]["audit"]["attacks"]} >= {
         "floor",
         "clean",
         "probe",
-        "provider",
         "posterior",
     }
+    assert {row["name"] for row in summary["picture"]["audit"]["attributes"]} == {"presence", "skin", "hair"}
     with Image.open(out / "upload.png") as upload:
         assert upload.mode == "1"
     assert b"Exif" not in (out / "upload.png").read_bytes()
-    for name in ("picture.png", "export/local_int8.tflite", "export/contract.json", "export/report.html"):
+    assert len((out / "upload.word").read_bytes()) == 1
+    with Image.open(out / "picture.png") as picture:
+        # three rows of six scenes of 48 pixels, doubled, with gaps of 8
+        assert picture.size == (6 * 96 + 5 * 8, 3 * 96 + 2 * 8)
+    for name in (
+        "export/local_int8.tflite",
+        "export/contract.json",
+        "export/report.html",
+        "picture/report.html",
+    ):
         assert (out / name).stat().st_size > 1000, name
     again = run("demo", "--quick", "--out", str(out))
     assert again.returncode == 1

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb
 from sfumato.core.errors import SfumatoError
+from sfumato.runtime.ledger import Ledger, LimitError, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
 
@@ -58,12 +59,34 @@ def test_uploads_and_what_a_server_needs_are_written(
         content = (out / f"{path.stem}.upload.png").read_bytes()
         assert content == PhoneModel.load(sealed).perturb(path, key=KEY).content
         beside = json.loads((out / f"{path.stem}.upload.json").read_text())
-        assert (beside["noise"], beside["bits"], beside["bytes"]) == (1, 1, len(content))
+        assert (beside["noise"], beside["bits"], beside["bytes"]) == (2, 1, len(content))
         assert "rate" not in json.dumps(beside)
         decode_png(content, height=beside["height"], width=beside["width"], bits=beside["bits"])
     again = run(sealed, *photos, "--out", tmp_path / "again", "--key", key)
     assert again.exit_code == 0
     assert all((out / p.name).read_bytes() == p.read_bytes() for p in (tmp_path / "again").iterdir())
+
+
+def test_uploads_are_counted_and_refused_over_the_limit(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path
+) -> None:
+    def go(name: str) -> Result:
+        arguments = ("--key", key, "--service", "photos.example", "--json")
+        return run(sealed, *photos, "--out", tmp_path / name, *arguments)
+
+    told = json.loads(go("a").stdout)
+    rates = [upload["rate_bits"] for upload in told["uploads"]]
+    ledger = Ledger(ledger_path(key), KEY)
+    account = ledger.account("photos.example")
+    assert told["account"] == account.sentence()
+    assert account.total.draws == 2
+    assert account.total.microbits / 1e6 == pytest.approx(sum(rates), abs=2e-4)
+    ledger.set_limit("photos.example", day=0, total=None)
+    assert go("b").exit_code == 0  # the same draws again
+    Image.open(photos[0]).rotate(90).save(photos[0])
+    refused = go("c")
+    assert isinstance(refused.exception, LimitError)
+    assert not (tmp_path / "c").exists()
 
 
 def test_without_a_key_the_device_gets_one(

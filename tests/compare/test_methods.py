@@ -12,27 +12,36 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.compare.methods import METHODS, Method, Task, create
+from sfumato.compare.methods import METHODS, Curve, Method, Task, create
 from sfumato.compare.methods.arden import Arden
 from sfumato.compare.methods.base import Phase, cross_entropies
 from sfumato.compare.methods.blur import Blur
 from sfumato.compare.methods.cloak import LEAST, MOST, Cloak
-from sfumato.compare.methods.deep_obfuscator import DeepObfuscator
+from sfumato.compare.methods.deep_obfuscator import DeepObfuscator, noise_picture
 from sfumato.compare.methods.draws import Additive, laplace_noise
+from sfumato.compare.methods.info_decom import InfoDecomStyle, without_block_means
 from sfumato.compare.methods.mass import Mass, suppression_hinge, utility_hinge
 from sfumato.compare.methods.maxent_arl import MaxEntArl, answer_entropy
 from sfumato.compare.methods.narl import Narl
 from sfumato.compare.methods.on_phone import OnPhone, Reader
 from sfumato.compare.methods.pixelate import Pixelate
-from sfumato.compare.methods.protective import Protective
+from sfumato.compare.methods.protective import Protective, margin
 from sfumato.compare.methods.shredder import Shredder
 from sfumato.compare.methods.substitution import Substitution, mutual_information
-from sfumato.compare.methods.training import Optimizers
+from sfumato.compare.methods.training import (
+    DivergedError,
+    Optimizers,
+    accuracy,
+    adversary_accuracy,
+    train_method,
+)
 from sfumato.compare.methods.uniform import UniformGaussian
 from sfumato.core.errors import UsageError
+from sfumato.data import Split
 from sfumato.data.label_cells import label_cells
 from sfumato.models.cost import cost
-from sfumato.training.loader import Batch
+from sfumato.training.loader import Batch, Batches
+from sfumato.training.losses import task_loss
 from sfumato.training.run import make_local
 
 Make = Callable[[str], Method]
@@ -56,6 +65,48 @@ def train(method: Method, task: Task, batch: Batch, steps: int, phase: Phase = A
 def test_an_unknown_method_is_refused_with_the_known_ones(task: Task) -> None:
     with pytest.raises(UsageError, match=r"unknown method 'gap': known are raw, .*on-phone"):
         create("gap", task)
+
+
+def test_every_method_has_a_curve_but_the_yardsticks(task: Task) -> None:
+    without = {name for name, method in METHODS.items() if method.curve is None}
+    assert without == {"raw", "on-phone"}
+    for name, method in METHODS.items():
+        if method.curve is None:
+            continue
+        assert len(set(method.curve.values)) >= 4, name
+        assert len({type(value) for value in method.curve.values}) == 1, name
+        assert method.curve.published
+        assert [method.curve.accept(name, value) for value in method.curve.values] == list(
+            method.curve.values
+        )
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.curve is not None])
+def test_the_setting_reaches_the_method(name: str, task: Task, batch: Batch) -> None:
+    """The weight of a loss, the scale of a draw, or the picture itself: one of them follows the setting."""
+    curve = METHODS[name].curve
+    assert curve is not None
+    seen = set()
+    for value in curve.values:
+        torch.manual_seed(0)
+        method = create(name, task, value)
+        method.prepare_mode()
+        torch.manual_seed(0)
+        upload = method.upload(batch.images).sum().item()
+        torch.manual_seed(0)
+        losses = [method.losses(batch, ACTIVE)["loss"].item() for _ in range(3)]
+        seen.add((upload, *losses))
+    assert len(seen) == len(curve.values)
+
+
+def test_a_wrong_setting_is_wrong_use(task: Task) -> None:
+    with pytest.raises(UsageError, match=r"the temperature of pass is a number from 0.001, not 0"):
+        create("pass", task, 0.0)
+    with pytest.raises(UsageError, match=r"the grid of pixelate is a whole number from 1 to 1024, not 2.5"):
+        create("pixelate", task, 2.5)
+    with pytest.raises(UsageError, match="raw has no setting"):
+        create("raw", task, 1.0)
+    assert Curve("grid", (8,), published="-").accept("x", 4.0) == 4
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -250,14 +301,164 @@ def test_cloak_replaces_the_noisiest_samples_by_constants(task: Task, batch: Bat
     assert torch.isfinite(method.draw.rate(method.phone(batch.images))).all()
 
 
-def test_deepobfuscator_weighs_its_two_opponents(task: Task, batch: Batch) -> None:
+def test_deepobfuscator_goes_through_its_phases_in_order(task: Task, batch: Batch) -> None:
     method = DeepObfuscator(task, weight=10.0, picture_weight=2.0)
     method.prepare_mode()
-    parts = method.losses(batch, ACTIVE)
-    expected = parts["task"] - 10 * parts["adversary"] + 2 * parts["likeness"]
-    torch.testing.assert_close(parts["loss"], expected)
     warm = method.losses(batch, WARM)
     assert torch.equal(warm["loss"], warm["task"])
+    reader, reconstructor = (
+        [*part.parameters()] for part in (method.adversary.reader, method.adversary.reconstructor)
+    )
+    for _ in range(2):
+        for step, moved, still in ((0, reconstructor, reader), (1, reader, reconstructor), (2, [], [])):
+            parts = method.losses(batch, ACTIVE)
+            task_part, hidden, likeness = (parts[name] for name in ("task", "adversary", "likeness"))
+            expected = (task_part, task_part + 2 * (1 - likeness), task_part - 10 * hidden)[step]
+            torch.testing.assert_close(parts["loss"], expected)
+            method.zero_grad()
+            opponents = method.adversary_loss(batch, ACTIVE)
+            assert (opponents is None) == (step == 2)
+            if opponents is not None:
+                opponents.backward()
+                assert any(p.grad is not None and p.grad.any() for p in moved)
+                assert not any(p.grad is not None and p.grad.any() for p in still)
+
+
+def test_the_noise_picture_is_noise(batch: Batch) -> None:
+    first, second = noise_picture(batch.images), noise_picture(batch.images)
+    assert first.shape == batch.images.shape
+    assert not torch.equal(first, second)
+    assert 0 <= first.min() < 0.1
+    assert first.mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["deepobfuscator", "maxent-arl"])
+def test_encoder_and_cloud_start_as_the_clean_network(
+    name: str, make: Make, task: Task, batch: Batch
+) -> None:
+    method = make(name).eval()
+    with torch.no_grad():
+        answer = method.cloud(method.upload(batch.images))["smiling"]
+        torch.testing.assert_close(answer, task.clean(batch.images)["smiling"], atol=1e-4, rtol=1e-3)
+
+
+def test_all_learn_from_labels_and_from_the_clean_network(make: Make, task: Task, batch: Batch) -> None:
+    method = make("raw").eval()
+    assert 0 < task.config.distill < 1
+    with torch.no_grad():
+        answers, teacher = method.cloud(batch.images), task.clean(batch.images)
+        expected = task_loss(answers, batch.labels, teacher, task.config.distill)
+        torch.testing.assert_close(method.task_loss(batch.images, batch), expected)
+    assert not torch.isclose(expected, task_loss(answers, batch.labels))
+
+
+def test_block_means_are_gone_and_nothing_else(batch: Batch) -> None:
+    filtered = without_block_means(batch.images)
+    blocks = filtered.unfold(2, 8, 8).unfold(3, 8, 8)
+    assert blocks.mean((-2, -1)).abs().max() < 1e-5
+    expected = batch.images[0, 1, 8:16, 16:24] - batch.images[0, 1, 8:16, 16:24].mean()
+    torch.testing.assert_close(filtered[0, 1, 8:16, 16:24], expected)
+
+
+def test_the_jacobian_is_that_of_the_features(task: Task, batch: Batch) -> None:
+    """Random projections against the whole Jacobian of a small crop."""
+    method = InfoDecomStyle(task).eval()
+    crop = batch.images[:1, :, :8, :8]
+    jacobian = torch.autograd.functional.jacobian(method.phone.features, crop)
+    torch.manual_seed(0)
+    found = method.phone.squared_jacobian(crop, projections=2000)
+    assert found.item() == pytest.approx(jacobian.square().sum().item(), rel=0.1)
+
+
+def test_infodecom_style_calibrates_its_noise(task: Task, batch: Batch) -> None:
+    scales = []
+    for information in (0.0, 1.0):
+        torch.manual_seed(0)
+        method = InfoDecomStyle(task, information=information)
+        method.prepare_mode()
+        warm = method.losses(batch, WARM)
+        assert torch.equal(warm["loss"], warm["task"])
+        assert method.phone.get_buffer("scale") == 0
+        method.losses(batch, ACTIVE)
+        assert method.phone.get_buffer("scale") > 0
+        method.finish()
+        method.eval()
+        scales.append(method.phone(batch.images)["scale"].mean().item())
+    # One nat a sample less known: the standard deviation is larger by a factor of e.
+    assert scales[0] / scales[1] == pytest.approx(np.e, rel=1e-3)
+    unit = method.wanted_scale(torch.tensor(float(np.prod(task.shape))))
+    assert unit.item() == pytest.approx((2 * np.pi * np.e) ** -0.5 / np.e, rel=1e-5)
+    parameters = method.phone(batch.images)
+    noise = method.upload(batch.images) - parameters["mean"]
+    assert noise.std().item() == pytest.approx(scales[1], rel=0.02)
+
+
+def test_the_margin_is_the_slow_one_and_has_an_end(batch: Batch) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(20, 4), torch.randint(4, (20,))
+    slow = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        others = [value for index, value in enumerate(row) if index != label]
+        slow += max(0.0, row[label] - max(others)) / len(logits)
+    assert margin({"s": logits}, {"s": labels}).item() == pytest.approx(slow, rel=1e-5)
+    fooled = logits - 100 * torch.nn.functional.one_hot(labels, 4)
+    assert margin({"s": fooled}, {"s": labels}) == 0, "pushing further gains nothing"
+
+
+@pytest.mark.parametrize("name", ["raw", "narl"])
+def test_the_most_accurate_of_the_last_epochs_is_kept(
+    name: str, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six epochs: 0 to 3 are too early, 4 is better than 5."""
+    six = Task(
+        config=task.config.model_copy(update={"epochs": 6, "pretrain_epochs": 0}),
+        dataset=task.dataset,
+        clean=task.clean,
+    )
+    assert [Phase(epoch, 6).candidate for epoch in range(-1, 6)] == [False] * 5 + [True] * 2
+    assert Phase(0, 1).candidate
+    figures, states = iter((0.9, 0.6, 0.9)), []
+
+    def measured(method: Method, batches: Batches, seed: int) -> float:
+        states.append(weights(method))
+        return next(figures)
+
+    monkeypatch.setattr("sfumato.compare.methods.training.accuracy", measured)
+    method = create(name, six)
+    done = train_method(method, name, six)
+    assert done.epoch == 4
+    assert done.validation_accuracy == 0.9
+    assert torch.equal(states[0], weights(method))
+    assert not torch.equal(states[1], weights(method))
+
+
+def test_accuracy_is_that_of_uploads(make: Make, task: Task) -> None:
+    batches = Batches(task.dataset, Split.VALIDATION, ("smiling", "skin"), 16)
+    method = make("raw")
+    rows = task.dataset.splits[Split.VALIDATION]
+    images = torch.from_numpy(task.dataset.images[rows]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        right = (
+            method.eval().cloud(images)["smiling"].argmax(1).numpy() == task.dataset.labels["smiling"][rows]
+        )
+    assert accuracy(method, batches, 0) == pytest.approx(right.mean())
+    assert adversary_accuracy(method, batches, 0) == {}
+    noisy = make("narl")
+    assert adversary_accuracy(noisy, batches, 0) == adversary_accuracy(noisy, batches, 0)
+    assert noisy.adversary is not None
+    heads: Any = noisy.adversary.heads
+    with torch.no_grad():
+        heads["skin"].weight.zero_()
+        heads["skin"].bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    share = (task.dataset.labels["skin"][rows] == 1).mean()
+    assert adversary_accuracy(noisy, batches, 0) == {"skin": pytest.approx(share)}
+
+
+def test_a_loss_that_is_no_number_says_which(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = create("raw", task)
+    monkeypatch.setattr(method, "task_loss", lambda upload, batch: upload.sum() * torch.nan)
+    with pytest.raises(DivergedError, match="training of raw diverged in epoch -1"):
+        train_method(method, "raw", task)
 
 
 def test_maxent_raises_the_entropy_of_the_adversary(task: Task, batch: Batch) -> None:
@@ -332,7 +533,8 @@ def test_protective_makes_the_other_network_fail(task: Task, batch: Batch) -> No
         assert method.adversary is not None
         train(method, task, batch, 15, WARM)
         before = weights(method.adversary)
-        train(method, task, batch, 10)
+        parts = train(method, task, batch, 10)
+        assert parts["margin"] >= 0
         assert torch.equal(before, weights(method.adversary))
         method.eval()
         others.append(

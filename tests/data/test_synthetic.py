@@ -13,7 +13,7 @@ from sfumato.data.label_dependence import conditional_entropy, label_only_floor
 from sfumato.data.loaders.drawn_faces import draw, identity_table
 from sfumato.data.loaders.synthetic import (
     FACTORS,
-    DrawnFaces,
+    Drawn,
     joint_distribution,
     load_synthetic,
     spec_distribution,
@@ -119,7 +119,7 @@ def test_every_factor_shows_and_no_pixel_gives_a_smile_away(
 def test_a_factor_changes_its_own_part_of_the_face() -> None:
     """The same picture with one factor turned over: the change is plain, and where it belongs."""
     pictures = source("synthetic,count=40").pictures
-    assert isinstance(pictures, DrawnFaces)
+    assert isinstance(pictures, Drawn)
     thirds = {"smiling": slice(32, 60), "glasses": slice(14, 46)}  # rows, for every pose
     for factor, rows in thirds.items():
         both = []

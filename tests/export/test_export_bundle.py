@@ -1,5 +1,6 @@
 """A whole export: what is in it, that it computes what was trained, that failure leaves nothing behind."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -125,7 +126,8 @@ def test_an_upload_is_the_draw_that_the_definition_gives(sealed: Path, dither_ru
     model = PhoneModel.load(sealed)
     image = np.array(dither_run.dataset.images[7])
     upload = model.perturb(image, key=KEY)
-    q, u = model.parameters(image)["p"], keyed_noise(KEY, image, 32 * 32 * 3).reshape(32, 32, 3)
+    q, digest = model.parameters(image)["p"], hashlib.sha256((sealed / FILE).read_bytes()).digest()
+    u = keyed_noise(KEY, digest, q.tobytes(), image, 32 * 32 * 3).reshape(32, 32, 3)
     assert np.array_equal(upload.levels, (u < q).astype(np.uint8))
     assert np.array_equal(decode_png(upload.content, height=32, width=32, bits=1), upload.levels)
     assert model.perturb(image, key=KEY).content == upload.content
@@ -182,12 +184,12 @@ def test_a_wrong_picture_is_refused(sealed: Path) -> None:
 
 def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
     vectors = json.loads((sealed / "vectors.json").read_text())
-    whole = {"key", "image_sha256", "parameters", "noise", "packed"}
+    whole = {"key", "contract", "image_sha256", "parameters", "noise", "packed"}
     assert sum(whole <= set(case) for case in vectors["upload"]) >= 20
     for case in vectors["upload"]:
-        noise = keyed_noise(
-            bytes.fromhex(case["key"]), PATTERNS[case["pattern"]](4, 4), len(case["noise"]) // 2
-        )
+        key, contract = (bytes.fromhex(case[name]) for name in ("key", "contract"))
+        given = bytes.fromhex("".join(case["parameters"].values()))
+        noise = keyed_noise(key, contract, given, PATTERNS[case["pattern"]](4, 4), len(case["noise"]) // 2)
         assert noise.tobytes().hex() == case["noise"]
     case = next(case for case in vectors["dither"] if case["height"] == 16)
     q, u = (np.frombuffer(bytes.fromhex(case[name]), np.uint8) for name in ("p", "noise"))

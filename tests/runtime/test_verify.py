@@ -162,9 +162,17 @@ def test_a_forged_model_with_its_hash_is_found_by_the_vectors(bundle: Path) -> N
 
 EDITS: dict[str, tuple[Callable[[dict], None], str]] = {  # type: ignore[type-arg]
     "future schema": (
-        lambda v: v.update(schema="sfumato-contract/2"),
-        "this version reads sfumato-contract/1",
+        lambda v: v.update(schema="sfumato-contract/3"),
+        "this version reads sfumato-contract/2",
     ),
+    "old schema": (lambda v: v.update(schema="sfumato-contract/1", noise=1), "repeats between releases"),
+    "no mode": (lambda v: v.pop("mode"), "mode"),
+    "other mode": (lambda v: v.update(mode="answer"), "do not belong to the mode answer"),
+    "answer": (
+        lambda v: v.update(answer={"words": 2, "entropy_bits": 1}),
+        "do not belong to the mode picture",
+    ),
+    "encoding": (lambda v: v["upload"].update(encoding="word"), "do not belong to the mode picture"),
     "unknown key": (lambda v: v.update(extra=1), "Extra inputs"),
     "levels": (lambda v: v["channel"].update(levels=4), "do not belong to the channel"),
     "bit depth": (lambda v: v["upload"].update(bit_depth=2), "bit depth does not belong"),
@@ -176,7 +184,7 @@ EDITS: dict[str, tuple[Callable[[dict], None], str]] = {  # type: ignore[type-ar
     "gate verdict": (lambda v: v["gates"][0].update(passed=False), "does not hold"),
     "classes": (lambda v: v["keep"][0].update(classes=["a", "b", "c"]), "its heads are"),
     "hash": (lambda v: v["files"][-1].update(sha256="0" * 64), "sha256 differs"),
-    "noise version": (lambda v: v.update(noise=2), "noise"),
+    "noise version": (lambda v: v.update(noise=1), "noise"),
     "sampler version": (lambda v: v.update(sampler=2), "sampler"),
     "path": (lambda v: v["files"][0].update(name="../../etc/passwd"), "String should match"),
     "absolute path": (lambda v: v["models"][0].update(file="/etc/passwd"), "String should match"),
@@ -338,8 +346,24 @@ def test_the_command_says_one_line_and_exits_with_1(
 def test_a_future_schema_version_is_named(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    edit(bundle, lambda v: v.update(schema="sfumato-contract/2"))
-    assert told(["verify", str(bundle)], monkeypatch, capfd, "'sfumato-contract/2'; this version reads") == 1
+    edit(bundle, lambda v: v.update(schema="sfumato-contract/3"))
+    assert told(["verify", str(bundle)], monkeypatch, capfd, "'sfumato-contract/3'; this version reads") == 1
+
+
+@pytest.mark.parametrize("command", [["verify"], ["perturb", __file__], ["serve"]])
+def test_a_bundle_of_version_1_is_refused_with_the_reason(
+    bundle: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def old(values: dict) -> None:  # type: ignore[type-arg]
+        values.update(schema="sfumato-contract/1", noise=1)
+        values.pop("mode")
+
+    edit(bundle, old)
+    name, *rest = command
+    reason = (
+        "its noise (version 1) repeats between releases, so two uploads of one photo can be compared; export"
+    )
+    assert told([name, str(bundle), *rest], monkeypatch, capfd, reason) == 1
 
 
 def told(

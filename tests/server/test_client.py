@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from typer.testing import CliRunner
 
 from sfumato.cli import send
 from sfumato.core.errors import UsageError
+from sfumato.runtime.ledger import Ledger, LimitError
 from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sealed_log import LogError
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.client import Client, ClientConfig, Reply, ServerError
 from sfumato.server.model import CloudModel
@@ -45,6 +48,12 @@ def test_send_shows_the_predictions_of_the_network(
     assert (answer["sent_bytes"], answer["attempts"]) == (len(upload.content), 1)
     people = CliRunner().invoke(app, arguments)
     assert expected["glasses"].label in people.stdout
+    said = Ledger(tmp_path / "key.ledger", KEY).account("127.0.0.1").sentence()
+    assert answer["account"] == said
+    assert (
+        said
+        == f"Today 1 photo, at most {math.ceil(10 * upload.rate_bits) / 10} bits to 127.0.0.1; no limit is set."
+    )
 
 
 def test_many_at_once_get_what_each_gets_alone(server: Server, phone: PhoneModel, pictures: Pictures) -> None:
@@ -213,6 +222,51 @@ def test_another_contract_stops_before_anything_is_sent(
     ):
         client.send(pictures[0], key=KEY)
     assert fake.bodies == []
+
+
+def test_what_is_sent_is_counted_before_and_refused_over_the_limit(
+    scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    fake = scripted(say(400), say(400))
+    ledger = Ledger(tmp_path / "ledger", KEY)
+    rates = [phone.perturb(picture, key=KEY).rate_bits for picture in pictures]
+    with Client(phone, fake.url, ledger=ledger) as client:
+        with pytest.raises(ServerError, match="400"):
+            client.send(pictures[0], key=KEY)
+        account = ledger.account("127.0.0.1")
+        assert account.today.microbits == math.ceil(rates[0] * 1e6)  # the service has it, whatever it says
+        ledger.set_limit("127.0.0.1", day=rates[0] + 1e-5, total=None)
+        with pytest.raises(LimitError, match=r"127\.0\.0\.1: this photo's .* nothing was sent"):
+            client.send(pictures[1], key=KEY)
+        assert len(fake.bodies) == 1
+        with pytest.raises(ServerError, match="400"):
+            client.send(pictures[0], key=KEY)  # the same upload costs nothing more
+        ledger.path.write_bytes(b"")
+        with pytest.raises(LogError, match="older copy"):
+            client.send(pictures[0], key=KEY)
+    assert len(fake.bodies) == 2
+    assert fake.bodies[0] == fake.bodies[1]
+
+
+def test_of_many_the_ledger_leaves_out_what_does_not_fit(
+    server: Server, phone: PhoneModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    rates = [phone.perturb(picture, key=KEY).rate_bits for picture in pictures[:4]]
+    ledger = Ledger(tmp_path / "ledger", KEY)
+    ledger.set_limit("127.0.0.1", day=rates[0] + rates[1] + 1e-4, total=None)
+    with Client(phone, server.url, ledger=ledger) as client:
+        replies = client.send_many([*pictures[:2], pictures[2], pictures[0]], key=KEY)
+        assert [type(reply) for reply in replies] == [Reply, Reply, LimitError, Reply]
+        alone = client.send(pictures[1], key=KEY)
+        assert isinstance(replies[1], Reply)
+        assert replies[1].rate_bits == alone.rate_bits
+        found = replies[1].answers["glasses"]["probabilities"]
+        assert found == pytest.approx(alone.answers["glasses"]["probabilities"], abs=2e-6)
+        refused = client.send_many(pictures[2:4], key=KEY)
+    assert [type(reply) for reply in refused] == [LimitError, LimitError]
+    account = ledger.account("127.0.0.1")
+    assert (account.today.uploads, account.today.draws) == (4, 2)
+    assert account.today.microbits == sum(math.ceil(rate * 1e6) for rate in rates[:2])
 
 
 def test_nobody_there(phone: PhoneModel, pictures: Pictures) -> None:

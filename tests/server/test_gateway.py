@@ -14,6 +14,7 @@ from PIL import Image
 from tests.server.conftest import KEY, Server, Start
 from tests.server.test_app import kind
 
+from sfumato.runtime.ledger import Ledger
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.model import CloudModel
 
@@ -93,6 +94,46 @@ def test_tokens_of_both_sides(start: Start, key_file: Path, pictures: Pictures, 
     assert "401" in response.json()["detail"]
 
 
+def test_over_the_limit_nothing_goes_out(
+    start: Start, server: Server, key_file: Path, phone: PhoneModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    contents = [photo(picture) for picture in pictures[:3]]
+    rates = [phone.perturb(content, key=KEY).rate_bits for content in contents]
+    options = (
+        "--gateway",
+        "--server",
+        server.url,
+        "--key",
+        str(key_file),
+        "--ledger",
+        str(tmp_path / "account"),
+    )
+    gateway = start(*options, "--bits-per-day", str(rates[0] + rates[1] + 0.001))
+    answers = [post(gateway, content) for content in (contents[0], contents[0], contents[1], contents[2])]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 403]
+    assert answers[2].json()["account"].startswith("Today 2 photos, at most ")
+    assert kind(answers[3]) == "over-limit"
+    assert "127.0.0.1: this photo's" in answers[3].json()["detail"]
+    gateway.stop()
+    gateway = start(*options)  # started again: the account and its limit stay
+    assert post(gateway, contents[2]).status_code == 403
+    assert post(gateway, contents[1]).status_code == 200
+    account = Ledger(tmp_path / "account", KEY).account("127.0.0.1")
+    assert (account.today.uploads, account.today.draws) == (4, 2)
+    (tmp_path / "account").write_bytes(b"")
+    response = post(gateway, contents[1])
+    assert (response.status_code, kind(response)) == (500, "no-account")
+    assert "older copy" in response.json()["detail"]
+
+
+def test_without_an_account_no_gateway_starts(bundle: Path, key_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0", "--gateway"]
+    more = ["--server", "https://x.example", "--key", str(key_file), "--ledger", str(tmp_path)]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert "cannot be kept" in done.stderr
+
+
 def test_a_service_that_is_away_or_has_another_contract(
     start: Start, bundle: Path, key_file: Path, pictures: Pictures, tmp_path: Path
 ) -> None:
@@ -113,7 +154,15 @@ def test_a_service_that_is_away_or_has_another_contract(
 
 
 @pytest.mark.parametrize(
-    "options", [["--gateway"], ["--server", "https://x.example"], ["--key", "k"], ["--plain-http"]]
+    "options",
+    [
+        ["--gateway"],
+        ["--server", "https://x.example"],
+        ["--key", "k"],
+        ["--plain-http"],
+        ["--ledger", "l"],
+        ["--bits-per-day", "1"],
+    ],
 )
 def test_wrong_use(bundle: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0", *options]

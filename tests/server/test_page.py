@@ -6,6 +6,7 @@ outside the browser.
 
 import http.client
 import json
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -206,6 +207,61 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
 
 @needs_page
 @needs_browser
+@pytest.mark.parametrize("randomised", [True, False])
+def test_an_answer_bundle_sends_the_code_word_and_says_so(
+    open_page: Open,
+    answer_export: Callable[[bool], Path],
+    seen: Seen,
+    tmp_path: Path,
+    randomised: bool,
+) -> None:
+    export = answer_export(randomised)
+    phone, model = PhoneModel.load(export), CloudModel.load(export)
+    running = start_server(export, model.contract_digest, tmp_path / "log")
+    try:
+        page = open_page(f"{running.url}/")
+        assert page.locator("#status").get_attribute("data-deviation") == "0"
+        expect(page.locator("#promise")).to_contain_text("Only the code word of that answer is sent")
+        use_key(page, KEY)
+        words = set()
+        for index, seed in enumerate(range(5)):
+            pixels = np.random.default_rng(seed).random((40, 60, 3)) ** (1 + seed)
+            Image.fromarray((255 * pixels).astype(np.uint8)).save(tmp_path / "photo.png")
+            upload = phone.perturb(tmp_path / "photo.png", key=KEY)
+            choose(page, tmp_path / "photo.png")
+            assert len(seen.sent) == index
+            says = page.locator("#travels").inner_text()
+            assert f"the number {upload.word} in {len(upload.content)} byte" in says
+            assert says.count(".") == 1
+            assert ("it was drawn" in says) == randomised
+            rest = upload.word
+            assert rest is not None
+            for entry in reversed(phone.contract.keep):
+                assert f"{entry.name}: {entry.classes[rest % len(entry.classes)]}" in says
+                rest //= len(entry.classes)
+            send(page)
+            headers, body = seen.sent[-1]
+            assert body == upload.content
+            assert headers["Content-Type"] == "application/vnd.sfumato.word"
+            assert f"Sent {len(body)} byte" in page.locator("#status").inner_text()
+            (expected,) = model.predict([upload.levels])
+            for entry in phone.contract.keep:
+                shown = page.locator("#answer section", has_text=f"{entry.name}:")
+                assert shown.get_attribute("data-label") == expected[entry.name].label
+            words.add(upload.word)
+        assert len(words) > 1
+        assert page.locator("#noise").is_hidden()
+        read = (
+            "Array.from(document.getElementById('upload').getContext('2d').getImageData(0, 0, 32, 32).data)"
+        )
+        shown_levels = np.array(page.evaluate(read)).reshape(32, 32, 4)[..., :3] // 255
+        assert np.array_equal(shown_levels, upload.levels)
+    finally:
+        running.stop()
+
+
+@needs_page
+@needs_browser
 def test_the_key_stays_and_cannot_be_read(
     open_page: Open, server: Server, seen: Seen, tmp_path: Path
 ) -> None:
@@ -228,6 +284,70 @@ def test_the_key_stays_and_cannot_be_read(
         return Promise.all(tries);
     }"""
     assert page.evaluate(read) == ["kept", "kept"]
+
+
+@needs_page
+@needs_browser
+def test_the_account_is_kept_and_its_limit_holds(
+    open_page: Open, server: Server, phone: PhoneModel, seen: Seen, tmp_path: Path
+) -> None:
+    pictures = [photo(tmp_path / f"{size}.png", size, size) for size in (40, 50, 60)]
+    rates = [phone.perturb(picture, key=KEY).rate_bits for picture in pictures]
+    page = open_page(f"{server.url}/")
+    account = page.locator("#account")
+    assert account.inner_text() == "Today 0 photos, at most 0.0 bits to 127.0.0.1; no limit is set."
+    for picture in (pictures[0], pictures[0], pictures[1]):
+        choose(page, picture)
+        send(page)
+    limit = round(rates[0] + rates[1] + rates[2] / 2, 3)
+    spent = math.ceil(10 * (rates[0] + rates[1]) - 1e-4) / 10
+    page.reload()
+    await_state(page, "ready")
+    assert account.inner_text() == f"Today 2 photos, at most {spent} bits to 127.0.0.1; no limit is set."
+    page.locator("summary").click()
+    page.locator("#limit").fill(str(limit))
+    page.locator("#set-limit").click()
+    expect(account).to_contain_text(f"the limit is {limit}.")
+    choose(page, pictures[2])
+    send(page)
+    refusal = page.locator("#status")
+    assert refusal.get_attribute("data-state") == "failed"
+    assert refusal.inner_text().startswith("127.0.0.1: this photo's ")
+    assert len(seen.sent) == 3
+    page.locator("#new-key").click()  # another key is no way round: it makes another draw of each photo
+    choose(page, pictures[1])
+    send(page)
+    assert refusal.get_attribute("data-state") == "failed"
+    assert len(seen.sent) == 3
+
+
+@needs_page
+@needs_browser
+def test_an_older_copy_of_the_account_is_noticed(
+    open_page: Open, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    choose(page, photo(tmp_path / "photo.png", 40, 40))
+    send(page)
+    drop = """() => new Promise((resolve, reject) => {
+        const opening = indexedDB.open('sfumato-ledger');
+        opening.onsuccess = () => {
+            const change = opening.result.transaction('lines', 'readwrite');
+            change.objectStore('lines').delete(1);
+            change.oncomplete = () => { opening.result.close(); resolve(); };
+            change.onabort = reject;
+        };
+    })"""
+    page.evaluate(drop)
+    page.reload()
+    assert "holds 1 entries and had 2, an older copy" in await_state(page, "failed")
+    assert page.locator("#file").is_disabled()
+    page.locator("#repair").click()
+    await_state(page, "ready")
+    expect(page.locator("#account")).to_contain_text("Entries were lost on ")
+    choose(page, photo(tmp_path / "photo.png", 50, 50))
+    send(page)
+    assert len(seen.sent) == 2
 
 
 @needs_page

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.answer import answered, random_answer
+from tests.runtime import test_contract
 
 from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.sampler import dither, gaussian, normal_table
@@ -37,7 +39,14 @@ def test_every_vector_holds(bundle: Path, table: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "name"),
-    [("noise", "iv"), ("noise", "noise"), ("dither", "packed"), ("gaussian", "levels"), ("upload", "packed")],
+    [
+        ("noise", "iv"),
+        ("noise", "noise"),
+        ("dither", "packed"),
+        ("gaussian", "levels"),
+        ("upload", "packed"),
+        ("answer", "packed"),
+    ],
 )
 def test_a_wrong_vector_is_found(bundle: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
     vectors = json.loads((bundle / "vectors.json").read_text())
@@ -53,17 +62,19 @@ def draw(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, str]]:
     key = random.bytes(32)
     height, width = (int(side) for side in random.integers(1, 9, 2))
     pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    case: dict[str, Any] = {"key": key.hex(), "pixels": pixels.tobytes().hex()}
+    contract = random.bytes(32)
+    case: dict[str, Any] = {"key": key.hex(), "contract": contract.hex(), "pixels": pixels.tobytes().hex()}
     if bits := int(random.choice([0, 1, 2, 4])):
         q = random.integers(0, 256, (height, width, 3 * bits), dtype=np.uint8)
-        noise = keyed_noise(key, pixels, q.size)
+        noise = keyed_noise(key, contract, q.tobytes(), pixels, q.size)
         case |= {"bits": bits, "parameters": {"p": q.tobytes().hex()}}
         levels = dither(q, noise, bits=bits)
     else:
         additive, largest = bool(random.integers(2)), float(random.integers(1, 257)) / 16
         mean, scale = random.integers(0, 256, (2, *pixels.shape), dtype=np.uint8)
-        noise = keyed_noise(key, pixels, 2 * pixels.size)
         given = {"scale": scale} if additive else {"mean": mean, "scale": scale}
+        q_bytes = b"".join(value.tobytes() for value in given.values())
+        noise = keyed_noise(key, contract, q_bytes, pixels, 2 * pixels.size)
         case |= {"additive": additive, "largest_scale": largest}
         case["parameters"] = {name: value.tobytes().hex() for name, value in given.items()}
         levels = gaussian(
@@ -78,6 +89,66 @@ def test_random_uploads_are_those_of_python(table: Path) -> None:
     done = node("upload", table, given="\n".join(json.dumps(case) for case, _ in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [answer for _, answer in cases]
+
+
+def test_random_answers_are_those_of_python() -> None:
+    random = np.random.default_rng(6)
+    cases = [random_answer(random) for _ in range(300)]
+    done = node("answer", given="\n".join(json.dumps(case) for case in cases))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [answered(case) for case in cases]
+
+
+PARSE = """
+import {readFileSync} from "node:fs";
+import {parseContract} from "PAGE/contract.js";
+for (const line of readFileSync(0, "utf8").split("\\n").filter(Boolean)) {
+  try { console.log(parseContract(line).mode); } catch (error) { console.log(error.message); }
+}
+""".replace("PAGE", str(ROOT / "cloud" / "sfumato" / "server" / "web"))
+
+
+def parse(contracts: list[dict[str, Any]]) -> list[str]:
+    """What the page says to each: its mode, or why it is refused."""
+    command, given = ["node", "--input-type=module", "-e", PARSE], "\n".join(map(json.dumps, contracts))
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.splitlines()
+
+
+def test_the_page_reads_both_modes_and_refuses_what_python_refuses(bundle: Path) -> None:
+    picture = json.loads((bundle / "contract.json").read_text())
+    assert parse([picture, test_contract.answer()]) == ["picture", "answer"]
+    assert parse([picture | {"schema": "sfumato-contract/3"}]) == [
+        "the contract's schema is sfumato-contract/3, this page knows sfumato-contract/2"
+    ]
+    (told,) = parse([picture | {"schema": "sfumato-contract/1", "noise": 1}])
+    assert "its noise (version 1) repeats between releases" in told
+    names = [
+        "mode",
+        "no answer",
+        "channel",
+        "levels",
+        "encoding",
+        "scores",
+        "words",
+        "image code",
+        "margins",
+        "equal margins",
+    ]
+    names += [
+        "no margin",
+        "margins alone",
+        "more margins",
+        "unlisted table",
+        "table of another size",
+        "scale",
+    ]
+    changed = []
+    for name in names:
+        changed.append(test_contract.answer())
+        test_contract.EDITS[name][0](changed[-1])
+    answers = dict(zip(names, parse(changed), strict=True))
+    assert [name for name, told in answers.items() if told in ("picture", "answer")] == []
 
 
 @pytest.mark.skipif(not TSC.exists(), reason="the page was not built: install node and npm, then make setup")

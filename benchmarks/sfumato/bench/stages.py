@@ -13,7 +13,6 @@ from PIL import Image
 from sfumato.bench.results import RAW, Stage
 from sfumato.bench.timing import Times, interleave
 from sfumato.core.image_io import REDUCTION, fit, read_rgb
-from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import encode_png
 
@@ -47,14 +46,14 @@ def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
     decoded = read_rgb(photo, at_least=at_least)
     image = fit(decoded, height, width)
     parameters = model.parameters(image)
-    count, bits = model.noise_bytes, model.contract.channel.bits
-    noise = keyed_noise(KEY, image, count)
+    bits = model.contract.channel.bits
+    noise = model.noise(image, parameters, KEY)
     levels = model.sample(image, parameters, noise)
     return {
         "decode": lambda: read_rgb(photo, at_least=at_least),
         "resize": lambda: fit(decoded, height, width),
         "network": lambda: model.parameters(image),
-        "noise": lambda: keyed_noise(KEY, image, count),
+        "noise": lambda: model.noise(image, parameters, KEY),
         "sampler": lambda: model.sample(image, parameters, noise),
         "rate": lambda: model.rate_bits(image, parameters),
         "encode": lambda: encode_png(levels, bits=bits),

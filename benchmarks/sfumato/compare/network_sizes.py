@@ -51,9 +51,12 @@ PAPERS: Mapping[str, Paper] = {
     ),
     "cloak": Paper(None, "the same: one mean and one scale for each pixel, no network"),
     "deepobfuscator": Paper(
-        "deepobfuscator", "four convolutions as in the paper, 16 to 64 planes instead of 64 to 128"
+        "deepobfuscator",
+        "first layers of the shared cloud network; the paper has four convolutions of 64 to 128 planes",
     ),
-    "maxent-arl": Paper(None, "the encoder of deepobfuscator's row; the paper's was not rebuilt"),
+    "maxent-arl": Paper(
+        None, "first layers of the shared cloud network; the paper's encoder was not rebuilt"
+    ),
     "narl": Paper(None, "first layers of the shared cloud network; the paper's encoder was not rebuilt"),
     "mass": Paper(None, "the U-shaped network of our phone side; the paper's generator was not rebuilt"),
     "pass": Paper(
@@ -61,6 +64,9 @@ PAPERS: Mapping[str, Paper] = {
     ),
     "protective": Paper(
         "protective", "the U-shaped network of our phone side; the paper's U-Net has 32 to 512 planes"
+    ),
+    "infodecom-style": Paper(
+        None, "first layers of the shared cloud network behind a filter; the paper's layers were not at hand"
     ),
     "on-phone": Paper(
         "mobilenet", "the widest of our encoders within our own MACs; beside it, MobileNetV2 at width 0.35"

@@ -3,10 +3,10 @@
     config = CompareConfig(data="synthetic", keep=("smiling",), hide=("skin",))
     comparison = compare(config, Path("comparison"), choose_rows(["all"], POINTS))
 
-Every row is one JSON file below `rows/`, written when it is finished. Trained weights are kept in `methods/` and `runs/`, so an
-interrupted comparison goes on with what is missing. All rows start from one clean cloud network (`clean.safetensors`) and are
-attacked on the same test images by attackers with the same seeds. `comparison.json`, `.md` and `.png` are written anew after
-each row.
+Every row is one JSON file below `rows/`, written when it is finished; one that diverged is a note below `failed/`. Trained
+weights are kept in `methods/` and `runs/`, so an interrupted comparison goes on with what is missing, and takes more settings.
+All rows start from one clean cloud network (`clean.safetensors`), learn from it, and are attacked on the same test images by
+attackers with the same seeds. `comparison.json`, `.md` and `.png` are written anew after each row.
 """
 
 import time
@@ -27,10 +27,11 @@ from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
 from sfumato.compare.config import CompareConfig
 from sfumato.compare.methods import METHODS, Method, Task, create
-from sfumato.compare.methods.training import SEED_WORD, train_method
-from sfumato.compare.rows import OURS, RowPlan
-from sfumato.compare.schema import Comparison, ComparisonRow, PhoneCost, read_row
-from sfumato.compare.tables import comparison_tables, match_comparisons
+from sfumato.compare.methods.training import SEED_WORD, DivergedError, adversary_accuracy, train_method
+from sfumato.compare.rows import OUR_CURVES, OURS, RowPlan, curve_of
+from sfumato.compare.schema import Comparison, ComparisonRow, PhoneCost, Setting, read_row
+from sfumato.compare.selection import RULE, best_points, match_comparisons
+from sfumato.compare.tables import comparison_tables
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
@@ -48,10 +49,10 @@ from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.runner import train
 
-WEIGHTS, OLD_WEIGHTS = "methods", "peers"
-"""Folder of trained methods, today and in the release before."""
-OLD_OPTIONS = {"plain": "mirror_only"}
-"""Names in comparison-config.json of the release before -> those of today."""
+WEIGHTS = "methods"
+"""Folder of trained methods."""
+TRAINER = 2
+"""Version of the shared trainer, stored with a comparison. 1, which stored none: last epoch, no teacher for other methods."""
 
 
 def compare(
@@ -77,15 +78,24 @@ def compare(
     """
     keep_freed_memory()
     comparer = Comparer(config, out, accelerator)
-    _claim(out, {**config.model_dump(mode="json"), "dataset": comparer.dataset.id}, overwrite=overwrite)
+    values = {**config.model_dump(mode="json"), "dataset": comparer.dataset.id, "trainer": TRAINER}
+    _claim(out, values, overwrite=overwrite)
     comparer.prepare()
     for number, plan in enumerate(plans, 1):
         if comparer.path(plan).exists():
             note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
             continue
+        if comparer.failure(plan).exists():
+            note(f"[{number}/{len(plans)}] {plan.id}: diverged before")
+            continue
         note(f"[{number}/{len(plans)}] {plan.id}")
-        row = comparer.make(plan)
-        write_json(comparer.path(plan), row.model_dump(mode="json"))
+        try:
+            row = comparer.make(plan)
+        except DivergedError as error:
+            note(str(error))
+            write_json(comparer.failure(plan), {"id": plan.id, "reason": str(error)})
+        else:
+            write_json(comparer.path(plan), row.model_dump(mode="json"))
         comparer.write(plans)
     return comparer.write(plans)
 
@@ -98,8 +108,7 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
         write_json(path, values)
         return
     defaults = {name: entry.default for name, entry in CompareConfig.model_fields.items()}
-    stored = {OLD_OPTIONS.get(name, name): value for name, value in read_json(path).items()}
-    before = {**defaults, **stored}
+    before = {**defaults, **read_json(path)}
     # The same data may lie elsewhere: its id tells.
     changed = [name for name in values if name != "data" and before.get(name) != values[name]]
     if changed:
@@ -107,8 +116,6 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
             f"{out} holds rows made with another {' and '.join(changed)}: their figures cannot stand side by "
             "side; use the same options, choose another --out, or pass --overwrite"
         )
-    if (out / OLD_WEIGHTS).exists() and not (out / WEIGHTS).exists():
-        (out / OLD_WEIGHTS).rename(out / WEIGHTS)
 
 
 class Comparer:
@@ -133,6 +140,14 @@ class Comparer:
         """The file of a finished row."""
         return self.out / "rows" / f"{plan.id}.json"
 
+    def failure(self, plan: RowPlan) -> Path:
+        """The file of a row that could not be trained."""
+        return self.out / "failed" / f"{plan.id}.json"
+
+    def batches(self, split: Split, attributes: tuple[str, ...]) -> Batches:
+        """A split for figures, on the device of the clean network."""
+        return Batches(self.dataset, split, attributes, self.config.batch_size)
+
     def prepare(self) -> None:
         """Train the clean network, or read it.
 
@@ -146,8 +161,12 @@ class Comparer:
             trained = train_clean(self.training, self.dataset, self.fabric, None)
             checkpoint.save_module(trained, path)
         checkpoint.load_module(self.clean, path)
-        test = Batches(self.dataset, Split.TEST, self.config.keep, self.config.batch_size)
-        self.clean_accuracy = evaluate(self.clean, test).accuracy_by_head
+        self.clean_accuracy = evaluate(
+            self.clean, self.batches(Split.TEST, self.config.keep)
+        ).accuracy_by_head
+        self.clean_validation = evaluate(
+            self.clean, self.batches(Split.VALIDATION, self.config.keep)
+        ).accuracy
 
     def make(self, plan: RowPlan) -> ComparisonRow:
         """Train and attack one row."""
@@ -157,6 +176,7 @@ class Comparer:
         """A row of another method."""
         method, record = self.train_method(plan)
         audit = self.audit(self.freeze(method, self.clean_accuracy), plan)
+        test = self.batches(Split.TEST, (*self.config.keep, *self.config.hide))
         size, encoding = method.upload_size(torch.from_numpy(audit.data.test_uploads))
         return self.row(
             plan,
@@ -165,24 +185,30 @@ class Comparer:
             record["seconds"],
             reads=method.reads_hidden,
             losses=record["means"],
+            validation=record["validation_accuracy"],
+            epoch=record["epoch"],
+            own=adversary_accuracy(method, test, self.config.seed),
         )
 
     def train_method(self, plan: RowPlan) -> tuple[Method, dict[str, Any]]:
         """A trained method, from its file if there is one; and the record of its training."""
         seed_everything(self.config.seed, SEED_WORD, plan.method, "initial")
-        method, path = create(plan.method, self.task), self.out / WEIGHTS / f"{plan.id}.safetensors"
+        method = create(plan.method, self.task, plan.setting)
+        path = self.out / WEIGHTS / f"{plan.id}.safetensors"
         record = path.with_suffix(".json")
         if record.exists():
             checkpoint.load_module(method, path)
         else:
-            means, seconds = train_method(method, plan.method, self.task, self.fabric.device)
+            trained = train_method(method, plan.method, self.task, self.fabric.device)
             checkpoint.save_module(method, path)
-            write_json(record, {"means": means, "seconds": round(seconds, 1)})
+            write_json(record, {**asdict(trained), "seconds": round(trained.seconds, 1)})
         return method, read_json(record)
 
     def make_ours(self, plan: RowPlan) -> ComparisonRow:
         """A row of our own."""
         target = {} if plan.point is None else asdict(plan.point)
+        if plan.setting is not None:
+            target = {OUR_CURVES[plan.method].option: plan.setting}
         config, folder = self.config.training(**OURS[plan.method], **target), self.out / "runs" / plan.id
         started = time.perf_counter()
         self.share_clean_network(config, folder)
@@ -197,6 +223,8 @@ class Comparer:
             phone_cost(cost(run.local, self.task.shape), size.mean, size.encoding),
             seconds,
             reads=config.objective == "suppress",
+            validation=run.card["best_epoch"]["val_accuracy"],
+            epoch=run.card["best_epoch"]["epoch"],
             bound=None if rate is None else leakage_bound_bits(rate, information_bounds(data)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
@@ -225,16 +253,26 @@ class Comparer:
         seconds: float,
         *,
         reads: bool,
+        validation: float,
+        epoch: int,
+        own: dict[str, float] | None = None,
         bound: float | None = None,
         notes: tuple[str, ...] = (),
         losses: dict[str, float] | None = None,
     ) -> ComparisonRow:
         """Put a row together."""
-        reasons = shortfalls(audit.desired, audit.attributes)
+        reasons, curve = shortfalls(audit.desired, audit.attributes), curve_of(plan.method)
         return ComparisonRow(
             id=plan.id,
             method=plan.method,
             ours=plan.ours,
+            setting=None
+            if curve is None or plan.setting is None
+            else Setting(name=curve.option, value=plan.setting),
+            validation_accuracy=validation,
+            epoch=epoch,
+            own_adversary=own or {},
+            published="" if curve is None else curve.published,
             target_bits=plan.point.bits if plan.point else None,
             target_beyond_bits=plan.point.beyond if plan.point else None,
             reads_hidden_labels=reads,
@@ -255,6 +293,8 @@ class Comparer:
     def write(self, plans: tuple[RowPlan, ...]) -> Comparison:
         """Write `comparison.json`, `.md` and `.png` from all rows in the folder, whoever asked for them."""
         rows = tuple(sorted(map(read_row, (self.out / "rows").glob("*.json")), key=position))
+        failed = map(read_json, sorted((self.out / "failed").glob("*.json")))
+        chosen = best_points(rows, self.clean_validation)
         result = Comparison(
             dataset=self.dataset.id,
             data_spec=self.dataset.spec,
@@ -262,10 +302,16 @@ class Comparer:
             hide=self.config.hide,
             n_test=len(self.dataset.splits[Split.TEST]),
             clean_accuracy=self.clean_accuracy,
+            clean_validation_accuracy=self.clean_validation,
             config=self.config.model_dump(mode="json"),
             rows=rows,
-            matched_comparisons=match_comparisons(rows),
-            missing=tuple(plan.id for plan in plans if not self.path(plan).exists()),
+            rule=RULE,
+            best_points=chosen,
+            matched_comparisons=match_comparisons(rows, chosen),
+            failed={one["id"]: one["reason"] for one in failed},
+            missing=tuple(
+                plan.id for plan in plans if not self.path(plan).exists() and not self.failure(plan).exists()
+            ),
             provenance=provenance(),
         )
         write_json(self.out / "comparison.json", result.to_json())
@@ -287,6 +333,6 @@ def phone_cost(network: Cost, upload_bytes: float, encoding: str, *, stored_byte
 
 
 def position(row: ComparisonRow) -> tuple[int, float, float]:
-    """Where a row stands: methods in the order of the registries, ours by their targets."""
-    order = [*METHODS, *OURS]
-    return order.index(row.method), row.target_bits or 0.0, row.target_beyond_bits or 0.0
+    """Where a row stands: methods in the order of the registries, along their settings, ours along their targets."""
+    order, along = [*METHODS, *OURS], row.setting.value if row.setting else row.target_bits
+    return order.index(row.method), along or 0.0, row.target_beyond_bits or 0.0

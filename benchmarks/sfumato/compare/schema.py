@@ -1,14 +1,14 @@
 """comparison.json, field by field: other methods and ours, trained alike, attacked alike.
 
 `desired`, `attributes` and `attacks` of a row are those of audit.json (`sfumato.audit.schema`). Accuracies are fractions of 1,
-rates are bits. Other programs read this file: a renamed field raises the schema, and the reader below takes both.
+rates are bits. Other programs read this file: a changed field raises the schema, and the reader below takes all three.
 
     comparison = read_comparison(Path("comparison/comparison.json"))
     comparison.rows[0].attributes[0].nag_label_only
 """
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,9 @@ from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import read_json
 
-SCHEMA, OLD_SCHEMA = "sfumato-comparison/2", "sfumato-comparison/1"
+SCHEMA: Final = "sfumato-comparison/3"
+SCHEMA_2, SCHEMA_1 = "sfumato-comparison/2", "sfumato-comparison/1"
+"""Schema 2 has one untuned row for each method and no figures on validation; its `matched_comparisons` were chosen on test."""
 RENAMED = {"standings": "matched_comparisons"}
 RENAMED_IN_ROW = {"told_bits": "leakage_bound_bits"}
 RENAMED_IN_MATCH = {"verdict": "result"}
@@ -47,12 +49,29 @@ class PhoneCost(_Frozen):
     """What has to be stored beside the network."""
 
 
+class Setting(_Frozen):
+    """What a method's curve varies, and its value in this row."""
+
+    name: str
+    value: float
+
+
 class ComparisonRow(_Frozen):
-    """One method at one operating point."""
+    """One method at one setting or operating point."""
 
     id: str
     method: str
     ours: bool
+    setting: Setting | None = None
+    """Null for yardsticks, for ours with a target, and in files of schema 1 and 2."""
+    validation_accuracy: float | None = None
+    """Mean over the desired attributes, on validation: what settings are chosen by. Null in files of schema 1 and 2."""
+    epoch: int | None = None
+    """The epoch that was kept, counted from the first with privacy terms."""
+    own_adversary: dict[str, float] = {}
+    """Test accuracy of the adversary that was trained along, which is what most papers report; empty without one."""
+    published: str = ""
+    """What the paper reports, and what of it this row can be held against."""
     target_bits: float | None = None
     """Target of the mean rate; null for methods without a target."""
     target_beyond_bits: float | None = None
@@ -77,8 +96,18 @@ class ComparisonRow(_Frozen):
     audit_seconds: float
 
 
+class BestPoint(_Frozen):
+    """The row that stands for a method, chosen on validation alone (`sfumato.compare.selection`)."""
+
+    method: str
+    row: str
+    """Id of the row."""
+    accurate: bool
+    """Whether any of its settings was as accurate as the rule asks; if not, this is the most accurate one."""
+
+
 class MatchedComparison(_Frozen):
-    """Another method beside one of ours at matched accuracy (`sfumato.compare.tables`)."""
+    """Another method beside one of ours at matched accuracy (`sfumato.compare.selection`)."""
 
     method: str
     """Id of the other method's row."""
@@ -93,7 +122,7 @@ class MatchedComparison(_Frozen):
 class Comparison(_Frozen):
     """The whole of comparison.json."""
 
-    schema_: Literal["sfumato-comparison/2"] = Field(default="sfumato-comparison/2", alias="schema")
+    schema_: Literal["sfumato-comparison/3"] = Field(default=SCHEMA, alias="schema")
     dataset: str
     """Id of the data set."""
     data_spec: str
@@ -102,11 +131,19 @@ class Comparison(_Frozen):
     n_test: int
     clean_accuracy: dict[str, float]
     """Of the clean cloud network that every method starts from."""
+    clean_validation_accuracy: float | None = None
+    """The same on validation, mean over the desired attributes."""
     config: dict[str, Any]
     """Epochs, batch size, seed and attacks: the same for every row."""
     rows: tuple[ComparisonRow, ...]
+    rule: str = ""
+    """How `best_points` and `matched_comparisons` were chosen, in a sentence."""
+    best_points: tuple[BestPoint, ...] = ()
+    """One row for each method; its figures are those of test, where nothing was chosen."""
     matched_comparisons: tuple[MatchedComparison, ...] = ()
-    """Each other method beside ours."""
+    """The best point of each other method beside ours."""
+    failed: dict[str, str] = {}
+    """Rows that could not be trained, and why."""
     missing: tuple[str, ...] = ()
     """Rows that were asked for and are not finished."""
     provenance: dict[str, Any]
@@ -117,28 +154,30 @@ class Comparison(_Frozen):
 
 
 def read_comparison(path: Path) -> Comparison:
-    """Read comparison.json of this schema or of the one before.
+    """Read comparison.json of this schema or of one of the two before.
 
     Raises:
         SfumatoError: missing, damaged, or of another schema.
     """
     values = read_json(path)
     schema = values.get("schema") if isinstance(values, dict) else None
-    if schema not in (SCHEMA, OLD_SCHEMA):
-        raise SfumatoError(f"{path} has schema {schema!r}; this version reads {SCHEMA} and {OLD_SCHEMA}")
-    if schema == OLD_SCHEMA:
-        note(f"{path} has the schema of an earlier release, {OLD_SCHEMA}: read under today's names")
-        values = _renamed_comparison(values)
+    if schema not in (SCHEMA, SCHEMA_2, SCHEMA_1):
+        raise SfumatoError(
+            f"{path} has schema {schema!r}; this version reads {SCHEMA}, {SCHEMA_2} and {SCHEMA_1}"
+        )
+    if schema != SCHEMA:
+        note(f"{path} has the schema of an earlier release, {schema}: one untuned row for each method")
+        values = _renamed_comparison(values) if schema == SCHEMA_1 else {**values, "schema": SCHEMA}
     return _validated(Comparison, values, path)
 
 
 def read_row(path: Path) -> ComparisonRow:
-    """Read the file of a finished row, of this release or of the one before.
+    """Read the file of a finished row.
 
     Raises:
         SfumatoError: missing or damaged.
     """
-    return _validated(ComparisonRow, _renamed(read_json(path), RENAMED_IN_ROW), path)
+    return _validated(ComparisonRow, read_json(path), path)
 
 
 def _validated(model: type[Model], values: Any, path: Path) -> Model:

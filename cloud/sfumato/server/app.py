@@ -2,8 +2,8 @@
 
     app = create_app(CloudModel.load("export"), AppConfig(), tokens)
 
-POST /v1/predict   an upload (PNG or packed, docs/contract.md) -> label and probabilities of every kept attribute
-POST /v1/predict/batch   several packed ones -> the same for each (sfumato.server.predict)
+POST /v1/predict   an upload (PNG, packed, or a code word: docs/contract.md) -> label and probabilities of every kept attribute
+POST /v1/predict/batch   several packed ones or words -> the same for each (sfumato.server.predict)
 GET  /v1/contract  contract.json as exported, its sha256 as ETag
 GET  /             the browser page, GET /v1/phone/NAME what it runs (sfumato.server.page)
 GET  /healthz      the process runs;  GET /readyz  it answers uploads;  GET /metrics  Prometheus

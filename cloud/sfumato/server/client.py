@@ -5,6 +5,7 @@
     reply.answers["smiling"]["label"]
     replies = client.send_many(["a.jpg", "b.jpg"], key=device_key())
 
+With `ledger=Ledger(...)` every upload is counted for the server's host before it is sent, and refused over the limit.
 Only the upload is sent. It is made from pixels alone: no EXIF, no location, no file name. A refusal that stays one is raised at
 once. 429, 502, 503, 504 and network faults are tried again, always with the same upload; the pause doubles, with jitter, and is
 never shorter than the server's Retry-After.
@@ -31,12 +32,14 @@ from tenacity import (
 
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import FILE
-from sfumato.runtime.phone_model import PhoneModel, Upload
+from sfumato.runtime.ledger import Draw, Ledger, LimitError, service_of
+from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
-from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, largest_batch
+from sfumato.server.formats import CONTRACT_HEADER, PNG, WORD, WORD_BATCH, batch_types, largest_batch
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
+TYPES: Mapping[Encoding, str] = {"image": PNG, "word": WORD}
 UNFIT = "the server's answer does not fit the contract"
 RETRIED = (429, 502, 503, 504)
 """Statuses after which the same request may succeed."""
@@ -86,7 +89,7 @@ class Reply:
     seconds: float
     """From the first try to the answer; perturbing not included."""
     rate_bits: float
-    """Exact rate of this photo's upload, in bits: for the user's eyes, it was not sent."""
+    """Rate of this photo's upload in bits, as `Upload.rate_bits`: for the user's eyes, it was not sent."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -103,16 +106,19 @@ class Client:
         *,
         token: str | None = None,
         config: ClientConfig | None = None,
+        ledger: Ledger | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.phone, self.config = phone, config or ClientConfig()
         self.contract_json = (phone.folder / FILE).read_bytes()
         self.digest = hashlib.sha256(self.contract_json).hexdigest()
+        base = checked_url(server, plain_http=self.config.plain_http)
+        self.ledger, self.service = ledger, service_of(base)
         self._checked = False
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
-            base_url=checked_url(server, plain_http=self.config.plain_http),
+            base_url=base,
             headers={"User-Agent": "sfumato", **headers},
             timeout=httpx.Timeout(self.config.answer_seconds, connect=self.config.connect_seconds),
         )
@@ -145,22 +151,28 @@ class Client:
             )
         self._checked = True
 
-    def send(self, image: Any, *, key: bytes | None) -> Reply:
+    def send(self, image: Any, *, key: bytes | None, encoding: str | None = None) -> Reply:
         """Perturb a photo here and send the upload.
 
         Args:
             image: whatever `PhoneModel.perturb` takes: a file, the bytes of one, or pixels.
             key: the device key; None draws fresh noise, for measurements only.
+            encoding: as for `PhoneModel.perturb`.
 
         Raises:
             DataError: the photo cannot be read.
+            UsageError: the export has no such encoding.
+            LimitError: the upload would pass the ledger's limit; nothing was sent.
+            LogError: the ledger cannot be kept; nothing was sent.
             ServerError: another contract, a refusal, or no answer after all tries.
         """
         self.check_contract()
-        upload = self.phone.perturb(image, key=key)
-        return self.send_upload(upload.content, rate_bits=upload.rate_bits)
+        upload = self.phone.perturb(image, key=key, encoding=encoding)
+        return self.send_upload(upload)
 
-    def send_many(self, images: Sequence[Any], *, key: bytes | None) -> list[Reply | ServerError]:
+    def send_many(
+        self, images: Sequence[Any], *, key: bytes | None
+    ) -> list[Reply | ServerError | LimitError]:
         """Perturb photos here and send all uploads, as many in a request as the service takes.
 
         Args:
@@ -168,24 +180,42 @@ class Client:
             key: as for `send`.
 
         Returns:
-            One entry for each photo, in order: its reply, or why the service refused this one. A reply's `seconds` and
-            `attempts` are those of the request it came with.
+            One entry for each photo, in order: its reply, or why the service or the ledger refused this one. A reply's
+            `seconds` and `attempts` are those of the request it came with.
 
         Raises:
             DataError: a photo cannot be read; nothing was sent.
+            LogError: the ledger cannot be kept.
             ServerError: another contract, a refusal of a whole request, or no answer after all tries.
         """
         self.check_contract()
         uploads = [self.phone.perturb(image, key=key) for image in images]
-        most = largest_batch(self.phone.contract)
+        most = largest_batch(self.phone.contract, batch_types(self.phone.contract)[0])
         parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
-        return [reply for part in parts for reply in self._send_batch(part)]
+        return [reply for part in parts for reply in self._send_counted(part)]
+
+    def _send_counted(self, uploads: Sequence[Upload]) -> list[Reply | ServerError | LimitError]:
+        """Count a batch, and send what the limit allows."""
+        refusals = self._count(uploads)
+        allowed = [upload for upload, refusal in zip(uploads, refusals, strict=True) if refusal is None]
+        replies = iter(self._send_batch(allowed) if allowed else [])
+        return [refusal or next(replies) for refusal in refusals]
+
+    def _count(self, uploads: Sequence[Upload]) -> list[LimitError | None]:
+        """Put uploads into the ledger, if there is one, before they are sent."""
+        if self.ledger is None:
+            return [None] * len(uploads)
+        draws = [Draw(upload.draw, upload.rate_bits) for upload in uploads]
+        return self.ledger.spend_many(self.service, draws)
 
     def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
-        packed = [pack(upload.levels, bits=bits) for upload in uploads]
-        headers = {"Content-Type": PACKED_BATCH, CONTRACT_HEADER: self.digest}
-        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(packed), headers=headers)
+        kind, *_ = batch_types(self.phone.contract)
+        each = [
+            upload.content if kind == WORD_BATCH else pack(upload.levels, bits=bits) for upload in uploads
+        ]
+        headers = {"Content-Type": kind, CONTRACT_HEADER: self.digest}
+        body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(each), headers=headers)
         seconds = time.perf_counter() - start
         try:
             answer = json.loads(body)
@@ -196,23 +226,26 @@ class Client:
                 _item_refusal(item["problem"])
                 if "problem" in item
                 else self._reply({**common, **item}, len(content), attempts, seconds, upload.rate_bits)
-                for item, content, upload in zip(items, packed, uploads, strict=True)
+                for item, content, upload in zip(items, each, uploads, strict=True)
             ]
         except (ValueError, KeyError, TypeError):
             raise ServerError(UNFIT) from None
 
-    def send_upload(self, content: bytes, *, rate_bits: float) -> Reply:
-        """Send an upload (PNG) that is already perturbed.
+    def send_upload(self, upload: Upload) -> Reply:
+        """Count and send an upload that is already perturbed.
 
         Raises:
-            ServerError: as `send`.
+            LimitError, LogError, ServerError: as `send`.
         """
+        (refusal,) = self._count([upload])
+        if refusal is not None:
+            raise refusal
         start = time.perf_counter()
-        headers = {"Content-Type": PNG, CONTRACT_HEADER: self.digest}
-        body, attempts = self._ask("POST", "/v1/predict", content=content, headers=headers)
+        headers = {"Content-Type": TYPES[upload.encoding], CONTRACT_HEADER: self.digest}
+        body, attempts = self._ask("POST", "/v1/predict", content=upload.content, headers=headers)
         seconds = time.perf_counter() - start
         try:
-            return self._reply(json.loads(body), len(content), attempts, seconds, rate_bits)
+            return self._reply(json.loads(body), len(upload.content), attempts, seconds, upload.rate_bits)
         except (ValueError, KeyError, TypeError):
             raise ServerError(UNFIT) from None
 

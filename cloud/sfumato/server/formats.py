@@ -1,16 +1,21 @@
 """Request bodies: media types and sizes, for the service and its client alike.
 
-    body = b"".join(pack(levels, bits=1) for levels in uploads)         # PACKED_BATCH: at most largest_batch(contract) uploads
+    body = b"".join(pack(levels, bits=1) for levels in uploads)         # PACKED_BATCH: at most largest_batch(...) uploads
 
-A batch is packed uploads, one directly after the other. Each has the same length, so the body's length says how many there
-are. It is for gateways and for apps that were offline: HTTP costs as much as the network, and a batch pays for it once.
+A batch is packed uploads, or in answer mode words, one directly after the other. Each has the same length, so the body's length
+says how many there are. It is for gateways and for apps that were offline: HTTP costs as much as the network, and a batch pays
+for it once.
 """
 
+from sfumato.runtime.answer import word_size
 from sfumato.runtime.contract import Contract
 
 PNG = "image/png"
 PACKED = "application/vnd.sfumato.packed"
+WORD = "application/vnd.sfumato.word"
+"""The code word of an answer, one byte or two."""
 PACKED_BATCH = "application/vnd.sfumato.packed-batch"
+WORD_BATCH = "application/vnd.sfumato.word-batch"
 
 CONTRACT_HEADER = "Sfumato-Contract"
 """sha256 of the contract.json that an upload was made with, in hexadecimal."""
@@ -27,17 +32,30 @@ def decompressed_bytes(contract: Contract) -> int:
     return upload.height * (1 + -(-samples * upload.bit_depth // 8))
 
 
-def largest_body(contract: Contract) -> int:
-    """Most bytes of one upload: what any PNG encoder makes of noise, with room for many small chunks."""
-    return decompressed_bytes(contract) * 9 // 8 + 1024
+def single_types(contract: Contract) -> tuple[str, ...]:
+    """Media types of one upload, the usual one first."""
+    return (PNG, PACKED) if contract.answer is None else (WORD, PNG, PACKED)
 
 
-def packed_bytes(contract: Contract) -> int:
-    """Bytes of a packed upload."""
+def batch_types(contract: Contract) -> tuple[str, ...]:
+    """Media types of several uploads, the usual one first."""
+    return (PACKED_BATCH,) if contract.answer is None else (WORD_BATCH, PACKED_BATCH)
+
+
+def largest_body(contract: Contract, kind: str = PNG) -> int:
+    """Most bytes of one upload: a PNG may be what any encoder makes of noise, with room for many small chunks."""
+    return decompressed_bytes(contract) * 9 // 8 + 1024 if kind == PNG else upload_bytes(contract, kind)
+
+
+def upload_bytes(contract: Contract, kind: str) -> int:
+    """Bytes of each upload of this media type, alone or in a batch; a PNG has no fixed length."""
+    if kind in (WORD, WORD_BATCH):
+        assert contract.answer is not None, "the types of a request are checked first"
+        return word_size(contract.answer.words)
     height, width = contract.size
     return -(-height * width * 3 * contract.channel.bits // 8)
 
 
-def largest_batch(contract: Contract) -> int:
+def largest_batch(contract: Contract, kind: str = PACKED_BATCH) -> int:
     """Most uploads in one request."""
-    return max(1, min(MAX_BATCH, MAX_BATCH_BYTES // packed_bytes(contract)))
+    return max(1, min(MAX_BATCH, MAX_BATCH_BYTES // upload_bytes(contract, kind)))

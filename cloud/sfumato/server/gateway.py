@@ -6,8 +6,9 @@ POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the serv
 GET  /v1/contract, /healthz, /readyz, /metrics     as the service
 
 It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten. The client of
-`sfumato send` takes the upload on: the contract is compared first, uploads are tried again with patience. A service answers
-/v1/predict and a gateway /v1/photo, so neither can be mistaken for the other.
+`sfumato send` takes the upload on: the contract is compared first, the upload is counted in the ledger and refused over its
+limit, uploads are tried again with patience. A service answers /v1/predict and a gateway /v1/photo, so neither can be mistaken
+for the other.
 """
 
 import asyncio
@@ -20,7 +21,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sfumato.core.errors import DataError
+from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
+from sfumato.runtime.sealed_log import LogError
 from sfumato.server.app import contract_endpoint, health_endpoints, new_app
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
@@ -63,8 +66,12 @@ class GatewayPrediction(Origin):
     )
     sent_bytes: int = Field(description="size of the upload", examples=[1754])
     rate_bits: float = Field(
-        description="exact rate of this upload: how many bits of the photo it can carry; it was not sent",
+        description="rate of this upload: how many bits of the photo it can carry at most; it was not sent",
         examples=[6.1],
+    )
+    account: str | None = Field(
+        description="what was sent to the service by now, in words; null where no account is kept",
+        examples=["Today 12 photos, at most 13.1 bits to photos.example; the limit is 100."],
     )
     service_request_id: str = Field(
         description="the service's own, as in its log", examples=["60303ae22b998861"]
@@ -78,11 +85,12 @@ class Sender:
         self._client, self._most, self._busy = client, most, 0
         self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix="sender")
 
-    async def send(self, upload: Upload) -> Reply:
-        """The service's answer.
+    async def send(self, upload: Upload) -> tuple[Reply, str | None]:
+        """The service's answer, and the account in words where one is kept.
 
         Raises:
             OverloadedError: too many are being sent.
+            LimitError, LogError: the account says no, or cannot be kept; nothing was sent.
             ServerError: another contract, a refusal, or no answer.
         """
         if self._busy >= self._most:
@@ -93,9 +101,11 @@ class Sender:
         finally:
             self._busy -= 1
 
-    def _send(self, upload: Upload) -> Reply:
-        self._client.check_contract()
-        return self._client.send_upload(upload.content, rate_bits=upload.rate_bits)
+    def _send(self, upload: Upload) -> tuple[Reply, str | None]:
+        client = self._client
+        client.check_contract()
+        reply = client.send_upload(upload)
+        return reply, client.ledger.account(client.service).sentence() if client.ledger else None
 
 
 def create_gateway(
@@ -104,7 +114,7 @@ def create_gateway(
     """The application in front of one service.
 
     Args:
-        client: holds the phone's model and the service's address.
+        client: holds the phone's model, the service's address, and the ledger if one is kept.
         key: the device key, 32 bytes.
         config: limits; None takes the defaults.
         tokens: who may ask; None asks for no token.
@@ -138,9 +148,13 @@ def photo_endpoint(
         body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
         try:
             (upload,) = (await perturber.submit([body])).values
-            reply = await sender.send(upload)
+            reply, account = await sender.send(upload)
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
+        except LimitError as error:
+            raise ProblemError("over-limit", str(error)) from None
+        except LogError as error:
+            raise ProblemError("no-account", str(error)) from None
         except ServerError as error:
             raise (
                 OverloadedError(str(error)) if error.status in LATER else ProblemError("upstream", str(error))
@@ -151,6 +165,7 @@ def photo_endpoint(
             contract=digest,
             sent_bytes=reply.sent_bytes,
             rate_bits=reply.rate_bits,
+            account=account,
             service_request_id=reply.request_id,
             request_id=request.state.request_id,
         )
@@ -163,7 +178,7 @@ def photo_endpoint(
         respond=photo,
         summary="Perturb a photo and ask the service about it",
         checks=(access.token, access.rate, type_check(PHOTOS, photos=True)),
-        refusals=(*BODY_REFUSALS, "not-a-photo", "upstream", "overloaded"),
+        refusals=(*BODY_REFUSALS, "not-a-photo", "over-limit", "no-account", "upstream", "overloaded"),
         answer=GatewayPrediction,
         operation=request_body(size, dict.fromkeys(PHOTOS, binary("(the bytes of a photo)"))),
     )

@@ -4,7 +4,7 @@
     endpoints = page_endpoints(page)
 
 GET /                  the page;  GET /page/NAME  its modules and LiteRT.js
-GET /v1/phone/NAME     the int8 model, vectors.json and (gaussian) normal_table.bin
+GET /v1/phone/NAME     the int8 model, vectors.json, and the table of a gaussian channel or a randomised answer
 
 Everything is read once and served from memory under the names it was found by, so no path can lead elsewhere. The page fetches
 from its own address alone: the Content-Security-Policy allows nothing else. `scripts/build_page.py` (part of `make setup`) puts
@@ -107,8 +107,10 @@ def page_files() -> dict[str, Path]:
 
 def phone_files(contract: Contract) -> list[str]:
     """The files of an export that a browser needs to perturb, and to check that it does so rightly."""
-    table = ["normal_table.bin"] if contract.channel.name == "gaussian" else []
-    return [contract.model("int8").file, "vectors.json", *table]
+    tables = ["normal_table.bin"] if contract.channel.name == "gaussian" else []
+    if contract.answer is not None and contract.answer.table is not None:
+        tables.append(contract.answer.table)
+    return [contract.model("int8").file, "vectors.json", *tables]
 
 
 def read_phone_file(export: Path, contract: Contract, name: str) -> Asset:
@@ -158,7 +160,7 @@ def page_endpoints(page: Page) -> list[Endpoint]:
             path="/v1/phone/{name}",
             respond=phone,
             summary="A file of the phone's half",
-            description="The int8 model, vectors.json or normal_table.bin, as the contract names them. "
+            description="The int8 model, vectors.json or a table, as the contract names them. "
             "The ETag is the file's sha256.",
             refusals=("no-file",),
             content={"application/octet-stream": {}, JSON: {}},

@@ -29,9 +29,13 @@ from sfumato.server.formats import (
     PACKED,
     PACKED_BATCH,
     PNG,
+    WORD,
+    WORD_BATCH,
+    batch_types,
     largest_batch,
     largest_body,
-    packed_bytes,
+    single_types,
+    upload_bytes,
 )
 from sfumato.server.model import AttributePrediction, CloudModel
 from sfumato.server.photo_check import PhotoCheck, check_uploads
@@ -50,6 +54,16 @@ from sfumato.server.uploads import (
 INLINE_PIXELS = 256 * 256
 """More pixels than these are decoded in a thread, so that they do not hold up the others."""
 
+ENCODINGS = {PNG: "png", PACKED: "packed", WORD: "word", PACKED_BATCH: "packed", WORD_BATCH: "word"}
+"""Media type -> the encoding's name in log and metrics."""
+EXAMPLES = {
+    PNG: "(the bytes of a PNG that sfumato perturb writes)",
+    PACKED: "(levels in the order row, column, colour)",
+    WORD: "(the code word, most significant byte first)",
+    PACKED_BATCH: "(packed uploads, one after the other)",
+    WORD_BATCH: "(code words, one after the other)",
+}
+
 Levels = NDArray[np.uint8]
 Result = dict[str, AttributePrediction] | ProblemError
 """Of one upload: attribute -> prediction, or why there is none."""
@@ -58,6 +72,8 @@ UploadBatcher = Batcher[Levels, Result]
 
 def predict_checked(model: CloudModel, uploads: Sequence[Levels]) -> list[Result]:
     """The network's predictions for each upload, or that it looks like a photo."""
+    if model.contract.answer is not None:
+        return [*model.predict(uploads)]  # decoding lets code words pass and nothing else
     checks = check_uploads(uploads, model.contract)
     passed = [levels for levels, check in zip(uploads, checks, strict=True) if check.passed]
     predictions = iter(model.predict(passed) if passed else ())
@@ -129,11 +145,10 @@ class PredictionService:
         """Of the export that is served."""
         return self.model.contract
 
-    @property
-    def max_batch(self) -> int:
+    def max_batch(self, kind: str) -> int:
         """Most uploads in a request: more would never find room in the queue, or exceed the rate limit."""
         limits = (self.batcher.config.queue, self.access.buckets.config.burst)
-        return min(largest_batch(self.contract), *limits)
+        return min(largest_batch(self.contract, kind), *limits)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -151,7 +166,7 @@ class PredictionService:
             respond=self.predict,
             summary="Answer for an upload",
             description="Refuses a photo: perturb it first, on the device.",
-            checks=(token, rate, contract, type_check((PNG, PACKED)), queue),
+            checks=(token, rate, contract, type_check(single_types(self.contract)), queue),
             refusals=refusals,
             answer=Prediction,
             operation=self._upload_body(),
@@ -161,9 +176,9 @@ class PredictionService:
             method="POST",
             respond=self.predict_batch,
             summary="Answer for several uploads",
-            description="Packed uploads, one directly after the other. Each counts for the rate. "
+            description="Uploads of one length, one directly after the other. Each counts for the rate. "
             "A refused one does not stop the others.",
-            checks=(token, contract, type_check((PACKED_BATCH,)), length, rate, queue),
+            checks=(token, contract, type_check(batch_types(self.contract)), length, rate, queue),
             refusals=refusals,
             answer=BatchPrediction,
             operation=self._batch_body(),
@@ -172,9 +187,10 @@ class PredictionService:
 
     async def predict(self, request: Request) -> Response:
         """Read one upload and answer it."""
-        limit, hint = largest_body(self.contract), "; a photo must be perturbed first"
+        kind, hint = media_type(request), "; a photo must be perturbed first"
+        limit = largest_body(self.contract, kind)
         body = await read_body(request, limit=limit, seconds=self.body_seconds, hint=hint)
-        (levels,) = await self._decode([body], media_type(request))
+        (levels,) = await self._decode(request, [body], kind)
         if isinstance(levels, ProblemError):
             raise levels
         done = await self._run(request, [levels])
@@ -185,10 +201,11 @@ class PredictionService:
 
     async def predict_batch(self, request: Request) -> Response:
         """Read several uploads and answer each."""
-        length = packed_bytes(self.contract)
+        kind = WORD if media_type(request) == WORD_BATCH else PACKED
+        length = upload_bytes(self.contract, kind)
         body = await read_body(request, limit=request.state.uploads * length, seconds=self.body_seconds)
         parts = [body[at : at + length] for at in range(0, len(body), length)]
-        decoded = await self._decode(parts, PACKED)
+        decoded = await self._decode(request, parts, kind)
         good = [levels for levels in decoded if not isinstance(levels, ProblemError)]
         done = await self._run(request, good) if good else Done[Result]([], 0.0, 0.0, 0)
         results = iter(done.values)
@@ -207,12 +224,13 @@ class PredictionService:
 
     def _check_length(self, request: Request) -> None:
         """A whole number of uploads, by Content-Length: they are counted, as `state.uploads`, before any is read."""
-        given, length = request.headers.get("content-length", ""), packed_bytes(self.contract)
+        given, kind = request.headers.get("content-length", ""), media_type(request)
+        length, most = upload_bytes(self.contract, kind), self.max_batch(kind)
         if not given.isdecimal():
             raise ProblemError("no-length", "send a Content-Length, not chunks", headers=CLOSE)
         count, rest = divmod(int(given[:20]), length)
-        if count + (rest > 0) > self.max_batch:
-            detail = f"at most {self.max_batch} uploads of {length:,} bytes"
+        if count + (rest > 0) > most:
+            detail = f"at most {most} uploads of {length:,} bytes"
             raise ProblemError("too-large", detail, headers=CLOSE)
         if rest or not count:
             detail = f"{int(given):,} bytes are no whole number of uploads, {length:,} bytes each"
@@ -223,8 +241,12 @@ class PredictionService:
         """There must be room for `state.uploads`, one if nothing was left there: cheaper than to decode them first."""
         self.batcher.admit(time.perf_counter(), getattr(request.state, "uploads", 1))
 
-    async def _decode(self, bodies: Sequence[bytes], kind: str) -> list[Levels | ProblemError]:
-        """Levels of each body, or why it has none."""
+    async def _decode(
+        self, request: Request, bodies: Sequence[bytes], kind: str
+    ) -> list[Levels | ProblemError]:
+        """Levels of each body, or why it has none; their number is counted by encoding."""
+        request.state.encoding = encoding = ENCODINGS[kind]
+        self.telemetry.uploads.labels(encoding).inc(len(bodies))
 
         def decode_each() -> list[Levels | ProblemError]:
             return [decode_or_refuse(body, kind, self.contract) for body in bodies]
@@ -275,16 +297,26 @@ class PredictionService:
         """The body of /v1/predict for OpenAPI, with this export's sizes."""
         part, limit = self.contract.upload, largest_body(self.contract)
         size = f"{part.width} x {part.height}, {part.bit_depth} bits a sample, {part.colour}; at most {limit:,} bytes"
-        content = {
-            PNG: binary("(the bytes that sfumato perturb writes)"),
-            PACKED: binary("(levels in the order row, column, colour)"),
-        }
+        content = {kind: binary(EXAMPLES[kind]) for kind in single_types(self.contract)}
+        if self.contract.answer is not None:
+            size = f"the code word of the phone's answer, {self._words}; or its image, {size}"
         return request_body(f"An upload (docs/contract.md): {size}", content)
 
     def _batch_body(self) -> dict[str, Any]:
         """The body of /v1/predict/batch for OpenAPI."""
-        size = f"1 to {self.max_batch} packed uploads of {packed_bytes(self.contract):,} bytes each, nothing in between"
-        return request_body(size, {PACKED_BATCH: binary("(packed uploads, one after the other)")})
+        kinds = batch_types(self.contract)
+        each = " or ".join(
+            f"{self.max_batch(kind)} of {upload_bytes(self.contract, kind):,} bytes each ({ENCODINGS[kind]})"
+            for kind in kinds
+        )
+        content = {kind: binary(EXAMPLES[kind]) for kind in kinds}
+        return request_body(f"Uploads, nothing in between: 1 to {each}", content)
+
+    @property
+    def _words(self) -> str:
+        """The words of an answer bundle, in words."""
+        assert self.contract.answer is not None
+        return f"0 to {self.contract.answer.words - 1} in {upload_bytes(self.contract, WORD)} byte(s)"
 
 
 def decode_or_refuse(body: bytes, kind: str, contract: Contract) -> Levels | ProblemError:

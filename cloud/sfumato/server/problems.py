@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "no-contract": (400, "The request does not say which contract the upload was made with"),
     "cut-off": (400, "The upload ended early"),
     "unauthorized": (401, "A valid API token is needed"),
+    "over-limit": (403, "The limit of what the service may be told is reached"),
     "no-page": (404, "This service shows no page"),
     "no-file": (404, "There is no such file"),
     "too-slow": (408, "The upload took too long"),
@@ -37,6 +38,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "not-a-photo": (422, "This is no photo that can be read"),
     "too-many": (429, "Too many requests with this token"),
     "failed": (500, "The service failed"),
+    "no-account": (500, "The account of what was sent cannot be kept, so nothing is sent"),
     "upstream": (502, "The service behind this gateway gave no answer"),
     "overloaded": (503, "The service is busy"),
 }

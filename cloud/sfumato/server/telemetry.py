@@ -42,6 +42,9 @@ class Telemetry:
         self.refusals = Counter(
             "sfumato_refusals", "Refused requests, by problem", ["kind"], registry=registry
         )
+        self.uploads = Counter(
+            "sfumato_uploads", "Uploads that were read, by encoding", ["encoding"], registry=registry
+        )
         self.seconds = Histogram(
             "sfumato_request_seconds", "From the request's headers to the answer", ["route"],
             buckets=SECONDS, registry=registry,
@@ -109,6 +112,7 @@ class Watch:
             "client": state.get("client"),
             "problem": kind,
             "batch": state.get("batch"),
+            "encoding": state.get("encoding"),
         }
         level = logging.INFO if route not in ("/healthz", "/readyz", "/metrics") else logging.DEBUG
         logger.log(level, "request", extra={"fields": {k: v for k, v in fields.items() if v is not None}})

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect, Request
 
 from sfumato.core.errors import DataError
+from sfumato.runtime.answer import read_image, read_word, word_image
 from sfumato.runtime.contract import Contract
 from sfumato.runtime.upload_codec import SIGNATURE, decode_png, unpack
 from sfumato.server.endpoints import Check
-from sfumato.server.formats import PACKED
+from sfumato.server.formats import PACKED, WORD
 from sfumato.server.problems import CLOSE, ProblemError
 
 PERTURB_FIRST = "nothing was kept, but it nearly went to the cloud: perturb it on the device first"
@@ -82,7 +83,7 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
-    """Levels (H, W, 3) of an upload.
+    """Levels (H, W, 3) of an upload; a word becomes its image.
 
     Raises:
         ProblemError: it is no upload of this model, or plainly a photo.
@@ -90,12 +91,28 @@ def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
     height, width = contract.size
     bits = contract.channel.bits
     try:
+        if kind == WORD:
+            assert contract.answer is not None, "the types of a request are checked first"
+            words = contract.answer.words
+            return word_image(read_word(body, words), words, height, width)
         if kind == PACKED:
-            return unpack(body, height=height, width=width, bits=bits)
-        _refuse_photo(body, contract)
-        return decode_png(body, height=height, width=width, bits=bits)
+            levels = unpack(body, height=height, width=width, bits=bits)
+        else:
+            _refuse_photo(body, contract)
+            levels = decode_png(body, height=height, width=width, bits=bits)
     except DataError as error:
         raise ProblemError("not-an-upload", str(error)) from None
+    if contract.answer is not None:
+        _refuse_all_but_words(levels, contract.answer.words)
+    return levels
+
+
+def _refuse_all_but_words(levels: Bytes, words: int) -> None:
+    """Whatever the image of an answer shows beyond its code word came from the photo."""
+    try:
+        read_image(levels, words)
+    except DataError as error:
+        raise ProblemError("raw-photo", f"{error}; {PERTURB_FIRST}") from None
 
 
 def _refuse_photo(body: bytes, contract: Contract) -> None:

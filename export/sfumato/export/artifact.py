@@ -6,6 +6,7 @@ parameters = artifact.parameters(images)        # what the phone computes, to th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,8 @@ from sfumato.data import Dataset, open_dataset
 from sfumato.models.tensors import to_tensor
 from sfumato.runtime.contract import Contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
+from sfumato.training.answer import make_decoder
+from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import make_config
@@ -41,6 +44,11 @@ class ExportArtifact:
     def kind(self) -> Literal["int8"]:
         """The parameters come from integer arithmetic."""
         return "int8"
+
+    @property
+    def mode(self) -> Literal["picture", "answer"]:
+        """What is uploaded."""
+        return self.contract.mode
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -73,8 +81,45 @@ class ExportArtifact:
         return found
 
 
+@dataclass(frozen=True)
+class AnswerExport(ExportArtifact):
+    """A bundle of answer mode: the int8 model's own scores, and the table that ships.
+
+    To whatever looks at channel parameters, an upload is the code word's image: probabilities of 0 and 1.
+    """
+
+    @property
+    def channel(self) -> Channel:
+        """Two levels: the code word's image."""
+        return create("dither", levels=2)
+
+    @cached_property
+    def table(self) -> AnswerTable:
+        """Which word goes out for which state of the scores."""
+        answer, shares = self.contract.answer, None
+        assert answer is not None
+        if self.phone.table is not None:
+            shares = np.diff(self.phone.table.astype(np.int64), axis=1, prepend=0)
+        return AnswerTable(self.contract.classes, answer.margins, shares)
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """int8 scores (N, S) of images (N, H, W, 3)."""
+        found = [self.phone.parameters(np.ascontiguousarray(image))["scores"].reshape(-1) for image in images]
+        scores: NDArray[np.int8] = (np.stack(found) ^ np.uint8(0x80)).view(np.int8)
+        return scores
+
+    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
+        """The code words of images (N, H, W, 3) as images: {"p": (N, 3, H, W)}, every value 0 or 1; drawn once."""
+        shown = []
+        noise = np.random.default_rng(0).integers(256, size=(len(images), 2), dtype=np.uint8)
+        for image, bits in zip(images, noise, strict=True):
+            pixels = np.ascontiguousarray(image)
+            shown.append(self.phone.sample(pixels, self.phone.parameters(pixels), bits))
+        return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
+
+
 def load_export(path: str | Path) -> ExportArtifact:
-    """Read an export for an audit.
+    """Read an export for an audit; one of answer mode is an `AnswerExport`.
 
     Raises:
         SfumatoError: the bundle is damaged, came without its audit files, or the data set has changed since.
@@ -96,6 +141,8 @@ def load_export(path: str | Path) -> ExportArtifact:
         )
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
-    cloud = make_cloud(config, dataset, folder)
+    answering = contract.mode == "answer"
+    cloud = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
     load_module(cloud, folder / "audit" / "cloud.safetensors")
-    return ExportArtifact(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"])
+    kind = AnswerExport if answering else ExportArtifact
+    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"])

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.core.provenance import provenance
+from sfumato.export.answer_bundle import answer_parts
 from sfumato.export.check import CheckedModel
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.measure import bits_of
@@ -37,7 +38,7 @@ from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, sign, write_digests
 from sfumato.training.checkpoint import save_module
-from sfumato.training.run import Run
+from sfumato.training.run import AnswerRun, Run
 
 LOCAL, CLOUD = "local.onnx", "cloud.onnx"
 ROLES = {CLOUD: "cloud"}
@@ -58,13 +59,9 @@ def describe(
     """The contract of a bundle, with the files that lie in `folder` now. Nothing in it depends on the time of day."""
     height, width = run.dataset.size
     bits = bits_of(run.channel)
-    spent = cost(run.local, (3, height, width))
     figures = models["int8"].figures if "int8" in models else None
     return Contract(
-        files=tuple(list_files(folder)),
-        input=Tensor(
-            name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
-        ),
+        mode="picture",
         outputs=tuple(describe_output(run, name) for name in network.names),
         models=tuple(describe_model(variant) for variant in models),
         channel=ChannelPart(name=run.channel.name, **run.channel.settings),  # type: ignore[arg-type]
@@ -74,14 +71,64 @@ def describe(
             width=width,
             height=height if bits == 8 else 3 * height,
         ),
-        keep=tuple(LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep),
-        hide=run.hide,
-        cost={"parameters": spent.parameters, "macs": spent.macs},
         gates=tuple(gates),
         figures={} if figures is None else figures.to_json(),
         conversion=dict(conversion),
-        provenance={**provenance(), "dataset": run.dataset.id},
+        **describe_run(run, folder),
     )
+
+
+def describe_answer(
+    run: AnswerRun,
+    folder: Path,
+    *,
+    models: Mapping[str, bytes],
+    gates: Sequence[Gate],
+    figures: Mapping[str, Any],
+    conversion: Mapping[str, Any],
+) -> Contract:
+    """The contract of a bundle in answer mode, with the files that lie in `folder` now.
+
+    Args:
+        run: as it ships.
+        folder: of the bundle.
+        models: by variant.
+        gates, figures, conversion: what they are in the contract.
+    """
+    entropy = figures["rate_bits"]["mean"]["int8"]
+    scores, channel, upload, answer = answer_parts(
+        run, models.get("int8", next(iter(models.values()))), entropy
+    )
+    return Contract(
+        mode="answer",
+        outputs=(scores,),
+        models=tuple(describe_model(variant) for variant in models),
+        channel=channel,
+        upload=upload,
+        answer=answer,
+        gates=tuple(gates),
+        figures=dict(figures),
+        conversion=dict(conversion),
+        **describe_run(run, folder),
+    )
+
+
+def describe_run(run: Run, folder: Path) -> dict[str, Any]:
+    """What both modes say alike: files, image, attributes, cost and who made it."""
+    height, width = run.dataset.size
+    spent = cost(run.local, (3, height, width))
+    return {
+        "files": tuple(list_files(folder)),
+        "input": Tensor(
+            name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
+        ),
+        "keep": tuple(
+            LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep
+        ),
+        "hide": run.hide,
+        "cost": {"parameters": spent.parameters, "macs": spent.macs},
+        "provenance": {**provenance(), "dataset": run.dataset.id},
+    }
 
 
 def write_vectors(folder: Path, contract: Contract) -> None:
@@ -154,7 +201,10 @@ def phone_files(contract: Contract) -> list[str]:
     models = [model.file for model in contract.models]
     if model_file("int8") not in models:
         return models
-    return [*models, test_vectors.FILE, *([NORMAL_TABLE] if contract.channel.name == "gaussian" else [])]
+    tables = [NORMAL_TABLE] if contract.channel.name == "gaussian" else []
+    if contract.answer is not None and contract.answer.table is not None:
+        tables.append(contract.answer.table)
+    return [*models, test_vectors.FILE, *tables]
 
 
 def describe_model(variant: str) -> Model:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError
 from sfumato.models import layers
+from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.layers import Network
 from sfumato.models.local import LocalNetwork
 
@@ -49,6 +50,45 @@ class PhoneNetwork(nn.Module):
         return decision.lead(decision.logits(self.local.encoder(image.permute(0, 3, 1, 2))[-1]))
 
 
+class AnswerPhone(nn.Module):
+    """A folded network of answer mode, NHWC in and out: one score for every class, no logistic function behind it."""
+
+    names = ("scores",)
+
+    def __init__(self, network: AnswerNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, H, W, 3) in 0..1 -> (B, 1, 1, S)."""
+        return (self.network.scores(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),)
+
+
+def freeze_answer(network: AnswerNetwork, size: tuple[int, int]) -> AnswerPhone:
+    """Freeze, fold and wrap a trained network of answer mode; the original is left as it was.
+
+    Args:
+        network: in evaluation mode.
+        size: (height, width) of the images.
+
+    Raises:
+        SfumatoError: as `freeze_network`.
+    """
+    phone = AnswerPhone(freeze(network))
+    example = torch.rand(2, *size, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (before,) = phone(example)
+        fold(phone.network)
+        phone.eval()  # folding puts new parts in
+        (after,) = phone(example)
+    check_folding(float((before - after).abs().max()))
+    shape = (2, 1, 1, sum(network.classes.values()))
+    if tuple(after.shape) != shape:
+        raise SfumatoError(f"the phone's network gives scores of {tuple(after.shape)}, not {shape}")
+    return phone
+
+
 def freeze_network(local: LocalNetwork, size: tuple[int, int]) -> PhoneNetwork:
     """Freeze, fold and wrap a trained network; the original is left as it was.
 
@@ -66,16 +106,25 @@ def freeze_network(local: LocalNetwork, size: tuple[int, int]) -> PhoneNetwork:
         before = frozen(example)
         after = fold(frozen)(example)
     gap = max(float((before[name] - after[name]).abs().max()) for name in before)
-    if not gap <= FOLDING_LIMIT:
-        raise SfumatoError(
-            f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
-        )
+    check_folding(gap)
     network = PhoneNetwork(frozen)
     check_outputs(network, size)
     return network
 
 
-def freeze(local: LocalNetwork) -> LocalNetwork:
+def check_folding(gap: float) -> None:
+    """Refuse a network whose outputs folding changed by more than rounding does.
+
+    Raises:
+        SfumatoError: `gap`, the largest difference, is above `FOLDING_LIMIT` or not a number.
+    """
+    if not gap <= FOLDING_LIMIT:
+        raise SfumatoError(
+            f"folding batch norm changed the outputs by {gap:.1e}: the weights are too extreme to ship"
+        )
+
+
+def freeze(local: Network) -> Network:
     """A copy without gradients, on the CPU, in evaluation mode.
 
     Raises:

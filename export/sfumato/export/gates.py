@@ -74,8 +74,14 @@ def require_passed(gates: Sequence[Gate]) -> None:
         )
 
 
-def lint_gates(variant: str, lint: Lint) -> list[Gate]:
-    """Layout and partitions; for int8 also NNAPI, scales and size."""
+def lint_gates(variant: str, lint: Lint, *, logistic: bool = True) -> list[Gate]:
+    """Layout and partitions; for int8 also NNAPI, scales and size.
+
+    Args:
+        variant: of the model.
+        lint: what was found.
+        logistic: the outputs are logistic functions, whose int8 scale is fixed.
+    """
     # Text is never within a numeric limit: a runtime that does not report its partitions fails the gate.
     partitions = f"unknown to {lint.runtime}" if lint.partitions is None else lint.partitions
     gates = [
@@ -85,10 +91,11 @@ def lint_gates(variant: str, lint: Lint) -> list[Gate]:
         make_gate(f"{variant}: XNNPACK partitions", partitions, 1, "; ".join(lint.xnnpack)),
     ]
     if variant == "int8":
+        scale = "int8: output bytes off scale 1/256, zero point -128"
         gates += [
             make_gate("int8: nodes NNAPI refuses", len(lint.nnapi), 0, "; ".join(lint.nnapi)),
             make_gate("int8: image bytes off scale 1/255, zero point -128", lint.image_error, SCALE_LIMIT),
-            make_gate("int8: output bytes off scale 1/256, zero point -128", lint.output_error, SCALE_LIMIT),
+            *([make_gate(scale, lint.output_error, SCALE_LIMIT)] if logistic else []),
             make_gate("int8: bytes", lint.bytes, SIZE_LIMIT),
         ]
     return gates

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
-from sfumato.export.freeze import PhoneNetwork
+from sfumato.export.freeze import AnswerPhone, PhoneNetwork
 from sfumato.training.clean import ONNX_COPY
 from sfumato.training.run import Run
 
@@ -114,7 +114,7 @@ def run_checker(model: onnx.ModelProto, name: str) -> None:
         raise SfumatoError(f"{name} does not pass ONNX's checker: {first_line(error)}") from None
 
 
-def write_local(network: PhoneNetwork, size: tuple[int, int], path: Path) -> None:
+def write_local(network: PhoneNetwork | AnswerPhone, size: tuple[int, int], path: Path) -> None:
     """Write a network as local.onnx: one image (1, H, W, 3) in, every output by its name.
 
     Raises:

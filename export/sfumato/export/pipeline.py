@@ -8,6 +8,7 @@ Nothing appears at the output's path before the last step has succeeded.
 import tempfile
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,25 +19,29 @@ from numpy.typing import NDArray
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.files import atomic_folder
 from sfumato.data import Split
+from sfumato.export import answer_bundle
+from sfumato.export.answer_bundle import AnswerModel, answer_gates, check_answer_model, int8_reader, ship
 from sfumato.export.bundle import (
     AUDIT,
     CLOUD,
     LOCAL,
     describe,
+    describe_answer,
     write_audit_files,
     write_contract,
     write_vectors,
 )
 from sfumato.export.check import CheckedModel, check_model
-from sfumato.export.freeze import PhoneNetwork, freeze_network
+from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
 from sfumato.export.measure import Figures
 from sfumato.export.onnx_files import write_cloud, write_local
 from sfumato.export.parity import ParityImages, parity_images
-from sfumato.export.quant_finetune import fine_tune
+from sfumato.export.quant_finetune import answer_divergence, fine_tune
 from sfumato.export.tflite import BACKENDS, convert, model_file, name_tensors
 from sfumato.runtime.contract import FILE, VARIANTS, Contract
-from sfumato.training.run import Run, load_run
+from sfumato.runtime.interpreter import open_model
+from sfumato.training.run import AnswerRun, Run, load_run
 
 CALIBRATION_IMAGES = 200
 RATE_MOVEMENT, ACCURACY_MOVEMENT = 0.05, 0.003
@@ -105,6 +110,9 @@ def export(
         watch(list(Step).index(step), step)
 
     with atomic_folder(out) as folder:
+        if isinstance(run, AnswerRun):
+            return export_answer(run, folder, chosen, backend=backend, signer=signer, tune=tune, begin=begin)
+
         begin(Step.FREEZE)
         network = freeze_network(run.local, size)
 
@@ -138,13 +146,7 @@ def export(
         begin(Step.VECTORS)
         for variant, model in models.items():
             (folder / model_file(variant)).write_bytes(model.content)
-        conversion = {
-            "backend": backend,
-            "calibration_images": len(calibration),
-            "quantization": "fine-tuned"
-            if any(model.tuned for model in models.values())
-            else "post-training",
-        }
+        conversion = conversion_of(backend, calibration, tuned=any(m.tuned for m in models.values()))
         contract = describe(run, folder, network=network, models=models, gates=gates, conversion=conversion)
         if "int8" in models:
             write_vectors(folder, contract)
@@ -152,6 +154,104 @@ def export(
         begin(Step.BUNDLE)
         write_audit_files(run, folder / AUDIT)
         return write_contract(contract, folder, signer)
+
+
+def export_answer(
+    run: AnswerRun,
+    folder: Path,
+    chosen: Sequence[str],
+    *,
+    backend: str,
+    signer: Ed25519PrivateKey | None,
+    tune: Tune,
+    begin: Callable[[Step], None],
+) -> Contract:
+    """`export` of a run in answer mode, into `folder`: the same steps, other models and other checks."""
+    dataset, size = run.dataset, run.dataset.size
+    tested = min(answer_bundle.IMAGES, len(dataset.splits[Split.TEST]))
+
+    begin(Step.FREEZE)
+    network = freeze_answer(run.local, size)
+
+    begin(Step.ONNX)
+    write_local(network, size, folder / LOCAL)
+
+    begin(Step.CONVERT)
+    calibration = calibration_images(dataset.images, dataset.splits[Split.DEFENDER])
+    converted = convert(folder / LOCAL, calibration, chosen, backend=backend)
+
+    begin(Step.CHECK)
+    models = {
+        variant: check_answer_model(variant, name_tensors(content, network.names), run, network)
+        for variant, content in converted.items()
+    }
+
+    begin(Step.TUNE)
+    if "int8" in models and tune != "never":
+        rank = partial(answer_bundle.shortfall, images=tested)
+        if tune == "always" or rank(models["int8"]) > (0, 1.0):
+            tuned = tune_answer(run, network, calibration, backend=backend)
+            models["int8"] = min(tuned, models["int8"], key=rank)
+
+    begin(Step.CLOUD)
+    # The words of the model that ships; without an int8 model those of the trained network stand.
+    read = int8_reader(open_model(models["int8"].content)) if "int8" in models else run.scores
+    shipped = ship(run, read)
+    cloud_gap = write_cloud(shipped, folder / CLOUD)
+
+    begin(Step.GATES)
+    gates = answer_gates(models, cloud_gap=cloud_gap, images=tested)
+    require_passed(gates)
+
+    begin(Step.VECTORS)
+    for variant, model in models.items():
+        (folder / model_file(variant)).write_bytes(model.content)
+    answer_bundle.write_table(shipped, folder)
+    contract = describe_answer(
+        shipped,
+        folder,
+        models={variant: model.content for variant, model in models.items()},
+        gates=gates,
+        figures=answer_bundle.answer_figures(run, shipped, read),
+        conversion=conversion_of(backend, calibration, tuned=any(model.tuned for model in models.values())),
+    )
+    if "int8" in models:
+        write_vectors(folder, contract)
+
+    begin(Step.BUNDLE)
+    write_audit_files(shipped, folder / AUDIT)
+    return write_contract(contract, folder, signer)
+
+
+def tune_answer(
+    run: AnswerRun, network: AnswerPhone, calibration: NDArray[np.uint8], *, backend: str
+) -> AnswerModel:
+    """Fine-tune a copy of the network so that its int8 decisions are those of the trained one, and convert it."""
+    rows = run.dataset.splits[Split.DEFENDER]
+    images, loss = np.array(run.dataset.images[rows]), answer_divergence(run.table.classes)
+    student = fine_tune(network, images, calibration, divergence=loss)
+    content = convert_tuned(student, run, calibration, backend=backend)
+    return check_answer_model("int8", content, run, network, tuned=True)
+
+
+def convert_tuned(
+    student: PhoneNetwork | AnswerPhone, run: Run, calibration: NDArray[np.uint8], *, backend: str
+) -> bytes:
+    """The int8 model of fine-tuned weights; local.onnx of the bundle stays that of the trained network."""
+    with tempfile.TemporaryDirectory(prefix="sfumato-tune-") as name:
+        source = Path(name) / "tuned.onnx"
+        write_local(student, run.dataset.size, source)
+        content = convert(source, calibration, ["int8"], backend=backend)["int8"]
+    return name_tensors(content, student.names)
+
+
+def conversion_of(backend: str, calibration: NDArray[np.uint8], *, tuned: bool) -> dict[str, object]:
+    """What the contract says about the conversion."""
+    return {
+        "backend": backend,
+        "calibration_images": len(calibration),
+        "quantization": "fine-tuned" if tuned else "post-training",
+    }
 
 
 def calibration_images(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -188,11 +288,8 @@ def tune_int8(
     """Fine-tune a copy of the network and convert it; the float models and local.onnx stay those of the trained network."""
     rows = run.dataset.splits[Split.DEFENDER]
     student = fine_tune(network, np.array(run.dataset.images[rows]), calibration)
-    with tempfile.TemporaryDirectory(prefix="sfumato-tune-") as name:
-        source = Path(name) / "tuned.onnx"
-        write_local(student, run.dataset.size, source)
-        content = convert(source, calibration, ["int8"], backend=backend)["int8"]
-    return check_model("int8", name_tensors(content, network.names), run, network, images, tuned=True)
+    content = convert_tuned(student, run, calibration, backend=backend)
+    return check_model("int8", content, run, network, images, tuned=True)
 
 
 def refuse_occupied(out: Path, *, overwrite: bool) -> None:

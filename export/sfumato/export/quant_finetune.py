@@ -10,10 +10,10 @@ Gradients pass rounding unchanged inside the range (Jacob et al., Quantization a
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from sfumato.export.freeze import PhoneNetwork
+from sfumato.export.freeze import AnswerPhone, PhoneNetwork
+
+Phone = TypeVar("Phone", PhoneNetwork, AnswerPhone)
 
 MOVES = ("permute", "identity", "detach", "pixel_shuffle")
 """Values change places and nothing else: TensorFlow Lite keeps their scale, and the export does it later or not at all."""
@@ -87,7 +89,7 @@ class Quantized(fx.Interpreter):
 
     SILENT = (*MOVES, "placeholder", "output", "get_attr", "getitem")
 
-    def __init__(self, network: PhoneNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__(fx.symbolic_trace(network))
         self.kinds = {node: operation(node, self.submodules) for node in self.module.graph.nodes}  # type: ignore[union-attr]
         self.ranges: dict[fx.Node, tuple[float, float]] = {}
@@ -147,6 +149,10 @@ class Quantized(fx.Interpreter):
         return pair in (("conv2d", "relu"), ("add", "relu"), ("sub", "mul"))
 
 
+Divergence = Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]
+"""Outputs of teacher and student -> a loss."""
+
+
 def divergence(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> Tensor:
     """KL between Bernoulli distributions, summed over outputs and samples, mean over the batch, in nats."""
     total = torch.zeros(())
@@ -154,6 +160,25 @@ def divergence(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> Tens
         p, q = p.clamp(1e-4, 1 - 1e-4), q.clamp(1e-4, 1 - 1e-4)
         total = total + (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).flatten(1).sum(1).mean()
     return total
+
+
+def answer_divergence(classes: Sequence[int]) -> Divergence:
+    """KL between the distributions over the classes of each attribute, summed over attributes, mean over the batch, in nats.
+
+    Args:
+        classes: number of classes of each attribute, whose scores follow one another in an output (B, 1, 1, S).
+    """
+
+    def loss(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> Tensor:
+        total = torch.zeros(())
+        parts = (scores.flatten(1).split(list(classes), dim=1) for (scores,) in (teacher, student))
+        for wanted, found in zip(*parts, strict=True):
+            total = total + F.kl_div(
+                found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
+            )
+        return total
+
+    return loss
 
 
 @contextmanager
@@ -168,12 +193,13 @@ def one_thread() -> Iterator[None]:
 
 
 def fine_tune(
-    network: PhoneNetwork,
+    network: Phone,
     images: NDArray[np.uint8],
     calibration: NDArray[np.uint8],
     tuning: Tuning = Tuning(),
     watch: Callable[[int, float], None] = lambda step, loss: None,
-) -> PhoneNetwork:
+    divergence: Divergence = divergence,
+) -> Phone:
     """A copy of the network that gives the same outputs once it is quantized.
 
     Args:
@@ -182,6 +208,7 @@ def fine_tune(
         calibration: the images that the converter will measure ranges on.
         tuning: how long and how fast.
         watch: called with step and divergence in nats an image.
+        divergence: what is made small; between probabilities of the channel unless said otherwise.
     """
     student = copy.deepcopy(network).requires_grad_(True).eval()
     runner = Quantized(student)

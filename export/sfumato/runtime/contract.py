@@ -1,7 +1,7 @@
 """contract.json: what a bundle holds and promises, in a form that a phone, a server and a browser page read alike.
 
-docs/contract.md describes the schema. Unknown keys and future schema versions are refused: a reader must not ignore a promise
-that it does not understand.
+docs/contract.md describes the schema. Unknown keys and other schema versions are refused: a reader must not ignore a promise
+that it does not understand, and schema 1 promised noise that repeats between releases.
 
     contract = read_contract(folder)
     contract.model("int8").file
@@ -9,6 +9,8 @@ that it does not understand.
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.core.errors import SfumatoError, complaint
 
-SCHEMA = "sfumato-contract/1"
+SCHEMA = "sfumato-contract/2"
+REPEATING = "sfumato-contract/1"
+"""Its noise depends on key and pixels alone, so two uploads of one photo show where two models differ."""
 FILE = "contract.json"
 LARGEST = 2**20
 """Bytes; no more of the file is ever read."""
@@ -27,9 +31,11 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9]+)?(/[a-z0-9_]+\
 """No way out of the folder: no dots but before the ending, one folder deep at most."""
 
 
-Extent = Annotated[int, Field(ge=16, le=4096)]
-"""Height or width in pixels."""
-Planes = Annotated[int, Field(ge=1, le=12)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+SMALLEST, MOST_PLANES = 16, 12
+"""Of a tensor that holds an image: height or width in pixels, and planes."""
+SCORES = "scores"
+"""The output of an answer's network: one value a class of every kept attribute, in order. It is no image."""
 
 
 class Part(BaseModel):
@@ -52,7 +58,7 @@ class Tensor(Part):
     """An input or output of the local network."""
 
     name: str
-    shape: tuple[Literal[1], Extent, Extent, Planes]
+    shape: tuple[Literal[1], Side, Side, Side]
     layout: Literal["NHWC"] = "NHWC"
     range: tuple[float, float]
     """Smallest and largest value as a real number."""
@@ -61,6 +67,18 @@ class Tensor(Part):
     int8_scale: float
     """Of the int8 variant: real value = (byte - int8_zero_point) * int8_scale."""
     int8_zero_point: int
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        _, height, width, planes = self.shape
+        if self.name == SCORES:
+            if (height, width) != (1, 1) or self.int8_scale <= 0:
+                raise ValueError(f"{SCORES} has one value a class and a positive scale")
+        elif min(height, width) < SMALLEST or planes > MOST_PLANES:
+            raise ValueError(
+                f"{self.name} must have at least {SMALLEST} pixels a side, {MOST_PLANES} planes at most"
+            )
+        return self
 
 
 class Model(Part):
@@ -75,7 +93,7 @@ class Model(Part):
 class ChannelPart(Part):
     """The noisy channel."""
 
-    name: Literal["dither", "gaussian"]
+    name: Literal["dither", "gaussian", "answer"]
     levels: Literal[2, 4, 16] | None = None
     additive: bool | None = None
     largest_scale: float | None = Field(default=None, gt=0, le=16, multiple_of=1 / 16)
@@ -88,6 +106,8 @@ class ChannelPart(Part):
             raise ValueError("dither has levels and nothing else")
         if self.name == "gaussian" and (self.levels is not None or any(value is None for value in gaussian)):
             raise ValueError("gaussian has additive, largest_scale and reference_scale and nothing else")
+        if self.name == "answer" and (self.levels != 2 or any(value is not None for value in gaussian)):
+            raise ValueError("answer has two levels and nothing else")
         return self
 
     @property
@@ -97,7 +117,9 @@ class ChannelPart(Part):
 
     @property
     def outputs(self) -> dict[str, int]:
-        """Outputs of the network for this channel: name -> planes."""
+        """Image-shaped outputs of the network for this channel: name -> planes; an answer has none."""
+        if self.name == "answer":
+            return {}
         if self.name == "dither":
             return {"p": 3 * self.bits}
         return {"scale": 3} if self.additive else {"mean": 3, "scale": 3}
@@ -112,7 +134,7 @@ class ChannelPart(Part):
 class UploadPart(Part):
     """What travels."""
 
-    encoding: Literal["png", "packed"] = "png"
+    encoding: Literal["png", "packed", "word"] = "png"
     bit_depth: Literal[1, 2, 4, 8]
     colour: Literal["grey, planes red, green, blue one below the other", "rgb"]
     width: Annotated[int, Field(ge=16, le=3 * 4096)]
@@ -124,6 +146,48 @@ class LabelPart(Part):
 
     name: str
     classes: tuple[str, ...] = Field(min_length=2)
+
+
+class AnswerPart(Part):
+    """How an answer becomes a word (docs/contract.md, "Answer")."""
+
+    words: int = Field(ge=2, le=65536)
+    """N: how many words there are, the product of the kept attributes' class counts."""
+    image_code: Literal[1] = 1
+    """How a word is drawn as an image."""
+    margins: tuple[Annotated[int, Field(ge=1, le=255)], ...] = ()
+    """Edges of the bins of a decision's margin, in int8 steps; without a table there are none."""
+    table: FileName | None = None
+    """Of the randomised answer: cumulative counts out of 65,536, a row for every state."""
+    entropy_bits: float = Field(ge=0, le=16)
+    """Entropy of the words, measured on test images: what an upload tells in the mean."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.margins) != sorted(set(self.margins)):
+            raise ValueError("the margins do not increase")
+        if self.table is None and self.margins:
+            raise ValueError("margins belong to a table")
+        if self.entropy_bits > math.log2(self.words) + 1e-9:
+            raise ValueError(f"{self.words} words cannot have {self.entropy_bits} bits of entropy")
+        return self
+
+    def states(self, classes: Sequence[int]) -> int:
+        """Rows of the table for attributes with this many classes: first and second choice and the margin's bin of each."""
+        return math.prod(count * (count - 1) * (len(self.margins) + 1) for count in classes)
+
+
+class GoalPart(Part):
+    """What was asked for, and what the shipped model reached on test images; None where nothing was asked."""
+
+    target_bits: float | None = Field(default=None, ge=0)
+    reached_bits: float | None = Field(default=None, ge=0)
+    beyond_target_bits: float | None = Field(default=None, ge=0)
+    beyond_reached_bits: float | None = None
+    """An estimate on few images can lie below 0."""
+    max_drop: float | None = Field(default=None, ge=0, le=1)
+    """Largest loss of accuracy that was allowed, a fraction."""
+    met: bool
 
 
 class Gate(Part):
@@ -146,7 +210,9 @@ def within_limit(value: bool | int | float | str, limit: bool | int | float | st
 class Contract(Part):
     """The whole contract."""
 
-    schema_: Literal["sfumato-contract/1"] = Field(default="sfumato-contract/1", alias="schema")
+    schema_: Literal["sfumato-contract/2"] = Field(default="sfumato-contract/2", alias="schema")
+    mode: Literal["picture", "answer"]
+    """What an upload is: a perturbed picture, or the code word of the phone's own answer."""
     files: tuple[File, ...] = Field(min_length=1)
     crop: Literal["centre, then antialiased bilinear (docs/contract.md)"] = (
         "centre, then antialiased bilinear (docs/contract.md)"
@@ -156,10 +222,13 @@ class Contract(Part):
     models: tuple[Model, ...] = Field(min_length=1)
     channel: ChannelPart
     sampler: Literal[1] = 1
-    noise: Literal[1] = 1
+    noise: Literal[2] = 2
     upload: UploadPart
     keep: tuple[LabelPart, ...] = Field(min_length=1)
     hide: tuple[str, ...]
+    answer: AnswerPart | None = None
+    """In answer mode alone."""
+    goal: GoalPart | None = None
     cost: dict[str, int]
     gates: tuple[Gate, ...]
     figures: dict[str, Any]
@@ -171,8 +240,16 @@ class Contract(Part):
     def _consistent(self) -> Self:
         """Refuse parts that contradict each other, as those of a contract edited by hand often do."""
         height, width = self.size
+        answering = self.mode == "answer"
+        if {answering} != {
+            self.channel.name == "answer",
+            self.upload.encoding == "word",
+            self.answer is not None,
+        }:
+            raise ValueError(f"channel, upload and answer do not belong to the mode {self.mode}")
         outputs = {tensor.name: tensor.shape for tensor in self.outputs}
-        if outputs != {name: (1, height, width, planes) for name, planes in self.channel.outputs.items()}:
+        expected = {name: (1, height, width, planes) for name, planes in self.channel.outputs.items()}
+        if outputs != ({SCORES: (1, 1, 1, sum(self.classes))} if answering else expected):
             raise ValueError(f"outputs {outputs} do not belong to the channel {self.channel.name}")
         bits = self.channel.bits
         if (self.upload.bit_depth, self.upload.width) != (bits, width):
@@ -186,12 +263,29 @@ class Contract(Part):
             self.file(model.file)
         if len({model.variant for model in self.models}) != len(self.models):
             raise ValueError("a variant is listed twice")
+        self._check_answer()
         return self
+
+    def _check_answer(self) -> None:
+        """Compare words and table with the kept attributes."""
+        if self.answer is None:
+            return
+        if self.answer.words != math.prod(self.classes):
+            raise ValueError(f"{self.answer.words} words do not belong to {self.classes} classes")
+        if self.answer.table is not None:
+            size = 4 * self.answer.states(self.classes) * self.answer.words
+            if self.file(self.answer.table).bytes != size:
+                raise ValueError(f"{self.answer.table} must have {size} bytes")
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes."""
         return self.input.shape[1], self.input.shape[2]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """How many classes each kept attribute has, in order."""
+        return tuple(len(entry.classes) for entry in self.keep)
 
     def file(self, name: str) -> File:
         """The entry of a file.
@@ -233,14 +327,24 @@ def read_contract(folder: Path) -> Contract:
     """Read and check contract.json; the files it lists are not touched.
 
     Raises:
-        SfumatoError: missing, damaged, of a future schema, or not what the schema says.
+        SfumatoError: missing, damaged, of another schema, or not what the schema says.
+    """
+    return read_with_digest(folder)[0]
+
+
+def read_with_digest(folder: Path) -> tuple[Contract, bytes]:
+    """The contract, and the SHA-256 of the very bytes it was read from (32 bytes): keyed noise depends on it.
+
+    Raises:
+        SfumatoError: as `read_contract`.
     """
     path = folder / FILE
     try:
         with path.open("rb") as stream:
-            return parse_contract(stream.read(LARGEST + 1), str(path))
+            content = stream.read(LARGEST + 1)
     except OSError as error:
         raise SfumatoError(f"{path} cannot be read ({error.strerror}): give an EXPORT folder") from None
+    return parse_contract(content, str(path)), hashlib.sha256(content).digest()
 
 
 def parse_contract(content: bytes, name: str = FILE) -> Contract:
@@ -256,6 +360,11 @@ def parse_contract(content: bytes, name: str = FILE) -> Contract:
     except (ValueError, RecursionError) as error:
         raise SfumatoError(f"{name} is not valid JSON ({error})") from None
     schema = values.get("schema") if isinstance(values, dict) else None
+    if schema == REPEATING:
+        raise SfumatoError(
+            f"{name} has schema {schema}: its noise (version 1) repeats between releases, so two uploads of one photo "
+            "can be compared; export the run again with this version"
+        )
     if schema != SCHEMA:
         raise SfumatoError(
             f"{name} has schema {schema!r}; this version reads {SCHEMA}: install a version that fits"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sfumato.runtime.contract import SCORES
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo
 
@@ -150,7 +151,8 @@ def graph_findings(graph: Graph) -> list[str]:
     if len(image.shape) != 4 or image.shape[-1] != 3:
         found.append(f"the input {image.name} is {image.shape}, not (1, H, W, 3)")
     for tensor in graph.outputs:
-        if len(tensor.shape) != 4 or tensor.shape[1:3] != image.shape[1:3]:
+        # An answer's scores are no image; the contract gives their shape.
+        if tensor.name != SCORES and (len(tensor.shape) != 4 or tensor.shape[1:3] != image.shape[1:3]):
             found.append(f"the output {tensor.name} is {tensor.shape}, not channels last")
     constants = _constants(graph)
     for index, operator in enumerate(graph.operators):

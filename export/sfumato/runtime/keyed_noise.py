@@ -1,16 +1,18 @@
-"""Keyed noise, version 1: the same photo from the same device always gets the same noise, and nobody else knows it.
+"""Keyed noise, version 2: an upload that is made again is the same upload, and any other one has noise of its own.
 
 Fresh noise for every upload would let a provider average repeated uploads of one photo. So the noise is the output of a
-keyed pseudo-random function of the pixels that the model sees (docs/contract.md, "Noise v1"):
+keyed pseudo-random function (docs/contract.md, "Noise v2"):
 
-    iv        = HMAC-SHA256(key, "sfumato-noise-v1" || SHA-256(pixels))[:16]
+    iv        = HMAC-SHA256(key, "sfumato-noise-v2" || SHA-256(contract.json) || SHA-256(q) || SHA-256(pixels))[:16]
     key'      = HKDF-SHA256(key, salt = 32 zero bytes, info = "noise", 32 bytes)
     keystream = AES-256-CTR(key', initial counter block = iv, 128-bit big-endian counter)
 
-`pixels` are the H * W * 3 bytes of the cropped and resized RGB image, row by row. Java (`javax.crypto`) and browsers
-(WebCrypto) have the same primitives; `vectors.json` of every export holds the bytes they must reproduce.
+`pixels` are the H * W * 3 bytes of the cropped and resized RGB image, row by row. `q` are the bytes that the network gives
+for them, in which the noise is then compared: noise that two models shared would show where they differ (docs/decisions/0020).
+Java (`javax.crypto`) and browsers (WebCrypto) have the same primitives; `vectors.json` of every export holds the bytes they
+must reproduce.
 
-    noise = keyed_noise(key, image, 64 * 64 * 3)
+    noise = keyed_noise(key, model.digest, parameter_bytes(contract, parameters), image, 64 * 64 * 3)
 """
 
 import hashlib
@@ -18,6 +20,7 @@ import hmac
 import os
 import secrets
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +30,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.runtime.contract import Contract
 
-VERSION = 1
-LABEL = b"sfumato-noise-v1"
+VERSION = 2
+LABEL = b"sfumato-noise-v2"
 INFO = b"noise"
 KEY_BYTES = 32
+DIGEST_BYTES = 32
 
 
 def image_hash(image: NDArray[np.uint8]) -> bytes:
@@ -39,24 +44,46 @@ def image_hash(image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
 
 
+def parameter_bytes(contract: Contract, parameters: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """The bytes q (int8 + 128) of every output, in the order of the contract, each in the order of its tensor (y, x, plane)."""
+    return b"".join(np.ascontiguousarray(parameters[tensor.name]).tobytes() for tensor in contract.outputs)
+
+
 def stream_key(key: bytes) -> bytes:
     """The key of the cipher, derived from the device key so that it serves for nothing else."""
     return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=INFO).derive(_checked(key))
 
 
-def stream_iv(key: bytes, digest: bytes) -> bytes:
-    """The initial counter block that belongs to an image hash: 16 bytes."""
-    return hmac.new(_checked(key), LABEL + digest, hashlib.sha256).digest()[:16]
-
-
-def keyed_noise(key: bytes, image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """The first `count` keystream bytes for an image (H, W, 3).
+def stream_iv(key: bytes, contract: bytes, parameters: bytes, image: bytes) -> bytes:
+    """The initial counter block that belongs to three SHA-256 digests, of contract.json, of q and of the pixels: 16 bytes.
 
     Raises:
-        SfumatoError: the key is not 32 bytes long.
+        SfumatoError: the key or a digest is not 32 bytes long.
+    """
+    for digest in (contract, parameters, image):
+        # Of another length, two different triples could become one message.
+        if len(digest) != DIGEST_BYTES:
+            raise SfumatoError(f"a SHA-256 digest has {DIGEST_BYTES} bytes, not {len(digest)}")
+    return hmac.new(_checked(key), LABEL + contract + parameters + image, hashlib.sha256).digest()[:16]
+
+
+def keyed_noise(
+    key: bytes, contract: bytes, parameters: bytes, image: NDArray[np.uint8], count: int
+) -> NDArray[np.uint8]:
+    """The first `count` keystream bytes for one upload.
+
+    Args:
+        key: the device key, 32 bytes.
+        contract: SHA-256 of contract.json, 32 bytes.
+        parameters: the bytes q that the network gave for the image (`parameter_bytes`).
+        image: (H, W, 3), the pixels that the network saw.
+        count: bytes wanted.
+
+    Raises:
+        SfumatoError: the key or the digest is not 32 bytes long.
     """
     stream = _stream(key)
-    stream.reset_nonce(stream_iv(key, image_hash(image)))
+    stream.reset_nonce(stream_iv(key, contract, hashlib.sha256(parameters).digest(), image_hash(image)))
     # A stream cipher holds nothing back that it would have to be asked for at the end.
     return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
 

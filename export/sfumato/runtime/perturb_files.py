@@ -4,17 +4,20 @@ results = perturb_files(PhoneModel.load(export), [Path("photo.jpg")], Path("uplo
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, write_json
-from sfumato.runtime.contract import FILE, Contract
-from sfumato.runtime.phone_model import PhoneModel, Upload
+from sfumato.runtime.contract import Contract
+from sfumato.runtime.ledger import FILES, Draw, Ledger
+from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 
 SCHEMA = "sfumato-upload/1"
+FORMS: Mapping[Encoding, str] = {"image": "png", "word": "word"}
+"""Encoding -> what the file beside calls it, and the ending of the upload's file."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,23 @@ class Perturbed:
 
 
 def perturb_files(
-    model: PhoneModel, photos: Sequence[Path], out: Path, *, key: bytes | None
+    model: PhoneModel,
+    photos: Sequence[Path],
+    out: Path,
+    *,
+    key: bytes | None,
+    encoding: str | None = None,
+    ledger: Ledger | None = None,
+    service: str = FILES,
 ) -> Iterator[Perturbed]:
-    """Write `NAME.upload.png` and `NAME.upload.json` per photo into `out`; yields each as it is done.
+    """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
-    Nothing of the photo's metadata reaches either file.
+    `encoding` is that of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where there is a ledger,
+    each upload is counted for `service` before it is written.
 
     Raises:
-        SfumatoError: two photos would share a name, or one cannot be read; earlier ones stay written.
+        SfumatoError: two photos would share a name, one cannot be read or would pass the ledger's limit; earlier ones stay
+            written.
     """
     names = [photo.stem for photo in photos]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -46,13 +58,15 @@ def perturb_files(
         )
     if out.exists() and not out.is_dir():
         raise SfumatoError(f"{out} is a file: give a folder for the uploads")
-    digest = hashlib.sha256((model.folder / FILE).read_bytes()).hexdigest()
+    assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in zip(photos, names, strict=True):
-        upload = model.perturb(photo, key=key)
-        target = out / f"{name}.upload.png"
+        upload = model.perturb(photo, key=key, encoding=encoding)
+        if ledger is not None:
+            ledger.spend(service, Draw(upload.draw, upload.rate_bits))
+        target = out / f"{name}.upload.{FORMS[upload.encoding]}"
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)
-        write_json(out / f"{name}.upload.json", describe(model.contract, digest, upload))
+        write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
         yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
 
 
@@ -66,7 +80,7 @@ def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:
         "bits": contract.channel.bits,
         "height": height,
         "width": width,
-        "encoding": "png",
+        "encoding": FORMS[upload.encoding],
         "sampler": contract.sampler,
         "noise": contract.noise if upload.keyed else "fresh",
         "sha256": hashlib.sha256(upload.content).hexdigest(),

@@ -2,7 +2,7 @@
 
     model = PhoneModel.load("export")
     upload = model.perturb("photo.jpg", key=device_key())
-    upload.content                      # PNG bytes, the only thing that leaves the phone
+    upload.content                      # the only thing that leaves the phone: a PNG, or the bytes of an answer's code word
 
 Loading refuses whatever does not agree with the contract: another sha256, shape, type, scale or version.
 """
@@ -12,23 +12,37 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.image_io import Source
 from sfumato.core.image_io import load as load_image
-from sfumato.runtime.contract import Contract, Tensor, read_contract, read_file
+from sfumato.runtime.answer import (
+    NOISE_BYTES,
+    decide,
+    draw,
+    plain_word,
+    read_table,
+    state,
+    word_bytes,
+    word_image,
+)
+from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_with_digest
 from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session, open_model
-from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise
+from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
+from sfumato.runtime.ledger import draw_id
 from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_q
 from sfumato.runtime.upload_codec import encode_png
 
 Bytes = NDArray[np.uint8]
+Encoding = Literal["word", "image"]
+"""How an upload travels: as the bytes of a code word (answer bundles alone), or as a PNG."""
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 
 @dataclass(frozen=True)
@@ -36,16 +50,23 @@ class Upload:
     """One perturbed image."""
 
     levels: Bytes
-    """(H, W, 3): 0 .. L-1 for dither, 0 .. 255 for gaussian."""
+    """(H, W, 3): 0 .. L-1 for dither, 0 .. 255 for gaussian; in answer mode the code word's image."""
     content: bytes
     """The encoded upload."""
+    encoding: Encoding
+    word: int | None
+    """The code word; None in picture mode."""
     keyed: bool
+    draw: bytes | None
+    """What the ledger remembers of it (`draw_id`); None for fresh noise."""
     measure: Callable[[], float] = field(repr=False, compare=False)
 
     @cached_property
     def rate_bits(self) -> float:
-        """Exact rate of this image: how much this draw can reveal, in bits. It depends on the photo: keep it on the phone.
+        """How much this draw can reveal, in bits.
 
+        In picture mode it is the exact rate of this image. It depends on the photo: keep it on the phone. In answer mode it is
+        log2 N for N words, the same for every photo: no draw can reveal more, whatever the network computed.
         Computed when first read: no upload needs it, and it takes a quarter of the network's time.
         """
         return self.measure()
@@ -58,6 +79,10 @@ class PhoneModel:
     folder: Path
     contract: Contract
     session: Session
+    digest: bytes | None = None
+    """SHA-256 of contract.json, which keyed noise depends on; None while the contract is not written yet."""
+    table: NDArray[np.uint32] | None = None
+    """(states, words), of a randomised answer."""
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> "PhoneModel":
@@ -71,11 +96,14 @@ class PhoneModel:
             SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
         """
         folder = Path(path)
-        return cls.open(folder, read_contract(folder), threads=threads)
+        contract, digest = read_with_digest(folder)
+        return cls.open(folder, contract, digest=digest, threads=threads)
 
     @classmethod
-    def open(cls, folder: Path, contract: Contract, *, threads: int = 1) -> "PhoneModel":
-        """Open the int8 model of a contract that is already read.
+    def open(
+        cls, folder: Path, contract: Contract, *, digest: bytes | None = None, threads: int = 1
+    ) -> "PhoneModel":
+        """Open the int8 model of a contract that is already read, or not written yet: then `perturb` takes no key.
 
         Raises:
             SfumatoError: as `load`.
@@ -83,10 +111,17 @@ class PhoneModel:
         entry = contract.file(contract.model("int8").file)
         session = open_model(read_file(folder, entry), threads=threads)
         check_signature(contract, session, int8=True)
-        return cls(folder, contract, session)
+        table = None
+        if contract.answer is not None and contract.answer.table is not None:
+            content = read_file(folder, contract.file(contract.answer.table))
+            table = read_table(content, contract.classes, contract.answer.margins)
+        return cls(folder, contract, session, digest, table)
 
     def parameters(self, image: Bytes) -> dict[str, Bytes]:
-        """Parameter bytes q (0..255) by output name, each (H, W, planes); `image` is (H, W, 3) of the model's size."""
+        """Parameter bytes q (0..255) by output name, each (H, W, planes), an answer's scores (1, 1, S).
+
+        `image` is (H, W, 3) of the model's size.
+        """
         height, width = self.contract.size
         if image.shape != (height, width, 3) or image.dtype != np.uint8:
             raise SfumatoError(
@@ -100,12 +135,47 @@ class PhoneModel:
     def noise_bytes(self) -> int:
         """Noise bytes one image needs."""
         height, width = self.contract.size
+        if self.contract.answer is not None:
+            return NOISE_BYTES
         if self.contract.channel.name == "dither":
             return dither_noise_bytes(height, width, self.contract.channel.bits)
         return gaussian_noise_bytes(height, width)
 
+    def noise(self, image: Bytes, parameters: dict[str, Bytes], key: bytes | None) -> Bytes:
+        """The noise bytes of one upload: keyed, or without a key fresh.
+
+        Raises:
+            SfumatoError: the key is no key, or the contract is not written yet.
+        """
+        if key is None:
+            return fresh_noise(self.noise_bytes)
+        given = parameter_bytes(self.contract, parameters)
+        return keyed_noise(key, self._digest(), given, image, self.noise_bytes)
+
+    def _digest(self) -> bytes:
+        if self.digest is None:
+            raise SfumatoError(f"keyed noise depends on {FILE}, which is not written yet")
+        return self.digest
+
+    def word(self, parameters: dict[str, Bytes], noise: Bytes) -> int:
+        """The code word of an answer's scores; two noise bytes choose it where the answer is randomised.
+
+        Raises:
+            SfumatoError: in picture mode there are no words.
+        """
+        answer, classes = self.contract.answer, self.contract.classes
+        if answer is None:
+            raise SfumatoError("a picture bundle has no code words")
+        scores = (parameters["scores"].reshape(-1) ^ np.uint8(0x80)).view(np.int8)
+        decision = decide(scores, classes)
+        if self.table is None:
+            return int(plain_word(decision, classes))
+        return int(draw(self.table, state(decision, classes, answer.margins), noise))
+
     def sample(self, image: Bytes, parameters: dict[str, Bytes], noise: Bytes) -> Bytes:
-        """Draw the levels (H, W, 3) of one image from its parameters and noise bytes."""
+        """Draw the levels (H, W, 3) of one image from its parameters and noise bytes; an answer's are its word's image."""
+        if self.contract.answer is not None:
+            return word_image(self.word(parameters, noise), self.contract.answer.words, *self.contract.size)
         channel = self.contract.channel
         if channel.name == "dither":
             return dither(parameters["p"], noise, bits=channel.bits)
@@ -113,7 +183,9 @@ class PhoneModel:
         return gaussian(mean, parameters["scale"], noise, **self._gaussian())
 
     def rate_bits(self, image: Bytes, parameters: dict[str, Bytes]) -> float:
-        """Exact rate of one image in bits."""
+        """Rate of one image in bits, as `Upload.rate_bits`."""
+        if self.contract.answer is not None:
+            return math.log2(self.contract.answer.words)
         channel = self.contract.channel
         if channel.name == "dither":
             return dither_rate(parameters["p"]) / math.log(2)
@@ -122,25 +194,58 @@ class PhoneModel:
         nats = gaussian_rate(mean, parameters["scale"], reference_scale=reference, **self._gaussian())
         return nats / math.log(2)
 
-    def perturb(self, image: Source | Bytes, *, key: bytes | None = None) -> Upload:
+    def perturb(
+        self, image: Source | Bytes, *, key: bytes | None = None, encoding: str | None = None
+    ) -> Upload:
         """Crop, resize, run, draw, encode.
 
         Args:
             image: a file, the bytes of one, an image of Pillow's, or an array (H, W, 3) of uint8 of the model's size.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
+            encoding: one of `ENCODINGS`; None takes the word of an answer bundle, and the image of any other.
 
         Raises:
             DataError: the image cannot be read.
-            SfumatoError: the array has another size or type, or the key is no key.
+            UsageError: an unknown encoding, or the word of a picture bundle.
+            SfumatoError: the array has another size or type, the key is no key, or the contract is not written yet.
         """
+        chosen, answer = self._encoding(encoding), self.contract.answer
         pixels = self._pixels(image)
         parameters = self.parameters(pixels)
-        count = self.noise_bytes
-        noise = fresh_noise(count) if key is None else keyed_noise(key, pixels, count)
+        noise = self.noise(pixels, parameters, key)
         levels = self.sample(pixels, parameters, noise)
-        content = encode_png(levels, bits=self.contract.channel.bits)
-        return Upload(levels, content, key is not None, lambda: self.rate_bits(pixels, parameters))
+        word = None if answer is None else self.word(parameters, noise)
+        if answer is not None and word is not None and chosen == "word":
+            content = word_bytes(word, answer.words)
+        else:
+            content = encode_png(levels, bits=self.contract.channel.bits)
+        return Upload(
+            levels,
+            content,
+            chosen,
+            word,
+            key is not None,
+            None if key is None else self.draw_id(pixels, parameters, key),
+            lambda: self.rate_bits(pixels, parameters),
+        )
+
+    def draw_id(self, image: Bytes, parameters: dict[str, Bytes], key: bytes) -> bytes:
+        """What the ledger remembers of a draw: 16 bytes, as `sfumato.runtime.ledger.draw_id`.
+
+        Raises:
+            SfumatoError: the contract is not written yet.
+        """
+        return draw_id(key, self._digest(), parameter_bytes(self.contract, parameters), image.tobytes())
+
+    def _encoding(self, chosen: str | None) -> Encoding:
+        if chosen is None:
+            return "image" if self.contract.answer is None else "word"
+        if chosen not in ENCODINGS:
+            raise UsageError(unknown("encoding", chosen, ENCODINGS))
+        if chosen == "word" and self.contract.answer is None:
+            raise UsageError("this bundle sends pictures, which have no code words: leave the encoding out")
+        return chosen
 
     def _pixels(self, image: Source | Bytes) -> Bytes:
         """(H, W, 3) of the model's size."""

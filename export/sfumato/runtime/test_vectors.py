@@ -2,7 +2,8 @@
 
 Noise and sampler cases cover the edges (probabilities 0 and 255/256, every bit depth, clipped and silent gaussian noise);
 upload cases lead from key and picture to the packed upload, for every channel; model cases run formula-made pictures through
-the shipped int8 model. No photo is in them: the file ships.
+the shipped int8 model. No photo is in them: the file ships. contract.json lists this file by its hash, so no case can hold the
+contract's own digest: each names the digest that stands in for it.
 
     vectors = make_vectors(PhoneModel.load(folder))
     problems = check_vectors(vectors, model)
@@ -10,23 +11,28 @@ the shipped int8 model. No photo is in them: the file ships.
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
 from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import pack
 
-SCHEMA = "sfumato-vectors/1"
+SCHEMA = "sfumato-vectors/2"
 FILE = "vectors.json"
 REFERENCE = "ai-edge-litert"
 """The runtime that the export's checks use."""
 KEYS = (bytes(32), bytes(range(32)), hashlib.sha256(b"sfumato").digest())
+CONTRACT = hashlib.sha256(b"sfumato-vectors").digest()
+"""Stands in for the digest of contract.json."""
 
 Bytes = NDArray[np.uint8]
 
@@ -76,30 +82,49 @@ def hashed_bytes(count: int, start: int = 0) -> Bytes:
 
 def make_vectors(model: PhoneModel) -> dict[str, Any]:
     """All cases for a model; the same model gives the same file."""
+    model = replace(model, digest=CONTRACT)
     return {
         "schema": SCHEMA,
         "normal_table_sha256": hashlib.sha256(normal_table().tobytes()).hexdigest(),
-        "noise": [noise_case(key, name) for key in KEYS for name in ("black", "ramp", "grain")],
+        "noise": noise_cases(),
         "dither": dither_cases(),
         "gaussian": gaussian_cases(),
         "upload": upload_cases(),
+        "answer": answer_cases(),
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
     }
 
 
-def noise_case(key: bytes, pattern: str) -> dict[str, Any]:
-    """The keystream for a 16 x 16 picture."""
-    image = PATTERNS[pattern](16, 16)
+def noise_cases() -> list[dict[str, Any]]:
+    """Every key with every picture; then another contract, and parameters that differ in one bit."""
+    q = hashed_bytes(48, 400)
+    other = q.copy()
+    other[17] ^= 1
+    cases = [noise_case(key, CONTRACT, q, name) for key in KEYS for name in ("black", "ramp", "grain")]
+    another = hashlib.sha256(CONTRACT).digest()
+    return [
+        *cases,
+        noise_case(KEYS[1], another, q, "ramp"),
+        noise_case(KEYS[1], CONTRACT, other, "ramp"),
+        noise_case(KEYS[1], CONTRACT, q[:0], "ramp"),
+    ]
+
+
+def noise_case(key: bytes, contract: bytes, q: Bytes, pattern: str) -> dict[str, Any]:
+    """The keystream for a 16 x 16 picture and given parameter bytes."""
+    image, parameters = PATTERNS[pattern](16, 16), q.tobytes()
     return {
         "key": key.hex(),
+        "contract": contract.hex(),
+        "parameters": parameters.hex(),
         "pattern": pattern,
         "height": 16,
         "width": 16,
         "image_sha256": image_hash(image).hex(),
         "stream_key": stream_key(key).hex(),
-        "iv": stream_iv(key, image_hash(image)).hex(),
+        "iv": stream_iv(key, contract, hashlib.sha256(parameters).digest(), image_hash(image)).hex(),
         # 80 bytes reach over five cipher blocks, so the counter's byte order is checked.
-        "noise": keyed_noise(key, image, 80).tobytes().hex(),
+        "noise": keyed_noise(key, contract, parameters, image, 80).tobytes().hex(),
     }
 
 
@@ -192,16 +217,15 @@ def upload_cases() -> list[dict[str, Any]]:
 def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> dict[str, Any]:
     """Key, 4 x 4 picture and parameters -> noise and upload; a gaussian mean is `255 - scale` unless it is the picture."""
     image, bits = PATTERNS[pattern](4, 4), scheme.get("bits")
-    noise = keyed_noise(key, image, q.size * (1 if bits else 2))
-    if bits:
-        parameters = {"p": q}
-        levels = dither(q, noise, bits=bits)
-    else:
-        mean: Bytes = image if scheme["additive"] else (255 - q).astype(np.uint8)
-        parameters = {"scale": q} if scheme["additive"] else {"mean": mean, "scale": q}
-        levels = gaussian(mean, q, noise, **scheme)
+    mean: Bytes = image if scheme.get("additive") else (255 - q).astype(np.uint8)
+    # In the order in which contracts list them.
+    parameters = {"p": q} if bits else {"scale": q} if scheme["additive"] else {"mean": mean, "scale": q}
+    given = b"".join(value.tobytes() for value in parameters.values())
+    noise = keyed_noise(key, CONTRACT, given, image, q.size * (1 if bits else 2))
+    levels = dither(q, noise, bits=bits) if bits else gaussian(mean, q, noise, **scheme)
     return {
         "key": key.hex(),
+        "contract": CONTRACT.hex(),
         "pattern": pattern,
         "height": 4,
         "width": 4,
@@ -213,16 +237,60 @@ def upload_case(key: bytes, pattern: str, scheme: dict[str, Any], q: Bytes) -> d
     }
 
 
+def answer_cases() -> list[dict[str, Any]]:
+    """Scores -> decision -> word: ordinary scores, ties, the first and the last word; with a table every end of a row."""
+    cases = []
+    for classes in ((2,), (3,), (9, 2), (2, 2, 2), (16, 16), (257,), (256, 256)):
+        count = sum(classes)
+        last = np.concatenate([np.arange(each) == each - 1 for each in classes]).astype(np.uint8)
+        for q in (hashed_bytes(count, 400), np.full(count, 128, np.uint8), last * np.uint8(255)):
+            cases.append(answer_case(q, classes, (), None, 0))
+    for classes, margins in (((2,), ()), ((3,), (1, 16, 255)), ((9, 2), (40,))):
+        words = math.prod(classes)
+        even = [TOTAL * (word + 1) // words for word in range(words)]
+        for row in (even, [TOTAL] * words, [0] * (words - 1) + [TOTAL]):
+            edges = sorted({0, max(row[0] - 1, 0), min(row[0], TOTAL - 1), TOTAL - 1})
+            for place, u in enumerate(edges):
+                q = hashed_bytes(sum(classes), 410 + place)
+                cases.append(answer_case(q, classes, margins, row, u))
+    return cases
+
+
+def answer_case(
+    q: Bytes, classes: Sequence[int], margins: Sequence[int], row: Sequence[int] | None, u: int
+) -> dict[str, Any]:
+    """One answer; `row` is the table's row for the decision's state and `u` the noise, None stands for no table."""
+    words, decision = math.prod(classes), decide((q ^ np.uint8(0x80)).view(np.int8), classes)
+    given: dict[str, Any] = {"classes": list(classes), "margins": list(margins), "scores": q.tobytes().hex()}
+    if row is None:
+        word = int(plain_word(decision, classes))
+    else:
+        noise = np.array([u & 255, u >> 8], dtype=np.uint8)
+        word = int(draw(np.array([row], dtype=np.uint32), np.array(0), noise))
+        given |= {"row": list(row), "noise": noise.tobytes().hex()}
+        given["state"] = int(state(decision, classes, margins))
+    return {
+        **given,
+        "height": 16,
+        "width": 20,
+        "decision": np.stack([decision.first, decision.second, decision.margin], axis=1).tolist(),
+        "word": word,
+        "bytes": word_bytes(word, words).hex(),
+        "packed": pack(word_image(word, words, 16, 20), bits=1).hex(),
+    }
+
+
 def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
     """One picture through model, noise and sampler."""
     image = PATTERNS[pattern](*model.contract.size)
     parameters = model.parameters(image)
-    noise = keyed_noise(key, image, model.noise_bytes)
+    noise = model.noise(image, parameters, key)
     levels = model.sample(image, parameters, noise)
     return {
         "pattern": pattern,
         "image_sha256": image_hash(image).hex(),
         "key": key.hex(),
+        "contract": CONTRACT.hex(),
         "parameters": {name: encode(value.tobytes()) for name, value in parameters.items()},
         "noise_sha256": hashlib.sha256(noise.tobytes()).hexdigest(),
         "upload_packed": encode(pack(levels, bits=model.contract.channel.bits)),
@@ -250,7 +318,7 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     expected = make_vectors(model)
     found = [
         f"{part}: differs from {FILE}"
-        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload")
+        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer")
         if vectors.get(part) != expected[part]
     ]
     cases = vectors.get("model")
@@ -278,9 +346,7 @@ def tolerance(model: PhoneModel) -> int:
 
 
 def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: PhoneModel) -> list[str]:
-    found = [
-        name for name in ("pattern", "image_sha256", "key", "noise_sha256") if stored[name] != made[name]
-    ]
+    found = [name for name in ("pattern", "image_sha256", "key", "contract") if stored[name] != made[name]]
     parameters: dict[str, Bytes] = {}
     for tensor in model.contract.outputs:
         old, new = (
@@ -291,7 +357,9 @@ def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: P
             return [*found, f"the model's {tensor.name} differs"]
         parameters[tensor.name] = old.reshape(tensor.shape[1:])
     image = PATTERNS[made["pattern"]](*model.contract.size)
-    noise = keyed_noise(bytes.fromhex(made["key"]), image, model.noise_bytes)
+    noise = replace(model, digest=CONTRACT).noise(image, parameters, bytes.fromhex(made["key"]))
+    if hashlib.sha256(noise.tobytes()).hexdigest() != stored["noise_sha256"]:
+        found.append("the noise differs")
     levels = model.sample(image, parameters, noise)
     if encode(pack(levels, bits=model.contract.channel.bits)) != stored["upload_packed"]:
         found.append("the upload differs")

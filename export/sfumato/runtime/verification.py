@@ -195,7 +195,7 @@ def _parity(folder: Path, contract: Contract) -> Check:
                 continue  # its bytes are compared with vectors.json
             session = open_model(read_file(folder, contract.file(model.file)))
             pictures = [_pixels(make(*contract.size)) for make in test_vectors.PATTERNS.values()]
-            gap = max(_gap(source(pixels), session.run(pixels), names) for pixels in pictures)
+            gap = max(_gap(source(pixels), session.run(pixels), contract) for pixels in pictures)
             if not gap <= FLOAT_LIMITS[model.variant]:
                 raise SfumatoError(f"{model.file} differs by {gap:.1e} of the range")
             gaps[model.variant] = gap
@@ -223,8 +223,12 @@ def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return image[None].astype(np.float32) / np.float32(255)
 
 
-def _gap(wanted: Outputs, found: Outputs, names: list[str]) -> float:
-    return max(float(np.abs(wanted[name] - found[name]).max()) for name in names)
+def _gap(wanted: Outputs, found: Outputs, contract: Contract) -> float:
+    """Largest difference of an output, as a fraction of its range."""
+    gaps = [
+        np.abs(wanted[t.name] - found[t.name]).max() / (t.range[1] - t.range[0]) for t in contract.outputs
+    ]
+    return float(max(gaps))
 
 
 def _vectors(folder: Path, contract: Contract) -> Check:

@@ -48,7 +48,9 @@ class AttackSplit:
     repeats: int = 1
     """Uploads of an image that the attacker holds and averages."""
     key: bytes | None = None
-    """Of the phone that uploads: its noise follows from key and image. None: every upload has fresh noise."""
+    """Of the phone that uploads: its noise follows from key, artifact, parameters and image. None: fresh noise every time."""
+    artifact: bytes = b""
+    """Names the artifact to the keyed noise. It matters only where uploads of several are put together."""
 
     @property
     def copies(self) -> int:
@@ -64,7 +66,9 @@ class AttackSplit:
         parameters = {name: value[rows].float() for name, value in self.parameters.items()}
         keyed = None
         if self.key is not None:
-            keyed = keyed_noise(channel, parameters, self.pixels[rows.numpy()], self.key)
+            keyed = keyed_noise(
+                channel, parameters, self.pixels[rows.numpy()], self.key, artifact=self.artifact
+            )
         for _ in range(self.repeats):
             yield channel.sample(parameters, channel.noise(parameters, generator) if keyed is None else keyed)
 
@@ -141,23 +145,29 @@ def mean(draws: Iterator[Tensor]) -> Tensor:
     return total if count == 1 else total / count
 
 
-def keyed_noise(channel: Channel, parameters: Parameters, pixels: NDArray[np.uint8], key: bytes) -> Tensor:
-    """Noise that follows from key and image, as a phone's does: whoever sends an image twice sends the same upload.
+def keyed_noise(
+    channel: Channel, parameters: Parameters, pixels: NDArray[np.uint8], key: bytes, *, artifact: bytes = b""
+) -> Tensor:
+    """Noise that follows from key, artifact, parameters and image, as a phone's does (docs/contract.md, "Noise v2").
 
-    It stands in for the phone's cipher, which this package must not import. What matters here is that the noise is the same
-    for the same image and unknown to whoever lacks the key.
+    Whoever sends an image twice sends the same upload; other parameters, or another artifact, draw independently. It stands in
+    for the phone's cipher, which this package must not import.
 
     Args:
         channel: says how much noise an image takes.
         parameters: of the images, each (n, C, H, W).
         pixels: the images, (n, H, W, 3).
         key: of the device.
+        artifact: names it, as the digest of its contract does on a phone.
     """
     rows = []
     for i, image in enumerate(pixels):
-        digest = hashlib.sha256(key + image.tobytes()).digest()
+        given = {name: value[i : i + 1] for name, value in parameters.items()}
+        hashed = [value.numpy().tobytes() for value in given.values()]
+        parts = [key, artifact, *hashed, image.tobytes()]
+        digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-        rows.append(channel.noise({name: value[i : i + 1] for name, value in parameters.items()}, generator))
+        rows.append(channel.noise(given, generator))
     return torch.cat(rows)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.audit import metrics, report
+from sfumato.audit.answer_audit import Answering, audit_answer
 from sfumato.audit.artifact import Artifact, load
 from sfumato.audit.attack_data import AttackData, batches, build_attack_data
 from sfumato.audit.attacks import create
@@ -106,6 +107,15 @@ def audit(
     if isinstance(artifact, str | Path):
         artifact = load(Path(artifact))
     selection = select_attributes(artifact, attributes)
+    folder = artifact.folder if out is None else Path(out)
+    if getattr(artifact, "mode", "picture") == "answer":
+        words: Answering = artifact  # type: ignore[assignment]
+        exact, images = audit_answer(
+            words, plan, selection, seed=seed, rule=rule, command=command, watch=watch
+        )
+        write_json(folder / "audit.json", exact.to_json())
+        report.write(exact, images, artifact.folder, folder / "report.html")
+        return exact
 
     folder = artifact.folder if out is None else Path(out)
     if not resume:

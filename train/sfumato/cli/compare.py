@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from sfumato.compare.schema import Comparison
     from sfumato.core.reports import Grid
 
+QUICK_SETTINGS, QUICK_EPOCHS = "2", 2
+"""Of `--quick`."""
+
 
 def command(
     data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
@@ -26,21 +29,36 @@ def command(
         str,
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
-            "deepobfuscator, maxent-arl, narl, mass, pass, protective, on-phone; of ours: literal, rate, "
-            "rate-levels4, rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
+            "deepobfuscator, maxent-arl, narl, mass, pass, protective, infodecom-style, on-phone; of ours: literal, rate, "
+            "rate-levels4 and rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
         ),
     ] = "all",
     peers: Annotated[str, typer.Option("--peers", hidden=True, help="The old name of --methods.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N|NAME=V1,V2,...",
+            help="Points of each other method's curve: how many (4), or the values for one method. Can be given several times.",
+        ),
+    ] = None,
     points: Annotated[
         str,
         typer.Option(
-            help="Targets of ours: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the phone's decision."
+            help="Targets of ours: BITS or BITS/BEYOND, the mean rate and what of it may go beyond the phone's decision. "
+            "By default 1/0.1,2/0.1,6/0.1,16/0.5, and with nothing to hide 1,2,4,8,16,32,64."
         ),
-    ] = "2,4,8,16,32,64",
-    attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "default",
+    ] = "",
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="To see how it works: two settings and targets, two epochs. No result to quote."
+        ),
+    ] = False,
+    attacks: Annotated[str, typer.Option(help="How thorough the audit is: quick or default.")] = "quick",
     epochs: Annotated[
-        int, typer.Option(help="Epochs of each stage: clean network, warm-up, training proper.")
-    ] = 24,
+        int | None,
+        typer.Option(help="Epochs of each stage: clean network, warm-up, training proper. By default 8."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
     precision: Annotated[
         str,
@@ -68,26 +86,31 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
-    """Train other methods and ours on one budget, attack all alike; table, plot, comparison.json.
+    """Train other methods and ours on one budget, attack all alike; curves, tables, comparison.json.
 
-    Every finished row is kept: the same command continues where it was interrupted, and more --methods or --points
-    add rows to those that are there.
+    Every finished row is kept: the same command continues where it was interrupted, and more --methods, --settings or
+    --points add rows to those that are there. The defaults are a small budget: all methods take a night on two cores
+    with 8,000 images of 64x64.
     """
     from sfumato.compare.config import make_compare_config
-    from sfumato.compare.rows import choose_rows, parse_point
+    from sfumato.compare.rows import POINTS, RATE_POINTS, choose_rows, parse_point, parse_settings
     from sfumato.compare.runner import compare
     from sfumato.core.console import emit_json, note, show_tables
 
     grids = cryptographic_grids(cryptographic) if cryptographic is not None else []
     chosen = names(renamed(peers, methods, was="--peers", now="--methods"))
-    rows = choose_rows(chosen, [parse_point(point) for point in names(points)])
+    targets = tuple(map(parse_point, names(points))) or (POINTS if names(hide) else RATE_POINTS)
+    if quick:
+        targets = targets if points else targets[:2]
+        settings, epochs = settings or [QUICK_SETTINGS], epochs or QUICK_EPOCHS
+    rows = choose_rows(chosen, targets, parse_settings(settings or ()))
     config = make_compare_config(
         {
             "data": data,
             "keep": names(keep),
             "hide": names(hide),
             "attacks": attacks,
-            "epochs": epochs,
+            **({} if epochs is None else {"epochs": epochs}),
             "batch_size": batch_size,
             "precision": precision,
             "mirror_only": renamed(plain, mirror_only, was="--plain", now="--mirror-only"),

@@ -1,4 +1,4 @@
-"""`sfumato demo`: everything once, on drawn faces."""
+"""`sfumato demo`: both modes once, on drawn pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a demo that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary alone, as JSON.")] = False,
 ) -> None:
-    """Train, export, attack and run a model on embedded faces; a table at the end."""
+    """Train, export, attack and run a model on drawn faces; then an upload that shows a picture; tables at the end."""
     from sfumato.cli.demo_run import demo
     from sfumato.core.console import emit_json
     from sfumato.core.files import read_json
@@ -30,24 +30,35 @@ def command(
 
 
 def show_summary(result: "Demo", out: Path) -> None:
-    """Print the figures of the exported model and where everything lies."""
+    """Print the advice, the figures of both models and where everything lies."""
+    from sfumato.cli.advise import headline
     from sfumato.cli.audit import show_audit
     from sfumato.core.console import note, show, table
 
+    typer.echo(f"\n1. Does somebody smile? {headline(result.advice.mode, result.advice.network)}.")
+    typer.echo(" ".join(result.advice.reasons[:2]) + "\n")
     show_audit(result.audit)
-    local, rows = result.card["local"], []
-    rows.append(
-        ("local network", f"{local['parameters']:,} parameters, {local['macs'] / 1e6:.2f} million MACs")
+    typer.echo(
+        "\n2. Which object is it, whoever stands beside it? picture mode, for a network that stays in the cloud."
     )
-    size = (out / "export" / "local_int8.tflite").stat().st_size
-    rows.append(("int8 file", f"{size / 1000:.1f} kB"))
-    upload = result.audit.upload_bytes
-    rows.append(("upload", f"{upload.mean:,.0f} bytes; the photo as JPEG {upload.raw_jpeg90_mean:,.0f}"))
-    rows.extend((f"seconds for {part}", f"{seconds:.0f}") for part, seconds in result.seconds.items())
+    typer.echo("Noise is allocated by significance: picture.png shows scenes, noise maps and uploads.\n")
+    show_audit(result.picture_audit)
+    uploads = {"faces": result.audit.upload_bytes, "scenes": result.picture_audit.upload_bytes}
+    rows = [("int8 file", f"{(out / 'export' / 'local_int8.tflite').stat().st_size / 1000:.1f} kB")]
+    rows += [
+        (f"upload, {name}", f"{size.mean:,.0f} bytes; the photo as JPEG {size.raw_jpeg90_mean:,.0f}")
+        for name, size in uploads.items()
+    ]
+    rows.append(("told, scenes", f"{result.picture_card['rate_bits']:.0f} bits an image"))
+    rows += [(f"seconds for {part}", f"{seconds:.0f}") for part, seconds in result.seconds.items()]
     show(table("what ships and what it took", ("", "value"), rows))
     for path, meaning in (
-        ("picture.png", "originals, noise maps, uploads"),
-        ("photo.jpg, upload.png", "a photo and what the phone would send"),
-        ("export/report.html", "the audit with plots"),
+        ("picture.png", "scenes, noise maps, uploads: the object stays, the rest is noise"),
+        (
+            "photo.jpg, upload.word, upload.png",
+            "a photo, the code word that a phone would send, and the word as an image",
+        ),
+        ("export/report.html", "the audit of answer mode: the leak is counted, not attacked"),
+        ("picture/report.html", "the audit of picture mode, with plots"),
     ):
         note(f"{out}/{path}: {meaning}")

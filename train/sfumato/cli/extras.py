@@ -26,6 +26,7 @@ EXTRA_OF = {
     "audit": "train",
     "export": "export",
     "demo": "export",
+    "advise": "train",
     "serve": "server",
     "send": "server",
     "bench": "bench",

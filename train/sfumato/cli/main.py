@@ -17,6 +17,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "data",
+    "advise",
     "train",
     "audit",
     "export",
@@ -26,6 +27,7 @@ COMMANDS = (
     "bench",
     "serve",
     "send",
+    "ledger",
 )
 
 app = typer.Typer(

@@ -17,28 +17,40 @@ def command(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+        ),
+    ] = None,
+    service: Annotated[
+        str, typer.Option(help="Host of the service that the uploads are for; the ledger counts them there.")
+    ] = "files",
+    ledger: Annotated[
+        Path | None, typer.Option(help="File of the ledger; else beside the device key.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Perturb photos with an exported model; write the uploads."""
     from sfumato.core.console import emit_json, note, show, table
     from sfumato.core.errors import UsageError
-    from sfumato.runtime.keyed_noise import default_key_path, device_key, read_key
+    from sfumato.runtime.keyed_noise import default_key_path
+    from sfumato.runtime.ledger import device_ledger
     from sfumato.runtime.perturb_files import perturb_files
     from sfumato.runtime.phone_model import PhoneModel
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
     model = PhoneModel.load(export, threads=threads)
-    if fresh_noise:
-        secret = None
-    elif key is not None:
-        secret = read_key(key)
-    else:
-        if not default_key_path().exists():
-            note(f"made a device key: {default_key_path()}")
-        secret = device_key()
-    done = list(perturb_files(model, images, out, key=secret))
+    if key is None and not default_key_path().exists():
+        note(f"made a device key: {default_key_path()}")
+    device, book = device_ledger(key, ledger)
+    secret = None if fresh_noise else device
+    done = list(
+        perturb_files(model, images, out, key=secret, encoding=encoding, ledger=book, service=service)
+    )
+    sentence = book.account(service).sentence()
     if as_json:
         rows = [
             {
@@ -49,7 +61,14 @@ def command(
             }
             for d in done
         ]
-        emit_json({"runtime": model.session.runtime.name, "keyed": secret is not None, "uploads": rows})
+        emit_json(
+            {
+                "runtime": model.session.runtime.name,
+                "keyed": secret is not None,
+                "uploads": rows,
+                "account": sentence,
+            }
+        )
         return
     show(
         table(
@@ -58,5 +77,6 @@ def command(
             [(d.source.name, d.upload, d.bytes, f"{d.rate_bits:.1f} bits") for d in done],
         )
     )
+    note(sentence)
     if secret is None:
         note("fresh noise: uploads of one photo can be averaged; leave --fresh-noise out for real use")

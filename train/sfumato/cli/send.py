@@ -19,6 +19,15 @@ def command(
     fresh_noise: Annotated[
         bool, typer.Option("--fresh-noise", help="Other noise every time: for measurements only.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="File of the ledger; else beside the device key.")
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
     ] = None,
@@ -32,24 +41,25 @@ def command(
     """Perturb a photo on this machine, send the upload, show the answer."""
     from sfumato.core.console import emit_json
     from sfumato.core.errors import UsageError
-    from sfumato.runtime.keyed_noise import device_key, read_key
+    from sfumato.runtime.ledger import device_ledger
     from sfumato.runtime.phone_model import PhoneModel
     from sfumato.server.client import Client, ClientConfig
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
-    with Client(PhoneModel.load(export), server, token=token, config=config) as client:
-        secret = None if fresh_noise else read_key(key) if key is not None else device_key()
-        reply = client.send(image, key=secret)
+    device, book = device_ledger(key, ledger)
+    with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
+        reply = client.send(image, key=None if fresh_noise else device, encoding=encoding)
+        account = book.account(client.service).sentence()
     if as_json:
-        emit_json(reply.to_json())
+        emit_json({**reply.to_json(), "account": account})
     else:
-        show(reply)
+        show(reply, account)
 
 
-def show(reply: "Reply") -> None:
-    """Print the answer and what it cost."""
+def show(reply: "Reply", account: str) -> None:
+    """Print the answer, what it cost, and what was sent by now."""
     from sfumato.core.console import note, show, table
 
     rows = [
@@ -58,6 +68,7 @@ def show(reply: "Reply") -> None:
     ]
     show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
     note(
-        f"sent {reply.sent_bytes:,} bytes that carry {reply.rate_bits:.1f} bits of the photo; "
+        f"sent {reply.sent_bytes:,} byte(s) that carry at most {reply.rate_bits:.1f} bits of the photo; "
         f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"
     )
+    note(account)

@@ -50,6 +50,15 @@ def command(
         Path | None,
         typer.Option(help="With --gateway: device key; else ~/.config/sfumato/device.key, made if missing."),
     ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="With --gateway: file of the ledger; else beside the device key.")
+    ] = None,
+    bits_per_day: Annotated[
+        float | None, typer.Option(help="With --gateway: most bits of photos a day for the service.")
+    ] = None,
+    bits_total: Annotated[
+        float | None, typer.Option(help="With --gateway: most bits of photos for the service in all.")
+    ] = None,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="With --gateway: allow http:// beyond this machine.")
     ] = False,
@@ -64,8 +73,12 @@ def command(
         raise UsageError(unknown("--log-level", log_level, levels))
     if deadline_ms <= delay_ms:
         raise UsageError(f"--deadline-ms {deadline_ms:g} must be more than --delay-ms {delay_ms:g}")
-    if gateway != (server is not None) or (not gateway and (key is not None or plain_http)):
-        raise UsageError("--gateway needs --server URL; --server, --key and --plain-http are for it alone")
+    its_own = (key, ledger, bits_per_day, bits_total, plain_http or None)
+    if gateway != (server is not None) or (not gateway and any(value is not None for value in its_own)):
+        raise UsageError(
+            "--gateway needs --server URL; --server, --key, --ledger, --bits-per-day, --bits-total and --plain-http "
+            "are for it alone"
+        )
     known = Tokens.read(tokens)
     if known is None and not no_tokens and host not in ("127.0.0.1", "::1", "localhost"):
         raise UsageError(
@@ -77,7 +90,10 @@ def command(
 
         gate = GatewayConfig(rate=limit)
         concurrency, deadline_ms = gate.queue + gate.concurrent_sends, gate.deadline_ms
-        app = gateway_app(export, server, key, gate, known, threads=threads, plain_http=plain_http)
+        limits = {"day": bits_per_day, "total": bits_total}
+        app = gateway_app(
+            export, server, (key, ledger), limits, gate, known, threads=threads, plain_http=plain_http
+        )
     else:
         from sfumato.server.app import AppConfig
         from sfumato.server.batching import BatchConfig
@@ -113,23 +129,40 @@ def service_app(
 def gateway_app(
     export: Path,
     server: str,
-    key: Path | None,
+    files: tuple[Path | None, Path | None],
+    limits: dict[str, float | None],
     config: "GatewayConfig",
     tokens: "Tokens | None",
     *,
     threads: int,
     plain_http: bool,
 ) -> "Starlette":
-    """The gateway to a service. Its own token there is the variable SFUMATO_TOKEN."""
-    from sfumato.runtime.keyed_noise import device_key, read_key
+    """The gateway to a service. Its own token there is the variable SFUMATO_TOKEN.
+
+    Args:
+        export: folder of the export.
+        server: address of the service.
+        files: of the device key and the ledger, as for `device_ledger`.
+        limits: bits a day and in all; one of them replaces what the ledger holds, and without both that stays.
+        config: how the gateway works.
+        tokens: who may ask.
+        threads: of the network.
+        plain_http: allow http:// beyond this machine.
+    """
+    from sfumato.runtime.ledger import device_ledger
     from sfumato.runtime.phone_model import PhoneModel
     from sfumato.server.client import Client, ClientConfig
     from sfumato.server.gateway import create_gateway
 
+    key, ledger = device_ledger(*files)
     client = Client(
         PhoneModel.load(export, threads=threads),
         server,
         token=os.environ.get("SFUMATO_TOKEN"),
         config=ClientConfig(attempts=3, longest_pause=2.0, plain_http=plain_http),
+        ledger=ledger,
     )
-    return create_gateway(client, read_key(key) if key is not None else device_key(), config, tokens)
+    if any(bits is not None for bits in limits.values()):
+        ledger.set_limit(client.service, **limits)
+    ledger.account(client.service)  # where no account can be kept, no gateway starts
+    return create_gateway(client, key, config, tokens)

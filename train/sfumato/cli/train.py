@@ -1,5 +1,6 @@
-"""`sfumato train`: co-train a local and a cloud network."""
+"""`sfumato train`: train what the phone and the cloud compute, in picture mode or in answer mode."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,12 +8,39 @@ import typer
 
 from sfumato.core.options import names
 
+MODES = ("auto", "answer", "picture")
+ASKS_FOR_PICTURES = (
+    "bits",
+    "max_drop",
+    "beyond",
+    "objective",
+    "channel",
+    "levels",
+    "prior",
+    "reference",
+    "frozen_cloud",
+)
+"""Options that only picture mode has."""
+
 
 def command(
     data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
     keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, comma separated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     hide: Annotated[str, typer.Option(help="Attributes it shall not recognise, comma separated.")] = "",
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="picture (a perturbed picture is uploaded), answer (the code word of the phone's own answer), or auto: "
+            "whichever the question needs. Without it: auto, or picture where options of picture mode are given."
+        ),
+    ] = None,
+    equal_odds: Annotated[
+        float | None,
+        typer.Option(
+            help="Answer mode: draw the answer so that no word is likelier by more than this for any value of --hide."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with further settings.")] = None,
     objective: Annotated[str | None, typer.Option(help="literal, rate or suppress.")] = None,
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
@@ -52,8 +80,9 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the run's card as JSON.")] = False,
 ) -> None:
-    """Co-train a local and a cloud network on a data set."""
-    from sfumato.core.console import emit_json, note, show, table
+    """Train on a data set what the phone and the cloud compute."""
+    from sfumato.core.console import emit_json, note
+    from sfumato.core.errors import UsageError, unknown
     from sfumato.training import train
     from sfumato.training.config import make_config
 
@@ -71,29 +100,92 @@ def command(
         "precision": precision,
         "frozen_cloud": frozen_cloud,
         "seed": seed,
+        "equal_odds": equal_odds,
     }
+    if mode is not None and mode not in MODES:
+        raise UsageError(unknown("mode", mode, MODES))
+    if mode is None:
+        mode = default_mode(given, config)
+    given["mode"] = None if mode == "auto" else mode
     values = {name: value for name, value in given.items() if value is not None}
     settings = make_config({"data": data, "keep": names(keep), "hide": names(hide), **values}, config)
     run = train(
-        settings, out, resume=resume, overwrite=overwrite, processes=processes, accelerator=accelerator
+        settings,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        processes=processes,
+        accelerator=accelerator,
+        auto=mode == "auto",
     )
     card = run.card
     if json_:
         emit_json(card)
         return
-    rows = [
-        (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * card['desired_accuracy'][name]:.1f} %")
-        for name in run.keep
-    ]
+    show_answer(card, out) if run.mode == "answer" else show_picture(card, out)
+    if not card["goal_met"]:
+        note("the goal was not reached within these epochs: train longer (--epochs) or relax it")
+    note(f"next: sfumato audit {out}")
+
+
+def default_mode(given: Mapping[str, Any], config: Path | None) -> str:
+    """The mode where --mode does not say it.
+
+    >>> default_mode({"bits": 8}, None), default_mode({"equal_odds": 0.02}, None), default_mode({"epochs": 9}, None)
+    ('picture', 'answer', 'auto')
+    """
+    if given.get("equal_odds") is not None:
+        return "answer"
+    picture = any(given.get(name) is not None for name in ASKS_FOR_PICTURES)
+    return "picture" if picture or config is not None else "auto"
+
+
+def show_picture(card: Mapping[str, Any], out: Path) -> None:
+    """Print accuracy and rate of a run in picture mode."""
+    from sfumato.core.console import show, table
+
     bound = card["autoregressive_bits"]
     show(
         table(
             f"{out}: {card['rate_bits']:.1f} bits an image"
             + ("" if bound is None else f", at most {bound:.1f} against the autoregressive prior"),
             ("kept attribute", "clean", "through the channel"),
-            rows,
+            accuracies(card),
         )
     )
-    if not card["goal_met"]:
-        note("the goal was not reached within these epochs: train longer (--epochs) or relax it")
-    note(f"next: sfumato audit {out}")
+
+
+def show_answer(card: Mapping[str, Any], out: Path) -> None:
+    """Print accuracy, what a word tells, and the leak of a run in answer mode."""
+    from sfumato.core.console import show, table
+
+    told = card["told"]
+    title = f"{out}: one of {card['words']} words, at most {told['most_bits']:.2f} bits of any photo"
+    show(
+        table(
+            f"{title} ({told['entropy_bits']:.2f} on average)",
+            ("kept attribute", "clean", "answered"),
+            accuracies(card),
+        )
+    )
+    rows = [
+        (
+            name if leak["declared"] else f"{name} (undeclared)",
+            f"{100 * leak['label_only']:.1f} %",
+            f"{100 * leak['accuracy']:.1f} %",
+            f"{leak['information_bits']:.3f}",
+        )
+        for name, leak in card["leak"].items()
+    ]
+    if rows:
+        titles = ("attribute", "guessed from the true answer", "guessed from the word", "bits in the word")
+        show(table("what a word tells of everything else", titles, rows))
+
+
+def accuracies(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of attribute, clean accuracy and accuracy of the uploads."""
+    desired = card["desired_accuracy"]
+    return [
+        (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * right:.1f} %")
+        for name, right in desired.items()
+    ]

@@ -13,6 +13,7 @@ from sfumato.core.errors import DataError, unknown
 from sfumato.data.cache import decode
 from sfumato.data.dataset import Attribute, Dataset, Ints, Split
 from sfumato.data.duplicates import duplicate_groups
+from sfumato.data.loaders import scenes
 from sfumato.data.loaders.celeba import load_celeba
 from sfumato.data.loaders.cifar import load_cifar10, load_cifar100
 from sfumato.data.loaders.fashion_mnist import load_fashion
@@ -43,6 +44,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
+    "scenes": Kind(load=scenes.load_scenes, options=scenes.OPTIONS),
     "folder": Kind(load=load_folder),
     "utkface": Kind(load=load_utkface),
     "celeba": Kind(load=load_celeba),

@@ -73,8 +73,8 @@ def argmax_layers(classes: Sequence[int]) -> tuple[nn.Conv2d, nn.Conv2d]:
     )
 
 
-class Decision(nn.Module):
-    """Coarsest features in, logits and the one-hot decision of every attribute out.
+class ClassScores(nn.Module):
+    """Coarsest features in, one score for every class of every attribute out.
 
     Args:
         width: planes of the features.
@@ -92,15 +92,6 @@ class Decision(nn.Module):
         self.shrink = nn.Sequential(*shrinks)
         self.mix = convolution(width, MIXED, size=1)
         self.answer = nn.Conv2d(MIXED, sum(classes), grid)
-        self.pairwise, self.one_hot = argmax_layers(classes)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Runs of sfumato 0.1 call the two layers `duels` and `crown`.
-        for old, new in (("duels", "pairwise"), ("crown", "one_hot")):
-            for part in ("weight", "bias"):
-                if f"{prefix}{old}.{part}" in state_dict:
-                    state_dict[f"{prefix}{new}.{part}"] = state_dict.pop(f"{prefix}{old}.{part}")
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, K, 1, 1) at the size of the training images; more places on larger ones."""
@@ -114,6 +105,22 @@ class Decision(nn.Module):
             first, second = part.topk(2, dim=1).values.unbind(1)
             ahead.append((first - second).flatten(1).amin(1))
         return torch.stack(ahead).amin(0)
+
+
+class Decision(ClassScores):
+    """Coarsest features in, logits and the one-hot decision of every attribute out. Arguments as in `ClassScores`."""
+
+    def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
+        super().__init__(width, grid, classes)
+        self.pairwise, self.one_hot = argmax_layers(classes)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Runs of sfumato 0.1 call the two layers `duels` and `crown`.
+        for old, new in (("duels", "pairwise"), ("crown", "one_hot")):
+            for part in ("weight", "bias"):
+                if f"{prefix}{old}.{part}" in state_dict:
+                    state_dict[f"{prefix}{new}.{part}"] = state_dict.pop(f"{prefix}{old}.{part}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def decide(self, logits: Tensor) -> Tensor:
         """Logits -> nearly one for the largest of each attribute, nearly zero for the others; same shape.

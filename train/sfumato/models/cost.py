@@ -52,10 +52,11 @@ def cost(module: nn.Module, shape: tuple[int, int, int]) -> Cost:
 
     hooks = [part.register_forward_hook(count) for part in module.modules()]
     training = module.training
+    device = next((weights.device for weights in module.parameters()), torch.device("cpu"))
     try:
         module.eval()
         with torch.no_grad():
-            module(torch.zeros(1, *shape, device=next(module.parameters()).device))
+            module(torch.zeros(1, *shape, device=device))
     finally:
         module.train(training)
         for hook in hooks:

@@ -84,9 +84,17 @@ def training_batches(
 
 
 def train_clean(
-    config: "TrainConfig", dataset: Dataset, fabric: "Fabric", log: "TrainingLog | None"
+    config: "TrainConfig",
+    dataset: Dataset,
+    fabric: "Fabric",
+    log: "TrainingLog | None",
+    *,
+    what: str = "clean cloud",
 ) -> nn.Module:
-    """Train the clean cloud network; the weights of the best validation epoch are returned, on the CPU."""
+    """Train the clean cloud network; the weights of the best validation epoch are returned, on the CPU.
+
+    `what` stands beside the progress bar.
+    """
     seed_everything(config.seed, "clean", "initial")
     cloud = make_cloud(config, dataset)
     optimizer = torch.optim.AdamW(
@@ -98,7 +106,7 @@ def train_clean(
     steps = config.clean_epochs * train.steps
     best, weights = -1.0, cloud.state_dict()
     with progress() as bar:
-        task = bar.add_task("clean cloud", total=steps, figures="", visible=fabric.is_global_zero)
+        task = bar.add_task(what, total=steps, figures="", visible=fabric.is_global_zero)
         for epoch in range(config.clean_epochs):
             seed_everything(config.seed, "clean", epoch)
             started, total = time.perf_counter(), 0.0

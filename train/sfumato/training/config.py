@@ -161,6 +161,22 @@ class GaussianScale(_Table):
     """Standard deviation of the normal distribution that the rate is measured against."""
 
 
+class Answer(_Table):
+    """Answer mode: the phone's network and the table of the randomised answer (`sfumato.training.answer`)."""
+
+    widths: tuple[int, int, int, int] = (16, 32, 48, 64)
+    """Feature planes of the phone's network at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
+    depths: tuple[int, int, int] = (0, 2, 1)
+    """Its residual blocks at 1/4, 1/8 and 1/16."""
+    bins: int = Field(default=4, ge=1, le=64)
+    """How finely a randomised answer sees the lead of the largest score over the second."""
+    least: int = Field(default=20, ge=1)
+    """Images that a value of a hidden attribute needs within one true label to be held to equal odds on its own; rarer values
+    are pooled."""
+    shrink: float = Field(default=20.0, ge=0)
+    """Images of all values together that are added to each value's own, since its states are estimated from few."""
+
+
 class Selection(_Table):
     """Which epoch is kept, and how the goal follows validation (`sfumato.training.epoch_selection`)."""
 
@@ -172,6 +188,20 @@ class Selection(_Table):
     """Largest factor by which the goal rises in an epoch; with `max_drop`, where accuracy is too low."""
     lower_goal: float = Field(default=0.8, gt=0, le=1)
     """Smallest factor by which it falls; with `max_drop`, where accuracy is high enough."""
+
+
+PICTURE_OPTIONS = (
+    "bits",
+    "max_drop",
+    "beyond",
+    "objective",
+    "channel",
+    "levels",
+    "block",
+    "prior",
+    "frozen_cloud",
+)
+"""Fields that decide what a picture tells; any of them given asks for picture mode."""
 
 
 class TrainConfig(BaseModel):
@@ -186,6 +216,11 @@ class TrainConfig(BaseModel):
     hide: Names = ()
     """Attributes declared undesired. Only the objective `suppress` reads their labels in training."""
     seed: int = 0
+    mode: Literal["picture", "answer"] = "picture"
+    """What is uploaded: a perturbed picture, or the code word of the phone's own answer (docs/decisions/0021-two-modes.md)."""
+    equal_odds: float | None = Field(default=None, ge=0, le=1)
+    """Of answer mode: the answer is drawn at random so that, given the true label, the probability of every word differs by at
+    most this between the values of each hidden attribute. None sends the decision itself."""
 
     channel: Literal["dither", "gaussian"] = "dither"
     levels: Literal[2, 4, 16] = 2
@@ -246,16 +281,18 @@ class TrainConfig(BaseModel):
     pretraining: Pretraining = Pretraining()
     rate: RateControl = RateControl()
     residual: Residual = Residual()
-    equal_odds: EqualOddsControl = EqualOddsControl()
+    odds_control: EqualOddsControl = EqualOddsControl()
     adversaries: Adversaries = Adversaries()
     autoregressive: AutoregressiveFit = AutoregressiveFit()
     gaussian: GaussianScale = GaussianScale()
+    answer: Answer = Answer()
     selection: Selection = Selection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.bits is not None and self.max_drop is not None:
             raise ValueError("give either bits or max_drop, not both")
+        self._check_mode()
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
         if self.prior == "autoregressive" and (self.channel != "dither" or self.objective == "literal"):
@@ -275,6 +312,23 @@ class TrainConfig(BaseModel):
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
+
+    def _check_mode(self) -> None:
+        """Options that belong to the other mode."""
+        if self.mode == "picture":
+            if self.equal_odds is not None:
+                raise ValueError("equal_odds belongs to answer mode: give --mode answer too")
+            return
+        given = [name for name in PICTURE_OPTIONS if name in self.model_fields_set and self._changed(name)]
+        if given:
+            raise ValueError(
+                f"answer mode uploads a code word and no picture: {', '.join(given)} has no meaning there"
+            )
+        if self.equal_odds is not None and not self.hide:
+            raise ValueError("equal_odds needs attributes to hide (--hide)")
+
+    def _changed(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def feature_loss_weight(self) -> float:
@@ -334,6 +388,8 @@ def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     remarks = []
     for key, value in values.items():
         new = OLD_KEYS.get(key, key)
+        if key == "equal_odds" and isinstance(value, Mapping):
+            new = "odds_control"  # the table of 0.2; the name is now that of answer mode's epsilon
         table, _, name = new.rpartition(".")
         if new != key:
             remarks.append(f"{key} -> {new}")

@@ -23,6 +23,7 @@ from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
 from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import Logits, task_loss
+from sfumato.training.regularisers.equal_odds import EqualOdds
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,6 +65,63 @@ def distillation_loss(
     return loss, None if mixed else logits
 
 
+def distillation_epoch(
+    student: Any,
+    optimizer: Any,
+    teacher: nn.Module,
+    batches: Batches,
+    config: "TrainConfig",
+    fabric: "Fabric",
+    *,
+    epoch: int,
+    epochs: int,
+    only_mirror: bool = False,
+    odds: EqualOdds | None = None,
+    odds_weight: float = 1.0,
+    advance: Callable[[], None] = lambda: None,
+) -> float:
+    """One epoch of distillation on the one-cycle schedule of `epochs` of them.
+
+    Args:
+        student, optimizer: as `fabric.setup` returns them.
+        teacher: the clean network.
+        batches: the defender's batches.
+        config: of the run.
+        fabric: where to train.
+        epoch: number of this epoch; torch's generator is seeded for it.
+        epochs: of the whole stage.
+        only_mirror: images are at most mirrored.
+        odds: holds the student's errors equal for every value of the hidden attributes, whose labels the batches then carry.
+        odds_weight: of its term.
+        advance: called after every step.
+
+    Returns:
+        The student's accuracy in training, a fraction.
+    """
+    right, seen, steps = 0, 0, epochs * batches.steps
+    peak = config.pretraining.learning_rate_factor * config.learning_rate
+    student.train()
+    for index, batch in enumerate(batches.epoch(only_mirror=only_mirror)):
+        step = epoch * batches.steps + index
+        rate = one_cycle(step, steps, peak, **config.schedule.model_dump())
+        set_learning_rate(optimizer, rate)
+        loss, logits = distillation_loss(
+            student, teacher, batch, index, config.distill, config.pretraining.mix_every
+        )
+        if odds is not None and logits is not None:
+            loss = loss + odds_weight * odds(logits, batch.labels)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        if odds is not None and logits is not None:
+            odds.update(logits, batch.labels, rate / peak)
+        if logits is not None:
+            right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
+            seen += len(batch.images) * len(logits)
+        advance()
+    return right / seen
+
+
 def pretrain(
     classifier: nn.Module,
     clean: nn.Module,
@@ -86,32 +144,26 @@ def pretrain(
         classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     shared, optimizer = fabric.setup(classifier, optimizer)
-    steps = config.pretrain_epochs * batches.steps
-    peak = config.pretraining.learning_rate_factor * config.learning_rate
     with progress() as bar:
+        steps = config.pretrain_epochs * batches.steps
         task = bar.add_task("pretraining", total=steps, figures="", visible=fabric.is_global_zero)
         for epoch in range(config.pretrain_epochs):
             seed_everything(
                 config.seed, "warm-up", epoch
             )  # the stage's old name, so that seeds keep their runs
-            started, right, seen = time.perf_counter(), 0, 0
-            shared.train()
-            for index, batch in enumerate(batches.epoch()):
-                step = epoch * batches.steps + index
-                set_learning_rate(optimizer, one_cycle(step, steps, peak, **config.schedule.model_dump()))
-                loss, logits = distillation_loss(
-                    shared, clean, batch, index, config.distill, config.pretraining.mix_every
-                )
-                optimizer.zero_grad()
-                fabric.backward(loss)
-                optimizer.step()
-                if logits is not None:
-                    right += sum(int((a.argmax(1) == batch.labels[n]).sum()) for n, a in logits.items())
-                    seen += len(batch.images) * len(logits)
-                bar.advance(task)
-            bar.update(task, figures=f"local accuracy {100 * right / seen:.1f} %")
+            started = time.perf_counter()
+            right = distillation_epoch(
+                shared,
+                optimizer,
+                clean,
+                batches,
+                config,
+                fabric,
+                epoch=epoch,
+                epochs=config.pretrain_epochs,
+                advance=lambda: bar.advance(task),
+            )
+            bar.update(task, figures=f"local accuracy {100 * right:.1f} %")
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
-                log.write(
-                    {"stage": "pretrain", "epoch": epoch, "train_accuracy": right / seen, "seconds": seconds}
-                )
+                log.write({"stage": "pretrain", "epoch": epoch, "train_accuracy": right, "seconds": seconds})

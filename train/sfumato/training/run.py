@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_json, sha256
+from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
+from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import network_parameters
+from sfumato.runtime import answer
+from sfumato.training.answer import float_reader, make_answer_network, make_decoder
+from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, make_config
@@ -30,7 +35,7 @@ from sfumato.training.config import TrainConfig, make_config
 CARD = "card.json"
 """Written last: a folder that holds it holds a finished run."""
 SCHEMA = "sfumato-run/2"
-
+ANSWER, ANSWER_SCHEMA = "answer.json", "sfumato-answer/1"
 
 CARD_KEYS_OF_1 = {
     "context_bits": "autoregressive_bits",
@@ -65,6 +70,11 @@ class Run:
         return "float"
 
     @property
+    def mode(self) -> Literal["picture", "answer"]:
+        """What is uploaded."""
+        return self.config.mode
+
+    @property
     def keep(self) -> tuple[str, ...]:
         """Desired attributes."""
         return self.config.keep
@@ -95,6 +105,42 @@ class Run:
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3)."""
         return network_parameters(self.local, images)
+
+
+@dataclass(frozen=True)
+class AnswerRun(Run):
+    """A finished run of answer mode: the upload is a code word, and as an image it is black and white without any noise.
+
+    So whatever looks at runs through channel parameters sees probabilities of 0 and 1. The word of an image is drawn once.
+    """
+
+    local: AnswerNetwork  # type: ignore[assignment]  # ends at the scores: there is no channel behind it
+    table: AnswerTable
+    scale: tuple[float, int]
+    """Scale and zero point by which scores are rounded to int8."""
+
+    @property
+    def channel(self) -> Channel:
+        """Two levels: the code word's image."""
+        return create("dither", levels=2)
+
+    def scores(self, images: NDArray[np.uint8]) -> Scores:
+        """int8 scores (N, S) of images (N, H, W, 3)."""
+        return float_reader(self.local, *self.scale)(images)
+
+    def words(self, images: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.int64]:
+        """The word of every image (N, H, W, 3), (N,); a randomised answer is drawn."""
+        states = self.table.states(self.scores(images))
+        if self.table.cumulative is None:
+            return states
+        noise = np.random.default_rng(seed).integers(256, size=(len(states), 2), dtype=np.uint8)
+        return answer.draw(self.table.cumulative, states, noise)
+
+    def parameters(self, images: NDArray[np.uint8]) -> Parameters:
+        """The code words of images (N, H, W, 3) as images: {"p": (N, 3, H, W)}, every value 0 or 1."""
+        height, width = self.dataset.size
+        shown = [answer.word_image(int(w), self.table.words, height, width) for w in self.words(images)]
+        return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -137,10 +183,49 @@ def load_run(folder: str | Path) -> Run:
         )
     if config.given_onnx is not None:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
+    if config.mode == "answer":
+        return _load_answer(folder, config, dataset, card)
     local, cloud = make_local(config, dataset), make_cloud(config, dataset, folder)
     load_module(local, folder / "local.safetensors")
     load_module(cloud, folder / "cloud.safetensors")
     return Run(folder, config, dataset, local.eval(), cloud.eval(), card)
+
+
+def write_answer(folder: Path, table: AnswerTable, scale: tuple[float, int]) -> None:
+    """What a run of answer mode holds beside its networks: `answer.json`, and the table of a randomised answer."""
+    if table.cumulative is not None:
+        with atomic_write(folder / answer.TABLE) as scratch:
+            scratch.write_bytes(answer.table_bytes(table.cumulative))
+    values = {"margins": table.margins, "score_scale": scale[0], "score_zero_point": scale[1]}
+    write_json(folder / ANSWER, {"schema": ANSWER_SCHEMA, **values})
+
+
+def _load_answer(folder: Path, config: TrainConfig, dataset: Dataset, card: dict[str, Any]) -> AnswerRun:
+    local, cloud = make_answer_network(config, dataset), make_decoder(config, dataset)
+    load_module(local, folder / "local.safetensors")
+    load_module(cloud, folder / "cloud.safetensors")
+    values = read_json(folder / ANSWER)
+    if values.get("schema") != ANSWER_SCHEMA:
+        raise SfumatoError(f"{folder / ANSWER} has the schema {values.get('schema')!r}, not {ANSWER_SCHEMA}")
+    classes, margins = tuple(local.classes.values()), tuple(values["margins"])
+    shares = None
+    if config.equal_odds is not None:
+        try:
+            content = (folder / answer.TABLE).read_bytes()
+        except OSError as error:
+            raise SfumatoError(f"{folder / answer.TABLE} cannot be read ({error.strerror})") from None
+        shares = np.diff(answer.read_table(content, classes, margins).astype(np.int64), axis=1, prepend=0)
+    scale = values["score_scale"], values["score_zero_point"]
+    return AnswerRun(
+        folder,
+        config,
+        dataset,
+        local.eval(),
+        cloud.eval(),
+        card,
+        AnswerTable(classes, margins, shares),
+        scale,
+    )
 
 
 def _check_copy(path: Path, digest: str) -> None:

@@ -3,20 +3,24 @@
     run = train(data="synthetic", keep=["smiling"], bits=8, out="runs/smile")
     run = train(TrainConfig(data="synthetic", keep=("smiling",), bits=8), "runs/smile")
 
-The stages: the clean cloud network, pretraining of the local network's encoder, co-training (`sfumato.training.trainer`), and
-the card that marks the folder as a finished run. A killed run continues after the clean network, or after the last epoch of
-co-training. With `frozen_cloud` the local network alone learns; a cloud network that is given takes the place of the clean one
-(docs/decisions/0011-frozen-cloud.md).
+The stages of picture mode: the clean cloud network, pretraining of the local network's encoder, co-training
+(`sfumato.training.trainer`), and the card that marks the folder as a finished run. A killed run continues after the clean
+network, or after the last epoch of co-training. With `frozen_cloud` the local network alone learns; a cloud network that is
+given takes the place of the clean one (docs/decisions/0011-frozen-cloud.md).
+
+The stages of answer mode: the clean cloud network, then the phone's own network and its answer table
+(`sfumato.training.answer`). `auto` begins as answer mode and goes on in picture mode where the phone's answer is not good
+enough; what the phone has learned is then its pretraining.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
 from sfumato.core.errors import SfumatoError, UsageError
@@ -28,6 +32,17 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_size
 from sfumato.training import checkpoint
+from sfumato.training.advice import Figures, recommend
+from sfumato.training.answer import (
+    CHECKPOINT,
+    AnswerTrainer,
+    build_answer,
+    check_answer,
+    float_reader,
+    has_words,
+    judge_answer,
+    score_range,
+)
 from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
 from sfumato.training.config import TrainConfig, differences, make_config
 from sfumato.training.evaluate import evaluate
@@ -35,7 +50,7 @@ from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
-from sfumato.training.run import CARD, SCHEMA, Run, load_run
+from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -58,6 +73,7 @@ def train(
     overwrite: bool = False,
     processes: int = 1,
     accelerator: str = "auto",
+    auto: bool = False,
 ) -> Run: ...
 
 
@@ -69,6 +85,7 @@ def train(
     overwrite: bool = False,
     processes: int = 1,
     accelerator: str = "auto",
+    auto: bool = False,
     **options: Any,
 ) -> Run: ...
 
@@ -81,6 +98,7 @@ def train(
     overwrite: bool = False,
     processes: int = 1,
     accelerator: str = "auto",
+    auto: bool = False,
     **options: Any,
 ) -> Run:
     """Train and write a run into `out`.
@@ -92,6 +110,7 @@ def train(
         overwrite: replace a run that is there.
         processes: processes to share each batch; more than one runs on the CPU with DistributedDataParallel.
         accelerator: `auto`, `cpu` or `cuda`.
+        auto: choose between the modes once the phone's own network is trained; the configuration must suit both.
         **options: fields of `TrainConfig`, for example `data="synthetic", keep=["smiling"], bits=8`.
 
     Returns:
@@ -109,13 +128,20 @@ def train(
     config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
+    if auto and (auto := has_words(config, dataset)):
+        config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():
-        if other := differences(make_config(read_json(out / "config.json")), config):
+        started = make_config(read_json(out / "config.json"))
+        if auto and started.mode == "picture":  # the choice was made
+            auto, config = False, config.model_copy(update={"mode": "picture"})
+        if other := differences(started, config):
             raise SfumatoError(
                 f"{out} was started with other options: {', '.join(other)}; resume it with the same ones"
             )
     else:
         check_given(config, dataset)
+        if config.mode == "answer":
+            check_answer(config, dataset)
         if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
             raise UsageError(
                 f"{config.given_onnx} lies in {out}, which is to be replaced: choose another --out"
@@ -128,7 +154,7 @@ def train(
         kind = "cpu" if processes > 1 else accelerator
         fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
         launch: Callable[..., None] = fabric.launch
-        launch(_train, config, out)
+        launch(_train, config, out, auto)
     return load_run(out)
 
 
@@ -142,7 +168,7 @@ def _keep_onnx(config: TrainConfig, out: Path) -> None:
             raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
 
-def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
+def _train(fabric: Fabric, config: TrainConfig, out: Path, auto: bool = False) -> None:
     """What every process runs; each opens the memory-mapped data set itself."""
     keep_freed_memory()
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
@@ -151,11 +177,36 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
         torch.set_num_threads(max(1, threads // fabric.world_size))
     log_file = TrainingLog(out) if fabric.is_global_zero else None
     clean = _clean_stage(fabric, config, dataset, out, log_file)
+    if config.mode == "answer":
+        answerer = _answer_stage(fabric, config, dataset, clean, out, log_file)
+        if auto and not _answer_suits(answerer, clean, fabric):
+            config = config.model_copy(update={"mode": "picture"})
+            if log_file is not None:
+                write_json(out / "config.json", config.model_dump(mode="json"))
+        elif log_file is not None:
+            _finish_answer(answerer, dataset)
+    if config.mode == "picture":
+        _cotraining_stage(fabric, config, dataset, clean, out, log_file)
+    if log_file is not None:
+        log_file.close()
+    fabric.barrier()
+    torch.set_num_threads(threads)
+
+
+def _cotraining_stage(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    clean: nn.Module,
+    out: Path,
+    log_file: TrainingLog | None,
+) -> None:
+    """Pretraining, co-training and the finished run of picture mode."""
     local = _pretraining_stage(fabric, config, dataset, clean, out, log_file)
     trainer = CoTrainer(config, dataset, clean, out, fabric, pretrained=local)
     if log_file is not None:
         log_file.drop_after("cotrain", trainer.epoch)
-    _announce(trainer)
+    _announce(fabric, dataset, local=trainer.model.local, cloud=trainer.model.cloud)
     with progress() as bar:
         total, done = trainer.steps, trainer.epoch * trainer.batches.steps
         task = bar.add_task(
@@ -170,10 +221,49 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path) -> None:
             fabric.barrier()
     if fabric.is_global_zero:
         _finish(trainer)
-        assert log_file is not None
-        log_file.close()
-    fabric.barrier()
-    torch.set_num_threads(threads)
+
+
+def _answer_stage(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    clean: nn.Module,
+    out: Path,
+    log_file: TrainingLog | None,
+) -> AnswerTrainer:
+    """Train the phone's network of answer mode, or go on where an interrupted run stood."""
+    trainer = AnswerTrainer(config, dataset, clean, out, fabric)
+    if log_file is not None:
+        log_file.drop_after("answer", trainer.epoch)
+    _announce(fabric, dataset, phone=trainer.network)
+    with progress() as bar:
+        steps = trainer.batches.steps
+        task = bar.add_task(
+            "phone's answer",
+            total=trainer.epochs * steps,
+            completed=trainer.epoch * steps,
+            figures="",
+            visible=fabric.is_global_zero,
+        )
+        while trainer.epoch < trainer.epochs:
+            record = trainer.run_epoch(lambda: bar.advance(task))
+            best = trainer.best_record["val_accuracy"]
+            bar.update(task, figures=f"{describe(record)}, best {100 * best:.1f} %")
+            if log_file is not None:
+                log_file.write(record)
+                trainer.save()
+            fabric.barrier()
+    return trainer
+
+
+def _answer_suits(trainer: AnswerTrainer, clean: nn.Module, fabric: Fabric) -> bool:
+    """Whether `auto` stays in answer mode, by the rule of `sfumato.training.advice`; says why."""
+    reference = evaluate(fabric.to_device(clean).eval(), trainer.validation).accuracy_by_head
+    phone = trainer.best_record["val_accuracy_by_head"]
+    advice = recommend(Figures(classes=trainer.network.classes, phone=phone, cloud=reference))
+    if fabric.is_global_zero:
+        note(f"{advice.train_mode} mode (--mode chooses otherwise). {' '.join(advice.reasons)}")
+    return advice.train_mode == "answer"
 
 
 def _clean_stage(
@@ -210,6 +300,11 @@ def _pretraining_stage(
     """The local network after pretraining; None where there is nothing to pretrain or co-training has begun already."""
     if checkpoint.exists(out / "checkpoint"):
         return None
+    learned = out / CHECKPOINT
+    if checkpoint.exists(learned):  # `auto` has trained the same encoder already, for longer
+        local = first_model(config, dataset, clean, out).local
+        adopt(local, checkpoint.load(learned)["best"])
+        return local
     if log_file is not None:
         log_file.drop_after("pretrain", 0)
     model = first_model(config, dataset, clean, out)
@@ -221,30 +316,28 @@ def _pretraining_stage(
     return model.local
 
 
-def _announce(trainer: CoTrainer) -> None:
-    if trainer.fabric.is_global_zero:
-        height, width = trainer.dataset.images.shape[1:3]
-        for name, module in (("local", trainer.model.local), ("cloud", trainer.model.cloud)):
+def adopt(local: LocalNetwork, answer_network: Mapping[str, Tensor]) -> None:
+    """Give a local network the encoder and the scores that answer mode has trained; the rest stays as it is."""
+    local.load_state_dict({**local.state_dict(), **answer_network})
+
+
+def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:
+    if fabric.is_global_zero:
+        height, width = dataset.images.shape[1:3]
+        for name, module in networks.items():
             figures = cost(module, (3, height, width))
             note(
                 f"{name} network: {figures.parameters:,} parameters, {figures.macs / 1e6:.2f} million MACs an image"
             )
 
 
-def _finish(trainer: CoTrainer) -> None:
-    """Write the weights of the best epoch and the card that marks the run as finished."""
-    config, dataset, out = trainer.config, trainer.dataset, trainer.folder
-    best = trainer.best.to(trainer.fabric.device)
-    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
-    seed = derive_seed(config.seed, "test")
-    result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.prior)
-    reference = evaluate(trainer.clean, test)
+def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """What the card of every run says: data, configuration, cost, and who made it."""
     height, width = dataset.images.shape[1:3]
-    costs = {"local": cost(best.local, (3, height, width)), "cloud": cost(best.cloud, (3, height, width))}
-    checkpoint.save_module(best.local, out / "local.safetensors")
-    checkpoint.save_module(best.cloud, out / "cloud.safetensors")
-    card = {
+    costs = {name: cost(network, (3, height, width)) for name, network in networks.items()}
+    return {
         "schema": SCHEMA,
+        "mode": config.mode,
         "dataset": {
             "id": dataset.id,
             "spec": dataset.spec,
@@ -255,16 +348,56 @@ def _finish(trainer: CoTrainer) -> None:
         },
         "config": config.model_dump(mode="json"),
         **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
+        "provenance": provenance(),
+    }
+
+
+def _finish(trainer: CoTrainer) -> None:
+    """Write the weights of the best epoch and the card that marks the run as finished."""
+    config, dataset, out = trainer.config, trainer.dataset, trainer.folder
+    best = trainer.best.to(trainer.fabric.device)
+    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
+    seed = derive_seed(config.seed, "test")
+    result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.prior)
+    reference = evaluate(trainer.clean, test)
+    card = _card(config, dataset, {"local": best.local, "cloud": best.cloud})
+    checkpoint.save_module(best.local, out / "local.safetensors")
+    checkpoint.save_module(best.cloud, out / "cloud.safetensors")
+    card |= {
         "clean_accuracy": reference.accuracy_by_head,
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
         "autoregressive_bits": result.autoregressive_bits,
         "best_epoch": trainer.best_record,
         "goal_met": trainer.best_record["goal_met"],
-        "provenance": provenance(),
     }
     if config.given_onnx is not None:
         card["given_cloud"] = {"file": ONNX_COPY, "sha256": sha256(out / ONNX_COPY)}
+    write_json(out / CARD, card)
+
+
+def _finish_answer(trainer: AnswerTrainer, dataset: Dataset) -> None:
+    """Fit the answer table to the best epoch's scores; write everything and the card."""
+    config, out, network = trainer.config, trainer.folder, trainer.best
+    scale = score_range(network, dataset)
+    read = float_reader(network, *scale)
+    answer = build_answer(config, dataset, read)
+    test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
+    reference = evaluate(trainer.clean, test)
+    figures = judge_answer(answer, dataset, config, read)
+    checkpoint.save_module(network, out / "local.safetensors")
+    checkpoint.save_module(answer.cloud, out / "cloud.safetensors")
+    write_answer(out, answer.table, scale)
+    card = _card(config, dataset, {"local": network, "cloud": answer.cloud}) | {
+        "clean_accuracy": reference.accuracy_by_head,
+        **figures,
+        "words": answer.table.words,
+        "rate_bits": figures["told"]["most_bits"],
+        "autoregressive_bits": None,
+        "beyond_bits": 0.0,
+        "best_epoch": trainer.best_record,
+        "goal_met": True,
+    }
     write_json(out / CARD, card)
 
 

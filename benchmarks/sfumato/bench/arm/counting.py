@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sfumato.bench.arm.emulator import CORES, Counts, run_guest
@@ -18,12 +19,13 @@ from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.provenance import provenance
 from sfumato.runtime.contract import ChannelPart
 from sfumato.runtime.interpreter import open_model
-from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import Bytes, gaussian_factor, normal_table
 from sfumato.runtime.upload_codec import pack
 
 KEY = bytes(range(32))
+CONTRACT = hashlib.sha256(b"sfumato-bench").digest()
+"""Stands in for the digest of contract.json, on both sides: what noise costs does not depend on it."""
 STEPS = ("noise", "sampler", "pack")
 """The marked steps of an upload, in order."""
 WARM = 2
@@ -133,7 +135,7 @@ def count_upload(toolbox: Toolbox, core: str, model: PhoneModel, runs: int) -> l
     height, width = model.contract.size
     image = pattern(height * width * 3).reshape(height, width, 3)
     parameters = model.parameters(image)
-    noise = keyed_noise(KEY, image, model.noise_bytes)
+    noise = replace(model, digest=CONTRACT).noise(image, parameters, KEY)
     wanted = pack(model.sample(image, parameters, noise), bits=model.contract.channel.bits)
     upload, stages = run_upload(toolbox, core, model.contract.channel, image, parameters, runs)
     if upload != wanted:
@@ -154,6 +156,7 @@ def run_upload(
     contents = {
         "image": image.tobytes(),
         "key": KEY,
+        "contract": CONTRACT,
         "parameters": b"".join(parameters[name].tobytes() for name in order),
         "table": normal_table().astype("<i2").tobytes(),
     }
@@ -161,7 +164,7 @@ def run_upload(
         folder = Path(name)
         for file, content in contents.items():
             (folder / file).write_bytes(content)
-        files = [folder / file for file in ("image", "key", "parameters", "upload")]
+        files = [folder / file for file in ("image", "key", "contract", "parameters", "upload")]
         arguments = [channel.name, toolbox.crypto, *files, str(runs + WARM)]
         if channel.name == "dither":
             arguments.append(str(channel.bits))

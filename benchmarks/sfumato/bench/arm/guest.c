@@ -1,14 +1,15 @@
 /* Runs on the emulated ARM64 core: a model through TensorFlow Lite's C interface, or the noise and the draw around it.
  *
  *   guest model  LIBLITERT MODEL INPUT OUTPUTS RUNS
- *   guest dither LIBCRYPTO IMAGE KEY PARAMETERS UPLOAD RUNS BITS
- *   guest gaussian LIBCRYPTO IMAGE KEY PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
+ *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS
+ *   guest gaussian LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
+ * CONTRACT holds the 32 bytes of a digest.
  *
  * getppid() is the mark that count.c looks for. Two marks with nothing between them come first; then a mark before and
  * after each step of each of RUNS repetitions. The first repetitions bind libraries and fill caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
  * holds the packed upload.
  *
- * The draw repeats docs/contract.md, "Noise v1" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.
+ * The draw repeats docs/contract.md, "Noise v2" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.
  */
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -145,15 +146,18 @@ static void hmac(const crypto *c, const byte *key, const void *text, size_t leng
     c->HMAC(c->EVP_sha256(), key, 32, text, length, digest, &size);
 }
 
-/* Noise v1: HKDF with an empty salt, HMAC over the hash of the pixels, AES-256-CTR over zeros. */
-static void keyed_noise(const crypto *c, const byte *key, const byte *pixels, size_t size, byte *noise, size_t count)
+/* Noise v2: HKDF with an empty salt, HMAC over the hashes of contract, q and pixels, AES-256-CTR over zeros. */
+static void keyed_noise(const crypto *c, const byte *key, const byte *contract, const byte *q, size_t planes,
+                        const byte *pixels, size_t size, byte *noise, size_t count)
 {
     static const byte salt[32];
-    byte text[16 + 32], secret[32], stream[32], iv[32];
+    byte text[16 + 3 * 32], secret[32], stream[32], iv[32];
     int done;
 
-    memcpy(text, "sfumato-noise-v1", 16);
-    c->SHA256(pixels, size, text + 16);
+    memcpy(text, "sfumato-noise-v2", 16);
+    memcpy(text + 16, contract, 32);
+    c->SHA256(q, planes, text + 16 + 32);
+    c->SHA256(pixels, size, text + 16 + 64);
     hmac(c, key, text, sizeof text, iv);
     hmac(c, salt, key, 32, secret);
     hmac(c, secret, "noise\x01", 6, stream);
@@ -217,20 +221,20 @@ static int run_upload(int is_dither, char **arguments)
                 find(library, "EVP_aes_256_ctr"), find(library, "EVP_CIPHER_CTX_new"),
                 find(library, "EVP_EncryptInit_ex"), find(library, "EVP_EncryptUpdate"),
                 find(library, "EVP_CIPHER_CTX_free")};
-    size_t size, unused;
+    size_t size, planes, unused;
     byte *image = read_file(arguments[1], &size), *key = read_file(arguments[2], &unused);
-    byte *q = read_file(arguments[3], &unused);
-    int runs = atoi(arguments[5]), bits = is_dither ? atoi(arguments[6]) : 8;
-    int32_t factor = is_dither ? 0 : atoi(arguments[6]);
-    int additive = is_dither ? 0 : atoi(arguments[7]);
-    int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[8], &unused);
+    byte *contract = read_file(arguments[3], &unused), *q = read_file(arguments[4], &planes);
+    int runs = atoi(arguments[6]), bits = is_dither ? atoi(arguments[7]) : 8;
+    int32_t factor = is_dither ? 0 : atoi(arguments[7]);
+    int additive = is_dither ? 0 : atoi(arguments[8]);
+    int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[9], &unused);
     size_t count = is_dither ? size * bits : 2 * size;
     byte *noise = malloc(count), *levels = malloc(size), *packed = malloc(size);
 
     empty_marks();
     for (int run = 0; run < runs; run++) {
         mark();
-        keyed_noise(&c, key, image, size, noise, count);
+        keyed_noise(&c, key, contract, q, planes, image, size, noise, count);
         mark(), mark();
         if (is_dither)
             dither(q, noise, size / 3, bits, levels);
@@ -242,7 +246,7 @@ static int run_upload(int is_dither, char **arguments)
         pack(levels, size, bits, packed);
         mark();
     }
-    FILE *file = fopen(arguments[4], "wb");
+    FILE *file = fopen(arguments[5], "wb");
     size_t bytes = (size * bits + 7) / 8;
     return file && fwrite(packed, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
 }
@@ -251,9 +255,9 @@ int main(int argc, char **argv)
 {
     if (argc == 7 && !strcmp(argv[1], "model"))
         return run_model(argv + 2);
-    if (argc == 9 && !strcmp(argv[1], "dither"))
+    if (argc == 10 && !strcmp(argv[1], "dither"))
         return run_upload(1, argv + 2);
-    if (argc == 11 && !strcmp(argv[1], "gaussian"))
+    if (argc == 12 && !strcmp(argv[1], "gaussian"))
         return run_upload(0, argv + 2);
     fail("guest: see the head of guest.c");
 }

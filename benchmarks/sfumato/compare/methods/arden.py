@@ -8,9 +8,9 @@ The cloud network is trained on noise and on the worst direction around it (eq. 
 
     lam L(clean) + (1 - lam) (L(noisy) + L(noisy + r)),    r = eta g / |g|,   g = grad L(noisy),   lam .35, eta 5
 
-B is the median of |f|_inf over training images, as in the paper. mu = .1 and scale = .25 are ours. Uploads are mapped from
--B..B to 0..1, which changes no information. The random zeros come before the layers, so an upload's probability is a sum
-over all patterns of zeros: the exact posterior attack is left out.
+B is the median of |f|_inf over training images, as in the paper. mu = .1 is ours; the scale is the curve. Uploads are mapped
+from -B..B to 0..1, which changes no information. The random zeros come before the layers, so an upload's probability is a
+sum over all patterns of zeros: the exact posterior attack is left out.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Phase, Task
+from sfumato.compare.methods.base import Curve, Method, Phase, Task
 from sfumato.compare.methods.draws import laplace_noise, unbounded
-from sfumato.compare.methods.parts import Tail, split
-from sfumato.data import Split
+from sfumato.compare.methods.parts import Tail, feature_bound, split
 from sfumato.models.cost import Cost, cost
-from sfumato.models.tensors import evaluating, to_tensor
 from sfumato.training.loader import Batch
-
-IMAGES = 256
-"""Training images that the bound B is taken from."""
 
 
 class Transform(nn.Module):
@@ -85,6 +80,12 @@ class Nullified:
 class Arden(Method):
     """Split after three convolutions; only the cloud's part learns."""
 
+    curve = Curve(
+        "scale",
+        (0.25, 0.1, 0.5, 1.0),
+        published="accuracy under noise: MNIST 98.16 % (clean 98.21), SVHN 90.02 % (93.24), CIFAR-10 79.52 % (87.42); on other "
+        "data only the drop under the clean network can be set beside it",
+    )
     trained = ("cloud",)
     draw: Nullified
     phone: Transform
@@ -102,7 +103,7 @@ class Arden(Method):
         bound = feature_bound(head, task)
         phone = Transform(head, bound)
         cloud = Tail(whole, centre=0.5, scale=2 * bound)
-        super().__init__(phone=phone, draw=Nullified(phone, nullification, scale), cloud=cloud)
+        super().__init__(task, phone=phone, draw=Nullified(phone, nullification, scale), cloud=cloud)
         self.clean_weight, self.reach = clean_weight, reach
 
     def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
@@ -121,11 +122,3 @@ class Arden(Method):
     def cost(self, shape: tuple[int, int, int]) -> Cost:
         """The frozen layers."""
         return cost(self.phone.head, shape)
-
-
-def feature_bound(head: nn.Module, task: Task) -> float:
-    """B: the median over training images of the largest feature."""
-    rows = task.dataset.splits[Split.DEFENDER][:IMAGES]
-    with evaluating(head):
-        features = head(2 * to_tensor(task.dataset.images[rows]) - 1)
-    return float(features.flatten(1).abs().amax(1).median().clamp_min(1e-6))

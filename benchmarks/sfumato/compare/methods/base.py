@@ -1,21 +1,22 @@
 """What a method brings to the shared trainer and audit: a phone network, a draw, a cloud network and a loss.
 
     class Mine(Method):
-        def __init__(self, task):
-            super().__init__(phone=Unchanged(), draw=Fixed(), cloud=task.new_cloud())
+        curve = Curve("weight", (1.0, 0.1, 10.0, 100.0), published="gender to chance (its table 2)")
+        def __init__(self, task, *, weight=1.0):
+            super().__init__(task, phone=Unchanged(), draw=Fixed(), cloud=task.clean_cloud())
         def losses(self, batch, phase):
             task = self.task_loss(self.upload(batch.images), batch)
             return {"loss": task, "task": task}
 
-Everything that is not a method's own idea is shared: data, splits, the clean network they start from, epochs, batch size,
-optimiser and schedule (`sfumato.compare.methods.training`). The methods are written from the published formulas; where a paper
-leaves a number open, the docstring says that it is ours.
+Everything that is not a method's own idea is shared: data, splits, the clean network they start from and learn from, epochs,
+batch size, optimiser, schedule and the choice of the epoch (`sfumato.compare.methods.training`). The methods are written from
+the published formulas; where a paper leaves a number open, the docstring says that it is ours.
 """
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from math import log
+from dataclasses import dataclass, field
+from math import inf, log
 from typing import Any, ClassVar
 
 import torch
@@ -30,14 +31,44 @@ from sfumato.data.label_dependence import conditional_entropy, entropy
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
 from sfumato.models.cost import Cost, cost
-from sfumato.models.tensors import frozen
+from sfumato.models.tensors import evaluating, frozen
 from sfumato.training.clean import make_cloud
 from sfumato.training.config import TrainConfig
 from sfumato.training.loader import Batch
-from sfumato.training.losses import task_loss
+from sfumato.training.losses import Logits, task_loss
 
 ADVERSARY = "cnn"
 """Architecture of the co-trained adversary of every adversarial method."""
+CHOSEN_FROM = 2 / 3
+"""Share of the training proper after which epochs are candidates: by then every method's privacy terms have long counted."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The setting of a method that a comparison varies, from one row to the next."""
+
+    option: str
+    """Keyword of the method's constructor, a number."""
+    values: tuple[float, ...]
+    """At least four. The first stands for the method where only one is made: the paper's, or one that its module argues for."""
+    published: str = field(kw_only=True)
+    """What its paper reports, and what of it a row here can be held against."""
+    least: float = 0.0
+    most: float = inf
+    """Range of the values, ends included."""
+
+    def accept(self, method: str, value: float) -> float:
+        """A value in range; whole numbers where the method's own are whole.
+
+        Raises:
+            UsageError: out of range, or no whole number.
+        """
+        whole = isinstance(self.values[0], int)
+        if not self.least <= value <= self.most or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            limits = f"from {self.least:g}" + ("" if self.most == inf else f" to {self.most:g}")
+            raise UsageError(f"the {self.option} of {method} is {kind} {limits}, not {value:g}")
+        return int(value) if whole else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +139,33 @@ class Method(nn.Module):
     """A method in training and, afterwards, frozen under audit.
 
     Args:
+        task: what it is made for; its clean network is the teacher.
         phone: images (B, 3, H, W) in 0..1 -> parameters of the draw.
         draw: parameters -> upload.
         cloud: upload -> logits per desired attribute.
         adversary: co-trained, upload -> logits per hidden attribute; None for methods without.
     """
 
+    curve: ClassVar[Curve | None] = None
+    """What is varied; None for yardsticks, which have nothing to vary."""
     reads_hidden: ClassVar[bool] = False
     """Whether training reads the labels of hidden attributes."""
     trained: ClassVar[tuple[str, ...]] = ("phone", "cloud")
     """The parts that the defender's optimiser moves; the others stay frozen, in evaluation mode."""
 
-    def __init__(self, *, phone: nn.Module, draw: Draw, cloud: nn.Module, adversary: nn.Module | None = None):
+    def __init__(
+        self,
+        task: Task,
+        *,
+        phone: nn.Module,
+        draw: Draw,
+        cloud: nn.Module,
+        adversary: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.phone, self.cloud, self.adversary = phone, cloud, adversary
-        self.draw = draw
+        self.draw, self.task = draw, task
+        self._taught: tuple[Tensor, Logits] | None = None
 
     def upload(self, x: Tensor) -> Tensor:
         """One fresh upload per image."""
@@ -149,8 +192,17 @@ class Method(nn.Module):
         return answer
 
     def task_loss(self, upload: Tensor, batch: Batch) -> Tensor:
-        """Mean cross entropy of the cloud network over the desired attributes."""
-        return task_loss(self.cloud(upload), batch.labels)
+        """Mean loss of the cloud network over the desired attributes: labels and, as in our own training, the clean network."""
+        return task_loss(
+            self.cloud(upload), batch.labels, self.teacher(batch.images), self.task.config.distill
+        )
+
+    def teacher(self, images: Tensor) -> Logits:
+        """What the clean network says of photos; remembered, since some losses ask twice about one batch."""
+        if self._taught is None or self._taught[0] is not images:
+            with evaluating(self.task.clean):
+                self._taught = images, self.task.clean(images)
+        return self._taught[1]
 
     def prepare_mode(self) -> None:
         """Training mode for the trained parts and the adversary, evaluation mode for the frozen ones."""
@@ -209,6 +261,11 @@ class Phase:
     def progress(self) -> float:
         """0 at the first epoch after the warm-up, 1 after the last."""
         return self.epoch / self.epochs
+
+    @property
+    def candidate(self) -> bool:
+        """Whether this epoch's weights may be kept: the last third, or the last epoch of a short run."""
+        return self.progress >= CHOSEN_FROM or self.epoch == self.epochs - 1
 
 
 def cross_entropies(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Blur: a gaussian filter whose standard deviation is a sixteenth of the image's height.
+"""Blur: a gaussian filter whose standard deviation is a share of the image's height, by default a sixteenth.
 
     x'[i] = sum_j w[j] x[i + j],   w[j] ~ exp(-j^2 / (2 sigma^2)),   rows, then columns
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Task
+from sfumato.compare.methods.base import Curve, Method, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.models.cost import Cost
 
@@ -36,11 +36,14 @@ class Blur(nn.Module):
 class Blurred(Method):
     """Upload a blurred image."""
 
+    curve = Curve(
+        "share", (1 / 16, 1 / 32, 1 / 8, 1 / 4), published="no paper: a naive baseline", least=1e-3, most=1
+    )
     trained = ("cloud",)
 
     def __init__(self, task: Task, *, share: float = 1 / 16) -> None:
         self.blur = share * task.dataset.size[0]
-        super().__init__(phone=Blur(self.blur), draw=Fixed(), cloud=task.clean_cloud())
+        super().__init__(task, phone=Blur(self.blur), draw=Fixed(), cloud=task.clean_cloud())
 
     def cost(self, shape: tuple[int, int, int]) -> Cost:
         """Two passes of one multiplication per sample and weight; the filter is no learned parameter."""

@@ -1,6 +1,6 @@
-"""JPEG: quality 10, the coarsest that still looks like a photo (ITU-T T.81, as Pillow's libjpeg writes it).
+"""JPEG, by default of quality 10, the coarsest that still looks like a photo (ITU-T T.81, as Pillow's libjpeg writes it).
 
-x' = decode(encode(x, quality=10))
+x' = decode(encode(x, quality))
 """
 
 import io
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.upload_size import SAMPLE, encoded
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Task
+from sfumato.compare.methods.base import Curve, Method, Task
 from sfumato.compare.methods.draws import Fixed
 
 
@@ -39,10 +39,11 @@ class Jpeg(nn.Module):
 class Compressed(Method):
     """Upload a coarse JPEG."""
 
+    curve = Curve("quality", (10, 30, 5, 1), published="no paper: a naive baseline", least=1, most=95)
     trained = ("cloud",)
 
     def __init__(self, task: Task, *, quality: int = 10) -> None:
-        super().__init__(phone=Jpeg(quality), draw=Fixed(), cloud=task.clean_cloud())
+        super().__init__(task, phone=Jpeg(quality), draw=Fixed(), cloud=task.clean_cloud())
         self.quality = quality
 
     def upload_size(self, uploads: Tensor) -> tuple[float, str]:

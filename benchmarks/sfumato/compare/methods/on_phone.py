@@ -97,11 +97,12 @@ class OnPhone(Method):
     def __init__(self, task: Task) -> None:
         most = cost(make_local(task.config, task.dataset), task.shape).macs
         super().__init__(
+            task,
             phone=widest(task, most),
             draw=Answer(cells=prod(task.kept.values())),
             cloud=Reader(task.kept),
         )
-        self.task, self.turn = task, 0
+        self.turn = 0
 
     def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Every other batch is a mixture labelled by the clean network."""

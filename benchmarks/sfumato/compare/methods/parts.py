@@ -1,4 +1,4 @@
-"""Networks that several methods share: the two halves of a split cloud network, an encoder, an image-to-image network.
+"""Networks that several methods share: the two halves of a split cloud network, an image-to-image network.
 
 head, tail = split(clean)          # phone half and cloud half of the built-in network
 features = head(2 * x - 1)
@@ -7,18 +7,23 @@ features = head(2 * x - 1)
 from collections.abc import Mapping
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from sfumato.channels import Parameters
+from sfumato.compare.methods.base import Task
 from sfumato.core.errors import UsageError
+from sfumato.data import Split
 from sfumato.models import channels_last
 from sfumato.models.cloud import GRID, ResNet, pool
-from sfumato.models.layers import convolution
 from sfumato.models.local import LocalNetwork
+from sfumato.models.tensors import evaluating, to_tensor
 
 CUT = 2
 """Stages on the phone: the first convolution and one residual block, three convolutions in all."""
+IMAGES = 256
+"""Training images that figures of the features are taken from."""
 
 
 class Tail(nn.Module):
@@ -53,33 +58,32 @@ def split(clean: nn.Module) -> tuple[nn.Module, ResNet]:
     return deepcopy(clean.stages[:CUT]), clean
 
 
-class Encoder(nn.Module):
-    """Four convolutions, the second and the last but one at a half and a quarter of the resolution, then a sigmoid.
+class CutEncoder(nn.Module):
+    """The first layers of the clean network, to be trained further, in units of their largest feature.
 
-    Images (B, 3, H, W) -> {"mean": (B, planes, H/4, W/4)} in 0..1.
+    Images (B, 3, H, W) -> {"mean": (B, C, h, w)}, around 0..1. With `Tail(whole, scale=bound)` behind it the clean network is
+    whole again: encoder and cloud start where every other method starts.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 32)) -> None:
+    def __init__(self, head: nn.Module, task: Task) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inputs, outputs, stride in zip((3, *widths), widths, (2, 2, 1, 1), strict=False):
-            layers += [convolution(inputs, outputs, stride=stride), nn.ReLU()]
-        self.layers = channels_last(nn.Sequential(*layers[:-1]))
-        self.planes = widths[-1]
+        self.head, self.bound = head, feature_bound(head, task)
+        with evaluating(head):
+            features = head(torch.zeros(1, *task.shape))
+        planes, height, width = features.shape[1:]
+        self.shape = (planes, height, width)
 
     def forward(self, x: Tensor) -> Parameters:
         """Images -> features."""
-        return {"mean": self.layers(2 * x - 1).sigmoid()}
-
-    def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of the features of an image."""
-        return self.planes, (height + 3) // 4, (width + 3) // 4
+        return {"mean": self.head(2 * x - 1) / self.bound}
 
 
-def feature_cloud(classes: Mapping[str, int], planes: int, *, height: int) -> nn.Module:
-    """The cloud network for features of `planes` planes of an image `height` pixels high: same widths, no first stride."""
-    widths = (16, 32, 64) if height >= 48 else (32, 64, 128)
-    return channels_last(ResNet(classes, widths=widths, planes=planes))
+def feature_bound(head: nn.Module, task: Task) -> float:
+    """The median over training images of the largest feature."""
+    rows = task.dataset.splits[Split.DEFENDER][:IMAGES]
+    with evaluating(head):
+        features = head(2 * to_tensor(task.dataset.images[rows]) - 1)
+    return float(features.flatten(1).abs().amax(1).median().clamp_min(1e-6))
 
 
 class _Residual:

@@ -1,4 +1,4 @@
-"""Pixelate: the mean of every cell of an 8 x 8 grid.
+"""Pixelate: the mean of every cell of a grid, by default of 8 x 8.
 
     x'[cell] = mean of x over the cell
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.upload_size import SAMPLE, encoded
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Task
+from sfumato.compare.methods.base import Curve, Method, Task
 from sfumato.compare.methods.draws import Fixed
 
 
@@ -29,10 +29,12 @@ class Pixelate(nn.Module):
 class Pixelated(Method):
     """Upload a mosaic."""
 
+    curve = Curve("grid", (8, 16, 4, 2), published="no paper: a naive baseline", least=1, most=1024)
+
     trained = ("cloud",)
 
     def __init__(self, task: Task, *, grid: int = 8) -> None:
-        super().__init__(phone=Pixelate(grid), draw=Fixed(), cloud=task.clean_cloud())
+        super().__init__(task, phone=Pixelate(grid), draw=Fixed(), cloud=task.clean_cloud())
         self.grid = grid
 
     def upload_size(self, uploads: Tensor) -> tuple[float, str]:

@@ -13,4 +13,4 @@ class Raw(Method):
     trained = ("cloud",)
 
     def __init__(self, task: Task) -> None:
-        super().__init__(phone=Unchanged(), draw=Fixed(), cloud=task.clean_cloud())
+        super().__init__(task, phone=Unchanged(), draw=Fixed(), cloud=task.clean_cloud())

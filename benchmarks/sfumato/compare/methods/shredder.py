@@ -5,9 +5,10 @@ The network is cut and frozen, and noise tensors are learned that are added to t
     upload = f(x) + n_k,    k drawn for each upload;      loss = CE - lam * mean |n|
 
 The magnitude of the noise stands for privacy (the paper's proxy for 1 / SNR). Several tensors are trained at once, each on
-its share of every batch, and one is drawn per upload: the paper's sampling from learned noise. lam = .1 per standard
-deviation of the features and the count of 8 are ours. Only the tensors learn; the two halves of the network never do. An
-upload is one of eight shifts of a deterministic feature map, which has no density: the exact posterior attack is left out.
+its share of every batch, and one is drawn per upload: the paper's sampling from learned noise. lam, per standard deviation of
+the features, is the curve; its values and the count of 8 are ours. Only the tensors learn; the two halves of the network never
+do. An upload is one of eight shifts of a deterministic feature map, which has no density: the exact posterior attack is left
+out.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.arden import IMAGES
-from sfumato.compare.methods.base import Method, Phase, Task
+from sfumato.compare.methods.base import Curve, Method, Phase, Task
 from sfumato.compare.methods.draws import laplace_noise, unbounded
-from sfumato.compare.methods.parts import Tail, split
+from sfumato.compare.methods.parts import IMAGES, Tail, split
 from sfumato.data import Split
 from sfumato.models.cost import Cost, cost
 from sfumato.models.tensors import evaluating, to_tensor
@@ -67,6 +67,12 @@ class Stored:
 class Shredder(Method):
     """Learned additive noise at the cut of a frozen network."""
 
+    curve = Curve(
+        "weight",
+        (0.1, 0.01, 1.0, 10.0),
+        published="1.58 points of accuracy lost and 74.7 % of the mutual information with the image; the drop can be set "
+        "beside it, the information cannot: it is not measured here",
+    )
     trained = ("phone",)
     phone: Cut
 
@@ -77,7 +83,7 @@ class Shredder(Method):
             features = head(2 * to_tensor(task.dataset.images[rows]) - 1)
         start = laplace_noise(torch.zeros(tensors, *features.shape[1:]))
         phone = Cut(head, float(features.std()), start)
-        super().__init__(phone=phone, draw=Stored(phone), cloud=Tail(whole, scale=phone.unit))
+        super().__init__(task, phone=phone, draw=Stored(phone), cloud=Tail(whole, scale=phone.unit))
         self.weight = weight
 
     def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:

@@ -10,8 +10,10 @@ so its mutual information are, too. Hidden attributes are held down and desired 
     loss = sum_u -log sum_k p_k [u_k = u]   +   lam * sum_s I(K; S),      I(K; S) = sum_s P(s) KL(p(k|s) || p(k))
 
 p(k|s) is a running mean over batches. The cloud network learns on the images that are sent. K = 4,096 as in the paper, or as
-many as there are training images; lam, tau = .1, 64 dimensions and the form of the desired term are ours. The stored images
-have to be on every phone. The rate log K - H(p) is exact, and never more than log K.
+many as there are training images; lam, 64 dimensions and the form of the desired term are ours. tau is the curve: at .1 the
+choice stays so random that UTKFace loses six points of gender, at .05 none (the cosine lies in -1..1, so the largest odds of
+two images are exp(2 / tau)). The stored images have to be on every phone. The rate log K - H(p) is exact, and never more than
+log K.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Phase, Task
+from sfumato.compare.methods.base import Curve, Method, Phase, Task
 from sfumato.compare.methods.draws import Draw
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Split
@@ -32,7 +34,7 @@ from sfumato.models.local import Encoder as Pyramid
 from sfumato.models.tensors import to_tensor
 from sfumato.training.loader import Batch
 
-STORED, DIMENSIONS, TEMPERATURE = 4096, 64, 0.1
+STORED, DIMENSIONS, TEMPERATURE = 4096, 64, 0.05
 MOMENTUM = 0.9
 SKETCH = 32
 """Projections by which the attacker recognises a stored image."""
@@ -43,10 +45,12 @@ class Chooser(nn.Module):
 
     Args:
         bank: (K, 3, H, W) stored images in 0..1; kept as bytes.
+        temperature: tau; the lower, the surer the choice.
     """
 
-    def __init__(self, bank: Tensor) -> None:
+    def __init__(self, bank: Tensor, temperature: float = TEMPERATURE) -> None:
         super().__init__()
+        self.temperature = temperature
         self.pyramid = Pyramid((16, 32, 48, 48), (1, 2, 1))
         height, width = bank.shape[2:]
         self.embed = nn.Linear(48 * (height // STRIDE) * (width // STRIDE), DIMENSIONS)
@@ -56,7 +60,7 @@ class Chooser(nn.Module):
     def forward(self, x: Tensor) -> Parameters:
         """Images -> log probabilities (B, K)."""
         embedded = F.normalize(self.embed(self.pyramid(x)[-1].flatten(1)), dim=1)
-        likeness = embedded @ F.normalize(self.anchors, dim=1).T / TEMPERATURE
+        likeness = embedded @ F.normalize(self.anchors, dim=1).T / self.temperature
         return {"logits": likeness.log_softmax(1)}
 
     def look_up(self, index: Tensor) -> Tensor:
@@ -103,16 +107,25 @@ class Substituted:
 class Substitution(Method):
     """Learned stochastic substitution."""
 
+    curve = Curve(
+        "temperature",
+        (TEMPERATURE, 0.02, 0.1, 0.2),
+        published="CelebA, Male hidden: NAG 4.9 +- 0.5 % under a fresh attacker, Smiling keeps a NAG of 98.3 %; other data "
+        "here, so the pair of NAG and drop is what can be set beside it",
+        least=1e-3,
+    )
     reads_hidden = True
     phone: Chooser
 
-    def __init__(self, task: Task, *, stored: int = STORED, weight: float = 1.0) -> None:
+    def __init__(
+        self, task: Task, *, stored: int = STORED, weight: float = 1.0, temperature: float = TEMPERATURE
+    ) -> None:
         rows = torch.from_numpy(task.dataset.splits[Split.DEFENDER].copy())
         generator = torch.Generator().manual_seed(derive_seed(task.config.seed, "bank"))
         chosen = rows[torch.randperm(len(rows), generator=generator)[:stored]].numpy()
-        phone = Chooser(to_tensor(task.dataset.images[chosen]))
+        phone = Chooser(to_tensor(task.dataset.images[chosen]), temperature)
         draw: Draw = Substituted(phone)
-        super().__init__(phone=phone, draw=draw, cloud=task.clean_cloud())
+        super().__init__(task, phone=phone, draw=draw, cloud=task.clean_cloud())
         self.weight, self.stored = weight, len(chosen)
         for name in task.kept:
             self.register_buffer(f"label_{name}", torch.from_numpy(task.dataset.labels[name][chosen]))
@@ -126,9 +139,10 @@ class Substitution(Method):
         parameters = self.phone(batch.images)
         p = parameters["logits"].exp()
         upload = self.draw.sample(parameters, self.draw.noise(parameters))
-        answers = self.cloud(upload)
-        task = torch.stack([F.cross_entropy(a, batch.labels[name]) for name, a in answers.items()]).mean()
-        kept = torch.stack([self.kept_loss(p, name, batch.labels[name]) for name in answers]).mean()
+        task = self.task_loss(upload, batch)
+        kept = torch.stack(
+            [self.kept_loss(p, name, batch.labels[name]) for name in self.task.config.keep]
+        ).mean()
         loss, parts = task + kept, {"task": task, "kept": kept}
         if phase.active and self.hidden:
             leak = torch.stack([self.information(p, name, batch.labels[name]) for name in self.hidden]).sum()

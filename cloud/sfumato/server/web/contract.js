@@ -13,8 +13,16 @@
  * @typedef {{name: string, shape: number[], int8_scale: number, int8_zero_point: number}} Tensor
  * @typedef {{name: string, sha256: string, bytes: number}} File
  *
+ * @typedef {object} Answer how an answer becomes a word (docs/contract.md, "Answer")
+ * @property {number} words
+ * @property {number} image_code
+ * @property {number[]} margins
+ * @property {string | null} [table]
+ * @property {number} entropy_bits
+ *
  * @typedef {object} Contract
  * @property {string} schema
+ * @property {"picture" | "answer"} mode
  * @property {File[]} files
  * @property {Tensor} input
  * @property {Tensor[]} outputs
@@ -23,22 +31,56 @@
  * @property {number} sampler
  * @property {number} noise
  * @property {{name: string, classes: string[]}[]} keep
+ * @property {{encoding: string}} upload
+ * @property {Answer | null} [answer] in answer mode alone
  */
 
-const KNOWN = {schema: "sfumato-contract/1", sampler: 1, noise: 1};
+const REPEATING = "sfumato-contract/1";
+const KNOWN = {schema: "sfumato-contract/2", sampler: 1, noise: 2};
 
 /** @param {string} text @returns {Contract} */
 export function parseContract(text) {
   const contract = /** @type {Contract & Record<string, unknown>} */ (JSON.parse(text));
+  if (contract.schema === REPEATING) {
+    throw new Error(`the contract's schema is ${REPEATING}: its noise (version 1) repeats between releases, so two uploads of `
+      + "one photo can be compared; export the run again with this version");
+  }
   for (const [name, value] of Object.entries(KNOWN)) {
     if (contract[name] !== value) throw new Error(`the contract's ${name} is ${contract[name]}, this page knows ${value}`);
   }
   const {input, outputs, channel} = contract;
-  if (!["dither", "gaussian"].includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
+  const channels = {picture: ["dither", "gaussian"], answer: ["answer"]}[contract.mode];
+  if (!channels) throw new Error(`this page knows no mode ${contract.mode}`);
+  if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
+  if (contract.mode === "answer") checkAnswer(contract);
   const pixels = Math.abs(input.int8_scale * 255 - 1) < 1e-6 && input.int8_zero_point === -128;
-  const probabilities = outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
+  const probabilities = contract.mode === "answer"
+    || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
   if (!pixels || !probabilities) throw new Error("the contract's scales are not those that this page computes with");
   return contract;
+}
+
+/**
+ * Words, margins, table and scores must belong to the kept attributes.
+ *
+ * @param {Contract} contract
+ */
+function checkAnswer({answer, channel, keep, outputs, upload, files}) {
+  const counts = keep.map(({classes}) => classes.length);
+  const words = counts.reduce((product, count) => product * count, 1);
+  const sum = counts.reduce((total, count) => total + count, 0);
+  const scores = outputs.length === 1 && outputs[0].name === "scores" && String(outputs[0].shape) === String([1, 1, 1, sum]);
+  if (!answer || channel.levels !== 2 || upload.encoding !== "word" || !scores || !(outputs[0].int8_scale > 0)) {
+    throw new Error("channel, outputs, upload and answer do not belong to the mode answer");
+  }
+  const {margins, table, image_code} = answer;
+  if (answer.words !== words || words < 2 || words > 65536) throw new Error(`${answer.words} words do not belong to ${counts} classes`);
+  if (image_code !== 1) throw new Error(`the contract's image code is ${image_code}, this page knows 1`);
+  const rising = margins.every((margin, i) => Number.isInteger(margin) && margin <= 255 && margin > (i ? margins[i - 1] : 0));
+  if (!rising || (!table && margins.length)) throw new Error("the answer's margins do not increase, or belong to no table");
+  const states = counts.reduce((product, count) => product * count * (count - 1) * (margins.length + 1), 1);
+  const listed = files.find(({name}) => name === table);
+  if (table && listed?.bytes !== 4 * states * words) throw new Error(`${table} is not a table of ${states} states and ${words} words`);
 }
 
 /** @param {Contract} contract */

@@ -4,8 +4,11 @@
  * A picture is perturbed as soon as it is chosen; nothing is sent before "Send the upload" is pressed.
  */
 
+import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
 import {keep, storedKey} from "./key_store.js";
+import {LedgerError, sentence} from "./ledger.js";
+import {openLedger} from "./ledger_store.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, paint, tinted} from "./paint.js";
 import {AS_STORED, canvasIsExact} from "./picture.js";
@@ -35,9 +38,14 @@ const page = {
   camera: part("camera", HTMLButtonElement),
   result: part("result", HTMLElement),
   original: part("original", HTMLCanvasElement),
+  promise: part("promise", HTMLElement),
+  noiseMap: part("noise-map", HTMLElement),
   noise: part("noise", HTMLCanvasElement),
   upload: part("upload", HTMLCanvasElement),
+  uploadCaption: part("upload-caption", HTMLElement),
   facts: part("facts", HTMLElement),
+  travels: part("travels", HTMLElement),
+  account: part("account", HTMLElement),
   send: part("send", HTMLButtonElement),
   answer: part("answer", HTMLElement),
   viewfinder: part("viewfinder", HTMLDialogElement),
@@ -45,6 +53,9 @@ const page = {
   shoot: part("shoot", HTMLButtonElement),
   settings: part("settings", HTMLDetailsElement),
   token: part("token", HTMLInputElement),
+  limit: part("limit", HTMLInputElement),
+  setLimit: part("set-limit", HTMLButtonElement),
+  repair: part("repair", HTMLButtonElement),
   key: part("key", HTMLInputElement),
   useKey: part("use-key", HTMLButtonElement),
   newKey: part("new-key", HTMLButtonElement),
@@ -54,6 +65,8 @@ const page = {
 let session;
 /** @type {DeviceKey} */
 let deviceKey;
+/** @type {import("./ledger.js").Ledger} */
+let ledger;
 /** @type {ImageBitmap | null} the picture last chosen, for another key */
 let chosen = null;
 /** @type {Perturbed | null} */
@@ -81,6 +94,10 @@ function doing(action) {
         page.settings.open = true;
         page.token.focus();
       }
+      if (error instanceof LedgerError) {
+        page.settings.open = true;
+        page.repair.hidden = false;
+      }
     } finally {
       document.body.removeAttribute("aria-busy");
     }
@@ -105,8 +122,11 @@ async function start() {
   }
   session = await openSession(document.baseURI);
   deviceKey = (await storedKey()) ?? (await newKey());
+  if (session.contract.answer) sayWord();
+  ledger = await openLedger();
+  await showAccount();
   page.status.dataset.deviation = String(session.deviation);
-  for (const control of [page.file, page.camera, page.useKey, page.newKey]) control.disabled = false;
+  for (const control of [page.file, page.camera, page.useKey, page.newKey, page.setLimit]) control.disabled = false;
   showStatus("ready", "Ready. Choose a picture: it stays on this device.");
 }
 
@@ -118,27 +138,44 @@ async function take(bitmap, size) {
   if (chosen !== bitmap) chosen?.close();
   chosen = bitmap;
   perturbed = await perturb(session, deviceKey, bitmap);
-  const {pixels, parameters, levels, upload, rate, milliseconds} = perturbed;
-  const {channel, input: {shape: [, height, width]}} = session.contract;
+  const {pixels, parameters, levels, word, upload, rate, milliseconds} = perturbed;
+  const {channel, answer, input: {shape: [, height, width]}} = session.contract;
   paint(page.original, pixels, height, width);
-  paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
+  if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
   paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
   showFacts({
-    "Photo": size ? `${count(size)} bytes` : "not counted",
-    "Upload": `${count(upload.length)} bytes`,
+    "Photo": size ? bytes(size) : "not counted",
+    "Upload": bytes(upload.length),
+    ...(answer ? {"Code word": `${word} of 0 to ${answer.words - 1}`} : {}),
     ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
+  if (word !== null) {
+    const said = labelsOf(session.contract, word).map(({name, label}) => `${name}: ${label}`).join(", ");
+    page.travels.textContent = `What travels is the number ${word} in ${bytes(upload.length)}, which says ${said}, and nothing else `
+      + `of the photo${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
+  }
   page.result.hidden = false;
-  page.send.textContent = `Send the upload (${count(upload.length)} bytes)`;
+  page.send.textContent = `Send the ${answer ? "code word" : "upload"} (${bytes(upload.length)})`;
   page.send.disabled = false;
   page.send.focus();
   showStatus("ready", "Perturbed. Nothing was sent yet.");
 }
 
+/** An answer bundle: there is no noise to show, and what is sent is a number. */
+function sayWord() {
+  page.promise.textContent = "Your photo is answered here, in this browser. Only the code word of that answer is sent.";
+  page.uploadCaption.replaceChildren("Code word ", element("span", "as a picture"));
+  page.upload.setAttribute("aria-label", "The code word as a picture");
+  page.noiseMap.hidden = true;
+  page.travels.hidden = false;
+}
+
 async function send() {
   if (!perturbed) return;
   showStatus("working", "Sending ...");
+  // Counted first: what the service may have is in the account, whatever becomes of the answer.
+  page.account.textContent = sentence(await ledger.spend(location.hostname, perturbed.draw, perturbed.rate));
   const {answers, milliseconds} = await ask(session, perturbed.upload, page.token.value.trim());
   page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
     const list = document.createElement("dl");
@@ -154,7 +191,27 @@ async function send() {
     section.dataset.label = label;
     return section;
   }));
-  showStatus("sent", `Sent ${count(perturbed.upload.length)} bytes and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+  showStatus("sent", `Sent ${bytes(perturbed.upload.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+}
+
+/** What was sent by now, in words. */
+async function showAccount() {
+  const account = await ledger.account(location.hostname), {day} = account.limit;
+  page.account.textContent = sentence(account);
+  page.limit.value = day === null ? "" : String(day / 1e6);
+}
+
+async function setLimit() {
+  const text = page.limit.value.trim(), bits = text === "" ? null : Number(text);
+  await ledger.setLimit(location.hostname, bits, (await ledger.account(location.hostname)).limit.total);
+  await showAccount();
+  showStatus("ready", bits === null ? "There is no limit now." : `No more than ${bits} bits a day will be sent from this browser.`);
+}
+
+async function repair() {
+  await ledger.repair();
+  page.repair.hidden = true;
+  await start();
 }
 
 /** @param {Record<string, string>} facts */
@@ -170,6 +227,11 @@ function element(tag, text) {
 /** @param {number} number */
 function count(number) {
   return number.toLocaleString("en");
+}
+
+/** @param {number} number */
+function bytes(number) {
+  return `${count(number)} ${number === 1 ? "byte" : "bytes"}`;
 }
 
 /** @param {Blob} file */
@@ -239,5 +301,7 @@ page.camera.addEventListener("click", () => ifIdle(openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));
 page.viewfinder.addEventListener("close", closeCamera);
 page.useKey.addEventListener("click", () => doing(() => changeKey(() => keep(fromHex(page.key.value.trim())))));
+page.setLimit.addEventListener("click", () => doing(setLimit));
+page.repair.addEventListener("click", () => doing(repair));
 page.newKey.addEventListener("click", () => doing(() => changeKey(newKey)));
 doing(start);

@@ -6,6 +6,8 @@
  *     const upload = pack(levels, bitsOf(channel));
  */
 
+import {NOISE_BYTES} from "./answer.js";
+
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
 /** @typedef {Record<string, Bytes>} Parameters */
@@ -17,6 +19,7 @@ export function bitsOf(channel) {
 
 /** Noise bytes that a picture of this many samples (H * W * 3) needs. @param {Channel} channel @param {number} samples */
 export function noiseBytes(channel, samples) {
+  if (channel.name === "answer") return NOISE_BYTES;
   return channel.name === "dither" ? samples * bitsOf(channel) : 2 * samples;
 }
 

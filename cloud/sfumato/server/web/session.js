@@ -5,13 +5,16 @@
  *     const perturbed = await perturb(session, key, await createImageBitmap(file, AS_STORED));
  *     const reply = await ask(session, perturbed.upload, token);
  *
- * Everything comes from the service's own address, and only `ask` sends anything: the packed upload.
+ * Everything comes from the service's own address, and only `ask` sends anything: the packed upload, or in answer mode the bytes of
+ * the code word.
  */
 
-import {sha256, toHex} from "./bytes.js";
+import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
+import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract} from "./contract.js";
+import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
-import {keyedNoise} from "./noise.js";
+import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
 import {bitsOf, ditherRate, draw, noiseBytes, pack} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
@@ -27,13 +30,16 @@ import {checkVectors} from "./vectors.js";
  * @property {string} digest sha256 of contract.json
  * @property {Model} model
  * @property {Int16Array | null} table normal_table.bin of a gaussian channel
+ * @property {Uint32Array | null} counts answer_table.bin of a randomised answer
  * @property {number} deviation how far the model is from vectors.json, in 1/256
  *
  * @typedef {object} Perturbed
  * @property {Bytes} pixels what the model saw
  * @property {Record<string, Bytes>} parameters
  * @property {Bytes} levels
- * @property {Bytes} upload packed
+ * @property {number | null} word the code word; null in picture mode
+ * @property {Bytes} upload what travels: packed levels, or the bytes of the code word
+ * @property {Bytes} draw what the account remembers of it
  * @property {number | null} rate in bits: how much of the photo this upload can carry; null for a gaussian channel
  * @property {number} milliseconds
  *
@@ -42,7 +48,7 @@ import {checkVectors} from "./vectors.js";
  * @property {number} milliseconds
  */
 
-const PACKED = "application/vnd.sfumato.packed";
+const PACKED = "application/vnd.sfumato.packed", WORD = "application/vnd.sfumato.word";
 const PATIENCE = 20_000;  // milliseconds
 
 /** The service refused, or gave no answer. */
@@ -64,33 +70,44 @@ export async function openSession(base) {
     return content;
   };
   const gaussian = contract.channel.name === "gaussian";
-  const [weights, vectors, quantiles] = await Promise.all([
-    file(modelOf(contract).file), file("vectors.json"), gaussian ? file("normal_table.bin") : null,
+  const randomised = contract.answer?.table;
+  const [weights, vectors, quantiles, rows] = await Promise.all([
+    file(modelOf(contract).file), file("vectors.json"), gaussian ? file("normal_table.bin") : null, randomised ? file(randomised) : null,
   ]);
   const table = quantiles && new Int16Array(quantiles.buffer);
+  const classes = contract.keep.map((entry) => entry.classes.length);
+  const counts = rows && readTable(rows, classes, /** @type {number[]} */ (contract.answer?.margins));
   const model = await loadModel(weights, contract, new URL("page/vendor/wasm/", base).href);
-  const found = await checkVectors(JSON.parse(new TextDecoder().decode(vectors)), table, model);
+  const found = await checkVectors(JSON.parse(new TextDecoder().decode(vectors)), table, model, counts);
   if (found.problems.length) throw new Error(`this browser computes something else: ${found.problems.join("; ")}`);
-  return {base, contract, digest: toHex(await sha256(text)), model, table, deviation: found.largest};
+  return {base, contract, digest: toHex(await sha256(text)), model, table, counts, deviation: found.largest};
 }
 
 /**
- * Crop, resize, run, draw, pack.
+ * Crop, resize, run, draw, pack; in answer mode the draw is the code word.
  *
  * @param {Session} session
  * @param {import("./noise.js").DeviceKey} key
  * @param {ImageBitmap} bitmap
  * @returns {Promise<Perturbed>}
  */
-export async function perturb({contract, model, table}, key, bitmap) {
+export async function perturb({contract, digest, model, table, counts}, key, bitmap) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
   const parameters = await model.run(pixels);
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
+  const id = await drawId(key, fromHex(digest), q, pixels);
+  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
+  if (contract.answer) {
+    const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
+    const milliseconds = performance.now() - start, levels = wordImage(word, words, height, width);
+    return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate: Math.log2(words), milliseconds};
+  }
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
-  return {pixels, parameters, levels, upload, rate: parameters.p ? ditherRate(parameters.p) : null, milliseconds};
+  const rate = parameters.p ? ditherRate(parameters.p) : null;
+  return {pixels, parameters, levels, word: null, upload, draw: id, rate, milliseconds};
 }
 
 /**
@@ -103,7 +120,7 @@ export async function perturb({contract, model, table}, key, bitmap) {
  */
 export async function ask({base, contract, digest}, upload, token) {
   /** @type {Record<string, string>} */
-  const headers = {"Content-Type": PACKED, "Sfumato-Contract": digest};
+  const headers = {"Content-Type": contract.answer ? WORD : PACKED, "Sfumato-Contract": digest};
   if (token) headers.Authorization = `Bearer ${token}`;
   const start = performance.now();
   const response = await request(base, "v1/predict", {method: "POST", headers, body: upload});

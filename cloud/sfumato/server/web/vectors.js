@@ -5,8 +5,9 @@
  *     const {problems} = await checkVectors(vectors, table, null);
  */
 
+import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
-import {importKey, keyedNoise, streamIv} from "./noise.js";
+import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -24,16 +25,18 @@ const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
  * @param {Case} vectors
  * @param {Int16Array | null} table normal_table.bin; without it the gaussian cases are left out
  * @param {Model | null} model without it the model cases are left out
+ * @param {Uint32Array | null} counts answer_table.bin of a randomised answer
  * @returns {Promise<Found>}
  */
-export async function checkVectors(vectors, table, model) {
-  if (vectors.schema !== "sfumato-vectors/1") return {problems: ["vectors.json is of another schema"], largest: 0};
+export async function checkVectors(vectors, table, model, counts = null) {
+  if (vectors.schema !== "sfumato-vectors/2") return {problems: ["vectors.json is of another schema"], largest: 0};
   /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
   const parts = [
     ["noise", vectors.noise, noiseHolds],
     ["dither", vectors.dither, ditherHolds],
     ["gaussian", table ? vectors.gaussian : [], (entry) => gaussianHolds(entry, /** @type {Int16Array} */ (table))],
     ["upload", vectors.upload, (entry) => (entry.bits || table ? uploadHolds(entry, table) : true)],
+    ["answer", vectors.answer, answerHolds],
   ];
   const problems = [];
   for (const [name, cases, holds] of parts) {
@@ -43,7 +46,7 @@ export async function checkVectors(vectors, table, model) {
   }
   let largest = 0;
   for (const entry of model ? vectors.model : []) {
-    const found = await modelCase(entry, table, /** @type {Model} */ (model));
+    const found = await modelCase(entry, table, /** @type {Model} */ (model), counts);
     largest = Math.max(largest, found.largest);
     problems.push(...found.problems.map((problem) => `model, ${entry.pattern}: ${problem}`));
   }
@@ -54,8 +57,10 @@ export async function checkVectors(vectors, table, model) {
 async function noiseHolds(entry) {
   const pixels = await picture(entry.pattern, entry.height, entry.width);
   const key = await importKey(fromHex(entry.key)), digest = await sha256(pixels), stored = fromHex(entry.noise);
-  const noise = await keyedNoise(key, pixels, stored.length);
-  return toHex(digest) === entry.image_sha256 && toHex(await streamIv(key, digest)) === entry.iv && equal(noise, stored);
+  const contract = fromHex(entry.contract), parameters = fromHex(entry.parameters);
+  const iv = await streamIv(key, contract, await sha256(parameters), digest);
+  const noise = await keyedNoise(key, contract, parameters, pixels, stored.length);
+  return toHex(digest) === entry.image_sha256 && toHex(iv) === entry.iv && equal(noise, stored);
 }
 
 /** @param {Case} entry */
@@ -81,7 +86,8 @@ async function uploadHolds(entry, table) {
 /**
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
- * @param {Case} entry `bits`, or `additive` and `largest_scale`; `parameters` in hexadecimal by output name
+ * @param {Case} entry `bits`, or `additive` and `largest_scale`; `contract`, a digest, and `parameters` by output name, in the order
+ *     of a contract, in hexadecimal
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
@@ -93,12 +99,42 @@ export async function upload(entry, pixels, key, table) {
   const parameters = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
-  const noise = await keyedNoise(key, pixels, noiseBytes(channel, pixels.length));
+  const q = parameterBytes(Object.keys(parameters), parameters);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
 }
 
-/** @param {Case} entry @param {Int16Array | null} table @param {Model} model @returns {Promise<Found>} */
-async function modelCase(entry, table, model) {
+/** @param {Case} entry */
+function answerHolds(entry) {
+  return Object.entries(answer(entry)).every(([name, value]) => JSON.stringify(value) === JSON.stringify(entry[name]));
+}
+
+/**
+ * Decision, state, word and its two forms: what Kotlin, Python and JavaScript are compared by.
+ *
+ * @param {Case} entry `classes`, `margins`, `height`, `width`, `scores` in hexadecimal; with a table its `row` and `noise`
+ */
+export function answer({classes, margins, scores, row, noise, height, width}) {
+  const decision = decide(fromHex(scores), classes);
+  const word = row ? drawWord(row, fromHex(noise)) : plainWord(decision, classes);
+  const words = classes.reduce((/** @type {number} */ product, /** @type {number} */ count) => product * count, 1);
+  return {
+    decision: decision.map(({first, second, margin}) => [first, second, margin]),
+    word,
+    bytes: toHex(wordBytes(word, words)),
+    packed: toHex(pack(wordImage(word, words, height, width), 1)),
+    ...(row ? {state: stateOf(decision, classes, margins)} : {}),
+  };
+}
+
+/**
+ * @param {Case} entry
+ * @param {Int16Array | null} table
+ * @param {Model} model
+ * @param {Uint32Array | null} counts
+ * @returns {Promise<Found>}
+ */
+async function modelCase(entry, table, model, counts) {
   const {contract} = model, [, height, width] = contract.input.shape;
   const pixels = await picture(entry.pattern, height, width);
   const made = await model.run(pixels), problems = [];
@@ -111,9 +147,13 @@ async function modelCase(entry, table, model) {
     made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
   }
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
-  const noise = await keyedNoise(await importKey(fromHex(entry.key)), pixels, noiseBytes(contract.channel, pixels.length));
+  const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), stored);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, pixels.length));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
-  const levels = draw(contract.channel, stored, pixels, noise, table);
+  const {channel, answer: coded} = contract;
+  const levels = coded
+    ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
+    : draw(channel, stored, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
   if (stored.p && Math.abs(ditherRate(stored.p) - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");

@@ -55,13 +55,14 @@ def identity_table() -> NDArray[np.float32]:
     return np.asarray(np.stack(columns, axis=1).astype(np.float32))
 
 
-class _Dice:
+class Dice:
     """Hands out one number per picture and call, in a fixed order."""
 
     def __init__(self, chances: NDArray[np.float64]) -> None:
         self._left = iter(np.moveaxis(chances.astype(np.float32), 1, 0)[:, :, None, None])
 
     def between(self, low: float, high: float) -> Field:
+        """One number for each picture, even between the bounds, (B, 1, 1)."""
         return np.asarray(np.float32(low) + next(self._left) * np.float32(high - low))
 
     def shade(self, palette: tuple[tuple[int, int, int], ...], index: Ints, spread: float) -> Colour:
@@ -72,7 +73,7 @@ class _Dice:
 
 
 @dataclass(frozen=True)
-class _Sitter:
+class Sitter:
     """Everything about the person that more than one part of the face needs."""
 
     features: Mapping[str, Field]
@@ -104,9 +105,20 @@ def draw(
     Returns:
         (B, H, W, 3) uint8.
     """
-    dice = _Dice(chances)
+    dice = Dice(chances)
+    sitter = sit(factors, dice)
+    pose = dice.between(-0.1, 0.1), dice.between(-0.08, 0.1), dice.between(-0.07, 0.07)
+    canvas = posed_canvas(*pose, dice.between(0.92, 1.08), height, width)
+    _background(canvas, dice, factors["background"])
+    paint_person(canvas, sitter, dice, factors["glasses"])
+    light = dice.between(0.86, 1.06), dice.between(-0.12, 0.12), dice.between(-0.1, 0.1)
+    return lit(canvas.pixels, *light, noise)
+
+
+def sit(factors: Mapping[str, Ints], dice: Dice) -> Sitter:
+    """The persons that these factor values describe."""
     levels = identity_table()[factors["identity"]]  # (B, features)
-    sitter = _Sitter(
+    return Sitter(
         features={
             name: np.float32(low) + levels[:, i, None, None] * np.float32(high - low)
             for i, (name, (low, high)) in enumerate(_FEATURES.items())
@@ -116,9 +128,10 @@ def draw(
         skin=dice.shade(SKIN, factors["skin"], 0.05),
         hair=dice.shade(HAIR, factors["hair"], 0.08),
     )
-    pose = dice.between(-0.1, 0.1), dice.between(-0.08, 0.1), dice.between(-0.07, 0.07)
-    canvas = posed_canvas(*pose, dice.between(0.92, 1.08), height, width)
-    _background(canvas, dice, factors["background"])
+
+
+def paint_person(canvas: Canvas, sitter: Sitter, dice: Dice, glasses: Ints) -> None:
+    """Head and shoulders, over whatever is on the canvas; `glasses` (B,) 0 or 1."""
     _back_hair(canvas, sitter)
     _shoulders(canvas, sitter, dice)
     _head(canvas, sitter, dice)
@@ -127,19 +140,17 @@ def draw(
     _nose(canvas, sitter)
     _mouth(canvas, sitter, dice)
     _front_hair(canvas, sitter, dice)
-    _glasses(canvas, sitter, dice, factors["glasses"][:, None, None].astype(np.float32))
-    light = dice.between(0.86, 1.06), dice.between(-0.12, 0.12), dice.between(-0.1, 0.1)
-    return lit(canvas.pixels, *light, noise)
+    _glasses(canvas, sitter, dice, glasses[:, None, None].astype(np.float32))
 
 
-def _background(canvas: Canvas, dice: _Dice, index: Ints) -> None:
+def _background(canvas: Canvas, dice: Dice, index: Ints) -> None:
     colour = dice.shade(BACKGROUND, index, 0.07)
     canvas.pixels[:] = colour[:, :, None, None]
     halo = ellipse(canvas.x, canvas.y - 0.05, dice.between(0.86, 1.02), dice.between(0.86, 1.02))
     canvas.fill(halo, np.full_like(colour, 255), 0.25)
 
 
-def _back_hair(canvas: Canvas, sitter: _Sitter) -> None:
+def _back_hair(canvas: Canvas, sitter: Sitter) -> None:
     """What hangs behind the head: nothing (short), to the chin, to the shoulders, a cloud (curly)."""
     x, y, wide, style = canvas.x, canvas.y, sitter["half_width"], sitter.style
     bob = box(x, y + 0.02, wide + 0.13, 0.62, 0.42)
@@ -150,7 +161,7 @@ def _back_hair(canvas: Canvas, sitter: _Sitter) -> None:
     canvas.fill(hanging, sitter.hair * 0.78, (style != SHORT).astype(np.float32))
 
 
-def _shoulders(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _shoulders(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     part = canvas.window(-2.0, 0.0, 2.0, 2.5)
     pick = (dice.between(0, len(_SHIRTS))[:, 0, 0]).astype(np.int64)
     part.fill(box(part.x, part.y - 0.6, 0.2, 0.4, 0.1), sitter.skin * 0.86)
@@ -159,7 +170,7 @@ def _shoulders(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     part.fill(np.maximum(body, -neckline), dice.shade(_SHIRTS, pick, 0.1))
 
 
-def _head(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _head(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     part = canvas.window(-0.95, -0.95, 0.95, 0.95)
     x, y, tall = part.x, part.y, sitter["half_height"]
     for side in (-1, 1):
@@ -179,7 +190,7 @@ def _head(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
         part.paint(np.clip(1 - u * u - v * v, 0, 1) * strength, rose)
 
 
-def _eyes(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _eyes(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     size, gaze = sitter["eye_size"], dice.between(-0.02, 0.02)
     squint = dice.between(0.8, 1.05) - sitter.smile * dice.between(0.1, 0.35)
     white, dark = np.full_like(sitter.skin, 248), np.full_like(sitter.skin, 24)
@@ -197,7 +208,7 @@ def _eyes(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
         part.fill(ellipse(x - gaze - 0.02, y + 0.02, size * 0.2, size * 0.2), white, inside)
 
 
-def _brows(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _brows(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     part = canvas.window(-0.7, -0.75, 0.7, 0.3)
     above = sitter["brow_y"] + dice.between(-0.015, 0.03)
     for side in (-1, 1):
@@ -207,7 +218,7 @@ def _brows(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
         part.fill(stroke, sitter.hair * 0.6, 0.9)
 
 
-def _nose(canvas: Canvas, sitter: _Sitter) -> None:
+def _nose(canvas: Canvas, sitter: Sitter) -> None:
     part = canvas.window(-0.4, -0.4, 0.4, 0.65)
     half, end = sitter["nose_width"], sitter["eye_y"] + sitter["nose_length"]
     x, y = part.x, part.y - end
@@ -218,7 +229,7 @@ def _nose(canvas: Canvas, sitter: _Sitter) -> None:
     part.fill(tip, np.minimum(sitter.skin * 1.12, 255), 0.5)
 
 
-def _mouth(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _mouth(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     """Two parabolas that meet at the corners: one bent by the lift, one further down by the opening.
 
     The corners of a smile rise and spread. Being open and showing teeth say nothing: both classes do.
@@ -246,7 +257,7 @@ def _mouth(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     part.fill(teeth, np.full_like(dark, 244), (opening > 0.03).astype(np.float32))
 
 
-def _front_hair(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
+def _front_hair(canvas: Canvas, sitter: Sitter, dice: Dice) -> None:
     """The hair over the forehead: the head's outline, a little larger, above a bent hairline."""
     part = canvas.window(-0.95, -1.1, 0.95, 0.9)
     x, y, style = part.x, part.y, sitter.style
@@ -263,7 +274,7 @@ def _front_hair(canvas: Canvas, sitter: _Sitter, dice: _Dice) -> None:
     part.fill(hair, np.full_like(sitter.hair, 255), shine * 0.14)
 
 
-def _glasses(canvas: Canvas, sitter: _Sitter, dice: _Dice, worn: Field) -> None:
+def _glasses(canvas: Canvas, sitter: Sitter, dice: Dice, worn: Field) -> None:
     """Rims, bridge and temples; corners from square to round, frames from black to light metal."""
     part = canvas.window(-0.85, -0.6, 0.85, 0.5)
     half_width, half_height = dice.between(0.125, 0.16), dice.between(0.1, 0.15)

@@ -7,7 +7,7 @@ which IEEE 754 rounds the same everywhere; sines are replaced by rational rotati
 Legend: B pictures, H rows, W columns; x to the right, y down.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -35,6 +35,15 @@ class Canvas:
         rows, columns = np.flatnonzero(inside.any(axis=(0, 2))), np.flatnonzero(inside.any(axis=(0, 1)))
         h, w = _span(rows), _span(columns)
         return Canvas(self.pixels[:, :, h, w], self.x[:, h, w], self.y[:, h, w], self.pixel)
+
+    def take(self, rows: NDArray[np.intp]) -> "Canvas":
+        """Copies of some of the pictures."""
+        return Canvas(self.pixels[rows], self.x[rows], self.y[rows], self.pixel[rows])
+
+    def posed(self, dx: Field, dy: Field, turn: Field, scale: Field) -> "Canvas":
+        """The same pixels under the coordinates of another drawing; arguments as of `posed_canvas`."""
+        height, width = self.pixels.shape[2:]
+        return replace(posed_canvas(dx, dy, turn, scale, height, width), pixels=self.pixels)
 
     def coverage(self, distance: Field) -> Field:
         """Share of every pixel inside the shape, (B, h, w) in 0..1."""

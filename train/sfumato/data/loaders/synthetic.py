@@ -7,8 +7,9 @@ probabilities. Image i depends on the seed and i alone, so a smaller count is a 
 Usage: `sfumato data inspect synthetic,count=2000,couple=smiling:glasses:0.3`
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,19 +59,27 @@ def spec_distribution(spec: Spec) -> JointDistribution:
     return joint_distribution(couplings=couplings, marginals=marginals)
 
 
+Draw: TypeAlias = Callable[
+    [Mapping[str, Ints], NDArray[np.float64], NDArray[np.float32], int, int], NDArray[np.uint8]
+]
+"""Factors (B,), chances (B, n), noise (B, H, W, 3), height and width -> pictures (B, H, W, 3)."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class DrawnFaces:
-    """Faces that are drawn when they are read."""
+class Drawn:
+    """Pictures that are drawn when they are read."""
 
     factors: Mapping[str, Ints]
-    chances: NDArray[np.float64]  # (N, CHANCES)
+    chances: NDArray[np.float64]  # (N, n)
     rows: Ints  # (N,) the image's number within the whole series
     seed: int
+    draw: Draw = draw
+    what: str = "face"
 
     @property
     def names(self) -> Sequence[str]:
         """(N,) numbers of the images."""
-        return [f"face_{row:06d}" for row in self.rows.tolist()]
+        return [f"{self.what}_{row:06d}" for row in self.rows.tolist()]
 
     def fingerprint(self) -> Iterator[str]:
         """The seed and every factor value decide every pixel."""
@@ -79,19 +88,19 @@ class DrawnFaces:
         for name, values in self.factors.items():
             yield f"{name} {values.tobytes().hex()}"
 
-    def take(self, rows: Ints) -> "DrawnFaces":
-        """Only these faces."""
+    def take(self, rows: Ints) -> "Drawn":
+        """Only these pictures."""
         factors = {name: values[rows] for name, values in self.factors.items()}
-        return DrawnFaces(factors=factors, chances=self.chances[rows], rows=self.rows[rows], seed=self.seed)
+        return replace(self, factors=factors, chances=self.chances[rows], rows=self.rows[rows])
 
     def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
-        """Draw some faces at any size."""
+        """Draw some at any size."""
         out: list[Pixels | DataError] = []
         for first in range(rows.start, rows.stop, _DRAWN_AT_ONCE):
             part = slice(first, min(first + _DRAWN_AT_ONCE, rows.stop))
             noise = np.stack([_noise(self.seed, row, height, width) for row in self.rows[part].tolist()])
             factors = {name: values[part] for name, values in self.factors.items()}
-            out.extend(draw(factors, self.chances[part], noise, height, width))
+            out.extend(self.draw(factors, self.chances[part], noise, height, width))
         return out
 
 
@@ -99,20 +108,37 @@ def load_synthetic(spec: Spec) -> Source:
     """Draw the factor values; pixels follow when they are read."""
     if spec.path is not None:
         raise DataError("synthetic takes no path: write synthetic,option=value")
-    count = whole("count", dict(spec.extra).get("count", "6000"), least=1)
-    if count > 1_000_000:
-        raise DataError(f"option count={count} must be at most 1000000")
-    of_factors, of_pixels = np.random.SeedSequence(spec.seed).spawn(2)
-    factors = spec_distribution(spec).sample(np.random.Generator(np.random.PCG64(of_factors)).random(count))
-    chances = np.random.Generator(np.random.PCG64(of_pixels)).random((count, CHANCES))
+    count = image_count(spec)
+    factors, chances = sample(spec_distribution(spec), count, CHANCES, spec.seed)
     return Source(
-        pictures=DrawnFaces(
+        pictures=Drawn(
             factors=factors, chances=chances, rows=np.arange(count, dtype=np.int64), seed=spec.seed
         ),
         attributes=FACTORS,
         labels=factors,
         identity="identity",
     )
+
+
+def image_count(spec: Spec, usual: int = 6000) -> int:
+    """How many pictures to draw: option `count`.
+
+    Raises:
+        DataError: not a whole number from 1 to a million.
+    """
+    count = whole("count", dict(spec.extra).get("count", str(usual)), least=1)
+    if count > 1_000_000:
+        raise DataError(f"option count={count} must be at most 1000000")
+    return count
+
+
+def sample(
+    joint: JointDistribution, count: int, chances: int, seed: int
+) -> tuple[dict[str, Ints], NDArray[np.float64]]:
+    """Factor values (count,) and numbers in [0, 1) (count, chances) for the rest; a smaller count is a prefix of a larger."""
+    of_factors, of_pixels = np.random.SeedSequence(seed).spawn(2)
+    factors = joint.sample(np.random.Generator(np.random.PCG64(of_factors)).random(count))
+    return factors, np.random.Generator(np.random.PCG64(of_pixels)).random((count, chances))
 
 
 def _noise(seed: int, row: int, height: int, width: int) -> NDArray[np.float32]:

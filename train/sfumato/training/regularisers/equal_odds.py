@@ -101,7 +101,7 @@ class EqualOddsPenalty(Regulariser):
     def __init__(self, setting: Setting) -> None:
         self.setting, config = setting, setting.config
         hidden = {name: len(setting.dataset.attributes[name].classes) for name in config.hide}
-        self.odds = EqualOdds(setting.model.heads, hidden, config.equal_odds).to(setting.fabric.device)
+        self.odds = EqualOdds(setting.model.heads, hidden, config.odds_control).to(setting.fabric.device)
         self.weight = config.suppress_weight
 
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:

@@ -21,8 +21,12 @@ sealed interface DemoUiState {
         val live: Boolean = false,
         val server: String,
         val hasToken: Boolean,
+        val account: AccountState = AccountState(""),
     ) : DemoUiState
 }
+
+/** What was sent to the server by now, in words; or why the account cannot be kept. */
+data class AccountState(val text: String, val broken: Boolean = false, val limit: String = "")
 
 /** What the user asked for. */
 data class RuntimeChoice(val accelerator: Accelerator = Accelerator.CPU, val threads: Int = 1)

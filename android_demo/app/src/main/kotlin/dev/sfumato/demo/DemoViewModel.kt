@@ -13,11 +13,16 @@ import dev.sfumato.core.Bundle
 import dev.sfumato.core.Client
 import dev.sfumato.core.Contract
 import dev.sfumato.core.DeviceKeys
+import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
+import dev.sfumato.core.LogException
 import dev.sfumato.core.NetworkFactory
+import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Perturber
 import dev.sfumato.core.Picture
+import dev.sfumato.core.Reply
 import dev.sfumato.core.SfumatoException
+import java.util.Locale
 import java.util.concurrent.Executor
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
@@ -46,6 +51,7 @@ class DemoParts(
     val openBundle: () -> Bundle,
     val networks: NetworkFactory,
     val keys: DeviceKeys,
+    val openLedger: () -> Ledger,
     val photos: PhotoReader,
     val settings: ServerSettings,
     val answers: (Contract, ServerSettings) -> AnswerSource = { contract, to -> Client(to.server, contract, to.token) },
@@ -68,6 +74,7 @@ class DemoViewModel(
     private var engine: Engine? = null
     private var photo: Picture? = null
 
+    private val ledger by lazy(parts.openLedger)
     private var asking: Job? = null
     private var source: AnswerSource? = null
 
@@ -78,6 +85,7 @@ class DemoViewModel(
                 val settings = parts.settings
                 val ready = DemoUiState.Ready(RuntimeChoice(), server = settings.server, hasToken = settings.token != null)
                 mutableState.value = ready
+                showAccount()
                 open(ready.choice)
             } catch (error: SfumatoException) {
                 mutableState.value = DemoUiState.Broken(error.message.orEmpty())
@@ -130,12 +138,54 @@ class DemoViewModel(
         ready { copy(answer = AnswerState.Asking) }
         asking = scope.launch {
             val answer = try {
-                AnswerState.Received(runInterruptible(io) { answerSource().send(shown.perturbed.upload) })
+                AnswerState.Received(runInterruptible(io) { countAndSend(shown.perturbed) })
             } catch (error: SfumatoException) {
                 AnswerState.Failed(error.message.orEmpty())
             }
             ready { copy(answer = answer) }
         }
+    }
+
+    /** Counted first: what the server may have is in the account, whatever becomes of the answer. */
+    private fun countAndSend(perturbed: Perturbed): Reply {
+        try {
+            ledger.spend(Ledger.serviceOf(parts.settings.server), perturbed.draw, perturbed.rateBits)
+        } finally {
+            showAccount()
+        }
+        return answerSource().send(perturbed.upload)
+    }
+
+    /** Send no more than this many bits a day to the server; an empty text lifts the limit. */
+    fun setLimit(text: String) = onAccount {
+        val bits = text.trim().replace(',', '.').ifEmpty { null }?.let {
+            it.toDoubleOrNull() ?: throw SfumatoException("a limit is a number of bits, not '$it'")
+        }
+        ledger.setLimit(Ledger.serviceOf(parts.settings.server), bits, null)
+    }
+
+    /** Keep what is whole of a damaged account. */
+    fun repairAccount() = onAccount { ledger.repair() }
+
+    private fun onAccount(work: () -> Unit) {
+        scope.launch(io) {
+            try {
+                work()
+                showAccount()
+            } catch (error: SfumatoException) {
+                ready { copy(account = account.copy(text = error.message.orEmpty(), broken = error is LogException)) }
+            }
+        }
+    }
+
+    private fun showAccount() {
+        val shown = try {
+            val account = ledger.account(Ledger.serviceOf(parts.settings.server))
+            AccountState(account.sentence, limit = account.limit.day?.let { "%.6f".format(Locale.ROOT, it / 1e6).trimEnd('0').trimEnd('.') }.orEmpty())
+        } catch (error: SfumatoException) {
+            AccountState(error.message.orEmpty(), broken = error is LogException)
+        }
+        ready { copy(account = shown) }
     }
 
     /** Send to another server; an empty [token] keeps the one that is stored unless the server changes. */
@@ -149,6 +199,7 @@ class DemoViewModel(
             source = null
             forgetAnswer()
             ready { copy(server = checked, hasToken = settings.token != null) }
+            scope.launch(io) { showAccount() }
         } catch (error: SfumatoException) {
             ready { copy(answer = AnswerState.Failed(error.message.orEmpty())) }
         }

@@ -25,8 +25,11 @@ import androidx.lifecycle.lifecycleScope
 import androidx.lifecycle.repeatOnLifecycle
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Bundle as Export
+import dev.sfumato.core.CodeWord
+import dev.sfumato.core.Ledger
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Picture
+import java.io.File
 import java.util.concurrent.Executors
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -70,6 +73,8 @@ class MainActivity : ComponentActivity() {
             model.setServer(server.text.toString(), token.text.toString())
             token.text.clear()
         }
+        setLimit.setOnClickListener { model.setLimit(limit.text.toString()) }
+        repair.setOnClickListener { model.repairAccount() }
         reset.setOnClickListener { confirmReset() }
         wipe.setOnSeekBarChangeListener(OnMoved { compare.share = it / 100f })
         rightPicture.setOnCheckedChangeListener { _, _ -> showPictures() }
@@ -117,6 +122,9 @@ class MainActivity : ComponentActivity() {
         runtime.text = describe(state.runtime)
         photo.text = describe(state.photo)
         send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
+        account.text = state.account.text
+        if (!limit.hasFocus()) limit.setText(state.account.limit)
+        repair.visibility = if (state.account.broken) View.VISIBLE else View.GONE
         answer.text = describe(state.answer)
         if (!server.hasFocus()) server.setText(state.server)
         token.setHint(if (state.hasToken) R.string.token_stored else R.string.token)
@@ -129,15 +137,18 @@ class MainActivity : ComponentActivity() {
 
     private fun showPictures() = with(views) {
         val perturbed = shown
-        val right = if (rightPicture.checkedRadioButtonId == R.id.right_noise) perturbed?.let(::noiseBitmap) else perturbed?.drawn?.toBitmap()
+        val map = perturbed?.noiseMap
+        rightPicture.visibility = if (perturbed?.word == null) View.VISIBLE else View.GONE
+        val noise = map != null && rightPicture.checkedRadioButtonId == R.id.right_noise
+        val right = if (map != null && noise) noiseBitmap(perturbed.input, map) else perturbed?.drawn?.toBitmap()
         compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
-        val name = if (rightPicture.checkedRadioButtonId == R.id.right_noise) R.string.noise_map else R.string.upload
+        val name = if (noise) R.string.noise_map else if (perturbed?.word == null) R.string.upload else R.string.code_word
         compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
     }
 
-    private fun noiseBitmap(perturbed: Perturbed): Bitmap {
-        val grey = ByteArray(perturbed.noiseMap.size * 3) { perturbed.noiseMap[it / 3] }
-        return Picture(perturbed.input.height, perturbed.input.width, grey).toBitmap()
+    private fun noiseBitmap(input: Picture, map: ByteArray): Bitmap {
+        val grey = ByteArray(map.size * 3) { map[it / 3] }
+        return Picture(input.height, input.width, grey).toBitmap()
     }
 
     private fun describe(runtime: RuntimeState): String = when (runtime) {
@@ -158,8 +169,15 @@ class MainActivity : ComponentActivity() {
         is PhotoState.Failed -> photo.reason
         is PhotoState.Shown -> with(photo.perturbed) {
             val rate = rateBits?.let { getString(R.string.rate, it) } ?: getString(R.string.rate_unknown)
-            getString(R.string.figures, upload.content.size, rate, times.pre, times.network, times.sampler, times.encode)
+            val figures = getString(R.string.figures, upload.content.size, rate, times.pre, times.network, times.sampler, times.encode)
+            word?.let { "${describe(it, upload.content.size)}\n$figures" } ?: figures
         }
+    }
+
+    /** What travels, in one sentence. */
+    private fun describe(word: CodeWord, bytes: Int): String {
+        val says = word.labels.entries.joinToString { (name, label) -> "$name: $label" }
+        return resources.getQuantityString(if (word.randomised) R.plurals.drawn_word else R.plurals.own_word, bytes, word.number, bytes, says)
     }
 
     private fun describe(answer: AnswerState): String = when (answer) {
@@ -189,6 +207,10 @@ class MainActivity : ComponentActivity() {
         val apply: Button = activity.findViewById(R.id.apply)
         val send: Button = activity.findViewById(R.id.send)
         val answer: TextView = activity.findViewById(R.id.answer)
+        val account: TextView = activity.findViewById(R.id.account)
+        val limit: EditText = activity.findViewById(R.id.limit)
+        val setLimit: Button = activity.findViewById(R.id.set_limit)
+        val repair: Button = activity.findViewById(R.id.repair_account)
         val reset: Button = activity.findViewById(R.id.reset_key)
 
         init {
@@ -212,6 +234,7 @@ private class DemoViewModelFactory(private val activity: ComponentActivity) : Vi
             openBundle = { Export.open { name -> context.assets.open("${Export.FOLDER}/$name").use { it.readBytes() } } },
             networks = LiteRtNetworkFactory(::tfliteLog),
             keys = KeystoreDeviceKeys(SecretFile(context, "device.key")),
+            openLedger = { Ledger(File(context.noBackupFilesDir, "ledger"), KeystoreDeviceKeys(SecretFile(context, "ledger.key")).get()) },
             photos = ContentPhotoReader(context.contentResolver),
             settings = StoredServerSettings(context, SecretFile(context, "server.token")),
         )

@@ -2,7 +2,7 @@
  * Secrets of this phone: 32 bytes of device key and the server's token, each encrypted with a key that never leaves the Android
  * Keystore, in a folder that is never backed up.
  *
- * Noise v1 derives its cipher's key from the device key's bytes, which a Keystore key does not give away; so the Keystore wraps
+ * Keyed noise derives its cipher's key from the device key's bytes, which a Keystore key does not give away; so the Keystore wraps
  * them instead of being them. A copy of the file is of no use on another phone.
  */
 package dev.sfumato.demo

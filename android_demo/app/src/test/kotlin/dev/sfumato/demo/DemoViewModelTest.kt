@@ -7,6 +7,8 @@ import dev.sfumato.core.Bundle
 import dev.sfumato.core.Delegation
 import dev.sfumato.core.FakeKeys
 import dev.sfumato.core.FakeNetwork
+import dev.sfumato.core.KEY
+import dev.sfumato.core.Ledger
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Reply
@@ -15,6 +17,7 @@ import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.Upload
 import dev.sfumato.core.pattern
 import dev.sfumato.core.smallBundle
+import java.io.File
 import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
@@ -33,9 +36,14 @@ import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
+import org.junit.Rule
 import org.junit.Test
+import org.junit.rules.TemporaryFolder
 
 class DemoViewModelTest {
+    @get:Rule
+    val folder = TemporaryFolder()
+
     private val networks = FakeNetworks()
     private val settings = FakeSettings()
     private val server = FakeServer()
@@ -45,7 +53,9 @@ class DemoViewModelTest {
     private val thread = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
 
     private fun model(openBundle: () -> Bundle = { smallBundle() }) =
-        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), photos, settings) { _, _ -> server }, scope, thread, Dispatchers.IO)
+        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), ::openLedger, photos, settings) { _, _ -> server }, scope, thread, Dispatchers.IO)
+
+    private fun openLedger() = Ledger(File(folder.root, "ledger"), KEY)
 
     /** Waits for a state; fails with the last one after ten seconds. */
     private fun DemoViewModel.await(wanted: (DemoUiState.Ready) -> Boolean): DemoUiState.Ready = runBlocking {
@@ -134,6 +144,49 @@ class DemoViewModelTest {
         val received = model.await { it.answer is AnswerState.Received }.answer as AnswerState.Received
         assertEquals("yes", received.reply.answers.getValue("smiling").label)
         assertArrayEquals(perturbed.upload.content, server.sent.single().content)
+    }
+
+    @Test
+    fun whatIsSentIsCountedFirstAndRefusedOverTheLimit() {
+        val model = model()
+        server.problem = "the server refuses (429)"
+        model.openPhoto("photo")
+        val first = model.shown()
+        model.await { it.account.text == "Today 0 photos, at most 0.0 bits to 127.0.0.1; no limit is set." }
+        model.send()
+        model.await { it.answer is AnswerState.Failed && it.account.text.startsWith("Today 1 photo, at most ") }
+        model.setLimit("0,5")
+        assertEquals("0.5", model.await { it.account.text.endsWith("the limit is 0.5.") }.account.limit)
+        server.problem = null
+        model.send()
+        model.await { it.answer is AnswerState.Received } // the same upload costs nothing more
+        model.resetKey()
+        model.shown(after = first)
+        model.send()
+        val refused = model.await { it.answer is AnswerState.Failed }
+        assertTrue("nothing was sent" in (refused.answer as AnswerState.Failed).reason)
+        assertEquals(1, server.sent.size)
+        model.setLimit("much")
+        model.await { it.account.text == "a limit is a number of bits, not 'much'" && !it.account.broken }
+    }
+
+    @Test
+    fun anAccountThatIsDamagedSendsNothingUntilItIsRepaired() {
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        File(folder.root, "ledger").writeBytes(ByteArray(0))
+        model.send()
+        val failed = model.await { it.answer is AnswerState.Failed && it.account.broken }
+        assertTrue("older copy" in failed.account.text)
+        assertEquals(1, server.sent.size)
+        model.repairAccount()
+        model.await { !it.account.broken && "Entries were lost" in it.account.text }
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        assertEquals(2, server.sent.size)
     }
 
     @Test

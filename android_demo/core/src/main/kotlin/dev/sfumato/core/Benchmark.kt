@@ -205,7 +205,8 @@ class Benchmark(private val machine: BenchmarkMachine) {
         contract.file(contract.model.file).check(content)
         checkTensors(contract, model)
         val table = if (contract.channel is Channel.Gaussian) NormalTable(machine.file(NormalTable.FILE)) else null
-        val stages = PhotoStages(contract, model, table, machine)
+        val code = contract.answer?.let { AnswerCode.of(contract, it) { name -> machine.file(name).also(contract.file(name)::check) } }
+        val stages = PhotoStages(contract, model, table, code, machine)
         repeat(STAGE_WARMUP) { stages.pass(photo) }
         val passes = List(STAGE_RUNS) { stages.pass(photo) }
         val columns = PhotoStages.NAMES.mapIndexed { i, name -> "${name}_ns" to LongArray(STAGE_RUNS) { passes[it][i] } }
@@ -251,6 +252,7 @@ private class PhotoStages(
     private val contract: Contract,
     private val network: LocalNetwork,
     private val table: NormalTable?,
+    private val code: AnswerCode?,
     private val machine: BenchmarkMachine,
 ) {
     private val key = DeviceKey(ByteArray(DeviceKey.BYTES) { it.toByte() })
@@ -267,7 +269,13 @@ private class PhotoStages(
         network.fill(flipTopBit(input.rgb))
         timed(network::invoke)
         val q = network.readByName().mapValues { flipTopBit(it.value) }
-        val noise = timed { keyedNoise(key, input.rgb, contract.channel.noiseBytes(input.rgb.size)) }
+        val count = contract.channel.noiseBytes(input.rgb.size)
+        val noise = timed { keyedNoise(key, contract.digest, contract.parameterBytes(q), input.rgb, count) }
+        if (code != null) {
+            val word = timed { code.word(q.getValue(Contract.SCORES), noise) }
+            timed { wordBytes(word, code.words) }
+            return laps.copyOf()
+        }
         val levels = timed { sample(contract.channel, input, q, noise, table) }
         timed { encodePng(levels, contract.height, contract.width, contract.channel.bits) }
         return laps.copyOf()

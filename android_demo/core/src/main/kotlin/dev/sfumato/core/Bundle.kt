@@ -1,5 +1,6 @@
 /**
- * An export as the app carries it: contract, int8 model, test vectors, and for gaussian channels the normal table.
+ * An export as the app carries it: contract, int8 model, test vectors, the normal table of a gaussian channel, and the way from
+ * scores to a word of an answer bundle.
  *
  * Everything is checked before anything is used. `sfumato export --android` puts the files where the app looks for them.
  *
@@ -10,7 +11,14 @@ package dev.sfumato.core
 import java.io.IOException
 
 /** A checked export. */
-class Bundle(val contract: Contract, val model: ByteArray, val vectors: Vectors, val table: NormalTable?) {
+class Bundle(
+    val contract: Contract,
+    val model: ByteArray,
+    val vectors: Vectors,
+    val table: NormalTable?,
+    /** In answer mode alone. */
+    val code: AnswerCode? = null,
+) {
     companion object {
         const val FOLDER = "sfumato"
 
@@ -24,7 +32,8 @@ class Bundle(val contract: Contract, val model: ByteArray, val vectors: Vectors,
             val contract = Contract.parse(content(Contract.FILE))
             fun listed(name: String): ByteArray = content(name).also(contract.file(name)::check)
             val table = if (contract.channel is Channel.Gaussian) NormalTable(listed(NormalTable.FILE)) else null
-            return Bundle(contract, listed(contract.model.file), Vectors.parse(listed(Vectors.FILE)), table)
+            val code = contract.answer?.let { AnswerCode.of(contract, it, ::listed) }
+            return Bundle(contract, listed(contract.model.file), Vectors.parse(listed(Vectors.FILE)), table, code)
         }
     }
 }

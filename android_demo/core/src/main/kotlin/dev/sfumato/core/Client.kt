@@ -142,7 +142,7 @@ class Client(
         if (upload == null) return
         requestMethod = "POST"
         doOutput = true
-        setRequestProperty("Content-Type", if (upload.encoding == Encoding.PNG) "image/png" else "application/vnd.sfumato.packed")
+        setRequestProperty("Content-Type", upload.encoding.mediaType)
         setRequestProperty("Sfumato-Contract", contract.sha256)
         setFixedLengthStreamingMode(upload.content.size)
         outputStream.use { it.write(upload.content) }

@@ -1,7 +1,7 @@
 /**
  * contract.json: what an export promises, read as strictly as the toolchain reads it (docs/contract.md).
  *
- * Unknown keys, other schemas, and another version of the sampler or the noise are refused: a reader that does not understand a
+ * Unknown keys, other schemas (the first one's noise repeats between releases), and another version of the sampler or the noise are refused: a reader that does not understand a
  * promise must not pretend to keep it.
  *
  *     val contract = Contract.parse(bytes)
@@ -61,12 +61,34 @@ sealed interface Channel {
 
         override fun noiseBytes(samples: Int) = 2 * samples
     }
+
+    /** The code word of the phone's own answer, one bit a colour sample; its network's output is no image. */
+    data object Answer : Channel {
+        override val bits get() = 1
+        override val outputs get() = emptyMap<String, Int>()
+
+        /** A randomised answer draws once, from 16 bits. */
+        override fun noiseBytes(samples: Int) = 2
+    }
 }
 
 /** A kept attribute and its classes, in the order of the cloud's head. */
 data class Kept(val name: String, val classes: List<String>)
 
-enum class Encoding { PNG, PACKED }
+enum class Encoding(val mediaType: String) {
+    PNG("image/png"),
+    PACKED("application/vnd.sfumato.packed"),
+    WORD("application/vnd.sfumato.word"),
+}
+
+/**
+ * How an answer becomes one of [words] words (docs/contract.md, "Answer"): [margins] are edges of the bins of a decision's margin,
+ * [table] names the file of the randomised answer.
+ */
+data class AnswerSpec(val words: Int, val margins: List<Int>, val table: String?, val entropyBits: Double) {
+    /** Rows of the table for attributes with these numbers of classes. */
+    fun states(classes: List<Int>): Long = classes.fold(1L) { rows, count -> rows * count * (count - 1) * (margins.size + 1) }
+}
 
 /** The whole contract; [sha256] names it in every request. */
 data class Contract(
@@ -79,7 +101,11 @@ data class Contract(
     val encoding: Encoding,
     val keep: List<Kept>,
     val hide: List<String>,
+    /** In answer mode alone. */
+    val answer: AnswerSpec?,
 ) {
+    /** [sha256] as 32 bytes: keyed noise depends on it. */
+    val digest: ByteArray get() = sha256.hexToByteArray()
     val height: Int get() = input.height
     val width: Int get() = input.width
 
@@ -88,7 +114,9 @@ data class Contract(
 
     companion object {
         const val FILE = "contract.json"
-        const val SCHEMA = "sfumato-contract/1"
+        const val SCHEMA = "sfumato-contract/2"
+        const val SCORES = "scores"
+        private const val REPEATING = "sfumato-contract/1"
         private const val LARGEST = 1 shl 20
 
         /** Check the bytes of a contract; the files it lists are not touched. */
@@ -96,6 +124,12 @@ data class Contract(
             if (content.size > LARGEST) throw SfumatoException("$FILE is larger than a contract can be ($LARGEST bytes)")
             val root = parseJson(content, FILE).asObject(FILE)
             val schema = if ("schema" in root) root.text("schema") else "none"
+            if (schema == REPEATING) {
+                throw SfumatoException(
+                    "$FILE has the schema $schema: its noise (version 1) repeats between releases, so two uploads of one photo can be " +
+                        "compared; export the run again with this version",
+                )
+            }
             if (schema != SCHEMA) throw SfumatoException("$FILE has the schema $schema, this app reads $SCHEMA: update the app")
             return ContractReader(root).read(sha256(content))
         }
@@ -108,11 +142,14 @@ fun sha256(content: ByteArray): String = MessageDigest.getInstance("SHA-256").di
 private class ContractReader(private val root: JsonObject) {
     fun read(digest: String): Contract {
         demand(root.text("crop") == CROP) { "crop is not the one this app knows" }
-        for (part in listOf("sampler", "noise")) {
-            demand(root.int(part) == 1) { "$part is version ${root.int(part)}, this app draws version 1: update the app" }
+        for ((part, version) in listOf("sampler" to 1, "noise" to 2)) {
+            demand(root.int(part) == version) { "$part is version ${root.int(part)}, this app draws version $version: update the app" }
         }
         for (free in listOf("cost", "figures", "conversion", "provenance")) root.map(free)
         readGates()
+        readGoal()
+        val mode = root.text("mode")
+        demand(mode in MODES) { "unknown mode $mode: update the app" }
         val files = root.children("files").map(::readFile)
         val input = readTensor(root.child("input"))
         val channel = readChannel(root.child("channel"))
@@ -129,30 +166,72 @@ private class ContractReader(private val root: JsonObject) {
             encoding = readUpload(root.child("upload"), channel, input),
             keep = root.children("keep").map(::readKept),
             hide = root.texts("hide"),
+            answer = root.childOrNull("answer")?.let(::readAnswer),
         )
         root.refuseOthers()
+        val answering = listOf(found.channel == Channel.Answer, found.encoding == Encoding.WORD, found.answer != null)
+        demand(answering.all { it == (mode == "answer") }) { "channel, upload and answer do not belong to the mode $mode" }
         demandConsistent(found, models)
+        if (found.answer != null) demandAnswer(found, found.answer) else demandPicture(found)
         return found
     }
 
     /** The parts must agree with each other: those of a contract edited by hand seldom do. */
     private fun demandConsistent(found: Contract, models: List<ModelSpec>) {
-        val (_, height, width, planes) = found.input
-        demand(found.input.name == "image" && planes == 3) { "the input must be image, with three colours" }
-        demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
-            "the outputs do not belong to the channel"
-        }
-        demand(found.outputs.all { it.height == height && it.width == width }) { "the outputs have another size than the input" }
-        demand(near(found.input.scale, 1 / 255.0) && found.outputs.all { near(it.scale, 1 / 256.0) }) {
-            "a tensor's scale is not the one of version 1"
-        }
-        demand((found.outputs + found.input).all { it.zeroPoint == -128 }) { "a zero point is not -128" }
+        demand(found.input.name == "image" && found.input.planes == 3) { "the input must be image, with three colours" }
+        demand(near(found.input.scale, 1 / 255.0)) { "the input's scale is not the one of version 1" }
+        demand(found.input.zeroPoint == -128) { "the input's zero point is not -128" }
         val names = found.files.map { it.name }
         demand(names.toSet().size == names.size && Contract.FILE !in names) { "a file is listed twice, or the contract lists itself" }
         demand(models.map { it.variant }.toSet().size == models.size) { "a variant is listed twice" }
         models.forEach { found.file(it.file) }
         demand(found.model.input == "int8" && found.model.output == "int8") { "the int8 model must take and give int8" }
         demand(found.keep.isNotEmpty()) { "keep is empty" }
+    }
+
+    /** Parameters of a picture: an image of probabilities or scales, each byte a 256th. */
+    private fun demandPicture(found: Contract) {
+        val (_, height, width) = found.input
+        demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
+            "the outputs do not belong to the channel"
+        }
+        demand(found.outputs.all { it.height == height && it.width == width }) { "the outputs have another size than the input" }
+        demand(found.outputs.all { near(it.scale, 1 / 256.0) }) { "an output's scale is not the one of version 1" }
+        demand(found.outputs.all { it.zeroPoint == -128 }) { "an output's zero point is not -128" }
+    }
+
+    /** Scores, words and table of an answer belong to the kept attributes. */
+    private fun demandAnswer(found: Contract, answer: AnswerSpec) {
+        val classes = found.keep.map { it.classes.size }
+        val scores = found.outputs.singleOrNull()
+        demand(scores?.name == Contract.SCORES && scores.planes == classes.sum()) { "the outputs do not belong to the channel" }
+        demand(answer.words.toLong() == classes.fold(1L) { words, count -> words * count }) {
+            "${answer.words} words do not belong to $classes classes"
+        }
+        if (answer.table != null) {
+            val size = 4 * answer.states(classes) * answer.words
+            demand(found.file(answer.table).bytes == size) { "${answer.table} must have $size bytes" }
+        }
+    }
+
+    private fun readAnswer(part: JsonObject): AnswerSpec {
+        val margins = part.list("margins").map { (it as? Long)?.takeIf { n -> n in 1..255 }?.toInt() ?: 0 }
+        val answer = AnswerSpec(part.int("words"), margins, part.textOrNull("table"), part.number("entropy_bits"))
+        val code = part.int("image_code")
+        part.refuseOthers()
+        demand(code == 1) { "the image code is $code, this app draws 1: update the app" }
+        demand(answer.words in 2..MOST_WORDS) { "${answer.words} words are impossible" }
+        demand((listOf(0) + margins).zipWithNext().all { (low, high) -> low < high }) { "the margins do not increase" }
+        demand(answer.table != null || margins.isEmpty()) { "margins belong to a table" }
+        return answer
+    }
+
+    /** What was asked for and reached: figures for whoever reads the contract, but of the right kind. */
+    private fun readGoal() {
+        val goal = root.childOrNull("goal") ?: return
+        for (figure in GOALS) goal.numberOrNull(figure)
+        goal.flag("met")
+        goal.refuseOthers()
     }
 
     private fun readFile(part: JsonObject): BundleFile {
@@ -166,15 +245,17 @@ private class ContractReader(private val root: JsonObject) {
 
     private fun readTensor(part: JsonObject): TensorSpec {
         val shape = part.list("shape").map { (it as? Long)?.takeIf { n -> n in 1..MOST_SIDE }?.toInt() ?: 0 }
-        demand(shape.size == 4 && shape[0] == 1 && shape[1] >= LEAST_SIDE && shape[2] >= LEAST_SIDE && shape[3] in 1..12) {
-            "a tensor has an impossible shape"
-        }
+        val name = part.text("name")
+        val image = shape.size == 4 && shape[1] >= LEAST_SIDE && shape[2] >= LEAST_SIDE && shape[3] in 1..12
+        val scores = shape.size == 4 && name == Contract.SCORES && shape[1] == 1 && shape[2] == 1 && shape[3] >= 1
+        demand((image || scores) && shape[0] == 1) { "a tensor has an impossible shape" }
         demand(part.text("layout") == "NHWC" && part.list("range").size == 2) { "a tensor has another layout or range" }
         part.number("unit")
         val tensor = TensorSpec(
-            part.text("name"), shape[1], shape[2], shape[3], part.number("int8_scale"), part.int("int8_zero_point"),
+            name, shape[1], shape[2], shape[3], part.number("int8_scale"), part.int("int8_zero_point"),
         )
         part.refuseOthers()
+        demand(tensor.scale > 0) { "a tensor's scale is not positive" }
         return tensor
     }
 
@@ -202,6 +283,7 @@ private class ContractReader(private val root: JsonObject) {
                 gaussianFactor(largest)
                 Channel.Gaussian(part.flag("additive"), largest)
             }
+            "answer" -> Channel.Answer.also { demand(part.int("levels") == 2) { "an answer has two levels" } }
             else -> throw SfumatoException("${Contract.FILE}: unknown channel $name: update the app")
         }
         part.refuseOthers()
@@ -209,13 +291,14 @@ private class ContractReader(private val root: JsonObject) {
     }
 
     private fun readUpload(part: JsonObject, channel: Channel, input: TensorSpec): Encoding {
-        val grey = channel is Channel.Dither
+        val grey = channel.bits < 8
         val found = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
         val expected = listOf(channel.bits, input.width, if (grey) 3 * input.height else input.height, if (grey) GREY else "rgb")
         demand(found == expected) { "the upload does not belong to the channel" }
         val encoding = when (val name = part.text("encoding")) {
             "png" -> Encoding.PNG
             "packed" -> Encoding.PACKED
+            "word" -> Encoding.WORD
             else -> throw SfumatoException("${Contract.FILE}: unknown encoding $name: update the app")
         }
         part.refuseOthers()
@@ -247,6 +330,9 @@ private class ContractReader(private val root: JsonObject) {
         const val GREY = "grey, planes red, green, blue one below the other"
         const val MOST_BYTES = 1L shl 28
         const val MOST_SIDE = 4096L
+        const val MOST_WORDS = 65536
+        val MODES = setOf("picture", "answer")
+        val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16
         val NAME = Regex("[a-z0-9_]+(\\.[a-z0-9]+)?(/[a-z0-9_]+\\.[a-z0-9]+)?")
         val DIGEST = Regex("[0-9a-f]{64}")

@@ -37,6 +37,9 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
 
     fun whole(key: String): Long = typed(key, "a whole number")
 
+    /** A whole number, or null where null is written. */
+    fun wholeOrNull(key: String): Long? = if (key in this && values[key] == null) null else whole(key)
+
     fun int(key: String): Int = whole(key).let {
         if (it in Int.MIN_VALUE..Int.MAX_VALUE) it.toInt() else fail(key, "a whole number of 32 bits")
     }
@@ -46,6 +49,12 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
     fun map(key: String): Map<*, *> = typed(key, "an object")
 
     fun child(key: String): JsonObject = JsonObject("$where: $key", map(key))
+
+    fun textOrNull(key: String): String? = if (isNull(key)) null else text(key)
+
+    fun numberOrNull(key: String): Double? = if (isNull(key)) null else number(key)
+
+    fun childOrNull(key: String): JsonObject? = if (isNull(key)) null else child(key)
 
     fun children(key: String): List<JsonObject> =
         list(key).mapIndexed { i, value -> value.asObject("$where: $key[$i]") }
@@ -62,6 +71,9 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
         val unknown = keys - asked
         if (unknown.isNotEmpty()) throw SfumatoException("$where: unknown key ${unknown.sorted().joinToString()}: update the app")
     }
+
+    /** Whether the key is left out or null, which mean the same. */
+    private fun isNull(key: String): Boolean = (values[key] == null).also { asked += key }
 
     private inline fun <reified T> typed(key: String, expected: String): T {
         asked += key

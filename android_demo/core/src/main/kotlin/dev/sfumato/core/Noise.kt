@@ -1,8 +1,8 @@
 /**
- * Keyed noise, version 1 (docs/contract.md): the same photo on the same device always gets the same noise, so repeated uploads
- * cannot be averaged, and nobody without the device key can predict it.
+ * Keyed noise, version 2 (docs/contract.md): an upload that is made again is the same upload, so nothing can be averaged; under
+ * another contract, or with other parameters, the noise is independent; and nobody without the device key can predict it.
  *
- *     val noise = keyedNoise(key, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
+ *     val noise = keyedNoise(key, contract.digest, contract.parameterBytes(q), picture.rgb, contract.channel.noiseBytes(samples))
  */
 package dev.sfumato.core
 
@@ -13,7 +13,8 @@ import javax.crypto.spec.IvParameterSpec
 import javax.crypto.spec.SecretKeySpec
 
 private const val HMAC = "HmacSHA256"
-private val LABEL = "sfumato-noise-v1".encodeToByteArray()
+private val LABEL = "sfumato-noise-v2".encodeToByteArray()
+private const val DIGEST_BYTES = 32
 private val INFO = "noise".encodeToByteArray()
 
 /** The secret of one device: 32 bytes that are never sent and never printed. */
@@ -41,7 +42,11 @@ interface DeviceKeys {
 }
 
 /** SHA-256 of the H * W * 3 bytes as they are fed to the model. */
-fun imageHash(pixels: ByteArray): ByteArray = MessageDigest.getInstance("SHA-256").digest(pixels)
+fun imageHash(pixels: ByteArray): ByteArray = hash(pixels)
+
+/** The bytes q of every output, one output after the other, in the order of the contract. */
+fun Contract.parameterBytes(q: Map<String, ByteArray>): ByteArray =
+    outputs.fold(ByteArray(0)) { joined, tensor -> joined + q.getValue(tensor.name) }
 
 /** The key of the cipher: HKDF-SHA256 of the device key, one block. */
 internal fun streamKey(key: DeviceKey): ByteArray {
@@ -49,16 +54,27 @@ internal fun streamKey(key: DeviceKey): ByteArray {
     return hmac(extracted, INFO + 1)
 }
 
-/** The initial counter block that belongs to an image hash: 16 bytes. */
-internal fun streamIv(key: DeviceKey, digest: ByteArray): ByteArray = hmac(key.bytes, LABEL + digest).copyOf(16)
+/** The initial counter block that belongs to the digests of contract, parameters and pixels: 16 bytes. */
+internal fun streamIv(key: DeviceKey, contract: ByteArray, parameters: ByteArray, image: ByteArray): ByteArray {
+    for (digest in listOf(contract, parameters, image)) {
+        if (digest.size != DIGEST_BYTES) throw SfumatoException("a SHA-256 digest has $DIGEST_BYTES bytes, not ${digest.size}")
+    }
+    return hmac(key.bytes, LABEL + contract + parameters + image).copyOf(16)
+}
 
-/** The first [count] keystream bytes for a picture. */
-fun keyedNoise(key: DeviceKey, pixels: ByteArray, count: Int): ByteArray {
+/**
+ * The first [count] keystream bytes for one upload.
+ *
+ * [contract] is the SHA-256 of contract.json, [parameters] are the bytes q that the network gave for the [pixels].
+ */
+fun keyedNoise(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray, count: Int): ByteArray {
     val cipher = Cipher.getInstance("AES/CTR/NoPadding")
-    val iv = IvParameterSpec(streamIv(key, imageHash(pixels)))
+    val iv = IvParameterSpec(streamIv(key, contract, hash(parameters), imageHash(pixels)))
     cipher.init(Cipher.ENCRYPT_MODE, SecretKeySpec(streamKey(key), "AES"), iv)
     return cipher.doFinal(ByteArray(count))
 }
 
-private fun hmac(key: ByteArray, message: ByteArray): ByteArray =
+internal fun hash(content: ByteArray): ByteArray = MessageDigest.getInstance("SHA-256").digest(content)
+
+internal fun hmac(key: ByteArray, message: ByteArray): ByteArray =
     Mac.getInstance(HMAC).apply { init(SecretKeySpec(key, HMAC)) }.doFinal(message)

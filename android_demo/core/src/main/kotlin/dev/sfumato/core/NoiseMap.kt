@@ -17,6 +17,7 @@ fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
     val (bytes, planes) = when (channel) {
         is Channel.Dither -> q.getValue("p") to 3 * channel.bits
         is Channel.Gaussian -> q.getValue("scale") to 3
+        Channel.Answer -> throw SfumatoException("an answer has no map of noise")
     }
     val value: (Byte) -> Double = if (channel is Channel.Dither) { b -> ENTROPY[b.unsigned] } else { b -> b.unsigned / 256.0 }
     val raw = DoubleArray(bytes.size / planes) { pixel -> (0 until planes).sumOf { value(bytes[pixel * planes + it]) } / planes }

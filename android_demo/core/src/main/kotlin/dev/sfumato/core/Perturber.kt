@@ -1,11 +1,14 @@
 /**
- * What the phone does to one photo: fit, network, keyed noise, draw, encode, each step timed.
+ * What the phone does to one photo: fit, network, keyed noise, draw, encode, each step timed. In answer mode the draw is the code
+ * word of the network's decision.
  *
  *     val perturber = Perturber(bundle, network, keys)
  *     val result = perturber.perturb(picture)
  *     client.send(result.upload)
  */
 package dev.sfumato.core
+
+import kotlin.math.log2
 
 /** Milliseconds of each step. */
 data class StageTimes(val pre: Double, val network: Double, val sampler: Double, val encode: Double)
@@ -16,27 +19,33 @@ class Upload(val content: ByteArray, val encoding: Encoding)
 /** One perturbed photo. Everything but [upload] stays on the phone. */
 class Perturbed(
     val input: Picture,
-    /** How uncertain each pixel of the upload is, one byte each: bright where there is only noise. */
-    val noiseMap: ByteArray,
-    /** The upload as a picture. */
+    /** How uncertain each pixel of the upload is, one byte each: bright where there is only noise; null in answer mode. */
+    val noiseMap: ByteArray?,
+    /** The upload, or its code word, as a picture. */
     val drawn: Picture,
     val upload: Upload,
     val times: StageTimes,
-    /** Exact rate of this draw; null where this app cannot compute it. */
+    /** Most bits of the photo that this draw can carry: its exact rate, for N words log2 N; null where this app cannot compute it. */
     val rateBits: Double?,
+    /** What the ledger remembers of this draw. */
+    val draw: ByteArray,
+    /** In answer mode alone. */
+    val word: CodeWord? = null,
 )
 
-/** Perturbs photos with one loaded network. Not safe for several threads. */
+/** Perturbs photos with one loaded network. Not safe for several threads. A code word may also travel as its image. */
 class Perturber(
     private val bundle: Bundle,
     private val network: LocalNetwork,
     private val keys: DeviceKeys,
+    private val encoding: Encoding = bundle.contract.encoding,
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val contract = bundle.contract
 
     init {
         checkTensors(contract, network)
+        if (encoding == Encoding.WORD && bundle.code == null) throw SfumatoException("this export sends pictures, which have no code words")
     }
 
     /** Perturb an upright photo of any size. */
@@ -46,21 +55,37 @@ class Perturber(
         val pre = clock.lap()
         val q = parameters(input)
         val ran = clock.lap()
-        val noise = keyedNoise(keys.get(), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+        val noise = noise(input, q)
+        if (bundle.code != null) {
+            val word = bundle.code.codeWord(q.getValue(Contract.SCORES), noise, contract.keep)
+            val drawn = clock.lap()
+            val image = wordImage(word.number, word.words, contract.height, contract.width)
+            val content = if (encoding == Encoding.WORD) wordBytes(word.number, word.words) else encode(image)
+            val times = StageTimes(pre, ran, drawn, clock.lap())
+            val most = log2(word.words.toDouble())
+            return Perturbed(input, null, shown(image), Upload(content, encoding), times, most, draw(input, q), word)
+        }
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
         val rate = if (contract.channel is Channel.Dither) ditherRateBits(q.getValue("p")) else null
-        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, contract.encoding), times, rate)
+        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, encoding), times, rate, draw(input, q))
     }
 
     /** Parameter bytes q by output name, for a picture of the model's size. */
     fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
-    private fun encode(levels: ByteArray): ByteArray = when (contract.encoding) {
+    private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
+        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+
+    private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
+        drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
+
+    private fun encode(levels: ByteArray): ByteArray = when (encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
         Encoding.PACKED -> pack(levels, contract.channel.bits)
+        Encoding.WORD -> error("a picture is no word")
     }
 
     private fun shown(levels: ByteArray): Picture {

@@ -24,6 +24,7 @@ fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise:
             val mean = if (channel.additive) picture.rgb else q.getValue("mean")
             gaussian(mean, q.getValue("scale"), noise, channel, checkNotNull(table))
         }
+        Channel.Answer -> throw SfumatoException("an answer is a word, not drawn sample by sample")
     }
 
 /** Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. */
@@ -80,6 +81,6 @@ class NormalTable(content: ByteArray) {
     }
 }
 
-private fun requireNoise(noise: ByteArray, expected: Int) {
+internal fun requireNoise(noise: ByteArray, expected: Int) {
     if (noise.size != expected) throw SfumatoException("this draw needs $expected noise bytes, not ${noise.size}")
 }

@@ -15,6 +15,8 @@ class ModelCase(
     val pattern: String,
     val imageSha256: String,
     val key: DeviceKey,
+    /** Stands in for the digest of contract.json, which lists the file of this case. */
+    val contract: ByteArray,
     val parameters: Map<String, ByteArray>,
     val noiseSha256: String,
     val uploadPacked: ByteArray,
@@ -35,7 +37,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
 
     companion object {
         const val FILE = "vectors.json"
-        private const val SCHEMA = "sfumato-vectors/1"
+        private const val SCHEMA = "sfumato-vectors/2"
 
         fun parse(content: ByteArray): Vectors {
             val root = parseJson(content, FILE).asObject(FILE)
@@ -52,6 +54,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
                     case.text("pattern"),
                     case.text("image_sha256"),
                     DeviceKey(case.text("key").hexToByteArray()),
+                    case.text("contract").hexToByteArray(),
                     parameters.keys.associateWith { Base64.decode(parameters.text(it)) },
                     case.text("noise_sha256"),
                     Base64.decode(case.text("upload_packed")),

@@ -54,6 +54,42 @@ class ContractTest {
     }
 
     @Test
+    fun anAnswerIsRead() {
+        val contract = Contract.parse(contractBytes(answerParts()))
+        assertEquals(Channel.Answer, contract.channel)
+        assertEquals(Encoding.WORD, contract.encoding)
+        assertEquals(AnswerSpec(6, listOf(4, 20), "answer_table.bin", 2.5), contract.answer)
+        assertEquals(5, contract.outputs.single().planes)
+        val plain = answerParts().also { it["answer"] = ANSWER + ("margins" to emptyList<Int>()) + ("table" to null) }
+        assertEquals(AnswerSpec(6, emptyList(), null, 2.5), Contract.parse(contractBytes(plain)).answer)
+    }
+
+    @Test
+    fun anAnswerThatDoesNotFitIsRefusedWithAReason() {
+        val changes = listOf(
+            replace("answer", "words", 5) to "5 words",
+            replace("answer", "image_code", 2) to "image code",
+            replace("answer", "margins", listOf(20, 4)) to "increase",
+            replace("answer", "margins", listOf(0, 4)) to "increase",
+            replace("answer", "margins", listOf(4, 5, 6)) to "bytes",
+            replace("answer", "table", "other.bin") to "other.bin",
+            replace("answer", "table", null) to "margins",
+            replace("answer", "extra", 1) to "extra",
+            replace("outputs", "shape", listOf(1, 1, 1, 6)) to "channel",
+            replace("outputs", "int8_scale", 0.0) to "positive",
+            replace("outputs", "name", "p") to "shape",
+            replace("channel", "levels", 4) to "levels",
+            replace("upload", "encoding", "png") to "mode answer",
+            { parts: MutableMap<String, Any?> -> parts["answer"] = null } to "mode answer",
+            { parts: MutableMap<String, Any?> -> parts["mode"] = "picture" } to "mode picture",
+        )
+        for ((change, word) in changes) {
+            val error = assertThrows(word, SfumatoException::class.java) { Contract.parse(contractBytes(answerParts().also(change))) }
+            assertTrue("$word is not in: ${error.message}", word in error.message.orEmpty())
+        }
+    }
+
+    @Test
     fun everyKeyIsNeeded() {
         for (key in contractParts().keys) {
             val parts = contractParts().also { it.remove(key) }
@@ -87,6 +123,26 @@ class ContractTest {
     }
 
     private companion object {
+        val ANSWER = mapOf("words" to 6, "image_code" to 1, "margins" to listOf(4, 20), "table" to "answer_table.bin", "entropy_bits" to 2.5)
+
+        /** A randomised answer to two questions, with three and two classes. */
+        fun answerParts(): MutableMap<String, Any?> = contractParts().also { parts ->
+            val states = (3 * 2 * 3) * (2 * 1 * 3)
+            @Suppress("UNCHECKED_CAST")
+            fun list(key: String) = parts[key] as List<Map<String, Any?>>
+            val (p, files) = list("outputs").single() to list("files")
+            parts["mode"] = "answer"
+            parts["channel"] = mapOf("name" to "answer", "levels" to 2)
+            parts["outputs"] = listOf(p + mapOf("name" to "scores", "shape" to listOf(1, 1, 1, 5), "int8_scale" to 0.07, "int8_zero_point" to 3))
+            parts["keep"] = listOf(
+                mapOf("name" to "age", "classes" to listOf("a", "b", "c")), mapOf("name" to "glasses", "classes" to listOf("no", "yes")),
+            )
+            replace("upload", "encoding", "word")(parts)
+            parts["files"] = files + (files.first() + mapOf("name" to "answer_table.bin", "bytes" to 4 * states * 6))
+            parts["answer"] = ANSWER
+            parts["goal"] = mapOf("target_bits" to 3, "reached_bits" to 2.5, "beyond_target_bits" to null, "met" to true)
+        }
+
         fun replace(key: String, inner: String, value: Any?): (MutableMap<String, Any?>) -> Unit = { parts ->
             val part = parts[key]
             @Suppress("UNCHECKED_CAST")
@@ -98,9 +154,14 @@ class ContractTest {
         }
 
         val CHANGES: List<Pair<(MutableMap<String, Any?>) -> Unit, String>> = listOf<Pair<(MutableMap<String, Any?>) -> Unit, String>>(
-            { parts: MutableMap<String, Any?> -> parts["schema"] = "sfumato-contract/2" } to "schema",
+            { parts: MutableMap<String, Any?> -> parts["schema"] = "sfumato-contract/3" } to "schema",
+            { parts: MutableMap<String, Any?> -> parts["schema"] = "sfumato-contract/1" } to "repeats between releases",
+            { parts: MutableMap<String, Any?> -> parts["mode"] = "answer" } to "mode answer",
+            { parts: MutableMap<String, Any?> -> parts["mode"] = "both" } to "mode both",
             { parts: MutableMap<String, Any?> -> parts["sampler"] = 2 } to "sampler",
-            { parts: MutableMap<String, Any?> -> parts["noise"] = 2 } to "noise",
+            { parts: MutableMap<String, Any?> -> parts["noise"] = 1 } to "noise",
+            { parts: MutableMap<String, Any?> -> parts["goal"] = mapOf("met" to 1) } to "met",
+            { parts: MutableMap<String, Any?> -> parts["goal"] = mapOf("met" to true, "wish" to 1) } to "wish",
             { parts: MutableMap<String, Any?> -> parts["extra"] = 1 } to "extra",
             { parts: MutableMap<String, Any?> -> parts["crop"] = "none" } to "crop",
             { parts: MutableMap<String, Any?> -> parts["keep"] = emptyList<Any?>() } to "keep",

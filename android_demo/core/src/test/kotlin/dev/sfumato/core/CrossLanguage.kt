@@ -9,6 +9,12 @@
  *         {"height", "width", "argb": [numbers]} -> {"rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage upload normal_table.bin < cases.jsonl
  *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal -> {"noise": hex, "packed": hex, "png": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage answer < cases.jsonl
+ *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
+ *     java -cp ... dev.sfumato.core.CrossLanguage account FILE KEY < events.jsonl
+ *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
+ *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
+ *         {"key", "contract", "parameters", "pixels"} in hexadecimal -> {"draw": hex}
  */
 @file:JvmName("CrossLanguage")
 
@@ -26,7 +32,13 @@ fun main(arguments: Array<String>) {
             val words = case.list("argb").map { (it as Long).toInt() }.toIntArray()
             mapOf("rgb" to Picture.fromArgb(case.int("height"), case.int("width"), words).rgb.toHexString())
         }
+        "account" -> account(File(arguments[1]), DeviceKey(arguments[2].hexToByteArray()))
+        "draw" -> { case ->
+            val (contract, parameters, pixels) = listOf("contract", "parameters", "pixels").map { case.text(it).hexToByteArray() }
+            mapOf("draw" to drawId(DeviceKey(case.text("key").hexToByteArray()), contract, parameters, pixels).toHexString())
+        }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
+        "answer" -> ::answerOf
         else -> throw IllegalArgumentException(arguments[0])
     }
     for (line in generateSequence(::readlnOrNull)) println(writeJson(answer(parseJson(line.encodeToByteArray()).asObject("the case"))))
@@ -40,11 +52,54 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val channel =
         if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
     val parameters = case.child("parameters")
-    val noise = keyedNoise(DeviceKey(case.text("key").hexToByteArray()), picture.rgb, channel.noiseBytes(picture.rgb.size))
-    val levels = sample(channel, picture, parameters.keys.associateWith { parameters.text(it).hexToByteArray() }, noise, table)
+    val q = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
+    val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
+    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size))
+    val levels = sample(channel, picture, q, noise, table)
     mapOf(
         "noise" to noise.toHexString(),
         "packed" to pack(levels, channel.bits).toHexString(),
         "png" to encodePng(levels, height, width, channel.bits).toHexString(),
     )
+}
+
+/** What the list `answer` of vectors.json says of a case. */
+internal fun answerOf(case: JsonObject): Map<String, Any?> {
+    val classes = case.list("classes").map { (it as Long).toInt() }
+    val code = AnswerCode(classes, case.list("margins").map { (it as Long).toInt() }, table = null)
+    val row = if ("row" in case) case.list("row").map { (it as Long).toInt() }.toIntArray() else null
+    val decision = code.decide(case.text("scores").hexToByteArray())
+    val word = if (row == null) code.plainWord(decision) else drawWord(row, case.text("noise").hexToByteArray())
+    val found = mapOf(
+        "decision" to decision.map { listOf(it.first, it.second, it.margin) },
+        "word" to word,
+        "bytes" to wordBytes(word, code.words).toHexString(),
+        "packed" to pack(wordImage(word, code.words, case.int("height"), case.int("width")), bits = 1).toHexString(),
+    )
+    return if (row == null) found else found + ("state" to code.state(decision))
+}
+
+private fun account(file: File, key: DeviceKey): (JsonObject) -> Map<String, Any?> {
+    var now = 0L
+    val ledger = Ledger(file, key) { 1000 * now }
+    return { event ->
+        now = event.whole("time")
+        val service = event.text("service")
+        try {
+            when (event.text("do")) {
+                "limit" -> ledger.setLimit(service, event.numberOrNull("day"), event.numberOrNull("total"))
+                "clock" -> ledger.acceptClock()
+                "spend" -> ledger.spend(service, event.text("draw").hexToByteArray(), event.numberOrNull("bits"))
+            }
+            mapOf("sentence" to ledger.account(event.text("look")).sentence)
+        } catch (refusal: LimitException) {
+            mapOf("refusal" to refusal.message)
+        }
+    }
+}
+
+private fun JsonObject.numberOrNull(key: String): Double? = try {
+    number(key)
+} catch (error: SfumatoException) {
+    null
 }

@@ -18,12 +18,12 @@ class PerturberTest {
             val input = photo.fit(SIDE, SIDE)
             assertArrayEquals(flipTopBit(input.rgb), network.input)
             val q = flipTopBit(network.answer(network.input))
-            val drawn = dither(q, keyedNoise(KEY, input.rgb, q.size), bits)
+            val drawn = dither(q, keyedNoise(KEY, smallContract(levels).digest, q, input.rgb, q.size), bits)
             assertArrayEquals(encodePng(drawn, SIDE, SIDE, bits), result.upload.content)
             assertArrayEquals(drawn, ByteArray(drawn.size) { ((result.drawn.rgb[it].toInt() and 0xFF) / (255 / (levels - 1))).toByte() })
             assertEquals(StageTimes(1.0, 1.0, 1.0, 1.0), result.times)
             assertEquals(ditherRateBits(q), result.rateBits!!, 0.0)
-            assertEquals(SIDE * SIDE, result.noiseMap.size)
+            assertEquals(SIDE * SIDE, result.noiseMap!!.size)
         }
     }
 

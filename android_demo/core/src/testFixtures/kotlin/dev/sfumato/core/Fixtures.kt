@@ -36,10 +36,10 @@ fun vectorsBytes(levels: Int = 2): ByteArray {
     val ramp = pattern("ramp", SIDE, SIDE)
     val q = flipTopBit(network.answer(flipTopBit(ramp.rgb)))
     val case = mapOf(
-        "pattern" to "ramp", "image_sha256" to sha256(ramp.rgb), "key" to "00".repeat(32), "noise_sha256" to "",
+        "pattern" to "ramp", "image_sha256" to sha256(ramp.rgb), "key" to "00".repeat(32), "contract" to "00".repeat(32), "noise_sha256" to "",
         "parameters" to mapOf("p" to Base64.encode(q)), "upload_packed" to "", "rate_bits" to 1.0,
     )
-    return writeJson(mapOf("schema" to "sfumato-vectors/1", "model" to listOf(case))).encodeToByteArray()
+    return writeJson(mapOf("schema" to "sfumato-vectors/2", "model" to listOf(case))).encodeToByteArray()
 }
 
 /** The parts of a contract, to be changed by a test before they are written. */
@@ -52,7 +52,8 @@ fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
     fun file(name: String, content: ByteArray) =
         mapOf("name" to name, "sha256" to sha256(content), "bytes" to content.size, "role" to "phone")
     return linkedMapOf(
-        "schema" to "sfumato-contract/1",
+        "schema" to "sfumato-contract/2",
+        "mode" to "picture",
         "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectorsBytes(levels))),
         "crop" to "centre, then antialiased bilinear (docs/contract.md)",
         "input" to tensor("image", 3, 1 / 255.0),
@@ -60,7 +61,7 @@ fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
         "models" to listOf(mapOf("variant" to "int8", "file" to "local_int8.tflite", "input" to "int8", "output" to "int8")),
         "channel" to mapOf("name" to "dither", "levels" to levels),
         "sampler" to 1,
-        "noise" to 1,
+        "noise" to 2,
         "upload" to mapOf(
             "encoding" to "png", "bit_depth" to bits, "width" to SIDE, "height" to 3 * SIDE,
             "colour" to "grey, planes red, green, blue one below the other",

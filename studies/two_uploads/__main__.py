@@ -1,0 +1,48 @@
+"""`python -m studies.two_uploads`: what two uploads of one photo tell together, under noise of version 1 and 2."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfumato.core.errors import SfumatoError
+
+
+def command(
+    export_a: Annotated[
+        Path, typer.Argument(metavar="EXPORT_A", help="The export whose uploads are looked at.")
+    ],
+    export_b: Annotated[
+        Path, typer.Argument(metavar="EXPORT_B", help="Another release of it: other epochs, or another seed.")
+    ],
+    photos: Annotated[int, typer.Option(help="Candidates: test photos of the data set.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the device key and of independent noise.")] = 0,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there.")] = None,
+) -> None:
+    """Attack two uploads of every photo with the exact likelihood: releases, services, and arithmetics of one export."""
+    from studies.two_uploads.study import grid, run_study
+
+    from sfumato.core.console import note, show_tables
+    from sfumato.core.files import write_json
+    from sfumato.export.artifact import load_export
+
+    results = run_study(load_export(export_a), load_export(export_b), photos=photos, seed=seed, watch=note)
+    if json is not None:
+        write_json(json, results)
+        note(f"wrote {json}")
+    show_tables([grid(results)])
+
+
+def main() -> None:
+    """Run the command; what a user can act on is one line."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app()
+    except SfumatoError as error:
+        typer.echo(f"sfumato: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

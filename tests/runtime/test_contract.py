@@ -1,0 +1,132 @@
+"""The contract of an answer, and what its parts promise one another."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sfumato.core.errors import SfumatoError
+from sfumato.runtime.contract import Contract, parse_contract
+
+STATES = (3 * 2 * 3) * (2 * 1 * 3)
+"""Two attributes of three and two classes: first choice, second choice, one of three bins each."""
+
+
+def file(name: str, size: int, role: str = "phone") -> dict[str, Any]:
+    return {"name": name, "sha256": "0" * 64, "bytes": size, "role": role}
+
+
+def answer() -> dict[str, Any]:
+    """contract.json of a randomised answer to two questions, 40 x 32 pixels."""
+    image = {"name": "image", "shape": [1, 40, 32, 3], "range": [0, 1], "int8_scale": 1 / 255}
+    scores = {"name": "scores", "shape": [1, 1, 1, 5], "range": [-9, 8], "int8_scale": 0.07}
+    return {
+        "schema": "sfumato-contract/2",
+        "mode": "answer",
+        "files": [
+            file("local_int8.tflite", 9),
+            file("answer_table.bin", 4 * STATES * 6),
+            file("cloud.onnx", 9),
+        ],
+        "input": image | {"int8_zero_point": -128},
+        "outputs": [scores | {"int8_zero_point": 3}],
+        "models": [{"variant": "int8", "file": "local_int8.tflite", "input": "int8", "output": "int8"}],
+        "channel": {"name": "answer", "levels": 2},
+        "sampler": 1,
+        "noise": 2,
+        "upload": {
+            "encoding": "word",
+            "bit_depth": 1,
+            "colour": "grey, planes red, green, blue one below the other",
+            "width": 32,
+            "height": 120,
+        },
+        "keep": [{"name": "age", "classes": ["a", "b", "c"]}, {"name": "glasses", "classes": ["no", "yes"]}],
+        "hide": ["smiling"],
+        "answer": {
+            "words": 6,
+            "image_code": 1,
+            "margins": [4, 20],
+            "table": "answer_table.bin",
+            "entropy_bits": 2.5,
+        },
+        "goal": {"target_bits": 3, "reached_bits": 2.5, "beyond_reached_bits": -0.01, "met": True},
+        "cost": {},
+        "gates": [],
+        "figures": {},
+        "conversion": {},
+        "provenance": {},
+    }
+
+
+def read(values: dict[str, Any]) -> Contract:
+    return parse_contract(json.dumps(values).encode())
+
+
+def test_an_answer_reads_and_writes_itself() -> None:
+    contract = read(answer())
+    assert contract.classes == (3, 2)
+    assert contract.answer is not None
+    assert contract.answer.states(contract.classes) == STATES
+    assert contract.channel.bits == 1
+    assert contract.goal is not None
+    assert (contract.goal.target_bits, contract.goal.beyond_target_bits) == (3, None)
+    assert parse_contract(contract.to_json().encode()) == contract
+
+
+def test_what_is_left_out_may_also_be_null() -> None:
+    values = answer() | {"goal": None}
+    values["answer"].update(margins=[], table=None)
+    values["files"].pop(1)
+    assert read(values).answer == read({k: v for k, v in values.items() if k != "goal"}).answer
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "mode": (lambda v: v.update(mode="picture"), "do not belong to the mode picture"),
+    "no mode": (lambda v: v.pop("mode"), "mode"),
+    "unknown mode": (lambda v: v.update(mode="both"), "mode"),
+    "no answer": (lambda v: v.pop("answer"), "do not belong to the mode answer"),
+    "channel": (lambda v: v["channel"].update(name="dither"), "do not belong to the mode answer"),
+    "levels": (lambda v: v["channel"].update(levels=4), "two levels"),
+    "encoding": (lambda v: v["upload"].update(encoding="png"), "do not belong to the mode answer"),
+    "scores": (lambda v: v["outputs"][0].update(shape=[1, 1, 1, 6]), "do not belong to the channel"),
+    "tall scores": (lambda v: v["outputs"][0].update(shape=[1, 16, 1, 5]), "one value a class"),
+    "many scores": (lambda v: v["outputs"][0].update(shape=[1, 1, 1, 4097]), "less than or equal to 4096"),
+    "scale": (lambda v: v["outputs"][0].update(int8_scale=0), "positive scale"),
+    "small picture": (lambda v: v["input"].update(shape=[1, 15, 32, 3]), "at least 16 pixels"),
+    "planes": (lambda v: v["input"].update(shape=[1, 40, 32, 13]), "12 planes at most"),
+    "words": (lambda v: v["answer"].update(words=7), "7 words do not belong to"),
+    "one word": (lambda v: v["answer"].update(words=1), "greater than or equal to 2"),
+    "too many words": (lambda v: v["answer"].update(words=65537), "less than or equal to 65536"),
+    "image code": (lambda v: v["answer"].update(image_code=2), "image_code"),
+    "margins": (lambda v: v["answer"].update(margins=[20, 4]), "do not increase"),
+    "equal margins": (lambda v: v["answer"].update(margins=[4, 4]), "do not increase"),
+    "no margin": (lambda v: v["answer"].update(margins=[0, 4]), "greater than or equal to 1"),
+    "margins alone": (lambda v: v["answer"].update(table=None), "belong to a table"),
+    "more margins": (lambda v: v["answer"].update(margins=[4, 5, 6]), "must have"),
+    "unlisted table": (lambda v: v["answer"].update(table="other.bin"), "does not list other.bin"),
+    "table of another size": (lambda v: v["files"][1].update(bytes=4 * STATES * 6 - 4), "must have"),
+    "entropy": (lambda v: v["answer"].update(entropy_bits=math.log2(6) + 0.01), "bits of entropy"),
+    "negative entropy": (lambda v: v["answer"].update(entropy_bits=-1), "greater than or equal to 0"),
+    "goal": (lambda v: v["goal"].pop("met"), "met"),
+    "drop": (lambda v: v["goal"].update(max_drop=2), "less than or equal to 1"),
+    "unknown goal": (lambda v: v["goal"].update(wish=1), "Extra inputs"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_contradictions_are_refused(name: str) -> None:
+    change, expected = EDITS[name]
+    values = answer()
+    change(values)
+    with pytest.raises(SfumatoError, match=expected):
+        read(values)
+
+
+def test_version_1_is_refused_with_the_reason_and_a_way_out() -> None:
+    with pytest.raises(SfumatoError, match="repeats between releases") as caught:
+        read(answer() | {"schema": "sfumato-contract/1"})
+    assert "export the run again with this version" in str(caught.value)
+    assert "\n" not in str(caught.value)
