@@ -15,6 +15,7 @@ from sfumato.audit.attacks import clean, probe
 from sfumato.audit.attacks.fit import Fit, Recipe, evaluation_images, fit, train_epoch
 from sfumato.audit.attacks.tournament import Contestant, Tournament
 from sfumato.audit.plan import DEFAULT, QUICK
+from sfumato.audit.positive_control import COIN
 from sfumato.audit.predictions import AttackOutput, Prediction, ReconstructedImages
 from sfumato.audit.runner import TimeLeft
 from sfumato.audit.schema import Audit, Reconstruction
@@ -169,7 +170,7 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
         return result.model_copy(update={"seconds": 0.0, "date": ""})
 
     resumed = audit(artifact, attacks=plan, resume=True)
-    assert [one.passed for one in resumed.positive_controls] == [True]
+    assert [one.attribute for one in resumed.positive_controls] == [COIN]
     assert {one.uploads for one in resumed.compositions} == {1, 2, 4, 16, 64}
     assert [path.name for path in artifact.folder.iterdir() if path.name.startswith(".")] == []
     assert seconds(resumed) == seconds(audit(artifact, attacks=plan))

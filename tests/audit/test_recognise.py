@@ -18,6 +18,7 @@ from sfumato.audit.attacks import recognise
 from sfumato.audit.attacks.reidentify import reidentify
 from sfumato.cli.installation import examine
 from sfumato.core.errors import SfumatoError
+from sfumato.data.face_recogniser import recogniser_path
 
 
 @pytest.fixture
@@ -139,4 +140,4 @@ def test_only_the_expected_file_is_unpacked(tmp_path: Path, monkeypatch: pytest.
 
 def test_audit_and_script_agree_on_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SFUMATO_FACE_MODEL", raising=False)
-    assert recognise.recogniser_path() == fetch_face_recogniser.folder() / "fr_feature.onnx"
+    assert recogniser_path() == fetch_face_recogniser.folder() / "fr_feature.onnx"

@@ -18,6 +18,7 @@ from clean images, a planted leak was missed, or nothing was attacked.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scipy.stats import norm
 
@@ -33,6 +34,9 @@ from sfumato.audit.schema import (
     Rule,
     VerdictName,
 )
+
+if TYPE_CHECKING:
+    from sfumato.runtime.contract import GoalPart
 
 DEFAULT = Rule()
 LARGEST_DROP, LARGEST_NAG = DEFAULT.max_drop, DEFAULT.max_nag
@@ -231,14 +235,15 @@ def _exact_line(one: ExactLeak, rule: Rule) -> str:
     )
 
 
-def goal_line(goal: Goal) -> str:
-    """What was asked for and what is reached.
+def goal_line(goal: "Goal | GoalPart") -> str:
+    """What was asked for and what is reached; of a contract only where bits were asked for is the latter known.
 
     >>> goal_line(Goal(target_bits=8, reached_bits=9.6, met=False))
     'at most 8 bits an upload, 9.6 reached'
     """
     drop = None if goal.max_drop is None else 100 * goal.max_drop
-    lost = None if goal.reached_drop is None else 100 * goal.reached_drop
+    reached = getattr(goal, "reached_drop", None)
+    lost = None if reached is None else 100 * reached
     pairs = (
         ("{:g} bits an upload", "{:.1f}", goal.target_bits, goal.reached_bits),
         ("{:g} bits beyond the answer", "{:.3f}", goal.beyond_target_bits, goal.beyond_reached_bits),
