@@ -60,11 +60,11 @@ def test_a_tournament_trains_the_able_to_the_end_and_reports_everybody(attack_da
     one = attack_data("planted")
     work = Tournament(one, ("tone",), contestants(), rounds=3).steps()
     by_round = [[each for each in step.run() if isinstance(each, Prediction)] for step in work]
-    assert [len(found) for found in by_round] == [3, 0, 2]
-    assert {found.lr for found in by_round[2]} == {1e-2, 3e-2}, "the others cannot learn"
+    assert [len(found) for found in by_round] == [3, 1, 1]
+    assert {found.lr for found in by_round[1] + by_round[2]} == {1e-2, 3e-2}, "the others cannot learn"
     assert [found.epochs for found in by_round[0]] == [1, 1, 1]
-    assert min(score(found, one).result.accuracy for found in by_round[2]) > 0.9
-    assert work[0].work == pytest.approx(sum(step.work for step in work) * 5 / (5 + 4 + 12))
+    assert score(by_round[2][0], one).result.accuracy > 0.9
+    assert work[0].work == pytest.approx(sum(step.work for step in work) * 5 / (5 + 4 + 6))
 
 
 def test_a_later_round_plays_those_before_it(attack_data: GIVEN) -> None:
@@ -72,7 +72,7 @@ def test_a_later_round_plays_those_before_it(attack_data: GIVEN) -> None:
     one = attack_data("planted")
     whole = [step.run() for step in Tournament(one, ("tone",), contestants(), rounds=3).steps()][2]
     last = played(one, 2)
-    assert len(whole) == len(last) == 2
+    assert len(whole) == len(last) == 1
     for before, after in zip(whole, last, strict=True):
         assert isinstance(before, Prediction)
         assert before.lr == after.lr
