@@ -70,7 +70,10 @@ def test_small_combinations_go_together() -> None:
     assert sizes[sizes > 0].min() >= LEAST_IMAGES
     assert sample.weights == pytest.approx(np.full(100, 0.01))
     # Of a class that is nowhere else nothing is known: it does not count.
-    assert population(labels, cells, 3, 4).sample(np.array([0, 1, 2]), np.zeros(3, dtype=np.int64)).weights[2] == 0
+    assert (
+        population(labels, cells, 3, 4).sample(np.array([0, 1, 2]), np.zeros(3, dtype=np.int64)).weights[2]
+        == 0
+    )
 
 
 def test_always_guessing_the_majority_gains_exactly_nothing() -> None:

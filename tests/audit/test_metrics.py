@@ -82,7 +82,9 @@ def test_measures_of_equal_weights_are_the_plain_ones(classes: int) -> None:
     assert found["accuracy"].value == pytest.approx((said.guesses == labels).mean())
     assert found["balanced_accuracy"].value == pytest.approx(metrics.balanced_accuracy(labels, said.balanced))
     assert found["auc"].value == pytest.approx(metrics.auc(labels, np.exp(said.ranking)))
-    slow = np.mean([-np.log2(np.exp(row[label])) for row, label in zip(said.log_probabilities, labels, strict=True)])
+    slow = np.mean(
+        [-np.log2(np.exp(row[label])) for row, label in zip(said.log_probabilities, labels, strict=True)]
+    )
     assert found["information"].value == pytest.approx(entropy(labels) - slow)
 
 
@@ -113,13 +115,20 @@ def test_standard_errors_are_those_of_the_bootstrap(classes: int) -> None:
         drawn = Sample(labels[rows], labels[rows], sample.weights)
         found, full = (metrics.measure(one.take(rows), drawn, bits) for one in (attack, clean))
         ratios = [
-            (found[name].value - floors[name]) / (full[name].value - floors[name]) for name in metrics.MEASURES[:3]
+            (found[name].value - floors[name]) / (full[name].value - floors[name])
+            for name in metrics.MEASURES[:3]
         ]
         return [*ratios, found["information"].value / bits]
 
     resampled = []
     for _ in range(800):
-        resampled.append(gain(np.concatenate([rng.choice(np.flatnonzero(labels == c), 400 // classes) for c in range(classes)])))
+        resampled.append(
+            gain(
+                np.concatenate(
+                    [rng.choice(np.flatnonzero(labels == c), 400 // classes) for c in range(classes)]
+                )
+            )
+        )
     found, full = (metrics.measure(one, sample, bits) for one in (attack, clean))
     gains = metrics.gains(found, full, floors, sample.strata, bits)
     assert [one.nag for one in gains] == pytest.approx(gain(np.arange(400)))
@@ -134,13 +143,17 @@ def test_upper_limits_hold_as_often_as_they_say() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)
         labels = (rng.random(600) < 0.4).astype(np.int64)
-        people = population((rng.random(20_000) < 0.4).astype(np.int64), np.zeros(20_000, dtype=np.int64), 2, 1)
+        people = population(
+            (rng.random(20_000) < 0.4).astype(np.int64), np.zeros(20_000, dtype=np.int64), 2, 1
+        )
         guess = rng.normal(size=(600, 2)) * 0.5
         logs = guess - np.log(np.exp(guess).sum(1, keepdims=True))
         sample = people.sample(labels, np.zeros(600, dtype=np.int64))
         found = metrics.measure(Answers(logs, logs, guess.argmax(1)), sample, people.entropy_bits)
         full = metrics.measure(answers(labels, 3.0, 2, rng), sample, people.entropy_bits)
-        gains = metrics.gains(found, full, {**people.floors, "accuracy": 0.5}, sample.strata, people.entropy_bits)
+        gains = metrics.gains(
+            found, full, {**people.floors, "accuracy": 0.5}, sample.strata, people.entropy_bits
+        )
         below += [one.upper < 0 for one in gains[:3]]
     assert (below <= 28).all(), below  # 15 expected, 28 in one of a thousand cases
     assert (below >= 4).all(), below
@@ -151,7 +164,9 @@ def test_a_measure_without_a_scale_says_nothing() -> None:
     blind = Answers(np.log(np.full((200, 2), 0.5)), np.zeros((200, 2)), np.zeros(200, dtype=np.int64))
     found = metrics.measure(blind, uniform(labels), 1.0)
     floors = {"accuracy": 0.5, "balanced_accuracy": 0.5, "auc": 0.5, "information": 0.0}
-    assert all(one.nag is None and one.upper is None for one in metrics.gains(found, found, floors, labels, 1.0))
+    assert all(
+        one.nag is None and one.upper is None for one in metrics.gains(found, found, floors, labels, 1.0)
+    )
 
 
 def test_the_interval_of_a_mean_is_that_of_the_bootstrap() -> None:

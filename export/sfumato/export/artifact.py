@@ -26,7 +26,7 @@ from sfumato.training.answer import make_decoder
 from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import make_config
+from sfumato.training.config import TrainConfig, make_config
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ExportArtifact:
     dataset: Dataset
     cloud: nn.Module
     clean_accuracy: Mapping[str, float]
+    config: TrainConfig
 
     @property
     def kind(self) -> Literal["int8"]:
@@ -145,4 +146,4 @@ def load_export(path: str | Path) -> ExportArtifact:
     cloud = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
     load_module(cloud, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact
-    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"])
+    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"], config)

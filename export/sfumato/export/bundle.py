@@ -27,6 +27,7 @@ from sfumato.runtime.contract import (
     Contract,
     File,
     Gate,
+    GoalPart,
     LabelPart,
     Model,
     Tensor,
@@ -55,6 +56,7 @@ def describe(
     models: Mapping[str, CheckedModel],
     gates: Sequence[Gate],
     conversion: Mapping[str, Any],
+    goal: GoalPart | None = None,
 ) -> Contract:
     """The contract of a bundle, with the files that lie in `folder` now. Nothing in it depends on the time of day."""
     height, width = run.dataset.size
@@ -71,6 +73,7 @@ def describe(
             width=width,
             height=height if bits == 8 else 3 * height,
         ),
+        goal=goal,
         gates=tuple(gates),
         figures={} if figures is None else figures.to_json(),
         conversion=dict(conversion),

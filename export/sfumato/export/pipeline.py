@@ -34,6 +34,7 @@ from sfumato.export.bundle import (
 from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
+from sfumato.export.goal import require_goal, shipped_goal
 from sfumato.export.measure import Figures
 from sfumato.export.onnx_files import write_cloud, write_local
 from sfumato.export.parity import ParityImages, parity_images
@@ -74,6 +75,7 @@ def export(
     overwrite: bool = False,
     signer: Ed25519PrivateKey | None = None,
     tune: Tune = "auto",
+    allow_missed_goal: bool = False,
     watch: Callable[[int, str], None] = lambda done, title: None,
 ) -> Contract:
     """Export a run; `out` appears only if every gate holds.
@@ -86,6 +88,7 @@ def export(
         overwrite: replace an export that is there.
         signer: sign the contract with this key.
         tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
+        allow_missed_goal: export a model whose int8 form misses the goal of training on test; the contract says so.
         watch: called with the number of steps done and the title of the step that begins.
 
     Raises:
@@ -142,12 +145,21 @@ def export(
         begin(Step.GATES)
         gates = export_gates(models, undecided=images.undecided, cloud_gap=cloud_gap)
         require_passed(gates)
+        goal = None
+        if "int8" in models:
+            figures, session = models["int8"].figures, open_model(models["int8"].content)
+            assert figures is not None
+            goal = shipped_goal(run, session, {name: one.int8 for name, one in figures.accuracy.items()})
+        if not allow_missed_goal:
+            require_goal(goal)
 
         begin(Step.VECTORS)
         for variant, model in models.items():
             (folder / model_file(variant)).write_bytes(model.content)
         conversion = conversion_of(backend, calibration, tuned=any(m.tuned for m in models.values()))
-        contract = describe(run, folder, network=network, models=models, gates=gates, conversion=conversion)
+        contract = describe(
+            run, folder, network=network, models=models, gates=gates, conversion=conversion, goal=goal
+        )
         if "int8" in models:
             write_vectors(folder, contract)
 

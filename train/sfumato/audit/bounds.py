@@ -102,16 +102,21 @@ def photo_bounds(data: "AttackData") -> tuple[Floats, Floats]:
 def information_bounds(data: "AttackData", photos: tuple[Floats, Floats] | None = None) -> InformationBounds:
     """The bounds in bits an image, evaluated on the test images; `photos` are those of `photo_bounds`, if they are known."""
     per_photo = photo_bounds(data) if photos is None else photos
-    total, residual = (float(values.mean()) for values in per_photo)
     # A mixture of a few components cannot predict the next pixel of a picture.
-    autoregressive = autoregressive_bound(data) if total > PICTURE_BITS else None
+    high = per_photo[0].mean() > PICTURE_BITS
+    return mixture_bounds(per_photo, autoregressive_bound(data) if high else None)
+
+
+def mixture_bounds(photos: tuple[Floats, Floats], autoregressive: float | None = None) -> InformationBounds:
+    """The bounds from those of single photos, `photo_bounds`, and from that of the autoregressive prior where it is known."""
+    total, residual = (float(values.mean()) for values in photos)
     return InformationBounds(
         total=total,
         answer=total - residual,
         residual=residual,
         autoregressive=autoregressive,
-        total_photos=photo_bits(per_photo[0]),
-        residual_photos=photo_bits(per_photo[1]),
+        total_photos=photo_bits(photos[0]),
+        residual_photos=photo_bits(photos[1]),
         total_allows=accuracy_allowed(total if autoregressive is None else min(total, autoregressive)),
         residual_allows=accuracy_allowed(residual),
     )

@@ -2,7 +2,8 @@
 
 Passed: every desired attribute stays within `max_drop` of the clean cloud network, training's own goal is met on test, and for
 every judged attribute the best attack's gain is at most `max_nag`, and its upper 95 % limit at most `max_nag_upper`, **by every
-measure**: accuracy, balanced accuracy, AUC and information. Judged are declared attributes and those that were asked for by
+measure**: accuracy, balanced accuracy, AUC and information. A gain below 0 is chance and counts as 0: no luck makes up for images
+that are missing. Judged are declared attributes and those that were asked for by
 name; without any of them all that were attacked.
 
 Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
@@ -18,6 +19,7 @@ from clean images, a planted leak was missed, or nothing was attacked.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scipy.stats import norm
 
@@ -33,6 +35,9 @@ from sfumato.audit.schema import (
     Rule,
     VerdictName,
 )
+
+if TYPE_CHECKING:
+    from sfumato.runtime.contract import GoalPart
 
 DEFAULT = Rule()
 LARGEST_DROP, LARGEST_NAG = DEFAULT.max_drop, DEFAULT.max_nag
@@ -121,7 +126,7 @@ def judge(
             continue
         wide = [gain for gain in gains if not _small(gain, rule)]
         if wide:
-            widest = max(wide, key=lambda gain: missing_images(gain, rule, images))
+            widest = max(wide, key=counted_limit)
             needed.append(missing_images(widest, rule, images))
             doubts.append(_line(one, widest, rule, found=False) + _request(needed[-1]))
         elif not gains:
@@ -174,8 +179,13 @@ def _found(gain: Gain, rule: Rule, z: float) -> bool:
 
 
 def _small(gain: Gain, rule: Rule) -> bool:
+    return _limits(gain)[0] <= rule.max_nag + SLACK and counted_limit(gain) <= rule.max_nag_upper + SLACK
+
+
+def counted_limit(gain: Gain) -> float:
+    """The upper 95 % limit, of a gain below 0 as if it were 0."""
     nag, _, upper = _limits(gain)
-    return nag <= rule.max_nag + SLACK and upper <= rule.max_nag_upper + SLACK
+    return upper - min(nag, 0.0)
 
 
 def _limits(gain: Gain) -> tuple[float, float, float]:
@@ -204,7 +214,7 @@ def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
         reached = f"reaches {WORDS[gain.measure]} {value} (guessing {floor}, clean {clean})"
     limits = f"NAG {gain.nag:.1%}; at most {rule.max_nag:.0%} is allowed"
     if not found:
-        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {gain.upper:.1%}; at most {rule.max_nag_upper:.0%} is allowed"
+        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {counted_limit(gain):.1%}; at most {rule.max_nag_upper:.0%} is allowed"
     return f"{who} {reached}, {limits}"
 
 
@@ -231,14 +241,15 @@ def _exact_line(one: ExactLeak, rule: Rule) -> str:
     )
 
 
-def goal_line(goal: Goal) -> str:
-    """What was asked for and what is reached.
+def goal_line(goal: "Goal | GoalPart") -> str:
+    """What was asked for and what is reached; of a contract only where bits were asked for is the latter known.
 
     >>> goal_line(Goal(target_bits=8, reached_bits=9.6, met=False))
     'at most 8 bits an upload, 9.6 reached'
     """
     drop = None if goal.max_drop is None else 100 * goal.max_drop
-    lost = None if goal.reached_drop is None else 100 * goal.reached_drop
+    reached = getattr(goal, "reached_drop", None)
+    lost = None if reached is None else 100 * reached
     pairs = (
         ("{:g} bits an upload", "{:.1f}", goal.target_bits, goal.reached_bits),
         ("{:g} bits beyond the answer", "{:.3f}", goal.beyond_target_bits, goal.beyond_reached_bits),

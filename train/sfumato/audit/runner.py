@@ -37,6 +37,8 @@ from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, s
 from sfumato.audit.seed_spread import seed_spread
 from sfumato.audit.statements import (
     averaging_statements,
+    composition_statements,
+    control_statements,
     fold_statements,
     group_statements,
     seed_statements,
@@ -117,7 +119,6 @@ def audit(
         report.write(exact, images, artifact.folder, folder / "report.html")
         return exact
 
-    folder = artifact.folder if out is None else Path(out)
     if not resume:
         remove_stored(folder)
     tried = tuple(range(seed, seed + seeds))
@@ -176,6 +177,8 @@ def audit(
         statements=(
             *statements(first.attributes, rate, bounds),
             *group_statements(groups),
+            *control_statements(controls),
+            *composition_statements(compositions),
             *averaging_statements(first.attributes, results),
             *seed_statements(spreads, len(tried)),
             *fold_statements(folds, first.n_attack_test, data.test.images),

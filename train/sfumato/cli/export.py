@@ -30,6 +30,12 @@ def command(
         Path | None,
         typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
     ] = None,
+    allow_missed_goal: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missed-goal", help="Export although the int8 model misses the goal of training on test."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
 ) -> None:
@@ -68,9 +74,14 @@ def command(
             overwrite=overwrite,
             signer=signer,
             tune=tune,
+            allow_missed_goal=allow_missed_goal,
             watch=watch,
         )
         bar.update(task, completed=len(Step), description=f"{'done':<36}")
+    if contract.goal is not None and not contract.goal.met:
+        note(
+            "the int8 model misses the goal of its training on test; the contract says so, and an audit will not pass it"
+        )
     if as_json:
         typer.echo(contract.to_json(), nl=False)
     else:
