@@ -63,7 +63,10 @@ def show_summary(result: "Demo", out: Path) -> None:
     rows += [(f"seconds for {part}", f"{seconds:.0f}") for part, seconds in result.seconds.items()]
     show(table("what ships and what it took", ("", "value"), rows))
     for path, meaning in (
-        ("picture.png", "scenes, noise maps, uploads: the object stays, the rest is noise"),
+        (
+            "picture.png",
+            "scenes, noise maps (dark: little noise), uploads: the least noise lies on the object",
+        ),
         (
             "photo.jpg, upload.word, upload.png",
             "a photo, the code word that a phone would send, and the word as an image",

@@ -51,14 +51,14 @@ QUICK_FACES = {
     "hide": ("skin", "glasses", "smiling"),
     "mode": "answer",  # so short a training leaves nothing to choose by
     "data": "synthetic,size=48,count=900",
-    "clean_epochs": 6,
+    "clean_epochs": 5,
     "pretrain_epochs": 12,
     "epochs": 1,
 }
 SCENE_KEEP = ("object",)
 SCENE_HIDE = ("presence", "skin", "hair")
 SCENE_GOAL = {"objective": "suppress", "bits": 300, "feature_weight": 1.0}
-SCENES = {"data": "scenes,count=6000", "clean_epochs": 12, "pretrain_epochs": 10, "epochs": 14}
+SCENES = {"data": "scenes,count=6000", "clean_epochs": 10, "pretrain_epochs": 8, "epochs": 12}
 QUICK_SCENES = {"data": "scenes,size=48,count=600", "clean_epochs": 2, "pretrain_epochs": 2, "epochs": 3}
 PICTURES = 6
 
