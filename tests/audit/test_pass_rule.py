@@ -20,7 +20,7 @@ from sfumato.audit.schema import (
     StrongestOnTest,
     make_rule,
 )
-from sfumato.audit.scoring import cross_selected
+from sfumato.audit.scoring import PARTS, cross_selected
 from sfumato.core.errors import UsageError
 
 KEPT = DesiredResult(name="shape", classes=2, accuracy=0.980, clean_accuracy=0.994, ci95=(0.97, 0.99))
@@ -127,6 +127,13 @@ def test_a_wide_interval_is_no_verdict_and_says_how_many_images_are_missing() ->
 def test_a_gain_above_the_limit_that_may_be_chance_is_no_verdict() -> None:
     assert judge([KEPT], [hidden(gain(0.06, 0.05))], images=500).verdict == "no_verdict"
     assert judge([KEPT], [hidden(gain(0.06, 0.01))], images=500).verdict == "not_passed"
+
+
+def test_a_lucky_gain_below_0_does_not_make_up_for_missing_images() -> None:
+    judged = judge([KEPT], [hidden(gain(-0.2, 0.1))], images=500)
+    assert judged.verdict == "no_verdict"
+    assert "NAG -20.0% with an upper 95 % limit of 16.4%" in judged.reasons[0]
+    assert judge([KEPT], [hidden(gain(-0.2, 0.04))]).verdict == "passed"
 
 
 def test_many_attributes_need_stronger_evidence_each() -> None:
@@ -262,7 +269,7 @@ def test_an_undeclared_attribute_that_was_read_does_not_pass() -> None:
 
 
 def test_the_choice_of_the_attack_does_not_flatter_it() -> None:
-    """Choosing on test shifts useless attackers upwards; each tenth judged by the winner of the rest does not."""
+    """Choosing on test shifts useless attackers upwards; each half judged by the winner of the rest does not."""
     from tests.audit.simulation import Simulation
 
     own, luckiest = [], []
@@ -286,7 +293,7 @@ def test_every_image_is_answered_by_an_attack_that_was_chosen_without_it() -> No
     import numpy as np
 
     rows = np.random.default_rng(3).permutation(90)
-    for part in np.array_split(rows, 10):
+    for part in np.array_split(rows, PARTS):
         slow = [
             s.validation_loss * s.validation_uploads + sum(loss[i] for i in range(90) if i not in part)
             for s, loss in zip(scored, losses, strict=True)

@@ -2,7 +2,8 @@
 
 Passed: every desired attribute stays within `max_drop` of the clean cloud network, training's own goal is met on test, and for
 every judged attribute the best attack's gain is at most `max_nag`, and its upper 95 % limit at most `max_nag_upper`, **by every
-measure**: accuracy, balanced accuracy, AUC and information. Judged are declared attributes and those that were asked for by
+measure**: accuracy, balanced accuracy, AUC and information. A gain below 0 is chance and counts as 0: no luck makes up for images
+that are missing. Judged are declared attributes and those that were asked for by
 name; without any of them all that were attacked.
 
 Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
@@ -125,7 +126,7 @@ def judge(
             continue
         wide = [gain for gain in gains if not _small(gain, rule)]
         if wide:
-            widest = max(wide, key=lambda gain: missing_images(gain, rule, images))
+            widest = max(wide, key=counted_limit)
             needed.append(missing_images(widest, rule, images))
             doubts.append(_line(one, widest, rule, found=False) + _request(needed[-1]))
         elif not gains:
@@ -178,8 +179,13 @@ def _found(gain: Gain, rule: Rule, z: float) -> bool:
 
 
 def _small(gain: Gain, rule: Rule) -> bool:
+    return _limits(gain)[0] <= rule.max_nag + SLACK and counted_limit(gain) <= rule.max_nag_upper + SLACK
+
+
+def counted_limit(gain: Gain) -> float:
+    """The upper 95 % limit, of a gain below 0 as if it were 0."""
     nag, _, upper = _limits(gain)
-    return nag <= rule.max_nag + SLACK and upper <= rule.max_nag_upper + SLACK
+    return upper - min(nag, 0.0)
 
 
 def _limits(gain: Gain) -> tuple[float, float, float]:
@@ -208,7 +214,7 @@ def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
         reached = f"reaches {WORDS[gain.measure]} {value} (guessing {floor}, clean {clean})"
     limits = f"NAG {gain.nag:.1%}; at most {rule.max_nag:.0%} is allowed"
     if not found:
-        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {gain.upper:.1%}; at most {rule.max_nag_upper:.0%} is allowed"
+        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {counted_limit(gain):.1%}; at most {rule.max_nag_upper:.0%} is allowed"
     return f"{who} {reached}, {limits}"
 
 

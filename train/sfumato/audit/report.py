@@ -7,6 +7,7 @@ the test split, so it belongs where the data belong.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from jinja2 import Environment, StrictUndefined
 
 from sfumato.audit import plots
 from sfumato.audit.attack_data import AttackData
-from sfumato.audit.pass_rule import leakage_bound_bits
+from sfumato.audit.pass_rule import WORDS, goal_line, leakage_bound_bits
 from sfumato.audit.predictions import ReconstructedImages
-from sfumato.audit.schema import Audit
+from sfumato.audit.schema import Audit, Gain, InformationBounds, PhotoBits
+from sfumato.audit.statements import rule_statement
 from sfumato.core.files import atomic_write, read_json
 
 SHOWN = 8
 """Test images at the top of the page."""
+FLAT = 0.005
+"""A noise map whose values differ by less shows nothing."""
 CURVES = (
     ("Accuracy on validation", ("val_accuracy", "adversary_accuracy"), "accuracy", False),
     ("Rate", ("val_rate_bits", "rate_bits", "target_bits"), "bits an image", True),
@@ -59,11 +63,16 @@ def render(
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["figure"] = figure
     results = sorted(audit.attacks, key=lambda one: (one.attribute, one.input != "labels", -one.val_accuracy))
     bounds = audit.information_bounds
     bound = audit.rate_bits.mean if bounds is None else leakage_bound_bits(audit.rate_bits, bounds)
-    return environment.from_string(template).render(
+    page = environment.from_string(template).render(
         audit=audit,
+        words=WORDS,
+        rule=None if audit.rule is None else rule_statement(audit.rule),
+        goal=None if audit.goal is None else goal_line(audit.goal),
+        bound_rows=[] if bounds is None else bound_rows(bounds),
         source=source.name,
         strips=image_strips(data),
         attacks=plots.attack_plot(audit.attributes),
@@ -76,6 +85,49 @@ def render(
         gates=gate_rows(source / "contract.json"),
         results=results,
     )
+    return with_columns(page)
+
+
+def figure(gain: Gain, value: float) -> str:
+    """A figure in the unit of its measure."""
+    if gain.measure == "information":
+        return f"{value:.3f} bits"
+    return f"{value:.3f}" if gain.measure == "auc" else f"{100 * value:.1f} %"
+
+
+def with_columns(page: str) -> str:
+    """Give every cell of every table the name of its column: on a narrow screen a row becomes a list of its cells.
+
+    >>> with_columns("<table><tr><th>a</th></tr><tr><td class='x'>2</td></tr></table>")
+    "<table><tr><th>a</th></tr><tr><td data-column='a' class='x'>2</td></tr></table>"
+    """
+
+    def table(found: re.Match[str]) -> str:
+        columns = re.findall(r"<th[^>]*>(.*?)</th>", found[0], re.DOTALL) or [""]
+        return re.sub(r"<tr>.*?</tr>", lambda row: cells(row[0], columns), found[0], flags=re.DOTALL)
+
+    def cells(row: str, columns: Sequence[str]) -> str:
+        names = iter(columns)
+        return re.sub(r"<td\b", lambda _: f"<td data-column='{next(names, '')}'", row)
+
+    return re.sub(r"<table.*?</table>", table, page, flags=re.DOTALL)
+
+
+def bound_rows(bounds: InformationBounds) -> list[tuple[str, float, PhotoBits | None, str]]:
+    """(prior, mean bits, spread over photos, meaning) of the tighter bounds."""
+    whole = f"One component for each kind of upload: {bounds.answer:.2f} bits are the answer, the rest is the next row."
+    beyond = "What is left once the answer is known."
+    if bounds.residual_allows is not None:
+        beyond += f" It allows {bounds.residual_allows:.0%} on an even yes-or-no attribute of which the answer tells nothing."
+    rows = [
+        ("mixture", bounds.total, bounds.total_photos, whole),
+        ("mixture, beyond the answer", bounds.residual, bounds.residual_photos, beyond),
+    ]
+    if bounds.autoregressive is not None:
+        rows.append(
+            ("autoregressive", bounds.autoregressive, None, "Predicts each bit from the bits before it.")
+        )
+    return rows
 
 
 def image_strips(data: AttackData) -> list[tuple[str, str]]:
@@ -84,9 +136,17 @@ def image_strips(data: AttackData) -> list[tuple[str, str]]:
     parameters = {name: value[:count].float() for name, value in test.parameters.items()}
     maps, low, high = plots.stretch(plots.noise_maps(data.channel, parameters))
     unit = "bits of entropy a sample" if data.channel.name == "dither" else "of the largest noise scale"
+    if high - low < FLAT:
+        noise = (f"No noise map: every pixel is equally random, {(low + high) / 2:.3f} {unit}", "")
+    else:
+        noise = (
+            f"Noise map: how random each pixel is, from dark ({low:.3f} {unit}: the photo shows through) to bright yellow "
+            f"({high:.3f}: noise alone). Where an upload tells few bits nearly all is bright",
+            plots.png_uri(plots.tint(maps)),
+        )
     return [
         ("Photo, stays on the phone", plots.png_uri(test.pixels[:count])),
-        (f"Noise map: dark {low:.3f}, bright {high:.3f} {unit}", plots.png_uri(plots.tint(maps))),
+        noise,
         ("Upload, all the service sees", plots.png_uri(plots.as_bytes(data.test_uploads[:count]))),
     ]
 

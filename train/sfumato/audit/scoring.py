@@ -5,8 +5,8 @@
 
 The best attack is the one of least cross entropy, on validation and test images together. Choosing and measuring on the same
 images would make the luckiest of a hundred useless attackers look dangerous, and accuracy on validation alone often misses the
-only one that sees a small leak. So the test images are dealt into ten parts, and each part is judged by whichever attack is
-best on everything else (nested cross-validation). The highest test accuracy is reported beside it.
+only one that sees a small leak. So the test images are dealt into two halves, and each is judged by whichever attack is best
+on everything else (nested cross-validation). The highest test accuracy is reported beside it.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,9 @@ from sfumato.audit.schema import AttackResult, AttributeResult, BestAttack, Deci
 
 DECISION = ("output", "decision")
 """Attack and architecture that know the cloud's decision and nothing else."""
-PARTS = 10
-"""Parts of the test images, each judged by the attack that is best on all others."""
+PARTS = 2
+"""Parts of the test images, each judged by the attack that is best on all others. With more of them the parts share more of what
+they are chosen by, and useless attackers seem to gain more than the standard error says (docs/decisions/0022-pass-rule.md)."""
 TWO_SIDED = float(norm.ppf(0.975))
 
 
