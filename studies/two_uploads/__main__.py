@@ -19,7 +19,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the device key and of independent noise.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there.")] = None,
 ) -> None:
-    """Attack two uploads of every photo with the exact likelihood: releases, services, and arithmetics of one export."""
+    """Attack two uploads of every photo by exact likelihood: releases, services, and kinds of arithmetic for one export."""
     from studies.two_uploads.study import grid, run_study
 
     from sfumato.core.console import note, show_tables

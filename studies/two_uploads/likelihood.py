@@ -64,7 +64,7 @@ def version_2(first: Bits, second: Bits, q1: Maps, q2: Maps, *, one_contract: bo
     return found
 
 
-def _summed(outcomes: list[tuple[Bits, NDArray[np.float32]]]) -> Logs:
+def _summed(outcomes: list[tuple[Bits, NDArray[Any]]]) -> Logs:
     """For each outcome: where it occurred (N, D), and how likely it is there (M, D), twice its probability."""
     count, candidates = len(outcomes[0][0]), len(outcomes[0][1])
     total = np.zeros((count, candidates), np.float32)

@@ -78,6 +78,7 @@ def attack(
     """Draw two uploads of every photo under a rule, and weigh all candidates by the likelihood that this rule gives."""
     first, second = (draw(source, images, key, rule, random) for source in (one, two))
     given = (first, second, one.q, two.q)
+    logs: NDArray[Any]
     if rule == "version 1":
         logs = likelihood.common(*given)
     elif rule == "version 2":
@@ -87,7 +88,7 @@ def attack(
     return Row(seen, rule, float((first == second).all(axis=1).mean()), learnt(logs))
 
 
-def arithmetics(artifact: ExportArtifact, images: Pixels) -> dict[str, Source]:
+def in_every_arithmetic(artifact: ExportArtifact, images: Pixels) -> dict[str, Source]:
     """The parameter bytes of one export in every arithmetic that the runtime at hand offers, the shipped one first."""
     contract, digest = artifact.contract, artifact.phone.digest
     assert digest is not None
@@ -109,7 +110,8 @@ def _int8(images: Pixels) -> NDArray[np.int8]:
 
 def _rounded(values: NDArray[Any]) -> Pixels:
     """What a delegate in floats would compare noise bytes with."""
-    return np.clip(np.floor(256 * values + 0.5), 0, 255).astype(np.uint8)
+    rounded: Pixels = np.clip(np.floor(256 * values + 0.5), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _maps(to_bytes: Callable[[NDArray[Any]], Pixels], session: Session, inputs: NDArray[Any]) -> Maps:
@@ -139,12 +141,12 @@ def run_study(
     images = np.ascontiguousarray(images[:photos])
     key, random = hashlib.sha256(f"two uploads {seed}".encode()).digest(), np.random.default_rng(seed)
     watch("parameters of every photo")
-    ways = arithmetics(one, images)
+    ways = in_every_arithmetic(one, images)
     (shipped, a), *others = ways.items()
     watch("one upload")
     drawn = draw(a, images, key, "version 2", random)
     rows = [Row("one upload", None, 1.0, learnt(likelihood.one_upload(drawn, a.q)))]
-    b = next(iter(arithmetics(two, images).values()))
+    b = next(iter(in_every_arithmetic(two, images).values()))
     service = Source(a.q, hashlib.sha256(b"another service" + a.digest).digest())
     pairs = [("two releases", b), ("two services, one model", service)]
     pairs += [(f"{shipped} and {name}", source) for name, source in others]
@@ -195,4 +197,4 @@ def grid(results: dict[str, Any]) -> Grid:
     )
     chance = 100 / results["photos"]
     title = f"{results['photos']} candidates: at most {results['ceiling_bits']:.2f} bits, first by chance {chance:.2f} %"
-    return Grid(title, columns, rows)
+    return Grid(title, columns, tuple(rows))

@@ -53,6 +53,10 @@ def test_no_rule_of_the_word_beats_the_best_guess() -> None:
     assert leak.gain_upper > leak.accuracy - leak.floor
     assert leak.bits == pytest.approx(mutual_information(leak.counts))
     assert leak.bits_upper > leak.bits > leak.bits_bias
+    told = np.zeros((3, 2))
+    for label, value in zip(kept[TEST][0], values[TEST], strict=True):
+        told[label, value] += 1
+    assert leak.floor_bits == pytest.approx(mutual_information(told))
 
 
 def test_a_word_that_knows_nothing_leaks_nothing_and_its_limit_is_not_zero() -> None:

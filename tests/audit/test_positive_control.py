@@ -68,7 +68,7 @@ def test_the_best_test_reaches_the_computed_accuracy(attack_data: GIVEN, kind: s
     hits = best_guess(planted, leak, split) == planted.test.labels[control.COIN]
     error = np.sqrt(0.25 / len(hits))
     assert hits.mean() == pytest.approx(leak.accuracy, abs=3.5 * error)
-    assert len(hits) >= 15 * one.test.images
+    assert len(hits) >= 8 * one.test.images
 
 
 def test_planting_changes_the_patch_and_nothing_else(attack_data: GIVEN) -> None:
@@ -91,7 +91,7 @@ def test_the_control_is_found_in_a_faint_channel_and_missed_by_attackers_who_lea
     found = control.positive_control(one, QUICK)
     assert found is not None
     assert found.passed
-    assert found.images == 8000
+    assert found.images == control.TEST_UPLOADS
     assert found.planted_nag == pytest.approx(0.08, abs=0.01)
     assert found.found_nag == pytest.approx(found.planted_nag, abs=0.05)
     assert found.found_upper > found.planted_nag

@@ -33,7 +33,7 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
     summary = json.loads(done.stdout)
     assert summary["audit"]["artifact"] == "int8"
     assert len(summary["advice"]["reasons"]) >= 2
-    assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "hair"}
+    assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "smiling"}
     assert {one["attack"] for one in summary["picture"]["audit"]["attacks"]} >= {
         "floor",
         "clean",

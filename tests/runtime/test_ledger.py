@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sfumato.core.errors import UsageError
@@ -28,6 +30,7 @@ from sfumato.runtime.ledger import (
     ledger_path,
     service_of,
 )
+from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sealed_log import LogError
 
 KEY = bytes(range(32))
@@ -451,3 +454,21 @@ def test_where_things_are() -> None:
     assert ledger_path(Path("/etc/x/device.key")) == Path("/etc/x/device.key.ledger")
     hosts = ("https://photos.example/v1", "http://[::1]:80", "https://BÜCHER.example:8443")
     assert [service_of(url) for url in hosts] == ["photos.example", "::1", "xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_a_code_word_counts_as_log2_of_the_words(
+    answer_export: Callable[[bool], Path], ledger: Ledger, randomised: bool
+) -> None:
+    model = PhoneModel.load(answer_export(randomised))
+    assert model.contract.answer is not None
+    height, width = model.contract.size
+    rng = np.random.default_rng(3)
+    photos = rng.integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    for photo in (*photos, photos[0]):
+        for encoding in ("word", "image"):  # the same draw in two forms
+            upload = model.perturb(photo, key=KEY, encoding=encoding)
+            account = ledger.spend(HOST, Draw(upload.draw, upload.rate_bits))
+    assert (account.today.uploads, account.today.draws) == (8, 3)
+    assert account.today.microbits == 3 * math.ceil(1e6 * math.log2(model.contract.answer.words))
+    assert model.perturb(photos[0]).draw is None

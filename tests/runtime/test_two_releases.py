@@ -39,7 +39,8 @@ def maps(photos: Bytes, step: float) -> Bytes:
     second = second + step * np.random.default_rng(3).normal(0, 0.014, second.shape)
     hidden = np.tanh(inputs @ first)
     logit = np.where(hidden[:, :1] > 0, code, -code) + hidden @ second
-    return np.round(256 / (1 + np.exp(-logit))).astype(np.uint8).reshape(photos.shape)
+    q: Bytes = np.round(256 / (1 + np.exp(-logit))).astype(np.uint8).reshape(photos.shape)
+    return q
 
 
 def version_1(key: bytes, contract: bytes, q: Bytes, pixels: Bytes) -> Bytes:
@@ -70,7 +71,8 @@ def common_likelihood(b1: Bytes, b2: Bytes, q1: Bytes, q2: Bytes) -> NDArray[np.
     p = np.where(b1 & b2, np.minimum(one, two), np.where(b1 | b2, 0, 256 - np.maximum(one, two)))
     p = np.where(b1 & ~b2 & 1, np.maximum(one - two, 0), p)
     p = np.where(b2 & ~b1 & 1, np.maximum(two - one, 0), p)
-    return log_or_never(p / 256).sum(axis=(1, 2, 3))
+    total: NDArray[np.float64] = log_or_never(p / 256).sum(axis=(1, 2, 3))
+    return total
 
 
 def independent_likelihood(b1: Bytes, b2: Bytes, q1: Bytes, q2: Bytes) -> NDArray[np.float64]:
@@ -88,7 +90,8 @@ def test_the_likelihood_of_common_noise_is_that_of_counting_noise_bytes() -> Non
     )
     for b1 in (0, 1):
         for b2 in (0, 1):
-            found = common_likelihood(*(np.array([[[b]]], np.uint8) for b in (b1, b2)), q1, q2)
+            drawn = [np.array([[[b]]], np.uint8) for b in (b1, b2)]
+            found = common_likelihood(drawn[0], drawn[1], q1, q2)
             counted = [
                 sum((u < one) == b1 and (u < two) == b2 for u in range(256))
                 for one, two in zip(q1.reshape(-1), q2.reshape(-1), strict=True)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from studies.two_uploads import likelihood
 from studies.two_uploads.__main__ import command
+from studies.two_uploads.last_epoch import last_epoch
 from studies.two_uploads.study import run_study
 from tests.fixtures.runs import build_run
 
@@ -19,6 +21,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.export.artifact import ExportArtifact, load_export
 from sfumato.export.pipeline import export
 from sfumato.runtime.contract import ChannelPart
+from sfumato.training import checkpoint
 
 Q1 = np.array([[3, 200, 77], [0, 255, 128], [90, 90, 90]], np.uint8)
 Q2 = np.array([[9, 120, 77], [1, 0, 128], [90, 91, 90]], np.uint8)
@@ -52,7 +55,7 @@ def test_likelihoods_are_probabilities_counted_by_hand(candidate: int) -> None:
 
 
 def test_under_version_2_equal_parameters_give_one_upload_and_others_two() -> None:
-    """Candidate 0 has equal parameters in both arithmetics; the others have not."""
+    """Candidate 0 has equal parameters in both kinds of arithmetic; the others have not."""
     q2 = Q2.copy()
     q2[0] = Q1[0]
     for first, second in product(ALL, ALL):
@@ -84,8 +87,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportArtifact, 
     """One run, and the same with its heads moved a little."""
     folder = tmp_path_factory.mktemp("releases")
     first, second = build_run("dither"), build_run("dither")
-    for head in second.local.heads.values():
-        head.weight.data *= 1.03
+    with torch.no_grad():
+        for head in second.local.heads.values():
+            for weight in head.parameters():
+                weight.mul_(1.03)
     export(first, folder / "a", variants=("int8", "float32"))
     export(second, folder / "b", variants=("int8",))
     return load_export(folder / "a"), load_export(folder / "b")
@@ -114,6 +119,26 @@ def test_the_study_tells_the_rules_apart(
     differ = results["photos_whose_parameters_differ"]
     assert differ["two releases"] == 1
     assert rows["int8, XNNPACK and float32", "version 2"]["equal"] == pytest.approx(1 - differ["float32"])
+
+
+def test_the_last_epoch_of_a_run_is_its_second_release(tmp_path: Path) -> None:
+    run = replace(build_run("dither"), folder=tmp_path)
+    with pytest.raises(SfumatoError, match="has no checkpoint"):
+        last_epoch(run)
+    networks = {"local": run.local, "cloud": run.cloud}
+    best = {
+        f"{part}.{name}": value for part, net in networks.items() for name, value in net.state_dict().items()
+    }
+    checkpoint.save(tmp_path / "checkpoint", 1, {"model": best})
+    with pytest.raises(SfumatoError, match="is its best one"):
+        last_epoch(run)
+    moved = {name: value * 1.5 if value.is_floating_point() else value for name, value in best.items()}
+    checkpoint.save(tmp_path / "checkpoint", 2, {"model": moved})
+    later = last_epoch(run)
+    for part, net in {"local": later.local, "cloud": later.cloud}.items():
+        assert all(torch.equal(value, moved[f"{part}.{name}"]) for name, value in net.state_dict().items())
+    assert all(torch.equal(value, best[f"local.{name}"]) for name, value in run.local.state_dict().items())
+    assert not torch.equal(best["local.encoder.stem.0.weight"], moved["local.encoder.stem.0.weight"])
 
 
 def test_exports_that_cannot_be_compared_are_refused(sealed: Path) -> None:

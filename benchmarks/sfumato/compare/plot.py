@@ -22,6 +22,7 @@ from matplotlib.transforms import Bbox
 from sfumato.audit.pass_rule import LARGEST_DROP, LARGEST_NAG
 from sfumato.compare.rows import Point
 from sfumato.compare.schema import Comparison, ComparisonRow
+from sfumato.compare.selection import is_ours
 from sfumato.core.reports import COLOURS, GREY, save_png
 
 HEIGHTS = (3, -11, 12, -20, 21, -29, 30, -38, 39)
@@ -102,17 +103,20 @@ def frame(axes: Any, comparison: Comparison, index: int) -> None:
     axes.fill_between([0, LARGEST_NAG], clean - LARGEST_DROP, 1, color=COLOURS[2], alpha=0.12, linewidth=0)
     # The shaded corner reaches up to 1; what matters may end far below.
     axes.set_ylim(top=min(1.0, max(desired_span(row)[2] for row in comparison.rows) + 0.02))
-    axes.set_xlim(-0.02, max(row.attributes[index].nag_label_only_ci95[1] for row in comparison.rows) + 0.02)
+    hidden = [row.attributes[index] for row in comparison.rows]
+    # A gain may be below 0: then its estimate is shown, and no more of its interval than fits.
+    left = min([0.0, *(one.nag_label_only for one in hidden)]) - 0.02
+    axes.set_xlim(left, max(one.nag_label_only_ci95[1] for one in hidden) + 0.02)
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def curves(comparison: Comparison, *, ours: bool) -> dict[str, list[ComparisonRow]]:
-    """Rows by method."""
+    """Rows by method; the literal scheme is the paper's."""
     found: dict[str, list[ComparisonRow]] = {}
     for row in comparison.rows:
-        if row.ours is ours:
+        if is_ours(row) is ours:
             found.setdefault(row.method, []).append(row)
     return found
 
@@ -149,6 +153,8 @@ def panel(axes: Any, comparison: Comparison, index: int) -> list[Label]:
             if row.target_bits is not None:
                 target = str(Point(row.target_bits, row.target_beyond_bits))
                 labels.append(Label(target, *point(row, index), colour))
+            elif row.setting is not None:
+                labels.append(Label(f"{row.setting.value:.3g}", *point(row, index), colour))
     frame(axes, comparison, index)
     axes.set_xlabel(f"NAG on {comparison.hide[index]} (label-only floor)", fontsize=9)
     axes.set_ylabel(f"accuracy on {', '.join(comparison.keep)}", fontsize=9)

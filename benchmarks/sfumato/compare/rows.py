@@ -1,7 +1,7 @@
 """Which rows a comparison has: every method at several settings, ours at several operating points.
 
 rows = choose_rows(["all"], POINTS)
-rows[-1].id                      # "suppress-gaussian-16-0.5"
+rows[-1].id                      # "answer-odds-equal-odds-0.2"
 choose_rows(["pass"], POINTS, parse_settings(["pass=0.05,0.1"]))[1].id         # "pass-temperature-0.1"
 """
 
@@ -63,14 +63,19 @@ OURS: dict[str, dict[str, Any]] = {
     "rate-gaussian": {"objective": "rate", "channel": "gaussian"},
     "suppress": {"objective": "suppress", "channel": "dither"},
     "suppress-gaussian": {"objective": "suppress", "channel": "gaussian"},
+    "answer": {"mode": "answer"},
+    "answer-odds": {"mode": "answer"},
 }
 """Name on the command line -> training options. `literal` is the scheme of Xia et al. (2020) as published."""
+WITHOUT_TARGET = ("answer",)
+"""Ours with neither target nor setting: the word of the decision carries what it carries."""
 OUR_CURVES: dict[str, Curve] = {
     "literal": Curve(
         "noise_weight",
         (0.1, 0.03, 0.3, 1.0),
         published="its tables are not at hand, only the abstract; the last epoch is kept, since it has no target",
-    )
+    ),
+    "answer-odds": Curve("equal_odds", (0.05, 0.02, 0.1, 0.2), published="", most=1.0),
 }
 """Ours that have a setting in place of a target."""
 FROM_BITS = {"rate-levels4": PICTURE_BITS, "rate-context": PICTURE_BITS}
@@ -184,7 +189,7 @@ def choose_rows(
             continue
         if curve_of(name) is not None:
             rows += [RowPlan(method=name, setting=value) for value in settings.values(name)]
-        elif name not in OURS:
+        elif name not in OURS or name in WITHOUT_TARGET:
             rows.append(RowPlan(method=name))
         else:
             least = 0.0 if name in methods else FROM_BITS.get(name, 0.0)

@@ -10,16 +10,18 @@ attackers with the same seeds. `comparison.json`, `.md` and `.png` are written a
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from sfumato.audit.answer_audit import answer_rate
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.attribute_selection import select_attributes
 from sfumato.audit.bounds import information_bounds
+from sfumato.audit.exact_answer import exact_leaks
 from sfumato.audit.pass_rule import leakage_bound_bits, shortfalls
 from sfumato.audit.plan import create_plan
 from sfumato.audit.upload_size import upload_bytes
@@ -42,11 +44,13 @@ from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.models.cost import Cost, cost
 from sfumato.models.local import check_size
+from sfumato.runtime.answer import word_size
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import TrainConfig
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
+from sfumato.training.run import AnswerRun
 from sfumato.training.runner import train
 
 WEIGHTS = "methods"
@@ -215,6 +219,8 @@ class Comparer:
         run = train(config, folder, resume=True, accelerator=self.accelerator)
         seconds = time.perf_counter() - started
         audit = self.audit(run, plan)
+        if isinstance(run, AnswerRun):
+            return self.answer_row(plan, run, audit, seconds)
         rate, data = audit.rate_bits, audit.data
         size = upload_bytes(run.channel, data.test.pixels, data.test_uploads)
         return self.row(
@@ -227,6 +233,29 @@ class Comparer:
             epoch=run.card["best_epoch"]["epoch"],
             bound=None if rate is None else leakage_bound_bits(rate, information_bounds(data)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
+        )
+
+    def answer_row(self, plan: RowPlan, run: AnswerRun, audit: MethodAudit, seconds: float) -> ComparisonRow:
+        """A row of answer mode: attacked as the image of its word like any other upload; rate and leak are counted exactly."""
+        table = run.table
+        leaks = exact_leaks(run, self.config.hide, seed=self.config.seed)
+        stored = 0 if table.cumulative is None else 4 * table.cumulative.size
+        return self.row(
+            plan,
+            replace(audit, rate_bits=answer_rate(table)),
+            phone_cost(
+                cost(run.local, self.task.shape), word_size(table.words), "code word", stored_bytes=stored
+            ),
+            seconds,
+            reads=run.config.equal_odds is not None,
+            validation=run.card["best_epoch"]["val_accuracy"],
+            epoch=run.card["best_epoch"]["epoch"],
+            bound=run.card["told"]["entropy_bits"],
+            notes=tuple(
+                f"counted, not attacked: a word gives {leak.attribute} away with {leak.accuracy:.1%}, at most "
+                f"{leak.accuracy_limits[1]:.1%}, and {leak.bits:.3f} bits of it, at most {leak.bits_upper:.3f}"
+                for leak in leaks
+            ),
         )
 
     def share_clean_network(self, config: TrainConfig, folder: Path) -> None:

@@ -87,11 +87,12 @@ class SealedLog(Generic[Book]):
         """Add entries that the book has taken in already; only while it is held. They are on the disk when this returns."""
         if not entries:
             return
-        lines = b""
+        made = []
         for entry in entries:
             text = json.dumps(entry, separators=(",", ":")).encode("ascii")
             self._mac = self._seal(b"line", self._mac + text)
-            lines += text + b" " + self._mac.hex().encode("ascii") + b"\n"
+            made.append(text + b" " + self._mac.hex().encode("ascii") + b"\n")
+        lines = b"".join(made)
         self._stream.seek(self._end)
         if self._stream.write(lines) != len(lines):
             raise OSError(0, "the disk is full")

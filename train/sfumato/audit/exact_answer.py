@@ -97,6 +97,8 @@ class AnswerLeak:
     """Accuracy of the best guess from the true kept labels, learned and scored as `accuracy` is."""
     gain_upper: float
     """Upper limit of accuracy - floor, in fractions; may be below 0."""
+    floor_bits: float
+    """What the true kept labels tell of it on test, a plug-in estimate as `bits`: no word that answers rightly tells less."""
     bits: float
     bits_bias: float
     bits_upper: float
@@ -211,6 +213,7 @@ def leak_of(
         auc=table_auc(seen, likelihood(known)),
         floor=float(floor_hits.mean()),
         gain_upper=float(np.quantile(gains, LEVEL)),
+        floor_bits=mutual_information(cross_counts(cells[Split.TEST], truth, (table.words, classes))),
         bits=mutual_information(seen),
         bits_bias=information_bias(seen),
         bits_upper=float(np.quantile(bits, LEVEL)),

@@ -86,11 +86,11 @@ DEFAULT = Plan(
     epochs=15,
     provider_epochs=10,
     clean_epochs=15,
-    steps=500,
+    steps=300,
     patience=5,
     copies=6,
     stage_draws=3,
-    rounds=3,
+    rounds=4,
     compose=True,
     attacks=(*BASIC, "average", "pairs"),
     # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.

@@ -308,6 +308,17 @@ class AttributeResult(_Frozen):
         return max(known, key=lambda gain: gain.upper or 0.0, default=None)
 
 
+class Recognition(_Frozen):
+    """What a face recogniser of the field makes of one kind of picture, compared with a gallery of clean photos."""
+
+    images: str
+    """`clean photos`, `uploads` or `reconstructed photos`."""
+    rank_one: float
+    """Share of queries whose nearest gallery photo shows the same person."""
+    auc: float
+    """Of verification, over all pairs of query and gallery photo; .5 is chance."""
+
+
 class Reidentification(_Frozen):
     """How often a query was matched with another photo of the same person; shares of 1."""
 
@@ -320,6 +331,10 @@ class Reidentification(_Frozen):
     """The query is a reconstructed photo."""
     likelihood: float
     """The query is the upload: the gallery photo is taken that explains it best."""
+    recognition: tuple[Recognition, ...] = ()
+    """By a face recogniser; empty where none is installed."""
+    recogniser: str = ""
+    """Its file, or why there is none."""
 
 
 class Reconstruction(_Frozen):

@@ -115,6 +115,8 @@ def show_audit(audit: "Audit") -> None:
     )
     if audit.attributes:
         show_hidden(audit)
+    if audit.exact:
+        show_exact(audit)
     show_bounds(audit)
     if audit.seed_spread:
         show_seed_spread(audit)
@@ -156,6 +158,27 @@ def worst_gain(one: "AttributeResult") -> tuple[str, str, str]:
     if gain is None or gain.nag is None:
         return f"{one.nag_label_only:.1%}", "-", "accuracy"
     return f"{gain.nag:.1%}", f"{gain.upper:.1%}", WORDS[gain.measure]
+
+
+def show_exact(audit: "Audit") -> None:
+    """Print what a word of answer mode tells about each attribute."""
+    from sfumato.core.console import show, table
+
+    rows = [
+        (
+            one.attribute if one.declared else f"{one.attribute} (undeclared)",
+            f"{one.floor:.1%}",
+            f"{one.accuracy:.1%}",
+            f"{one.auc:.2f}",
+            f"{one.bits:.3f}",
+            f"{one.bits_upper:.3f}",
+            f"{one.nag:.1%}",
+            f"{one.nag_upper:.1%}",
+        )
+        for one in audit.exact
+    ]
+    title = f"hidden: the best guess from one of {audit.exact[0].words} words, counted on {audit.exact[0].images} images"
+    show(table(title, ("attribute", "guess", "word", "AUC", "bits", "at most", "NAG", "at most"), rows))
 
 
 def show_bounds(audit: "Audit") -> None:

@@ -30,7 +30,8 @@ def command(
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, infodecom-style, on-phone; of ours: literal, rate, "
-            "rate-levels4 and rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian."
+            "rate-levels4 and rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian, "
+            "answer, answer-odds."
         ),
     ] = "all",
     peers: Annotated[str, typer.Option("--peers", hidden=True, help="The old name of --methods.")] = "",

@@ -1,7 +1,8 @@
 """`sfumato demo`: both modes once, on drawn pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,13 +30,22 @@ def command(
     show_summary(result, out)
 
 
+def question(card: Mapping[str, Any]) -> str:
+    """What a run was asked to do.
+
+    >>> question({"config": {"keep": ["smiling"], "hide": ["skin", "hair"]}})
+    'keep smiling, hide skin, hair'
+    """
+    return f"keep {', '.join(card['config']['keep'])}, hide {', '.join(card['config']['hide'])}"
+
+
 def show_summary(result: "Demo", out: Path) -> None:
     """Print the advice, the figures of both models and where everything lies."""
     from sfumato.cli.advise import headline
     from sfumato.cli.audit import show_audit
     from sfumato.core.console import note, show, table
 
-    typer.echo(f"\n1. Does somebody smile? {headline(result.advice.mode, result.advice.network)}.")
+    typer.echo(f"\n1. {question(result.card)}: {headline(result.advice.mode, result.advice.network)}.")
     typer.echo(" ".join(result.advice.reasons[:2]) + "\n")
     show_audit(result.audit)
     typer.echo(

@@ -83,7 +83,7 @@ def examine() -> dict[str, Any]:
         `provenance` (see there), `core_ok`, and `parts`: a list with `name`, `purpose`, `required`, `ok`,
         `version`, `problems` and `install` each. Ready for JSON.
     """
-    parts = [_extra(extra) for extra in EXTRAS] + [_tool(tool) for tool in TOOLS]
+    parts = [_extra(extra) for extra in EXTRAS] + [_tool(tool) for tool in TOOLS] + [_recogniser()]
     return {
         "provenance": provenance(),
         "core_ok": all(not part.problems for part in parts if part.required),
@@ -170,6 +170,24 @@ def _tool(tool: Tool) -> Part:
         version=path and first_version(path),
         problems=() if path else (f"{' or '.join(tool.programs)} is not on the path",),
         install=line,
+    )
+
+
+def _recogniser() -> Part:
+    """The face recogniser of the audit."""
+    try:
+        from sfumato.data.face_recogniser import recogniser_path
+    except (ImportError, OSError) as error:
+        problems: tuple[str, ...] = (f"its place is not known: {error}",)
+    else:
+        problems = () if recogniser_path().is_file() else (f"{recogniser_path().name} is not there",)
+    return Part(
+        name="face recogniser",
+        purpose="identity rows of sfumato audit",
+        required=False,
+        version=None,
+        problems=problems,
+        install=shlex.join([sys.executable, str(CHECKOUT / "scripts" / "fetch_face_recogniser.py")]),
     )
 
 

@@ -173,13 +173,14 @@ def show_answer(card: Mapping[str, Any], out: Path) -> None:
             name if leak["declared"] else f"{name} (undeclared)",
             f"{100 * leak['label_only']:.1f} %",
             f"{100 * leak['accuracy']:.1f} %",
+            f"{leak['label_bits']:.3f}",
             f"{leak['information_bits']:.3f}",
         )
         for name, leak in card["leak"].items()
     ]
     if rows:
-        titles = ("attribute", "guessed from the true answer", "guessed from the word", "bits in the word")
-        show(table("what a word tells of everything else", titles, rows))
+        titles = ("attribute", "guess: true answer", "guess: word", "bits: true answer", "bits: word")
+        show(table("what the true answer and the word tell of everything else", titles, rows))
 
 
 def accuracies(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -67,6 +67,12 @@ def parse_spec(text: str) -> Spec:
     return Spec.parse(text, extra=kind.options, repeatable=kind.repeatable)
 
 
+def load_source(text: str) -> Source:
+    """A data set as its makers lay it out, before anything is decoded."""
+    spec = parse_spec(text)
+    return create(spec.kind).load(spec)
+
+
 def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) -> Dataset:
     """Open a data set.
 
@@ -82,8 +88,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     Raises:
         DataError: anything about the spec, the files or the labels that cannot be used, in one line.
     """
-    parsed = parse_spec(spec)
-    source = create(parsed.kind).load(parsed)
+    parsed, source = parse_spec(spec), load_source(spec)
     asked = _check_attributes(source, keep, hide)
     rule = _split_rule(parsed, source, asked)
     first = source.identity if rule == "stratified" and source.identity in asked else None

@@ -378,5 +378,6 @@ def judge_answer(answer: Answer, dataset: Dataset, config: TrainConfig, read: Re
             "accuracy": guess_accuracy(seen, best_guess(known)),
             "label_only": guess_accuracy(floor_seen, best_guess(floor_known)),
             "information_bits": mutual_information(seen),
+            "label_bits": mutual_information(floor_seen),
         }
     return {"desired_accuracy": accuracy, "told": told_bits(table, states[Split.TEST]), "leak": leak}

@@ -168,12 +168,12 @@ class Answer(_Table):
     """Feature planes of the phone's network at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
     depths: tuple[int, int, int] = (0, 2, 1)
     """Its residual blocks at 1/4, 1/8 and 1/16."""
-    bins: int = Field(default=4, ge=1, le=64)
+    bins: int = Field(default=2, ge=1, le=64)
     """How finely a randomised answer sees the lead of the largest score over the second."""
     least: int = Field(default=20, ge=1)
     """Images that a value of a hidden attribute needs within one true label to be held to equal odds on its own; rarer values
     are pooled."""
-    shrink: float = Field(default=20.0, ge=0)
+    shrink: float = Field(default=50.0, ge=0)
     """Images of all values together that are added to each value's own, since its states are estimated from few."""
 
 

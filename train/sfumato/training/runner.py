@@ -32,7 +32,7 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_size
 from sfumato.training import checkpoint
-from sfumato.training.advice import Figures, recommend
+from sfumato.training.advice import Figures, reaches, recommend
 from sfumato.training.answer import (
     CHECKPOINT,
     AnswerTrainer,
@@ -203,6 +203,8 @@ def _cotraining_stage(
 ) -> None:
     """Pretraining, co-training and the finished run of picture mode."""
     local = _pretraining_stage(fabric, config, dataset, clean, out, log_file)
+    if local is not None and fabric.is_global_zero:
+        _warn_between_modes(config, dataset, local, clean, fabric)
     trainer = CoTrainer(config, dataset, clean, out, fabric, pretrained=local)
     if log_file is not None:
         log_file.drop_after("cotrain", trainer.epoch)
@@ -221,6 +223,29 @@ def _cotraining_stage(
             fabric.barrier()
     if fabric.is_global_zero:
         _finish(trainer)
+
+
+BETWEEN_MODES_BITS = 10.0
+"""From about here on `suppress` lets through more than an answer."""
+
+
+def _warn_between_modes(
+    config: TrainConfig, dataset: Dataset, local: LocalNetwork, clean: nn.Module, fabric: Fabric
+) -> None:
+    """Say so where `suppress` is given tens of bits although the phone decides alone: more than answers, less than pictures."""
+    bits = config.bits or config.rate.default_bits
+    if config.objective != "suppress" or bits <= BETWEEN_MODES_BITS or local.decision is None:
+        return
+    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
+    networks = EncoderClassifier(local, classes), clean
+    phone, cloud = (evaluate(fabric.to_device(one), validation).accuracy_by_head for one in networks)
+    if reaches(phone, cloud):
+        note(
+            f"the phone alone decides as well as the cloud network, so {bits:g} bits buy little and leak: measured on age "
+            "bands at 118 bits, the cloud gained 0.25 points and gender was found with 71.5 % (guessing 60.1 %). --mode answer "
+            "sends the answer alone; picture mode is for questions that the phone cannot answer"
+        )
 
 
 def _answer_stage(

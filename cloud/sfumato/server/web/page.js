@@ -210,8 +210,7 @@ async function setLimit() {
 
 async function repair() {
   await ledger.repair();
-  page.repair.hidden = true;
-  await start();
+  location.reload();
 }
 
 /** @param {Record<string, string>} facts */

@@ -3,6 +3,7 @@
 The gallery holds one clean photo of every person who is on at least two test photos; their other photos are the queries.
 Three ways to match: by the pixels of the clean query, of the reconstructed one, and by the likelihood of its upload under
 each gallery photo. Comparing pixels is a weak way to recognise faces, even clean ones, so the clean figure is reported too.
+Where a face recogniser is installed (`recognise`), it looks at clean photos, uploads and reconstructed photos.
 
     figures = reidentify(data, reconstructed)          # None where nobody is labelled or seen twice
 """
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from sfumato.audit.attack_data import BATCH, AttackData
 from sfumato.audit.attacks import posterior
+from sfumato.audit.attacks.recognise import MISSING, find_recogniser, recognise
 from sfumato.audit.predictions import Ints
-from sfumato.audit.schema import Reidentification
+from sfumato.audit.schema import Recognition, Reidentification
+from sfumato.data.face_recogniser import recogniser_path
 
 QUERIES = 4_000
 """Queries at most."""
@@ -79,4 +82,18 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
     right = {
         name: float((persons[gallery[rows]] == persons[queries]).mean()) for name, rows in matches.items()
     }
-    return Reidentification(persons=len(gallery), queries=len(queries), **right)
+    recogniser = find_recogniser()
+    recognition: tuple[Recognition, ...] = ()
+    if recogniser is not None:
+        shown = {"clean photos": asked}
+        if data.upload_shape == (3, *data.size):
+            shown["uploads"] = torch.from_numpy(data.test_uploads[queries]).float()
+        shown["reconstructed photos"] = reconstructed[torch.from_numpy(queries)]
+        recognition = recognise(recogniser, known, persons[gallery], shown, persons[queries])
+    return Reidentification(
+        persons=len(gallery),
+        queries=len(queries),
+        recognition=recognition,
+        recogniser=MISSING if recogniser is None else recogniser_path().name,
+        **right,
+    )

@@ -1,9 +1,9 @@
 """Tournament: many networks start, few are trained to the end (successive halving, Jamieson and Talwalkar, AISTATS 2016).
 
-All contestants see the same batches, so an upload is drawn once for all. With three rounds, the better third goes on after a
-ninth of the epochs, and the better third of those after a third; the rest keeps what it has reached, and is reported with it.
-So every round costs about the same. Attributes take turns in choosing who goes on, each the network with its least cross
-entropy on validation. The test images have no say.
+All contestants see the same batches, so an upload is drawn once for all. Each round trains a third of its contestants for
+three times the epochs: with three rounds, all have a ninth of them, a third of all goes on to a third, and a third of those
+to the end. The rest keeps what it has reached, and is reported with it. Attributes take turns in choosing who goes on, each
+the network with its least cross entropy on validation. The test images have no say.
 
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
@@ -21,8 +21,6 @@ from sfumato.audit.predictions import Prediction, Step
 
 RATE = 3
 """One in so many goes on, for so many times the epochs."""
-LEAST = 2
-"""So many are trained to the end: one fit may fail by bad luck."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Tournament:
 
     def goes_on(self, count: int) -> int:
         """How many of `count` go on."""
-        return max(min(LEAST, count), -(-count // RATE))
+        return -(-count // RATE)
 
     def play(self, number: int) -> list[Prediction]:
         """Play round `number`, from 1 on, and those before it that were not played; returns who leaves with it."""

@@ -6,6 +6,7 @@ floors of hidden attributes are known. A scene without a person has the labels o
 anybody can learn about them is bounded by the share of scenes that show a person.
 
 Options: `count=6000`, `presence=0.8`. Image i depends on the seed and i alone, so a smaller count is a prefix of a larger one.
+With `objects=SPEC,faces=SPEC` the pictures of two data sets stand in the room instead (`sfumato.data.loaders.composed_scenes`).
 
 Usage: `sfumato data inspect scenes,size=64 --keep object --hide skin,hair`
 """
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 
 from sfumato.core.errors import DataError
 from sfumato.data.dataset import Attribute, Ints
+from sfumato.data.loaders.composed_scenes import compose
 from sfumato.data.loaders.drawn_faces import CHANCES, Dice, paint_person, sit
 from sfumato.data.loaders.drawn_objects import OBJECTS, paint_objects
+from sfumato.data.loaders.drawn_room import COLOURS, empty_canvas, paint_room, pick
 from sfumato.data.loaders.joint import JointDistribution
-from sfumato.data.loaders.strokes import Canvas, box, ellipse, lit, posed_canvas, triangle
+from sfumato.data.loaders.strokes import Canvas, lit
 from sfumato.data.loaders.synthetic import FACTORS, Drawn, image_count, sample
 from sfumato.data.source import Source
 from sfumato.data.spec import Spec
 
-OPTIONS = ("count", "presence")
+OPTIONS = ("count", "presence", "objects", "faces")
 PRESENT = 0.8
 """Share of the scenes that show a person."""
 OWN_CHANCES = 56
@@ -35,26 +38,22 @@ ATTRIBUTES = (
     Attribute(name="presence", classes=("no", "yes")),
     *(factor for factor in FACTORS if factor.name != "background"),
 )
-_COLOURS = (
-    (204, 62, 56),
-    (236, 152, 60),
-    (238, 212, 90),
-    (88, 160, 84),
-    (66, 132, 190),
-    (120, 86, 168),
-    (60, 60, 70),
-    (240, 238, 230),
-)
-_WALLS = ((178, 190, 200), (206, 196, 176), (168, 186, 166), (196, 176, 184))
-_FLOORS = ((120, 98, 80), (104, 110, 118), (92, 116, 92), (150, 128, 104))
-_BLOBS = 4
 
 
 def load_scenes(spec: Spec) -> Source:
-    """Draw the factor values; pixels follow when they are read."""
+    """Draw the factor values, or pair two data sets; pixels follow when they are read."""
     if spec.path is not None:
         raise DataError("scenes takes no path: write scenes,option=value")
-    count, present = image_count(spec), _share(dict(spec.extra).get("presence", str(PRESENT)))
+    given = dict(spec.extra)
+    present = _share(given.get("presence", str(PRESENT)))
+    if ("objects" in given) != ("faces" in given):
+        raise DataError("scenes of two data sets need both: scenes,objects=SPEC,faces=SPEC")
+    if "objects" in given:
+        from sfumato.data.registry import load_source  # which names this loader
+
+        count = image_count(spec) if "count" in given else None
+        return compose(load_source(given["objects"]), load_source(given["faces"]), spec, present, count)
+    count = image_count(spec)
     even = {one.name: (1 / len(one.classes),) * len(one.classes) for one in ATTRIBUTES}
     joint = JointDistribution(marginals={**even, "presence": (1 - present, present)})
     factors, chances = sample(joint, count, OWN_CHANCES + CHANCES, spec.seed)
@@ -89,15 +88,13 @@ def draw_scenes(
         (B, H, W, 3) uint8.
     """
     dice = Dice(chances[:, :OWN_CHANCES])
-    still = np.zeros((len(chances), 1, 1), dtype=np.float32)
-    canvas = posed_canvas(still, still, still, still + 1, height, width)
-    _room(canvas, dice)
-    _clutter(canvas, dice)
+    canvas = empty_canvas(len(chances), height, width)
+    paint_room(canvas, dice)
     side = np.where(dice.between(0, 1) < 0.5, np.float32(-1), np.float32(1))  # where the object stands
     pose = side * dice.between(0.44, 0.54), dice.between(-0.4, 0.4), dice.between(-0.15, 0.15)
-    first = _pick(dice, len(_COLOURS))
-    other = (first + 1 + _pick(dice, len(_COLOURS) - 1)) % len(_COLOURS)
-    main, second = dice.shade(_COLOURS, first, 0.08), dice.shade(_COLOURS, other, 0.08)
+    first = pick(dice, len(COLOURS))
+    other = (first + 1 + pick(dice, len(COLOURS) - 1)) % len(COLOURS)
+    main, second = dice.shade(COLOURS, first, 0.08), dice.shade(COLOURS, other, 0.08)
     paint_objects(canvas.posed(*pose, dice.between(0.38, 0.46)), factors["object"], main, second)
     light = dice.between(0.86, 1.06), dice.between(-0.12, 0.12), dice.between(-0.1, 0.1)
     rows = np.flatnonzero(factors["presence"])
@@ -113,29 +110,6 @@ def _person(canvas: Canvas, side: NDArray[np.float32], factors: Mapping[str, Int
     sitter = sit(factors, dice)
     pose = -side * dice.between(0.44, 0.54), dice.between(-0.35, 0.2), dice.between(-0.07, 0.07)
     paint_person(canvas.posed(*pose, dice.between(0.4, 0.46)), sitter, dice, factors["glasses"])
-
-
-def _room(canvas: Canvas, dice: Dice) -> None:
-    """A wall with faint stripes above a floor."""
-    wall, floor = (dice.shade(palette, _pick(dice, len(palette)), 0.1) for palette in (_WALLS, _FLOORS))
-    canvas.pixels[:] = wall[:, :, None, None]
-    stripes = triangle(canvas.x * dice.between(1.0, 2.5) + canvas.y * dice.between(-0.5, 0.5))
-    canvas.paint((stripes + 1) * 0.5 * dice.between(0.0, 0.15), wall * 0.6)
-    edge = dice.between(0.45, 0.85)
-    canvas.fill(edge - canvas.y, floor)
-
-
-def _clutter(canvas: Canvas, dice: Dice) -> None:
-    """A few small round or square things of any colour."""
-    for index in range(_BLOBS):
-        colour = dice.shade(_COLOURS, _pick(dice, len(_COLOURS)), 0.1)
-        x, y = canvas.x - dice.between(-1, 1), canvas.y - dice.between(-1, 1)
-        a, b = dice.between(0.04, 0.12), dice.between(0.04, 0.12)
-        canvas.fill(ellipse(x, y, a, b) if index % 2 else box(x, y, a, b, 0.02), colour, 0.8)
-
-
-def _pick(dice: Dice, count: int) -> Ints:
-    return np.asarray(dice.between(0, count)[:, 0, 0].astype(np.int64))
 
 
 def _share(text: str) -> float:

@@ -37,9 +37,6 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
 
     fun whole(key: String): Long = typed(key, "a whole number")
 
-    /** A whole number, or null where null is written. */
-    fun wholeOrNull(key: String): Long? = if (key in this && values[key] == null) null else whole(key)
-
     fun int(key: String): Int = whole(key).let {
         if (it in Int.MIN_VALUE..Int.MAX_VALUE) it.toInt() else fail(key, "a whole number of 32 bits")
     }
@@ -51,6 +48,8 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
     fun child(key: String): JsonObject = JsonObject("$where: $key", map(key))
 
     fun textOrNull(key: String): String? = if (isNull(key)) null else text(key)
+
+    fun wholeOrNull(key: String): Long? = if (isNull(key)) null else whole(key)
 
     fun numberOrNull(key: String): Double? = if (isNull(key)) null else number(key)
 

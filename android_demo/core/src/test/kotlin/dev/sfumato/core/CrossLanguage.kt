@@ -97,9 +97,3 @@ private fun account(file: File, key: DeviceKey): (JsonObject) -> Map<String, Any
         }
     }
 }
-
-private fun JsonObject.numberOrNull(key: String): Double? = try {
-    number(key)
-} catch (error: SfumatoException) {
-    null
-}

@@ -1,0 +1,121 @@
+"""Scenes composed from two data sets: a picture of one on the left or right, one of the other on the other side.
+
+The room behind them is that of the drawn scenes. Every picture is used once at most, so a face of the training split is in no
+other, and persons who are told apart stay in one split.
+
+Usage: `sfumato data inspect scenes,objects=cifar10:CIFAR,faces=utkface:UTKFace,size=128 --keep label --hide race`
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import DataError
+from sfumato.data.dataset import Attribute, Ints
+from sfumato.data.loaders.drawn_room import ROOM_CHANCES, draw_room
+from sfumato.data.source import Pictures, Pixels, Source
+from sfumato.data.spec import Spec
+
+PATCH = 0.46
+"""Side of a patch over the shorter side of the scene: two of them fit beside each other wherever they stand."""
+PRESENCE = Attribute(name="presence", classes=("no", "yes"))
+_PLACES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposedScenes:
+    """Scenes that are put together when they are read; row i of everything belongs to scene i."""
+
+    objects: Pictures
+    faces: Pictures
+    present: Ints
+    """(N,) 1 where the face is shown."""
+    chances: NDArray[np.float64]
+    """(N, `_PLACES` + `ROOM_CHANCES`) in [0, 1)."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """(N,) the names of both pictures."""
+        return [f"{one} + {other}" for one, other in zip(self.objects.names, self.faces.names, strict=True)]
+
+    def fingerprint(self) -> Iterator[str]:
+        """Whatever decides a pixel of either picture, and where they stand."""
+        yield "composed"
+        yield from self.objects.fingerprint()
+        yield from self.faces.fingerprint()
+        yield self.present.tobytes().hex()
+        yield self.chances.tobytes().hex()
+
+    def take(self, rows: Ints) -> "ComposedScenes":
+        """Only these scenes."""
+        return ComposedScenes(
+            objects=self.objects.take(rows),
+            faces=self.faces.take(rows),
+            present=self.present[rows],
+            chances=self.chances[rows],
+        )
+
+    def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
+        """Put some together; one whose object or face cannot be read comes back as that error."""
+        side = round(PATCH * min(height, width))
+        part = slice(rows.start, rows.stop)
+        rooms = draw_room(self.chances[part, _PLACES:], height, width)
+        out: list[Pixels | DataError] = []
+        pairs = zip(self.objects.read(rows, side, side), self.faces.read(rows, side, side), strict=True)
+        for row, room, (thing, face) in zip(rows, rooms, pairs, strict=True):
+            if isinstance(thing, DataError) or isinstance(face, DataError):
+                out.append(thing if isinstance(thing, DataError) else face)
+                continue
+            swap, *places = self.chances[row, :_PLACES]
+            left, right = (width // 2 - side, width - width // 2 - side)
+            tops = [int(place * (height - side + 1)) for place in places[:2]]
+            steps = [int(places[2] * (left + 1)), width // 2 + int(places[3] * (right + 1))]
+            if swap < 0.5:
+                steps.reverse()
+            if self.present[row]:
+                room[tops[1] : tops[1] + side, steps[1] : steps[1] + side] = face
+            room[tops[0] : tops[0] + side, steps[0] : steps[0] + side] = thing
+            out.append(room)
+        return out
+
+
+def compose(objects: Source, faces: Source, spec: Spec, present: float, count: int | None) -> Source:
+    """Pair the pictures of two sources at random.
+
+    Args:
+        objects: what is to be recognised.
+        faces: who stands beside it; their identity decides the splits.
+        spec: its seed pairs and places them.
+        present: share of the scenes that show the face.
+        count: scenes; None makes as many as the smaller source allows.
+
+    Raises:
+        DataError: both name an attribute alike, one of them is called `presence`, or there are not enough pictures.
+    """
+    names = [one.name for one in (*objects.attributes, PRESENCE, *faces.attributes)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"objects and faces both have an attribute {twice[0]!r}: rename it in one of them")
+    most = min(len(objects.pictures.names), len(faces.pictures.names))
+    if count is not None and count > most:
+        raise DataError(f"option count={count}: the smaller of both sources has {most} pictures")
+    chance = np.random.Generator(np.random.PCG64(np.random.SeedSequence(spec.seed).spawn(1)[0]))
+    orders = [chance.permutation(len(one.pictures.names))[: count or most] for one in (objects, faces)]
+    things, people = (one.take(order) for one, order in zip((objects, faces), orders, strict=True))
+    shown = (chance.random(count or most) < present).astype(np.int64)
+    return replace(
+        things,
+        pictures=ComposedScenes(
+            objects=things.pictures,
+            faces=people.pictures,
+            present=shown,
+            chances=chance.random((count or most, _PLACES + ROOM_CHANCES)),
+        ),
+        attributes=(*things.attributes, PRESENCE, *people.attributes),
+        labels={**things.labels, "presence": shown, **people.labels},
+        size=(128, 128),
+        official=None,
+        identity=people.identity,
+        skipped=(*things.skipped, *people.skipped),
+    )
