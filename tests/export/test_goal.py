@@ -20,7 +20,7 @@ def aimed(run: Run, **targets: Any) -> Run:
 def test_a_missed_goal_refuses_the_export_unless_it_is_allowed(dither_run: Run, tmp_path: Path) -> None:
     run = aimed(dither_run, bits=0.01, beyond=0.001)
     with pytest.raises(
-        SfumatoError, match="misses the goal .* at most 0.01 bits an upload, .* --allow-missed-goal"
+        SfumatoError, match=r"misses the goal .*at most 0.01 bits an upload, .*--allow-missed-goal"
     ):
         export(run, tmp_path / "out", variants=["int8"], tune="never")
     assert not (tmp_path / "out").exists()
