@@ -2,9 +2,9 @@
 
 Passed: every desired attribute stays within `max_drop` of the clean cloud network, training's own goal is met on test, and for
 every judged attribute the best attack's gain is at most `max_nag`, and its upper 95 % limit at most `max_nag_upper`, **by every
-measure**: accuracy, balanced accuracy, AUC and information. A gain below 0 is chance and counts as 0: no luck makes up for images
-that are missing. Judged are declared attributes and those that were asked for by
-name; without any of them all that were attacked.
+measure**: accuracy, balanced accuracy, AUC and information. A gain below 0 is chance and counts as 0: luck does not make up for
+missing images. Judged are declared attributes and those that were asked for by name; without any of them, all that were
+attacked.
 
 Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
 at 95 % for all attributes and measures together (Bonferroni). A leak that is found counts for every attribute, judged or not.
@@ -214,7 +214,10 @@ def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
         reached = f"reaches {WORDS[gain.measure]} {value} (guessing {floor}, clean {clean})"
     limits = f"NAG {gain.nag:.1%}; at most {rule.max_nag:.0%} is allowed"
     if not found:
-        limits = f"NAG {gain.nag:.1%} with an upper 95 % limit of {counted_limit(gain):.1%}; at most {rule.max_nag_upper:.0%} is allowed"
+        limits = (
+            f"NAG {gain.nag:.1%} with an upper 95 % limit of {counted_limit(gain):.1%}; "
+            f"at most {rule.max_nag_upper:.0%} is allowed"
+        )
     return f"{who} {reached}, {limits}"
 
 

@@ -32,8 +32,8 @@ from sfumato.audit.schema import AttackResult, AttributeResult, BestAttack, Deci
 DECISION = ("output", "decision")
 """Attack and architecture that know the cloud's decision and nothing else."""
 PARTS = 2
-"""Parts of the test images, each judged by the attack that is best on all others. With more of them the parts share more of what
-they are chosen by, and useless attackers seem to gain more than the standard error says (docs/decisions/0022-pass-rule.md)."""
+"""Parts of the test images, each judged by the attack that is best on all others. Of many parts each is chosen by nearly the
+same images, and useless attackers spread further than the standard error says (docs/decisions/0022-pass-rule.md)."""
 TWO_SIDED = float(norm.ppf(0.975))
 
 
