@@ -167,13 +167,15 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
     assert stored == len([title for title in titles if title != "uploads"]) - 1
 
     def seconds(result: Audit) -> Audit:
-        return result.model_copy(update={"seconds": 0.0, "date": ""})
+        return result.model_copy(update={"seconds": 0.0, "date": "", "provenance": {}})
 
     resumed = audit(artifact, attacks=plan, resume=True)
     assert [one.attribute for one in resumed.positive_controls] == [COIN]
     assert {one.uploads for one in resumed.compositions} == {1, 2, 4, 16, 64}
     assert [path.name for path in artifact.folder.iterdir() if path.name.startswith(".")] == []
-    assert seconds(resumed) == seconds(audit(artifact, attacks=plan))
+    again = audit(artifact, attacks=plan)
+    different = [name for name, value in seconds(again) if value != getattr(seconds(resumed), name)]
+    assert different == []
 
 
 def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
