@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.audit.floors import population
 from sfumato.audit.pass_rule import Judgement, judge
@@ -41,7 +42,7 @@ class Simulation:
             test=SimpleNamespace(labels={"hidden": self.test}),
         )
 
-    def scores(self, labels: np.ndarray, gap: float) -> np.ndarray:
+    def scores(self, labels: NDArray[Any], gap: float) -> NDArray[Any]:
         """(n, classes) of an attacker."""
         seen = self.rng.normal(size=(len(labels), self.classes))
         seen[np.arange(len(labels)), labels] += gap
@@ -106,4 +107,4 @@ def nag_of(gap: float, shares: Sequence[float], images: int = 400_000) -> float:
         seen[np.arange(images), labels] += gap
         return float(((gap * seen + np.log(p)).argmax(1) == labels).mean())
 
-    return (accuracy(gap) - p.max()) / (accuracy(CLEAN) - p.max())
+    return float((accuracy(gap) - p.max()) / (accuracy(CLEAN) - p.max()))

@@ -147,11 +147,10 @@ def test_what_the_decision_alone_tells_is_set_apart(make: Any) -> None:
     artifact = make("noise", coupled=0.8)
     tone = audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
     assert tone.decision_only is not None
-    assert tone.decision_only.accuracy >= tone.label_only
-    best = tone.best.accuracy - tone.decision_only.accuracy
-    assert tone.decision_only.nag == pytest.approx(
-        max(0, best / max(tone.clean - tone.decision_only.accuracy, 0.01))
-    )
+    # This cloud knows nothing, so its decision tells less than the true label does: the floor is the better of both.
+    assert tone.decision_only.accuracy < tone.label_only
+    scale = max(tone.clean - tone.label_only, 0.01)
+    assert tone.decision_only.nag == pytest.approx((tone.best.accuracy - tone.label_only) / scale)
     without = audit(
         artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "posterior"), "steps": 1})
     )
@@ -169,13 +168,13 @@ def test_label_only_floor_counts_what_the_desired_label_tells(make: Any) -> None
     )
     artifact = make("noise", coupled=0.8)
     tone = audit(artifact, attacks=plan).attributes[0]
-    labels = artifact.dataset.labels
-    test = artifact.dataset.splits["test"]
-    slow = float(np.mean(labels["shape"][test] == labels["tone"][test]))
+    labels, splits = artifact.dataset.labels, artifact.dataset.splits
+    people = np.concatenate([splits["defender"], splits["attacker"]])
+    slow = float(np.mean(labels["shape"][people] == labels["tone"][people]))
     assert slow > 0.85
     assert tone.label_only == pytest.approx(slow)
     assert tone.majority < 0.6
-    assert tone.nag_label_only == 0
+    assert tone.nag_label_only <= 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Floors come from the population, and test images are weighted like it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sfumato.audit.floors import LEAST_IMAGES, kept_cells, measure_population, population
 from sfumato.data import Split
@@ -10,7 +13,7 @@ from sfumato.data.label_dependence import conditional_entropy, entropy
 RNG = np.random.default_rng(3)
 
 
-def people(count: int, copied: float) -> tuple[np.ndarray, np.ndarray]:
+def people(count: int, copied: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """A sensitive label of three classes, and a desired one that copies it with some probability."""
     sensitive = RNG.choice(3, size=count, p=[0.5, 0.3, 0.2])
     return sensitive, np.where(RNG.random(count) < copied, sensitive, RNG.integers(0, 3, count))

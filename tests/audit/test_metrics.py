@@ -1,11 +1,15 @@
 """Figures of the audit against slow, obvious versions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sfumato.audit import metrics
 from sfumato.audit.floors import population
 from sfumato.audit.metrics import Answers, Sample
+from sfumato.audit.schema import MeasureName
 from sfumato.data.label_dependence import entropy
 
 RNG = np.random.default_rng(5)
@@ -60,7 +64,7 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 88 <= inside <= 100
 
 
-def answers(labels: np.ndarray, gap: float, classes: int, rng: np.random.Generator) -> Answers:
+def answers(labels: NDArray[Any], gap: float, classes: int, rng: np.random.Generator) -> Answers:
     """What an attacker says who sees the label through noise, `gap` standard deviations high."""
     z = rng.normal(size=(len(labels), classes))
     z[np.arange(len(labels)), labels] += gap
@@ -69,7 +73,7 @@ def answers(labels: np.ndarray, gap: float, classes: int, rng: np.random.Generat
     return Answers(logs, logs, score.argmax(1))
 
 
-def uniform(labels: np.ndarray) -> Sample:
+def uniform(labels: NDArray[Any]) -> Sample:
     return Sample(labels, np.zeros(len(labels), dtype=np.int64), np.full(len(labels), 1 / len(labels)))
 
 
@@ -108,10 +112,15 @@ def test_standard_errors_are_those_of_the_bootstrap(classes: int) -> None:
     labels = np.repeat(np.arange(classes), 400 // classes)
     attack, clean = (answers(labels, gap, classes, rng) for gap in (0.7, 2.5))
     sample = Sample(labels, labels, np.full(len(labels), 1 / len(labels)))
-    floors = {"accuracy": 1 / classes, "balanced_accuracy": 1 / classes, "auc": 0.5, "information": 0.0}
+    floors: dict[MeasureName, float] = {
+        "accuracy": 1 / classes,
+        "balanced_accuracy": 1 / classes,
+        "auc": 0.5,
+        "information": 0.0,
+    }
     bits = np.log2(classes)
 
-    def gain(rows: np.ndarray) -> list[float]:
+    def gain(rows: NDArray[Any]) -> list[float]:
         drawn = Sample(labels[rows], labels[rows], sample.weights)
         found, full = (metrics.measure(one.take(rows), drawn, bits) for one in (attack, clean))
         ratios = [
@@ -134,6 +143,8 @@ def test_standard_errors_are_those_of_the_bootstrap(classes: int) -> None:
     assert [one.nag for one in gains] == pytest.approx(gain(np.arange(400)))
     assert [one.error for one in gains] == pytest.approx(np.std(resampled, axis=0), rel=0.12)
     for one in gains:
+        assert one.nag is not None
+        assert one.error is not None
         assert one.upper == pytest.approx(one.nag + 1.645 * one.error, abs=1e-3)
 
 
@@ -154,7 +165,7 @@ def test_upper_limits_hold_as_often_as_they_say() -> None:
         gains = metrics.gains(
             found, full, {**people.floors, "accuracy": 0.5}, sample.strata, people.entropy_bits
         )
-        below += [one.upper < 0 for one in gains[:3]]
+        below += [one.upper is not None and one.upper < 0 for one in gains[:3]]
     assert (below <= 28).all(), below  # 15 expected, 28 in one of a thousand cases
     assert (below >= 4).all(), below
 
@@ -163,7 +174,12 @@ def test_a_measure_without_a_scale_says_nothing() -> None:
     labels = np.tile([0, 1], 100)
     blind = Answers(np.log(np.full((200, 2), 0.5)), np.zeros((200, 2)), np.zeros(200, dtype=np.int64))
     found = metrics.measure(blind, uniform(labels), 1.0)
-    floors = {"accuracy": 0.5, "balanced_accuracy": 0.5, "auc": 0.5, "information": 0.0}
+    floors: dict[MeasureName, float] = {
+        "accuracy": 0.5,
+        "balanced_accuracy": 0.5,
+        "auc": 0.5,
+        "information": 0.0,
+    }
     assert all(
         one.nag is None and one.upper is None for one in metrics.gains(found, found, floors, labels, 1.0)
     )

@@ -41,7 +41,7 @@ def gain(nag: float, error: float, measure: Any = "accuracy") -> Gain:
 
 
 def hidden(*gains: Gain, name: str = "tone", declared: bool = True, asked: bool = False) -> AttributeResult:
-    best = {"attack": "probe", "architecture": "cnn", "accuracy": 0.5}
+    best: dict[str, Any] = {"attack": "probe", "architecture": "cnn", "accuracy": 0.5}
     return AttributeResult(
         name=name,
         declared=declared,

@@ -456,7 +456,9 @@ def test_accuracy_is_that_of_uploads(make: Make, task: Task) -> None:
 
 def test_a_loss_that_is_no_number_says_which(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     method = create("raw", task)
-    monkeypatch.setattr(method, "task_loss", lambda upload, batch: upload.sum() * torch.nan)
+    monkeypatch.setattr(
+        method, "task_loss", lambda upload, batch: next(method.parameters()).sum() * torch.nan
+    )
     with pytest.raises(DivergedError, match="training of raw diverged in epoch -1"):
         train_method(method, "raw", task)
 

@@ -350,7 +350,7 @@ def test_a_future_schema_version_is_named(
     assert told(["verify", str(bundle)], monkeypatch, capfd, "'sfumato-contract/3'; this version reads") == 1
 
 
-@pytest.mark.parametrize("command", [["verify"], ["perturb", __file__], ["serve"]])
+@pytest.mark.parametrize("command", [["verify"], ["perturb", __file__, "--out", "uploads"], ["serve"]])
 def test_a_bundle_of_version_1_is_refused_with_the_reason(
     bundle: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

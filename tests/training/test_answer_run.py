@@ -15,7 +15,7 @@ from sfumato.models.tensors import to_tensor
 from sfumato.runtime import answer
 from sfumato.training import runner
 from sfumato.training.advice import Figures, recommend
-from sfumato.training.answer import check_answer
+from sfumato.training.answer import AnswerTrainer, check_answer
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.run import AnswerRun, load_run
 from sfumato.training.runner import train
@@ -98,15 +98,15 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     class StoppedError(Exception):
         pass
 
-    save = runner.AnswerTrainer.save
+    save = AnswerTrainer.save
 
-    def stop(trainer: runner.AnswerTrainer) -> None:
+    def stop(trainer: AnswerTrainer) -> None:
         if trainer.epoch == 2:
             raise StoppedError  # after the record, before the checkpoint: the epoch has to be done again
         save(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.AnswerTrainer, "save", stop)
+        patch.setattr(AnswerTrainer, "save", stop)
         with pytest.raises(StoppedError):
             train(config, broken)
     with pytest.raises(SfumatoError, match="resume"):

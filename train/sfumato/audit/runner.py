@@ -130,7 +130,7 @@ def audit(
             artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds, folder
         )
         by_seed[each] = first.attributes
-        if each != seed:
+        if each != seed and selection.names:
             judged = judge(first.desired, first.attributes, rule, images=first.n_attack_test)
             further.insert(0, (each, judged))
 
