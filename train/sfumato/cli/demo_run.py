@@ -44,7 +44,7 @@ FACES = {
     "data": "synthetic,count=9000",
     "clean_epochs": 8,
     "pretrain_epochs": 24,
-    "epochs": 1,
+    "epochs": 36,
 }
 QUICK_FACES = {
     "keep": ("hair",),  # its colour is learned in seconds, a smile is not
