@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from studies.run_command import run_command
 
-from sfumato.core.errors import SfumatoError
 from sfumato.core.options import names
 
 
@@ -44,16 +44,5 @@ def command(
     note(f"wrote {out}")
 
 
-def main() -> None:
-    """Run the command; what a user can act on is one line."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except SfumatoError as error:
-        typer.echo(f"sfumato: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command)

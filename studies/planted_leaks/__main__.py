@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from studies.run_command import run_command
 
-from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.errors import UsageError
 
 
 def command(
@@ -95,16 +96,5 @@ def command(
     note(f"wrote {out}")
 
 
-def main() -> None:
-    """Run the command; what a user can act on is one line."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except SfumatoError as error:
-        typer.echo(f"sfumato: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command)

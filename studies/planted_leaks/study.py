@@ -1,6 +1,6 @@
 """Many simulated audits of every kind of leak, decided by the shipped code; and a few with attackers that really learn.
 
-results = run_study(config, done={}, watch=print)
+row = run_case(case, images=3500, audits=100)
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import beta
 from studies.planted_leaks.simulation import NAME, Case, SeenBy, Unit, entropy, make_world, simulate
 
 from sfumato.audit.attack_data import AttackData, AttackSplit
@@ -20,6 +19,7 @@ from sfumato.audit.plan import DEFAULT
 from sfumato.audit.positive_control import positive_control
 from sfumato.audit.scoring import attribute_result, score
 from sfumato.channels import create
+from sfumato.data.intervals import clopper_pearson
 from sfumato.models.cloud import ResNet
 
 NAG = 0.08
@@ -73,17 +73,6 @@ def decide(case: Case, images: int, seed: int) -> tuple[str, float]:
     return judge((), (result,), images=images).verdict, result.nag_label_only
 
 
-def limits(count: int, of: int) -> tuple[float, float]:
-    """95 % interval of a share (Clopper and Pearson, 1934).
-
-    >>> [round(x, 3) for x in limits(0, 100)]
-    [0.0, 0.036]
-    """
-    low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
-    return low, high
-
-
 def run_case(case: Case, images: int, audits: int) -> dict[str, Any]:
     """Shares of verdicts over many audits of one kind of leak."""
     verdicts, gains = zip(*(decide(case, images, seed) for seed in range(audits)), strict=True)
@@ -92,7 +81,7 @@ def run_case(case: Case, images: int, audits: int) -> dict[str, Any]:
         **asdict(case),
         "audits": audits,
         "called": called / audits,
-        "called_ci95": limits(called, audits),
+        "called_ci95": clopper_pearson(called, audits, 0.975),
         "passed": passed / audits,
         "no_verdict": (audits - called - passed) / audits,
         "not_green": 1 - passed / audits,
@@ -161,7 +150,7 @@ def run_real(audits: int, photos: int, watch: Watch) -> list[dict[str, Any]]:
                 "planted_nag": found[0].planted_nag,
                 "mean_found_nag": float(np.mean([one.found_nag for one in found])),
                 "found": passed / audits,
-                "found_ci95": limits(passed, audits),
+                "found_ci95": clopper_pearson(passed, audits, 0.975),
                 "attacks": sorted({one.attack for one in found}),
             }
         )

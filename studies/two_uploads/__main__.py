@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from sfumato.core.errors import SfumatoError
+from studies.run_command import run_command
 
 
 def command(
@@ -33,16 +32,5 @@ def command(
     show_tables([grid(results)])
 
 
-def main() -> None:
-    """Run the command; what a user can act on is one line."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except SfumatoError as error:
-        typer.echo(f"sfumato: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import torch
 import typer
+from studies.run_command import run_command
 
 from sfumato.core.errors import SfumatoError
 from sfumato.training import checkpoint
@@ -51,16 +52,5 @@ def command(
     export(last_epoch(load_run(run)), out, variants=("int8",), watch=lambda done, title: note(title))
 
 
-def main() -> None:
-    """Run the command; what a user can act on is one line."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app()
-    except SfumatoError as error:
-        typer.echo(f"sfumato: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command)

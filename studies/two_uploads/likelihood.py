@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.data.intervals import wilson
+
 Bits = NDArray[np.bool_]
 """(N, D): D bits of the upload of each of N photos."""
 Maps = NDArray[np.uint8]
@@ -107,17 +109,6 @@ def learnt(logs: NDArray[Any]) -> Learnt:
     first = float(np.mean(np.diag(best) / best.sum(axis=1)))
     spread = 1.96 * float(gained.std(ddof=1)) / sqrt(count)
     mean = float(gained.mean())
-    return Learnt(mean, (mean - spread, mean + spread), first, wilson(first, count), float(gained.max()))
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a fraction.
-
-    >>> low, high = wilson(0.0, 100)
-    >>> low, round(high, 3)
-    (0.0, 0.037)
-    """
-    z2 = 1.96**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    reach = 1.96 * sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    return Learnt(
+        mean, (mean - spread, mean + spread), first, wilson(first * count, count), float(gained.max())
+    )

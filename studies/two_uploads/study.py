@@ -23,7 +23,7 @@ from sfumato.export.artifact import ExportArtifact
 from sfumato.runtime.contract import read_file
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import keyed_noise, stream_key
-from sfumato.runtime.sampler import to_q
+from sfumato.runtime.sampler import to_int8, to_q
 
 SCHEMA = "sfumato-two-uploads/1"
 Rule = Literal["version 1", "version 2", "independent"]
@@ -92,20 +92,14 @@ def in_every_arithmetic(artifact: ExportArtifact, images: Pixels) -> dict[str, S
     """The parameter bytes of one export in every arithmetic that the runtime at hand offers, the shipped one first."""
     contract, digest = artifact.contract, artifact.phone.digest
     assert digest is not None
-    found = {"int8, XNNPACK": _maps(lambda x: to_q(x), artifact.phone.session, _int8(images))}
+    found = {"int8, XNNPACK": _maps(to_q, artifact.phone.session, to_int8(images))}
     for model in contract.models:
         content = read_file(artifact.folder, contract.file(model.file))
         if model.variant == "int8":
-            found["int8, plain kernels"] = _maps(
-                lambda x: to_q(x), open_model(content, xnnpack=False), _int8(images)
-            )
+            found["int8, plain kernels"] = _maps(to_q, open_model(content, xnnpack=False), to_int8(images))
         else:
             found[model.variant] = _maps(_rounded, open_model(content), images / np.float32(255))
     return {name: Source(q, digest) for name, q in found.items()}
-
-
-def _int8(images: Pixels) -> NDArray[np.int8]:
-    return (images ^ np.uint8(0x80)).view(np.int8)
 
 
 def _rounded(values: NDArray[Any]) -> Pixels:

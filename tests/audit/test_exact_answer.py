@@ -9,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 
 from sfumato.audit.exact_answer import (
     balanced,
-    clopper_pearson,
     leak_of,
     likelihood,
     odds_gap,
@@ -18,6 +17,7 @@ from sfumato.audit.exact_answer import (
 )
 from sfumato.data import Split
 from sfumato.data.contingency import mutual_information
+from sfumato.data.intervals import clopper_pearson
 from sfumato.runtime.answer import TOTAL
 from sfumato.training.answer_table import AnswerTable
 
@@ -104,7 +104,7 @@ def test_balanced_accuracy_is_the_mean_recall() -> None:
 @pytest.mark.parametrize(("right", "images"), [(0, 20), (7, 20), (20, 20), (601, 1581)])
 def test_the_limits_are_those_of_the_binomial_test(right: int, images: int) -> None:
     wanted = binomtest(right, images).proportion_ci(confidence_level=0.9, method="exact")
-    assert clopper_pearson(right, images) == pytest.approx((wanted.low, wanted.high))
+    assert clopper_pearson(right, images, 0.95) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_the_bootstrap_is_a_loop_over_resamples() -> None:

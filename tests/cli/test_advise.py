@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from sfumato.cli import advise_run
 from sfumato.cli.advise import headline
-from sfumato.cli.advise_run import accuracy, advise, configuration, right, wilson
+from sfumato.cli.advise_run import accuracy, advise, configuration, right
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.data import Split, open_dataset
+from sfumato.data.intervals import wilson
 from sfumato.training.advice import Limits
 
 DATA = "synthetic,count=600,size=48"

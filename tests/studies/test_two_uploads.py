@@ -18,6 +18,7 @@ from studies.two_uploads.study import run_study
 from tests.fixtures.runs import build_run
 
 from sfumato.core.errors import SfumatoError
+from sfumato.data.intervals import wilson
 from sfumato.export.artifact import ExportArtifact, load_export
 from sfumato.export.pipeline import export
 from sfumato.runtime.contract import ChannelPart
@@ -78,7 +79,7 @@ def test_what_was_learnt_has_known_ends() -> None:
     # The true photo is three times as likely as each of the three others.
     some = likelihood.learnt(np.eye(4) * log(3))
     assert some.bits == pytest.approx(log2(4 * 3 / 6))
-    low, high = likelihood.wilson(0.2, 50)
+    low, high = wilson(0.2 * 50, 50)
     assert 0.1 < low < 0.2 < high < 0.35
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.runtime.interpreter import Session, open_model
+from sfumato.runtime.sampler import to_int8
 
 
 def pattern(count: int) -> NDArray[np.uint8]:
@@ -29,7 +30,7 @@ def standard_input(details: Mapping[str, Any]) -> NDArray[Any]:
     shape = tuple(int(n) for n in details["shape"])
     picture = pattern(int(np.prod(shape))).reshape(shape)
     if np.dtype(details["dtype"]) == np.int8:
-        return (picture ^ np.uint8(0x80)).view(np.int8)
+        return to_int8(picture)
     return picture.astype(np.float32) / np.float32(255)
 
 

@@ -26,6 +26,7 @@ from sfumato.export.parity import MARGIN, batches
 from sfumato.runtime import answer
 from sfumato.runtime.contract import AnswerPart, ChannelPart, Gate, Tensor, UploadPart
 from sfumato.runtime.interpreter import Session, open_model
+from sfumato.runtime.sampler import to_int8
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.training.answer import Answer, Images, Reader, build_answer, judge_answer
@@ -84,10 +85,7 @@ def int8_reader(session: Session) -> Reader:
     """The scores of an int8 model, (N, S)."""
 
     def read(images: Images) -> Scores:
-        rows = [
-            session.run((np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None])["scores"]
-            for image in images
-        ]
+        rows = [session.run(to_int8(image)[None])["scores"] for image in images]
         return np.stack([row.reshape(-1) for row in rows])
 
     return read

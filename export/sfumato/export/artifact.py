@@ -19,7 +19,8 @@ from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_json
 from sfumato.data import Dataset, open_dataset
-from sfumato.models.tensors import to_tensor
+from sfumato.export.answer_bundle import int8_reader
+from sfumato.export.parity import channel_parameters, run_int8
 from sfumato.runtime.contract import Contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.training.answer import make_decoder
@@ -68,18 +69,7 @@ class ExportArtifact:
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3): the shipped bytes q as q / 256, (N, planes, H, W)."""
-        found: Parameters = {}
-        for tensor in self.contract.outputs:
-            shape = (len(images), tensor.shape[3], *tensor.shape[1:3])
-            found[tensor.name] = torch.empty(shape)
-        for index, image in enumerate(images):
-            for name, q in self.phone.parameters(np.ascontiguousarray(image)).items():
-                found[name][index] = torch.from_numpy(q.transpose(2, 0, 1).astype(np.float32)) / 256
-        for tensor in self.contract.outputs:
-            found[tensor.name] *= tensor.unit
-        if self.contract.channel.additive:
-            found["mean"] = to_tensor(images)
-        return found
+        return channel_parameters(self.channel, run_int8(self.phone.session, images), images)
 
 
 @dataclass(frozen=True)
@@ -105,9 +95,7 @@ class AnswerExport(ExportArtifact):
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.int8]:
         """int8 scores (N, S) of images (N, H, W, 3)."""
-        found = [self.phone.parameters(np.ascontiguousarray(image))["scores"].reshape(-1) for image in images]
-        scores: NDArray[np.int8] = (np.stack(found) ^ np.uint8(0x80)).view(np.int8)
-        return scores
+        return int8_reader(self.phone.session)(images)
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """The code words of images (N, H, W, 3) as images: {"p": (N, 3, H, W)}, every value 0 or 1; drawn once."""

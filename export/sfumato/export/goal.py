@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -24,8 +23,7 @@ from sfumato.audit.schema import DesiredResult
 from sfumato.channels import Channel, Parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.data import Dataset
-from sfumato.export.parity import run_int8
-from sfumato.models.tensors import to_tensor
+from sfumato.export.parity import channel_parameters, run_int8
 from sfumato.runtime.contract import GoalPart
 from sfumato.runtime.interpreter import Session
 from sfumato.training.run import Run
@@ -76,16 +74,7 @@ class ShippedModel:
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3): the bytes q of the model as q / 256, (N, planes, H, W)."""
-        found = {
-            name: torch.from_numpy(q).permute(0, 3, 1, 2).float() / 256
-            for name, q in run_int8(self.session, images).items()
-        }
-        settings = self.channel.settings
-        if "scale" in found:
-            found["scale"] *= float(settings["largest_scale"])
-        if settings.get("additive"):
-            found["mean"] = to_tensor(images)
-        return found
+        return channel_parameters(self.channel, run_int8(self.session, images), images)
 
 
 def shipped_goal(run: Run, session: Session, accuracy: Mapping[str, float]) -> GoalPart | None:

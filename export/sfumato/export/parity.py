@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.channels import Channel, Parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.data import Dataset, Split
 from sfumato.export.freeze import PhoneNetwork
+from sfumato.models.tensors import to_tensor
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import to_q
+from sfumato.runtime.sampler import to_int8, to_q
 
 Floats = NDArray[np.float32]
 
@@ -109,10 +111,29 @@ def run_float(session: Session, images: NDArray[np.uint8]) -> dict[str, Floats]:
 
 def run_int8(session: Session, images: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """Parameter bytes q of an int8 model, each (N, H, W, planes)."""
-    results = [
-        session.run((np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None]) for image in images
-    ]
+    results = [session.run(to_int8(image)[None]) for image in images]
     return {name: to_q(value) for name, value in _stack(results).items()}
+
+
+def channel_parameters(
+    channel: Channel, q: Mapping[str, NDArray[np.uint8]], images: NDArray[np.uint8]
+) -> Parameters:
+    """What a channel takes, from the bytes q of an int8 model: q / 256 of each, (N, planes, H, W).
+
+    Args:
+        channel: that the model was trained with.
+        q: of `run_int8`.
+        images: (N, H, W, 3), which are the mean where the noise is additive.
+    """
+    found = {
+        name: torch.from_numpy(value).permute(0, 3, 1, 2).float().contiguous() / 256
+        for name, value in q.items()
+    }
+    if "scale" in found:
+        found["scale"] *= float(channel.settings["largest_scale"])
+    if channel.settings.get("additive"):
+        found["mean"] = to_tensor(images)
+    return found
 
 
 def compare(

@@ -36,7 +36,7 @@ from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.ledger import draw_id
-from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_q
+from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_int8, to_q
 from sfumato.runtime.upload_codec import encode_png
 
 Bytes = NDArray[np.uint8]
@@ -127,9 +127,7 @@ class PhoneModel:
             raise SfumatoError(
                 f"this model takes {height} x {width} RGB bytes, not {image.dtype} {image.shape}"
             )
-        # The input's scale is 1/255 and its zero point -128: an int8 value is the pixel with its top bit flipped.
-        pixels = (np.ascontiguousarray(image) ^ np.uint8(0x80)).view(np.int8)[None]
-        return {name: to_q(value[0]) for name, value in self.session.run(pixels).items()}
+        return {name: to_q(value[0]) for name, value in self.session.run(to_int8(image)[None]).items()}
 
     @cached_property
     def noise_bytes(self) -> int:
@@ -166,8 +164,7 @@ class PhoneModel:
         answer, classes = self.contract.answer, self.contract.classes
         if answer is None:
             raise SfumatoError("a picture bundle has no code words")
-        scores = (parameters["scores"].reshape(-1) ^ np.uint8(0x80)).view(np.int8)
-        decision = decide(scores, classes)
+        decision = decide(to_int8(parameters["scores"].reshape(-1)), classes)
         if self.table is None:
             return int(plain_word(decision, classes))
         return int(draw(self.table, state(decision, classes, answer.margins), noise))
@@ -214,9 +211,12 @@ class PhoneModel:
         pixels = self._pixels(image)
         parameters = self.parameters(pixels)
         noise = self.noise(pixels, parameters, key)
-        levels = self.sample(pixels, parameters, noise)
-        word = None if answer is None else self.word(parameters, noise)
-        if answer is not None and word is not None and chosen == "word":
+        if answer is None:
+            word, levels = None, self.sample(pixels, parameters, noise)
+        else:
+            word = self.word(parameters, noise)
+            levels = word_image(word, answer.words, *self.contract.size)
+        if chosen == "word" and answer is not None and word is not None:
             content = word_bytes(word, answer.words)
         else:
             content = encode_png(levels, bits=self.contract.channel.bits)

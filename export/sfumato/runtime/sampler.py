@@ -42,6 +42,11 @@ def to_q(values: NDArray[np.int8]) -> Bytes:
     return (values.view(np.uint8) ^ np.uint8(0x80)).view(np.uint8)
 
 
+def to_int8(values: Bytes) -> NDArray[np.int8]:
+    """q -> int8 = q - 128, the reverse of `to_q`; a pixel becomes the model's input, whose scale is 1/255 from -128 on."""
+    return (np.ascontiguousarray(values) ^ np.uint8(0x80)).view(np.int8)
+
+
 @cache
 def normal_table() -> NDArray[np.int16]:
     """65,536 standard normal quantiles: entry u is `round(4080 * Phi^-1((u + 1/2) / 65536))`.

@@ -23,7 +23,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
 from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.sampler import dither, gaussian, normal_table
+from sfumato.runtime.sampler import dither, gaussian, normal_table, to_int8
 from sfumato.runtime.upload_codec import pack
 
 SCHEMA = "sfumato-vectors/2"
@@ -260,7 +260,7 @@ def answer_case(
     q: Bytes, classes: Sequence[int], margins: Sequence[int], row: Sequence[int] | None, u: int
 ) -> dict[str, Any]:
     """One answer; `row` is the table's row for the decision's state and `u` the noise, None stands for no table."""
-    words, decision = math.prod(classes), decide((q ^ np.uint8(0x80)).view(np.int8), classes)
+    words, decision = math.prod(classes), decide(to_int8(q), classes)
     given: dict[str, Any] = {"classes": list(classes), "margins": list(margins), "scores": q.tobytes().hex()}
     if row is None:
         word = int(plain_word(decision, classes))

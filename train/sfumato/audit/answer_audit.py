@@ -25,7 +25,7 @@ from sfumato.audit.attribute_selection import Selection
 from sfumato.audit.exact_answer import AnswerArtifact, AnswerLeak, exact_leaks
 from sfumato.audit.pass_rule import DEFAULT, judge
 from sfumato.audit.plan import Plan
-from sfumato.audit.predictions import Prediction
+from sfumato.audit.predictions import Ints, Prediction
 from sfumato.audit.schema import Audit, DesiredResult, RateBits, Rule, UploadBytes
 from sfumato.audit.scoring import ScoredAttack, best_attack, score
 from sfumato.audit.statements import exact_statements
@@ -79,12 +79,11 @@ def audit_answer(
     }
     leaks = exact_leaks(artifact, selection.names, seed=seed)
     records = tuple(leak.record(clean[leak.attribute]) for leak in leaks)
-    desired, rate = desired_answers(artifact, seed), answer_rate(artifact.table)
-    judgement = judge(desired, (), rule, images=data.test.images, exact=records)
     rows = artifact.dataset.splits[Split.TEST]
-    entropy = told_bits(
-        artifact.table, artifact.table.states(artifact.scores(np.array(artifact.dataset.images[rows])))
-    )
+    states = artifact.table.states(artifact.scores(np.array(artifact.dataset.images[rows])))
+    desired, rate = desired_answers(artifact, states, seed), answer_rate(artifact.table)
+    judgement = judge(desired, (), rule, images=data.test.images, exact=records)
+    entropy = told_bits(artifact.table, states)
     result = Audit(
         artifact=artifact.kind,
         n_test=data.test.images,
@@ -131,11 +130,10 @@ def attack_clean(data: AttackData, plan: Plan, selection: Selection, watch: Watc
     return found
 
 
-def desired_answers(artifact: Answering, seed: int) -> tuple[DesiredResult, ...]:
-    """Expected accuracy of what the cloud reads out of the words, on test."""
+def desired_answers(artifact: Answering, states: Ints, seed: int) -> tuple[DesiredResult, ...]:
+    """Expected accuracy of what the cloud reads out of the words; `states` (n,) are those of the test photos."""
     data, table = artifact.dataset, artifact.table
     rows = data.splits[Split.TEST]
-    states = table.states(artifact.scores(np.array(data.images[rows])))
     answers: Tensor = artifact.cloud.table[: table.words]  # type: ignore[index]
     results = []
     for name, part in zip(artifact.keep, answers.split(list(table.classes), dim=1), strict=True):

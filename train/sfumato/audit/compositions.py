@@ -36,8 +36,7 @@ from sfumato.audit.predictions import (
 )
 from sfumato.audit.schema import Composition
 from sfumato.channels import Parameters
-from sfumato.data.label_cells import label_cells
-from sfumato.data.label_dependence import entropy
+from sfumato.data.label_dependence import entropy, label_only_floor
 
 CANDIDATES = 2_000
 """Photos of the attacker's in the prior, at most."""
@@ -107,12 +106,9 @@ def best_of(predictions: Sequence[Prediction], data: AttackData, name: str, *, c
 def population_floor(data: AttackData, name: str) -> float:
     """The best guess from the desired labels, among the attacker's photos; never below their majority."""
     count = data.train.images
-    cells = label_cells(
-        [data.train.labels[kept][:count] for kept in data.keep], [data.classes[kept] for kept in data.keep]
+    return label_only_floor(
+        data.train.labels[name][:count], [data.train.labels[kept][:count] for kept in data.keep]
     )
-    table = np.zeros((cells.max() + 1, data.classes[name]))
-    np.add.at(table, (cells, data.train.labels[name][:count]), 1)
-    return float(table.max(1).sum() / count)
 
 
 def describe(

@@ -22,7 +22,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.stats import beta
 
 from sfumato.audit.metrics import LEAST_GAIN
 from sfumato.audit.schema import ExactLeak
@@ -37,6 +36,7 @@ from sfumato.data.contingency import (
     mutual_information,
 )
 from sfumato.data.dataset import Ints
+from sfumato.data.intervals import clopper_pearson
 from sfumato.data.label_cells import label_cells
 from sfumato.data.label_dependence import entropy
 from sfumato.training.answer_table import AnswerTable, value_groups
@@ -207,7 +207,7 @@ def leak_of(
         counts=seen[present],
         words=table.words,
         accuracy=accuracy,
-        accuracy_limits=clopper_pearson(accuracy * len(truth), len(truth)),
+        accuracy_limits=clopper_pearson(accuracy * len(truth), len(truth), LEVEL),
         optimum=guess_accuracy(seen, best_guess(seen)),
         balanced_accuracy=balanced(seen, best_guess(likelihood(known))),
         auc=table_auc(seen, likelihood(known)),
@@ -220,19 +220,6 @@ def leak_of(
         entropy_bits=entropy(truth),
         odds_gap=odds_gap(table, test, truth, cells[Split.TEST]),
     )
-
-
-def clopper_pearson(right: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Lower and upper limit of a share, each one-sided at `level`; an expected number of right guesses counts as it is.
-
-    The expected number varies less than a drawn one, so for a randomised answer the limits are on the safe side.
-
-    >>> [round(limit, 4) for limit in clopper_pearson(0, 100)]
-    [0.0, 0.0295]
-    """
-    lower = 0.0 if right <= 0 else float(beta.ppf(1 - level, right, images - right + 1))
-    upper = 1.0 if right >= images else float(beta.ppf(level, right + 1, images - right))
-    return lower, upper
 
 
 def likelihood(counts: Floats) -> Floats:

@@ -22,7 +22,7 @@ import numpy as np
 from sfumato.audit.metrics import Answers, Floats, Ints, Sample, measure
 from sfumato.audit.schema import MeasureName
 from sfumato.data import Dataset, Split
-from sfumato.data.label_dependence import joint_cells
+from sfumato.data.label_dependence import count_entropy, joint_cells
 
 LEAST_IMAGES = 5
 """Test images of a combination of labels; smaller ones are put together."""
@@ -42,7 +42,7 @@ class Population:
     @cached_property
     def entropy_bits(self) -> float:
         """H(S)."""
-        return _entropy(self.counts.sum(1))
+        return count_entropy(self.counts.sum(1))
 
     def sample(self, labels: Ints, cells: Ints) -> Sample:
         """Test images with weights that give every combination of labels its share.
@@ -111,7 +111,7 @@ def label_only(labels: Ints, cells: Ints, classes: int, combinations: int) -> di
         scores[judged] = logs[judged] - np.log(prior / prior.sum())
     everyone = Sample(labels, np.zeros(len(labels), dtype=np.int64), np.full(len(labels), 1 / len(labels)))
     answers = Answers(logs, logs, scores.argmax(1))
-    found = measure(answers, everyone, _entropy(np.bincount(labels, minlength=classes)))
+    found = measure(answers, everyone, count_entropy(np.bincount(labels, minlength=classes)))
     return {name: one.value for name, one in found.items()}
 
 
@@ -131,8 +131,3 @@ def measure_population(dataset: Dataset, cells: Ints, name: str) -> Population:
     rows = np.concatenate([dataset.splits[Split.DEFENDER], dataset.splits[Split.ATTACKER]])
     classes = len(dataset.attributes[name].classes)
     return population(dataset.labels[name][rows], cells[rows], classes, int(cells.max()) + 1)
-
-
-def _entropy(counts: Floats | Ints) -> float:
-    p = counts[counts > 0] / counts.sum()
-    return max(0.0, float(-(p * np.log2(p)).sum()))

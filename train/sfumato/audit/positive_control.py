@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import beta, binom, norm
+from scipy.stats import binom, norm
 from torch import Tensor
 
 from sfumato.audit.attack_data import MAX_PARAMETER_BYTES, AttackData, AttackSplit
@@ -33,8 +33,9 @@ from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Ints, Prediction
 from sfumato.audit.schema import PositiveControl
-from sfumato.audit.scoring import score
+from sfumato.audit.scoring import best_attack, score
 from sfumato.channels import Channel, Parameters
+from sfumato.data.intervals import clopper_pearson
 
 COIN = "planted coin"
 WANTED_NAG = 0.08
@@ -199,12 +200,12 @@ def positive_control(data: AttackData, plan: Plan, nag: float = WANTED_NAG) -> P
         planted, leak = plant(data, nag)
     except ValueError:
         return None
-    best = min((score(one, planted) for one in attack(planted, plan)), key=lambda one: one.validation_loss)
+    best = best_attack([score(one, planted) for one in attack(planted, plan)])
     count = planted.test.images
     hits = round(best.result.accuracy * count)
     found = 2 * hits / count - 1
-    # Exact for a binomial (Clopper and Pearson, 1934): coins and noise are new in every upload.
-    upper = 1.0 if hits == count else 2 * float(beta.ppf(0.95, hits + 1, count - hits)) - 1
+    # Exact for a binomial: coins and noise are new in every upload.
+    upper = 2 * clopper_pearson(hits, count, 0.95)[1] - 1
     return PositiveControl(
         attribute=COIN,
         planted_nag=leak.nag,

@@ -29,6 +29,7 @@ from sfumato.core.files import read_json, write_json
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
+from sfumato.data.intervals import Z95, wilson
 from sfumato.data.label_dependence import label_only_floor
 from sfumato.models.cost import cost
 from sfumato.models.local import check_size
@@ -49,7 +50,6 @@ SEEN = {"cloud": 32_000, "phone": 64_000, "larger": 32_000, "attacker": 20_000}
 """Images that each training sees, as whole epochs within `EPOCHS`."""
 EPOCHS = (4, 32)
 """Fewest and most epochs of a training."""
-Z95 = 1.959964
 
 Hits = dict[str, NDArray[np.bool_]]
 """Attribute -> which images were answered right, (n,)."""
@@ -349,17 +349,6 @@ def hidden_rows(stages: Stages) -> tuple[HiddenRow, ...]:
         )
         for name in config.hide
     )
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927).
-
-    >>> [round(bound, 3) for bound in wilson(99, 100)]
-    [0.946, 0.998]
-    """
-    share, z = hits / count, Z95**2 / count
-    middle, half = share + z / 2, (z * (share * (1 - share) + z / 4)) ** 0.5
-    return (middle - half) / (1 + z), (middle + half) / (1 + z)
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.core.errors import DataError
 from sfumato.data.dataset import Dataset, Ints, Split
@@ -42,8 +43,12 @@ class LabelDependence:
 
 def entropy(labels: Ints) -> float:
     """H(S) in bits of (N,) labels."""
-    counts = np.unique(labels, return_counts=True)[1]
-    p = counts / counts.sum()
+    return count_entropy(np.unique(labels, return_counts=True)[1])
+
+
+def count_entropy(counts: NDArray[np.float64] | Ints) -> float:
+    """Entropy in bits of the shares in counts (K,), which may be expected ones; zeros count for nothing."""
+    p = counts[counts > 0] / counts.sum()
     return max(0.0, float(-(p * np.log2(p)).sum()))
 
 

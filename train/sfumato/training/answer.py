@@ -33,6 +33,7 @@ from sfumato.data import Dataset, Split
 from sfumato.data.contingency import best_guess, cross_counts, guess_accuracy, mutual_information
 from sfumato.data.dataset import Ints
 from sfumato.data.label_cells import label_cells
+from sfumato.data.label_dependence import count_entropy
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.tensors import evaluating, to_tensor
@@ -334,8 +335,7 @@ def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> Tenso
 def told_bits(table: AnswerTable, states: Ints) -> dict[str, float]:
     """What a word can tell of the photo: at most log2 N bits of any, and on average no more than its entropy."""
     sent = table.counts(states, np.zeros_like(states), 1)[:, 0]
-    p = sent[sent > 0] / sent.sum()
-    return {"most_bits": log2(table.words), "entropy_bits": max(0.0, float(-(p * np.log2(p)).sum()))}
+    return {"most_bits": log2(table.words), "entropy_bits": count_entropy(sent)}
 
 
 def judge_answer(answer: Answer, dataset: Dataset, config: TrainConfig, read: Reader) -> dict[str, Any]:

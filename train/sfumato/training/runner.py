@@ -209,20 +209,35 @@ def _cotraining_stage(
     if log_file is not None:
         log_file.drop_after("cotrain", trainer.epoch)
     _announce(fabric, dataset, local=trainer.model.local, cloud=trainer.model.cloud)
+    _run_epochs(trainer, config.epochs, "co-training", log_file)
+    if fabric.is_global_zero:
+        _finish(trainer)
+
+
+def _run_epochs(
+    trainer: CoTrainer | AnswerTrainer,
+    epochs: int,
+    title: str,
+    log_file: TrainingLog | None,
+    figures: Callable[[dict[str, Any]], str] = describe,
+) -> None:
+    """The epochs that are still to come: a line of the log and a checkpoint after each."""
     with progress() as bar:
-        total, done = trainer.steps, trainer.epoch * trainer.batches.steps
+        steps = trainer.batches.steps
         task = bar.add_task(
-            "co-training", total=total, completed=done, figures="", visible=fabric.is_global_zero
+            title,
+            total=epochs * steps,
+            completed=trainer.epoch * steps,
+            figures="",
+            visible=trainer.fabric.is_global_zero,
         )
-        while trainer.epoch < config.epochs:
+        while trainer.epoch < epochs:
             record = trainer.run_epoch(lambda: bar.advance(task))
-            bar.update(task, figures=describe(record))
+            bar.update(task, figures=figures(record))
             if log_file is not None:
                 log_file.write(record)
                 trainer.save()
-            fabric.barrier()
-    if fabric.is_global_zero:
-        _finish(trainer)
+            trainer.fabric.barrier()
 
 
 BETWEEN_MODES_BITS = 10.0
@@ -261,23 +276,13 @@ def _answer_stage(
     if log_file is not None:
         log_file.drop_after("answer", trainer.epoch)
     _announce(fabric, dataset, phone=trainer.network)
-    with progress() as bar:
-        steps = trainer.batches.steps
-        task = bar.add_task(
-            "phone's answer",
-            total=trainer.epochs * steps,
-            completed=trainer.epoch * steps,
-            figures="",
-            visible=fabric.is_global_zero,
-        )
-        while trainer.epoch < trainer.epochs:
-            record = trainer.run_epoch(lambda: bar.advance(task))
-            best = trainer.best_record["val_accuracy"]
-            bar.update(task, figures=f"{describe(record)}, best {100 * best:.1f} %")
-            if log_file is not None:
-                log_file.write(record)
-                trainer.save()
-            fabric.barrier()
+    _run_epochs(
+        trainer,
+        trainer.epochs,
+        "phone's answer",
+        log_file,
+        lambda record: f"{describe(record)}, best {100 * trainer.best_record['val_accuracy']:.1f} %",
+    )
     return trainer
 
 
