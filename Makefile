@@ -29,7 +29,7 @@ test: setup ## Lint, types, spelling and all tests
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-# One variant: make test-matrix ARGS="--only two-threads tests/train"
+# Seven settings in two runs. One setting: make test-matrix ARGS="--only two-threads tests/train"
 test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale
 	@python scripts/test_matrix.py $(ARGS)
 
