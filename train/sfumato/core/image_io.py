@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -164,6 +165,11 @@ def load(source: Source, height: int, width: int, *, max_pixels: int = MAX_PIXEL
     """
     at_least = (REDUCTION * height, REDUCTION * width)
     return fit(read_rgb(source, max_pixels=max_pixels, at_least=at_least), height, width)
+
+
+def decoder() -> str:
+    """Names what decides the pixels of a file beside the file: results of another decoder are not this one's."""
+    return f"pillow {PIL.__version__} {' '.join(_formats())}"
 
 
 def _opened(source: Source) -> AbstractContextManager[Image.Image]:
