@@ -75,6 +75,28 @@ _FORMATS = (
 # Size is checked against max_pixels before any pixel is decoded, so Pillow's own (lower) warning says nothing
 # new.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings(
+    "ignore", category=UserWarning, module=r"PIL\."
+)  # damage that matters is an error here
+SUFFIXES = (
+    *(
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    ),
+    *(".pbm", ".pnm", ".avif", ".heic", ".heif"),
+)
+"""Endings, in small letters, of what is taken for a picture in a folder."""
 
 
 def read_rgb(
