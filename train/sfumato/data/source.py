@@ -25,6 +25,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the makers' own partition in `Source.official`."""
+UNLABELLED = -1
+"""Label of a picture that has none of this attribute."""
 
 
 class Pictures(Protocol):
@@ -51,7 +53,7 @@ class Source:
     pictures: Pictures
     attributes: tuple[Attribute, ...]
     labels: Mapping[str, Ints]
-    """(N,) class indices per attribute."""
+    """(N,) class indices per attribute, `UNLABELLED` where there is none."""
     size: tuple[int, int] = (64, 64)
     """(height, width) if the user asks for none."""
     official: Ints | None = None
@@ -59,6 +61,8 @@ class Source:
     identity: str | None = None
     skipped: tuple[str, ...] = ()
     """What the loader itself had to leave out, with reasons."""
+    quantities: frozenset[str] = frozenset()
+    """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins alone."""
 
     def take(self, rows: Ints) -> "Source":
         """Only these pictures and their labels."""

@@ -74,6 +74,10 @@ def _attributes(path: Path) -> tuple[list[str], list[str], Ints]:
         values.append([int(value == "1") for value in row[1:]])
     if not titles or not names:
         raise DataError(f"{path}: no attribute names or no rows")
+    if path.suffix != ".csv" and first != [str(len(names))]:
+        raise DataError(
+            f"{path} announces {' '.join(first)} pictures and lists {len(names)}: copy it again, or correct its first line"
+        )
     return titles, names, np.array(values, dtype=np.int64)
 
 
