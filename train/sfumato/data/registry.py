@@ -21,8 +21,10 @@ from sfumato.data.duplicates import duplicate_groups
 from sfumato.data.loaders import scenes
 from sfumato.data.loaders.celeba import load_celeba
 from sfumato.data.loaders.cifar import load_cifar10, load_cifar100
+from sfumato.data.loaders.fairface import load_fairface
 from sfumato.data.loaders.fashion_mnist import load_fashion
 from sfumato.data.loaders.folder import load_folder
+from sfumato.data.loaders.huggingface import load_huggingface
 from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.loaders.utkface import load_utkface
 from sfumato.data.source import UNLABELLED, Source
@@ -52,6 +54,10 @@ KINDS: Mapping[str, Kind] = {
     "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
     "scenes": Kind(load=scenes.load_scenes, options=scenes.OPTIONS),
     "folder": Kind(load=load_folder),
+    "imagefolder": Kind(load=load_folder),
+    "imagenet": Kind(load=load_folder),
+    "huggingface": Kind(load=load_huggingface),
+    "fairface": Kind(load=load_fairface),
     "utkface": Kind(load=load_utkface),
     "celeba": Kind(load=load_celeba),
     "cifar10": Kind(load=load_cifar10),

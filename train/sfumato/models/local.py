@@ -141,7 +141,7 @@ def check_size(height: int, width: int) -> None:
         UsageError: height or width is not a multiple of 16.
     """
     if height % STRIDE or width % STRIDE or height < STRIDE or width < STRIDE:
-        given = f"{height}x{width}"
+        near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in (height, width))
         raise UsageError(
-            f"height and width must be multiples of {STRIDE}, not {given}: choose size=HxW in the data spec"
+            f"height and width must be multiples of {STRIDE}, not {height}x{width}: the nearest is size={near} in the data spec"
         )
