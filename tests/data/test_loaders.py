@@ -18,7 +18,7 @@ from sfumato.cli.data import app
 from sfumato.core.errors import DataError
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.loaders.fashion_mnist import read_idx
-from sfumato.data.registry import parse_spec
+from sfumato.data.registry import load_source, parse_spec
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +225,11 @@ def test_utkface(tmp_path: Path) -> None:
         age, gender, race = (int(part) for part in name.split("_")[:3])
         band = sum(age > last for last in (12, 19, 29, 39, 59))
         assert [int(data.labels[a][row]) for a in data.attributes] == [gender, race, band, int(age >= 30)]
-    assert "no UTKFace pictures" in refusal(f"utkface:{tmp_path}")
+    for name in names[:3]:  # the original archive unpacks to part1 ... part3
+        (tmp_path / "parts" / "part1").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, tmp_path / "parts" / "part1" / name)
+    assert len(load_source(f"utkface:{tmp_path / 'parts'}").pictures.names) == 3
+    assert "no UTKFace pictures" in refusal(f"utkface:{tmp_path / 'cache'}")
 
 
 # --- CelebA ---

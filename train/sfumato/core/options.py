@@ -22,7 +22,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def take_bins(spec: str, keep: Sequence[str], hide: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def take_bins(
+    spec: str, keep: Sequence[str], hide: Sequence[str]
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Move the bins that attributes were asked for with into the data SPEC.
 
     >>> take_bins("folder:own", ("smiling", "age:0-12,13-"), ("height:q4",))

@@ -82,7 +82,7 @@ def to_classes(
     if any(empty - {""}):
         note(f"{where}: {', '.join(map(repr, sorted(empty - {''})))} counts as no value")
     spellings: dict[str, list[str]] = {}  # by meaning, the most frequent first
-    for value in sorted(words, key=lambda one: (-words[one], one)):
+    for value in sorted(words, key=lambda one: (-words[one], len(one), one)):
         spellings.setdefault(meaning(value), []).append(value)
     if fixed is None:
         name_of = {value: same[0] for same in spellings.values() for value in same}

@@ -107,6 +107,8 @@ def read_table(path: Path, *, key: str, aliases: Sequence[str] = ()) -> TextTabl
         raise DataError(f"{path}: the first line must name a column {key!r} and every other column once")
     separator = max(fitting, key=lambda one: len(fitting[one]))
     header = fitting[separator]
+    while not header[-1]:
+        header.pop()
     at = _position(header, names[key])
     assert at is not None
     if header[at].casefold() != key:

@@ -145,3 +145,16 @@ def check_size(height: int, width: int) -> None:
         raise UsageError(
             f"height and width must be multiples of {STRIDE}, not {height}x{width}: the nearest is size={near} in the data spec"
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse attribute names that no network can call a head by: `type` for example is a method of every torch module.
+
+    Raises:
+        UsageError: the first such name.
+    """
+    for name in names:
+        if "." in name or hasattr(nn.ModuleDict(), name):
+            raise UsageError(
+                f"no network can call a head {name!r}: rename this column of the labels, e.g. {name.replace('.', '_')}_"
+            )

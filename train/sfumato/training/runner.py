@@ -30,7 +30,7 @@ from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
-from sfumato.models.local import LocalNetwork, check_size
+from sfumato.models.local import LocalNetwork, check_names, check_size
 from sfumato.training import checkpoint
 from sfumato.training.advice import Figures, reaches, recommend
 from sfumato.training.answer import (
@@ -129,6 +129,7 @@ def train(
     config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
+    check_names((*config.keep, *config.hide))
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():

@@ -120,7 +120,7 @@ def _class_folders(folder: Path) -> Source:
     deep = [place for place in found if len(place.parts) > 1]
     if not deep:
         raise DataError(f"{folder} has no labels.csv: folder:PATH expects {_EXPECTED}")
-    by_split = tops <= set(_PARTS) and all(len(place.parts) > 2 for place in found)
+    by_split = tops <= set(_PARTS) and any(len(place.parts) > 2 for place in found)
     level = 1 if by_split else 0
     flat = [place for place in found if len(place.parts) < level + 2]
     if flat:
