@@ -56,8 +56,18 @@ def test_a_torch_data_set_becomes_a_folder(tmp_path: Path) -> None:
 
 def test_every_form_of_a_picture_and_of_labels(tmp_path: Path) -> None:
     colour, grey = PIXELS[0], PIXELS[0, :, :, 0]
-    pictures = (colour, colour.transpose(2, 0, 1), grey, grey[None], grey[..., None], Image.fromarray(colour), colour / 255)
-    folder = save_folder(Listed([(one, n % 3) for n, one in enumerate(pictures)], ["c", "b", "a"]), tmp_path / "own")
+    pictures = (
+        colour,
+        colour.transpose(2, 0, 1),
+        grey,
+        grey[None],
+        grey[..., None],
+        Image.fromarray(colour),
+        colour / 255,
+    )
+    folder = save_folder(
+        Listed([(one, n % 3) for n, one in enumerate(pictures)], ["c", "b", "a"]), tmp_path / "own"
+    )
     source = load_source(f"folder:{folder}")
     assert source.attributes[0].classes == ("c", "b", "a")
     assert source.labels["label"].tolist() == [n % 3 for n in range(len(pictures))]
@@ -65,8 +75,14 @@ def test_every_form_of_a_picture_and_of_labels(tmp_path: Path) -> None:
     for number, one in enumerate(read):
         expected = np.repeat(grey[..., None], 3, axis=2) if number in (2, 3, 4) else colour
         np.testing.assert_array_equal(np.asarray(one), expected, err_msg=str(number))
-    named = save_folder(Listed([(colour, {"a": 1, "b": None}), (grey, {"a": np.int64(2)})]), tmp_path / "named")
-    assert (named / "labels.csv").read_text().split() == ["file,a,b", "images/0000000.png,1,", "images/0000001.png,2,"]
+    named = save_folder(
+        Listed([(colour, {"a": 1, "b": None}), (grey, {"a": np.int64(2)})]), tmp_path / "named"
+    )
+    assert (named / "labels.csv").read_text().split() == [
+        "file,a,b",
+        "images/0000000.png,1,",
+        "images/0000001.png,2,",
+    ]
     for bad, expected in [
         ([(colour * 2.0, 1)], "item 0 is not a picture with labels .floats outside"),
         ([(colour, 1), (colour.astype(int), 1)], "item 1 .* not uint8"),
@@ -86,7 +102,9 @@ def test_fairface_as_published(tmp_path: Path) -> None:
     ages = ["0-2", "03-Sep", "Oct-19", "20-29", "more than 70"]
     for part, count in (("train", 10), ("val", 5)):
         (tmp_path / part).mkdir()
-        rows = [f"{part}/{n}.jpg,{ages[n % 5]},{'Male' if n % 2 else 'Female'},Black,True" for n in range(count)]
+        rows = [
+            f"{part}/{n}.jpg,{ages[n % 5]},{'Male' if n % 2 else 'Female'},Black,True" for n in range(count)
+        ]
         header = "file,age,gender,race,service_test"
         (tmp_path / f"fairface_label_{part}.csv").write_text("\n".join([header, *rows]) + "\n")
     source = load_source(f"fairface:{tmp_path}")
@@ -99,7 +117,9 @@ def test_fairface_as_published(tmp_path: Path) -> None:
         load_source(f"fairface:{tmp_path / 'train'}")
 
 
-def test_hugging_face_files_name_the_package_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hugging_face_files_name_the_package_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match=r"holds no \.arrow or \.parquet file"):
         load_source(f"huggingface:{tmp_path}")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and no more")
@@ -107,13 +127,16 @@ def test_hugging_face_files_name_the_package_they_need(tmp_path: Path, monkeypat
         patch.setitem(__import__("sys").modules, "pyarrow", None)
         with pytest.raises(DataError, match="needs the package pyarrow: pip install pyarrow"):
             load_source(f"huggingface:{tmp_path}")
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", exc_type=ImportError)
     with pytest.raises(DataError, match="cannot be read"):
         load_source(f"huggingface:{tmp_path}")
 
 
 def test_hugging_face_files(tmp_path: Path) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    arrow, parquet = (
+        pytest.importorskip("pyarrow", exc_type=ImportError),
+        pytest.importorskip("pyarrow.parquet", exc_type=ImportError),
+    )
     features = b'{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}'
 
     def rows(numbers: range) -> Any:
@@ -131,9 +154,9 @@ def test_hugging_face_files(tmp_path: Path) -> None:
     for part, numbers in parts.items():
         parquet.write_table(rows(numbers), tmp_path / "hub" / f"{part}-00000-of-00001.parquet")
         (tmp_path / "disk" / part).mkdir(parents=True)
-        with arrow.OSFile(str(tmp_path / "disk" / part / "data-00000-of-00001.arrow"), "wb") as sink:
-            with arrow.ipc.new_stream(sink, rows(numbers).schema) as writer:
-                writer.write_table(rows(numbers))
+        sink = arrow.OSFile(str(tmp_path / "disk" / part / "data-00000-of-00001.arrow"), "wb")
+        with sink, arrow.ipc.new_stream(sink, rows(numbers).schema) as writer:
+            writer.write_table(rows(numbers))
     for place in ("hub", "disk"):
         source = load_source(f"huggingface:{tmp_path / place}")
         assert [one.name for one in source.attributes] == ["label", "age", "mood"]

@@ -150,7 +150,7 @@ def read_rgb(
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        if _is_heif(source):
+        if "HEIF" not in _formats() and _is_heif(source):
             raise DataError(
                 f"{name}: HEIC is read where the package pillow-heif is installed; else save it as a JPEG "
                 "(iPhone: Settings, Camera, Formats, Most Compatible)"

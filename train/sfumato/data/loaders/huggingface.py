@@ -77,8 +77,12 @@ def load_huggingface(spec: Spec) -> Source:
         raise DataError(f"{folder} holds no .arrow or .parquet file: huggingface:PATH expects {_EXPECTED}")
     try:
         arrow = importlib.import_module("pyarrow")
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError("huggingface:PATH needs the package pyarrow: pip install pyarrow") from None
+    except ImportError as error:  # one that does not fit this numpy
+        raise DataError(
+            f"the installed pyarrow cannot be used ({first_line(error)}): install another release"
+        ) from None
     try:
         tables = [_table(path) for path in files]
         whole = arrow.concat_tables(tables)
