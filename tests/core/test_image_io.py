@@ -160,7 +160,7 @@ def test_a_camera_photo_is_read_at_a_reduced_scale_with_nearly_the_same_result()
 
 
 def png(
-    pixels: NDArray[np.int64], colour: int, depth: int = 16, *extra: tuple[bytes, bytes]
+    pixels: NDArray[Any], colour: int, depth: int = 16, *extra: tuple[bytes, bytes]
 ) -> list[tuple[bytes, bytes]]:
     """Chunks of an unfiltered PNG; pixels (H, W, channels)."""
     height, width = pixels.shape[:2]
@@ -170,7 +170,7 @@ def png(
     return [(b"IHDR", header), *extra, (b"IDAT", body), (b"IEND", b"")]
 
 
-def tiff(pixels: NDArray[np.int64], order: str, photometric: int, *extra: tuple[int, int]) -> bytes:
+def tiff(pixels: NDArray[Any], order: str, photometric: int, *extra: tuple[int, int]) -> bytes:
     """An uncompressed TIFF of 16 bits a sample (H, W, channels), or of 8 bits where the array is of bytes."""
     height, width, planes = pixels.shape
     depth = 8 if pixels.dtype == np.uint8 else 16

@@ -45,7 +45,7 @@ class Listed:
 def test_a_torch_data_set_becomes_a_folder(tmp_path: Path) -> None:
     floats = torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float() / 255
     items = TensorDataset(floats, torch.arange(len(PIXELS)) % 2, torch.arange(len(PIXELS)) // 2 % 3)
-    pairs = Listed([(one, labels) for one, *labels in items])
+    pairs = Listed([(one, labels) for one, *labels in (items[n] for n in range(len(items)))])
     folder = save_folder(pairs, tmp_path / "own", names=["smiling", "mood"])
     data = open_dataset(f"folder:{folder},size=8x10", keep=["smiling"], hide=["mood"])
     np.testing.assert_array_equal(data.images, PIXELS)
@@ -83,14 +83,15 @@ def test_every_form_of_a_picture_and_of_labels(tmp_path: Path) -> None:
         "images/0000000.png,1,",
         "images/0000001.png,2,",
     ]
-    for bad, expected in [
+    refused: list[tuple[list[Any], str]] = [
         ([(colour * 2.0, 1)], "item 0 is not a picture with labels .floats outside"),
         ([(colour, 1), (colour.astype(int), 1)], "item 1 .* not uint8"),
         ([(PIXELS, 1)], "a picture of shape"),
         ([(colour, (1, 2))], "item 0 has 2 labels for 1 names"),
         ([colour[:1]], "item 0 is not a picture with labels"),
         ([], "empty"),
-    ]:
+    ]
+    for bad, expected in refused:
         with pytest.raises(DataError, match=expected):
             save_folder(Listed(bad), tmp_path / "bad")
         assert not (tmp_path / "bad").exists()

@@ -163,7 +163,7 @@ def test_folder_refusals(photos: Path, tmp_path: Path) -> None:
     (photos / "labels.csv").write_bytes(b"\xff\xfe\x00file")
     assert "not text in UTF-8" in refusal(spec)
     assert f"did you mean folder:{photos}?" in refusal(str(photos))
-    assert "did you mean synthetic?" in refusal("syntetic,count=600")
+    assert "did you mean synthetic?" in refusal("sinthetic,count=600")
 
 
 def test_missing_and_broken_pictures(photos: Path, tmp_path: Path) -> None:
