@@ -66,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+_TOLD = 3
 BINS = "bins"
 """Option of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`)."""
 
@@ -196,15 +197,21 @@ def _tell_rare(source: Source, asked: Sequence[str], splits: Mapping[Split, Ints
     for attribute in source.attributes:
         if attribute.name not in asked or attribute.name == source.identity:
             continue
-        labels = source.labels[attribute.name]
-        for index, name in enumerate(attribute.classes):
-            counts = {split: int((labels[rows] == index).sum()) for split, rows in splits.items()}
-            total = sum(counts.values())
-            lacking = [str(split) for split, count in counts.items() if count == 0]
-            if total and (lacking or counts[Split.TEST] < FEW):
-                where = f"none in {', '.join(lacking)}" if lacking else f"{counts[Split.TEST]} in test"
-                end = "is it a typing mistake?" if total < len(Split) else "figures about it will be coarse"
-                _note_once(f"{attribute.name!r}: class {name!r} has {total} pictures, {where}: {end}")
+        labels, size = source.labels[attribute.name], len(attribute.classes)
+        counts = {split: np.bincount(labels[rows], minlength=size) for split, rows in splits.items()}
+        told = []
+        for index in np.argsort(sum(counts.values()), kind="stable").tolist():  # the rarest first
+            total = sum(int(count[index]) for count in counts.values())
+            lacking = [str(split) for split, count in counts.items() if count[index] == 0]
+            if total and (lacking or counts[Split.TEST][index] < FEW):
+                where = f"none in {', '.join(lacking)}" if lacking else f"{counts[Split.TEST][index]} in test"
+                mistake = " (a typing mistake?)" if total < len(Split) else ""
+                told.append(f"class {attribute.classes[index]!r} has {total} pictures{mistake}, {where}")
+        if told:
+            more = f"; and {len(told) - _TOLD} more such classes" if len(told) > _TOLD else ""
+            _note_once(
+                f"{attribute.name!r}: {'; '.join(told[:_TOLD])}{more}: figures about them will be coarse"
+            )
 
 
 @lru_cache
