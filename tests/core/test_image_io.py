@@ -314,6 +314,13 @@ def test_one_limit_for_every_kind_and_reduced_decoding_beyond_it(monkeypatch: py
     assert load(encoded(picture, "JPEG"), 32, 32).shape == (32, 32, 3)
 
 
+def test_a_photo_of_200_megapixels_is_read() -> None:
+    large = encoded(Image.new("L", (16_320, 12_240), 90), "JPEG", quality=30)
+    assert np.abs(load(large, 64, 64).astype(int) - 90).max() <= 3
+    with pytest.raises(DataError, match="more than the 250000000 pixels allowed"):
+        read_rgb(encoded(Image.new("1", (25_000, 20_001))))
+
+
 def test_what_is_no_file_and_heic_say_what_to_do(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(DataError, match=r"pipe.jpg: not a file"):

@@ -75,6 +75,10 @@ _FORMATS = (
 # Size is checked against max_pixels before any pixel is decoded, so Pillow's own (lower) warning says nothing
 # new.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+if (
+    Image.MAX_IMAGE_PIXELS is not None
+):  # Pillow refuses twice as many, and would refuse a photo of 200 megapixels
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2)
 warnings.filterwarnings(
     "ignore", category=UserWarning, module=r"PIL\."
 )  # damage that matters is an error here
@@ -149,6 +153,8 @@ def read_rgb(
         raise error if str(error).startswith(name) else DataError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{name}: more than the {min(max_pixels, MAX_PIXELS)} pixels allowed") from None
     except UnidentifiedImageError:
         if "HEIF" not in _formats() and _is_heif(source):
             raise DataError(
