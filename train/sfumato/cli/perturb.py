@@ -29,6 +29,13 @@ def command(
     ledger: Annotated[
         Path | None, typer.Option(help="File of the ledger; else beside the device key.")
     ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
@@ -37,11 +44,13 @@ def command(
     from sfumato.core.errors import UsageError
     from sfumato.runtime.keyed_noise import default_key_path
     from sfumato.runtime.ledger import device_ledger
+    from sfumato.runtime.makers import require_maker
     from sfumato.runtime.perturb_files import perturb_files
     from sfumato.runtime.phone_model import PhoneModel
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
+    require_maker(export, public_key)
     model = PhoneModel.load(export, threads=threads)
     if key is None and not default_key_path().exists():
         note(f"made a device key: {default_key_path()}")

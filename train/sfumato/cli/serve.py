@@ -35,6 +35,13 @@ def command(
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     with_page: Annotated[
         bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
@@ -65,6 +72,7 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
+    from sfumato.runtime.makers import require_maker
     from sfumato.server.auth import RateLimitConfig, Tokens
     from sfumato.server.http import ServerConfig, run
 
@@ -84,6 +92,7 @@ def command(
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
+    require_maker(export, public_key)
     limit = RateLimitConfig(per_second=rate, burst=burst)
     if server is not None:
         from sfumato.server.gateway import GatewayConfig
