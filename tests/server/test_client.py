@@ -36,6 +36,7 @@ def test_send_shows_the_predictions_of_the_network(
     photo, key = tmp_path / "photo.png", tmp_path / "key"
     Image.fromarray(pictures[3]).save(photo)
     key.write_bytes(KEY)
+    key.chmod(0o600)
     app = Typer()
     app.command()(send.command)
     arguments = [str(bundle), str(photo), "--server", server.url, "--key", str(key)]

@@ -388,7 +388,9 @@ def check_sealed(path: Path, content: bytes, line: bytes) -> None:
         raise SfumatoError(
             f"{path} has other line ends (CRLF) than it was written with: copy the export byte by byte, not as text"
         )
-    raise SfumatoError(f"{path} or {DIGESTS} was changed after the export: export again")
+    raise SfumatoError(
+        f"{path.name} or {DIGESTS} was changed after the export: export again, or put a whole copy into {path.parent}"
+    )
 
 
 def digest_line(name: str, content: bytes) -> bytes:

@@ -39,9 +39,9 @@ class Bundle(
                 null
             }
             val signed = content(Contract.FILE)
-            optional(MAKER)?.let { checkSignature(it, signed, content(SIGNATURE)) }
+            optional(MAKER_KEY)?.let { checkSignature(it, signed, content(CONTRACT_SIGNATURE)) }
             val contract = Contract.parse(signed)
-            optional(DIGESTS)?.let { checkDigest(it, contract.sha256) }
+            optional(CONTRACT_DIGESTS)?.let { checkDigest(it, contract.sha256) }
             fun listed(name: String): ByteArray = content(name).also(contract.file(name)::check)
             val table = if (contract.channel is Channel.Gaussian) NormalTable(listed(NormalTable.FILE)) else null
             val code = contract.answer?.let { AnswerCode.of(contract, it, ::listed) }
@@ -53,6 +53,6 @@ class Bundle(
 /** Compare the contract with its line of `contract.sha256`. */
 private fun checkDigest(digests: ByteArray, sha256: String) {
     if (digests.toString(Charsets.US_ASCII).substringBefore('\n') != "$sha256  ${Contract.FILE}") {
-        throw SfumatoException("${Contract.FILE} or $DIGESTS was changed after the export: export again")
+        throw SfumatoException("${Contract.FILE} or $CONTRACT_DIGESTS was changed after the export: export again")
     }
 }

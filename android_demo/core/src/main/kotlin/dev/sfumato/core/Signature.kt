@@ -11,9 +11,9 @@ import java.math.BigInteger
 import java.security.MessageDigest
 
 /** The app's own copy of the maker's public key, raw, in base64; `sfumato export --android` puts it there. */
-const val MAKER = "maker.key"
-const val SIGNATURE = "contract.sig"
-const val DIGESTS = "contract.sha256"
+const val MAKER_KEY = "maker.key"
+const val CONTRACT_SIGNATURE = "contract.sig"
+const val CONTRACT_DIGESTS = "contract.sha256"
 
 private val CONTEXT = "sfumato-contract-signature-v1\u0000".toByteArray(Charsets.US_ASCII)
 private const val KEY_BYTES = 32
@@ -21,10 +21,10 @@ private const val KEY_BYTES = 32
 /** Check [signature], the text of `contract.sig`, over the bytes of a contract with [maker], the text of `maker.key`. */
 fun checkSignature(maker: ByteArray, contract: ByteArray, signature: ByteArray) {
     val key = fromBase64(maker)
-    if (key == null || key.size != KEY_BYTES) throw SfumatoException("$MAKER is no key: run `sfumato export EXPORT --android` again")
+    if (key == null || key.size != KEY_BYTES) throw SfumatoException("$MAKER_KEY is no key: run `sfumato export EXPORT --android` again")
     val given = fromBase64(signature)
     if (given == null || !verify(key, CONTEXT + contract, given)) {
-        throw SfumatoException("$SIGNATURE is not the maker's signature of this contract: do not use the export")
+        throw SfumatoException("$CONTRACT_SIGNATURE is not the maker's signature of this contract: do not use the export")
     }
 }
 
