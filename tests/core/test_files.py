@@ -114,7 +114,7 @@ def test_what_has_its_name_was_flushed_before(tmp_path: Path, monkeypatch: pytes
         done.append(f"name {target.name}")
         return (replace if self.is_file() else rename)(self, target)
 
-    monkeypatch.setattr(files.os, "fsync", flushed)
+    monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(Path, "replace", named)
     monkeypatch.setattr(Path, "rename", named)
     with atomic_write(tmp_path / "one") as scratch:

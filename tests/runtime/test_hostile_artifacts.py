@@ -281,7 +281,7 @@ def cut_weights(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nested card": (deep, "is not valid JSON"),
     "card of a list": (lambda f: (f / "card.json").write_text("[]"), "an object was expected"),
     "config of a list": (lambda f: (f / "config.json").write_text("[]"), "an object was expected"),
@@ -321,9 +321,11 @@ def test_files_of_an_export_are_files(kind: str, bundle: Path, tmp_path: Path) -
             os.mkfifo(path)
         else:
             path.symlink_to(kept if kind == "link" else "/dev/zero")
-        for load in {"local_int8.tflite": [PhoneModel.load], "cloud.onnx": [CloudModel.load]}.get(
-            name, [PhoneModel.load, CloudModel.load]
-        ):
+        loads: dict[str, list[Callable[[Path], object]]] = {
+            "local_int8.tflite": [PhoneModel.load],
+            "cloud.onnx": [CloudModel.load],
+        }
+        for load in loads.get(name, [PhoneModel.load, CloudModel.load]):
             with pytest.raises(SfumatoError, match=r"is a link|is a pipe"):
                 load(bundle)
         assert not verify(bundle).passed

@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.runtime.test_verify import edit, make_keys, reseal
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError
 from sfumato.export.android import ASSETS, MAKER, place
-from sfumato.runtime.contract import FILE
+from sfumato.runtime.contract import DIGESTS, FILE
 from sfumato.runtime.makers import (
     check_remembered,
     forget,
@@ -23,7 +24,6 @@ from sfumato.runtime.makers import (
 )
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.signing import (
-    DIGESTS,
     PUBLIC,
     SIGNATURE,
     raw,
@@ -82,11 +82,12 @@ def test_where_a_key_is_known_nothing_else_passes(wrong: str, signed: Path, tmp_
     assert PhoneModel.load(signed).perturb(np.zeros((32, 32, 3), np.uint8), key=bytes(range(32))).content
     CloudModel.load(signed)
     WRONGS[wrong](signed)
-    for load in (PhoneModel.load, CloudModel.load, check_remembered, require_maker):
+    loads: tuple[Callable[[Path], object], ...] = (PhoneModel.load, CloudModel.load, check_remembered, require_maker)
+    for load in loads:
         with pytest.raises(
             SfumatoError, match=r"was signed with the key [0-9a-f]{16} before, and now"
         ) as caught:
-            load(signed)  # type: ignore[operator]
+            load(signed)
         assert "\n" not in str(caught.value)
     with pytest.raises(SfumatoError, match=r"not this key's signature|cannot be read"):
         require_maker(signed, public)

@@ -22,6 +22,7 @@ from sfumato.core.errors import UsageError
 from sfumato.runtime.ledger import Ledger, LimitError
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sealed_log import LogError
+from sfumato.runtime.signing import write_digests
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.client import Client, ClientConfig, Reply, ServerError
 from sfumato.server.model import CloudModel
@@ -216,6 +217,7 @@ def test_another_contract_stops_before_anything_is_sent(
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     text = (copy / "contract.json").read_text()
     (copy / "contract.json").write_text(text + "\n")
+    write_digests(copy)
     fake = scripted()
     with (
         Client(PhoneModel.load(copy), fake.url) as client,

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_folder, read_bytes, read_inside
-from sfumato.runtime.contract import FILE, LARGEST, Contract, read_contract, read_file
-from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, raw
+from sfumato.runtime.contract import DIGESTS, FILE, LARGEST, Contract, read_contract, read_file
+from sfumato.runtime.signing import SIGNATURE, check_digests, raw
 
 MAKER = "maker.key"
 """The maker's raw public key in base64: with it the app demands the contract's signature."""

@@ -138,7 +138,7 @@ def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
     answering = contract.mode == "answer"
-    cloud = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
-    load_module(cloud, folder / "audit" / "cloud.safetensors")
+    network = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
+    load_module(network, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact
-    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"], config)
+    return kind(folder, contract, phone, dataset, network.eval(), card["clean_accuracy"], config)

@@ -22,14 +22,14 @@ from sfumato.core.onnx_content import refuse_external_data
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import find_onnxruntime, open_session
 from sfumato.runtime import test_vectors
-from sfumato.runtime.contract import Contract, Model, read_contract, read_file
+from sfumato.runtime.contract import DIGESTS, Contract, Model, read_contract, read_file
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.makers import check_remembered, fingerprint
 from sfumato.runtime.phone_model import PhoneModel, check_signature
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.sandbox import MEGABYTES, run_sandboxed
-from sfumato.runtime.signing import DIGESTS, check_digests, is_signed, own_key, read_public_key
+from sfumato.runtime.signing import check_digests, is_signed, own_key, read_public_key
 from sfumato.runtime.signing import check_signature as check_signed
 from sfumato.runtime.tflite_graph import read_graph
 

@@ -240,10 +240,10 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
     if config.mode == "answer":
         return _load_answer(folder, config, dataset, card)
-    local, cloud = make_local(config, dataset), make_cloud(config, dataset, folder)
+    local, network = make_local(config, dataset), make_cloud(config, dataset, folder)
     load_module(local, folder / "local.safetensors")
-    load_module(cloud, folder / "cloud.safetensors")
-    return Run(folder, config, dataset, local.eval(), cloud.eval(), card)
+    load_module(network, folder / "cloud.safetensors")
+    return Run(folder, config, dataset, local.eval(), network.eval(), card)
 
 
 def write_answer(folder: Path, table: AnswerTable, scale: tuple[float, int]) -> None:
