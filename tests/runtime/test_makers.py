@@ -82,7 +82,12 @@ def test_where_a_key_is_known_nothing_else_passes(wrong: str, signed: Path, tmp_
     assert PhoneModel.load(signed).perturb(np.zeros((32, 32, 3), np.uint8), key=bytes(range(32))).content
     CloudModel.load(signed)
     WRONGS[wrong](signed)
-    loads: tuple[Callable[[Path], object], ...] = (PhoneModel.load, CloudModel.load, check_remembered, require_maker)
+    loads: tuple[Callable[[Path], object], ...] = (
+        PhoneModel.load,
+        CloudModel.load,
+        check_remembered,
+        require_maker,
+    )
     for load in loads:
         with pytest.raises(
             SfumatoError, match=r"was signed with the key [0-9a-f]{16} before, and now"

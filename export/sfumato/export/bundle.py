@@ -194,7 +194,9 @@ def check_bundle(folder: Path, contract: Contract, *, signed: bool) -> None:
     listed = {entry.name for entry in contract.files}
     if missing := sorted({LOCAL, CLOUD, *AUDIT_FILES, *phone_files(contract)} - listed):
         raise SfumatoError(f"the bundle lacks {', '.join(missing)}")
-    if stray := sorted({entry.name for entry in list_files(folder)} - {FILE, DIGESTS, SIGNATURE, PUBLIC} - listed):
+    if stray := sorted(
+        {entry.name for entry in list_files(folder)} - {FILE, DIGESTS, SIGNATURE, PUBLIC} - listed
+    ):
         raise SfumatoError(f"{FILE} does not list {', '.join(stray)}")
     if (folder / SIGNATURE).exists() != signed:
         raise SfumatoError(f"{SIGNATURE} is {'missing' if signed else 'there without a key'}")

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_bytes
+from sfumato.runtime.contract import FILE
 from sfumato.runtime.keyed_noise import default_key_path
 from sfumato.runtime.signing import (
-    FILE,
     SIGNATURE,
     check_signature,
     is_signed,
