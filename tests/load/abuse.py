@@ -139,11 +139,11 @@ def malformed(export: Path, *, count: int, seed: int = 0) -> Report:
     return report
 
 
-PATIENCE = ("--header-seconds", "2", "--body-seconds", "2", "--drain-seconds", "2")
+PATIENCE = ("--header-seconds", "1", "--body-seconds", "1", "--drain-seconds", "1")
 """Of the service in `hostile`, so that it takes seconds."""
 LIMIT = 500
 """Connections that the service takes in `hostile`."""
-TOO_SLOW = 5.0
+TOO_SLOW = 4.0
 """Seconds after which a slow client must be rid of."""
 ALLOWED_MB = 300.0
 """Most memory of the process under any attack."""

@@ -12,12 +12,12 @@ configured, and none lies idle for clients that are not there.
 A client is the name behind its token, else its address (`client_name`).
 """
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
 
+from sfumato.server.addresses import network_of
 from sfumato.server.problems import OverloadedError
 
 
@@ -74,16 +74,3 @@ def client_name(request: Request) -> str:
     """The name behind the request's token, which a check left in its state; without tokens, the address it came from."""
     name: str | None = getattr(request.state, "client", None)
     return name or network_of(request.client.host if request.client else "")
-
-
-def network_of(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 of IPv6 that a single customer is given."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address or "unknown"
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, 64), strict=False))

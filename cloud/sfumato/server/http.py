@@ -39,9 +39,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfumato.core.errors import SfumatoError
-from sfumato.server.admission import Shares, network_of
+from sfumato.server.addresses import authority, network_of
+from sfumato.server.admission import Shares
 from sfumato.server.auth import ConcurrencyLimit
-from sfumato.server.hosts import authority
 from sfumato.server.problems import OverloadedError, problem_response
 from sfumato.server.telemetry import Telemetry, log_to_stderr
 from sfumato.server.uploads import COMPLETE
@@ -52,6 +52,8 @@ HEADER_BYTES = 16_384
 """Most bytes of a request's headers, its path included."""
 HEADERS = 100
 """Most headers of a request: each takes some 200 bytes of memory, however short it is."""
+KERNEL_BYTES = 131_072
+"""Asked of the system for each direction of a connection. By itself it gives up to 4 MB to who reads slowly."""
 BACKLOG = 2048
 """Connections that may wait to be accepted; the system's own limit is often lower."""
 
@@ -346,6 +348,8 @@ def _listen(config: ServerConfig) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, config.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
+            listener.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BYTES)
         listener.bind(address)
         listener.listen(BACKLOG)  # connections wait from now on, until uvicorn takes them
     except (OSError, OverflowError, UnicodeError) as error:

@@ -1,7 +1,7 @@
 """What decoding a photo will cost, read from its first bytes: a file of 1.6 kB can unpack to a gigabyte.
 
-`sfumato perturb` reads a picture of its own user and allows 1 GB for it. A gateway reads what others send, one after the other, so
-that each waits for the dearest photo before his: it refuses photos that need more memory or time than `check_photo` allows.
+`sfumato perturb` reads a picture of its own user and allows 1 GB for it. A gateway reads what others send, one after the other,
+and each waits for the dearest photo before his. So it refuses photos that need more memory or time than `check_photo` allows.
 
     check_photo(content, (64, 64), 120_000_000)     # DataError: too large to decode here
 

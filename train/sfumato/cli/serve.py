@@ -72,8 +72,8 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
+    from sfumato.server.addresses import is_loopback
     from sfumato.server.auth import RateLimitConfig, Tokens
-    from sfumato.server.hosts import is_loopback
     from sfumato.server.http import ServerConfig, run
 
     levels = ("debug", "info", "warning", "error")
