@@ -162,7 +162,8 @@ async def under_attack(
 ) -> None:
     """Run an attack while an ordinary client asks; what may not be is a failure."""
     service.forget_peak()
-    before, waits, refused = service.resident_mb, [], 0
+    before, refused = service.resident_mb, 0
+    waits: list[float] = []
     running = asyncio.ensure_future(attack(service.port))
     while not running.done() or len(waits) < 5:
         start = time.perf_counter()
@@ -271,7 +272,7 @@ def hostile(
     }
     ordinary = asks(with_token(case.request, "app"), case.right)
     flags = ("--rate", "1000000", "--burst", "1000000", *PATIENCE, "--connections", f"{LIMIT}")
-    with Service(export, *flags, **tokens()) as service:
+    with Service(export, *flags, variables=tokens()) as service:
         for name, attack in attacks.items():
             uvloop.run(under_attack(service, name, attack, ordinary, report))
         report.resident_mb = service.resident_mb
@@ -311,7 +312,7 @@ def attack_gateway(export: Path, report: Report, *, slow: int, seconds: float) -
         key.write_text(KEY.hex())
         key.chmod(0o600)
         flags = ("--gateway", "--server", f"http://127.0.0.1:{service.port}", "--key", str(key), *UNLIMITED)
-        with Service(export, *flags, **tokens()) as gateway:
+        with Service(export, *flags, variables=tokens()) as gateway:
             for name, attack in attacks.items():
                 uvloop.run(under_attack(gateway, name, attack, ordinary, report))
 

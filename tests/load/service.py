@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,9 @@ PATIENCE = 120.0
 class Service:
     """Runs from its making to the end of the block."""
 
-    def __init__(self, export: Path, *options: str, port: int = 0, **variables: str) -> None:
+    def __init__(
+        self, export: Path, *options: str, port: int = 0, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the block
         command = [
             sys.executable,
@@ -38,7 +41,7 @@ class Service:
             str(port),
             *options,
         ]
-        self.process = subprocess.Popen(command, stderr=self._log, env={**os.environ, **variables})
+        self.process = subprocess.Popen(command, stderr=self._log, env={**os.environ, **(variables or {})})
         self.port = self._listening()
 
     def __enter__(self) -> Self:

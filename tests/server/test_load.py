@@ -78,7 +78,7 @@ def test_killed_and_started_again(bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_nobody_is_refused_and_memory_stays_small_under_any_attack(bundle: Path) -> None:
-    report = hostile(bundle, connections=600, slow=10, seconds=1.0)
+    report = hostile(bundle, connections=600, slow=8, seconds=0.6)
     assert report.failures == []
     assert {one.attack for one in report.figures} > {
         "answers of one connection unread", "files unread", "slow headers", "slow body", "1 GB declared", "1 GB in chunks",

@@ -6,7 +6,7 @@ and each waits for the dearest photo before his. So it refuses photos that need 
     check_photo(content, (64, 64), 120_000_000)     # DataError: too large to decode here
 
 The figures are the growth of the resident set while `image_io.load` reads pictures of 8 megapixels in every format and mode
-(Pillow 12), rounded up.
+(Pillow 13), rounded up.
 """
 
 import io
