@@ -38,6 +38,7 @@ def photos(tmp_path: Path, photo: Callable[[int, int], NDArray[np.uint8]]) -> li
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "device.key"
     path.write_bytes(KEY)
+    path.chmod(0o600)
     return path
 
 
@@ -112,7 +113,7 @@ def test_fresh_noise_differs_and_is_marked(sealed: Path, photos: list[Path], tmp
     ("change", "expected"),
     [
         (["--fresh-noise", "--key", "KEY"], "not both"),
-        (["--key", "absent"], "cannot read the key"),
+        (["--key", "absent"], "cannot be read"),
         (["absent.jpg"], "no such file"),
         (["TWIN"], "several photos are named garden.jpg"),
         (["EMPTY"], "holds no pictures"),

@@ -31,6 +31,13 @@ def command(
     ledger: Annotated[
         Path | None, typer.Option(help="File of the ledger; else beside the device key.")
     ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
     skip_errors: Annotated[
         bool, typer.Option("--skip-errors", help="Leave out photos that cannot be read, and say which.")
     ] = False,
@@ -42,11 +49,13 @@ def command(
     from sfumato.core.errors import DataError, UsageError
     from sfumato.runtime.keyed_noise import default_key_path
     from sfumato.runtime.ledger import device_ledger
+    from sfumato.runtime.makers import require_maker
     from sfumato.runtime.perturb_files import perturb_files
     from sfumato.runtime.phone_model import PhoneModel
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
+    require_maker(export, public_key)
     model = PhoneModel.load(export, threads=threads)
     if key is None and not default_key_path().exists():
         note(f"made a device key: {default_key_path()}")

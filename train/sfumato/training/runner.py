@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
+from sfumato.core.files import atomic_write, claim_folder, only_process, read_object, sha256, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
@@ -133,7 +133,7 @@ def train(
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():
-        before = make_config(read_json(out / "config.json"))
+        before = make_config(read_object(out / "config.json"))
         other = changed(out, config, dataset, auto=auto)
         if auto and before.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})
@@ -152,14 +152,15 @@ def train(
         claim_folder(out, holds="config.json", overwrite=overwrite)
         write_json(out / "config.json", config.model_dump(mode="json"))
         record(out, config, dataset, auto=auto)
-    _keep_onnx(config, out)
-    if not (out / CARD).exists():
-        strategy = "ddp_spawn" if processes > 1 else "auto"
-        kind = "cpu" if processes > 1 else accelerator
-        fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
-        launch: Callable[..., None] = fabric.launch
-        launch(_train, config, out, auto)
-    return load_run(out)
+    with only_process(out):
+        _keep_onnx(config, out)
+        if not (out / CARD).exists():
+            strategy = "ddp_spawn" if processes > 1 else "auto"
+            kind = "cpu" if processes > 1 else accelerator
+            fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
+            launch: Callable[..., None] = fabric.launch
+            launch(_train, config, out, auto)
+    return load_run(out, cloud=config.factory)
 
 
 def _keep_onnx(config: TrainConfig, out: Path) -> None:
@@ -337,7 +338,8 @@ def _pretraining_stage(
     learned = out / CHECKPOINT
     if checkpoint.exists(learned):  # `auto` has trained the same encoder already, for longer
         local = first_model(config, dataset, clean, out).local
-        adopt(local, checkpoint.load(learned)["best"])
+        with checkpoint.restored(learned) as state:
+            adopt(local, state["best"])
         return local
     if log_file is not None:
         log_file.drop_after("pretrain", 0)
