@@ -108,7 +108,7 @@ def contract_cases(folder: Path, seed: int) -> Callable[[int], None]:
 
 
 def network_cases(folder: Path, seed: int) -> Callable[[int], None]:
-    """Changed cloud networks whose hash was mended, as `verify` takes them: refused, or asked in this process too."""
+    """Changed cloud networks whose hash was mended, as `verify` and `serve` take them: refused, or run here too."""
     contract = read_contract(folder)
     content = read_file(folder, contract.file("cloud.onnx"))
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import read_bytes, read_object
-from sfumato.core.options import names
+from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -289,6 +289,18 @@ class TrainConfig(BaseModel):
     gaussian: GaussianScale = GaussianScale()
     answer: Answer = Answer()
     selection: Selection = Selection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bins(cls, values: Any) -> Any:
+        """Bins that an attribute was asked for with, `age:q4`, belong to the data."""
+        lists = [values.get(name, ()) for name in ("keep", "hide")]
+        keep, hide = (names(one) if isinstance(one, str) else one for one in lists)
+        strings = isinstance(values.get("data"), str) and all(isinstance(one, str) for one in (*keep, *hide))
+        if not strings or not any(":" in one for one in (*keep, *hide)):
+            return values
+        data, keep, hide = take_bins(values["data"], keep, hide)
+        return {**values, "data": data, "keep": keep, "hide": hide}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

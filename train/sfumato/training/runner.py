@@ -30,7 +30,7 @@ from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
-from sfumato.models.local import LocalNetwork, check_size
+from sfumato.models.local import LocalNetwork, check_names, check_size
 from sfumato.training import checkpoint
 from sfumato.training.advice import Figures, reaches, recommend
 from sfumato.training.answer import (
@@ -51,6 +51,7 @@ from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
+from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -128,15 +129,17 @@ def train(
     config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
+    check_names((*config.keep, *config.hide))
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():
-        started = make_config(read_object(out / "config.json"))
-        if auto and started.mode == "picture":  # the choice was made
+        before = make_config(read_object(out / "config.json"))
+        other = changed(out, config, dataset, auto=auto)
+        if auto and before.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})
-        if other := differences(started, config):
+        if other := differences(before, config) + other:
             raise SfumatoError(
-                f"{out} was started with other options: {', '.join(other)}; resume it with the same ones"
+                f"{out} was started with other options or data: {', '.join(other)}; resume it with the same ones"
             )
     else:
         check_given(config, dataset)
@@ -148,6 +151,7 @@ def train(
             )
         claim_folder(out, holds="config.json", overwrite=overwrite)
         write_json(out / "config.json", config.model_dump(mode="json"))
+        record(out, config, dataset, auto=auto)
     with only_process(out):
         _keep_onnx(config, out)
         if not (out / CARD).exists():
@@ -370,14 +374,7 @@ def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Modul
     return {
         "schema": SCHEMA,
         "mode": config.mode,
-        "dataset": {
-            "id": dataset.id,
-            "spec": dataset.spec,
-            "images": len(dataset.images),
-            "size": [height, width],
-            "splits": {str(name): len(rows) for name, rows in dataset.splits.items()},
-            "labels": label_counts(dataset, (*config.keep, *config.hide)),
-        },
+        "dataset": data_facts(dataset, (*config.keep, *config.hide)),
         "config": config.model_dump(mode="json"),
         **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
         "provenance": provenance(),
@@ -431,14 +428,3 @@ def _finish_answer(trainer: AnswerTrainer, dataset: Dataset) -> None:
         "goal_met": True,
     }
     write_json(out / CARD, card)
-
-
-def label_counts(dataset: Dataset, attributes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """How many images carry each label."""
-    return {
-        name: {
-            label: int((dataset.labels[name] == index).sum())
-            for index, label in enumerate(dataset.attributes[name].classes)
-        }
-        for name in attributes
-    }
