@@ -189,3 +189,36 @@ def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None
     left.start(1)
     left.stop(1)
     assert left.text(2) == "~3 min left"  # 20 times 10 s
+
+
+def test_clean_networks_compete_and_the_best_is_kept(
+    attack_data: GIVEN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    plan = DEFAULT.model_copy(
+        update={
+            "clean_probes": ("linear", "cnn"),
+            "clean_epochs": 3,
+            "clean_rounds": 2,
+            "steps": 1,
+            "rates": (3e-3,),
+        }
+    )
+
+    def run(kind: str) -> tuple[AttackData, list[Prediction]]:
+        data = replace(attack_data(kind), networks={})
+        (step,) = clean.steps(data, plan, (("tone",),))
+        return data, [one for one in step.run() if isinstance(one, Prediction)]
+
+    data, found = run("planted")
+    assert [one.input for one in found] == ["clean images", "clean images", "uploads"]
+    first, last, applied = found
+    assert (first.epochs, last.epochs) == (1, 3)
+    assert set(data.networks) == {last.architecture} == {applied.architecture}
+    best = min(found[:2], key=lambda one: score(one, data).validation_loss)
+    assert score(best, data).result.accuracy > 0.9
+    # Behind another channel both come from the cache.
+    monkeypatch.setattr(clean, "Tournament", None)
+    again = run("noise")[1]
+    assert np.array_equal(again[1].test, last.test)
+    assert not np.array_equal(again[2].test, applied.test)

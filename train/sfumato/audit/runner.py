@@ -144,6 +144,7 @@ def audit(
     if plan.compose and selection.names:
         watch(0, 1, "several uploads", "")
         compositions = compose(artifact, data, first.predictions, plan, selection.names, others)
+    watch(0, 1, "bounds", "")
     photos = photo_bounds(data)
     rate, bounds, groups = (
         rate_bits(data),
@@ -202,6 +203,7 @@ def audit(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
     )
+    watch(0, 1, "report", "")
     write_json(folder / "audit.json", result.to_json())
     report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
     remove_stored(folder)
