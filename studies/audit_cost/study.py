@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfumato.audit import audit
+from sfumato.audit.artifact import Artifact
 from sfumato.audit.plan import Plan
 from sfumato.core.console import note
 
@@ -53,11 +54,11 @@ class Cost:
     found: tuple[Found, ...]
 
 
-def measure(artifact: Path, attacks: str | Plan, *, seed: int = 0) -> Cost:
+def measure(artifact: Path | Artifact, attacks: str | Plan, *, seed: int = 0) -> Cost:
     """Audit an artifact and time it; nothing is written into its folder, and no cache is read or left behind.
 
     Args:
-        artifact: folder of a run or an export.
+        artifact: a run or an export, or its folder.
         attacks: a plan or its name.
         seed: of the audit.
 

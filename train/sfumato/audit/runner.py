@@ -46,6 +46,7 @@ from sfumato.audit.statements import (
 )
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
+from sfumato.core.console import note
 from sfumato.core.errors import UsageError
 from sfumato.core.files import write_json
 from sfumato.core.memory import keep_freed_memory
@@ -111,6 +112,10 @@ def audit(
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
     if getattr(artifact, "mode", "picture") == "answer":
+        if seeds > 1 or folds > 1 or others:
+            note(
+                "words are counted, not attacked: further seeds, folds and artifacts change nothing in answer mode"
+            )
         words: Answering = artifact  # type: ignore[assignment]
         exact, images = audit_answer(
             words, plan, selection, seed=seed, rule=rule, command=command, watch=watch
