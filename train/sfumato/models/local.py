@@ -46,12 +46,15 @@ class Encoder(nn.Module):
     Args:
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
         depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
+        inputs: planes of what it looks at.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], depths: tuple[int, int, int]) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int, int], depths: tuple[int, int, int], inputs: int = 3
+    ) -> None:
         super().__init__()
         self.width = widths[-1]
-        self.stem = convolution(3, widths[0], stride=2)
+        self.stem = convolution(inputs, widths[0], stride=2)
         self.down = nn.ModuleList(
             nn.Sequential(
                 Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
@@ -60,7 +63,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> features at the four resolutions, finest first."""
+        """(B, inputs, H, W) -> features at the four resolutions, finest first."""
         levels = [F.relu(self.stem(x))]
         for block in self.down:
             levels.append(block(levels[-1]))
