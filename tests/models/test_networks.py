@@ -1,15 +1,18 @@
 """The local network's budget and operators, and the counting of its cost."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sfumato.channels import create
-from sfumato.core.errors import UsageError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.models.argmax_head import Decision
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import ResNet, create_cloud, pool
+from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
 from sfumato.models.cost import cost
 from sfumato.models.layers import Halving, fold, pack, reorder, unpack
 from sfumato.models.local import BLOCKS, LocalNetwork, check_size
@@ -148,6 +151,64 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
     ]:
         with pytest.raises(UsageError, match=word):
             create_cloud(name, {"a": 3}, height=32)
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Sized(nn.Module):
+    def forward(self, x):
+        return {"a": x.flatten(1) @ torch.zeros(3 * 224 * 224, 3)}
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+class Soft(nn.Module):
+    def forward(self, x):
+        return {"a": x.mean((2, 3)).softmax(1)}
+
+def sized(classes): return Sized()
+def plain(classes): return Plain()
+def soft(classes): return Soft()
+def no_arguments(): return Plain()
+def raises(classes): raise RuntimeError("weights not found")
+def leaves(classes): raise SystemExit(3)
+def deep(classes): return deep(classes)
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sized", "does not take uploads"),
+        ("plain", "a dict of logits is needed"),
+        ("soft", "are probabilities"),
+        ("no_arguments", r"0 positional arguments.*called with the classes {'a': 3}"),
+        ("raises", "RuntimeError: weights not found"),
+        ("leaves", "SystemExit: 3"),
+        ("deep", "RecursionError"),
+        ("number", "a function is needed"),
+        ("", "module:factory"),
+    ],
+)
+def test_a_cloud_network_that_is_wrong_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, words: str
+) -> None:
+    """The module lies in the current folder, which is on no path."""
+    (tmp_path / "cloud_of_a_user.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SfumatoError, match=words) as caught:
+        check_answers(
+            create_cloud(f"cloud_of_a_user:{name}", {"a": 3}, height=32),
+            {"a": 3},
+            (32, 32),
+            f"cloud_of_a_user:{name}",
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_bfloat16_is_for_training_alone() -> None:

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 import sfumato.server
+from sfumato.server import http
+from sfumato.server.auth import Tokens
 from sfumato.server.http import UVICORN
 
 
@@ -37,3 +40,15 @@ def test_the_package_loads_nothing_before_it_is_asked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split("\n")[:3]) == (0, ["[]", "[]", "False"]), done.stderr
+
+
+def test_a_system_without_limits_on_files_serves_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows
+    http._raise_file_limit(10**9)
+
+
+def test_a_token_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"\xef\xbb\xbfmetrics %b\napp %b\n" % (b"m" * 24, b"a" * 24))
+    tokens = Tokens.read(tmp_path / "tokens")
+    assert tokens is not None
+    assert tokens.holder("Bearer " + "m" * 24) == "metrics"

@@ -73,7 +73,7 @@ class Tokens:
         """
         if path is not None:
             try:
-                return cls.parse(path.read_text(encoding="utf-8"), str(path))
+                return cls.parse(path.read_text(encoding="utf-8-sig"), str(path))
             except (OSError, UnicodeDecodeError) as error:
                 raise SfumatoError(f"cannot read the tokens in {path} ({error})") from None
         if VARIABLE in os.environ:

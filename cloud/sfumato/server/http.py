@@ -19,7 +19,6 @@ the package is pinned to it, and a test compares.
 
 import asyncio
 import logging
-import resource
 import signal
 import socket
 import time
@@ -106,7 +105,8 @@ def run(app: Starlette, config: ServerConfig) -> None:
         signal.signal(number, stop)
     listener = _listen(config)
     host, port = listener.getsockname()[:2]
-    logger.info("listening", extra={"fields": {"url": f"http://{host}:{port}"}})
+    shown = f"[{host}]" if ":" in host else host  # of IPv6
+    logger.info("listening", extra={"fields": {"url": f"http://{shown}:{port}"}})
     try:
         server.run(sockets=[listener])
     finally:
@@ -229,7 +229,11 @@ def _listen(config: ServerConfig) -> socket.socket:
 
 
 def _raise_file_limit(connections: int) -> None:
-    """Every connection is an open file."""
+    """Every connection is an open file; on Windows sockets are none."""
+    try:
+        import resource
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + 256
     if soft < wanted:

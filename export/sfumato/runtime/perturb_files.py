@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_write, write_json
+from sfumato.core.files import atomic_write, make_folder, write_json
 from sfumato.runtime.contract import Contract
 from sfumato.runtime.ledger import FILES, Draw, Ledger
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
@@ -56,8 +56,7 @@ def perturb_files(
         raise SfumatoError(
             f"several photos are named {', '.join(twice)}: perturb them into different folders"
         )
-    if out.exists() and not out.is_dir():
-        raise SfumatoError(f"{out} is a file: give a folder for the uploads")
+    make_folder(out)  # before the ledger counts anything
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in zip(photos, names, strict=True):
         upload = model.perturb(photo, key=key, encoding=encoding)

@@ -10,6 +10,7 @@ An entry is named by a digest of all of that, and lies in the user's cache folde
 import hashlib
 import json
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -53,4 +54,6 @@ def save(path: Path, network: nn.Module, predictions: list[Prediction]) -> None:
     """Keep a network and its predictions."""
     weights = {name: value.cpu() for name, value in network.state_dict().items()}
     with atomic_write(path) as scratch:
-        torch.save({"weights": weights, "predictions": to_plain(predictions)}, scratch)
+        content = BytesIO()
+        torch.save({"weights": weights, "predictions": to_plain(predictions)}, content)
+        scratch.write_bytes(content.getvalue())  # torch has another error for a full disk

@@ -8,19 +8,22 @@ names the last complete one and is replaced atomically, so a run killed at any m
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.files import atomic_folder, atomic_write, read_json, write_json
 
 SCHEMA = "sfumato-checkpoint/2"
 TENSORS = "tensors.safetensors"
+RESTART = "begin the run anew with --overwrite"
 TENSOR = "tensor"
 """In `state.json` the only key of what stands for a tensor; its value is the tensor's name in `TENSORS`."""
 
@@ -29,7 +32,7 @@ def save_module(module: nn.Module, path: Path) -> None:
     """Write the weights of a module as safetensors, atomically."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     with atomic_write(path) as scratch:
-        save_file(weights, scratch)
+        scratch.write_bytes(to_bytes(weights))  # safetensors' own writing has errors of another type
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -109,7 +112,7 @@ def save(folder: Path, number: int, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     rest = _split(state, (), tensors)
     with atomic_folder(folder / f"{number:06d}") as scratch:
-        save_file(tensors, scratch / TENSORS)
+        (scratch / TENSORS).write_bytes(to_bytes(tensors))
         write_json(scratch / "state.json", {"schema": SCHEMA, "state": rest})
     with atomic_write(folder / "latest") as scratch:
         scratch.write_text(f"{number:06d}\n", encoding="utf-8")
@@ -129,11 +132,30 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         SfumatoError: a file is missing or damaged, or another version of sfumato wrote it.
     """
-    latest = folder / (folder / "latest").read_text(encoding="utf-8").strip()
+    name = (folder / "latest").read_text(encoding="utf-8", errors="replace").strip()
+    if not name.isascii() or not name.isdigit():
+        raise SfumatoError(f"{folder / 'latest'} is damaged: {RESTART}")
+    latest = folder / name
     content = read_json(latest / "state.json")
-    if content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise SfumatoError(
             f"{latest} was written by another version of sfumato: finish the run with that one, or start it again"
         )
-    state: dict[str, Any] = _join(content["state"], _read(latest / TENSORS))
-    return state
+    with restoring(latest):
+        state: dict[str, Any] = _join(content["state"], _read(latest / TENSORS))
+        return state
+
+
+@contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """What is taken out of a checkpoint may be missing or not fit, where a file of it was changed or cut.
+
+    Raises:
+        SfumatoError: instead of whatever that leads to.
+    """
+    try:
+        yield
+    except SfumatoError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise SfumatoError(f"{folder} is damaged ({first_line(error)}): {RESTART}") from error

@@ -31,9 +31,8 @@ from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.start import CARD
 
-CARD = "card.json"
-"""Written last: a folder that holds it holds a finished run."""
 SCHEMA = "sfumato-run/2"
 ANSWER, ANSWER_SCHEMA = "answer.json", "sfumato-answer/1"
 

@@ -14,7 +14,8 @@ enough; what the phone has learned is then its pretraining.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -43,7 +44,7 @@ from sfumato.training.answer import (
     judge_answer,
     score_range,
 )
-from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
+from sfumato.training.clean import ONNX_COPY, check_cloud, make_cloud, train_clean, training_batches
 from sfumato.training.config import TrainConfig, differences, make_config
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
@@ -51,6 +52,7 @@ from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
+from sfumato.training.start import check_devices, check_free
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -126,6 +128,8 @@ def train(
     if config is not None and options:
         raise UsageError(f"give either a TrainConfig or its fields, not both ({', '.join(options)})")
     config, out = make_config(options) if config is None else config, Path(out)
+    check_devices(accelerator, processes)
+    check_free(out, resume=resume, overwrite=overwrite)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
     if auto and (auto := has_words(config, dataset)):
@@ -139,7 +143,7 @@ def train(
                 f"{out} was started with other options: {', '.join(other)}; resume it with the same ones"
             )
     else:
-        check_given(config, dataset)
+        check_cloud(config, dataset)
         if config.mode == "answer":
             check_answer(config, dataset)
         if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
@@ -154,8 +158,20 @@ def train(
         kind = "cpu" if processes > 1 else accelerator
         fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
         launch: Callable[..., None] = fabric.launch
-        launch(_train, config, out, auto)
+        with given_back(out):
+            launch(_train, config, out, auto)
     return load_run(out)
+
+
+@contextmanager
+def given_back(out: Path) -> Iterator[None]:
+    """A start that fails before any stage is finished leaves the folder as free as it was; Ctrl-C leaves it to --resume."""
+    try:
+        yield
+    except Exception:
+        if not any((out / part).exists() for part in ("clean.safetensors", CHECKPOINT, "checkpoint")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _keep_onnx(config: TrainConfig, out: Path) -> None:
