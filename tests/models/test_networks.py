@@ -10,7 +10,7 @@ from torch import nn
 
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.models.argmax_head import Decision
+from sfumato.models.argmax_head import TIE, Decision, LargestDecision, make_decision
 from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
 from sfumato.models.cost import cost
@@ -64,6 +64,47 @@ def test_a_decision_in_training_is_the_shipped_one_without_doubt() -> None:
         assert torch.equal(one.sum(1), torch.ones(500, 1, 1))
         assert torch.equal(one.argmax(1), other.argmax(1))
         assert set(one.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("classes", [(12,), (2, 30)])
+def test_many_classes_are_decided_by_the_largest_logit(classes: tuple[int, ...]) -> None:
+    decision = make_decision(8, (2, 2), classes)
+    assert isinstance(decision, LargestDecision)
+    logits = torch.randn(300, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0))
+    exact, shipped = decision.decide(logits), decision.eval().decide(logits)
+    parts = (whole.split(list(classes), dim=1) for whole in (logits, exact, shipped))
+    for z, one, other in zip(*parts, strict=True):
+        wanted = F.one_hot(z.flatten(1).argmax(1), z.shape[1]).float()
+        assert torch.equal(one.flatten(1), wanted)
+        clear = z.flatten(1).topk(2).values.diff().abs().flatten() > TIE
+        assert torch.equal(other.flatten(1)[clear], wanted[clear])
+        assert clear.float().mean() > 0.8
+        assert torch.equal(other.flatten(1).argmax(1), wanted.argmax(1))
+    assert not shipped.requires_grad
+
+
+def test_weights_grow_with_the_classes_and_no_faster() -> None:
+    """Pairwise, 100 classes took 1,029,310 parameters."""
+    weights = {
+        count: sum(
+            one.numel() for one in LocalNetwork(create("dither", levels=2), (count,), (32, 32)).parameters()
+        )
+        for count in (10, 11, 100, 1000)
+    }
+    assert weights == {10: 25_669, 11: 24_849, 100: 35_084, 1000: 138_584}
+    each = (weights[100] - weights[11]) / 89
+    assert weights[1000] - weights[100] <= 900 * each
+
+
+def test_up_to_ten_classes_the_network_is_what_it_was() -> None:
+    torch.manual_seed(0)
+    now = make_decision(8, (2, 2), (10, 2))
+    torch.manual_seed(0)
+    before = Decision(8, (2, 2), (10, 2))
+    assert type(now) is Decision
+    assert {name: value.tolist() for name, value in now.state_dict().items()} == {
+        name: value.tolist() for name, value in before.state_dict().items()
+    }
 
 
 def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:

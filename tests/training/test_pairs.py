@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "max_drop": (None, 2.0),
     "beyond": (None, 0.1),
     "equal_odds": (None, 0.5),
+    "decision": (None, "largest", "none"),
     "mode": (None, "picture", "answer"),
 }
 

@@ -27,7 +27,8 @@ from sfumato.training.answer import make_decoder
 from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.config import TrainConfig
+from sfumato.training.run import stored_config
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def load_export(path: str | Path) -> ExportArtifact:
         raise SfumatoError(f"{folder} came without its audit files: audit it where it was exported")
     for entry in needed:
         read_file(folder, entry)
-    config = make_config(read_json(folder / "audit" / "config.json"))
+    config = stored_config(folder / "audit" / "config.json")
     card = read_json(folder / "audit" / "card.json")
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError, first_line
@@ -32,12 +31,14 @@ def save_module(module: nn.Module, path: Path) -> None:
     """Write the weights of a module as safetensors, atomically."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     with atomic_write(path) as scratch:
-        scratch.write_bytes(to_bytes(weights))  # safetensors' own writing has errors of another type
+        scratch.write_bytes(
+            safetensors.torch.save(weights)
+        )  # safetensors' own writing has errors of another type
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise SfumatoError(f"{path} is missing: is {path.parent} a finished run?") from None
     except Exception as error:  # of safetensors' own type
@@ -112,7 +113,7 @@ def save(folder: Path, number: int, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     rest = _split(state, (), tensors)
     with atomic_folder(folder / f"{number:06d}") as scratch:
-        (scratch / TENSORS).write_bytes(to_bytes(tensors))
+        (scratch / TENSORS).write_bytes(safetensors.torch.save(tensors))
         write_json(scratch / "state.json", {"schema": SCHEMA, "state": rest})
     with atomic_write(folder / "latest") as scratch:
         scratch.write_text(f"{number:06d}\n", encoding="utf-8")

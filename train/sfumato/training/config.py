@@ -260,6 +260,10 @@ class TrainConfig(BaseModel):
 
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
+    decision: Literal["auto", "pairwise", "largest", "none"] = "auto"
+    """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
+    or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
+    network too large for a phone or, from `PICTURE_BITS` bits on, most of it."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
@@ -312,6 +316,12 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
             )
+        if self.decision == "none" and (self.beyond is not None or self.objective == "suppress"):
+            raise ValueError(
+                "without a decision there is nothing beyond it, and none whose errors could be equal"
+            )
+        if self.objective == "literal" and self.decision not in ("auto", "none"):
+            raise ValueError("the objective 'literal' has no decision: leave decision out")
         if self.objective == "literal" and self.channel != "gaussian":
             raise ValueError(
                 "the objective 'literal' adds gaussian noise: leave channel out, or give gaussian"
@@ -456,17 +466,17 @@ def make_config(values: Mapping[str, Any], file: Path | Mapping[str, Any] | None
         raise UsageError(complaint(error, "options").replace(": Value error, ", ": ", 1)) from None
 
 
-def to_toml(config: TrainConfig, more: Mapping[str, str], comments: Mapping[str, str]) -> str:
+def to_toml(config: TrainConfig, more: Mapping[str, object], comments: Mapping[str, str]) -> str:
     """A configuration as commented TOML that reads back to it; what is None stands there as a comment.
 
     Args:
         config: all of whose settings are written.
-        more: further keys at the top, name -> text.
+        more: further keys at the top, and their values.
         comments: of these keys.
     """
     lines = []
-    for name, text in more.items():
-        lines += [*_comment(comments[name]), f"{name} = {_toml(text)}", ""]
+    for name, value in more.items():
+        lines += [*_comment(comments[name]), f"{name} = {_toml(value)}", ""]
     tables = []
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)

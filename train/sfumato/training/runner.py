@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
+from sfumato.core.files import atomic_write, claim_folder, sha256, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
@@ -51,8 +51,8 @@ from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
-from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
-from sfumato.training.start import check_devices, check_free
+from sfumato.training.run import SCHEMA, Run, decision_form, load_run, stored_config, write_answer
+from sfumato.training.start import CARD, check_devices, check_free
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -134,8 +134,11 @@ def train(
     check_size(*dataset.images.shape[1:3])
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
+    asked, config = config.decision, settle_decision(config, dataset)
     if resume and (out / "config.json").exists():
-        started = make_config(read_json(out / "config.json"))
+        started = stored_config(out / "config.json")
+        if asked == "auto":
+            config = config.model_copy(update={"decision": started.decision})
         if auto and started.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})
         if other := differences(started, config):
@@ -161,6 +164,22 @@ def train(
         with given_back(out):
             launch(_train, config, out, auto)
     return load_run(out)
+
+
+def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The configuration with the form of the decision written out, so that a later rule leaves the run as it is."""
+    form = decision_form(config, dataset) or "none"
+    if (
+        form == "none"
+        and config.decision == "auto"
+        and config.objective != "literal"
+        and config.mode == "picture"
+    ):
+        note(
+            "the phone's own decision is left out: so many classes would make most of its network "
+            '(decision = "largest" in --config keeps it)'
+        )
+    return config.model_copy(update={"decision": form})
 
 
 @contextmanager
@@ -364,7 +383,8 @@ def _pretraining_stage(
 
 def adopt(local: LocalNetwork, answer_network: Mapping[str, Tensor]) -> None:
     """Give a local network the encoder and the scores that answer mode has trained; the rest stays as it is."""
-    local.load_state_dict({**local.state_dict(), **answer_network})
+    mine = local.state_dict()
+    local.load_state_dict({**mine, **{name: value for name, value in answer_network.items() if name in mine}})
 
 
 def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:
