@@ -29,6 +29,8 @@ class Perturbed:
     bytes: int
     rate_bits: float
     """Shown to the user only: it depends on the photo, so it is not written into the upload's files."""
+    unlike: bool | None = None
+    """As in `Upload`; the same holds for it."""
 
 
 def perturb_files(
@@ -66,7 +68,7 @@ def perturb_files(
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)
         write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
-        yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
+        yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike)
 
 
 def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def command(
                 "upload": str(d.upload),
                 "bytes": d.bytes,
                 "rate_bits": round(d.rate_bits, 4),
+                "unlike": d.unlike,
             }
             for d in done
         ]
@@ -77,6 +78,11 @@ def command(
             [(d.source.name, d.upload, d.bytes, f"{d.rate_bits:.1f} bits") for d in done],
         )
     )
+    for one in done:
+        if one.unlike:
+            note(
+                f"{one.source.name} looks like none of the photos this model was made for: its answer means nothing"
+            )
     note(sentence)
     if secret is None:
         note("fresh noise: uploads of one photo can be averaged; leave --fresh-noise out for real use")
