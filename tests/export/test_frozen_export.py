@@ -140,7 +140,7 @@ def test_it_is_served(sealed: Path, tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         photo, url = str(tmp_path / "photo.png"), json.loads(ready[0])["url"]
-        options = ["--server", url, "--fresh-noise", "--json"]
+        options = ["--server", url, "--fresh-noise", "--json", "--anyway"]  # a wall
         sent = subprocess.run(
             [*command, "send", str(sealed), photo, *options], capture_output=True, text=True, check=False
         )
