@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,6 +31,7 @@ from sfumato.export.bundle import (
     write_contract,
     write_vectors,
 )
+from sfumato.export.calibration import answer_logits, calibrate, picture_logits, validation_photos
 from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
@@ -163,6 +164,10 @@ def export(
             run, folder, network=network, models=models, gates=gates, conversion=conversion, goal=goal
         )
         if "int8" in models:
+            photos, labels = validation_photos(run)
+            logits = picture_logits(run, open_model(models["int8"].content), photos)
+            contract = with_figures(contract, calibrate(run, labels, logits))
+        if "int8" in models:
             write_vectors(folder, contract)
 
         begin(Step.BUNDLE)
@@ -221,12 +226,16 @@ def export_answer(
     for variant, model in models.items():
         (folder / model_file(variant)).write_bytes(model.content)
     answer_bundle.write_table(shipped, folder)
+    figures = answer_bundle.answer_figures(run, shipped, read)
+    if "int8" in models:
+        photos, labels = validation_photos(run)
+        figures |= calibrate(run, labels, answer_logits(shipped, read, photos))
     contract = describe_answer(
         shipped,
         folder,
         models={variant: model.content for variant, model in models.items()},
         gates=gates,
-        figures=answer_bundle.answer_figures(run, shipped, read),
+        figures=figures,
         conversion=conversion_of(backend, calibration, tuned=any(model.tuned for model in models.values())),
     )
     if "int8" in models:
@@ -235,6 +244,11 @@ def export_answer(
     begin(Step.BUNDLE)
     write_audit_files(shipped, folder / AUDIT)
     return write_contract(contract, folder, signer)
+
+
+def with_figures(contract: Contract, more: dict[str, Any]) -> Contract:
+    """A contract with further figures."""
+    return contract.model_copy(update={"figures": {**contract.figures, **more}})
 
 
 def tune_answer(

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,4 +74,6 @@ def save(path: Path, kept: Kept, recipes: Sequence[Recipe]) -> None:
         "predictions": to_plain(kept.predictions),
     }
     with atomic_write(path) as scratch:
-        torch.save(plain, scratch)
+        content = BytesIO()
+        torch.save(plain, content)
+        scratch.write_bytes(content.getvalue())  # torch has another error for a full disk

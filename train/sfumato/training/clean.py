@@ -52,17 +52,19 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
     return channels_last(cloud)
 
 
-def check_given(config: "TrainConfig", dataset: Dataset) -> None:
-    """Refuse a given cloud network that does not answer as it should, before anything is written.
+def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
+    """Refuse a cloud network of the user's that does not answer as it should, before anything is written.
 
     Raises:
+        UsageError: its factory cannot be found, or fails.
         SfumatoError: as `load_onnx`, `check_parity` and `check_answers`.
     """
-    if config.given_cloud is None:
+    name = config.given_cloud or config.cloud
+    if name == "resnet":
         return
     cloud = make_cloud(config, dataset)
     classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
-    check_answers(cloud, classes, dataset.size, config.given_cloud)
+    check_answers(cloud, classes, dataset.size, name)
     if config.given_onnx is not None:
         check_parity(cloud, config.given_onnx, dataset.size)
 

@@ -21,9 +21,11 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
+from sfumato.core.rates import PICTURE_BITS
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
+from sfumato.models.argmax_head import Form, form_of
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
@@ -32,9 +34,8 @@ from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, read_config
+from sfumato.training.start import CARD
 
-CARD = "card.json"
-"""Written last: a folder that holds it holds a finished run."""
 SCHEMA = "sfumato-run/2"
 ANSWER, ANSWER_SCHEMA = "answer.json", "sfumato-answer/1"
 
@@ -95,9 +96,47 @@ def check_card(card: dict[str, Any], config: TrainConfig, path: Path) -> None:
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
-    kept = () if config.objective == "literal" else config.keep
-    classes = [len(dataset.attributes[name].classes) for name in kept]
-    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block))
+    form = decision_form(config, dataset)
+    if form is None:
+        return channels_last(LocalNetwork(channel, (), dataset.size, config.block))
+    return channels_last(
+        LocalNetwork(channel, kept_counts(config, dataset), dataset.size, config.block, form=form)
+    )
+
+
+MOST_WEIGHTS = 80_000
+"""Of a local network: as int8 and with its tables that is just under the 100 kB that an export allows."""
+
+
+def kept_counts(config: TrainConfig, dataset: Dataset) -> list[int]:
+    """How many classes each kept attribute has."""
+    return [len(dataset.attributes[name].classes) for name in config.keep]
+
+
+def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
+    """How the decision of this configuration is made; None: the local network has none.
+
+    A decision is left out where it would make the network too large for the phone, and where it would take more weights than
+    everything else although uploads of `PICTURE_BITS` and more let the cloud network decide again (docs/decisions/0027).
+    """
+    if config.objective == "literal" or config.decision == "none":
+        return None
+    if config.decision != "auto":
+        return config.decision
+    counts = kept_counts(config, dataset)
+    form = form_of(counts)
+    shows_pictures = config.bits is not None and config.bits >= PICTURE_BITS
+    if form == "pairwise" or config.objective == "suppress" or config.beyond is not None:
+        return form
+    channel = create(config.channel, **config.channel_settings)
+    rest, whole = (
+        sum(
+            weight.numel()
+            for weight in LocalNetwork(channel, classes, dataset.size, config.block).parameters()
+        )
+        for classes in ((), counts)
+    )
+    return None if whole > (2 * rest if shows_pictures else MOST_WEIGHTS) else form
 
 
 @dataclass(frozen=True)
