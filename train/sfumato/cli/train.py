@@ -73,6 +73,16 @@ def command(
             help="A cloud network that cannot change: clean (the one trained on clean images), NAME.onnx or module:factory."
         ),
     ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --frozen-cloud NAME.onnx: the order of its classes, male,female or gender=male,female;hat=yes,no."
+        ),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(help="Of --frozen-cloud NAME.onnx: what it takes, 0..1, 0..255, -1..1 or imagenet."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     processes: Annotated[int, typer.Option(help="CPU processes that share each batch.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -99,6 +109,8 @@ def command(
         "cloud": cloud,
         "precision": precision,
         "frozen_cloud": frozen_cloud,
+        "class_order": class_order,
+        "input_range": input_range,
         "seed": seed,
         "equal_odds": equal_odds,
     }

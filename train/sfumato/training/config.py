@@ -258,6 +258,11 @@ class TrainConfig(BaseModel):
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
+    class_order: str = ""
+    """Of a frozen `NAME.onnx`: the order of the classes in its outputs, `male,female` or `gender=male,female;hat=yes,no`.
+    Empty: the order of the data, and training stops where that cannot be."""
+    input_range: Literal["", "0..1", "0..255", "-1..1", "imagenet"] = ""
+    """Of a frozen `NAME.onnx`: the values that it takes. Empty: 0..1, and training stops where that cannot be."""
     pretrain_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
@@ -309,6 +314,8 @@ class TrainConfig(BaseModel):
                 )
             if self.cloud != "resnet":
                 raise ValueError("give either cloud or frozen_cloud: a network that is given needs no other")
+        if (self.class_order or self.input_range) and self.given_onnx is None:
+            raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self

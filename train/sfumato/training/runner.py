@@ -13,7 +13,6 @@ The stages of answer mode: the clean cloud network, then the phone's own network
 enough; what the phone has learned is then its pretraining.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, overload
@@ -43,7 +42,14 @@ from sfumato.training.answer import (
     judge_answer,
     score_range,
 )
-from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
+from sfumato.training.clean import (
+    ONNX_COPY,
+    check_given,
+    make_cloud,
+    read_onnx,
+    train_clean,
+    training_batches,
+)
 from sfumato.training.config import TrainConfig, differences, make_config
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
@@ -148,7 +154,7 @@ def train(
             )
         claim_folder(out, holds="config.json", overwrite=overwrite)
         write_json(out / "config.json", config.model_dump(mode="json"))
-    _keep_onnx(config, out)
+    _keep_onnx(config, dataset, out)
     if not (out / CARD).exists():
         strategy = "ddp_spawn" if processes > 1 else "auto"
         kind = "cpu" if processes > 1 else accelerator
@@ -158,12 +164,12 @@ def train(
     return load_run(out)
 
 
-def _keep_onnx(config: TrainConfig, out: Path) -> None:
-    """A run stays whole without the ONNX file that it was given, so it holds a copy."""
+def _keep_onnx(config: TrainConfig, dataset: Dataset, out: Path) -> None:
+    """A run stays whole without the ONNX file that it was given, so it holds a copy, in which what was said of it is true."""
     if config.given_onnx is not None and not (out / ONNX_COPY).exists():
         try:
             with atomic_write(out / ONNX_COPY) as scratch:
-                shutil.copyfile(config.given_onnx, scratch)
+                scratch.write_bytes(read_onnx(config, dataset))
         except OSError as error:
             raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
