@@ -32,6 +32,22 @@ def test_the_update_is_the_obvious_loop() -> None:
     assert largest == pytest.approx(gap.abs().max().item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.02, 0.1])
+def test_a_tolerance_pulls_every_multiplier_towards_zero(tolerance: float) -> None:
+    odds = EqualOdds({"y": 2}, {"s": 3}, tolerance=tolerance)
+    expected = torch.zeros(2, 3, 2)
+    for seed in range(30):
+        labels, logits = batch(40, seed), torch.randn(40, 2, generator=torch.Generator().manual_seed(seed))
+        odds.update({"y": logits}, labels)
+        mean = odds.get_buffer("mean_0")
+        expected += DEFAULTS.pace * (mean - mean.mean(1, keepdim=True))
+        shrunk = expected.abs() - DEFAULTS.pace * tolerance
+        expected = torch.where(shrunk > 0, expected.sign() * shrunk, torch.zeros_like(expected))
+        assert torch.allclose(odds.get_buffer("multiplier_0"), expected, atol=1e-6)
+    # A wide tolerance leaves less to do, and what is inside stays at exactly 0.
+    assert bool((expected == 0).any()) == (tolerance >= 0.02)
+
+
 def test_what_never_occurs_together_has_no_part_in_the_mean() -> None:
     """Of a hidden attribute that decides the kept one, each value occurs with one of its classes alone."""
     odds = EqualOdds({"y": 2}, {"s": 4})

@@ -143,7 +143,8 @@ class AnswerTrainer:
         self.odds: EqualOdds | None = None
         if config.equal_odds is not None:
             hidden = {name: len(dataset.attributes[name].classes) for name in config.hide}
-            odds = EqualOdds(self.network.classes, hidden, config.odds_control)
+            # Two values that are each within half of epsilon of the mean differ by at most epsilon.
+            odds = EqualOdds(self.network.classes, hidden, config.odds_control, config.equal_odds / 2)
             self.odds = odds.to(fabric.device)
         self.epoch = 0
         if checkpoint.exists(folder / CHECKPOINT):

@@ -3,10 +3,11 @@ r"""Equal odds: the errors of the phone's decision must not depend on a hidden a
 An upload of a few bits tells the decision. If it errs more often for one group than for another, it also tells the group.
 Given the true label y, its errors tell nothing about s exactly if
     P(decision = k | y, s) = P(decision = k | y)        for all k, y, s          (Hardt et al., NeurIPS 2016).
-Gaps of each s from the mean over all s that occur with y are held at zero by multipliers m. They rise where class k is
-predicted too often:
-    m_yks <- m_yks + pace * gap_yks,        loss += mean_i <m[y_i, s_i], q(x_i)>,
-with the softmax q of the decision's logits in place of the decision, which has no gradient.
+Gaps of each s from the mean over all s that occur with y are held within a tolerance by multipliers m. They rise where class
+k is predicted too often, and fall back towards 0 where the gap is inside:
+    m_yks <- shrink(m_yks + pace * gap_yks, pace * tolerance),        loss += mean_i <m[y_i, s_i], q(x_i)>,
+with shrink(a, b) = a moved by b towards 0 and not past it, and the softmax q of the decision's logits in place of the decision,
+which has no gradient.
 
     odds = EqualOdds({"gender": 2}, {"race": 5})
     loss = loss + odds(aux_logits, labels)           # aux_logits: head -> (B, classes)
@@ -36,13 +37,18 @@ class EqualOdds(nn.Module):
         kept: head -> number of classes.
         hidden: attribute -> number of classes.
         settings: momentum of the means and pace of the multipliers.
+        tolerance: gaps up to this, as a difference of probabilities, are left alone.
     """
 
     def __init__(
-        self, kept: Mapping[str, int], hidden: Mapping[str, int], settings: EqualOddsControl = DEFAULTS
+        self,
+        kept: Mapping[str, int],
+        hidden: Mapping[str, int],
+        settings: EqualOddsControl = DEFAULTS,
+        tolerance: float = 0.0,
     ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.tolerance = settings, tolerance
         self.pairs = [(head, attribute) for head in kept for attribute in hidden]
         for number, (head, attribute) in enumerate(self.pairs):
             shape = (kept[head], hidden[attribute], kept[head])
@@ -88,7 +94,9 @@ class EqualOdds(nn.Module):
             occurs = (seen > 0).unsqueeze(2)
             middle = (mean * occurs).sum(1, keepdim=True) / occurs.sum(1, keepdim=True).clamp_min(1)
             gap = (mean - middle) * occurs
-            multiplier += self.settings.pace * pace * gap
+            step = self.settings.pace * pace
+            moved = nn.functional.softshrink(multiplier + step * gap, step * self.tolerance)
+            multiplier.copy_(moved)
             largest = max(largest, gap.abs().max().item())
         return largest
 
