@@ -19,6 +19,7 @@ ASKS_FOR_PICTURES = (
     "prior",
     "reference",
     "frozen_cloud",
+    "local",
 )
 """Options that only picture mode has."""
 
@@ -60,6 +61,9 @@ def command(
         float | None, typer.Option(help="Target: bits an upload may tell beyond the phone's own decision.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
+    local: Annotated[
+        str | None, typer.Option(help="module:factory of a phone network of your own; ours without.")
+    ] = None,
     cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
     precision: Annotated[
         str | None,
@@ -106,6 +110,7 @@ def command(
         "max_drop": max_drop,
         "beyond": beyond,
         "epochs": epochs,
+        "local": local,
         "cloud": cloud,
         "precision": precision,
         "frozen_cloud": frozen_cloud,

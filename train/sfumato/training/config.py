@@ -200,6 +200,7 @@ PICTURE_OPTIONS = (
     "block",
     "prior",
     "frozen_cloud",
+    "local",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -253,6 +254,8 @@ class TrainConfig(BaseModel):
     aux_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own classification of the desired labels, from which its decision learns."""
 
+    local: str | None = None
+    """`module:factory` of a local network of the user's own (`sfumato.models.own_local`); None: ours."""
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
     frozen_cloud: str | None = None
@@ -314,6 +317,10 @@ class TrainConfig(BaseModel):
                 )
             if self.cloud != "resnet":
                 raise ValueError("give either cloud or frozen_cloud: a network that is given needs no other")
+        if self.local is not None and (self.beyond is not None or self.objective == "literal"):
+            raise ValueError(
+                "a local network of your own has no decision: leave beyond and the objective literal out"
+            )
         if (self.class_order or self.input_range) and self.given_onnx is None:
             raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):

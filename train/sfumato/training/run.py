@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.local import LocalNetwork
+from sfumato.models.own_local import OwnLocal, check_maps, make_own
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
 from sfumato.training.answer import float_reader, make_answer_network, make_decoder
@@ -48,9 +49,24 @@ CARD_KEYS_OF_1 = {
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
+    if config.local is not None:
+        return cast(
+            LocalNetwork, channels_last(OwnLocal(channel, make_own(config.local, channel, dataset.size)))
+        )
     kept = () if config.objective == "literal" else config.keep
     classes = [len(dataset.attributes[name].classes) for name in kept]
     return channels_last(LocalNetwork(channel, classes, dataset.size, config.block))
+
+
+def check_own(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a local network of the user's own that does not serve the channel, before anything is written.
+
+    Raises:
+        SfumatoError: as `make_own` and `check_maps`.
+    """
+    if config.local is not None:
+        channel = create(config.channel, **config.channel_settings)
+        check_maps(make_own(config.local, channel, dataset.size), channel, dataset.size, config.local)
 
 
 @dataclass(frozen=True)
@@ -160,11 +176,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, *, local: str | None = None) -> Run:
     """Read a finished run.
 
+    Args:
+        folder: of the run.
+        local: the `module:factory` of its local network, where it is the user's own: a run that names one is not believed.
+
     Raises:
-        SfumatoError: the folder holds no finished run, a file is damaged, or the data set has changed since.
+        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or its local network
+            is made by code that `local` does not name.
     """
     folder = Path(folder)
     if not (folder / CARD).exists():
@@ -176,6 +197,11 @@ def load_run(folder: str | Path) -> Run:
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
     config = make_config(read_json(folder / "config.json"))
+    if config.local not in (None, local):
+        raise SfumatoError(
+            f"{folder} was made with the local network {config.local!r}, and loading it calls that code: if it is yours, "
+            f"say so with --local {config.local}"
+        )
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:
         raise SfumatoError(

@@ -56,7 +56,7 @@ from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
-from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
+from sfumato.training.run import CARD, SCHEMA, Run, check_own, load_run, write_answer
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -146,6 +146,7 @@ def train(
             )
     else:
         check_given(config, dataset)
+        check_own(config, dataset)
         if config.mode == "answer":
             check_answer(config, dataset)
         if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
@@ -161,7 +162,7 @@ def train(
         fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
         launch: Callable[..., None] = fabric.launch
         launch(_train, config, out, auto)
-    return load_run(out)
+    return load_run(out, local=config.local)
 
 
 def _keep_onnx(config: TrainConfig, dataset: Dataset, out: Path) -> None:

@@ -29,4 +29,8 @@ def create(setting: Setting, task: TaskLoss) -> list[Regulariser]:
     if config.objective == "suppress":
         suppress = [EqualOddsPenalty(setting), AdversarialPenalty(setting)]
     rate = AutoregressiveRatePenalty if config.prior == "autoregressive" else RatePenalty
+    if (
+        setting.model.local.decision is None
+    ):  # a user's own network: what is about the decision has no meaning
+        return [rate(setting), task, *suppress[1:]]
     return [rate(setting), ResidualPenalty(setting), task, *suppress]
