@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sfumato.export.onnx_files import write_local
 from sfumato.export.parity import compare
 from sfumato.export.pipeline import convert_local, export
 from sfumato.export.tflite import name_tensors
+from sfumato.models.local import LocalNetwork
 from sfumato.models.own_local import OwnLocal, make_own
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.phone_model import PhoneModel
@@ -55,7 +57,7 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
         local=own,
     )
     run = train(config, tmp_path / "run")
-    assert isinstance(run.local, OwnLocal)
+    assert type(run.local).__name__ == "OwnLocal"
     before = create("dither", levels=2)
     torch.manual_seed(0)
     start = OwnLocal(before, make_own(own, before, (32, 32))).eval()
@@ -64,9 +66,9 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
         before.rate(run.local(images)).mean() < before.rate(start(images)).mean()
     )  # it learned to add noise
     for given in (None, "other_phone:make"):
-        with pytest.raises(SfumatoError, match="say so with --"):
-            load_run(tmp_path / "run", **({} if given is None else {GUARD: given}))
-    again = load_run(tmp_path / "run", **{GUARD: own})
+        with pytest.raises(SfumatoError, match="say so with --cloud plain_phone:make"):
+            load_run(tmp_path / "run", cloud=given)
+    again = load_run(tmp_path / "run", cloud=own)
     assert torch.equal(again.local(images)["p"], run.local(images)["p"])
 
     contract = export(run, tmp_path / "export", variants=("int8",), tune="never", allow_missed_goal=True)
@@ -85,9 +87,6 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
     assert {row.attribute for row in result.attacks} >= {"skin"}
 
 
-GUARD = "local"
-
-
 @pytest.mark.slow
 def test_what_our_lowering_does_not_know_goes_through_onnx2tf(
     own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -98,7 +97,7 @@ def test_what_our_lowering_does_not_know_goes_through_onnx2tf(
     for part in local.modules():
         if isinstance(part, nn.Conv2d) and part.bias is not None:
             nn.init.normal_(part.weight, std=0.3)
-    network = freeze_network(local.eval(), (32, 32))
+    network = freeze_network(cast(LocalNetwork, local.eval()), (32, 32))
     write_local(network, (32, 32), tmp_path / "local.onnx")
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     images[0, 0, 0], images[0, 0, 1] = 0, 255

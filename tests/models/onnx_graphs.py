@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from sfumato.core.onnx_session import open_session
 
@@ -90,7 +91,7 @@ def classifier(
     return write(path, body, weights, image=shape, outputs=outputs, **options)
 
 
-def fit(path: Path, images: np.ndarray, labels: Mapping[str, np.ndarray]) -> Path:
+def fit(path: Path, images: NDArray[np.uint8], labels: Mapping[str, NDArray[np.int64]]) -> Path:
     """Give the heads of a `classifier` least-squares weights, so that it knows something of the labels.
 
     Args:

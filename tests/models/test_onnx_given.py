@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sfumato.core.errors import SfumatoError
@@ -21,14 +22,14 @@ SIZE = (16, 16)
 CLASSES = {"tone": 3}
 
 
-def run(content: bytes, images: np.ndarray) -> np.ndarray:
+def run(content: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """The first output of onnxruntime."""
     session = open_session(content)
     return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
 
 
 @pytest.fixture
-def images() -> np.ndarray:
+def images() -> NDArray[np.float32]:
     return np.random.default_rng(3).random((5, 3, *SIZE), dtype=np.float32)
 
 
@@ -44,13 +45,13 @@ def test_a_file_that_needs_nothing_stays_as_it_is(plain: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_an_input_range_is_part_of_the_graph(name: str, plain: Path, images: np.ndarray) -> None:
+def test_an_input_range_is_part_of_the_graph(name: str, plain: Path, images: NDArray[np.float32]) -> None:
     brought = {
         "0..1": images,
         "0..255": images * 255,
         "-1..1": images * 2 - 1,
-        "imagenet": (images - np.float32([0.485, 0.456, 0.406]).reshape(3, 1, 1))
-        / np.float32([0.229, 0.224, 0.225]).reshape(3, 1, 1),
+        "imagenet": (images - np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1))
+        / np.array([0.229, 0.224, 0.225], np.float32).reshape(3, 1, 1),
     }[name]
     content = read_given(plain, CLASSES, SIZE, input_range=name)
     wanted = run(plain.read_bytes(), brought)
@@ -59,7 +60,7 @@ def test_an_input_range_is_part_of_the_graph(name: str, plain: Path, images: np.
     check_parity(cloud, plain, SIZE, content)
 
 
-def test_classes_are_put_in_the_order_of_the_data(plain: Path, images: np.ndarray) -> None:
+def test_classes_are_put_in_the_order_of_the_data(plain: Path, images: NDArray[np.float32]) -> None:
     content = read_given(plain, CLASSES, SIZE, orders={"tone": (2, 0, 1)})
     assert np.array_equal(run(content, images), run(plain.read_bytes(), images)[:, [2, 0, 1]])
     check_parity(load_onnx(plain, CLASSES, SIZE, content).eval(), plain, SIZE, content)
@@ -89,7 +90,7 @@ def beside(tmp_path: Path) -> Path:
     return tmp_path / "split.onnx"
 
 
-def test_weights_in_a_second_file_beside_it_are_taken_in(tmp_path: Path, images: np.ndarray) -> None:
+def test_weights_in_a_second_file_beside_it_are_taken_in(tmp_path: Path, images: NDArray[np.float32]) -> None:
     path = beside(tmp_path)
     content = read_given(path, CLASSES, SIZE)
     assert np.array_equal(run(content, images), run((tmp_path / "c.onnx").read_bytes(), images))
@@ -148,11 +149,14 @@ class Tiny(nn.Module):
         parts = self.mix(self.norm(tokens)).reshape(batch, count, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(*parts.unbind(0))
         tokens = tokens + self.out(mixed.transpose(1, 2).reshape(batch, count, width))
-        return self.head((tokens + self.more(tokens))[:, 0]).softmax(-1)
+        answer: torch.Tensor = self.head((tokens + self.more(tokens))[:, 0]).softmax(-1)
+        return answer
 
 
 @pytest.mark.parametrize(("dynamo", "length"), [(True, 2), (False, 1), (False, 2)])
-def test_what_a_user_types_is_read(tmp_path: Path, dynamo: bool, length: int, images: np.ndarray) -> None:
+def test_what_a_user_types_is_read(
+    tmp_path: Path, dynamo: bool, length: int, images: NDArray[np.float32]
+) -> None:
     """PyTorch's exporters as they are called without options: a batch of one length, a softmax, attention, layer norm."""
     torch.manual_seed(1)
     module = Tiny().eval()

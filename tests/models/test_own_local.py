@@ -76,7 +76,7 @@ def test_the_documented_example_serves_every_channel(
     # It begins nearly clean: the rate is close to the largest one.
     if channel.name == "dither":
         start = OwnLocal(channel, nn.Identity())
-        start.network.forward = lambda x: {name: torch.zeros(2, n, *SIZE) for name, n in channel.maps.items()}  # type: ignore[method-assign]
+        start.network.forward = lambda x: {name: torch.zeros(2, n, *SIZE) for name, n in channel.maps.items()}
         gate = torch.sigmoid(torch.tensor(2.0))
         planes = torch.cat([8 * (x - 0.5)] * channel.maps["gate"].__floordiv__(3), 1)
         assert torch.allclose(start(x)["p"], torch.sigmoid(planes * gate))

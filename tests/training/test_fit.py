@@ -44,7 +44,7 @@ def provider(path: Path, *, swap: bool = False, unit: float = 1.0, blind: bool =
     flat = weights.reshape(-1) / (3 * SIDE * SIDE / 2) * (0 if blind else 40 / unit)
     columns = np.stack([-flat, flat][:: -1 if swap else 1], 1)
     # A threshold between the classes at a quarter of the range: what is 255 times too small stays below it.
-    bias = np.float32([2.0, -2.0][:: -1 if swap else 1]) * (unit > 1)
+    bias = np.array([2.0, -2.0][:: -1 if swap else 1], np.float32) * (unit > 1)
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["image"], ["f"]), helper.make_node("Gemm", ["f", "W", "b"], ["top"])],
         "g",

@@ -27,7 +27,7 @@ MODELS = (
     *("vit_base_patch16_224", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mixer_b16_224"),
     *("beit_base_patch16_224", "eva02_tiny_patch14_224"),
 )
-SMALL = 64
+SMALL = 96
 """Height and width of the images, for networks that take any."""
 CLASSES = {"answer": 10}
 
@@ -51,10 +51,10 @@ def try_network(name: str, folder: Path) -> Row:
     Raises:
         ImportError: timm is not installed.
     """
-    import timm
+    import timm  # type: ignore[import-not-found]
     import torch
 
-    from sfumato.core.errors import SfumatoError
+    from sfumato.core.errors import SfumatoError, first_line
     from sfumato.models.onnx.given import read_given
     from sfumato.models.onnx.reader import check_parity, load_onnx
 
@@ -75,7 +75,7 @@ def try_network(name: str, folder: Path) -> Row:
                 verbose=False,
             )
     except Exception as error:  # PyTorch's exporter raises many types
-        words = f"PyTorch cannot export it: {str(error).strip().splitlines()[0][:80]}"
+        words = f"PyTorch cannot export it: {first_line(Exception(*(error.__cause__ or error).args))[:80]}"
     if not words:
         try:
             content = read_given(path, CLASSES, (side, side))

@@ -107,11 +107,16 @@ class AnswerExport(ExportArtifact):
         return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
 
 
-def load_export(path: str | Path) -> ExportArtifact:
+def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact:
     """Read an export for an audit; one of answer mode is an `AnswerExport`.
 
+    Args:
+        path: its folder.
+        cloud: the `module:factory` of its cloud network, where it is the user's own: an export that names one is not believed.
+
     Raises:
-        SfumatoError: the bundle is damaged, came without its audit files, or the data set has changed since.
+        SfumatoError: the bundle is damaged, came without its audit files, the data set has changed since, or its cloud network
+            is made by code that `cloud` does not name.
     """
     folder = Path(path)
     phone = PhoneModel.load(folder)
@@ -131,7 +136,7 @@ def load_export(path: str | Path) -> ExportArtifact:
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
     answering = contract.mode == "answer"
-    cloud = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
-    load_module(cloud, folder / "audit" / "cloud.safetensors")
+    network = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
+    load_module(network, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact
-    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"], config)
+    return kind(folder, contract, phone, dataset, network.eval(), card["clean_accuracy"], config)

@@ -70,6 +70,7 @@ def audit(
     folds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    cloud: str | None = None,
     others: Mapping[str, Artifact] | None = None,
     rule: Rule = DEFAULT,
     command: str = "",
@@ -88,6 +89,7 @@ def audit(
             (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
+        cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
         others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
             see `sfumato.audit.compositions`.
         rule: the thresholds of the verdict.
@@ -107,7 +109,7 @@ def audit(
     if folds < 1:
         raise UsageError(f"an audit needs at least one fold, not {folds}")
     if isinstance(artifact, str | Path):
-        artifact = load(Path(artifact))
+        artifact = load(Path(artifact), cloud=cloud)
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
     if getattr(artifact, "mode", "picture") == "answer":

@@ -23,6 +23,12 @@ def command(
         str, typer.Option(help="Converter: direct (our lowering of ONNX), or onnx2tf as a cross-check.")
     ] = "direct",
     tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
+    cloud: Annotated[
+        str | None,
+        typer.Option(
+            help="module:factory of your own cloud network, as in training: what a run names is never called."
+        ),
+    ] = None,
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
     ] = None,
@@ -69,6 +75,7 @@ def command(
         contract = export(
             run,
             out,
+            cloud=cloud,
             variants=names(variants),
             backend=backend,
             overwrite=overwrite,

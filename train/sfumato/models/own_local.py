@@ -73,7 +73,7 @@ def make_own(name: str, channel: Channel, size: tuple[int, int]) -> nn.Module:
     try:
         made = getattr(importlib.import_module(module), factory)(dict(channel.maps), size)
     except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(Exception(*error.args))}"
         raise UsageError(
             f"cannot make the local network {name!r} ({reason}); it is called with {dict(channel.maps)}, {size}"
         ) from None

@@ -119,7 +119,7 @@ def check_fit(cloud: nn.Module, config: "TrainConfig", dataset: Dataset) -> None
     """
     if config.class_order and config.input_range:
         return
-    said = config.input_range or "0..1"
+    said: str = config.input_range or "0..1"
     known = {name: dataset.attributes[name].classes for name in config.keep}
     tried = {said: ask(cloud, config, dataset, said, said)}
     if not config.input_range:

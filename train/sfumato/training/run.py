@@ -20,6 +20,7 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_json, sha256, write_json
+from sfumato.core.options import names
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
@@ -176,16 +177,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_run(folder: str | Path, *, local: str | None = None) -> Run:
+def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
     """Read a finished run.
 
     Args:
         folder: of the run.
-        local: the `module:factory` of its local network, where it is the user's own: a run that names one is not believed.
+        cloud: the `module:factory` of its local network, where it is the user's own: a run that names one is not believed.
 
     Raises:
         SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or its local network
-            is made by code that `local` does not name.
+            is made by code that `cloud` does not name.
     """
     folder = Path(folder)
     if not (folder / CARD).exists():
@@ -197,10 +198,10 @@ def load_run(folder: str | Path, *, local: str | None = None) -> Run:
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
     config = make_config(read_json(folder / "config.json"))
-    if config.local not in (None, local):
+    if config.local is not None and config.local not in names(cloud or ""):
         raise SfumatoError(
             f"{folder} was made with the local network {config.local!r}, and loading it calls that code: if it is yours, "
-            f"say so with --local {config.local}"
+            f"say so with --cloud {config.local}"
         )
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:
@@ -211,10 +212,10 @@ def load_run(folder: str | Path, *, local: str | None = None) -> Run:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
     if config.mode == "answer":
         return _load_answer(folder, config, dataset, card)
-    local, cloud = make_local(config, dataset), make_cloud(config, dataset, folder)
+    local, network = make_local(config, dataset), make_cloud(config, dataset, folder)
     load_module(local, folder / "local.safetensors")
-    load_module(cloud, folder / "cloud.safetensors")
-    return Run(folder, config, dataset, local.eval(), cloud.eval(), card)
+    load_module(network, folder / "cloud.safetensors")
+    return Run(folder, config, dataset, local.eval(), network.eval(), card)
 
 
 def write_answer(folder: Path, table: AnswerTable, scale: tuple[float, int]) -> None:

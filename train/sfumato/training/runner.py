@@ -162,7 +162,7 @@ def train(
         fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
         launch: Callable[..., None] = fabric.launch
         launch(_train, config, out, auto)
-    return load_run(out, local=config.local)
+    return load_run(out, cloud=config.local)
 
 
 def _keep_onnx(config: TrainConfig, dataset: Dataset, out: Path) -> None:
