@@ -143,14 +143,28 @@ def malformed_command(
 def hostile_command(
     export: Export,
     connections: Annotated[int, typer.Option(min=600, help="Connections of the crowd.")] = 2000,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long clients hold what they got.")] = 5.0,
+    as_json: Json = False,
 ) -> None:
-    """Slow clients, bodies of a gigabyte, more connections than are taken."""
+    """Clients that do not read, do not send, send without end or come in crowds, and tiny files of huge pictures."""
+    from dataclasses import asdict
+
     from tests.load.abuse import hostile
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(connections + 512, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    show_report(hostile(export, connections=min(connections, wanted - 512)))
+    report = hostile(export, connections=min(connections, wanted - 512), seconds=seconds)
+    if as_json:
+        emit_json({"schema": "sfumato-hostile/1", "attacks": [asdict(one) for one in report.figures]})
+    else:
+        columns = ("attack", "MB before", "MB at most", "others asked", "refused", "slowest, s")
+        cells = [
+            (one.attack, f"{one.before_mb:.0f}", f"{one.peak_mb:.0f}", one.asked, one.refused, f"{one.slowest:.2f}")
+            for one in report.figures
+        ]  # fmt: skip
+        show(table("hostile clients", columns, cells))
+    show_report(report)
 
 
 def show_report(report: "Report") -> None:

@@ -8,19 +8,25 @@ Each case names the statuses that are right for it. After each kind an ordinary 
 """
 
 import asyncio
+import io
+import json
 import random
 import socket
 import struct
+import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvloop
+from PIL import Image
 from tests.fuzz.mutation import mutate, png
-from tests.load.cases import FORMS, Case, make_cases, request
+from tests.load.cases import FORMS, KEY, Case, make_cases, request, waves
 from tests.load.clients import CUT_OFF, Connection
 from tests.load.service import UNLIMITED, Service
 
@@ -42,6 +48,22 @@ REFUSED = range(400, 500)
 GIGABYTE = 10**9
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One attack: what it took, and how it was for an ordinary client meanwhile."""
+
+    attack: str
+    before_mb: float
+    """Memory of the process when it began."""
+    peak_mb: float
+    asked: int
+    """Uploads (photos, at a gateway) of the ordinary client while it ran."""
+    refused: int
+    """Those without a right answer."""
+    slowest: float
+    """Longest wait of the ordinary client, in seconds."""
+
+
 @dataclass
 class Report:
     """Result of a run."""
@@ -52,6 +74,8 @@ class Report:
     """One line each; empty: the service held."""
     resident_mb: float = 0.0
     """Memory of the service at the end."""
+    figures: list[Figure] = field(default_factory=list)
+    """Of `hostile`, one an attack."""
 
     def note(self, kind: str, status: int, right: Sequence[int]) -> None:
         """Count an answer, and whether it may be."""
@@ -115,61 +139,245 @@ def malformed(export: Path, *, count: int, seed: int = 0) -> Report:
     return report
 
 
-HEADER_SECONDS = BODY_SECONDS = 2.0
-"""Patience of the service in `hostile`, so that it takes seconds."""
+PATIENCE = ("--header-seconds", "1", "--body-seconds", "1", "--drain-seconds", "1")
+"""Of the service in `hostile`, so that it takes seconds."""
 LIMIT = 500
 """Connections that the service takes in `hostile`."""
+TOO_SLOW = 4.0
+"""Seconds after which a slow client must be rid of."""
+ALLOWED_MB = 300.0
+"""Most memory of the process under any attack."""
+STRANGER = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Where attacks come from: another address than that of the ordinary client."""
+TOKENS = {"app": "0123456789abcdef-app", "stranger": "0123456789abcdef-stranger"}
+WASM = "/page/vendor/wasm/litert_wasm_internal.wasm"
 
 
-def hostile(export: Path, *, connections: int, slow: int = 100) -> Report:
-    """Slow clients, bodies of a gigabyte, more connections than are taken; an ordinary client asks all the while."""
+Attack = Callable[[int], Awaitable[None]]
+"""Is given the port."""
+
+
+async def under_attack(
+    service: Service, name: str, attack: Attack, ordinary: "Ordinary", report: Report
+) -> None:
+    """Run an attack while an ordinary client asks; what may not be is a failure."""
+    service.forget_peak()
+    before, refused = service.resident_mb, 0
+    waits: list[float] = []
+    running = asyncio.ensure_future(attack(service.port))
+    while not running.done() or len(waits) < 5:
+        start = time.perf_counter()
+        refused += not await ordinary(service.port)
+        waits.append(time.perf_counter() - start)
+        await asyncio.sleep(0.05)
+    await running
+    figure = Figure(name, before, service.peak_mb, len(waits), refused, max(waits))
+    report.figures.append(figure)
+    if refused:
+        report.failures.append(f"{name}: {refused} of {len(waits)} ordinary requests had no right answer")
+    if figure.peak_mb > ALLOWED_MB:
+        report.failures.append(f"{name}: {figure.peak_mb:.0f} MB")
+    if not service.alive:
+        report.failures.append(f"{name}: the process ended")
+
+
+Ordinary = Callable[[int], Awaitable[bool]]
+"""Asks once, on a connection of its own; whether the answer is right."""
+
+
+def asks(content: bytes, right: Callable[[bytes], bool]) -> Ordinary:
+    """An ordinary client that sends these bytes."""
+
+    async def ask(port: int) -> bool:
+        try:
+            async with asyncio.timeout(10):
+                connection = await Connection.open(port)
+                status, body = await connection.ask(content)
+                connection.close()
+        except (OSError, TimeoutError):
+            return False
+        return status == 200 and right(body)
+
+    return ask
+
+
+def with_token(content: bytes, name: str) -> bytes:
+    """A request with a token."""
+    line, _, rest = content.partition(b"\r\n")
+    return line + f"\r\nAuthorization: Bearer {TOKENS[name]}\r\n".encode() + rest
+
+
+def tokens() -> dict[str, str]:
+    """As the environment of a service."""
+    return {"SFUMATO_TOKENS": "\n".join(f"{name} {token}" for name, token in TOKENS.items())}
+
+
+def hostile(
+    export: Path, *, connections: int, slow: int = 100, seconds: float = 5.0, gateway: bool = True
+) -> Report:
+    """Clients that do not read, do not send, send without end or come in crowds; an ordinary client asks all the while.
+
+    Args:
+        export: what is served.
+        connections: of the crowd.
+        slow: clients of each kind that hold something.
+        seconds: how long they hold it.
+        gateway: whether the gateway is attacked too.
+    """
     report, (case, *_) = Report(), make_cases(export, count=1)
-    head = case.request.partition(b"\r\n\r\n")[0] + b"\r\n"
+    stranger = with_token(case.request, "stranger")
+    head = stranger.partition(b"\r\n\r\n")[0] + b"\r\n"
     bare = head.replace(b"Content-Length: %d\r\n" % len(case.body), b"")
-    huge = bare + b"Content-Length: %d\r\n\r\n" % GIGABYTE
     chunked = bare + b"Transfer-Encoding: chunked\r\n\r\n"
+    unread = get("/openapi.json") * 1600
+    tiny = head + b"a:\r\n" * 50_000 + b"\r\n"
 
-    async def run(port: int) -> None:
-        trickles = {"slow headers": head, "slow body": case.request}
-        for kind, content in trickles.items():
+    def flood(name: str, content: bytes, more: bytes, right: int) -> Attack:
+        async def attack(port: int) -> None:
+            report.note(name, await pour(port, content, more), (right,))
+
+        return attack
+
+    def slowly(name: str, content: bytes) -> Attack:
+        async def attack(port: int) -> None:
             async with asyncio.TaskGroup() as group:
-                group.create_task(still_answers(port, case, report, f"during {kind}"))
                 for _ in range(slow):
-                    group.create_task(trickle(port, content, report, kind))
-        floods = (
-            ("1 GB declared", huge, bytes(2**16), 413),
-            ("1 GB in chunks", chunked, CHUNK, 413),
-            ("1 GB of headers", head, b"X: " + b"y" * 2**12 + b"\r\n", 431),
-        )
-        for kind, content, more, right in floods:
-            report.note(kind, await pour(port, content, more), (right,))
-            await still_answers(port, case, report, f"after {kind}")
-        await crowd(port, report, connections)
-        await asyncio.sleep(0.5)
-        await still_answers(port, case, report, "after a crowd")
+                    group.create_task(trickle(port, content, report, name))
 
-    flags = (
-        "--header-seconds",
-        f"{HEADER_SECONDS}",
-        "--body-seconds",
-        f"{BODY_SECONDS}",
-        "--connections",
-        f"{LIMIT}",
-    )
-    with Service(export, *UNLIMITED, *flags) as service:
-        uvloop.run(run(service.port))
+        return attack
+
+    def many(name: str, content: bytes, right: Sequence[int]) -> Attack:
+        async def attack(port: int) -> None:
+            for status in await asyncio.gather(*(once(port, content, STRANGER) for _ in range(slow))):
+                report.note(name, status, right)
+
+        return attack
+
+    attacks: dict[str, Attack] = {
+        "answers of one connection unread": lambda port: deaf(port, unread, 1, seconds),
+        "files unread": lambda port: deaf(port, get(WASM), slow, seconds),
+        "slow headers": slowly("slow headers", head),
+        "slow body": slowly("slow body", stranger),
+        "1 GB declared": flood(
+            "1 GB declared", bare + b"Content-Length: %d\r\n\r\n" % GIGABYTE, bytes(2**16), 413
+        ),
+        "1 GB in chunks": flood("1 GB in chunks", chunked, CHUNK, 413),
+        "1 GB of headers": flood("1 GB of headers", head, b"X: " + b"y" * 2**12 + b"\r\n", 431),
+        "1 GB of trailers": flood(
+            "1 GB of trailers", chunked + b"0\r\n", b"X: " + b"y" * 2**12 + b"\r\n", 400
+        ),
+        "one trailer of 1 GB": flood("one trailer of 1 GB", chunked + b"0\r\nX: ", b"y" * 2**16, 400),
+        "50,000 tiny headers": many("50,000 tiny headers", tiny, (431,)),
+        "a crowd": lambda port: crowd(port, report, connections),
+    }
+    ordinary = asks(with_token(case.request, "app"), case.right)
+    flags = ("--rate", "1000000", "--burst", "1000000", *PATIENCE, "--connections", f"{LIMIT}")
+    with Service(export, *flags, variables=tokens()) as service:
+        for name, attack in attacks.items():
+            uvloop.run(under_attack(service, name, attack, ordinary, report))
         report.resident_mb = service.resident_mb
-        if not service.alive:
-            report.failures.append("the service ended")
+    if gateway:
+        attack_gateway(export, report, slow=slow, seconds=seconds)
     return report
+
+
+def attack_gateway(export: Path, report: Report, *, slow: int, seconds: float) -> None:
+    """Photos that never end, and small files that unpack to large pictures; an ordinary camera asks all the while."""
+    photo = jpeg(Image.fromarray(waves(0, 300, 400)))
+    unfinished = photo_request(b"", "stranger", length=20_000_000) + bytes(20_000_000 - 1)
+    bombs = {
+        "WebP of 40 megapixels": (webp_bomb(), "image/webp"),
+        "progressive JPEG of 120 megapixels": (jpeg_bomb(), "image/jpeg"),
+    }
+
+    def bombard(name: str, content: bytes, kind: str) -> Attack:
+        async def attack(port: int) -> None:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                found = await asyncio.gather(
+                    *(once(port, photo_request(content, "stranger", kind), STRANGER) for _ in range(8))
+                )
+                for status in found:
+                    report.note(name, status, (422, 503))
+
+        return attack
+
+    attacks: dict[str, Attack] = {
+        f"{slow} photos of 20 MB, unfinished": lambda port: deaf(port, unfinished, slow, seconds),
+        **{name: bombard(name, *bomb) for name, bomb in bombs.items()},
+    }
+    ordinary = asks(photo_request(photo, "app"), lambda body: "answers" in json.loads(body))
+    with tempfile.TemporaryDirectory() as folder, Service(export, *UNLIMITED) as service:
+        key = Path(folder, "key")
+        key.write_text(KEY.hex())
+        key.chmod(0o600)
+        flags = ("--gateway", "--server", f"http://127.0.0.1:{service.port}", "--key", str(key), *UNLIMITED)
+        with Service(export, *flags, variables=tokens()) as gateway:
+            for name, attack in attacks.items():
+                uvloop.run(under_attack(gateway, name, attack, ordinary, report))
+
+
+def get(path: str) -> bytes:
+    """A request for a path."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def photo_request(content: bytes, token: str, kind: str = "image/jpeg", length: int | None = None) -> bytes:
+    """A photo for a gateway."""
+    length = len(content) if length is None else length
+    return (
+        f"POST /v1/photo HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKENS[token]}\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode() + content
+
+
+def jpeg(picture: Image.Image, **options: Any) -> bytes:
+    """Encoded as JPEG."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def jpeg_bomb(height: int = 12_000, width: int = 10_000) -> bytes:
+    """A progressive JPEG of 16 x 16 whose header promises far more: a decoder makes room for all of it."""
+    content = bytearray(jpeg(Image.new("RGB", (16, 16)), progressive=True))
+    struct.pack_into(">HH", content, content.index(b"\xff\xc2") + 5, height, width)
+    return bytes(content)
+
+
+def webp_bomb(side: int = 6_300) -> bytes:
+    """A white picture of 40 megapixels in a few kilobytes."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), "white").save(stream, "WEBP", lossless=True, method=0)
+    return stream.getvalue()
+
+
+async def deaf(port: int, content: bytes, count: int, seconds: float) -> None:
+    """Connections that send all this and never read a byte."""
+
+    async def one() -> None:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            client.bind((STRANGER, 0))
+            try:
+                async with asyncio.timeout(seconds):
+                    await loop.sock_connect(client, ("127.0.0.1", port))
+                    await loop.sock_sendall(client, content)
+                    await asyncio.sleep(seconds)
+            except (OSError, TimeoutError):
+                pass  # it hung up on us: so it should
+
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(one() for _ in range(count)))
 
 
 CHUNK = b"10000\r\n" + bytes(2**16) + b"\r\n"
 
 
-async def once(port: int, content: bytes) -> int:
+async def once(port: int, content: bytes, source: str = "127.0.0.1") -> int:
     """Send bytes, the status of what comes back; 0 if nothing does."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     try:
         writer.write(content)
         return status_of(await asyncio.wait_for(reader.readline(), 20))
@@ -181,7 +389,7 @@ async def once(port: int, content: bytes) -> int:
 
 async def trickle(port: int, content: bytes, report: Report, kind: str) -> None:
     """All but the last bytes at once, then one every half second, until the service has had enough."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(STRANGER, 0))
     start = time.perf_counter()
     writer.write(content[:-40])
     line = asyncio.create_task(reader.readline())
@@ -191,7 +399,7 @@ async def trickle(port: int, content: bytes, report: Report, kind: str) -> None:
             break
         writer.write(content[at : at + 1])
     report.note(kind, status_of(await line), (408,))
-    if time.perf_counter() - start > HEADER_SECONDS + 3:
+    if time.perf_counter() - start > TOO_SLOW:
         report.failures.append(f"{kind}: borne for {time.perf_counter() - start:.1f} s")
     writer.close()
 
@@ -204,6 +412,7 @@ async def pour(port: int, head: bytes, more: bytes) -> int:
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
         client.setblocking(False)
+        client.bind((STRANGER, 0))
         await loop.sock_connect(client, ("127.0.0.1", port))
         line = asyncio.create_task(loop.sock_recv(client, 2**16))
         try:
@@ -233,7 +442,7 @@ async def crowd(port: int, report: Report, connections: int) -> None:
 async def idle(port: int) -> int:
     """Connect and wait for an answer."""
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(STRANGER, 0))
     except OSError:
         return CUT_OFF
     try:

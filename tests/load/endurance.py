@@ -58,7 +58,7 @@ def overload(export: Path, *, seconds: float, clients: int = 512) -> tuple[Outco
     None of them pauses; the deadline is short.
     """
     cases = make_cases(export)
-    flags = (*UNLIMITED, "--queue", "64", "--deadline-ms", str(DEADLINE_MS), "--connections", "1000")
+    flags = (*UNLIMITED, "--queue", "64", "--deadline-ms", str(DEADLINE_MS), "--connections", "2000")
     with Service(export, *flags) as service:
         best, many = (
             uvloop.run(closed_loop([service.port], cases, clients=number, seconds=seconds))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,14 +20,16 @@ from sfumato.core.errors import SfumatoError
 
 UNLIMITED = ("--rate", "1000000", "--burst", "1000000", "--no-page")
 """One client stands for many here."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds until a service listens, or ends."""
 
 
 class Service:
     """Runs from its making to the end of the block."""
 
-    def __init__(self, export: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, export: Path, *options: str, port: int = 0, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the block
         command = [
             sys.executable,
@@ -38,7 +41,7 @@ class Service:
             str(port),
             *options,
         ]
-        self.process = subprocess.Popen(command, stderr=self._log)
+        self.process = subprocess.Popen(command, stderr=self._log, env={**os.environ, **(variables or {})})
         self.port = self._listening()
 
     def __enter__(self) -> Self:
@@ -53,8 +56,20 @@ class Service:
     @property
     def resident_mb(self) -> float:
         """Memory of the process that is in use now, in MB."""
+        return self._memory_mb("VmRSS")
+
+    @property
+    def peak_mb(self) -> float:
+        """Most of it since `forget_peak`."""
+        return self._memory_mb("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let `peak_mb` count from now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def _memory_mb(self, name: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
+        (line,) = (line for line in status.splitlines() if line.startswith(name))
         return int(line.split()[1]) / 1024
 
     @property

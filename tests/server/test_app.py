@@ -230,6 +230,7 @@ def test_what_is_sent_fits_the_document(
 def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# ours\napp {TOKEN}\nmetrics {TOKEN}-m\n")
+    file.chmod(0o600)
     running = start("--tokens", str(file), "--rate", "1000")
     for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
         response = running.post(upload, **given)
@@ -299,7 +300,7 @@ def answers(port: int) -> bool:
     """Whether a new connection gets an answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as late:
-            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return bool(late.recv(10))
     except OSError:
         return False
@@ -308,7 +309,7 @@ def answers(port: int) -> bool:
 def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: bytes) -> None:
     running = start()
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
-        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="127.0.0.1").items())
         connection.sendall(
             f"POST /v1/predict HTTP/1.1\r\n{head}Content-Length: {len(upload)}\r\n\r\n".encode()
         )
@@ -329,7 +330,7 @@ def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> 
     """A slow network is no overload."""
     running = start("--deadline-ms", "800")
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
-        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+        head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="127.0.0.1").items())
         head = (
             f"POST /v1/predict HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {len(upload)}\r\n\r\n"
         )
@@ -342,7 +343,7 @@ def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> 
 def test_more_than_can_be_in_work_is_refused_after_a_pause(start: Start, upload: bytes) -> None:
     """Refused below the application, on connections that go on, and counted."""
     running = start("--queue", "1", "--batch", "1")
-    head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="x").items())
+    head = "".join(f"{name}: {value}\r\n" for name, value in running.headers(Host="127.0.0.1").items())
     request = f"POST /v1/predict HTTP/1.1\r\n{head}Content-Length: {len(upload)}\r\n\r\n".encode() + upload
 
     async def ask(connection: Connection) -> tuple[int, bytes, float]:
@@ -391,7 +392,7 @@ from sfumato.server.app import AppConfig, create_app
 model = CloudModel.load(Path(sys.argv[1]))
 upload = Path(sys.argv[2]).read_bytes()
 headers = {"Sfumato-Contract": model.contract_digest, "Content-Type": "image/png"}
-with TestClient(create_app(model, AppConfig())) as client:
+with TestClient(create_app(model, AppConfig()), base_url="http://localhost") as client:
     sys.addaudithook(hook)
     statuses = [client.post("/v1/predict", content=content, headers=headers).status_code
                 for content in (upload, upload[:-9], upload + bytes(10**6), b"", b"x" * 1500)]

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from sfumato.server.auth import Buckets, ConcurrencyLimit, RateLimitConfig
+from sfumato.core.errors import SfumatoError
+from sfumato.server.auth import Buckets, ConcurrencyLimit, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher, Done
 from sfumato.server.problems import OverloadedError
+
+TOKEN = "0123456789abcdef"
 
 
 class Clock:
@@ -31,32 +35,38 @@ def test_a_bucket_counts_uploads_not_requests() -> None:
 def test_fewer_are_let_in_while_answers_are_late_and_more_again_after() -> None:
     clock = Clock()
     limit = ConcurrencyLimit(60, target=1.0, clock=clock)
-    limit.count = 54
-    assert not limit.full
+    held = [f"client {number}" for number in range(54)]
+    assert all(map(limit.take, held))
+    assert limit.fits("one more")
     clock.now = 5.0
     limit.answered(3.9)
-    assert limit.limit == pytest.approx(54)
-    assert limit.full
+    assert limit.total == pytest.approx(54)
+    assert not limit.fits("one more")
     limit.answered(3.9)  # it arrived with the last one: no new information
-    assert limit.limit == pytest.approx(54)
+    assert limit.total == pytest.approx(54)
     for _ in range(54):
         limit.answered(4.5)
-    assert 54.9 < limit.limit <= 55
+    assert 54.9 < limit.total <= 55
     for _ in range(1000):
         limit.answered(4.5)
-    assert limit.limit == 60
+    assert limit.total == 60
     for _ in range(100):
         clock.now += 2
         limit.answered(0.0)
-    assert limit.limit == 1
-    limit.count = 0
-    assert not limit.full
+    assert limit.total == 1
+    for client in held:
+        limit.give(client)
+    assert limit.fits("anyone")
 
 
 def run_batches(
-    sizes: Sequence[int], config: BatchConfig
+    sizes: Sequence[int], config: BatchConfig, clients: str = ""
 ) -> tuple[list[Done[int] | BaseException], list[int]]:
-    """Submit groups of these sizes at once to a network that doubles; what became of each, and the sizes of its calls."""
+    """Submit groups of these sizes, of one client or of a letter each, at once to a network that doubles.
+
+    Returns:
+        What became of each, and the sizes of the network's calls.
+    """
     calls = []
 
     def double(items: Sequence[int]) -> list[int]:
@@ -67,7 +77,9 @@ def run_batches(
         batcher = Batcher(double, config)
         await batcher.start()
         groups = [range(100 * number, 100 * number + size) for number, size in enumerate(sizes)]
-        found = await asyncio.gather(*(batcher.submit(group) for group in groups), return_exceptions=True)
+        names = clients or len(sizes) * "a"
+        asked = (batcher.submit(group, client=name) for group, name in zip(groups, names, strict=True))
+        found = await asyncio.gather(*asked, return_exceptions=True)
         assert batcher.waiting == 0
         await batcher.stop()
         return found
@@ -86,7 +98,64 @@ def test_groups_and_single_items_share_calls_and_keep_their_results() -> None:
     assert len(calls) < len(sizes) + 2
 
 
-def test_the_queue_counts_items() -> None:
-    found, calls = run_batches([6, 3, 2, 5], BatchConfig(largest=4, queue=8))
+def test_the_queue_counts_items_and_nobody_may_hold_more_than_is_left() -> None:
+    config = BatchConfig(largest=4, queue=8)
+    found, calls = run_batches([6, 3, 2, 5], config, "aabb")
     assert [isinstance(done, OverloadedError) for done in found] == [False, True, False, True]
     assert sum(calls) == 8
+    found, _ = run_batches([2, 2, 1, 3, 4], config, "aaabb")
+    assert [isinstance(done, OverloadedError) for done in found] == [False, False, True, False, True]
+
+
+def test_clients_take_turns() -> None:
+    """Whoever sends one upload waits for one of each of the others, however many they have sent."""
+    order: list[str] = []
+
+    async def go() -> None:
+        def note(items: Sequence[str]) -> Sequence[str]:
+            order.extend(items)
+            return items
+
+        batcher = Batcher(note, BatchConfig(largest=1, queue=100))
+        names = [*(f"a{number}" for number in range(9)), *(f"b{number}" for number in range(3)), "c0"]
+        waiting = [asyncio.create_task(batcher.submit([name], client=name[0])) for name in names]
+        await asyncio.sleep(0)
+        await batcher.start()
+        await asyncio.gather(*waiting)
+        await batcher.stop()
+
+    asyncio.run(go())
+    assert order == ["a0", "b0", "c0", "a1", "b1", "a2", "b2", *(f"a{number}" for number in range(3, 9))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffmetrics {0}m\r\napp {0}a\r\n",
+        "# of ours\n\n  metrics\t{0}m\napp {0}a",
+        "metrics {0}m\rapp {0}a",
+    ],
+)
+def test_token_files_of_every_editor(text: str) -> None:
+    tokens = Tokens.parse(text.format(TOKEN), "the file")
+    assert tokens.holder(f"Bearer {TOKEN}m") == "metrics"
+    assert tokens.holder(f"Bearer {TOKEN}a") == "app"
+
+
+@pytest.mark.parametrize(
+    "content", ["app {0}é", "a\x1b[31mpp {0}", "app {0}\x7f", "app", "app short", "a {0} c", "\ufeff"]
+)
+def test_lines_that_are_no_tokens_are_refused_without_being_shown(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(content.format(TOKEN), encoding="utf-8")
+    with pytest.raises(SfumatoError) as error:
+        Tokens.read(file)
+    assert TOKEN not in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_token_file_of_utf_16_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"app {TOKEN}", encoding="utf-16")
+    with pytest.raises(SfumatoError, match="UTF-8"):
+        Tokens.read(file)

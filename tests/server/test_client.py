@@ -4,8 +4,11 @@ import hashlib
 import json
 import math
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,8 +25,9 @@ from sfumato.core.errors import UsageError
 from sfumato.runtime.ledger import Ledger, LimitError
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sealed_log import LogError
+from sfumato.runtime.signing import write_digests
 from sfumato.runtime.upload_codec import pack
-from sfumato.server.client import Client, ClientConfig, Reply, ServerError
+from sfumato.server.client import Client, ClientConfig, Reply, ServerError, retry_after
 from sfumato.server.model import CloudModel
 
 Pictures = list[NDArray[np.uint8]]
@@ -36,6 +40,7 @@ def test_send_shows_the_predictions_of_the_network(
     photo, key = tmp_path / "photo.png", tmp_path / "key"
     Image.fromarray(pictures[3]).save(photo)
     key.write_bytes(KEY)
+    key.chmod(0o600)
     app = Typer()
     app.command()(send.command)
     arguments = [str(bundle), str(photo), "--server", server.url, "--key", str(key)]
@@ -95,10 +100,13 @@ class Scripted:
     def __init__(self, contract: bytes, steps: list[Step]) -> None:
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
+        self.asked: list[dict[str, str]] = []
+        """Headers of every GET."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                outer.asked.append(dict(self.headers))
                 say(200, contract)(self)
 
             def do_POST(self) -> None:
@@ -193,7 +201,12 @@ def test_only_the_upload_travels(
     [
         (say(422, b'{"type": "urn:x:raw-photo", "title": "T", "detail": "D"}'), "T: D"),
         (say(401, b"<html>"), "401"),
-        (say(302, Location="http://elsewhere.example/"), "302"),
+        (
+            say(302, Location="http://elsewhere.example/"),
+            r"302.*elsewhere\.example/, which nothing follows",
+        ),
+        (say(301, Location="/api/v1/predict"), "give that address"),
+        (say(308, Location="//127.0.0.1:1/"), "give that address"),
         (say(429, Retry_After="3600"), "3600 s"),
         (say(200, b"no json"), "does not fit"),
         (say(200, GOOD.replace(b"glasses", b"hair")), "does not fit"),
@@ -215,6 +228,7 @@ def test_another_contract_stops_before_anything_is_sent(
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     text = (copy / "contract.json").read_text()
     (copy / "contract.json").write_text(text + "\n")
+    write_digests(copy)
     fake = scripted()
     with (
         Client(PhoneModel.load(copy), fake.url) as client,
@@ -280,12 +294,144 @@ def test_nobody_there(phone: PhoneModel, pictures: Pictures) -> None:
     assert len(pauses) == 2
 
 
+class Proxy:
+    """Listens, and remembers the first bytes of every connection."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                self.seen.append(connection.recv(2**16))
+                connection.sendall(
+                    b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+
+
+TOKEN = "secret-token-0123456789"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_this_machine_is_not_asked_through_a_proxy(
+    scripted: Callable[..., Scripted],
+    phone: PhoneModel,
+    pictures: Pictures,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+) -> None:
+    proxy, fake = Proxy(), scripted(say(400))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv(name.lower(), proxy.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    config = ClientConfig(attempts=1, connect_seconds=2)
+    url = fake.url.replace("127.0.0.1", host)
+    with Client(phone, url, token=TOKEN, config=config) as client, pytest.raises(ServerError):
+        client.send(pictures[0], key=KEY)  # 127.0.0.2 leads to nobody, which is fine: it led to no proxy
+    assert proxy.seen == []
+    # What goes beyond this machine without encryption tells a proxy everything; with it, nothing but the host.
+    plain = ClientConfig(attempts=1, plain_http=True, connect_seconds=0.2)
+    with Client(phone, "http://192.0.2.1", token=TOKEN, config=plain) as client, pytest.raises(ServerError):
+        client.check_contract()
+    assert proxy.seen == []
+    with (
+        Client(phone, "https://photos.example", token=TOKEN, config=config) as client,
+        pytest.raises(ServerError),
+    ):
+        client.check_contract()
+    proxy.listener.close()
+    assert [request.split(b"\r\n")[0] for request in proxy.seen] == [b"CONNECT photos.example:443 HTTP/1.1"]
+    assert TOKEN.encode() not in b"".join(proxy.seen)
+
+
+def test_a_token_goes_to_who_showed_the_contract_and_with_uploads_alone(
+    scripted: Callable[..., Scripted], phone: PhoneModel, bundle: Path, pictures: Pictures, tmp_path: Path
+) -> None:
+    fake = scripted(say(400), say(400))
+    upload = phone.perturb(pictures[0], key=KEY)
+    with Client(phone, fake.url, token=f"\ufeff{TOKEN}\r\n") as client:
+        with pytest.raises(ServerError):
+            client.send_upload(upload)  # without check_contract before it
+        with pytest.raises(ServerError):
+            client.send_many(pictures[:1], key=KEY)
+    assert [headers.get("Authorization") for headers in fake.asked] == [None]
+    assert [headers["Authorization"] for headers in fake.headers] == [f"Bearer {TOKEN}"] * 2
+    stranger = scripted()
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    (copy / "contract.json").write_text((copy / "contract.json").read_text() + " ")
+    other = Client(PhoneModel.load(copy), stranger.url, token=TOKEN)
+    with other, pytest.raises(ServerError, match="another contract"):
+        other.send_upload(upload)
+    assert stranger.headers == []
+    assert [headers.get("Authorization") for headers in stranger.asked] == [None]
+
+
+@pytest.mark.parametrize("token", ["a b", "caf\u00e9", "x\r\nHost: evil", "\u201ctoken\u201d", "a\x00"])
+def test_what_is_no_token_is_refused_and_not_shown(phone: PhoneModel, token: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Client(phone, "http://127.0.0.1:9", token=token)
+    assert token not in str(error.value)
+
+
 @pytest.mark.parametrize(
-    "server", ["photos.example", "ftp://x", "http://photos.example", "https://u:p@x.example"]
-)
+    ("value", "date", "seconds"),
+    [
+        ("3", "", 3.0), (" 120 ", "", 120.0), ("0", "", 0.0), ("", "", 0.0), ("soon", "", 0.0), ("\u00b2", "", 0.0),
+        ("-5", "", 0.0), ("1.5", "", 0.0),
+        ("Fri, 31 Dec 2032 23:59:59 GMT", "Fri, 31 Dec 2032 23:59:52 GMT", 7.0),
+        ("Friday, 31-Dec-32 23:59:59 GMT", "Fri, 31 Dec 2032 23:59:52 GMT", 7.0),
+        ("Fri Dec 31 23:59:59 2032", "Fri, 31 Dec 2032 23:59:52 GMT", 7.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", "", 0.0), ("Fri, 31 Dec 99999 23:59:59 GMT", "", 0.0),
+        ("Fri, 31 Dec 2032 25:61:61 GMT", "", 0.0),
+    ],
+)  # fmt: skip
+def test_retry_after_is_a_number_or_a_date(value: str, date: str, seconds: float) -> None:
+    assert retry_after(value, date) == seconds
+
+
+def test_a_date_is_waited_for_and_one_far_away_is_said(
+    scripted: Callable[..., Scripted], phone: PhoneModel, pictures: Pictures
+) -> None:
+    soon = formatdate(time.time() + 5, usegmt=True)
+    fake = scripted(say(503, Retry_After=soon), say(503, Retry_After="Fri, 31 Dec 2032 23:59:59 GMT"))
+    pauses: list[float] = []
+    with (
+        Client(phone, fake.url, sleep=pauses.append) as client,
+        pytest.raises(ServerError, match=r"it asks for \d+ s"),
+    ):
+        client.send(pictures[0], key=KEY)
+    assert len(pauses) == 1
+    assert 3 <= pauses[0] <= 15
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "photos.example", "ftp://x", "http://photos.example", "https://u:p@x.example", "http://[::1", "http://::1:8080",
+        "https://x:99999", "https://x:y", "https://x#y", "https://a b", "https://\x1b[2J", "", "https://:443",
+        "http://localhost@evil.example", "http://127.0.0.1.evil.example", "https://x\\@y",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_refused(phone: PhoneModel, server: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as error:
         Client(phone, server)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "server", ["http://[::1]:8080", "http://127.0.0.2", "http://LOCALHOST:1/api", "https://[2001:db8::1]"]
+)
+def test_addresses_that_are_taken(phone: PhoneModel, server: str) -> None:
+    Client(phone, server).close()
 
 
 def test_killed_and_started_again_without_a_wrong_answer(

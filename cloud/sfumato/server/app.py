@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.endpoints import JSON, Endpoint, document
+from sfumato.server.hosts import HostCheck
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page, page_endpoints
 from sfumato.server.predict import PredictionService, UploadBatcher, predict_checked
@@ -49,6 +50,8 @@ class AppConfig:
     rate: RateLimitConfig = field(default_factory=RateLimitConfig)
     body_seconds: float = 10.0
     """Longest time the body of a request may take."""
+    hosts: tuple[str, ...] = ()
+    """Names that may be asked for, besides addresses and localhost; where there are tokens and no names, any may."""
 
 
 def create_app(
@@ -77,7 +80,9 @@ def create_app(
         *health_endpoints(telemetry, access, lambda: batcher.alive),
         *(page_endpoints(page) if page else ()),
     ]
-    return new_app("sfumato", endpoints, telemetry, batcher, no_page=page.missing if page else "")
+    hosts = None if tokens and not config.hosts else config.hosts
+    no_page = page.missing if page else ""
+    return new_app("sfumato", endpoints, telemetry, batcher, hosts=hosts, no_page=no_page)
 
 
 def new_app(
@@ -86,6 +91,7 @@ def new_app(
     telemetry: Telemetry,
     batcher: Batcher[Any, Any],
     *,
+    hosts: tuple[str, ...] | None = None,
     no_page: str = "",
 ) -> Starlette:
     """An application of these endpoints: problem details, metrics, log, start and stop.
@@ -95,6 +101,7 @@ def new_app(
         endpoints: the most used first: Starlette compares paths in order.
         telemetry: counts every request.
         batcher: starts and stops with the application.
+        hosts: names that may be asked for, besides addresses and localhost; None allows any.
         no_page: why there is no page, for the log.
     """
 
@@ -113,7 +120,10 @@ def new_app(
 
     app = Starlette(
         routes=[endpoint.route for endpoint in (*endpoints, Endpoint(path="/openapi.json", respond=openapi))],
-        middleware=[Middleware(Watch, telemetry=telemetry)],
+        middleware=[
+            Middleware(Watch, telemetry=telemetry),
+            *([] if hosts is None else [Middleware(HostCheck, names=hosts)]),
+        ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

@@ -23,12 +23,17 @@ from pathlib import Path
 from starlette.requests import Request
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_bytes
+from sfumato.core.private import require_private
+from sfumato.server.admission import Shares, client_name
 from sfumato.server.endpoints import BEARER, Check
 from sfumato.server.problems import CLOSE, ProblemError
 
 VARIABLE = "SFUMATO_TOKENS"
 MIN_LENGTH = 16
 """Fewest characters of a token: what is shorter can be guessed."""
+LARGEST = 2**20
+"""Bytes of a file of tokens."""
 MONITOR = "metrics"
 """The token of this name reads /metrics and nothing else."""
 
@@ -48,14 +53,15 @@ class Tokens:
             SfumatoError: a line is something else, a token is short, a name or token is there twice, or there is none.
         """
         found: list[tuple[str, bytes]] = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):  # Notepad's mark
             parts = line.split()
             if not parts or parts[0].startswith("#"):
                 continue
-            if len(parts) != 2 or len(parts[1]) < MIN_LENGTH:
+            good = len(parts) == 2 and all(map(str.isprintable, parts)) and parts[1].isascii()
+            if not good or len(parts[1]) < MIN_LENGTH:
                 # Never the line itself: it may hold a token.
                 raise SfumatoError(
-                    f"{source}, line {number}: expected NAME TOKEN, the token at least {MIN_LENGTH} characters long"
+                    f"{source}, line {number}: expected NAME TOKEN, the token at least {MIN_LENGTH} characters of ASCII"
                 )
             found.append((parts[0], digest(parts[1])))
         if not found:
@@ -69,13 +75,14 @@ class Tokens:
         """The tokens of a file, else of the variable SFUMATO_TOKENS, else None: no tokens are asked for.
 
         Raises:
-            SfumatoError: as `parse`, or the file cannot be read.
+            SfumatoError: as `parse`, or the file cannot be read, or others can read it.
         """
         if path is not None:
+            require_private(path)
             try:
-                return cls.parse(path.read_text(encoding="utf-8"), str(path))
-            except (OSError, UnicodeDecodeError) as error:
-                raise SfumatoError(f"cannot read the tokens in {path} ({error})") from None
+                return cls.parse(read_bytes(path, largest=LARGEST).decode("utf-8-sig"), str(path))
+            except UnicodeDecodeError:  # whose text would show a byte of a token
+                raise SfumatoError(f"cannot read the tokens in {path}: save it as UTF-8 text") from None
         if VARIABLE in os.environ:
             return cls.parse(os.environ[VARIABLE], f"the variable {VARIABLE}")
         return None
@@ -132,8 +139,8 @@ class Buckets:
         return 0.0 if let_in else (count - level) / config.per_second
 
 
-class ConcurrencyLimit:
-    """How many requests may be in work: as many as are answered within `target` seconds.
+class ConcurrencyLimit(Shares):
+    """How many requests may be in work: as many as are answered within `target` seconds, shared by the clients.
 
     With more, answers come too late and the work is lost. The limit rises by about one for as many answers in time as it
     counts. It falls by a tenth for one that is late, once in `target` seconds: additive increase, multiplicative decrease, as
@@ -141,21 +148,16 @@ class ConcurrencyLimit:
     """
 
     def __init__(self, maximum: int, target: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.count, self.limit = 0, float(maximum)
+        super().__init__(float(maximum), "requests")
         self._maximum, self._target, self._clock, self._fell = maximum, target, clock, -math.inf
-
-    @property
-    def full(self) -> bool:
-        """Whether one more would be too many."""
-        return self.count >= self.limit
 
     def answered(self, arrived: float) -> None:
         """Learn from an answer to what came at `arrived`, by the clock."""
         now = self._clock()
         if now - arrived <= self._target:
-            self.limit = min(float(self._maximum), self.limit + 1 / self.limit)
+            self.total = min(float(self._maximum), self.total + 1 / self.total)
         elif now - self._fell > self._target:
-            self.limit, self._fell = max(1.0, self.limit * 0.9), now
+            self.total, self._fell = max(1.0, self.total * 0.9), now
 
 
 class AccessControl:
@@ -178,9 +180,8 @@ class AccessControl:
 
     def _check_rate(self, request: Request) -> None:
         """Count `state.uploads` (one, if nothing was left there) for this client: by its token, else by its address."""
-        address = request.client.host if request.client else "unknown"
-        client, uploads = getattr(request.state, "client", address), getattr(request.state, "uploads", 1)
-        if wait := self.buckets.take(client, uploads):
+        uploads = getattr(request.state, "uploads", 1)
+        if wait := self.buckets.take(client_name(request), uploads):
             headers = {"Retry-After": str(max(1, math.ceil(wait))), **CLOSE}
             raise ProblemError("too-many", f"try again in {wait:.2f} s", headers=headers)
 

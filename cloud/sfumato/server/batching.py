@@ -4,18 +4,22 @@ One task collects. While the network runs, new uploads wait in a bounded queue a
 waits for more, `delay_ms` at most. A full queue refuses at once, and a job that waited too long is given up: an answer that
 comes too late costs as much as one in time, and without a bound overload would become a standstill.
 
+The queue is fair: clients share its room (`admission`) and take turns, whatever each of them sends.
+
     batcher = Batcher(model.predict, BatchConfig())
     await batcher.start()
-    done = await batcher.submit([levels])       # done.values, done.waited_s, done.ran_s, done.size
+    done = await batcher.submit([levels], client="app")     # done.values, done.waited_s, done.ran_s, done.size
 """
 
 import asyncio
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from sfumato.server.admission import Shares
 from sfumato.server.problems import OverloadedError
 
 In = TypeVar("In")
@@ -57,7 +61,32 @@ class Done(Generic[Out]):
 class _Job(Generic[In, Out]):
     items: Sequence[In]
     arrived: float
+    client: str
     future: asyncio.Future[Done[Out]]
+
+
+class FairQueue(asyncio.Queue[Any]):
+    """Clients take turns: each time the oldest job of the client whose last turn is longest ago.
+
+    The three methods are those that asyncio's own PriorityQueue replaces.
+    """
+
+    def _init(self, maxsize: int) -> None:
+        self._queue: OrderedDict[str, deque[Any]] = OrderedDict()
+
+    def _put(self, item: Any) -> None:
+        self._queue.setdefault(item.client, deque()).append(item)
+
+    def _get(self) -> Any:
+        client, jobs = self._queue.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            self._queue[client] = jobs
+        return job
+
+    def qsize(self) -> int:
+        """Jobs of all clients."""
+        return sum(map(len, self._queue.values()))
 
 
 class Batcher(Generic[In, Out]):
@@ -67,8 +96,8 @@ class Batcher(Generic[In, Out]):
         self.config = config
         self._run = run
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
-        self._queue: asyncio.Queue[_Job[In, Out]] = asyncio.Queue()
-        self._waiting = 0
+        self._queue = FairQueue()
+        self._room = Shares(config.queue, "places in the queue")
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -79,7 +108,7 @@ class Batcher(Generic[In, Out]):
     @property
     def waiting(self) -> int:
         """Items in the queue."""
-        return self._waiting
+        return int(self._room.held)
 
     async def start(self) -> None:
         """Begin to collect."""
@@ -93,27 +122,36 @@ class Batcher(Generic[In, Out]):
             self._task.cancel()
         self._pool.shutdown()
 
-    def admit(self, arrived: float, count: int = 1) -> None:
+    def admit(self, arrived: float, count: int = 1, client: str = "") -> None:
         """Refuse early what `submit` would refuse anyway: cheaper than to decode it first.
 
         Raises:
-            OverloadedError: no room for `count` items, or the deadline has passed.
+            OverloadedError: no room for `count` items of this client, or the deadline has passed.
         """
-        if self._waiting + count > self.config.queue:
-            raise OverloadedError(f"{self._waiting} uploads are waiting already")
+        if not self._room.fits(client, count):
+            raise OverloadedError(
+                f"{self.waiting} uploads are waiting already, {self._room.by(client):.0f} of yours"
+            )
         if self._left(arrived) <= 0:
             raise OverloadedError(f"no answer within {self.config.deadline_ms:.0f} ms")
 
-    async def submit(self, items: Sequence[In], arrived: float | None = None) -> Done[Out]:
+    async def submit(
+        self, items: Sequence[In], arrived: float | None = None, *, client: str = ""
+    ) -> Done[Out]:
         """Wait for the results of items that came at `arrived` (time.perf_counter(); now, if not given).
+
+        Args:
+            items: at least one.
+            arrived: the deadline counts from here.
+            client: whose they are, for its turn and its share of the queue.
 
         Raises:
             OverloadedError: no room in the queue, or the deadline has passed.
         """
         arrived = time.perf_counter() if arrived is None else arrived
-        self.admit(arrived, len(items))
-        job = _Job[In, Out](items, arrived, asyncio.get_running_loop().create_future())
-        self._waiting += len(items)
+        self.admit(arrived, len(items), client)
+        job = _Job[In, Out](items, arrived, client, asyncio.get_running_loop().create_future())
+        self._room.take(client, len(items))
         self._queue.put_nowait(job)
         try:
             async with asyncio.timeout(self._left(arrived)):
@@ -137,7 +175,7 @@ class Batcher(Generic[In, Out]):
     async def _collect(self) -> list[_Job[In, Out]]:
         """At least one job; those already waiting come along at no cost."""
         loop = asyncio.get_running_loop()
-        jobs = [await self._queue.get()]
+        jobs = [self._left_queue(await self._queue.get())]
         size = len(jobs[0].items)
         # uvloop's own clock counts whole milliseconds: good for time-outs, not for measuring.
         until = loop.time() + self.config.delay_ms / 1000 - (time.perf_counter() - jobs[0].arrived)
@@ -152,10 +190,13 @@ class Batcher(Generic[In, Out]):
                         job = await self._queue.get()
                 except TimeoutError:
                     break
-            jobs.append(job)
+            jobs.append(self._left_queue(job))
             size += len(job.items)
-        self._waiting -= size
         return jobs
+
+    def _left_queue(self, job: _Job[In, Out]) -> _Job[In, Out]:
+        self._room.give(job.client, len(job.items))
+        return job
 
     async def _answer(self, jobs: Sequence[_Job[In, Out]]) -> None:
         if not jobs:

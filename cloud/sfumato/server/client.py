@@ -8,7 +8,8 @@
 With `ledger=Ledger(...)` every upload is counted for the server's host before it is sent, and refused over the limit.
 Only the upload is sent. It is made from pixels alone: no EXIF, no location, no file name. A refusal that stays one is raised at
 once. 429, 502, 503, 504 and network faults are tried again, always with the same upload; the pause doubles, with jitter, and is
-never shorter than the server's Retry-After.
+never shorter than the server's Retry-After. A token goes out with uploads alone, so only to who has shown the same contract. No
+redirect is followed, and what is not encrypted, or stays on this machine, goes through no proxy.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -35,6 +37,7 @@ from sfumato.runtime.contract import FILE
 from sfumato.runtime.ledger import Draw, Ledger, LimitError, service_of
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
+from sfumato.server.addresses import is_loopback
 from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, WORD, WORD_BATCH, largest_batch
 
 LARGEST_REPLY = 2**20
@@ -117,11 +120,12 @@ class Client:
         self.ledger, self.service = ledger, service_of(base)
         self._checked = False
         self._sleep = sleep
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._bearer = {"Authorization": f"Bearer {checked_token(token)}"} if token else {}
         self._http = httpx.Client(
             base_url=base,
-            headers={"User-Agent": "sfumato", **headers},
+            headers={"User-Agent": "sfumato"},
             timeout=httpx.Timeout(self.config.answer_seconds, connect=self.config.connect_seconds),
+            transport=None if may_use_proxy(base) else httpx.HTTPTransport(),
         )
 
     def __enter__(self) -> Self:
@@ -219,7 +223,7 @@ class Client:
         each = [
             upload.content if kind == WORD_BATCH else pack(upload.levels, bits=bits) for upload in uploads
         ]
-        headers = {"Content-Type": kind, CONTRACT_HEADER: self.digest}
+        headers = {"Content-Type": kind, CONTRACT_HEADER: self.digest, **self._bearer}
         body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(each), headers=headers)
         seconds = time.perf_counter() - start
         try:
@@ -242,11 +246,12 @@ class Client:
         Raises:
             LimitError, LogError, ServerError: as `send`.
         """
+        self.check_contract()
         (refusal,) = self._count([upload])
         if refusal is not None:
             raise refusal
         start = time.perf_counter()
-        headers = {"Content-Type": TYPES[upload.encoding], CONTRACT_HEADER: self.digest}
+        headers = {"Content-Type": TYPES[upload.encoding], CONTRACT_HEADER: self.digest, **self._bearer}
         body, attempts = self._ask("POST", "/v1/predict", content=upload.content, headers=headers)
         seconds = time.perf_counter() - start
         try:
@@ -277,10 +282,17 @@ class Client:
                     if len(content) > LARGEST_REPLY:
                         raise ServerError(f"the answer is larger than {LARGEST_REPLY:,} bytes")
         except httpx.HTTPError as error:
-            where = self._http.base_url
-            raise _RetryError(f"{where} gives no answer ({error or type(error).__name__})") from None
+            reason = str(error) or type(error).__name__
+            raise _RetryError(printable(f"{self._http.base_url} gives no answer ({reason})")) from None
         if response.status_code == 200:
             return content
+        if response.has_redirect_location:
+            target = printable(response.headers["location"])
+            raise ServerError(
+                f"the server sends us on ({response.status_code}) to {target}, which nothing follows: "
+                "give that address as the server if you trust it",
+                status=response.status_code,
+            )
         raise self._refusal(response, content)
 
     def _refusal(self, response: httpx.Response, content: bytes) -> ServerError:
@@ -295,12 +307,11 @@ class Client:
         message = printable(text)
         if response.status_code not in RETRIED:
             return ServerError(message, status=response.status_code, kind=kind)
-        after = response.headers.get("retry-after", "")
         again = _RetryError(message, status=response.status_code, kind=kind)
-        again.after = float(after) if after.isdecimal() else 0.0
+        again.after = retry_after(response.headers.get("retry-after", ""), response.headers.get("date", ""))
         if again.after > self.config.longest_pause:
             return ServerError(
-                f"{message}; it asks for {again.after:g} s", status=response.status_code, kind=kind
+                f"{message}; it asks for {again.after:.0f} s", status=response.status_code, kind=kind
             )
         return again
 
@@ -332,16 +343,63 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:500]
 
 
+def retry_after(value: str, date: str = "") -> float:
+    """Seconds that a Retry-After asks for, as a number or as a date; 0 for anything else, and for the past.
+
+    Args:
+        value: of the header.
+        date: the server's Date, so that two clocks need not agree; without it our own counts.
+    """
+    if value.strip().isascii() and value.strip().isdecimal():
+        return float(value)
+    until, now = moment(value), moment(date) or time.time()
+    return max(0.0, until - now) if until else 0.0
+
+
+def moment(value: str) -> float | None:
+    """Seconds since 1970 of an HTTP date; None if it is none."""
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def checked_token(token: str) -> str:
+    """A token as it can stand in a header; the mark of an editor and a line end around it are no part of it.
+
+    Raises:
+        UsageError: it holds something else than printable ASCII. The message does not show it.
+    """
+    token = token.removeprefix("\ufeff").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(
+            "the token holds characters that no token has: give it alone, without its name or quotes"
+        )
+    return token
+
+
+def may_use_proxy(url: str) -> bool:
+    """Whether a proxy of the environment may carry requests: it sees nothing of https, and everything of http."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and not is_loopback(parts.hostname or "")
+
+
 def checked_url(server: str, *, plain_http: bool) -> str:
     """The server's address, if uploads may go there.
 
     Raises:
         UsageError: no http or https address, or http beyond this machine.
     """
-    parts = urlsplit(server)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise UsageError(f"{server!r} is no server: give something like https://photos.example")
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost") and not plain_http:
+    try:
+        parts, url = urlsplit(server), httpx.URL(server)
+        named = parts.hostname and url.host == parts.hostname and (parts.port is None or parts.port > 0)
+        extra = parts.username or parts.password or parts.query or parts.fragment
+    except (ValueError, httpx.InvalidURL):  # a port that is no number, a bracket that is not closed
+        named = extra = None
+    if not named or extra or " " in server or parts.scheme not in ("http", "https"):
+        example = "https://photos.example, or http://[::1]:8080 for an address of IPv6"
+        raise UsageError(f"{printable(server)!r} is no server: give something like {example}")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not plain_http:
         raise UsageError(
             f"{server} is not encrypted: use https, or say --plain-http inside a trusted network"
         )

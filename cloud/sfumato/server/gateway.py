@@ -12,6 +12,8 @@ for the other.
 """
 
 import asyncio
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -24,16 +26,18 @@ from sfumato.core.errors import DataError
 from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
 from sfumato.runtime.sealed_log import LogError
+from sfumato.server.admission import Shares, client_name
 from sfumato.server.app import contract_endpoint, health_endpoints, new_app
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
 from sfumato.server.endpoints import JSON, Endpoint
 from sfumato.server.model import AttributePrediction
+from sfumato.server.photo_budget import check_photo
 from sfumato.server.predict import Origin, binary, request_body
 from sfumato.server.problems import OverloadedError, ProblemError
 from sfumato.server.telemetry import Telemetry
-from sfumato.server.uploads import BODY_REFUSALS, read_body, type_check
+from sfumato.server.uploads import BODY_REFUSALS, body_bytes, read_body, type_check
 
 PHOTOS = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
 """Content types that are taken; what a photo really is, its bytes decide."""
@@ -55,7 +59,17 @@ class GatewayConfig:
     deadline_ms: float = 10_000.0
     """Longest time until a photo is perturbed."""
     concurrent_sends: int = 32
-    """Uploads that may wait for the service's answer at the same time."""
+    """Uploads that may wait for the service's answer at the same time; clients share them."""
+    photo_bytes: int = 40_000_000
+    """Most bytes of all photos in memory; clients share them, and a place is taken before the first byte is read."""
+    decode_bytes: int = 100_000_000
+    """Most memory that decoding a photo may take (`decoding_bytes`); one is decoded at a time."""
+    hosts: tuple[str, ...] = ()
+    """As `AppConfig.hosts`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest_photo <= self.photo_bytes:
+            raise ValueError(f"no photo of {self.largest_photo} bytes would find room with {self}")
 
 
 class GatewayPrediction(Origin):
@@ -82,24 +96,19 @@ class Sender:
     """Sends uploads on from threads of its own; beyond a number it refuses instead of waiting."""
 
     def __init__(self, client: Client, most: int) -> None:
-        self._client, self._most, self._busy = client, most, 0
+        self._client, self._places = client, Shares(most, "places for uploads that wait for the service")
         self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix="sender")
 
-    async def send(self, upload: Upload) -> tuple[Reply, str | None]:
-        """The service's answer, and the account in words where one is kept.
+    async def send(self, upload: Upload, client: str) -> tuple[Reply, str | None]:
+        """The service's answer to this client's upload, and the account in words where one is kept.
 
         Raises:
             OverloadedError: too many are being sent.
             LimitError, LogError: the account says no, or cannot be kept; nothing was sent.
             ServerError: another contract, a refusal, or no answer.
         """
-        if self._busy >= self._most:
-            raise OverloadedError(f"{self._most} uploads wait for the service's answer already")
-        self._busy += 1
-        try:
+        with self._places.hold(client, 1):
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._send, upload)
-        finally:
-            self._busy -= 1
 
     def _send(self, upload: Upload) -> tuple[Reply, str | None]:
         client = self._client
@@ -121,8 +130,19 @@ def create_gateway(
     """
     config = config or GatewayConfig()
     telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
-    perturber: Batcher[bytes, Upload] = Batcher(
-        lambda photos: [client.phone.perturb(photo, key=key) for photo in photos],
+
+    def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
+        found: list[Upload | DataError] = []
+        for photo in photos:
+            try:
+                check_photo(photo, client.phone.contract.size, config.decode_bytes)
+                found.append(client.phone.perturb(photo, key=key))
+            except DataError as error:
+                found.append(error)
+        return found
+
+    perturber: Batcher[bytes, Upload | DataError] = Batcher(
+        perturb,
         BatchConfig(largest=1, delay_ms=0, queue=config.queue, deadline_ms=config.deadline_ms),
     )
     telemetry.waiting.set_function(lambda: perturber.waiting)
@@ -132,23 +152,37 @@ def create_gateway(
         contract_endpoint(client.contract_json, client.digest),
         *health_endpoints(telemetry, access, lambda: perturber.alive),
     ]
-    return new_app("sfumato gateway", endpoints, telemetry, perturber)
+    hosts = None if tokens and not config.hosts else config.hosts
+    return new_app("sfumato gateway", endpoints, telemetry, perturber, hosts=hosts)
 
 
 def photo_endpoint(
     config: GatewayConfig,
     access: AccessControl,
-    perturber: Batcher[bytes, Upload],
+    perturber: Batcher[bytes, Upload | DataError],
     sender: Sender,
     digest: str,
 ) -> Endpoint:
     """POST /v1/photo."""
 
+    photos = Shares(config.photo_bytes, "bytes for photos")
+
+    async def perturbed(request: Request, client: str) -> Upload:
+        """The photo itself is gone when this returns, before the service is asked."""
+        size = body_bytes(request, config.largest_photo)
+        perturber.admit(time.perf_counter(), 1, client)
+        with photos.hold(client, size):
+            body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
+            (upload,) = (await perturber.submit([body], client=client)).values
+        if isinstance(upload, DataError):
+            raise upload
+        return upload
+
     async def photo(request: Request) -> Response:
-        body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
         try:
-            (upload,) = (await perturber.submit([body])).values
-            reply, account = await sender.send(upload)
+            client = client_name(request)
+            upload = await perturbed(request, client)
+            reply, account = await sender.send(upload, client)
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
         except LimitError as error:

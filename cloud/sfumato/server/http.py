@@ -5,11 +5,15 @@
 What the proxy in front does (docs/serve.md): TLS, spreading requests over processes. It may limit headers and connections
 too, but a service on a trusted network has none, so these limits hold here:
 
-- headers end: after `header_seconds`, and after `HEADER_BYTES`; uvicorn waits and reads for ever;
-- connections over a number are refused at once;
-- requests in work are limited by how long answers take (`ConcurrencyLimit`), which no proxy knows. A POST beyond that is
-  refused before the application sees it, for a small part of what an answer costs. The refusal is held back for a second: else
-  the service would be busy with clients that ask again at once.
+- headers end: after `header_seconds`, `HEADER_BYTES` and `HEADERS`; uvicorn waits and reads for ever;
+- a connection has one request at a time. One that comes before the last answer is not read, and the answer ends the
+  connection: else a few bytes would order any number of answers, each of them work and memory;
+- what frames a body (chunk sizes, extensions) may be as long as the body and `HEADER_BYTES`; trailers are refused;
+- an answer that is not read ends the connection: after `drain_seconds` in which not even 48 kB went out;
+- connections over a number are refused at once, of all clients and of each (`admission`);
+- requests in work are limited by how long answers take (`ConcurrencyLimit`), which no proxy knows. A POST is in work from its
+  last byte until its answer begins. One beyond that is refused before the application sees it, for a small part of what an
+  answer costs. The refusal is held back for a second: else the service would be busy with clients that ask again at once.
 
 On SIGTERM or SIGINT the port closes first, what is in flight is answered, then the process ends.
 
@@ -30,10 +34,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server.addresses import authority, network_of
+from sfumato.server.admission import Shares
 from sfumato.server.auth import ConcurrencyLimit
 from sfumato.server.problems import OverloadedError, problem_response
 from sfumato.server.telemetry import Telemetry, log_to_stderr
@@ -42,7 +49,11 @@ from sfumato.server.uploads import COMPLETE
 UVICORN = "0.54.0"
 """The version whose `HttpToolsProtocol` is extended here."""
 HEADER_BYTES = 16_384
-"""Most bytes of a request's headers."""
+"""Most bytes of a request's headers, its path included."""
+HEADERS = 100
+"""Most headers of a request: each takes some 200 bytes of memory, however short it is."""
+KERNEL_BYTES = 131_072
+"""Asked of the system for each direction of a connection. By itself it gives up to 4 MB to who reads slowly."""
 BACKLOG = 2048
 """Connections that may wait to be accepted; the system's own limit is often lower."""
 
@@ -60,6 +71,8 @@ class ServerConfig:
     """Open at the same time; more are refused."""
     header_seconds: float = 5.0
     """Longest time from a connection, or an answer's next request, to complete headers."""
+    drain_seconds: float = 10.0
+    """Longest time in which no 48 kB of an answer leave, before the connection is cut."""
     idle_seconds: int = 15
     """A connection is kept this long between requests."""
     concurrency: int = 144
@@ -105,8 +118,8 @@ def run(app: Starlette, config: ServerConfig) -> None:
         # the handler it found here.
         signal.signal(number, stop)
     listener = _listen(config)
-    host, port = listener.getsockname()[:2]
-    logger.info("listening", extra={"fields": {"url": f"http://{host}:{port}"}})
+    url = f"http://{authority(*listener.getsockname()[:2])}"
+    logger.info("listening", extra={"fields": {"url": url}})
     try:
         server.run(sockets=[listener])
     finally:
@@ -118,63 +131,154 @@ def limited_protocol(config: ServerConfig, telemetry: Telemetry) -> type[HttpToo
     """uvicorn's HTTP protocol with limits: on headers, in bytes and seconds, on connections, on requests in work."""
     concurrency = ConcurrencyLimit(config.concurrency, config.answer_seconds)
 
+    places = Shares(config.connections, "connections")
+
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         """Takes the application's place."""
         telemetry.refusals.labels("overloaded").inc()
         await asyncio.sleep(config.pause_seconds)
-        await overloaded(f"{concurrency.count} requests are in work already")(scope, receive, send)
+        await overloaded(f"{concurrency.held:.0f} requests are in work already")(scope, receive, send)
 
     class LimitedProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
-        _pending = 0
-        _arrived = 0.0
-        _in_work = 0
-        """Requests of this connection: more than one if the client does not wait for answers."""
+        _watch: asyncio.TimerHandle | None = None
+        _name = ""
+        """Of the client, for its shares."""
+        _placed = _working = False
+        """Whether this connection holds one of `places`, and whether its request holds one of `concurrency`."""
+        _deaf = False
+        """Nothing that comes from now on is looked at."""
+        _reading = False
+        """Between the headers of a request and its last byte."""
+        _pending = _head = _count = _body = 0
+        """Bytes since the last complete headers or body; bytes and number of the headers; bytes of the body."""
+        _arrived = _moved = 0.0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            if len(self.connections) > config.connections:
-                self._refuse(overloaded("too many connections"))
-            else:
+            self._name = network_of(self.client[0] if self.client else "")
+            self._moved = self.loop.time()
+            self._watch = self.loop.call_later(config.drain_seconds / 4, self._check_drain)
+            self._placed = places.take(self._name)
+            if self._placed:
                 self._arm()
+            else:
+                self._refuse(overloaded("too many connections"))
 
         def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
+            if self._deaf or self.transport.is_closing():
                 return
             self._pending += len(data)
             super().data_received(data)
-            if self.cycle is None or self.cycle.response_complete:
+            if self._deaf:
+                return
+            if self._reading:
+                if self._pending > HEADER_BYTES + 2 * self._body:
+                    self._refuse(problem_response("", "more chunk headers than body", status=400))
+            elif self.cycle is None or self.cycle.response_complete:
                 self._arm()  # bytes without a request yet
                 if self._pending > HEADER_BYTES:
-                    self._refuse(problem_response("", f"headers may take {HEADER_BYTES:,} bytes", status=431))
+                    self._refuse_head()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(problem_response("", msg, status=400))
+
+        def on_message_begin(self) -> None:
+            if self._deaf:
+                return
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.keep_alive, self._deaf = (
+                    False,
+                    True,
+                )  # one request at a time: that answer is the last
+                self.flow.pause_reading()
+                return
+            self._head = self._count = 0
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            if not self._deaf:
+                self._head += len(url)
+                super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._deaf:
+                return
+            if self._reading:
+                self._refuse(problem_response("", "trailers are not taken", status=400))
+                return
+            self._head += len(name) + len(value)
+            self._count += 1
+            if self._head > HEADER_BYTES or self._count > HEADERS:
+                self._refuse_head()
+            else:
+                super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            if self._deaf:
+                return
             self._disarm()
-            refused = concurrency.full and self.parser.get_method() == b"POST"
-            self.app = refuse if refused else self.config.loaded_app
+            self._reading, self._body = True, 0
+            self.app = self.config.loaded_app
+            if self.parser.get_method() == b"POST":
+                self.app = self._work if concurrency.fits(self._name) else refuse
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            if self._deaf:
+                return
+            self._body += len(body)
+            if self.app is not refuse:
+                super().on_body(body)
+            elif self._body > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()  # nobody keeps it
+
         def on_message_complete(self) -> None:
+            if self._deaf:
+                return
+            self._reading, self._pending = False, 0
             # The application gets to it much later where there is much to do: the deadline counts from here.
             self.scope["state"][COMPLETE] = self._arrived = time.perf_counter()
-            if self.app is not refuse and not self.cycle.response_complete:
-                self._count(1)  # only now: bodies that come slowly must not keep others out
+            if self.app == self._work and not self.cycle.response_started:
+                # Only now: bodies that come slowly must not keep others out. Where too many end at once, the queue refuses.
+                self._working = concurrency.take(self._name)
             super().on_message_complete()
 
+        async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+            """The application; its request is in work until the answer begins, however slowly that is read."""
+
+            async def begin(message: Message) -> None:
+                if self._done():
+                    concurrency.answered(self._arrived)
+                await send(message)
+
+            await self.config.loaded_app(scope, receive, begin)
+
+        def _done(self) -> bool:
+            """Give the place among the requests in work back; whether there was one."""
+            held, self._working = self._working, False
+            if held:
+                concurrency.give(self._name)
+            return held
+
         def on_response_complete(self) -> None:
-            if self._in_work:
-                self._count(-1)
-                concurrency.answered(self._arrived)
+            if self._reading:
+                self._close()  # it would go on sending a body that nobody wants
             super().on_response_complete()
+
+        def resume_writing(self) -> None:
+            self._moved = self.loop.time()
+            super().resume_writing()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
-            self._count(-self._in_work)
+            self._done()
+            if self._watch is not None:
+                self._watch.cancel()
+            if self._placed:
+                places.give(self._name)
+                self._placed = False
             super().connection_lost(exc)
-
-        def _count(self, more: int) -> None:
-            concurrency.count += more
-            self._in_work += more
 
         def _arm(self) -> None:
             if self._timer is None and not self.transport.is_closing():
@@ -191,11 +295,34 @@ def limited_protocol(config: ServerConfig, telemetry: Telemetry) -> type[HttpToo
             detail = f"headers must arrive within {config.header_seconds:g} s"
             self._refuse(problem_response("too-slow", detail))
 
+        def _check_drain(self) -> None:
+            """Cut the connection if what was written does not leave; it may be one that is already closed on our side."""
+            now = self.loop.time()
+            if not self.transport.get_write_buffer_size():
+                self._moved = now
+            if now - self._moved >= config.drain_seconds:
+                self.transport.abort()
+            else:
+                self._watch = self.loop.call_later(config.drain_seconds / 4, self._check_drain)
+
+        def _refuse_head(self) -> None:
+            detail = f"headers may take {HEADER_BYTES:,} bytes, and {HEADERS} of them"
+            self._refuse(problem_response("", detail, status=431))
+
         def _refuse(self, response: Response) -> None:
-            """Answer without the application, which never sees this connection, and close it."""
+            """Answer without the application, which never sees this request, and close the connection."""
+            started = (
+                self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+            )
             if not self.transport.is_closing():
-                self.transport.write(last_response(response))
-                self.transport.close()
+                if not started:
+                    self.transport.write(last_response(response))
+                self._close()
+
+        def _close(self) -> None:
+            self._deaf = True
+            self.headers = []
+            self.transport.close()
 
     return LimitedProtocol
 
@@ -216,14 +343,17 @@ def last_response(response: Response) -> bytes:
 
 def _listen(config: ServerConfig) -> socket.socket:
     """A listening socket; before that nobody knows whether the address is free."""
+    host = config.host.removeprefix("[").removesuffix("]")
     try:
-        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        family, *_, address = socket.getaddrinfo(host, config.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.host, config.port))
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
+            listener.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BYTES)
+        listener.bind(address)
         listener.listen(BACKLOG)  # connections wait from now on, until uvicorn takes them
-    except (OSError, OverflowError) as error:
-        raise SfumatoError(f"cannot listen on {config.host}:{config.port}: {error}") from None
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SfumatoError(f"cannot listen on {authority(host, config.port)}: {error}") from None
     listener.setblocking(False)
     return listener
 

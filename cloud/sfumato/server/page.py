@@ -17,11 +17,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from sfumato.core.errors import SfumatoError
 from sfumato.runtime.contract import Contract, read_file
@@ -47,6 +48,8 @@ DOCUMENT = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), payment=()",
 }
 """On the page itself, with its Content-Security-Policy."""
+PIECE = 65_536
+"""Bytes of a file that are written at a time: the next ones wait until these have left for a slow reader."""
 FILE = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
 """On every file: for this origin alone, and asked about again each time (the answer is 304)."""
 
@@ -60,6 +63,11 @@ class Asset:
     tag: str
     zipped: bool = False
     """`content` is compressed with gzip."""
+
+    @cached_property
+    def plain(self) -> bytes:
+        """The content for who does not take gzip: unpacked once, by the first who asks, for all."""
+        return gzip.decompress(self.content) if self.zipped else self.content
 
 
 @dataclass(frozen=True)
@@ -185,9 +193,19 @@ async def file_response(
     headers = {**FILE, **(headers or {}), "ETag": asset.tag, "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == asset.tag:
         return Response(status_code=304, headers=headers)
-    content = asset.content
-    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+    packed = asset.zipped and "gzip" in request.headers.get("accept-encoding", "")
+    if packed:
         headers["Content-Encoding"] = "gzip"
-    elif asset.zipped:
-        content = await run_in_threadpool(gzip.decompress, content)
-    return Response(content, media_type=asset.media_type, headers=headers)
+    return Pieces(asset.content if packed else asset.plain, media_type=asset.media_type, headers=headers)
+
+
+class Pieces(Response):
+    """A response whose body is written piece by piece, out of memory that all requests share."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as fast as the client reads."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        for at in range(0, max(1, len(body)), PIECE):
+            more = at + PIECE < len(body)
+            await send({"type": "http.response.body", "body": body[at : at + PIECE], "more_body": more})

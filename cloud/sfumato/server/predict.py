@@ -10,7 +10,7 @@ place, and the others get their predictions.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sfumato.runtime.contract import Contract
+from sfumato.server.admission import Shares, client_name
 from sfumato.server.auth import AccessControl
 from sfumato.server.batching import Batcher, Done
 from sfumato.server.endpoints import JSON, Check, Endpoint
@@ -45,6 +46,7 @@ from sfumato.server.uploads import (
     BODY_REFUSALS,
     COMPLETE,
     PERTURB_FIRST,
+    body_bytes,
     decode,
     media_type,
     read_body,
@@ -53,6 +55,8 @@ from sfumato.server.uploads import (
 
 INLINE_PIXELS = 256 * 256
 """More pixels than these are decoded in a thread, so that they do not hold up the others."""
+BODY_BYTES = 2**25
+"""Most bytes of all requests that are being read, shared by their clients."""
 
 ENCODINGS = {PNG: "png", PACKED: "packed", WORD: "word", PACKED_BATCH: "packed", WORD_BATCH: "word"}
 """Media type -> the encoding's name in log and metrics."""
@@ -139,6 +143,8 @@ class PredictionService:
     access: AccessControl
     telemetry: Telemetry
     body_seconds: float
+    bodies: Shares = field(default_factory=lambda: Shares(BODY_BYTES))
+    """Of requests that are being read."""
 
     @property
     def contract(self) -> Contract:
@@ -189,8 +195,9 @@ class PredictionService:
         """Read one upload and answer it."""
         kind, hint = media_type(request), "; a photo must be perturbed first"
         limit = largest_body(self.contract, kind)
-        body = await read_body(request, limit=limit, seconds=self.body_seconds, hint=hint)
-        (levels,) = await self._decode(request, [body], kind)
+        with self.bodies.hold(client_name(request), body_bytes(request, limit)):
+            body = await read_body(request, limit=limit, seconds=self.body_seconds, hint=hint)
+            (levels,) = await self._decode(request, [body], kind)
         if isinstance(levels, ProblemError):
             raise levels
         done = await self._run(request, [levels])
@@ -203,9 +210,11 @@ class PredictionService:
         """Read several uploads and answer each."""
         kind = WORD if media_type(request) == WORD_BATCH else PACKED
         length = upload_bytes(self.contract, kind)
-        body = await read_body(request, limit=request.state.uploads * length, seconds=self.body_seconds)
-        parts = [body[at : at + length] for at in range(0, len(body), length)]
-        decoded = await self._decode(request, parts, kind)
+        limit = request.state.uploads * length
+        with self.bodies.hold(client_name(request), limit):
+            body = await read_body(request, limit=limit, seconds=self.body_seconds)
+            parts = [body[at : at + length] for at in range(0, len(body), length)]
+            decoded = await self._decode(request, parts, kind)
         good = [levels for levels in decoded if not isinstance(levels, ProblemError)]
         done = await self._run(request, good) if good else Done[Result]([], 0.0, 0.0, 0)
         results = iter(done.values)
@@ -239,7 +248,8 @@ class PredictionService:
 
     def _check_queue(self, request: Request) -> None:
         """There must be room for `state.uploads`, one if nothing was left there: cheaper than to decode them first."""
-        self.batcher.admit(time.perf_counter(), getattr(request.state, "uploads", 1))
+        uploads = getattr(request.state, "uploads", 1)
+        self.batcher.admit(time.perf_counter(), uploads, client_name(request))
 
     async def _decode(
         self, request: Request, bodies: Sequence[bytes], kind: str
@@ -257,7 +267,8 @@ class PredictionService:
 
     async def _run(self, request: Request, uploads: Sequence[Levels]) -> Done[Result]:
         """Through the queue and the network; the time is measured and the size of the batch is logged."""
-        done = await self.batcher.submit(uploads, getattr(request.state, COMPLETE, None))
+        arrived = getattr(request.state, COMPLETE, None)
+        done = await self.batcher.submit(uploads, arrived, client=client_name(request))
         self.telemetry.waited.observe(done.waited_s)
         self.telemetry.ran.observe(done.ran_s)
         self.telemetry.sizes.observe(done.size)

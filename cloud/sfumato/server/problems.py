@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "not-an-upload": (422, "This is no upload of this model"),
     "raw-photo": (422, "This looks like a photo that was not perturbed"),
     "not-a-photo": (422, "This is no photo that can be read"),
+    "other-host": (421, "The request is for another host"),
     "too-many": (429, "Too many requests with this token"),
     "failed": (500, "The service failed"),
     "no-account": (500, "The account of what was sent cannot be kept, so nothing is sent"),

@@ -33,6 +33,7 @@ class RayConfig(BaseModel):
     burst: int = Field(default=100, ge=1)
     batch: int = Field(default=16, ge=1, le=1024)
     queue: int = Field(default=128, ge=1, description="uploads that may wait in a replica")
+    hosts: str = Field(default="", description="names of the service, comma separated, as --allow-host")
 
 
 def application(args: RayConfig) -> Any:
@@ -64,6 +65,7 @@ def build_app(args: RayConfig) -> Starlette:
     config = AppConfig(
         batch=BatchConfig(largest=args.batch, queue=args.queue),
         rate=RateLimitConfig(per_second=args.rate, burst=args.burst),
+        hosts=tuple(filter(None, args.hosts.split(","))),
     )
     tokens = Tokens.read(Path(args.tokens) if args.tokens else None)
     return create_app(model, config, tokens, Page.load(export, model.contract))

@@ -140,13 +140,16 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             values["error"] = self.formatException(record.exc_info)
-        return json.dumps(values)  # ASCII: a log line holds in every locale
+        # ASCII: a log line holds in every locale. All that JSON leaves of what moves a cursor is DEL.
+        return json.dumps(values).replace("\x7f", "\\u007f")
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Send the service's and the server's log there, as JSON lines."""
+    """Send the log of service, server and libraries there, as JSON lines; so, too, what is said of a damaged photo."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    logging.getLogger().handlers = [handler]
+    logging.captureWarnings(True)
     for name in ("sfumato", "uvicorn"):
         target = logging.getLogger(name)
         target.handlers, target.propagate = [handler], False

@@ -8,6 +8,7 @@ stream that decompresses a thousandfold stays small (`decode_png` stops where th
 """
 
 import asyncio
+import io
 import struct
 from collections.abc import Sequence
 
@@ -57,6 +58,12 @@ def type_check(accepted: Sequence[str], *, photos: bool = False) -> Check:
     return Check("type", check, ("wrong-type",) if photos else ("wrong-type", "raw-photo"))
 
 
+def body_bytes(request: Request, limit: int) -> int:
+    """What the body of a request will take at most: as long as it says, else `limit`."""
+    declared = request.headers.get("content-length", "")
+    return min(int(declared[:20]), limit) if declared.isdecimal() else limit
+
+
 async def read_body(request: Request, *, limit: int, seconds: float, hint: str = "") -> bytes:
     """The body, read no further than `limit` bytes and no longer than `seconds`; `hint` follows the limit in a refusal.
 
@@ -67,19 +74,19 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared[:20]) > limit:
         raise too_large
-    body = bytearray()
+    body = io.BytesIO()  # its getvalue copies nothing
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
-                body += part
-                request.state.bytes_in = len(body)
-                if len(body) > limit:
+                body.write(part)
+                request.state.bytes_in = body.tell()
+                if body.tell() > limit:
                     raise too_large
     except TimeoutError:
         raise ProblemError("too-slow", f"the body must arrive within {seconds:g} s", headers=CLOSE) from None
     except ClientDisconnect:
         raise ProblemError("cut-off", "the connection closed before the body was complete") from None
-    return bytes(body)
+    return body.getvalue()
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:

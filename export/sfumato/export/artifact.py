@@ -17,7 +17,7 @@ from torch import nn
 
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_json
+from sfumato.core.files import read_object
 from sfumato.data import Dataset, open_dataset
 from sfumato.export.answer_bundle import int8_reader
 from sfumato.export.parity import channel_parameters, run_int8
@@ -27,7 +27,8 @@ from sfumato.training.answer import make_decoder
 from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.config import TrainConfig, read_config
+from sfumato.training.run import check_card
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact
         raise SfumatoError(f"{folder} came without its audit files: audit it where it was exported")
     for entry in needed:
         read_file(folder, entry)
-    config = make_config(read_json(folder / "audit" / "config.json"))
-    card = read_json(folder / "audit" / "card.json")
+    config = read_config(folder / "audit" / "config.json", cloud)
+    card = read_object(folder / "audit" / "card.json")
+    check_card(card, config, folder / "audit" / "card.json")
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:
         raise SfumatoError(

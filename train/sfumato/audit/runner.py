@@ -9,9 +9,12 @@ what guessing reaches in the population (docs/decisions/0004-audit.md, 0022-pass
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -47,7 +50,7 @@ from sfumato.audit.statements import (
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
-from sfumato.core.files import write_json
+from sfumato.core.files import only_process, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.data import Split
@@ -60,6 +63,25 @@ def silent(done: int, total: int, title: str, best: str) -> None:
     """A `Watch` that shows nothing."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def alone(work: Callable[P, R]) -> Callable[P, R]:
+    """Hold the folder that an audit writes into: steps of two at once would be mixed, and one would remove the other's."""
+
+    @wraps(work)
+    def held(*arguments: P.args, **options: P.kwargs) -> R:
+        artifact = arguments[0] if arguments else options["artifact"]
+        where = options.get("out") or getattr(artifact, "folder", artifact)
+        folder = Path(str(where))
+        with only_process(folder) if folder.is_dir() else nullcontext():
+            return work(*arguments, **options)
+
+    return held
+
+
+@alone
 def audit(
     artifact: str | Path | Artifact,
     attacks: str | Plan = "default",

@@ -32,6 +32,13 @@ def command(
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
     ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="With --android and an EXPORT: key of its maker (PEM); the app demands its signature.",
+        ),
+    ] = None,
     android: Annotated[
         Path | None,
         typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
@@ -53,12 +60,14 @@ def command(
     from sfumato.export.android import place, require_project
     from sfumato.export.pipeline import TUNE, Step, export
     from sfumato.runtime.contract import FILE
+    from sfumato.runtime.makers import forget, remember, require_maker
     from sfumato.runtime.signing import read_private_key
 
     if android is not None:
         require_project(android)
     if (run / FILE).exists() and android is not None and out is None:
-        note(f"placed in {place(run, android)}; next: open {android} in Android Studio and run it")
+        placed = place(run, android, require_maker(run, public_key), given=public_key is not None)
+        note(f"placed in {placed}; next: open {android} in Android Studio and run it")
         return
     if out is None:
         raise UsageError("give --out EXPORT, or an EXPORT that is there and --android android_demo")
@@ -93,9 +102,14 @@ def command(
         typer.echo(contract.to_json(), nl=False)
     else:
         show(contract)
+    # The user made this export: what was remembered of another one here has no say over it.
+    forget(out) if signer is None else remember(out, signer.public_key())
     note(f"{len(Step)} steps in {time.perf_counter() - started:.1f} s")
     if android is not None:
-        note(f"placed in {place(out, android)}; next: open {android} in Android Studio and run it")
+        placed = place(
+            out, android, None if signer is None else signer.public_key(), given=signer is not None
+        )
+        note(f"placed in {placed}; next: open {android} in Android Studio and run it")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")
 
 

@@ -24,6 +24,10 @@ def command(
     no_tokens: Annotated[
         bool, typer.Option("--no-tokens", help="Answer anyone, also beyond this machine.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name that may be asked for, besides addresses and localhost; may be repeated."),
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.01, help="Requests a second for a token.")] = 50.0,
     burst: Annotated[int, typer.Option(min=1, help="Requests at once for a token.")] = 100,
     batch: Annotated[
@@ -35,6 +39,16 @@ def command(
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time in which some of an answer must be read.")
+    ] = 10.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
     with_page: Annotated[
         bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
@@ -65,6 +79,8 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
+    from sfumato.runtime.makers import require_maker
+    from sfumato.server.addresses import is_loopback
     from sfumato.server.auth import RateLimitConfig, Tokens
     from sfumato.server.http import ServerConfig, run
 
@@ -80,15 +96,16 @@ def command(
             "are for it alone"
         )
     known = Tokens.read(tokens)
-    if known is None and not no_tokens and host not in ("127.0.0.1", "::1", "localhost"):
+    if known is None and not no_tokens and not is_loopback(host):
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
-    limit = RateLimitConfig(per_second=rate, burst=burst)
+    require_maker(export, public_key)
+    limit, hosts = RateLimitConfig(per_second=rate, burst=burst), tuple(allow_host or ())
     if server is not None:
         from sfumato.server.gateway import GatewayConfig
 
-        gate = GatewayConfig(rate=limit)
+        gate = GatewayConfig(rate=limit, hosts=hosts)
         concurrency, deadline_ms = gate.queue + gate.concurrent_sends, gate.deadline_ms
         limits = {"day": bits_per_day, "total": bits_total}
         app = gateway_app(
@@ -99,7 +116,7 @@ def command(
         from sfumato.server.batching import BatchConfig
 
         batches = BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms)
-        config = AppConfig(batch=batches, rate=limit, body_seconds=body_seconds)
+        config = AppConfig(batch=batches, rate=limit, body_seconds=body_seconds, hosts=hosts)
         concurrency = queue + batch
         app = service_app(export, config, known, threads=threads, with_page=with_page)
     where = ServerConfig(
@@ -109,6 +126,7 @@ def command(
         concurrency=concurrency,
         answer_seconds=deadline_ms / 2000,
         header_seconds=header_seconds,
+        drain_seconds=drain_seconds,
         log_level=log_level,
     )
     run(app, where)
