@@ -23,6 +23,7 @@ ASKS_FOR_PICTURES = (
     "prior",
     "reference",
     "frozen_cloud",
+    "local",
 )
 """Options that only picture mode has."""
 OF_RUN: dict[str, Any] = {"out": "", "processes": 1, "accelerator": "auto"}
@@ -83,6 +84,9 @@ def command(
         float | None, typer.Option(help="Target: bits an upload may tell beyond the phone's own decision.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
+    local: Annotated[
+        str | None, typer.Option(help="module:factory of a phone network of your own; ours without.")
+    ] = None,
     cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
     precision: Annotated[
         str | None,
@@ -95,6 +99,16 @@ def command(
         typer.Option(
             help="A cloud network that cannot change: clean (the one trained on clean images), NAME.onnx or module:factory."
         ),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --frozen-cloud NAME.onnx: the order of its classes, male,female or gender=male,female;hat=yes,no."
+        ),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(help="Of --frozen-cloud NAME.onnx: what it takes, 0..1, 0..255, -1..1 or imagenet."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     processes: Annotated[
@@ -119,9 +133,12 @@ def command(
         "max_drop": max_drop,
         "beyond": beyond,
         "epochs": epochs,
+        "local": local,
         "cloud": cloud,
         "precision": precision,
         "frozen_cloud": frozen_cloud,
+        "class_order": class_order,
+        "input_range": input_range,
         "seed": seed,
         "equal_odds": equal_odds,
         "mode": mode,

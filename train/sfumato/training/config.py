@@ -204,6 +204,7 @@ PICTURE_OPTIONS = (
     "block",
     "prior",
     "frozen_cloud",
+    "local",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -260,6 +261,8 @@ class TrainConfig(BaseModel):
     aux_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own classification of the desired labels, from which its decision learns."""
 
+    local: str | None = None
+    """`module:factory` of a local network of the user's own (`sfumato.models.own_local`); None: ours."""
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
     decision: Literal["auto", "pairwise", "largest", "none"] = "auto"
@@ -269,6 +272,11 @@ class TrainConfig(BaseModel):
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
+    class_order: str = ""
+    """Of a frozen `NAME.onnx`: the order of the classes in its outputs, `male,female` or `gender=male,female;hat=yes,no`.
+    Empty: the order of the data, and training stops where that cannot be."""
+    input_range: Literal["", "0..1", "0..255", "-1..1", "imagenet"] = ""
+    """Of a frozen `NAME.onnx`: the values that it takes. Empty: 0..1, and training stops where that cannot be."""
     pretrain_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
@@ -352,6 +360,12 @@ class TrainConfig(BaseModel):
                 )
             if self.cloud != "resnet":
                 raise ValueError("give either cloud or frozen_cloud: a network that is given needs no other")
+        if self.local is not None and (self.beyond is not None or self.objective == "literal"):
+            raise ValueError(
+                "a local network of your own has no decision: leave beyond and the objective literal out"
+            )
+        if (self.class_order or self.input_range) and self.given_onnx is None:
+            raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
@@ -545,7 +559,7 @@ def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
     """
     config = stored_config(read_object(path))
     recorded = config.factory
-    if recorded is None and cloud:
+    if recorded is None and cloud and config.local not in names(cloud):
         note(f"{path.parent} holds no cloud network of your own: --cloud {cloud} is not used")
     if recorded is not None and recorded not in names(cloud or ""):
         raise SfumatoError(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,12 +21,14 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
+from sfumato.core.options import names
 from sfumato.core.rates import PICTURE_BITS
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.argmax_head import Form, form_of
 from sfumato.models.local import LocalNetwork
+from sfumato.models.own_local import OwnLocal, check_maps, make_own
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
 from sfumato.training.answer import float_reader, make_answer_network, make_decoder
@@ -96,6 +98,10 @@ def check_card(card: dict[str, Any], config: TrainConfig, path: Path) -> None:
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
+    if config.local is not None:
+        return cast(
+            LocalNetwork, channels_last(OwnLocal(channel, make_own(config.local, channel, dataset.size)))
+        )
     form = decision_form(config, dataset)
     if form is None:
         return channels_last(LocalNetwork(channel, (), dataset.size, config.block))
@@ -119,7 +125,7 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
     A decision is left out where it would make the network too large for the phone, and where it would take more weights than
     everything else although uploads of `PICTURE_BITS` and more let the cloud network decide again (docs/decisions/0027).
     """
-    if config.objective == "literal" or config.decision == "none":
+    if config.objective == "literal" or config.decision == "none" or config.local is not None:
         return None
     if config.decision != "auto":
         return config.decision
@@ -137,6 +143,17 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
         for classes in ((), counts)
     )
     return None if whole > (2 * rest if shows_pictures else MOST_WEIGHTS) else form
+
+
+def check_own(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a local network of the user's own that does not serve the channel, before anything is written.
+
+    Raises:
+        SfumatoError: as `make_own` and `check_maps`.
+    """
+    if config.local is not None:
+        channel = create(config.channel, **config.channel_settings)
+        check_maps(make_own(config.local, channel, dataset.size), channel, dataset.size, config.local)
 
 
 @dataclass(frozen=True)
@@ -253,10 +270,11 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
 
     Args:
         folder: of the run.
-        cloud: the `module:factory` of its cloud network, where it is the user's own: a run that names one is not believed.
+        cloud: the `module:factory` of its cloud or local network, where that is the user's own, both with a comma: a run that
+            names one is not believed.
 
     Raises:
-        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or its cloud network
+        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or a network of it
             is made by code that `cloud` does not name.
     """
     folder = Path(folder)
@@ -269,6 +287,11 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
     config = read_config(folder / "config.json", cloud)
+    if config.local is not None and config.local not in names(cloud or ""):
+        raise SfumatoError(
+            f"{folder} was made with the local network {config.local!r}, and loading it calls that code: if it is yours, "
+            f"say so with --cloud {config.local}"
+        )
     check_card(card, config, folder / CARD)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:

@@ -44,14 +44,21 @@ from sfumato.training.answer import (
     judge_answer,
     score_range,
 )
-from sfumato.training.clean import ONNX_COPY, check_cloud, make_cloud, train_clean, training_batches
+from sfumato.training.clean import (
+    ONNX_COPY,
+    check_cloud,
+    make_cloud,
+    read_onnx,
+    train_clean,
+    training_batches,
+)
 from sfumato.training.config import TrainConfig, differences, make_config, stored_config
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
-from sfumato.training.run import SCHEMA, Run, decision_form, load_run, write_answer
+from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
 from sfumato.training.start import CARD, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
@@ -150,6 +157,7 @@ def train(
             )
     else:
         check_cloud(config, dataset)
+        check_own(config, dataset)
         if config.mode == "answer":
             check_answer(config, dataset)
         if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
@@ -160,7 +168,7 @@ def train(
         write_json(out / "config.json", config.model_dump(mode="json"))
         record(out, config, dataset, auto=auto)
     with only_process(out):
-        _keep_onnx(config, out)
+        _keep_onnx(config, dataset, out)
         if not (out / CARD).exists():
             strategy = "ddp_spawn" if processes > 1 else "auto"
             kind = "cpu" if processes > 1 else accelerator
@@ -168,7 +176,7 @@ def train(
             launch: Callable[..., None] = fabric.launch
             with given_back(out):
                 launch(_train, config, out, auto)
-    return load_run(out, cloud=config.factory)
+    return load_run(out, cloud=",".join(filter(None, (config.factory, config.local))))
 
 
 def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -177,6 +185,7 @@ def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     if (
         form == "none"
         and config.decision == "auto"
+        and config.local is None
         and config.objective != "literal"
         and config.mode == "picture"
     ):
@@ -198,12 +207,12 @@ def given_back(out: Path) -> Iterator[None]:
         raise
 
 
-def _keep_onnx(config: TrainConfig, out: Path) -> None:
-    """A run stays whole without the ONNX file that it was given, so it holds a copy."""
+def _keep_onnx(config: TrainConfig, dataset: Dataset, out: Path) -> None:
+    """A run stays whole without the ONNX file that it was given, so it holds a copy, in which what was said of it is true."""
     if config.given_onnx is not None and not (out / ONNX_COPY).exists():
         try:
             with atomic_write(out / ONNX_COPY) as scratch:
-                shutil.copyfile(config.given_onnx, scratch)
+                scratch.write_bytes(read_onnx(config, dataset))
         except OSError as error:
             raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
