@@ -22,6 +22,7 @@ def run(*arguments: str | Path) -> Result:
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "device.key"
     path.write_bytes(KEY)
+    path.chmod(0o600)
     return path
 
 

@@ -12,7 +12,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import DataError, SfumatoError
 from sfumato.runtime.ledger import Ledger, LimitError, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
@@ -38,6 +38,7 @@ def photos(tmp_path: Path, photo: Callable[[int, int], NDArray[np.uint8]]) -> li
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "device.key"
     path.write_bytes(KEY)
+    path.chmod(0o600)
     return path
 
 
@@ -112,18 +113,21 @@ def test_fresh_noise_differs_and_is_marked(sealed: Path, photos: list[Path], tmp
     ("change", "expected"),
     [
         (["--fresh-noise", "--key", "KEY"], "not both"),
-        (["--key", "absent"], "cannot read the key"),
+        (["--key", "absent"], "cannot be read"),
         (["absent.jpg"], "no such file"),
-        (["TWIN"], "several photos are named garden"),
+        (["TWIN"], "several photos are named garden.jpg"),
+        (["EMPTY"], "holds no pictures"),
     ],
 )
 def test_wrong_use_gets_one_line(
     sealed: Path, photos: list[Path], key: Path, tmp_path: Path, change: list[str], expected: str
 ) -> None:
-    twin = tmp_path / "other" / "garden.png"
+    twin, empty = tmp_path / "other" / "Garden.jpg", tmp_path / "empty"
+    empty.mkdir()
     twin.parent.mkdir()
     Image.open(photos[1]).save(twin)
-    arguments = [str(key) if a == "KEY" else str(twin) if a == "TWIN" else a for a in change]
+    words = {"KEY": str(key), "TWIN": str(twin), "EMPTY": str(empty)}
+    arguments = [words.get(word, word) for word in change]
     given = [] if "--key" in arguments or "--fresh-noise" in arguments else ["--fresh-noise"]
     result = run(sealed, photos[0], *arguments, *given, "--out", tmp_path / "out")
     assert result.exit_code == 1  # the front door turns a UsageError into 2
@@ -134,3 +138,34 @@ def test_wrong_use_gets_one_line(
 def test_a_folder_that_is_no_export_is_named(tmp_path: Path, photos: list[Path]) -> None:
     result = run(tmp_path, photos[0], "--out", tmp_path / "out", "--fresh-noise")
     assert "give an EXPORT folder" in str(result.exception)
+
+
+def test_a_folder_is_done_to_its_end_and_nothing_is_written_over(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path
+) -> None:
+    album, out = tmp_path / "album", tmp_path / "album" / "uploads"
+    for place in ("garden.jpg", "sea/garden.jpg", "sea/Garden.JPG.png", ".hidden/a.png"):
+        (album / place).parent.mkdir(parents=True, exist_ok=True)
+        (album / place).write_bytes(photos[0].read_bytes())
+    (album / "garden.png").write_bytes(photos[1].read_bytes())
+    (album / "notes.txt").write_text("no picture")
+    (album / "broken.jpg").write_bytes(photos[0].read_bytes()[:900])
+    (album / "loop").symlink_to(album)
+    arguments = (sealed, album, "--out", out, "--key", key, "--json")
+    refused = run(*arguments)
+    assert isinstance(refused.exception, DataError)
+    assert "broken.jpg" in str(refused.exception)
+    told = json.loads(run(*arguments, "--skip-errors").stdout)
+    assert [Path(one["source"]).name for one in told["skipped"]] == ["broken.jpg"]
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.upload.png"))
+    expected = ["garden.jpg", "garden.png", "sea/Garden.JPG.png", "sea/garden.jpg"]
+    expected[2:] = ["sea/Garden.JPG", "sea/garden"]
+    assert names == [f"{name}.upload.png" for name in expected]
+    same = [(out / f"{name}.upload.png").read_bytes() for name in ("garden.jpg", "sea/garden")]
+    assert same[0] == same[1] == PhoneModel.load(sealed).perturb(photos[0], key=KEY).content
+    again = json.loads(run(*arguments, "--skip-errors").stdout)
+    assert again["uploads"] == told["uploads"]  # uploads are no photos
+    said = " ".join(run(*arguments[:-1], "--skip-errors").output.split())
+    assert "4 photos perturbed, 1 left out" in said
+    only_broken = run(sealed, album / "broken.jpg", "--out", out, "--key", key, "--skip-errors")
+    assert "none of 1 photos can be read" in str(only_broken.exception)

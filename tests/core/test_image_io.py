@@ -2,6 +2,9 @@
 
 import io
 import math
+import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import fit, load, read_rgb
+from sfumato.core.image_io import TURNS, _png, _scans, fit, load, read_rgb
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -151,3 +154,177 @@ def test_a_camera_photo_is_read_at_a_reduced_scale_with_nearly_the_same_result()
     difference = np.abs(load(data, 64, 64).astype(int) - fit(read_rgb(data), 64, 64).astype(int))
     assert difference.mean() < 1
     assert difference.max() <= 12  # at the seams between tiles, sharper than any photo
+
+
+# --- kinds that decoders disagree on ---
+
+
+def png(
+    pixels: NDArray[Any], colour: int, depth: int = 16, *extra: tuple[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Chunks of an unfiltered PNG; pixels (H, W, channels)."""
+    height, width = pixels.shape[:2]
+    rows = pixels.astype(">u2" if depth == 16 else "u1")
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return [(b"IHDR", header), *extra, (b"IDAT", body), (b"IEND", b"")]
+
+
+def tiff(pixels: NDArray[Any], order: str, photometric: int, *extra: tuple[int, int]) -> bytes:
+    """An uncompressed TIFF of 16 bits a sample (H, W, channels), or of 8 bits where the array is of bytes."""
+    height, width, planes = pixels.shape
+    depth = 8 if pixels.dtype == np.uint8 else 16
+    raw = pixels.astype(f"{order}u{depth // 8}").tobytes()
+    tags = [(256, width), (257, height), (258, depth), (259, 1), (262, photometric), (273, 0), (277, planes)]
+    tags = sorted([*tags, (278, height), (279, len(raw)), *extra])
+    end = 8 + 2 + 12 * len(tags) + 4
+    words = struct.pack(order + f"{planes}H", *[depth] * planes) if planes > 2 else b""
+    directory = struct.pack(order + "H", len(tags))
+    for tag, value in tags:
+        many, large = tag == 258 and planes > 2, tag in (273, 279)
+        value = {258: end if many else value, 273: end + len(words)}.get(tag, value)
+        kind, count = (3, planes if tag == 258 else 1) if not large else (4, 1)
+        packed = struct.pack(
+            order + ("I" if large or many else "HH"), *([value] if large or many else [value, 0])
+        )
+        directory += struct.pack(order + "HHI", tag, kind, count) + packed
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(order + "I", 8) + directory + bytes(4) + words + raw
+
+
+def test_sixteen_bits_of_every_colour_are_rounded() -> None:
+    rng = np.random.default_rng(5)
+    for colour, planes in ((0, 1), (2, 3), (4, 2), (6, 4)):
+        values = rng.integers(0, 65536, (9, 11, planes))
+        rounded = ((values + 128) // 257).astype(np.uint8)
+        eight = encoded(Image.fromarray(rounded.squeeze(), {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[planes]))
+        np.testing.assert_array_equal(
+            read_rgb(_png(png(values, colour))), read_rgb(eight), err_msg=str(colour)
+        )
+    for order in "<>":
+        values = rng.integers(0, 65536, (9, 11, 3))
+        np.testing.assert_array_equal(read_rgb(tiff(values, order, 2)), (values + 128) // 257)
+        grey = rng.integers(0, 65536, (9, 11, 1))
+        np.testing.assert_array_equal(read_rgb(tiff(grey, order, 1))[:, :, :1], (grey + 128) // 257)
+    white_is_zero = read_rgb(tiff(grey, "<", 0))[:, :, :1]
+    np.testing.assert_array_equal(white_is_zero, (65535 - grey + 128) // 257)
+
+
+def test_one_transparent_colour_is_compared_in_sixteen_bits() -> None:
+    grey = np.array([[[257], [258], [5]]])
+    clear = (b"tRNS", struct.pack(">H", 257))
+    assert read_rgb(_png(png(grey, 0, 16, clear)))[0, :, 0].tolist() == [255, 1, 0]
+    colours = np.array([[[257, 258, 259], [257, 258, 260]]])
+    clear = (b"tRNS", struct.pack(">3H", 257, 258, 259))
+    assert read_rgb(_png(png(colours, 2, 16, clear))).tolist() == [[[255] * 3, [1] * 3]]
+
+
+def test_a_turned_tiff_is_the_same_from_a_file_and_from_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    for values in (
+        rng.integers(0, 256, (24, 16, 1), dtype=np.uint8),
+        rng.integers(0, 65536, (24, 16, 1)),
+        rng.integers(0, 256, (24, 16, 4), dtype=np.uint8),  # CMYK
+        rng.integers(0, 65536, (24, 16, 3)),
+    ):
+        photometric = {1: 1, 3: 2, 4: 5}[values.shape[2]]
+        plain = read_rgb(tiff(values, "<", photometric))
+        for orientation in range(1, 9):
+            content = tiff(values, "<", photometric, (274, orientation))
+            (tmp_path / "a.tif").write_bytes(content)
+            expected = TURNS[orientation](plain) if orientation > 1 else plain
+            np.testing.assert_array_equal(read_rgb(content), expected)
+            np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), expected)
+
+
+def test_orientation_is_read_from_exif_and_not_from_xmp() -> None:
+    picture = scene(24, 40)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for kind, options in (("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+        plain = read_rgb(encoded(Image.fromarray(picture), kind, **options))
+        said = {"tiffinfo": {700: xmp}} if kind == "TIFF" else {"xmp": xmp}
+        np.testing.assert_array_equal(
+            read_rgb(encoded(Image.fromarray(picture), kind, **options, **said)), plain
+        )
+        if kind != "TIFF":
+            both = encoded(Image.fromarray(picture), kind, **options, **said, exif=exif)
+            np.testing.assert_array_equal(read_rgb(both), plain[::-1, ::-1])
+    text = (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    np.testing.assert_array_equal(read_rgb(_png(png(picture, 2, 8, text))), picture)
+    broken = (b"eXIf", b"MM\0*\0\0\xff\xff")
+    np.testing.assert_array_equal(read_rgb(_png(png(picture, 2, 8, broken))), picture)
+
+
+def animated(still: NDArray[np.uint8], frame: NDArray[np.uint8], left: int, top: int) -> bytes:
+    """A PNG whose default image is no part of its animation."""
+    header, body, end = png(still, 2, 8)
+    control = struct.pack(">5IHHBB", 0, frame.shape[1], frame.shape[0], left, top, 1, 10, 0, 0)
+    first = (b"fdAT", struct.pack(">I", 1) + png(frame, 2, 8)[1][1])
+    return _png([header, (b"acTL", struct.pack(">II", 1, 0)), body, (b"fcTL", control), first, end])
+
+
+def test_the_first_frame_of_an_animation_stands_on_nothing() -> None:
+    red, blue = np.zeros((8, 8, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    assert read_rgb(animated(red, red[..., ::-1], 0, 0)).tolist() == red[..., ::-1].tolist()
+    expected = np.full((8, 8, 3), 255, np.uint8)
+    expected[5:7, 4:7] = blue
+    np.testing.assert_array_equal(read_rgb(animated(red, blue, 4, 5)), expected)
+    with pytest.raises(DataError, match="outside the picture"):
+        read_rgb(animated(red, blue, 6, 5))
+    gif = bytearray(encoded(Image.fromarray(red[:4, :4]), "GIF"))
+    at = gif.index(b"\x2c")  # a canvas of 8 x 8, the frame in its middle
+    gif[6:10], gif[at + 1 : at + 5] = struct.pack("<HH", 8, 8), struct.pack("<HH", 2, 2)
+    expected[:] = 255
+    expected[2:6, 2:6] = (255, 0, 0)
+    np.testing.assert_array_equal(read_rgb(bytes(gif)), expected)
+
+
+def test_what_follows_a_jpeg_is_not_looked_at(tmp_path: Path) -> None:
+    whole = encoded(Image.fromarray(scene(64, 64)), "JPEG")
+    video = b"\0\0\0\x18ftypmp42" + b"\xff\xda\0\0" * 500_000  # thousands of scans, were they scans
+    (tmp_path / "motion.jpg").write_bytes(whole + video)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "motion.jpg"), read_rgb(whole))
+    np.testing.assert_array_equal(read_rgb(whole + video), read_rgb(whole))
+    progressive = encoded(Image.fromarray(scene(64, 64)), "JPEG", progressive=True)
+    assert _scans(io.BytesIO(progressive)) == (progressive.count(b"\xff\xda"), True)
+    assert _scans(io.BytesIO(whole + video)) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])
+def test_a_picture_without_its_second_half_is_refused(kind: str) -> None:
+    noisy = np.random.default_rng(1).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(noisy), kind)
+    half = len(whole) // 2
+    with pytest.raises(DataError):
+        read_rgb(whole[:half])
+    if kind in ("JPEG", "PNG", "GIF"):  # the others hold nothing that would tell
+        with pytest.raises(DataError):
+            read_rgb(whole[:half] + bytes(len(whole) - half))
+
+
+def test_one_limit_for_every_kind_and_reduced_decoding_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Image.fromarray(scene(400, 640))
+    monkeypatch.setattr("sfumato.core.image_io.MAX_DECODED", 100_000)
+    for kind in ("PNG", "WEBP", "TIFF", "BMP"):
+        with pytest.raises(DataError, match="640 x 400 pixels to decode, more than the 100000 allowed"):
+            load(encoded(picture, kind), 32, 32)
+    assert load(encoded(picture, "JPEG"), 32, 32).shape == (32, 32, 3)
+
+
+def test_a_photo_of_200_megapixels_is_read() -> None:
+    large = encoded(Image.new("L", (16_320, 12_240), 90), "JPEG", quality=30)
+    assert np.abs(load(large, 64, 64).astype(int) - 90).max() <= 3
+    with pytest.raises(DataError, match="more than the 250000000 pixels allowed"):
+        read_rgb(encoded(Image.new("1", (25_000, 20_001))))
+
+
+def test_what_is_no_file_and_heic_say_what_to_do(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"pipe.jpg: not a file"):
+        read_rgb(tmp_path / "pipe.jpg")
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    with pytest.raises(DataError, match=r"photo.heic.*(pillow-heif is installed|cannot be decoded)"):
+        read_rgb(tmp_path / "photo.heic")

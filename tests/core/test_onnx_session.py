@@ -37,6 +37,6 @@ def test_what_cannot_be_loaded_is_named(doubling: Path, capfd: pytest.CaptureFix
         ((b"x", "cloud.onnx"), "cloud.onnx"),
     ]
     for (model, name), shown in cases:
-        with pytest.raises(SfumatoError, match=rf"^onnxruntime cannot load {shown}: [^\n]+$"):
+        with pytest.raises(SfumatoError, match=rf"^{shown} is not an ONNX file, or not a whole one$"):
             open_session(model, name=name)
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,7 @@
 """The decode-once cache: reused, rebuilt when files change, whole or absent after a kill, safe for two processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 from PIL import Image
 
 from sfumato.core.errors import DataError
-from sfumato.data.cache import cache_folder, decode
-from sfumato.data.source import FilePictures
+from sfumato.data.cache import FILES, SEAL, cache_folder, decode
+from sfumato.data.source import ArrayPictures, FilePictures
 
 ROOTS = Path(__file__).resolve().parents[2] / "train"
 
@@ -52,21 +53,26 @@ def test_the_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch
     assert cache_folder() == tmp_path / "xdg" / "sfumato"
 
 
-def test_a_second_opening_does_not_decode_and_a_change_does(tmp_path: Path) -> None:
+def test_a_second_opening_does_not_decode_and_a_change_does(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = pictures(tmp_path / "faces")
     first = decode(source, 16, 16, what="t")
     assert first.images.shape == (300, 16, 16, 3)
     assert isinstance(first.images, np.memmap)
     assert not first.images.flags.writeable
     np.testing.assert_array_equal(first.images[7], np.asarray(Image.open(tmp_path / "faces" / "007.png")))
-    # Ruin a picture behind the cache's back: size and time as before, so nobody looks at it again.
+    monkeypatch.setattr("sfumato.data.cache._write", lambda *_: pytest.fail("decoded again"))
+    np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, first.images)
+    moved = Path(shutil.copytree(tmp_path / "faces", tmp_path / "moved"))
+    decode(FilePictures(root=moved, names=source.names), 16, 16, what="t")  # the same content, elsewhere
+    monkeypatch.undo()
+    # Ruin a picture behind the cache's back: size and time as before.
+    monkeypatch.setenv("SFUMATO_CACHE", str(own_cache))
     victim = tmp_path / "faces" / "007.png"
     before = victim.stat()
     victim.write_bytes(b"x" * before.st_size)
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
-    np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, first.images)
-    assert len(decode(source, 16, 24, what="t").images) == 299  # another size is decoded, and finds the ruin
-    os.utime(victim)
     changed = decode(source, 16, 16, what="t")
     assert len(changed.images) == 299
     assert 7 not in changed.rows
@@ -74,15 +80,63 @@ def test_a_second_opening_does_not_decode_and_a_change_does(tmp_path: Path) -> N
     np.testing.assert_array_equal(changed.images[7], first.images[8])
 
 
+def test_names_sizes_and_times_that_agree_do_not_make_two_data_sets_one(tmp_path: Path) -> None:
+    """Uncompressed files and arrays of another folder, as alike from outside as two can be."""
+    seen = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        picture = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / "a.bmp")
+        os.utime(folder / "a.bmp", (1e9, 1e9))
+        found = decode(FilePictures(root=folder, names=["a.bmp"]), 16, 16, what="t")
+        np.testing.assert_array_equal(found.images[0], picture)
+        again = decode(ArrayPictures(pixels=picture[None], names=["a"]), 16, 16, what="t")
+        np.testing.assert_array_equal(again.images[0], picture)
+        seen.append(found.prints.tobytes())
+    assert seen[0] != seen[1]
+
+
 def test_a_damaged_entry_is_made_anew(tmp_path: Path, own_cache: Path) -> None:
     source = pictures(tmp_path / "faces", 60)
     whole = np.array(decode(source, 16, 16, what="t").images)
     (entry,) = own_cache.iterdir()
-    with (entry / "images.npy").open("r+b") as stream:
-        stream.truncate(5000)
+    for name in (*FILES, SEAL):
+        content = bytearray((entry / name).read_bytes())
+        content[-1] ^= 1  # a flipped bit: every length is as before
+        (entry / name).write_bytes(content)
+        np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, whole)
+        (entry / name).unlink()
+        np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, whole)
+    other = decode(FilePictures(root=source.root, names=source.names[:7]), 16, 16, what="t")
+    (second,) = set(own_cache.iterdir()) - {entry}
+    shutil.rmtree(entry)
+    second.rename(entry)  # whole, but another one's
+    assert len(other.images) == 7
     np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, whole)
-    (entry / "rows.npy").unlink()
-    np.testing.assert_array_equal(decode(source, 16, 16, what="t").images, whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners here")
+def test_an_entry_that_others_may_have_written_is_never_read(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures(tmp_path / "faces", 60)
+    decode(source, 16, 16, what="t")
+    (entry,) = own_cache.iterdir()
+    entry.chmod(0o777)
+    with pytest.raises(DataError, match=r"others may write it: set SFUMATO_CACHE"):
+        decode(source, 16, 16, what="t")
+    entry.chmod(0o700)
+    decode(source, 16, 16, what="t")
+    monkeypatch.setattr(os, "getuid", lambda: entry.stat().st_uid + 1)
+    with pytest.raises(DataError, match="belongs to another user"):
+        decode(source, 16, 16, what="t")
+    monkeypatch.undo()
+    monkeypatch.setenv("SFUMATO_CACHE", str(own_cache))
+    entry.rename(tmp_path / "real")
+    entry.symlink_to(tmp_path / "real")
+    with pytest.raises(DataError, match="SFUMATO_CACHE"):
+        decode(source, 16, 16, what="t")
 
 
 def test_too_many_broken_files_stop_and_leave_nothing(tmp_path: Path, own_cache: Path) -> None:

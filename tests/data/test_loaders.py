@@ -18,7 +18,7 @@ from sfumato.cli.data import app
 from sfumato.core.errors import DataError
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.loaders.fashion_mnist import read_idx
-from sfumato.data.registry import parse_spec
+from sfumato.data.registry import load_source, parse_spec
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,9 @@ def test_folder_refusals(photos: Path, tmp_path: Path) -> None:
     assert "kept and hidden" in refusal(spec, "--keep", "mood", "--hide", "mood")
     assert "is not a folder" in refusal(f"folder:{tmp_path / 'nowhere'}")
     assert "needs a folder" in refusal("folder")
-    assert "no labels.csv" in refusal(f"folder:{tmp_path}")
+    (tmp_path / "nothing").mkdir()
+    assert "no labels.csv" in refusal(f"folder:{tmp_path / 'nothing'}")
+    assert "one folder of pictures alone (photos)" in refusal(f"folder:{tmp_path}")
     assert "known are size, limit, seed, split" in refusal(f"{spec},colour=red")
     assert "pixels" in refusal(f"{spec},size=big")
     assert "twice" in refusal(f"{spec},size=16,size=32")
@@ -147,18 +149,21 @@ def test_folder_refusals(photos: Path, tmp_path: Path) -> None:
     (photos / "classes.json").unlink()
     for broken, said in [
         (table.replace("file,", "name,", 1), "must name a column 'file'"),
-        (table.replace("000.png,sad,9", "000.png,,9"), "line 2: no value for 'mood'"),
+        (table.replace("000.png,sad,9", ",sad,9"), "line 2: no value for 'file'"),
         (table.replace("000.png,sad,9", "000.png,sad"), "line 2: 2 values for 3 columns"),
         (table + "000.png,sad,9\n", "names 1 files more than once, e.g. 000.png"),
         (table.replace("happy", "sad"), "attribute 'mood' has one class only ('sad')"),
         ("file\na.png\n", "no attribute column"),
         ("", "must name a column 'file'"),
-        ("file,split,mood\na.png,early,1\n", "split is 'early'"),
+        ("file,split,mood\n\na.png,early,1\n", "line 3: split is 'early'"),
+        ("file,mood\na.png,\x00\n", "not text in UTF-8"),
     ]:
         (photos / "labels.csv").write_text(broken)
         assert said in refusal(spec)
     (photos / "labels.csv").write_bytes(b"\xff\xfe\x00file")
-    assert "not a CSV file in UTF-8" in refusal(spec)
+    assert "not text in UTF-8" in refusal(spec)
+    assert f"did you mean folder:{photos}?" in refusal(str(photos))
+    assert "did you mean synthetic?" in refusal("sinthetic,count=600")
 
 
 def test_missing_and_broken_pictures(photos: Path, tmp_path: Path) -> None:
@@ -195,7 +200,7 @@ def test_specs() -> None:
     assert parse_spec(str(spec)) == spec
     twice = parse_spec("synthetic,count=9,couple=hair:skin:0.5,couple=smiling:glasses:-1")
     assert parse_spec(str(twice)) == twice
-    assert "known are synthetic, scenes, folder, utkface, celeba" in refusal("imagenet:here")
+    assert "known are synthetic, scenes, folder, " in refusal("coco:here")
     assert "write KIND:PATH" in refusal("synthetic,64")
     for wrong in ("size=0", "size=4", "size=64x", "limit=0", "limit=1.5", "seed=-1", "split=random", "size="):
         assert wrong.partition("=")[2] in refusal(f"synthetic,{wrong}")
@@ -220,7 +225,11 @@ def test_utkface(tmp_path: Path) -> None:
         age, gender, race = (int(part) for part in name.split("_")[:3])
         band = sum(age > last for last in (12, 19, 29, 39, 59))
         assert [int(data.labels[a][row]) for a in data.attributes] == [gender, race, band, int(age >= 30)]
-    assert "no UTKFace pictures" in refusal(f"utkface:{tmp_path}")
+    for name in names[:3]:  # the original archive unpacks to part1 ... part3
+        (tmp_path / "parts" / "part1").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, tmp_path / "parts" / "part1" / name)
+    assert len(load_source(f"utkface:{tmp_path / 'parts'}").pictures.names) == 3
+    assert "no UTKFace pictures" in refusal(f"utkface:{tmp_path / 'cache'}")
 
 
 # --- CelebA ---
@@ -280,6 +289,9 @@ def test_celeba_refusals(celeba: Path, tmp_path: Path) -> None:
     text = attributes.read_text()
     attributes.write_text(text.replace("000003.jpg -1", "000003.jpg 7"))
     assert "'000003.jpg'" in refusal(f"celeba:{celeba}")
+    attributes.write_text(text)
+    attributes.write_text(text.replace("900\n", "202599\n", 1))
+    assert "announces 202599 pictures and lists 900" in refusal(f"celeba:{celeba}")
     attributes.write_text(text)
     (celeba / "identity_CelebA.txt").write_text("000001.jpg 5\n")
     assert "no number for 899 of 900" in refusal(f"celeba:{celeba}")

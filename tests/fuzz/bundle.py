@@ -5,7 +5,8 @@
 Every file must give a correct result or one line that says what is wrong: no crash, no other exception, no hang beyond 5
 seconds, no memory beyond 1 GB. Cases run in a process of their own that tells how each ended; if it dies or falls silent, that
 case has crashed or hangs, and a new process goes on with the next. A case is its number: `--first 17 --count 1` repeats one.
-Three kinds of files: models (with the contract's hash mended, since an unmended one is refused unread), contracts, pictures.
+Kinds of files: models and cloud networks (with the contract's hash mended, since an unmended one is refused unread), contracts,
+pictures, and files of an export or a run that are strange JSON, or no files at all: pipes, devices, links, folders.
 """
 
 import argparse
@@ -27,14 +28,28 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tests.fuzz.mutation import BOMBS, PICTURES, mutate_contract, mutate_model, mutate_picture
+from tests.fuzz.mutation import (
+    BOMBS,
+    PICTURES,
+    SPECIAL,
+    mutate_contract,
+    mutate_json,
+    mutate_model,
+    mutate_network,
+    mutate_picture,
+    replace_file,
+)
 
 from sfumato.core.console import emit_json, show, table
 from sfumato.core.errors import SfumatoError
-from sfumato.runtime.contract import FILE, read_contract, read_file
+from sfumato.core.files import read_object
+from sfumato.core.onnx_session import open_session
+from sfumato.runtime.contract import DIGESTS, FILE, read_contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
-from sfumato.runtime.verification import inspect_model, try_model
+from sfumato.runtime.verification import check_answers, inspect_model, run_onnx_sandboxed, try_model
+from sfumato.server.model import CloudModel
+from sfumato.training.config import read_config
 
 SECONDS = 5.0
 MEGABYTES = 1000.0
@@ -92,6 +107,47 @@ def contract_cases(folder: Path, seed: int) -> Callable[[int], None]:
     return case
 
 
+def network_cases(folder: Path, seed: int) -> Callable[[int], None]:
+    """Changed cloud networks whose hash was mended, as `verify` and `serve` take them: refused, or run here too."""
+    contract = read_contract(folder)
+    content = read_file(folder, contract.file("cloud.onnx"))
+
+    def case(number: int) -> None:
+        changed = mutate_network(content, random.Random(f"{seed}/networks/{number}"))
+        run_onnx_sandboxed(changed, "cloud.onnx", lambda session: check_answers(session, contract))
+        check_answers(open_session(changed, name="cloud.onnx"), contract)
+
+    return case
+
+
+def file_cases(folder: Path, seed: int) -> Callable[[int], None]:
+    """One file of an export that is strange JSON or no file: every reader of it says so, and none waits."""
+    readers: dict[str, Callable[[Path], object]] = {
+        FILE: read_contract,
+        DIGESTS: read_contract,
+        "cloud.onnx": CloudModel.load,
+        "local_int8.tflite": PhoneModel.load,
+        "vectors.json": lambda bundle: read_object(bundle / "vectors.json"),
+        "audit/config.json": lambda bundle: read_config(bundle / "audit" / "config.json"),
+        "audit/card.json": lambda bundle: read_object(bundle / "audit" / "card.json"),
+    }
+    contents = {name: (folder / name).read_bytes() for name in readers}
+
+    def case(number: int) -> None:
+        rng = random.Random(f"{seed}/files/{number}")
+        name = rng.choice(list(readers))
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+            bundle = Path(shutil.copytree(folder, Path(made) / "export"))
+            path = bundle / name
+            if not name.endswith(".json") or rng.random() < 0.4:
+                replace_file(path, rng.choice(SPECIAL))
+            else:
+                path.write_bytes(mutate_json(contents[name], rng))
+            readers[name](bundle)
+
+    return case
+
+
 def picture_cases(folder: Path, seed: int) -> Callable[[int], None]:
     """First the bombs, then pictures of every kind, damaged or not: refused, or a whole upload."""
     model = PhoneModel.load(folder)
@@ -111,7 +167,9 @@ def picture_cases(folder: Path, seed: int) -> Callable[[int], None]:
 
 KINDS: dict[str, Callable[[Path, int], Callable[[int], None]]] = {
     "models": model_cases,
+    "networks": network_cases,
     "contracts": contract_cases,
+    "files": file_cases,
     "pictures": picture_cases,
 }
 

@@ -7,10 +7,12 @@ Every mutation depends on its random generator alone, so a case that went wrong 
 
 import io
 import json
+import os
 import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,84 @@ def mutate_contract(content: bytes, rng: random.Random) -> bytes:
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took this place away
     return json.dumps(values).encode()
+
+
+def mutate_network(content: bytes, rng: random.Random) -> bytes:
+    """A cloud.onnx whose weights lie elsewhere or are no numbers, whose shapes are huge, or that is damaged anywhere."""
+    if rng.random() < 0.4:
+        return mutate(content, rng)
+    import onnx
+
+    model = onnx.load_model_from_string(content)
+    weights = rng.choice(model.graph.initializer)
+    kind = rng.randrange(6)
+    if kind == 0:
+        weights.data_location = onnx.TensorProto.EXTERNAL
+        entry = weights.external_data.add()
+        entry.key, entry.value = "location", rng.choice(["/etc/passwd", "../contract.json", "/dev/zero", ""])
+    elif kind == 1:
+        node = rng.choice(model.graph.node)
+        hidden = onnx.TensorProto(name="hidden", data_location=onnx.TensorProto.EXTERNAL)
+        node.attribute.append(onnx.helper.make_attribute(f"own{rng.randrange(9)}", hidden))
+    elif kind == 2 and weights.raw_data:
+        weights.raw_data = rng.choice([b"\xff\xff\xff\x7f", b"\0\0\x80\x7f"]) * (len(weights.raw_data) // 4)
+    elif kind == 3 and weights.dims:
+        weights.dims[rng.randrange(len(weights.dims))] = rng.choice(EXTREMES)
+    elif kind == 4:
+        _flood(model, rng.choice([10, 10_000, 700_000_000, 2**40]))
+    return bytes(model.SerializeToString())
+
+
+def _flood(model: Any, count: int) -> None:
+    """Add a node that makes `count` numbers out of one; nothing needs them but the output itself."""
+    import onnx
+
+    size = onnx.helper.make_tensor("flood_size", onnx.TensorProto.INT64, [2], [count, 1])
+    zero = onnx.helper.make_tensor("flood_zero", onnx.TensorProto.FLOAT, [1, 1], [0.0])
+    model.graph.initializer.extend([size, zero])
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["flood_before" if name == output else name for name in node.output]
+    axes = {"axes": [0, 1], "keepdims": 1}
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMean", ["flood_before"], ["flood_one"], **axes),
+            onnx.helper.make_node("Expand", ["flood_one", "flood_size"], ["flood"]),
+            onnx.helper.make_node("ReduceMean", ["flood"], ["flood_mean"], **axes),
+            onnx.helper.make_node("Mul", ["flood_mean", "flood_zero"], ["flood_nothing"]),
+            onnx.helper.make_node("Add", ["flood_before", "flood_nothing"], [output]),
+        ]
+    )
+
+
+def mutate_json(content: bytes, rng: random.Random) -> bytes:
+    """A JSON file as it is, with strange values, damaged, or made to exhaust its reader."""
+    kind = rng.randrange(8)
+    if kind == 0:
+        return content
+    if kind == 1:
+        return rng.choice([b"[", b'{"a":']) * rng.choice([100, 5_000, 100_000])
+    if kind == 2:
+        return b'{"cloud": "subprocess:run", ' + content.lstrip()[1:]
+    if kind == 3:
+        return content.replace(b": 0", b": NaN", 1).replace(b": 1", b": 1e999", 1)
+    if kind == 4:
+        return content.replace(b"\n", b"\r\n")
+    return mutate_contract(content, rng)
+
+
+SPECIAL = ("pipe", "link", "link to a device", "folder", "nothing")
+
+
+def replace_file(path: Path, kind: str) -> None:
+    """Put something that is no file where one was."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "nothing":
+        path.symlink_to("/dev/zero" if kind == "link to a device" else "/etc/hostname")
 
 
 def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

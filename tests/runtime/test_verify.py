@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sfumato.cli.main import main
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
-from sfumato.runtime.contract import FILE, parse_contract, read_contract
+from sfumato.runtime.contract import DIGESTS, FILE, parse_contract, read_contract
 from sfumato.runtime.interpreter import open_model
-from sfumato.runtime.signing import DIGESTS, SIGNATURE, read_private_key, sign, write_digests
+from sfumato.runtime.signing import SIGNATURE, read_private_key, sign, write_digests
 from sfumato.runtime.verification import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +64,7 @@ def failures(folder: Path, **options: Path) -> str:
 def make_keys(folder: Path, name: str = "maker") -> tuple[Path, Path]:
     key = Ed25519PrivateKey.generate()
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+    private.touch(mode=0o600)
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return private, public
@@ -182,7 +183,7 @@ EDITS: dict[str, tuple[Callable[[dict], None], str]] = {  # type: ignore[type-ar
     "output name": (lambda v: v["outputs"][0].update(name="q"), "do not belong"),
     "gate value": (lambda v: v["gates"][1].update(value=7), "does not hold"),
     "gate verdict": (lambda v: v["gates"][0].update(passed=False), "does not hold"),
-    "classes": (lambda v: v["keep"][0].update(classes=["a", "b", "c"]), "its heads are"),
+    "classes": (lambda v: v["keep"][0].update(classes=["a", "b", "c"]), "the heads of cloud.onnx are"),
     "hash": (lambda v: v["files"][-1].update(sha256="0" * 64), "sha256 differs"),
     "noise version": (lambda v: v.update(noise=1), "noise"),
     "sampler version": (lambda v: v.update(sampler=2), "sampler"),

@@ -270,6 +270,7 @@ def test_the_command_line(
 ) -> None:
     key = tmp_path / "key"
     key.write_bytes(KEY)
+    key.chmod(0o600)
     given = (bundle_folder, photo, "--server", server.url, "--key", key)
     word, image = (run(send.command, *given, "--json", "--encoding", form) for form in ("word", "image"))
     assert word.exit_code == image.exit_code == 0, word.output
@@ -297,6 +298,7 @@ def test_the_gateway_sends_words(
 ) -> None:
     key = tmp_path / "key"
     key.write_text(KEY.hex())
+    key.chmod(0o600)
     gateway = start("--gateway", "--server", server.url, "--key", str(key), export=bundle_folder)
     answer = httpx.post(
         f"{gateway.url}/v1/photo",

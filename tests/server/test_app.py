@@ -230,6 +230,7 @@ def test_what_is_sent_fits_the_document(
 def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# ours\napp {TOKEN}\nmetrics {TOKEN}-m\n")
+    file.chmod(0o600)
     running = start("--tokens", str(file), "--rate", "1000")
     for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
         response = running.post(upload, **given)

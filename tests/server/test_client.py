@@ -25,6 +25,7 @@ from sfumato.core.errors import UsageError
 from sfumato.runtime.ledger import Ledger, LimitError
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sealed_log import LogError
+from sfumato.runtime.signing import write_digests
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.client import Client, ClientConfig, Reply, ServerError, retry_after
 from sfumato.server.model import CloudModel
@@ -39,6 +40,7 @@ def test_send_shows_the_predictions_of_the_network(
     photo, key = tmp_path / "photo.png", tmp_path / "key"
     Image.fromarray(pictures[3]).save(photo)
     key.write_bytes(KEY)
+    key.chmod(0o600)
     app = Typer()
     app.command()(send.command)
     arguments = [str(bundle), str(photo), "--server", server.url, "--key", str(key)]
@@ -226,6 +228,7 @@ def test_another_contract_stops_before_anything_is_sent(
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     text = (copy / "contract.json").read_text()
     (copy / "contract.json").write_text(text + "\n")
+    write_digests(copy)
     fake = scripted()
     with (
         Client(PhoneModel.load(copy), fake.url) as client,

@@ -34,6 +34,7 @@ def photo(picture: NDArray[np.uint8], form: str = "JPEG") -> bytes:
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "key"
     path.write_text(KEY.hex())
+    path.chmod(0o600)
     return path
 
 
@@ -83,6 +84,7 @@ def test_tokens_of_both_sides(start: Start, key_file: Path, pictures: Pictures, 
     service = start(SFUMATO_TOKENS="box 0123456789abcdef-box")
     camera = tmp_path / "tokens"
     camera.write_text("camera 0123456789abcdef-camera\n")
+    camera.chmod(0o600)
     options = ("--gateway", "--server", service.url, "--key", str(key_file), "--tokens", str(camera))
     content, token = photo(pictures[0]), {"Authorization": "Bearer 0123456789abcdef-camera"}
     gateway = start(*options, SFUMATO_TOKEN="0123456789abcdef-box")

@@ -23,6 +23,8 @@ from pathlib import Path
 from starlette.requests import Request
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_bytes
+from sfumato.core.private import require_private
 from sfumato.server.admission import Shares, client_name
 from sfumato.server.endpoints import BEARER, Check
 from sfumato.server.problems import CLOSE, ProblemError
@@ -30,6 +32,8 @@ from sfumato.server.problems import CLOSE, ProblemError
 VARIABLE = "SFUMATO_TOKENS"
 MIN_LENGTH = 16
 """Fewest characters of a token: what is shorter can be guessed."""
+LARGEST = 2**20
+"""Bytes of a file of tokens."""
 MONITOR = "metrics"
 """The token of this name reads /metrics and nothing else."""
 
@@ -71,13 +75,12 @@ class Tokens:
         """The tokens of a file, else of the variable SFUMATO_TOKENS, else None: no tokens are asked for.
 
         Raises:
-            SfumatoError: as `parse`, or the file cannot be read.
+            SfumatoError: as `parse`, or the file cannot be read, or others can read it.
         """
         if path is not None:
+            require_private(path)
             try:
-                return cls.parse(path.read_text(encoding="utf-8"), str(path))
-            except OSError as error:
-                raise SfumatoError(f"cannot read the tokens in {path} ({error})") from None
+                return cls.parse(read_bytes(path, largest=LARGEST).decode("utf-8-sig"), str(path))
             except UnicodeDecodeError:  # whose text would show a byte of a token
                 raise SfumatoError(f"cannot read the tokens in {path}: save it as UTF-8 text") from None
         if VARIABLE in os.environ:

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfumato.core.errors import SfumatoError, first_line
+from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
-from sfumato.runtime.contract import FILE, Contract, LabelPart, parse_contract, read_file
+from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
+from sfumato.runtime.makers import check_remembered
+from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 
 MODEL = "cloud.onnx"
 DIGITS = 6
@@ -64,18 +66,13 @@ class CloudModel:
             raise SfumatoError(
                 f"{folder} is a run: make an export of it first, sfumato export {folder} --out EXPORT"
             )
-        try:
-            content = (folder / FILE).read_bytes()
-        except OSError as error:
-            raise SfumatoError(
-                f"{folder / FILE} cannot be read ({error.strerror}): give an EXPORT folder"
-            ) from None
-        contract = parse_contract(content, str(folder / FILE))
+        contract, content = read_sealed(folder)
+        check_remembered(folder)
         entry = contract.file(MODEL)
-        session = open_session(read_file(folder, entry), threads=threads, name=MODEL)
-        model = cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
-        model.check_heads()
-        return model
+        network = read_file(folder, entry)
+        run_onnx_sandboxed(network, MODEL, lambda session: check_answers(session, contract))
+        session = open_session(network, threads=threads, name=MODEL)
+        return cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
 
     @property
     def largest(self) -> int:
@@ -98,37 +95,10 @@ class CloudModel:
 
     @cached_property
     def ends(self) -> tuple[str, list[str]]:
-        """Names of the network's input and of its outputs, in the order of the contract; a network that was given has its own.
-
-        Raises:
-            SfumatoError: its outputs do not belong to the contract's attributes.
-        """
+        """Names of the network's input and of its outputs, in the order of the contract."""
         outputs = [output.name for output in self.session.get_outputs()]
-        try:
-            heads = match_heads(outputs, [entry.name for entry in self.contract.keep])
-        except SfumatoError as error:
-            raise SfumatoError(f"the heads of {MODEL} are not those of the contract: {error}") from None
+        heads = match_heads(outputs, [entry.name for entry in self.contract.keep])
         return self.session.get_inputs()[0].name, list(heads)
-
-    def check_heads(self) -> None:
-        """Run a batch of two and compare the heads with the contract.
-
-        Raises:
-            SfumatoError: other inputs, heads or class counts.
-        """
-        height, width = self.contract.size
-        try:
-            logits = self.run(np.zeros((2, 3, height, width), dtype=np.float32))
-        except SfumatoError:
-            raise
-        except Exception as error:  # onnxruntime has a type of its own for every complaint
-            raise SfumatoError(
-                f"{MODEL} does not take this contract's uploads: {first_line(error)}"
-            ) from None
-        expected = {entry.name: (2, len(entry.classes)) for entry in self.contract.keep}
-        found = {name: head.shape for name, head in zip(expected, logits, strict=True)}
-        if found != expected:
-            raise SfumatoError(f"the heads of {MODEL} are {found}, the contract says {expected}")
 
 
 def _predictions(entry: LabelPart, logits: NDArray[np.float32]) -> list[AttributePrediction]:

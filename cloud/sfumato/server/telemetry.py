@@ -145,7 +145,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Send the service's and the server's log there, as JSON lines; so, too, what any library warns of, say a damaged photo's."""
+    """Send the log of service, server and libraries there, as JSON lines; so, too, what is said of a damaged photo."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.getLogger().handlers = [handler]

@@ -6,14 +6,18 @@ network, the other variants, and above all the maker's audit files.
     placed = place(Path("exports/gender"), Path("android_demo"))
 """
 
-import shutil
+import base64
 from pathlib import Path
 
-from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_folder
-from sfumato.runtime.contract import FILE, Contract, read_contract, read_file
-from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import atomic_folder, read_bytes, read_inside
+from sfumato.runtime.contract import DIGESTS, FILE, LARGEST, Contract, read_contract, read_file
+from sfumato.runtime.signing import SIGNATURE, check_digests, raw
+
+MAKER = "maker.key"
+"""The maker's raw public key in base64: with it the app demands the contract's signature."""
 ASSETS = Path("app", "src", "main", "assets", "sfumato")
 PROJECT = ("settings.gradle.kts", "app")
 """What a folder must hold to be the Android project."""
@@ -21,31 +25,42 @@ NEEDED = ("vectors.json", "normal_table.bin")
 """Files that the app reads in addition to contract and model, where the export has them."""
 
 
-def place(export: Path, project: Path) -> Path:
+def place(export: Path, project: Path, maker: Ed25519PublicKey | None = None, *, given: bool = False) -> Path:
     """Copy what the app needs, checked against the contract; the assets are whole or as they were.
 
     Args:
         export: folder of an export.
         project: the Android project, `android_demo` of the repository or a copy.
+        maker: whose signature the export bears, already checked (`require_maker`): the app demands it too.
+        given: the user named that key. Otherwise it must be the one that the project's assets hold, if they hold one.
 
     Returns:
         The folder of the assets.
 
     Raises:
-        SfumatoError: `project` is no Android project, or the export is damaged or has no int8 model.
+        SfumatoError: `project` is no Android project, the export is damaged or has no int8 model, or it is not signed with the
+            key that the app demanded so far.
     """
     require_project(project)
+    assets = project / ASSETS
+    line = None if maker is None else base64.b64encode(raw(maker)) + b"\n"
+    before = read_bytes(assets / MAKER) if (assets / MAKER).exists() else None
+    if before is not None and not given and before != line:
+        raise SfumatoError(
+            f"the app in {project} demands another maker's signature than {export} has: give --public-key of the right maker, "
+            f"or remove {assets / MAKER} if the app shall demand none"
+        )
     contract = read_contract(export)
     if (export / DIGESTS).exists():
         check_digests(export)
     beside = [name for name in (DIGESTS, SIGNATURE) if (export / name).exists()]
     contents = {entry.name: read_file(export, entry) for entry in map(contract.file, needed(contract))}
-    assets = project / ASSETS
+    contents |= {name: read_inside(export, name, largest=LARGEST) for name in (FILE, *beside)}
+    if line is not None:
+        contents[MAKER] = line
     with atomic_folder(assets) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        for name in (FILE, *beside):
-            shutil.copyfile(export / name, folder / name)
     return assets
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_json
+from sfumato.core.files import read_object
 from sfumato.data import Dataset, open_dataset
 from sfumato.export.answer_bundle import int8_reader
 from sfumato.export.parity import channel_parameters, run_int8
@@ -27,7 +27,8 @@ from sfumato.training.answer import make_decoder
 from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.config import TrainConfig, read_config
+from sfumato.training.run import check_card
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,16 @@ class AnswerExport(ExportArtifact):
         return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
 
 
-def load_export(path: str | Path) -> ExportArtifact:
+def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact:
     """Read an export for an audit; one of answer mode is an `AnswerExport`.
 
+    Args:
+        path: its folder.
+        cloud: the `module:factory` of its cloud network, where it is the user's own: an export that names one is not believed.
+
     Raises:
-        SfumatoError: the bundle is damaged, came without its audit files, or the data set has changed since.
+        SfumatoError: the bundle is damaged, came without its audit files, the data set has changed since, or its cloud network
+            is made by code that `cloud` does not name.
     """
     folder = Path(path)
     phone = PhoneModel.load(folder)
@@ -121,8 +127,9 @@ def load_export(path: str | Path) -> ExportArtifact:
         raise SfumatoError(f"{folder} came without its audit files: audit it where it was exported")
     for entry in needed:
         read_file(folder, entry)
-    config = make_config(read_json(folder / "audit" / "config.json"))
-    card = read_json(folder / "audit" / "card.json")
+    config = read_config(folder / "audit" / "config.json", cloud)
+    card = read_object(folder / "audit" / "card.json")
+    check_card(card, config, folder / "audit" / "card.json")
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:
         raise SfumatoError(
@@ -131,7 +138,7 @@ def load_export(path: str | Path) -> ExportArtifact:
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
     answering = contract.mode == "answer"
-    cloud = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
-    load_module(cloud, folder / "audit" / "cloud.safetensors")
+    network = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
+    load_module(network, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact
-    return kind(folder, contract, phone, dataset, cloud.eval(), card["clean_accuracy"], config)
+    return kind(folder, contract, phone, dataset, network.eval(), card["clean_accuracy"], config)

@@ -22,6 +22,7 @@ from sfumato.export.tflite import model_file
 from sfumato.models.cost import cost
 from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import (
+    DIGESTS,
     FILE,
     ChannelPart,
     Contract,
@@ -37,7 +38,7 @@ from sfumato.runtime.contract import (
 )
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
-from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, sign, write_digests
+from sfumato.runtime.signing import PUBLIC, SIGNATURE, check_digests, sign, write_digests
 from sfumato.training.checkpoint import save_module
 from sfumato.training.run import AnswerRun, Run
 
@@ -193,7 +194,9 @@ def check_bundle(folder: Path, contract: Contract, *, signed: bool) -> None:
     listed = {entry.name for entry in contract.files}
     if missing := sorted({LOCAL, CLOUD, *AUDIT_FILES, *phone_files(contract)} - listed):
         raise SfumatoError(f"the bundle lacks {', '.join(missing)}")
-    if stray := sorted({entry.name for entry in list_files(folder)} - {FILE, DIGESTS, SIGNATURE} - listed):
+    if stray := sorted(
+        {entry.name for entry in list_files(folder)} - {FILE, DIGESTS, SIGNATURE, PUBLIC} - listed
+    ):
         raise SfumatoError(f"{FILE} does not list {', '.join(stray)}")
     if (folder / SIGNATURE).exists() != signed:
         raise SfumatoError(f"{SIGNATURE} is {'missing' if signed else 'there without a key'}")

@@ -76,6 +76,7 @@ def export(
     signer: Ed25519PrivateKey | None = None,
     tune: Tune = "auto",
     allow_missed_goal: bool = False,
+    cloud: str | None = None,
     watch: Callable[[int, str], None] = lambda done, title: None,
 ) -> Contract:
     """Export a run; `out` appears only if every gate holds.
@@ -89,6 +90,7 @@ def export(
         signer: sign the contract with this key.
         tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
         allow_missed_goal: export a model whose int8 form misses the goal of training on test; the contract says so.
+        cloud: the `module:factory` of the run's cloud network, where that is the user's own and `run` is a folder.
         watch: called with the number of steps done and the title of the step that begins.
 
     Raises:
@@ -106,7 +108,7 @@ def export(
         raise UsageError(unknown("back-end", backend, BACKENDS))
     chosen, out = [variant for variant in VARIANTS if variant in variants], Path(out)
     refuse_occupied(out, overwrite=overwrite)
-    run = run if isinstance(run, Run) else load_run(Path(run))
+    run = run if isinstance(run, Run) else load_run(Path(run), cloud=cloud)
     dataset, size = run.dataset, run.dataset.size
 
     def begin(step: Step) -> None:

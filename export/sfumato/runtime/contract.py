@@ -10,6 +10,7 @@ that it does not understand, and schema 1 promised noise that repeats between re
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,11 +18,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.files import parse_json, read_inside
 
 SCHEMA = "sfumato-contract/2"
 REPEATING = "sfumato-contract/1"
 """Its noise depends on key and pixels alone, so two uploads of one photo show where two models differ."""
 FILE = "contract.json"
+DIGESTS = "contract.sha256"
+"""Names contract.json (and its signature) by sha256, as `sha256sum -c` reads it."""
 LARGEST = 2**20
 """Bytes; no more of the file is ever read."""
 VARIANTS = ("float32", "float16", "dynamic", "int8")
@@ -141,11 +145,26 @@ class UploadPart(Part):
     height: Annotated[int, Field(ge=16, le=3 * 4096)]
 
 
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that are there more than once.
+
+    >>> repeated(["yes", "no", "yes"])
+    ['yes']
+    """
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 class LabelPart(Part):
     """A kept attribute: head of the cloud network and its classes, in order."""
 
     name: str
     classes: tuple[str, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if twice := repeated(self.classes):
+            raise ValueError(f"the class {twice[0]!r} of {self.name} is listed twice")
+        return self
 
 
 class AnswerPart(Part):
@@ -263,6 +282,8 @@ class Contract(Part):
             self.file(model.file)
         if len({model.variant for model in self.models}) != len(self.models):
             raise ValueError("a variant is listed twice")
+        if twice := repeated([*(entry.name for entry in self.keep), *self.hide]):
+            raise ValueError(f"the attribute {twice[0]!r} is listed twice")
         self._check_answer()
         return self
 
@@ -338,13 +359,43 @@ def read_with_digest(folder: Path) -> tuple[Contract, bytes]:
     Raises:
         SfumatoError: as `read_contract`.
     """
-    path = folder / FILE
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-    except OSError as error:
-        raise SfumatoError(f"{path} cannot be read ({error.strerror}): give an EXPORT folder") from None
-    return parse_contract(content, str(path)), hashlib.sha256(content).digest()
+    contract, content = read_sealed(folder)
+    return contract, hashlib.sha256(content).digest()
+
+
+def read_sealed(folder: Path) -> tuple[Contract, bytes]:
+    """The contract and the bytes it was read from. They are those that `contract.sha256` names, where that file is there.
+
+    Raises:
+        SfumatoError: as `read_contract`.
+    """
+    content = read_inside(folder, FILE, largest=LARGEST, hint="give an EXPORT folder")
+    if (folder / DIGESTS).exists() or (folder / DIGESTS).is_symlink():
+        named = read_inside(folder, DIGESTS, largest=LARGEST)
+        check_sealed(folder / FILE, content, named.partition(b"\n")[0] + b"\n")
+    return parse_contract(content, str(folder / FILE)), content
+
+
+def check_sealed(path: Path, content: bytes, line: bytes) -> None:
+    """Compare the bytes of a file with its line of `contract.sha256`.
+
+    Raises:
+        SfumatoError: they differ.
+    """
+    if line == digest_line(path.name, content):
+        return
+    if line == digest_line(path.name, content.replace(b"\r\n", b"\n")):
+        raise SfumatoError(
+            f"{path} was changed after the export: its line ends are CRLF; copy the export byte by byte, not as text"
+        )
+    raise SfumatoError(
+        f"{path.name} or {DIGESTS} was changed after the export: export again, or put a whole copy into {path.parent}"
+    )
+
+
+def digest_line(name: str, content: bytes) -> bytes:
+    """A line of `contract.sha256`."""
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
 
 
 def parse_contract(content: bytes, name: str = FILE) -> Contract:
@@ -355,10 +406,7 @@ def parse_contract(content: bytes, name: str = FILE) -> Contract:
     """
     if len(content) > LARGEST:
         raise SfumatoError(f"{name} is larger than a contract can be ({LARGEST} bytes)")
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise SfumatoError(f"{name} is not valid JSON ({error})") from None
+    values = parse_json(content, name)
     schema = values.get("schema") if isinstance(values, dict) else None
     if schema == REPEATING:
         raise SfumatoError(
@@ -370,9 +418,12 @@ def parse_contract(content: bytes, name: str = FILE) -> Contract:
             f"{name} has schema {schema!r}; this version reads {SCHEMA}: install a version that fits"
         )
     try:
-        return Contract.model_validate(values)
+        contract = Contract.model_validate(values)
     except ValidationError as error:
         raise SfumatoError(f"{name}: {complaint(error)}") from None
+    if b"NaN" in content or b"Infinity" in content:  # in figures, whose types are not fixed
+        parse_json(content, name, finite=True)
+    return contract
 
 
 def read_file(folder: Path, entry: File) -> bytes:
@@ -382,14 +433,9 @@ def read_file(folder: Path, entry: File) -> bytes:
         SfumatoError: missing or changed.
     """
     path = folder / entry.name
-    try:
-        if path.stat().st_size != entry.bytes:
-            raise SfumatoError(
-                f"{path} has {path.stat().st_size} bytes, the contract says {entry.bytes}: export again"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise SfumatoError(f"{path} cannot be read ({error.strerror})") from None
+    content = read_inside(folder, entry.name)
+    if len(content) != entry.bytes:
+        raise SfumatoError(f"{path} has {len(content)} bytes, the contract says {entry.bytes}: export again")
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise SfumatoError(f"{path} is not the file the contract names (its sha256 differs): export again")
     return content

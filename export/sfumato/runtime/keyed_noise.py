@@ -19,6 +19,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.files import flush, read_bytes
+from sfumato.core.private import require_private
 from sfumato.runtime.contract import Contract
 
 VERSION = 2
@@ -109,21 +112,23 @@ def read_key(path: Path) -> bytes:
     """Read a device key: 32 raw bytes, or 64 hexadecimal digits.
 
     Raises:
-        SfumatoError: the file is missing or holds something else.
+        SfumatoError: the file is missing, open to others, or holds something else or zeros.
     """
+    require_private(path)
+    content = read_bytes(path, largest=4096)
     try:
-        with path.open("rb") as stream:
-            content = stream.read(4096)
-    except OSError as error:
-        raise SfumatoError(f"cannot read the key {path}: {error.strerror}") from None
-    if len(content) == KEY_BYTES:
-        return content
-    try:
-        return _checked(bytes.fromhex(content.decode("ascii").strip()))
+        key = (
+            content if len(content) == KEY_BYTES else _checked(bytes.fromhex(content.decode("ascii").strip()))
+        )
     except (ValueError, SfumatoError):
         raise SfumatoError(
             f"{path} is no device key: it must hold {KEY_BYTES} bytes or {2 * KEY_BYTES} hexadecimal digits"
         ) from None
+    if not any(key):
+        raise SfumatoError(
+            f"{path} holds zeros, which anybody can guess: remove it, and the next upload makes a key of its own"
+        )
+    return key
 
 
 def default_key_path() -> Path:
@@ -143,16 +148,18 @@ def device_key(path: Path | None = None) -> bytes:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # A whole file under another name first: two first runs at once must agree on one key.
-            scratch = path.with_name(f".{path.name}.{os.getpid()}")
-            handle = os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
+            scratch = Path(name)
             with os.fdopen(handle, "w", encoding="ascii") as stream:
                 stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+            flush(scratch)
             try:
                 os.link(scratch, path)
             except FileExistsError:
                 pass
             finally:
                 scratch.unlink()
+            flush(path.parent)
         except OSError as error:
             raise SfumatoError(
                 f"cannot make a device key at {path}: {error.strerror}; pass --key FILE"

@@ -1,16 +1,19 @@
 """`sfumato perturb`: photos in, uploads out. Only the exported files and the phone-side runtime are used.
 
-results = perturb_files(PhoneModel.load(export), [Path("photo.jpg")], Path("uploads"), key=device_key())
+results = perturb_files(PhoneModel.load(export), [Path("photo.jpg"), Path("album")], Path("uploads"), key=device_key())
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import DataError, SfumatoError
 from sfumato.core.files import atomic_write, write_json
+from sfumato.core.image_io import SUFFIXES
 from sfumato.runtime.contract import Contract
 from sfumato.runtime.ledger import FILES, Draw, Ledger
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
@@ -40,27 +43,30 @@ def perturb_files(
     encoding: str | None = None,
     ledger: Ledger | None = None,
     service: str = FILES,
+    on_error: Callable[[Path, DataError], None] | None = None,
 ) -> Iterator[Perturbed]:
     """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
     `encoding` is that of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where there is a ledger,
-    each upload is counted for `service` before it is written.
+    each upload is counted for `service` before it is written. `photos` and names are those of `uploads_of`. `on_error` is
+    told of a photo that cannot be read, and the others are done; without it the first such photo ends the batch.
 
     Raises:
         SfumatoError: two photos would share a name, one cannot be read or would pass the ledger's limit; earlier ones stay
             written.
     """
-    names = [photo.stem for photo in photos]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SfumatoError(
-            f"several photos are named {', '.join(twice)}: perturb them into different folders"
-        )
+    names = uploads_of(photos, out)
     if out.exists() and not out.is_dir():
         raise SfumatoError(f"{out} is a file: give a folder for the uploads")
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
-    for photo, name in zip(photos, names, strict=True):
-        upload = model.perturb(photo, key=key, encoding=encoding)
+    for photo, name in names.items():
+        try:
+            upload = model.perturb(photo, key=key, encoding=encoding)
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(photo, error)
+            continue
         if ledger is not None:
             ledger.spend(service, Draw(upload.draw, upload.rate_bits))
         target = out / f"{name}.upload.{FORMS[upload.encoding]}"
@@ -68,6 +74,50 @@ def perturb_files(
             scratch.write_bytes(upload.content)
         write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
         yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
+
+
+def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:
+    """The photos, and the name below `out` of each one's upload.
+
+    A folder stands for the pictures in it and below it, as their endings tell, except hidden ones and uploads; their places
+    below it are kept. Photos of one folder that differ in their ending alone keep it: `a.jpg.upload.png`.
+
+    Raises:
+        SfumatoError: there is no photo, or two would still share a name, on a file system that ignores case too.
+    """
+    found: dict[Path, Path] = {}  # photo -> its place below `out`
+    for given in photos:
+        if not given.is_dir():
+            found.setdefault(given, Path(given.name))
+            continue
+        inside = [path for path in sorted(given.rglob("*")) if _is_photo(path, given, out)]
+        if not inside:
+            raise SfumatoError(f"{given} holds no pictures")
+        for path in inside:
+            found.setdefault(path, path.relative_to(given))
+    if not found:
+        raise SfumatoError("no photos: give files or folders")
+    short = {photo: str(place.with_suffix("")) for photo, place in found.items()}
+    twice = _repeated(short.values())
+    names = {p: str(found[p]) if _folded(name) in twice else name for p, name in short.items()}
+    if still := _repeated(names.values()):
+        first = next(name for name in names.values() if _folded(name) in still)
+        raise SfumatoError(f"several photos are named {first}: perturb them into different folders")
+    return names
+
+
+def _is_photo(path: Path, folder: Path, out: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ours = ".upload." in path.name or out.resolve() in path.resolve().parents
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden and not ours
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, times in Counter(map(_folded, names)).items() if times > 1}
 
 
 def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.ledger import draw_id
+from sfumato.runtime.makers import check_remembered
 from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_int8, to_q
 from sfumato.runtime.upload_codec import encode_png
 
@@ -93,10 +94,12 @@ class PhoneModel:
             threads: of the interpreter.
 
         Raises:
-            SfumatoError: the contract is missing, damaged or of another version, or the model is not the one it names.
+            SfumatoError: the contract is missing, damaged, changed since the export or of another version, the model is not
+                the one it names, or the signature is not of the key that is remembered for this folder.
         """
         folder = Path(path)
         contract, digest = read_with_digest(folder)
+        check_remembered(folder)
         return cls.open(folder, contract, digest=digest, threads=threads)
 
     @classmethod
@@ -281,7 +284,7 @@ def _check_tensor(tensor: Tensor, found: Any, *, int8: bool) -> None:
         raise SfumatoError(f"the model's {tensor.name} is {dtype} {shape}, the contract says {tensor.shape}")
     if int8:
         scale, zero = found["quantization"]
-        if abs(scale - tensor.int8_scale) > 1e-9 or zero != tensor.int8_zero_point:
+        if not abs(scale - tensor.int8_scale) <= 1e-9 or zero != tensor.int8_zero_point:
             raise SfumatoError(
                 f"the model's {tensor.name} has scale {scale} and zero point {zero}, the contract says "
                 f"{tensor.int8_scale} and {tensor.int8_zero_point}"

@@ -13,24 +13,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.files import read_json
+from sfumato.core.onnx_content import refuse_external_data
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import find_onnxruntime, open_session
 from sfumato.runtime import test_vectors
-from sfumato.runtime.contract import Contract, Model, read_contract, read_file
+from sfumato.runtime.contract import DIGESTS, Contract, Model, read_contract, read_file
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.makers import check_remembered, fingerprint
 from sfumato.runtime.phone_model import PhoneModel, check_signature
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
-from sfumato.runtime.sandbox import run_sandboxed
-from sfumato.runtime.signing import DIGESTS, SIGNATURE, check_digests, read_public_key
+from sfumato.runtime.sandbox import MEGABYTES, run_sandboxed
+from sfumato.runtime.signing import check_digests, is_signed, own_key, read_public_key
 from sfumato.runtime.signing import check_signature as check_signed
 from sfumato.runtime.tflite_graph import read_graph
 
-State = Literal["ok", "failed", "left out"]
+State = Literal["ok", "failed", "warning", "left out"]
+ONNX_FACTOR = 4
+"""Memory that an ONNX file may take beyond any other model, as a multiple of its size: ONNX Runtime copies weights."""
 
 FLOAT_LIMITS = {"float32": 1e-5, "float16": 2 / 256, "dynamic": 16 / 256}
 """Largest difference from local.onnx on the pictures of vectors.json, as a fraction of the range."""
@@ -91,7 +96,8 @@ def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verific
     def done() -> Verification:
         return Verification(folder, tuple(checks))
 
-    checks += [_signature(folder, None if public_key is None else Path(public_key)), _digests(folder)]
+    given = None if public_key is None else read_public_key(Path(public_key))
+    checks += [_signature(folder, given, public_key), _digests(folder)]
     try:
         contract = read_contract(folder)
     except SfumatoError as error:
@@ -114,12 +120,29 @@ def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verific
     return done()
 
 
-def _signature(folder: Path, public_key: Path | None) -> Check:
-    if public_key is not None:
-        key = read_public_key(public_key)
-        return attempt("signature", lambda: check_signed(folder, key) or f"made with {public_key.name}")  # type: ignore[func-returns-value]
-    there = (folder / SIGNATURE).exists()
-    return Check("signature", "left out", "no public key given" if there else "the export is not signed")
+def _signature(folder: Path, key: Ed25519PublicKey | None, file: str | Path | None) -> Check:
+    """Against the key that is given, else the one remembered for this folder, else the one that the export brings with it."""
+    own: Ed25519PublicKey | None = None
+
+    def work() -> str:
+        nonlocal own
+        if key is not None:
+            check_signed(folder, key)
+            return f"made with {Path(str(file)).name}"
+        if (known := check_remembered(folder)) is not None:
+            return f"made with the key {fingerprint(known)}, which is remembered for this folder"
+        own = own_key(folder)
+        return ""
+
+    done = attempt("signature", work)
+    if done.state == "failed" or done.detail:
+        return done
+    if own is not None:
+        told = f"made with the key {fingerprint(own)}, which came with the export: give --public-key of its maker"
+        return Check("signature", "warning", told)
+    if is_signed(folder):
+        return Check("signature", "warning", "no key checks it: give --public-key of its maker")
+    return Check("signature", "left out", "the export is not signed")
 
 
 def _digests(folder: Path) -> Check:
@@ -215,8 +238,22 @@ def _source(folder: Path, contract: Contract, names: list[str]) -> Callable[[NDA
     """What the float models are compared with: pixels (1, H, W, 3) -> outputs."""
     if find_onnxruntime() is None:
         return open_model(read_file(folder, contract.file(contract.model("float32").file))).run
-    source = open_session(read_file(folder, contract.file("local.onnx")))
+    content = read_file(folder, contract.file("local.onnx"))
+    blank = np.zeros(contract.input.shape, dtype=np.float32)
+    run_onnx_sandboxed(content, "local.onnx", lambda session: session.run(names, {"image": blank}))
+    source = open_session(content, name="local.onnx")
     return lambda pixels: dict(zip(names, source.run(names, {"image": pixels}), strict=True))
+
+
+def run_onnx_sandboxed(content: bytes, name: str, work: Callable[[Any], object]) -> None:
+    """Open an ONNX file in another process and do something with its session: it is a program as a model of the phone is.
+
+    Raises:
+        SfumatoError: its weights lie elsewhere, it cannot be loaded, or takes too much memory or time.
+    """
+    refuse_external_data(content, name)
+    megabytes = MEGABYTES + ONNX_FACTOR * len(content) // 2**20
+    run_sandboxed(lambda: work(open_session(content, name=name)), name, megabytes=megabytes)
 
 
 def _pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -261,16 +298,37 @@ def _cloud(folder: Path, contract: Contract) -> Check:
         return Check(name, "left out", "onnxruntime is not installed")
 
     def work() -> str:
-        session = open_session(read_file(folder, contract.file("cloud.onnx")))
-        height, width = contract.size
-        keep = [entry.name for entry in contract.keep]
-        heads = match_heads([output.name for output in session.get_outputs()], keep)
-        blank = np.zeros((2, 3, height, width), dtype=np.float32)
-        answers = session.run(list(heads), {session.get_inputs()[0].name: blank})
-        shapes = {name: answer.shape for name, answer in zip(keep, answers, strict=True)}
-        expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
-        if shapes != expected:
-            raise SfumatoError(f"its heads are {shapes}, the contract says {expected}")
+        content = read_file(folder, contract.file("cloud.onnx"))
+        run_onnx_sandboxed(content, "cloud.onnx", lambda session: check_answers(session, contract))
         return ", ".join(f"{entry.name}: {len(entry.classes)} classes" for entry in contract.keep)
 
     return attempt(name, work)
+
+
+def check_answers(session: Any, contract: Contract) -> None:
+    """Ask a cloud network about two black uploads and compare its heads with the contract.
+
+    Args:
+        session: of ONNX Runtime.
+        contract: of the export.
+
+    Raises:
+        SfumatoError: other inputs, heads or class counts, or answers that are not finite.
+    """
+    height, width = contract.size
+    keep = [entry.name for entry in contract.keep]
+    try:
+        heads = match_heads([output.name for output in session.get_outputs()], keep)
+    except SfumatoError as error:
+        raise SfumatoError(f"the heads of cloud.onnx are not those of the contract: {error}") from None
+    blank = np.zeros((2, 3, height, width), dtype=np.float32)
+    try:
+        answers = session.run(list(heads), {session.get_inputs()[0].name: blank})
+    except Exception as error:  # ONNX Runtime has a type of its own for every complaint
+        raise SfumatoError(f"cloud.onnx does not take this contract's uploads: {first_line(error)}") from None
+    found = {name: np.shape(answer) for name, answer in zip(keep, answers, strict=True)}
+    expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
+    if found != expected:
+        raise SfumatoError(f"the heads of cloud.onnx are {found}, the contract says {expected}")
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise SfumatoError("the answers of cloud.onnx are not finite: NaN or infinite weights; export again")

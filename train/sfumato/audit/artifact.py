@@ -73,16 +73,20 @@ class Artifact(Protocol):
         ...
 
 
-def load(folder: Path) -> Artifact:
+def load(folder: Path, *, cloud: str | None = None) -> Artifact:
     """Load whatever a folder holds: a run, or an export.
 
+    Args:
+        folder: of the artifact.
+        cloud: the `module:factory` of its cloud network, where that is the user's own; several with commas.
+
     Raises:
-        SfumatoError: it holds neither.
+        SfumatoError: it holds neither, or names a factory that `cloud` does not.
     """
     loaders = sorted(entry_points(group=GROUP), key=lambda loader: loader.name)
     for loader in loaders:
         if (folder / loader.name).exists():
-            loaded: Artifact = loader.load()(folder)
+            loaded: Artifact = loader.load()(folder, cloud=cloud)
             return loaded
     marks = ", ".join(dict.fromkeys(loader.name for loader in loaders))
     raise SfumatoError(f"{folder} holds neither a run nor an export ({marks} are missing)")

@@ -9,9 +9,12 @@ what guessing reaches in the population (docs/decisions/0004-audit.md, 0022-pass
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -47,7 +50,7 @@ from sfumato.audit.statements import (
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.errors import UsageError
-from sfumato.core.files import write_json
+from sfumato.core.files import only_process, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.data import Split
@@ -60,6 +63,25 @@ def silent(done: int, total: int, title: str, best: str) -> None:
     """A `Watch` that shows nothing."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def alone(work: Callable[P, R]) -> Callable[P, R]:
+    """Hold the folder that an audit writes into: steps of two at once would be mixed, and one would remove the other's."""
+
+    @wraps(work)
+    def held(*arguments: P.args, **options: P.kwargs) -> R:
+        artifact = arguments[0] if arguments else options["artifact"]
+        where = options.get("out") or getattr(artifact, "folder", artifact)
+        folder = Path(str(where))
+        with only_process(folder) if folder.is_dir() else nullcontext():
+            return work(*arguments, **options)
+
+    return held
+
+
+@alone
 def audit(
     artifact: str | Path | Artifact,
     attacks: str | Plan = "default",
@@ -70,6 +92,7 @@ def audit(
     folds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    cloud: str | None = None,
     others: Mapping[str, Artifact] | None = None,
     rule: Rule = DEFAULT,
     command: str = "",
@@ -88,6 +111,7 @@ def audit(
             (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
+        cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
         others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
             see `sfumato.audit.compositions`.
         rule: the thresholds of the verdict.
@@ -107,7 +131,7 @@ def audit(
     if folds < 1:
         raise UsageError(f"an audit needs at least one fold, not {folds}")
     if isinstance(artifact, str | Path):
-        artifact = load(Path(artifact))
+        artifact = load(Path(artifact), cloud=cloud)
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
     if getattr(artifact, "mode", "picture") == "answer":

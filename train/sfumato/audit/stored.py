@@ -60,7 +60,7 @@ def from_plain(plain: Sequence[dict[str, Any]]) -> list[AttackOutput]:
 def read_plain(path: Path) -> Any:
     """Tensors and plain values from a file; None if there is none, or a torn one."""
     # torch writes zip files, whose table of contents is at the end.
-    return torch.load(path, weights_only=True) if zipfile.is_zipfile(path) else None
+    return torch.load(path, weights_only=True) if path.is_file() and zipfile.is_zipfile(path) else None
 
 
 def fingerprint(data: AttackData, plan: Plan, groups: Groups) -> str:
@@ -92,8 +92,13 @@ class StoredSteps:
 
     def load(self, number: int) -> list[AttackOutput] | None:
         """What piece `number` found, or None if it is to be run; a broken file counts as none."""
-        plain = read_plain(self.folder / f"{number}.pt")
-        return None if plain is None else from_plain(plain)
+        try:
+            plain = read_plain(self.folder / f"{number}.pt")
+            return None if plain is None else from_plain(plain)
+        except (
+            Exception
+        ):  # torch has many types for a damaged file, and weights_only refuses whatever holds code
+            return None
 
     def save(self, number: int, outputs: Sequence[AttackOutput]) -> None:
         """Keep what piece `number` found."""

@@ -32,7 +32,7 @@ from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.intervals import Z95, wilson
 from sfumato.data.label_dependence import label_only_floor
 from sfumato.models.cost import cost
-from sfumato.models.local import check_size
+from sfumato.models.local import check_names, check_size
 from sfumato.models.tensors import evaluating
 from sfumato.training import checkpoint
 from sfumato.training.advice import Advice, Figures, Hidden, Limits, OnPhone, recommend
@@ -141,6 +141,7 @@ def advise(
     """
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.size)
+    check_names((*config.keep, *config.hide))
     check_given(config, dataset)
     if out is not None:
         claim(out, {"config": config.model_dump(mode="json"), "dataset": dataset.id})

@@ -42,6 +42,13 @@ def command(
             help="Another release or service that gets the same photos: what both uploads tell together.",
         ),
     ] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option(
+            help="module:factory of your own cloud network, as in training: what an artifact names is never called. "
+            "Several with commas."
+        ),
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Rule: points of desired accuracy that may be lost.")
     ] = 1.5,
@@ -85,7 +92,8 @@ def command(
             folds=folds,
             out=out,
             resume=resume,
-            others={f"this and {path.name}": load(path) for path in other or ()},
+            cloud=cloud,
+            others={f"this and {path.name}": load(path, cloud=cloud) for path in other or ()},
             rule=rule,
             command=shlex.join(["sfumato", *sys.argv[1:]]),
             watch=watch,

@@ -160,6 +160,9 @@ def models(
         Path | None,
         typer.Argument(metavar="RUN", help="The run it was made from; its audit is that of the float model."),
     ] = None,
+    cloud: Annotated[
+        str | None, typer.Option(help="module:factory of your own cloud network, as in training.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the models of an export: size, parity, accuracy, best attack, rate, delegates; int8 against float."""
@@ -173,7 +176,7 @@ def models(
     from sfumato.core.console import emit_json, show_tables
     from sfumato.export.artifact import load_export
 
-    artifact = load_export(export)
+    artifact = load_export(export, cloud=cloud)
     measured = compare_variants(artifact, run)
     changes = accuracy_changes(artifact, measured, run)
     if as_json:

@@ -23,8 +23,21 @@ def command(
         str, typer.Option(help="Converter: direct (our lowering of ONNX), or onnx2tf as a cross-check.")
     ] = "direct",
     tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
+    cloud: Annotated[
+        str | None,
+        typer.Option(
+            help="module:factory of your own cloud network, as in training: what a run names is never called."
+        ),
+    ] = None,
     sign_with: Annotated[
         Path | None, typer.Option("--sign-with", help="Ed25519 private key (PEM): sign the contract.")
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="With --android and an EXPORT: key of its maker (PEM); the app demands its signature.",
+        ),
     ] = None,
     android: Annotated[
         Path | None,
@@ -47,12 +60,14 @@ def command(
     from sfumato.export.android import place, require_project
     from sfumato.export.pipeline import TUNE, Step, export
     from sfumato.runtime.contract import FILE
+    from sfumato.runtime.makers import forget, remember, require_maker
     from sfumato.runtime.signing import read_private_key
 
     if android is not None:
         require_project(android)
     if (run / FILE).exists() and android is not None and out is None:
-        note(f"placed in {place(run, android)}; next: open {android} in Android Studio and run it")
+        placed = place(run, android, require_maker(run, public_key), given=public_key is not None)
+        note(f"placed in {placed}; next: open {android} in Android Studio and run it")
         return
     if out is None:
         raise UsageError("give --out EXPORT, or an EXPORT that is there and --android android_demo")
@@ -69,6 +84,7 @@ def command(
         contract = export(
             run,
             out,
+            cloud=cloud,
             variants=names(variants),
             backend=backend,
             overwrite=overwrite,
@@ -86,9 +102,14 @@ def command(
         typer.echo(contract.to_json(), nl=False)
     else:
         show(contract)
+    # The user made this export: what was remembered of another one here has no say over it.
+    forget(out) if signer is None else remember(out, signer.public_key())
     note(f"{len(Step)} steps in {time.perf_counter() - started:.1f} s")
     if android is not None:
-        note(f"placed in {place(out, android)}; next: open {android} in Android Studio and run it")
+        placed = place(
+            out, android, None if signer is None else signer.public_key(), given=signer is not None
+        )
+        note(f"placed in {placed}; next: open {android} in Android Studio and run it")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")
 
 

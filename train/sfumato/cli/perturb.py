@@ -8,7 +8,9 @@ import typer
 
 def command(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, of any size.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Photos, of any size, and folders of them.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the uploads.")],
     key: Annotated[
         Path | None,
@@ -29,27 +31,51 @@ def command(
     ledger: Annotated[
         Path | None, typer.Option(help="File of the ledger; else beside the device key.")
     ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
+    skip_errors: Annotated[
+        bool, typer.Option("--skip-errors", help="Leave out photos that cannot be read, and say which.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Perturb photos with an exported model; write the uploads."""
     from sfumato.core.console import emit_json, note, show, table
-    from sfumato.core.errors import UsageError
+    from sfumato.core.errors import DataError, UsageError
     from sfumato.runtime.keyed_noise import default_key_path
     from sfumato.runtime.ledger import device_ledger
+    from sfumato.runtime.makers import require_maker
     from sfumato.runtime.perturb_files import perturb_files
     from sfumato.runtime.phone_model import PhoneModel
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
+    require_maker(export, public_key)
     model = PhoneModel.load(export, threads=threads)
     if key is None and not default_key_path().exists():
         note(f"made a device key: {default_key_path()}")
     device, book = device_ledger(key, ledger)
     secret = None if fresh_noise else device
+    left_out: dict[Path, DataError] = {}
     done = list(
-        perturb_files(model, images, out, key=secret, encoding=encoding, ledger=book, service=service)
+        perturb_files(
+            model,
+            images,
+            out,
+            key=secret,
+            encoding=encoding,
+            ledger=book,
+            service=service,
+            on_error=left_out.__setitem__ if skip_errors else None,
+        )
     )
+    if left_out and not done:
+        raise DataError(f"none of {len(left_out)} photos can be read: {next(iter(left_out.values()))}")
     sentence = book.account(service).sentence()
     if as_json:
         rows = [
@@ -66,6 +92,7 @@ def command(
                 "runtime": model.session.runtime.name,
                 "keyed": secret is not None,
                 "uploads": rows,
+                "skipped": [{"source": str(path), "reason": str(why)} for path, why in left_out.items()],
                 "account": sentence,
             }
         )
@@ -77,6 +104,10 @@ def command(
             [(d.source.name, d.upload, d.bytes, f"{d.rate_bits:.1f} bits") for d in done],
         )
     )
+    for why in left_out.values():
+        note(f"left out: {why}")
+    if left_out:
+        note(f"{len(done)} photos perturbed, {len(left_out)} left out")
     note(sentence)
     if secret is None:
         note("fresh noise: uploads of one photo can be averaged; leave --fresh-noise out for real use")

@@ -28,6 +28,13 @@ def command(
     ledger: Annotated[
         Path | None, typer.Option(help="File of the ledger; else beside the device key.")
     ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
     ] = None,
@@ -42,12 +49,14 @@ def command(
     from sfumato.core.console import emit_json
     from sfumato.core.errors import UsageError
     from sfumato.runtime.ledger import device_ledger
+    from sfumato.runtime.makers import require_maker
     from sfumato.runtime.phone_model import PhoneModel
     from sfumato.server.client import Client, ClientConfig
 
     if key is not None and fresh_noise:
         raise UsageError("give either --key or --fresh-noise, not both")
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
+    require_maker(export, public_key)
     device, book = device_ledger(key, ledger)
     with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
         reply = client.send(image, key=None if fresh_noise else device, encoding=encoding)

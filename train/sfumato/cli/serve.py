@@ -39,6 +39,13 @@ def command(
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key",
+            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0.1, help="Time in which some of an answer must be read.")
     ] = 10.0,
@@ -72,6 +79,7 @@ def command(
 ) -> None:
     """Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on."""
     from sfumato.core.errors import UsageError, unknown
+    from sfumato.runtime.makers import require_maker
     from sfumato.server.addresses import is_loopback
     from sfumato.server.auth import RateLimitConfig, Tokens
     from sfumato.server.http import ServerConfig, run
@@ -92,6 +100,7 @@ def command(
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
         )
+    require_maker(export, public_key)
     limit, hosts = RateLimitConfig(per_second=rate, burst=burst), tuple(allow_host or ())
     if server is not None:
         from sfumato.server.gateway import GatewayConfig

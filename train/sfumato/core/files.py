@@ -1,25 +1,38 @@
-"""Files that are either whole or absent.
+"""Files that are either complete or absent, and reads that end.
 
 Everything a command leaves behind goes through `atomic_write` or `new_folder`, so that an interrupted or failed run
-never leaves half a file, and an existing run is never overwritten by accident.
+never leaves half a file, and an existing run is never overwritten by accident. What has its name is on the disk: files and
+folders are flushed before they are renamed. What is read is a regular file: a pipe or a device would hold the reader for ever.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
 
+LARGEST = 2**30
+"""Bytes of a file that is read whole."""
+LARGEST_JSON = 2**26
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds."""
+    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds, and then lasts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -27,26 +40,68 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield scratch
         scratch.chmod(0o644)
+        flush(scratch)
         scratch.replace(path)
+        flush(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it replaces `path` only if the block succeeds."""
+    """Yield a temporary folder beside `path`; it replaces `path` only if the block succeeds, and then lasts.
+
+    Raises:
+        SfumatoError: another process has put something else at `path` meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    before = _identity(path)
     try:
         yield scratch
         scratch.chmod(0o755)
+        for found in (*scratch.rglob("*"), scratch):
+            if not found.is_symlink():
+                flush(found)
         retired = scratch.with_name(scratch.name + ".old")
-        if path.exists():
+        if (now := _identity(path)) is not None:
+            if now != before:
+                raise SfumatoError(
+                    f"another process has written {path} meanwhile: look at it, then start again or choose another --out"
+                )
             path.rename(retired)
         scratch.rename(path)
+        flush(path.parent)
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file or folder this is; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; where a folder cannot be opened, nothing happens.
+
+    Raises:
+        OSError: the disk does not take a file.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some network file systems flush no folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -55,20 +110,141 @@ def write_json(path: Path, value: Any) -> None:
         scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def require_file(path: Path, hint: str = "") -> None:
+    """Refuse what is no regular file, before anything opens it; `hint` says what to do where it is missing.
+
+    Raises:
+        SfumatoError: it is missing, a folder, a pipe or a device, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SfumatoError(
+            f"{path} cannot be read (it is missing): {hint or f'is {path.parent} the right folder?'}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SfumatoError(f"{path} cannot be read ({_reason(error)})") from None
+    if not stat.S_ISREG(mode):
+        raise SfumatoError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'no file')}: put a file there")
+
+
+def read_bytes(path: Path, *, largest: int = LARGEST, hint: str = "") -> bytes:
+    """The whole of a regular file of at most `largest` bytes; `hint` says what to do where it is missing.
+
+    Raises:
+        SfumatoError: as `require_file`, or it is larger.
+    """
+    require_file(path, hint)
+    # Not blocking: what was a file a moment ago may have become a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as stream:
+            content: bytes = stream.read(largest + 1)
+    except OSError as error:
+        raise SfumatoError(f"{path} cannot be read ({_reason(error)})") from None
+    if len(content) > largest:
+        raise SfumatoError(f"{path} is larger than such a file can be ({largest} bytes)")
+    return content
+
+
+def read_inside(folder: Path, name: str, *, largest: int = LARGEST, hint: str = "") -> bytes:
+    """A file of an artifact, by the name that the artifact gives it: it lies in the folder, and no link leads elsewhere.
+
+    `hint` says what to do where it is missing.
+
+    Raises:
+        SfumatoError: as `read_bytes`, or the name leads out of the folder or over a link.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        raise SfumatoError(f"{name!r} is no name of a file in {folder}")
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise SfumatoError(f"{path} is a link: put the file itself there")
+    return read_bytes(path, largest=largest, hint=hint)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def parse_json(content: bytes, name: str, *, finite: bool = False) -> Any:
+    """The value of a JSON text; `finite` refuses NaN and Infinity, which are no JSON.
+
+    Raises:
+        SfumatoError: it is none, or nests too deeply.
+    """
+    try:
+        return json.loads(content, parse_constant=_refuse_constant if finite else None)
+    except RecursionError:
+        raise SfumatoError(f"{name} is not valid JSON (it nests too deeply)") from None
+    except ValueError as error:
+        raise SfumatoError(f"{name} is not valid JSON ({error})") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one is a one-line `SfumatoError`."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SfumatoError(f"{path} is missing: is {path.parent} the right folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SfumatoError(f"{path} is not valid JSON ({error})") from None
+    return parse_json(read_bytes(path, largest=LARGEST_JSON), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        SfumatoError: as `read_json`, or it holds something else.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise SfumatoError(f"{path} holds {type(values).__name__}, where an object was expected")
+    return values
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Hex SHA-256 of a file.
+
+    Raises:
+        SfumatoError: as `require_file`.
+    """
+    require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that ask for it this way; made if it is missing.
+
+    The lock belongs to the process: it ends with it, however that is, and leaves no file behind. Where the file system or the
+    operating system knows no such locks, there is none.
+
+    Raises:
+        SfumatoError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SfumatoError(
+                f"another process is at work in {folder}: wait until it ends, or choose another --out"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
@@ -80,7 +256,7 @@ def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
         overwrite: remove what is there. Only a folder that holds such an artifact is ever removed.
 
     Raises:
-        SfumatoError: `path` is a file, already holds an artifact, or holds something else.
+        SfumatoError: `path` is a file, already holds an artifact, holds something else, or another process is at work in it.
     """
     if path.is_file():
         raise SfumatoError(f"{path} is a file: give a folder for the output")
@@ -89,7 +265,12 @@ def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
             raise SfumatoError(
                 f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite"
             )
-        shutil.rmtree(path)
+        with only_process(path):  # the folder itself stays: it carries the lock
+            for found in path.iterdir():
+                if found.is_dir() and not found.is_symlink():
+                    shutil.rmtree(found)
+                else:
+                    found.unlink()
     elif path.exists() and any(path.iterdir()):
         raise SfumatoError(f"{path} is not empty and holds no {holds}: choose another --out")
     path.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,42 @@
 """What several commands share in reading their command line."""
 
+import re
+from collections.abc import Sequence
 from typing import TypeVar
 
 Value = TypeVar("Value")
 
 
 def names(text: str) -> tuple[str, ...]:
-    """A comma-separated list of names.
+    """A comma-separated list of names. Ranges that follow a colon stay with their name.
 
-    >>> names("gender, race"), names("")
-    (('gender', 'race'), ())
+    >>> names("gender, race"), names(""), names("age:0-12,13-,race")
+    (('gender', 'race'), (), ('age:0-12,13-', 'race'))
     """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    found: list[str] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        if found and ":" in found[-1] and re.fullmatch(r"-?[0-9.]*-(-?[0-9.]+)?", part):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return tuple(found)
+
+
+def take_bins(
+    spec: str, keep: Sequence[str], hide: Sequence[str]
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Move the bins that attributes were asked for with into the data SPEC.
+
+    >>> take_bins("folder:own", ("smiling", "age:0-12,13-"), ("height:q4",))
+    ('folder:own,bins=age:0-12/13-,bins=height:q4', ('smiling', 'age'), ('height',))
+    """
+    for name in (*keep, *hide):
+        attribute, colon, bins = name.partition(":")
+        option = f",bins={attribute}:{bins.replace(',', '/')}"
+        if colon and option not in spec:
+            spec += option
+    kept, hidden = (tuple(name.partition(":")[0] for name in names) for names in (keep, hide))
+    return spec, kept, hidden
 
 
 def renamed(old: Value, new: Value, *, was: str, now: str) -> Value:

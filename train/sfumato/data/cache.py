@@ -1,14 +1,16 @@
 """Decode once: pictures become one memory-mapped `.npy` file in the user's cache folder.
 
-An entry is a folder named by what it was made from (names, sizes, times, target size, version) and takes that
-name by one rename when it is whole, so a killed decode is never mistaken for a finished one and two processes
-may decode at once. The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
+An entry is a folder named by what it was made from (names, contents, target size, decoder) and takes that name by
+one rename when it is whole, so a killed decode is never mistaken for a finished one and two processes may decode
+at once. It is read only if this user alone can have written it and every file has the hash it was written with
+(docs/decisions/0026-data.md). The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,13 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core import console
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, SfumatoError
+from sfumato.core.files import read_json, sha256
+from sfumato.core.image_io import decoder
 from sfumato.data.dataset import Ints
 from sfumato.data.duplicates import PRINT_BYTES, fingerprints
-from sfumato.data.source import Pictures
+from sfumato.data.source import Pictures, content
 
-VERSION = 2
+VERSION = 3
 """Raised whenever decoding, resizing or drawing changes its result."""
+SEAL = "entry.json"
+"""Written last: the entry's key and the SHA-256 of its files."""
+FILES = ("images.npy", "prints.npy", "rows.npy", "skipped.json")
 CORRUPT_SHARE = 0.01
 """More unreadable pictures than this stop the run."""
 _CHUNK = 256
@@ -61,13 +68,15 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
         DataError: more than `CORRUPT_SHARE` of the pictures are missing or unreadable, or the cache cannot be
         written.
     """
-    key = hashlib.sha256(f"{VERSION} {height} {width}\n".encode())
-    for line in pictures.fingerprint():
-        key.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    entry = cache_folder() / f"{what}-{key.hexdigest()[:24]}"
-    found = _open(entry)
+    key = _key(pictures, height, width)
+    entry = cache_folder() / f"{what}-{key[:24]}"
+    found = _open(entry, key)
     if found is not None:
         return found
+    if entry.exists() and not trusted(entry):
+        raise DataError(
+            f"{entry} belongs to another user or others may write it: set SFUMATO_CACHE to a folder of your own"
+        )
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         _sweep(entry.parent)
@@ -78,12 +87,15 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
         ) from None
     try:
         _write(scratch, pictures, height, width, what)
-        if entry.exists() and _open(entry) is None:  # damaged from outside; never the work of another process
+        (scratch / SEAL).write_text(
+            json.dumps({"key": key, "files": {name: sha256(scratch / name) for name in FILES}})
+        )
+        if entry.exists() and _open(entry, key) is None:  # damaged; never the work of another process
             shutil.rmtree(entry, ignore_errors=True)
         try:
             scratch.rename(entry)
         except OSError:
-            if _open(entry) is None:  # otherwise another process was faster, with the same content
+            if _open(entry, key) is None:  # otherwise another process was faster, with the same content
                 raise
     except OSError as error:
         raise DataError(
@@ -91,10 +103,33 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    made = _open(entry)
+    made = _open(entry, key)
     if made is None:
         raise DataError(f"the image cache {entry} cannot be read back: remove it and try again")
     return made
+
+
+def trusted(path: Path) -> bool:
+    """Whether `path` is this user's own, no link, and nobody else may write it; always where there are no owners."""
+    if not hasattr(os, "getuid"):
+        return True
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return (
+        found.st_uid == os.getuid()
+        and not stat.S_ISLNK(found.st_mode)
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def _key(pictures: Pictures, height: int, width: int) -> str:
+    """Hex digest over everything that decides a pixel; every line is hashed on its own, so none runs into the next."""
+    key = hashlib.sha256(f"{VERSION} {height} {width} {decoder()}\n".encode())
+    for line in pictures.fingerprint():
+        key.update(hashlib.sha256(line.encode("utf-8", "surrogateescape")).digest())
+    return key.hexdigest()
 
 
 def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str) -> None:
@@ -147,16 +182,19 @@ def _too_many(failures: Sequence[str], seen: int, count: int) -> DataError:
     )
 
 
-def _open(entry: Path) -> Decoded | None:
-    """A whole entry, or None."""
+def _open(entry: Path, key: str) -> Decoded | None:
+    """A whole entry of this key that only this user can have written, or None."""
+    if not trusted(entry):
+        return None
     try:
+        seal = read_json(entry / SEAL)
+        if seal != {"key": key, "files": {name: content(entry / name) for name in FILES}}:
+            return None
         images = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         prints = np.load(entry / "prints.npy", allow_pickle=False)
         rows = np.load(entry / "rows.npy", allow_pickle=False)
         skipped = tuple(json.loads((entry / "skipped.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, EOFError):
-        return None
-    if not len(images) == len(prints) == len(rows):
+    except (OSError, ValueError, EOFError, SfumatoError):
         return None
     return Decoded(images=images, prints=prints, rows=rows, skipped=skipped)
 

@@ -6,6 +6,7 @@ Usage: `facts = inspect("synthetic", keep=["smiling"], hide=["glasses"])`
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sfumato.core.options import take_bins
 from sfumato.data.dataset import Attribute, Split
 from sfumato.data.label_dependence import LabelDependence, measure_dependence
 from sfumato.data.registry import open_dataset
@@ -38,6 +39,7 @@ def inspect(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) ->
         keep: what the cloud should learn; nothing named leaves H(S) and the majority class as the floor.
         hide: what it should not; every other attribute but the identity if none is named.
     """
+    spec, keep, hide = take_bins(spec, keep, hide)
     data = open_dataset(spec, keep=keep, hide=hide)
     hidden = list(hide) or [name for name in data.attributes if name not in (*keep, data.identity)]
     return Facts(

@@ -3,26 +3,34 @@
 Usage: `data = open_dataset("utkface:UTKFace,size=64", keep=["gender"], hide=["race"])`
 """
 
+import difflib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from sfumato.core.console import note
 from sfumato.core.errors import DataError, unknown
 from sfumato.data.cache import decode
+from sfumato.data.classes import refuse_quantity, to_bins
 from sfumato.data.dataset import Attribute, Dataset, Ints, Split
 from sfumato.data.duplicates import duplicate_groups
 from sfumato.data.loaders import scenes
 from sfumato.data.loaders.celeba import load_celeba
 from sfumato.data.loaders.cifar import load_cifar10, load_cifar100
+from sfumato.data.loaders.fairface import load_fairface
 from sfumato.data.loaders.fashion_mnist import load_fashion
 from sfumato.data.loaders.folder import load_folder
+from sfumato.data.loaders.huggingface import load_huggingface
 from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.loaders.utkface import load_utkface
-from sfumato.data.source import Source
+from sfumato.data.source import UNLABELLED, Source
 from sfumato.data.spec import Spec
 from sfumato.data.splits import (
+    FEW,
     LEFT_OUT,
     check_sizes,
     choose,
@@ -46,6 +54,10 @@ KINDS: Mapping[str, Kind] = {
     "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
     "scenes": Kind(load=scenes.load_scenes, options=scenes.OPTIONS),
     "folder": Kind(load=load_folder),
+    "imagefolder": Kind(load=load_folder),
+    "imagenet": Kind(load=load_folder),
+    "huggingface": Kind(load=load_huggingface),
+    "fairface": Kind(load=load_fairface),
     "utkface": Kind(load=load_utkface),
     "celeba": Kind(load=load_celeba),
     "cifar10": Kind(load=load_cifar10),
@@ -54,31 +66,60 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+_TOLD = 3
+BINS = "bins"
+"""Option of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`)."""
+
+
 def create(name: str) -> Kind:
     """The kind of this name; `DataError` with the known names if there is none."""
     if name not in KINDS:
-        raise DataError(unknown("data set", name, KINDS))
+        if Path(name).expanduser().is_dir():
+            raise DataError(f"unknown data set {name!r}: did you mean folder:{name}?")
+        near = difflib.get_close_matches(name, KINDS, n=1)
+        raise DataError(unknown("data set", name, KINDS) + (f"; did you mean {near[0]}?" if near else ""))
     return KINDS[name]
 
 
 def parse_spec(text: str) -> Spec:
     """Read a spec with the options its kind knows."""
     kind = create(Spec.kind_of(text))
-    return Spec.parse(text, extra=kind.options, repeatable=kind.repeatable)
+    return Spec.parse(text, extra=(*kind.options, BINS), repeatable=(*kind.repeatable, BINS))
 
 
 def load_source(text: str) -> Source:
-    """A data set as its makers lay it out, before anything is decoded."""
+    """A data set as its makers lay it out, before anything is decoded; numbers are in the bins that were asked for."""
     spec = parse_spec(text)
-    return create(spec.kind).load(spec)
+    source = create(spec.kind).load(spec)
+    for option, value in spec.extra:
+        if option == BINS:
+            source = _with_bins(source, value)
+    return source
+
+
+def _with_bins(source: Source, text: str) -> Source:
+    name, _, bins = text.partition(":")
+    known = [attribute.name for attribute in source.attributes]
+    if name not in known:
+        raise DataError(unknown("attribute", name, known))
+    old = source.attributes[known.index(name)]
+    classes, labels = to_bins(name, old.classes, source.labels[name], bins)
+    new = Attribute(name=name, classes=classes)
+    return replace(
+        source,
+        attributes=tuple(new if one is old else one for one in source.attributes),
+        labels={**source.labels, name: labels},
+        quantities=source.quantities - {name},
+    )
 
 
 def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = ()) -> Dataset:
     """Open a data set.
 
-    The splits depend on the spec alone, with one exception: if the identity attribute itself is kept or
-    hidden, every person must appear in every split, so `split=stratified` is taken. `Dataset.spec` writes the
-    rule out.
+    The splits depend on the spec alone, with two exceptions: if the identity attribute itself is kept or
+    hidden, every person must appear in every split, so `split=stratified` is taken; and pictures without a label
+    that is asked for are left out. An attribute that is not asked for and has gaps is left out instead.
+    `Dataset.spec` writes the rule out.
 
     Args:
         spec: `KIND[:PATH][,option=value]...`.
@@ -92,6 +133,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     asked = _check_attributes(source, keep, hide)
     rule = _split_rule(parsed, source, asked)
     first = source.identity if rule == "stratified" and source.identity in asked else None
+    source = _labelled(source, {*asked, source.identity} if rule == "identity" else asked)
     if parsed.limit is not None and parsed.limit < len(source.pictures.names):
         source = source.take(choose(_order(source, parsed.seed, first), parsed.limit))
     height, width = parsed.size or source.size
@@ -105,6 +147,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         official = without_copies(source.official, duplicate_groups(decoded.prints))
     splits = make_splits(duplicate_groups(decoded.prints, *together), order, official)
     check_sizes(splits)
+    _tell_rare(source, asked, splits)
     for array in (*source.labels.values(), *splits.values()):
         array.flags.writeable = False
     return Dataset(
@@ -119,6 +162,64 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     )
 
 
+def _labelled(source: Source, needed: Collection[str | None]) -> Source:
+    """The pictures that have a label of every needed attribute, and the attributes that all of these have."""
+    gaps = {
+        name: labels == UNLABELLED for name, labels in source.labels.items() if (labels == UNLABELLED).any()
+    }
+    if not gaps:
+        return source
+    out = np.zeros(len(source.pictures.names), dtype=bool)
+    said = list(source.skipped)
+    for name in filter(needed.__contains__, gaps):
+        names = source.pictures.names
+        said += [f"{names[row]}: no value for {name!r}" for row in np.flatnonzero(gaps[name] & ~out).tolist()]
+        out |= gaps[name]
+        _note_once(f"{int(gaps[name].sum())} of {len(out)} pictures have no {name!r} and are left out")
+    if out.all():
+        raise DataError(f"no picture has a value for all of {', '.join(map(repr, filter(None, needed)))}")
+    source = source.take(np.flatnonzero(~out))
+    partial = {name for name, labels in source.labels.items() if (labels == UNLABELLED).any()}
+    said += [
+        f"attribute {name!r}: not every picture has it, and it was not asked for" for name in sorted(partial)
+    ]
+    return replace(
+        source,
+        attributes=tuple(one for one in source.attributes if one.name not in partial),
+        labels={name: labels for name, labels in source.labels.items() if name not in partial},
+        identity=None if source.identity in partial else source.identity,
+        skipped=tuple(said),
+    )
+
+
+def _tell_rare(source: Source, asked: Sequence[str], splits: Mapping[Split, Ints]) -> None:
+    """Say which classes are too rare to learn or to judge, and which may be a typing mistake."""
+    for attribute in source.attributes:
+        if attribute.name not in asked or attribute.name == source.identity:
+            continue
+        labels, size = source.labels[attribute.name], len(attribute.classes)
+        counts = {split: np.bincount(labels[rows], minlength=size) for split, rows in splits.items()}
+        told = []
+        for index in np.argsort(sum(counts.values()), kind="stable").tolist():  # the rarest first
+            total = sum(int(count[index]) for count in counts.values())
+            lacking = [str(split) for split, count in counts.items() if count[index] == 0]
+            if total and (lacking or counts[Split.TEST][index] < FEW):
+                where = f"none in {', '.join(lacking)}" if lacking else f"{counts[Split.TEST][index]} in test"
+                mistake = " (a typing mistake?)" if total < len(Split) else ""
+                told.append(f"class {attribute.classes[index]!r} has {total} pictures{mistake}, {where}")
+        if told:
+            more = f"; and {len(told) - _TOLD} more such classes" if len(told) > _TOLD else ""
+            _note_once(
+                f"{attribute.name!r}: {'; '.join(told[:_TOLD])}{more}: figures about them will be coarse"
+            )
+
+
+@lru_cache
+def _note_once(text: str) -> None:
+    """A command opens its data set several times."""
+    note(text)
+
+
 def _order(source: Source, seed: int, first: str | None) -> Ints:
     keys = sort_keys(source.attributes, source.labels, first)
     return stratified_order(
@@ -127,10 +228,12 @@ def _order(source: Source, seed: int, first: str | None) -> Ints:
 
 
 def _check_attributes(source: Source, keep: Sequence[str], hide: Sequence[str]) -> tuple[str, ...]:
-    known = [attribute.name for attribute in source.attributes]
+    known = {attribute.name: attribute.classes for attribute in source.attributes}
     for name in (*keep, *hide):
         if name not in known:
             raise DataError(unknown("attribute", name, known))
+        if name in source.quantities:
+            raise refuse_quantity(name, known[name])
     both = sorted(set(keep) & set(hide))
     if both:
         raise DataError(f"attribute {both[0]!r} cannot be kept and hidden at once")

@@ -4,9 +4,13 @@ A loader for a further data set is one function `Spec -> Source` in a module of 
 registry.
 """
 
+import hashlib
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
@@ -14,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import DataError
+from sfumato.core.files import sha256
 from sfumato.core.image_io import fit, load
 from sfumato.data.dataset import Attribute, Ints
 
@@ -21,6 +26,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the makers' own partition in `Source.official`."""
+UNLABELLED = -1
+"""Label of a picture that has none of this attribute."""
 
 
 class Pictures(Protocol):
@@ -31,7 +38,7 @@ class Pictures(Protocol):
         """(N,) names, unique and independent of where the data lies."""
 
     def fingerprint(self) -> Iterator[str]:
-        """Lines that change whenever the pixels may have changed."""
+        """Lines that name every pixel: equal lines, equal pictures, wherever they lie."""
 
     def take(self, rows: Ints) -> Self:
         """Only these pictures, in this order."""
@@ -47,7 +54,7 @@ class Source:
     pictures: Pictures
     attributes: tuple[Attribute, ...]
     labels: Mapping[str, Ints]
-    """(N,) class indices per attribute."""
+    """(N,) class indices per attribute, `UNLABELLED` where there is none."""
     size: tuple[int, int] = (64, 64)
     """(height, width) if the user asks for none."""
     official: Ints | None = None
@@ -55,6 +62,8 @@ class Source:
     identity: str | None = None
     skipped: tuple[str, ...] = ()
     """What the loader itself had to leave out, with reasons."""
+    quantities: frozenset[str] = frozenset()
+    """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins alone."""
 
     def take(self, rows: Ints) -> "Source":
         """Only these pictures and their labels."""
@@ -74,13 +83,10 @@ class FilePictures:
     names: Sequence[str]
 
     def fingerprint(self) -> Iterator[str]:
-        """Name, size and modification time of every file; a missing one counts too."""
+        """Name and content of every file; a missing one counts too. Sizes and times may agree where contents differ."""
+        root = str(self.root)
         for name in self.names:
-            try:
-                stat = (self.root / name).stat()
-                yield f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}"
-            except OSError:
-                yield f"{name}\tmissing"
+            yield f"{content(os.path.join(root, name))} {name}"
 
     def take(self, rows: Ints) -> "FilePictures":
         """Only these files."""
@@ -106,14 +112,13 @@ class ArrayPictures:
     pixels: Pixels
     """(N, h, w, 3), or (N, h, w) for grey."""
     names: Sequence[str]
-    origin: str
-    """Changes whenever the file's contents may have changed."""
     border: int = 0
     """Rows and columns of black to add on every side before resizing."""
 
     def fingerprint(self) -> Iterator[str]:
-        """The file and the chosen rows."""
-        yield f"{self.origin}\t{self.border}"
+        """Every pixel and every name."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
+        yield f"{self.pixels.shape} {self.border} {digest}"
         yield from self.names
 
     def take(self, rows: Ints) -> "ArrayPictures":
@@ -142,6 +147,26 @@ def folder_of(path: Path | None, kind: str, expected: str) -> Path:
     return path
 
 
-def file_origin(paths: Sequence[Path]) -> str:
-    """Names, sizes and modification times of the files a data set is read from."""
-    return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in paths)
+def content(path: str | Path) -> str:
+    """Hex SHA-256 of a file, or "missing" for what is no readable file; one that has not changed is read once a process."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return "missing"  # a pipe would block whoever opens it
+        state = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+        return _hashed(str(path), found.st_size, *state)
+    except (OSError, ValueError):
+        return "missing"
+
+
+@lru_cache(maxsize=2**18)
+def _hashed(path: str, size: int, *_state: int) -> str:
+    if size > _AT_ONCE:
+        return sha256(Path(path))
+    with open(
+        path, "rb", buffering=0
+    ) as stream:  # a data set has many small files, and this takes a third of the time
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+_AT_ONCE = 2**20

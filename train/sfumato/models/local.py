@@ -141,7 +141,20 @@ def check_size(height: int, width: int) -> None:
         UsageError: height or width is not a multiple of 16.
     """
     if height % STRIDE or width % STRIDE or height < STRIDE or width < STRIDE:
-        given = f"{height}x{width}"
+        near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in (height, width))
         raise UsageError(
-            f"height and width must be multiples of {STRIDE}, not {given}: choose size=HxW in the data spec"
+            f"height and width must be multiples of {STRIDE}, not {height}x{width}: the nearest is size={near} in the data spec"
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse attribute names that no network can call a head by: `type` for example is a method of every torch module.
+
+    Raises:
+        UsageError: the first such name.
+    """
+    for name in names:
+        if "." in name or hasattr(nn.ModuleDict(), name):
+            raise UsageError(
+                f"no network can call a head {name!r}: rename this column of the labels, e.g. {name.replace('.', '_')}_"
+            )

@@ -148,7 +148,8 @@ class AnswerTrainer:
             self.odds = odds.to(fabric.device)
         self.epoch = 0
         if checkpoint.exists(folder / CHECKPOINT):
-            self._load(checkpoint.load(folder / CHECKPOINT))
+            with checkpoint.restored(folder / CHECKPOINT) as state:
+                self._load(state)
 
     def run_epoch(self, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """One epoch: train, validate, keep the best.

@@ -2,53 +2,96 @@
 
 A checkpoint is a folder `checkpoint/NNNNNN/` of one file of tensors and one of everything else. The file `checkpoint/latest`
 names the last complete one and is replaced atomically, so a run killed at any moment resumes from the checkpoint before.
+Every file of tensors holds their SHA-256, and `latest` that of the other file: a bit that a disk has turned is noticed.
 
     save(folder, 12, {"model": model.state_dict(), "optimizer": optimizer_state(optimizer), "epoch": 12})
     state = load(folder)
 """
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_folder, atomic_write, read_json, write_json
+from sfumato.core.console import note
+from sfumato.core.errors import SfumatoError, first_line
+from sfumato.core.files import (
+    atomic_folder,
+    atomic_write,
+    read_bytes,
+    read_object,
+    require_file,
+    sha256,
+    write_json,
+)
 
 SCHEMA = "sfumato-checkpoint/2"
-TENSORS = "tensors.safetensors"
+TENSORS, STATE = "tensors.safetensors", "state.json"
 TENSOR = "tensor"
 """In `state.json` the only key of what stands for a tensor; its value is the tensor's name in `TENSORS`."""
+
+
+DIGEST = "sha256"
+"""Key in the file of tensors under which it names itself."""
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of the names; in hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name}\0{value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path, metadata={DIGEST: digest_of(tensors)})
 
 
 def save_module(module: nn.Module, path: Path) -> None:
     """Write the weights of a module as safetensors, atomically."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     with atomic_write(path) as scratch:
-        save_file(weights, scratch)
+        _write(weights, scratch)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    require_file(path, f"is {path.parent} a finished run?")
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise SfumatoError(f"{path} is missing: is {path.parent} a finished run?") from None
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            named = (stream.metadata() or {}).get(DIGEST)
     except Exception as error:  # of safetensors' own type
-        raise SfumatoError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+        raise SfumatoError(f"{path} cannot be read ({first_line(error)})") from None
+    if named is None:
+        note(f"{path} was written before tensors had a sha256: damage to it cannot be noticed")
+    elif named != digest_of(tensors):
+        raise SfumatoError(
+            f"{path} is damaged (its sha256 differs): put a whole copy there, or make it again"
+        )
+    return tensors
 
 
 def load_module(module: nn.Module, path: Path) -> None:
     """Read weights written by `save_module`.
 
     Raises:
-        SfumatoError: the file is missing, damaged, or belongs to another architecture.
+        SfumatoError: the file is missing, damaged, belongs to another architecture, or holds NaN or infinite weights.
     """
+    weights = _read(path)
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise SfumatoError(f"{path}: {name} holds NaN or infinite weights: train again, or export again")
     try:
-        module.load_state_dict(_read(path))
+        module.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise SfumatoError(
@@ -109,10 +152,10 @@ def save(folder: Path, number: int, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     rest = _split(state, (), tensors)
     with atomic_folder(folder / f"{number:06d}") as scratch:
-        save_file(tensors, scratch / TENSORS)
-        write_json(scratch / "state.json", {"schema": SCHEMA, "state": rest})
+        _write(tensors, scratch / TENSORS)
+        write_json(scratch / STATE, {"schema": SCHEMA, "state": rest})
     with atomic_write(folder / "latest") as scratch:
-        scratch.write_text(f"{number:06d}\n", encoding="utf-8")
+        scratch.write_text(f"{number:06d} {sha256(folder / f'{number:06d}' / STATE)}\n", encoding="utf-8")
     for old in folder.iterdir():
         if old.is_dir() and old.name != f"{number:06d}":
             shutil.rmtree(old, ignore_errors=True)
@@ -129,11 +172,44 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         SfumatoError: a file is missing or damaged, or another version of sfumato wrote it.
     """
-    latest = folder / (folder / "latest").read_text(encoding="utf-8").strip()
-    content = read_json(latest / "state.json")
+    words = read_bytes(folder / "latest", largest=2**10).decode("utf-8", "replace").split()
+    if len(words) not in (1, 2) or not words[0].isdecimal():
+        raise SfumatoError(f"{folder / 'latest'} is damaged: remove {folder}, and its stage begins again")
+    latest = folder / words[0]
+    if len(words) == 1:
+        note(f"{latest} was written before checkpoints had a sha256: damage to {STATE} cannot be noticed")
+    elif sha256(latest / STATE) != words[1]:
+        raise SfumatoError(
+            f"{latest / STATE} is damaged (its sha256 differs): remove {folder}, and its stage begins again"
+        )
+    content = read_object(latest / STATE)
     if content.get("schema") != SCHEMA:
         raise SfumatoError(
             f"{latest} was written by another version of sfumato: finish the run with that one, or start it again"
         )
-    state: dict[str, Any] = _join(content["state"], _read(latest / TENSORS))
+    with _restoring(folder):
+        state: dict[str, Any] = _join(content["state"], _read(latest / TENSORS))
     return state
+
+
+@contextmanager
+def restored(folder: Path) -> Iterator[dict[str, Any]]:
+    """`load`, for a block that takes the state over: what it cannot take is one line.
+
+    Raises:
+        SfumatoError: as `load`, or the state is not one of this run.
+    """
+    state = load(folder)
+    with _restoring(folder):
+        yield state
+
+
+@contextmanager
+def _restoring(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise SfumatoError(
+            f"{folder} holds no checkpoint of this run ({type(error).__name__}: {first_line(error)}): "
+            "remove it, and its stage begins again"
+        ) from None

@@ -6,6 +6,7 @@
 Every component of training has a table of its own here. `config.json` of a run holds all of them, defaults included.
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.core.console import note
-from sfumato.core.errors import UsageError, complaint
-from sfumato.core.options import names
+from sfumato.core.errors import SfumatoError, UsageError, complaint
+from sfumato.core.files import read_bytes, read_object
+from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -288,6 +290,18 @@ class TrainConfig(BaseModel):
     answer: Answer = Answer()
     selection: Selection = Selection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bins(cls, values: Any) -> Any:
+        """Bins that an attribute was asked for with, `age:q4`, belong to the data."""
+        lists = [values.get(name, ()) for name in ("keep", "hide")]
+        keep, hide = (names(one) if isinstance(one, str) else one for one in lists)
+        strings = isinstance(values.get("data"), str) and all(isinstance(one, str) for one in (*keep, *hide))
+        if not strings or not any(":" in one for one in (*keep, *hide)):
+            return values
+        data, keep, hide = take_bins(values["data"], keep, hide)
+        return {**values, "data": data, "keep": keep, "hide": hide}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.bits is not None and self.max_drop is not None:
@@ -354,6 +368,12 @@ class TrainConfig(BaseModel):
         return Path(given) if given is not None and given.endswith(".onnx") else None
 
     @property
+    def factory(self) -> str | None:
+        """The `module:factory` that makes the cloud network: code of the user's own."""
+        named = self.given_cloud or self.cloud
+        return named if self.given_onnx is None and ":" in named else None
+
+    @property
     def channel_settings(self) -> dict[str, float | int | bool]:
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
@@ -418,8 +438,8 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
     base: dict[str, Any] = {}
     if file is not None:
         try:
-            base = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            base = tomllib.loads(read_bytes(file, largest=2**20).decode("utf-8"))
+        except (SfumatoError, RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the configuration {file}: {error}") from None
     (base, of_file), (given, of_values) = renamed(base), renamed(values)
     if remarks := of_file + of_values:
@@ -428,6 +448,30 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
         return TrainConfig(**{**base, **given})
     except ValidationError as error:
         raise UsageError(complaint(error, "options").replace(": Value error, ", ": ", 1)) from None
+
+
+def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
+    """The configuration that a run or an export holds.
+
+    Args:
+        path: of its JSON file.
+        cloud: the `module:factory` of the cloud network that its user names, several with commas. What an artifact names is
+            never imported for that: it is compared with this.
+
+    Raises:
+        SfumatoError: the file is missing or damaged, or names a factory that the user did not name.
+        UsageError: unknown keys, wrong types or ranges.
+    """
+    config = make_config(read_object(path))
+    recorded = config.factory
+    if recorded is None and cloud:
+        note(f"{path.parent} holds no cloud network of your own: --cloud {cloud} is not used")
+    if recorded is not None and recorded not in names(cloud or ""):
+        raise SfumatoError(
+            f"{path.parent} was made with the cloud network {recorded!r}, and loading it calls that code: if it is yours, "
+            f"say so with --cloud {shlex.quote(recorded)}" + (f" (given: {cloud})" if cloud else "")
+        )
+    return config
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from sfumato.channels import Channel, Parameters, create
-from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_write, read_json, sha256, write_json
+from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
@@ -30,7 +31,7 @@ from sfumato.training.answer import float_reader, make_answer_network, make_deco
 from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.config import TrainConfig, read_config
 
 CARD = "card.json"
 """Written last: a folder that holds it holds a finished run."""
@@ -43,6 +44,52 @@ CARD_KEYS_OF_1 = {
     "hint_loss": "aux_loss",
 }
 """Keys of sfumato-run/1 that have another name now."""
+
+
+class _Stored(BaseModel):
+    """What is read back from a run or an export; more may be there."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
+
+
+class _StoredData(_Stored):
+    id: str
+
+
+class _StoredCloud(_Stored):
+    sha256: str
+
+
+class _StoredCard(_Stored):
+    dataset: _StoredData
+    clean_accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    given_cloud: _StoredCloud | None = None
+
+
+class _StoredAnswer(_Stored):
+    margins: list[Annotated[int, Field(ge=1, le=255)]]
+    score_scale: float = Field(gt=0)
+    score_zero_point: int = Field(ge=-128, le=127)
+
+
+def _check(kind: type[_Stored], values: Any, path: Path) -> None:
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        raise SfumatoError(f"{path}: {complaint(error)}") from None
+
+
+def check_card(card: dict[str, Any], config: TrainConfig, path: Path) -> None:
+    """Refuse a card of a run or an export whose figures are missing or of another type.
+
+    Raises:
+        SfumatoError: one line that says where.
+    """
+    _check(_StoredCard, card, path)
+    if missing := [name for name in config.keep if name not in card["clean_accuracy"]]:
+        raise SfumatoError(f"{path}: clean_accuracy has no figure for {missing[0]}")
+    if config.given_onnx is not None and "given_cloud" not in card and "schema" in card:
+        raise SfumatoError(f"{path}: given_cloud is missing")
 
 
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
@@ -149,9 +196,11 @@ def read_card(path: Path) -> dict[str, Any]:
     Raises:
         SfumatoError: the file is missing or damaged, or a later version wrote it.
     """
-    card: dict[str, Any] = read_json(path)
+    card = read_object(path)
     schema = card.get("schema")
     if schema == "sfumato-run/1":
+        if not isinstance(card.get("best_epoch"), dict):
+            raise SfumatoError(f"{path}: best_epoch is missing or no object")
         best = {CARD_KEYS_OF_1.get(key, key): value for key, value in card["best_epoch"].items()}
         card = {CARD_KEYS_OF_1.get(key, key): value for key, value in card.items()}
         return {**card, "schema": SCHEMA, "best_epoch": best}
@@ -160,11 +209,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
     """Read a finished run.
 
+    Args:
+        folder: of the run.
+        cloud: the `module:factory` of its cloud network, where it is the user's own: a run that names one is not believed.
+
     Raises:
-        SfumatoError: the folder holds no finished run, a file is damaged, or the data set has changed since.
+        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or its cloud network
+            is made by code that `cloud` does not name.
     """
     folder = Path(folder)
     if not (folder / CARD).exists():
@@ -175,7 +229,8 @@ def load_run(folder: str | Path) -> Run:
         )
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
-    config = make_config(read_json(folder / "config.json"))
+    config = read_config(folder / "config.json", cloud)
+    check_card(card, config, folder / CARD)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:
         raise SfumatoError(
@@ -185,10 +240,10 @@ def load_run(folder: str | Path) -> Run:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
     if config.mode == "answer":
         return _load_answer(folder, config, dataset, card)
-    local, cloud = make_local(config, dataset), make_cloud(config, dataset, folder)
+    local, network = make_local(config, dataset), make_cloud(config, dataset, folder)
     load_module(local, folder / "local.safetensors")
-    load_module(cloud, folder / "cloud.safetensors")
-    return Run(folder, config, dataset, local.eval(), cloud.eval(), card)
+    load_module(network, folder / "cloud.safetensors")
+    return Run(folder, config, dataset, local.eval(), network.eval(), card)
 
 
 def write_answer(folder: Path, table: AnswerTable, scale: tuple[float, int]) -> None:
@@ -204,16 +259,14 @@ def _load_answer(folder: Path, config: TrainConfig, dataset: Dataset, card: dict
     local, cloud = make_answer_network(config, dataset), make_decoder(config, dataset)
     load_module(local, folder / "local.safetensors")
     load_module(cloud, folder / "cloud.safetensors")
-    values = read_json(folder / ANSWER)
+    values = read_object(folder / ANSWER)
     if values.get("schema") != ANSWER_SCHEMA:
         raise SfumatoError(f"{folder / ANSWER} has the schema {values.get('schema')!r}, not {ANSWER_SCHEMA}")
+    _check(_StoredAnswer, values, folder / ANSWER)
     classes, margins = tuple(local.classes.values()), tuple(values["margins"])
     shares = None
     if config.equal_odds is not None:
-        try:
-            content = (folder / answer.TABLE).read_bytes()
-        except OSError as error:
-            raise SfumatoError(f"{folder / answer.TABLE} cannot be read ({error.strerror})") from None
+        content = read_bytes(folder / answer.TABLE)
         shares = np.diff(answer.read_table(content, classes, margins).astype(np.int64), axis=1, prepend=0)
     scale = values["score_scale"], values["score_zero_point"]
     return AnswerRun(

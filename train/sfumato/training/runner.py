@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.files import atomic_write, claim_folder, read_json, sha256, write_json
+from sfumato.core.files import atomic_write, claim_folder, only_process, read_object, sha256, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
-from sfumato.models.local import LocalNetwork, check_size
+from sfumato.models.local import LocalNetwork, check_names, check_size
 from sfumato.training import checkpoint
 from sfumato.training.advice import Figures, reaches, recommend
 from sfumato.training.answer import (
@@ -51,6 +51,7 @@ from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
+from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
 
 
@@ -128,15 +129,17 @@ def train(
     config, out = make_config(options) if config is None else config, Path(out)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
+    check_names((*config.keep, *config.hide))
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     if resume and (out / "config.json").exists():
-        started = make_config(read_json(out / "config.json"))
-        if auto and started.mode == "picture":  # the choice was made
+        before = make_config(read_object(out / "config.json"))
+        other = changed(out, config, dataset, auto=auto)
+        if auto and before.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})
-        if other := differences(started, config):
+        if other := differences(before, config) + other:
             raise SfumatoError(
-                f"{out} was started with other options: {', '.join(other)}; resume it with the same ones"
+                f"{out} was started with other options or data: {', '.join(other)}; resume it with the same ones"
             )
     else:
         check_given(config, dataset)
@@ -148,14 +151,16 @@ def train(
             )
         claim_folder(out, holds="config.json", overwrite=overwrite)
         write_json(out / "config.json", config.model_dump(mode="json"))
-    _keep_onnx(config, out)
-    if not (out / CARD).exists():
-        strategy = "ddp_spawn" if processes > 1 else "auto"
-        kind = "cpu" if processes > 1 else accelerator
-        fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
-        launch: Callable[..., None] = fabric.launch
-        launch(_train, config, out, auto)
-    return load_run(out)
+        record(out, config, dataset, auto=auto)
+    with only_process(out):
+        _keep_onnx(config, out)
+        if not (out / CARD).exists():
+            strategy = "ddp_spawn" if processes > 1 else "auto"
+            kind = "cpu" if processes > 1 else accelerator
+            fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
+            launch: Callable[..., None] = fabric.launch
+            launch(_train, config, out, auto)
+    return load_run(out, cloud=config.factory)
 
 
 def _keep_onnx(config: TrainConfig, out: Path) -> None:
@@ -333,7 +338,8 @@ def _pretraining_stage(
     learned = out / CHECKPOINT
     if checkpoint.exists(learned):  # `auto` has trained the same encoder already, for longer
         local = first_model(config, dataset, clean, out).local
-        adopt(local, checkpoint.load(learned)["best"])
+        with checkpoint.restored(learned) as state:
+            adopt(local, state["best"])
         return local
     if log_file is not None:
         log_file.drop_after("pretrain", 0)
@@ -368,14 +374,7 @@ def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Modul
     return {
         "schema": SCHEMA,
         "mode": config.mode,
-        "dataset": {
-            "id": dataset.id,
-            "spec": dataset.spec,
-            "images": len(dataset.images),
-            "size": [height, width],
-            "splits": {str(name): len(rows) for name, rows in dataset.splits.items()},
-            "labels": label_counts(dataset, (*config.keep, *config.hide)),
-        },
+        "dataset": data_facts(dataset, (*config.keep, *config.hide)),
         "config": config.model_dump(mode="json"),
         **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
         "provenance": provenance(),
@@ -429,14 +428,3 @@ def _finish_answer(trainer: AnswerTrainer, dataset: Dataset) -> None:
         "goal_met": True,
     }
     write_json(out / CARD, card)
-
-
-def label_counts(dataset: Dataset, attributes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """How many images carry each label."""
-    return {
-        name: {
-            label: int((dataset.labels[name] == index).sum())
-            for index, label in enumerate(dataset.attributes[name].classes)
-        }
-        for name in attributes
-    }

@@ -117,7 +117,8 @@ class CoTrainer:
         self.regularisers = create(self.setting, self.task)
         self.epoch = 0
         if checkpoint.exists(folder / "checkpoint"):
-            self._load(checkpoint.load(folder / "checkpoint"))
+            with checkpoint.restored(folder / "checkpoint") as state:
+                self._load(state)
 
     def _targets(self) -> Targets:
         config = self.config

@@ -8,6 +8,8 @@ they are there, `identity_CelebA.txt` and `list_eval_partition.txt` (or `.csv`),
 Usage: `sfumato data inspect celeba:CelebA,limit=20000 --keep Smiling --hide Male`
 """
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from sfumato.core.errors import DataError
 from sfumato.data.dataset import Attribute, Ints
 from sfumato.data.source import FilePictures, Source, folder_of
 from sfumato.data.spec import Spec
+from sfumato.data.text_table import read_text
 
 _EXPECTED = "img_align_celeba/*.jpg and list_attr_celeba.txt"
 _FOLDERS = (".", "Anno", "Eval")
@@ -34,6 +37,8 @@ def load_celeba(spec: Spec) -> Source:
     if listed is None:
         raise DataError(f"{folder} has no list_attr_celeba.txt: celeba:PATH expects {_EXPECTED}")
     titles, names, table = _attributes(listed)
+    if len(set(names)) < len(names):
+        raise DataError(f"{listed} names {len(names) - len(set(names))} pictures more than once")
     attributes = [Attribute(name=title, classes=("no", "yes")) for title in titles]
     labels = {title: table[:, column] for column, title in enumerate(titles)}
     persons = _column(_find(folder, "identity_CelebA"), names)
@@ -74,6 +79,10 @@ def _attributes(path: Path) -> tuple[list[str], list[str], Ints]:
         values.append([int(value == "1") for value in row[1:]])
     if not titles or not names:
         raise DataError(f"{path}: no attribute names or no rows")
+    if path.suffix != ".csv" and first != [str(len(names))]:
+        raise DataError(
+            f"{path} announces {' '.join(first)} pictures and lists {len(names)}: copy it again, or correct its first line"
+        )
     return titles, names, np.array(values, dtype=np.int64)
 
 
@@ -89,11 +98,11 @@ def _column(path: Path | None, names: list[str]) -> Ints | None:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    separator = "," if path.suffix == ".csv" else None
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for line in stream:
-                if line.strip():
-                    yield [part.strip() for part in line.split(separator)]
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file") from None
+    text = read_text(path)
+    if path.suffix == ".csv":
+        rows: Iterator[list[str]] = csv.reader(io.StringIO(text, newline=""))
+    else:
+        rows = (line.split() for line in text.splitlines())
+    for row in rows:
+        if any(row):
+            yield [part.strip() for part in row]

@@ -15,7 +15,7 @@ import numpy as np
 
 from sfumato.core.errors import DataError
 from sfumato.data.dataset import Attribute, Ints
-from sfumato.data.source import TEST, TRAIN, ArrayPictures, Pixels, Source, file_origin, folder_of
+from sfumato.data.source import TEST, TRAIN, ArrayPictures, Pixels, Source, folder_of
 from sfumato.data.spec import Spec
 
 _SIDE = 32
@@ -64,7 +64,7 @@ def _source(
             raise DataError(f"{files[0]}: a {name} of {values.max()} is beyond its {len(classes)} classes")
     names = [f"{'test' if part == TEST else 'train'}_{row:05d}" for row, part in enumerate(official.tolist())]
     return Source(
-        pictures=ArrayPictures(pixels=pixels, names=names, origin=file_origin(files)),
+        pictures=ArrayPictures(pixels=pixels, names=names),
         attributes=tuple(Attribute(name=name, classes=classes) for name, (classes, _) in labels.items()),
         labels={name: values for name, (_, values) in labels.items()},
         size=(_SIDE, _SIDE),

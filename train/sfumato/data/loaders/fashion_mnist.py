@@ -15,7 +15,7 @@ import numpy as np
 
 from sfumato.core.errors import DataError
 from sfumato.data.dataset import Attribute, Ints
-from sfumato.data.source import TEST, TRAIN, ArrayPictures, Pixels, Source, file_origin, folder_of
+from sfumato.data.source import TEST, TRAIN, ArrayPictures, Pixels, Source, folder_of
 from sfumato.data.spec import Spec
 
 LABEL = Attribute(
@@ -42,7 +42,6 @@ def load_fashion(spec: Spec) -> Source:
     """`label` (10 classes) and `coarse` (4 classes)."""
     expected = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the two of t10k"
     folder = folder_of(spec.path, "fashion-mnist", expected)
-    files: list[Path] = []
     pixels: list[Pixels] = []
     labels: list[Ints] = []
     official: list[Ints] = []
@@ -58,7 +57,6 @@ def load_fashion(spec: Spec) -> Source:
             )
         if len(values) and values.max() >= len(LABEL.classes):
             raise DataError(f"{labels_at} has label {values.max()}, beyond its {len(LABEL.classes)} classes")
-        files += [images_at, labels_at]
         pixels.append(images)
         labels.append(values)
         official.append(np.full(len(values), code, dtype=np.int64))
@@ -69,9 +67,7 @@ def load_fashion(spec: Spec) -> Source:
         for row in range(len(values))
     ]
     return Source(
-        pictures=ArrayPictures(
-            pixels=np.concatenate(pixels), names=names, origin=file_origin(files), border=2
-        ),
+        pictures=ArrayPictures(pixels=np.concatenate(pixels), names=names, border=2),
         attributes=(LABEL, COARSE),
         labels={"label": joined, "coarse": _COARSE_OF[joined]},
         size=(32, 32),

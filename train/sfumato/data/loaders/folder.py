@@ -1,91 +1,150 @@
-"""Any folder of pictures with a `labels.csv`: column `file`, optional `split`, one column per attribute.
+"""Any folder of pictures: with a `labels.csv`, or with one folder for every class.
 
-Classes are the distinct values of a column in sorted order (numbers by size). `classes.json`, if there is
-one, fixes them: `{"attribute": ["value", ...]}`; a value outside the list is an error. A column named
-`identity` tells persons apart. `split` holds train, val (or validation) and test; train is divided between
+`labels.csv` has a column `file`, optionally `split`, and one column per attribute (`sfumato.data.text_table` says how
+freely it may be written). Classes are the distinct values of a column, numbers by size (`sfumato.data.classes`).
+`classes.json`, if there is one, fixes them: `{"attribute": ["value", ...]}`; a value outside the list is an error. A
+column named `identity` tells persons apart. `split` holds train, val (or validation) and test; train is divided between
 defender and attacker.
+
+Without a table, the folders are the classes of the one attribute `label`: `cat/1.jpg`, or `train/cat/1.jpg` with a folder
+for every split, as torchvision's ImageFolder and ImageNet have it.
 
 Usage: `sfumato data inspect folder:photos --keep gender`
 """
 
-import csv
-import re
+import posixpath
+import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sfumato.core.console import note
 from sfumato.core.errors import DataError
 from sfumato.core.files import read_json
+from sfumato.core.image_io import SUFFIXES
+from sfumato.data.classes import is_quantity, to_classes
 from sfumato.data.dataset import Attribute, Ints
 from sfumato.data.source import TEST, TRAIN, VALIDATION, FilePictures, Source, folder_of
 from sfumato.data.spec import Spec
+from sfumato.data.text_table import TextTable, clean, read_table
 
-IDENTITY = "identity"
-_EXPECTED = "pictures and labels.csv with a column 'file', optionally 'split', and one column per attribute"
-_PARTS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
+IDENTITY, LABEL = "identity", "label"
+TABLES = ("labels.csv", "labels.tsv", "metadata.csv")
+FILE_COLUMNS = ("file_name", "filename", "image", "image_id", "path")
+"""Other names of the column `file`."""
+_EXPECTED = "pictures and labels.csv with a column 'file' and one per attribute, or one folder of pictures for every class"
+_PARTS = {
+    **{"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION},
+    **{"test": TEST, "testing": TEST},
+}
 
 
 def load_folder(spec: Spec) -> Source:
-    """Read labels.csv and classes.json; the pictures are decoded later."""
-    folder = folder_of(spec.path, "folder", _EXPECTED)
-    path = folder / "labels.csv"
-    if not path.is_file():
-        raise DataError(f"{folder} has no labels.csv: folder:PATH expects {_EXPECTED}")
-    columns = _read(path)
-    names = columns.pop("file")
-    repeated = [name for name, times in Counter(names).items() if times > 1]
+    """Read the table or the folders; the pictures are decoded later."""
+    folder = folder_of(spec.path, spec.kind, _EXPECTED)
+    path = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    if path is None:
+        return _class_folders(folder)
+    table = read_table(path, key="file", aliases=FILE_COLUMNS)
+    return from_table(table, folder)
+
+
+def from_table(table: TextTable, folder: Path) -> Source:
+    """A table whose column `file` names pictures below `folder`."""
+    path, columns = table.path, {name: list(values) for name, values in table.columns.items()}
+    if not columns["file"]:
+        raise DataError(f"{path} names no pictures")
+    for name, line in zip(columns["file"], table.lines, strict=True):
+        if not name:
+            raise DataError(f"{path} line {line}: no value for 'file'")
+    files = _on_disk(folder, [posixpath.normpath(name) for name in columns.pop("file")])
+    repeated = [name for name, times in Counter(files).items() if times > 1]
     if repeated:
         raise DataError(f"{path} names {len(repeated)} files more than once, e.g. {min(repeated)}")
+    for known in ("split", IDENTITY):
+        for name in [one for one in columns if one.casefold() == known and one != known]:
+            columns[known] = columns.pop(name)
     parts = columns.pop("split", None)
+    columns = {name: values for name, values in columns.items() if any(values)}
     if not columns:
         raise DataError(f"{path} has no attribute column beside 'file' and 'split'")
     fixed = _fixed_classes(folder / "classes.json", list(columns))
     attributes: list[Attribute] = []
     labels: dict[str, Ints] = {}
     for name, values in columns.items():
-        classes = fixed.get(name) or tuple(sorted(set(values), key=_by_size))
-        index = {value: number for number, value in enumerate(classes)}
-        strange = sorted(set(values) - set(classes))
-        if strange:
-            row = values.index(strange[0]) + 2
-            raise DataError(
-                f"{path} line {row}: {name} is {strange[0]!r}, outside classes.json: {', '.join(classes)}"
-            )
+        classes, labels[name] = to_classes(values, f"{path}: {name}", fixed.get(name), table.lines)
         attributes.append(Attribute(name=name, classes=classes))
-        labels[name] = np.array([index[value] for value in values], dtype=np.int64)
+    numbers = {one.name for one in attributes if is_quantity(one.classes)} - set(fixed) - {IDENTITY}
     return Source(
-        pictures=FilePictures(root=folder, names=names),
+        pictures=FilePictures(root=folder, names=files),
         attributes=tuple(attributes),
         labels=labels,
-        official=None if parts is None else _partition(path, parts),
+        official=None if parts is None else _partition(path, parts, table.lines),
         identity=IDENTITY if IDENTITY in columns else None,
+        quantities=frozenset(numbers),
     )
 
 
-def _read(path: Path) -> dict[str, list[str]]:
-    """Columns of a CSV file, values stripped; every cell must hold something."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(stream, strict=True)]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8 ({error})") from None
-    header = rows[0] if rows else []
-    if "file" not in header or len(set(header)) < len(header) or not all(header):
-        raise DataError(f"{path}: the first line must name a column 'file' and every other column once")
-    columns: dict[str, list[str]] = {name: [] for name in header}
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        if len(row) != len(header) or not all(row):
-            blank = next((name for name, cell in zip(header, row, strict=False) if not cell), None)
-            problem = f"no value for {blank!r}" if blank else f"{len(row)} values for {len(header)} columns"
-            raise DataError(f"{path} line {number}: {problem}")
-        for name, cell in zip(header, row, strict=True):
-            columns[name].append(cell)
-    if not columns["file"]:
-        raise DataError(f"{path} names no pictures")
-    return columns
+def _on_disk(folder: Path, names: Sequence[str]) -> list[str]:
+    """The names as the disk has them: Windows writes other separators, a Mac other forms of one letter, and case may differ.
+
+    A name that fits no file, or several, stays as it is, and is reported when it cannot be read.
+    """
+    missing = {name for name in names if not (folder / name).exists()}
+    if not missing:
+        return list(names)
+    there: dict[str, list[str]] = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        there.setdefault(_folded(name), []).append(name)
+    found = {name: there.get(_folded(name.replace("\\", "/")), []) for name in missing}
+    renamed = {name: same[0] for name, same in found.items() if len(same) == 1}
+    if renamed:
+        first = next(name for name in names if name in renamed)
+        note(
+            f"{len(renamed)} names differ from the files in spelling alone, e.g. {first!r} from {renamed[first]!r}"
+        )
+    return [renamed.get(name, name) for name in names]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", posixpath.normpath(name)).casefold()
+
+
+def _class_folders(folder: Path) -> Source:
+    """`label`, and the official partition where the outer folders are splits."""
+    found = _pictures(folder)
+    tops = {place.parts[0].casefold() for place in found}
+    deep = [place for place in found if len(place.parts) > 1]
+    if not deep:
+        raise DataError(f"{folder} has no labels.csv: folder:PATH expects {_EXPECTED}")
+    by_split = tops <= set(_PARTS) and any(len(place.parts) > 2 for place in found)
+    level = 1 if by_split else 0
+    flat = [place for place in found if len(place.parts) < level + 2]
+    if flat:
+        raise DataError(
+            f"{folder}: {len(flat)} pictures lie in no class folder, e.g. {flat[0]}: expected {_EXPECTED}"
+        )
+    values = [clean(place.parts[level]) for place in found]
+    classes = tuple(sorted(set(values)))
+    if len(classes) < 2:
+        raise DataError(f"{folder} has one folder of pictures alone ({classes[0]}): expected {_EXPECTED}")
+    index = {name: number for number, name in enumerate(classes)}
+    official = np.array([_PARTS[place.parts[0].casefold()] for place in found]) if by_split else None
+    return Source(
+        pictures=FilePictures(root=folder, names=[place.as_posix() for place in found]),
+        attributes=(Attribute(name=LABEL, classes=classes),),
+        labels={LABEL: np.array([index[value] for value in values], dtype=np.int64)},
+        official=official,
+    )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures below a folder, as paths from it, in order; hidden files and folders are none of them."""
+    places = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(place for place in places if not any(part.startswith(".") for part in place.parts))
 
 
 def _fixed_classes(path: Path, columns: list[str]) -> dict[str, tuple[str, ...]]:
@@ -102,19 +161,12 @@ def _fixed_classes(path: Path, columns: list[str]) -> dict[str, tuple[str, ...]]
             )
         if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
             raise DataError(f"{path}: {name} needs a list of different values")
-        fixed[name] = tuple(str(value) for value in values)
+        fixed[name] = tuple(clean(str(value)) for value in values)
     return fixed
 
 
-def _partition(path: Path, parts: list[str]) -> Ints:
-    for number, part in enumerate(parts, start=2):
-        if part.lower() not in _PARTS:
-            raise DataError(f"{path} line {number}: split is {part!r}, known are {', '.join(_PARTS)}")
-    return np.array([_PARTS[part.lower()] for part in parts], dtype=np.int64)
-
-
-def _by_size(value: str) -> tuple[int, float, str]:
-    """Numbers before words, numbers by size."""
-    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        return 0, float(value), value
-    return 1, 0.0, value
+def _partition(path: Path, parts: Sequence[str], lines: Sequence[int]) -> Ints:
+    for line, part in zip(lines, parts, strict=True):
+        if part.casefold() not in _PARTS:
+            raise DataError(f"{path} line {line}: split is {part!r}, known are train, val and test")
+    return np.array([_PARTS[part.casefold()] for part in parts], dtype=np.int64)

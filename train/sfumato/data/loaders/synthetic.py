@@ -7,6 +7,7 @@ probabilities. Image i depends on the seed and i alone, so a smaller count is a 
 Usage: `sfumato data inspect synthetic,count=2000,couple=smiling:glasses:0.3`
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -82,8 +83,9 @@ class Drawn:
         return [f"{self.what}_{row:06d}" for row in self.rows.tolist()]
 
     def fingerprint(self) -> Iterator[str]:
-        """The seed and every factor value decide every pixel."""
-        yield f"drawn {self.seed}"
+        """The seed, every factor and every chance decide every pixel."""
+        yield f"drawn {self.what} {self.seed}"
+        yield hashlib.sha256(np.ascontiguousarray(self.chances).data).hexdigest()
         yield self.rows.tobytes().hex()
         for name, values in self.factors.items():
             yield f"{name} {values.tobytes().hex()}"

@@ -32,8 +32,11 @@ def load_utkface(spec: Spec) -> Source:
     names: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
     skipped: list[str] = []
-    for name in sorted(os.listdir(folder)):
-        match = _NAME.fullmatch(name)
+    listed = sorted(os.listdir(folder))
+    if not any(map(_NAME.fullmatch, listed)):  # the original archive unpacks to part1, part2, part3
+        listed = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.*"))
+    for name in listed:
+        match = _NAME.fullmatch(name.rpartition("/")[2])
         if match:
             age, gender, race = int(match[1]), int(match[2]), int(match[3])
             names.append(name)

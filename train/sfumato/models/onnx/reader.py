@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_bytes
+from sfumato.core.onnx_content import refuse_external_data
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
 from sfumato.models.onnx.operators import OPERATORS, Dense, Operator
@@ -242,9 +244,10 @@ def read_graph(path: Path, size: tuple[int, int]) -> Graph:
         raise SfumatoError("there is no such file")
     if path.stat().st_size > LARGEST:
         raise SfumatoError(f"it is larger than {LARGEST // 2**20} MiB, which no export may hold")
-    onnx = _onnx()
+    onnx, content = _onnx(), read_bytes(path, largest=LARGEST)
+    refuse_external_data(content, "it")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load_model_from_string(content)
     except Exception:  # protobuf has types of its own
         raise SfumatoError("this is not an ONNX file") from None
     _check_kinds(model)
@@ -284,8 +287,6 @@ def _check_kinds(model: Any) -> None:
             )
     if model.graph.sparse_initializer:
         raise SfumatoError("sparse weights are not supported")
-    if any(entry.data_location for entry in model.graph.initializer):
-        raise SfumatoError("its weights lie in a file of their own: save it as one file")
 
 
 DOMAIN = ("", "ai.onnx")

@@ -14,7 +14,7 @@ import java.io.IOException
 import java.io.InputStream
 
 private const val MOST_BYTES = 64 shl 20
-private const val MOST_PIXELS = 120_000_000L
+private const val MOST_PIXELS = 250_000_000L
 
 /** Reads what the photo picker gives. */
 class ContentPhotoReader(private val resolver: ContentResolver) : PhotoReader {

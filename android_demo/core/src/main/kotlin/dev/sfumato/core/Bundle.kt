@@ -22,18 +22,37 @@ class Bundle(
     companion object {
         const val FOLDER = "sfumato"
 
-        /** Read and check all files; [read] throws [IOException] where one is missing. */
+        /**
+         * Read and check all files; [read] throws [IOException] where one is missing.
+         *
+         * Where the app holds its maker's key, the contract must bear that maker's signature.
+         */
         fun open(read: (String) -> ByteArray): Bundle {
             fun content(name: String): ByteArray = try {
                 read(name)
             } catch (error: IOException) {
                 throw SfumatoException("$name is missing from the app: run `sfumato export EXPORT --android android_demo`")
             }
-            val contract = Contract.parse(content(Contract.FILE))
+            fun optional(name: String): ByteArray? = try {
+                read(name)
+            } catch (error: IOException) {
+                null
+            }
+            val signed = content(Contract.FILE)
+            optional(MAKER_KEY)?.let { checkSignature(it, signed, content(CONTRACT_SIGNATURE)) }
+            val contract = Contract.parse(signed)
+            optional(CONTRACT_DIGESTS)?.let { checkDigest(it, contract.sha256) }
             fun listed(name: String): ByteArray = content(name).also(contract.file(name)::check)
             val table = if (contract.channel is Channel.Gaussian) NormalTable(listed(NormalTable.FILE)) else null
             val code = contract.answer?.let { AnswerCode.of(contract, it, ::listed) }
             return Bundle(contract, listed(contract.model.file), Vectors.parse(listed(Vectors.FILE)), table, code)
         }
+    }
+}
+
+/** Compare the contract with its line of `contract.sha256`. */
+private fun checkDigest(digests: ByteArray, sha256: String) {
+    if (digests.toString(Charsets.US_ASCII).substringBefore('\n') != "$sha256  ${Contract.FILE}") {
+        throw SfumatoException("${Contract.FILE} or $CONTRACT_DIGESTS was changed after the export: export again")
     }
 }
