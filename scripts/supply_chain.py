@@ -3,9 +3,9 @@
     python scripts/supply_chain.py sbom dist/sfumato.cdx.json       # make sbom
     python scripts/supply_chain.py audit                            # make pip-audit; needs a network
 
-The SBOM has every package of uv.lock and the npm packages that the wheel carries (LiteRT.js for the browser page), each with its
-version, its hashes and where it is from. uv writes the first part. pip-audit asks the Python Packaging Advisory Database about
-exactly the locked versions and files; it installs nothing of them. Standard library only.
+The SBOM has every package of uv.lock and the npm packages that the wheel carries (LiteRT.js for the browser page), each with
+its version, its hashes and where it is from. uv writes the first part. pip-audit asks the advisories of the package index about
+exactly the locked versions; it installs nothing of them. Standard library only.
 """
 
 import base64
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NPM_LOCK = ROOT / "cloud" / "package-lock.json"
 UV = Path(sys.executable).with_name("uv")
-PIP_AUDIT = "pip-audit==2.9.0"
+PIP_AUDIT = "pip-audit==2.10.1"
 LOCKED = ("--quiet", "--frozen", "--all-extras", "--no-emit-project")
 
 
@@ -29,8 +29,9 @@ def main() -> None:
         case ["sbom", out]:
             target = Path(out)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(sbom(), indent=2) + "\n", encoding="utf-8")
-            print(f"{out}: {len(sbom()['components'])} components")
+            found = sbom()
+            target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            print(f"{out}: {len(found['components'])} components")
         case ["audit"]:
             sys.exit(audit())
         case _:
