@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock clean
+.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock sbom pip-audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ docs: setup ## Build the documentation into site/; a dead link or anchor fails
 # Moves only what pyproject.toml asks for: make lock UPGRADE=--upgrade, or UPGRADE="--upgrade-package rich", moves on.
 lock: ## Rewrite uv.lock by pyproject.toml, and .venv by uv.lock
 	@"$(PYTHON)" scripts/set_up.py --lock $(UPGRADE)
+
+sbom: setup ## Write dist/sfumato.cdx.json: every locked package with its hashes, in CycloneDX
+	@python scripts/supply_chain.py sbom dist/sfumato.cdx.json
+
+pip-audit: setup ## Ask about known vulnerabilities of the locked packages (needs a network)
+	@python scripts/supply_chain.py audit
 
 clean: ## Remove caches and builds; .venv and demo/ stay
 	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site

@@ -1,10 +1,12 @@
 """The set-up script in a folder of its own: a stamp is trusted, an interrupted set-up is not. And the lock it installs."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,40 @@ def test_the_lock_names_public_hosts_alone_and_a_hash_for_every_file() -> None:
     text = (ROOT / "uv.lock").read_text(encoding="utf-8")
     assert set(re.findall(r"\w+://[^/\"]+", text)) == {"https://pypi.org", "https://files.pythonhosted.org"}
     assert text.count("url = ") == len(re.findall(r'url = "[^"]+", hash = "sha256:[0-9a-f]{64}"', text))
+
+
+def test_every_pinned_requirement_has_a_hash() -> None:
+    """uv.lock and the npm locks say so of themselves (above, and `integrity`); here the files for pip."""
+    for path in (ROOT / "requirements").glob("*.txt"):
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        whole = " ".join(lines).replace("\\ ", "").split(" --hash=")
+        pins = [line for line in lines if "==" in line]
+        assert pins
+        assert all(line.endswith(" \\") for line in pins), path
+        assert all(re.match(r"sha256:[0-9a-f]{64}\b", part) for part in whole[1:])
+        assert "://" not in path.read_text()
+    for path in (ROOT / "cloud" / "package-lock.json", ROOT / "tests" / "android" / "package-lock.json"):
+        packages = [one for name, one in json.loads(path.read_text())["packages"].items() if name]
+        assert packages
+        assert all(one["integrity"].startswith("sha512-") for one in packages)
+    wrapper = (ROOT / "android_demo" / "gradle" / "wrapper" / "gradle-wrapper.properties").read_text()
+    assert re.search(r"^distributionSha256Sum=[0-9a-f]{64}$", wrapper, re.MULTILINE)
+
+
+def test_the_sbom_has_all_that_is_locked_and_what_the_wheel_carries(tmp_path: Path) -> None:
+    out = tmp_path / "dist" / "sbom.json"
+    command = [sys.executable, str(ROOT / "scripts" / "supply_chain.py"), "sbom", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    found = {(one["name"], one["version"]): one for one in document["components"]}
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    assert {(one["name"], one["version"]) for one in lock if one["name"] != "sfumato"} <= set(found)
+    page = json.loads((ROOT / "cloud" / "package-lock.json").read_text())["packages"][
+        "node_modules/@litertjs/core"
+    ]
+    (carried,) = [one for (name, _), one in found.items() if name == "@litertjs/core"]
+    assert carried["version"] == page["version"]
+    (value,) = carried["hashes"]
+    assert (value["alg"], len(value["content"])) == ("SHA-512", 128)

@@ -1,0 +1,89 @@
+"""What sfumato is made of, and what is known against it: an SBOM in CycloneDX, and pip-audit over the lock.
+
+    python scripts/supply_chain.py sbom dist/sfumato.cdx.json       # make sbom
+    python scripts/supply_chain.py audit                            # make pip-audit; needs a network
+
+The SBOM has every package of uv.lock and the npm packages that the wheel carries (LiteRT.js for the browser page), each with
+its version, its hashes and where it is from. uv writes the first part. pip-audit asks the advisories of the package index about
+exactly the locked versions; it installs nothing of them. Standard library only.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+NPM_LOCK = ROOT / "cloud" / "package-lock.json"
+UV = Path(sys.executable).with_name("uv")
+PIP_AUDIT = "pip-audit==2.10.1"
+LOCKED = ("--quiet", "--frozen", "--all-extras", "--no-emit-project")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    match sys.argv[1:]:
+        case ["sbom", out]:
+            target = Path(out)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            found = sbom()
+            target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            print(f"{out}: {len(found['components'])} components")
+        case ["audit"]:
+            sys.exit(audit())
+        case _:
+            sys.exit("usage: supply_chain.py sbom FILE | audit")
+
+
+def sbom() -> dict[str, Any]:
+    """The document, of all that uv.lock pins and of what the wheel carries from npm."""
+    found: dict[str, Any] = json.loads(uv("export", *LOCKED, "--format=cyclonedx1.5"))
+    lock = json.loads(NPM_LOCK.read_text(encoding="utf-8"))
+    found["components"] += [
+        npm_component(path.rpartition("node_modules/")[2], package)
+        for path, package in sorted(lock["packages"].items())
+        if path and not package.get("dev")
+    ]
+    return found
+
+
+def npm_component(name: str, package: dict[str, Any]) -> dict[str, Any]:
+    """One package of package-lock.json, whose `integrity` is an algorithm and a hash in base64."""
+    algorithm, _, value = package["integrity"].partition("-")
+    purl = f"pkg:npm/{name.replace('@', '%40')}@{package['version']}"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": package["version"],
+        "purl": purl,
+        "hashes": [
+            {"alg": algorithm.upper().replace("SHA", "SHA-"), "content": base64.b64decode(value).hex()}
+        ],
+        "licenses": [{"license": {"id": package["license"]}}],
+    }
+
+
+def audit() -> int:
+    """pip-audit's exit code: 1 where a locked version has a known vulnerability."""
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder, "requirements.txt")
+        requirements.write_text(uv("export", *LOCKED, "--format=requirements.txt"), encoding="utf-8")
+        command = [UV, "tool", "run", "--from", PIP_AUDIT, "pip-audit", "--require-hashes", "--disable-pip"]
+        return subprocess.run([*command, "-r", requirements], check=False).returncode
+
+
+def uv(*arguments: str) -> str:
+    """Standard output of uv, run on this project."""
+    command = [UV, *arguments, "--project", ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
