@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.fixtures.answer import build_answer_bundle
 
 from sfumato.export.android import ASSETS, place
 from sfumato.runtime.sampler import normal_table
+from sfumato.runtime.signing import sign
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent / "android_demo"
@@ -95,6 +98,31 @@ def test_a_whole_export_is_built_in(check: Callable[[Path], Any], project: Path)
     done = check(project)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(": 32 x 32, glasses\n")
+
+
+def test_an_app_that_knows_its_maker_demands_the_signature(
+    check: Callable[[Path], Any], export_folder: Path, tmp_path: Path
+) -> None:
+    """The signature is made by Python and checked by Kotlin."""
+    export, project = Path(shutil.copytree(export_folder, tmp_path / "export")), tmp_path / "project"
+    (project / "app").mkdir(parents=True)
+    (project / "settings.gradle.kts").touch()
+    key = Ed25519PrivateKey.generate()
+    sign(export, key)
+    place(export, project, key.public_key())
+    assert check(project).returncode == 0
+    contract, signature = project / ASSETS / "contract.json", project / ASSETS / "contract.sig"
+    content, signed = contract.read_bytes(), signature.read_bytes()
+    refused = "sfumato: contract.sig is not the maker's signature of this contract: do not use the export\n"
+    contract.write_bytes(content + b"\n")
+    assert check(project).stderr == refused
+    contract.write_bytes(content)
+    sign(export, Ed25519PrivateKey.generate())
+    for other in ((export / "contract.sig").read_bytes(), b"no base64", signed[:-9]):
+        signature.write_bytes(other)
+        assert check(project).stderr == refused
+    signature.unlink()
+    assert "contract.sig is missing from the app" in check(project).stderr
 
 
 @pytest.mark.parametrize("name", ["contract.json", "local_int8.tflite", "vectors.json"])

@@ -24,10 +24,11 @@ import sfumato.audit
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError
 from sfumato.export import load_export
+from sfumato.runtime.ledger import Ledger
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.verification import verify
 from sfumato.server.model import CloudModel
-from sfumato.training.config import TrainConfig
+from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.run import Run, load_run
 
 EVENTS: list[tuple[str, str]] | None = None
@@ -332,3 +333,19 @@ def test_files_of_an_export_are_files(kind: str, bundle: Path, tmp_path: Path) -
         path.unlink()
         shutil.move(kept, path)
     PhoneModel.load(bundle)
+
+
+@pytest.mark.parametrize("name", ["ledger", "ledger.anchor"])
+def test_a_ledger_that_is_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger", bytes(range(32)))
+    ledger.account("photos.example")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SfumatoError, match=r"no regular file|is a pipe"):
+        Ledger(tmp_path / "ledger", bytes(range(32))).account("photos.example")
+
+
+def test_a_configuration_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settings.toml")
+    with pytest.raises(SfumatoError, match="is a pipe"):
+        make_config({}, tmp_path / "settings.toml")

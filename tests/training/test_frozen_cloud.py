@@ -185,7 +185,7 @@ def test_a_given_module_stays(own: str, tmp_path: Path) -> None:
     from frozen_own import make  # type: ignore[import-not-found]
 
     unchanged(run, make({"skin": run_classes(run)}).state_dict())
-    again = load_run(tmp_path / "run")
+    again = load_run(tmp_path / "run", cloud=own)
     assert torch.equal(
         again.cloud(torch.ones(2, 3, 16, 16))["skin"], run.cloud(torch.ones(2, 3, 16, 16))["skin"]
     )

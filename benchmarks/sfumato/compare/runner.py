@@ -36,7 +36,7 @@ from sfumato.compare.selection import RULE, best_points, match_comparisons
 from sfumato.compare.tables import comparison_tables
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_write, claim_folder, read_json, write_json
+from sfumato.core.files import atomic_write, claim_folder, only_process, read_json, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.reports import markdown
@@ -84,24 +84,25 @@ def compare(
     comparer = Comparer(config, out, accelerator)
     values = {**config.model_dump(mode="json"), "dataset": comparer.dataset.id, "trainer": TRAINER}
     _claim(out, values, overwrite=overwrite)
-    comparer.prepare()
-    for number, plan in enumerate(plans, 1):
-        if comparer.path(plan).exists():
-            note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
-            continue
-        if comparer.failure(plan).exists():
-            note(f"[{number}/{len(plans)}] {plan.id}: diverged before")
-            continue
-        note(f"[{number}/{len(plans)}] {plan.id}")
-        try:
-            row = comparer.make(plan)
-        except DivergedError as error:
-            note(str(error))
-            write_json(comparer.failure(plan), {"id": plan.id, "reason": str(error)})
-        else:
-            write_json(comparer.path(plan), row.model_dump(mode="json"))
-        comparer.write(plans)
-    return comparer.write(plans)
+    with only_process(out):
+        comparer.prepare()
+        for number, plan in enumerate(plans, 1):
+            if comparer.path(plan).exists():
+                note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
+                continue
+            if comparer.failure(plan).exists():
+                note(f"[{number}/{len(plans)}] {plan.id}: diverged before")
+                continue
+            note(f"[{number}/{len(plans)}] {plan.id}")
+            try:
+                row = comparer.make(plan)
+            except DivergedError as error:
+                note(str(error))
+                write_json(comparer.failure(plan), {"id": plan.id, "reason": str(error)})
+            else:
+                write_json(comparer.path(plan), row.model_dump(mode="json"))
+            comparer.write(plans)
+        return comparer.write(plans)
 
 
 def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:

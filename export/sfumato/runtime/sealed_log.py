@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_bytes
 
 MAC_BYTES = 32
 DIGITS = 2 * MAC_BYTES
@@ -128,6 +130,8 @@ class SealedLog(Generic[Book]):
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 with FileIO(handle, "r+") as self._stream:
+                    if not stat.S_ISREG(os.fstat(handle).st_mode):
+                        raise OSError(0, "it is no regular file")  # reading a pipe would never end
                     fcntl.flock(handle, fcntl.LOCK_EX)
                     os.fchmod(handle, 0o600)
                     yield
@@ -197,10 +201,12 @@ class SealedLog(Generic[Book]):
 
     def _read_anchor(self) -> tuple[int, bytes] | None:
         """Number of lines and the last MAC; None where there is no anchor."""
-        try:
-            content = self.anchor.read_bytes()
-        except FileNotFoundError:
+        if not self.anchor.exists():
             return None
+        try:
+            content = read_bytes(self.anchor, largest=2**16)
+        except SfumatoError as error:
+            raise LogError(str(error)) from None
         text, _, mac = content.strip().rpartition(b" ")
         try:
             values = json.loads(text)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint
-from sfumato.core.files import read_object
+from sfumato.core.files import read_bytes, read_object
 from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
 
@@ -452,8 +452,8 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
     base: dict[str, Any] = {}
     if file is not None:
         try:
-            base = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            base = tomllib.loads(read_bytes(file, largest=2**20).decode("utf-8"))
+        except (SfumatoError, RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the configuration {file}: {error}") from None
     (base, of_file), (given, of_values) = renamed(base), renamed(values)
     if remarks := of_file + of_values:
