@@ -157,5 +157,6 @@ def test_lines_that_are_no_tokens_are_refused_without_being_shown(content: str, 
 def test_a_token_file_of_utf_16_is_named(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"app {TOKEN}", encoding="utf-16")
+    file.chmod(0o600)
     with pytest.raises(SfumatoError, match="UTF-8"):
         Tokens.read(file)
