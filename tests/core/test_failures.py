@@ -13,7 +13,15 @@ from torch import nn
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.failures import WriteError, explain, writing
-from sfumato.core.files import atomic_folder, atomic_write, check_claim, claim_folder, make_folder, write_json
+from sfumato.core.files import (
+    atomic_folder,
+    atomic_write,
+    check_claim,
+    check_place,
+    claim_folder,
+    make_folder,
+    write_json,
+)
 from sfumato.training import checkpoint
 from sfumato.training.log import TrainingLog
 
@@ -106,6 +114,7 @@ def test_below_a_file_nothing_can_be_written(tmp_path: Path) -> None:
     for act in (
         write,
         lambda: make_folder(below),
+        lambda: check_place(below),
         lambda: claim_folder(below, holds="config.json", overwrite=False),
         lambda: check_claim(below, holds="config.json", overwrite=True),
     ):

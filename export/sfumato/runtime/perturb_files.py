@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import DataError, SfumatoError
-from sfumato.core.files import atomic_write, make_folder, write_json
+from sfumato.core.files import atomic_write, check_place, write_json
 from sfumato.core.image_io import SUFFIXES
 from sfumato.runtime.contract import Contract
 from sfumato.runtime.ledger import FILES, Draw, Ledger
@@ -58,7 +58,7 @@ def perturb_files(
             written.
     """
     names = uploads_of(photos, out)
-    make_folder(out)  # before the ledger counts anything
+    check_place(out)  # before the ledger counts anything
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in names.items():
         try:

@@ -294,6 +294,17 @@ def check_claim(path: Path, *, holds: str, overwrite: bool) -> None:
         raise SfumatoError(
             f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite"
         )
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where no folder can be made or written, and make none.
+
+    Raises:
+        SfumatoError: it is a file, lies below one, or cannot be written.
+    """
+    if path.is_file():
+        raise SfumatoError(f"{path} is a file: give a folder for the output")
     above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise SfumatoError(
@@ -307,9 +318,6 @@ def make_folder(path: Path) -> None:
     Raises:
         SfumatoError: it is a file, lies below one, or cannot be written.
     """
-    if path.is_file():
-        raise SfumatoError(f"{path} is a file: give a folder for the output")
+    check_place(path)
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise SfumatoError(f"cannot write {path} (Permission denied)")
