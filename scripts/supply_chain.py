@@ -72,16 +72,25 @@ def audit() -> int:
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder, "requirements.txt")
         requirements.write_text(uv("export", *LOCKED, "--format=requirements.txt"), encoding="utf-8")
-        command = [UV, "tool", "run", "--from", PIP_AUDIT, "pip-audit", "--require-hashes", "--disable-pip"]
-        return subprocess.run([*command, "-r", requirements], check=False).returncode
+        command = [
+            str(UV),
+            "tool",
+            "run",
+            "--from",
+            PIP_AUDIT,
+            "pip-audit",
+            "--require-hashes",
+            "--disable-pip",
+        ]
+        return subprocess.run([*command, "-r", str(requirements)], check=False).returncode
 
 
 def uv(*arguments: str) -> str:
     """Standard output of uv, run on this project."""
-    command = [UV, *arguments, "--project", ROOT]
+    command = [str(UV), *arguments, "--project", str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 

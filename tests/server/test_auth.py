@@ -148,6 +148,7 @@ def test_token_files_of_every_editor(text: str) -> None:
 def test_lines_that_are_no_tokens_are_refused_without_being_shown(content: str, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(content.format(TOKEN), encoding="utf-8")
+    file.chmod(0o600)
     with pytest.raises(SfumatoError) as error:
         Tokens.read(file)
     assert TOKEN not in str(error.value)

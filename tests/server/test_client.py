@@ -376,7 +376,7 @@ def test_a_token_goes_to_who_showed_the_contract_and_with_uploads_alone(
     assert [headers.get("Authorization") for headers in stranger.asked] == [None]
 
 
-@pytest.mark.parametrize("token", ["a b", "caf\u00e9", "x\r\nHost: evil", "\u201ctoken\u201d", "a\x00"])
+@pytest.mark.parametrize("token", ["a b", "t\u00e9", "x\r\nHost: evil", "\u201ctoken\u201d", "a\x00"])
 def test_what_is_no_token_is_refused_and_not_shown(phone: PhoneModel, token: str) -> None:
     with pytest.raises(UsageError) as error:
         Client(phone, "http://127.0.0.1:9", token=token)
