@@ -321,6 +321,8 @@ class TrainConfig(BaseModel):
         """Bins that an attribute was asked for with, `age:q4`, belong to the data."""
         lists = [values.get(name, ()) for name in ("keep", "hide")]
         keep, hide = (names(one) if isinstance(one, str) else one for one in lists)
+        if not all(isinstance(one, (list, tuple)) for one in (keep, hide)):
+            return values  # the fields say what is wrong
         strings = isinstance(values.get("data"), str) and all(isinstance(one, str) for one in (*keep, *hide))
         if not strings or not any(":" in one for one in (*keep, *hide)):
             return values
