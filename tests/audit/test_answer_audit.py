@@ -20,6 +20,7 @@ def test_an_answer_is_counted_and_not_attacked(answer_run: AnswerRun, tmp_path: 
     assert result.attributes == ()
     assert [one.attribute for one in result.exact] == ["smiling", "skin"]
     assert [one.declared for one in result.exact] == [True, False]
+    assert [one.asked for one in result.exact] == [True, True]
     assert result.rate_bits.max == result.rate_bits.mean == 3
     assert result.upload_bytes.mean == 1
     assert {one.name: one.accuracy for one in result.desired} == pytest.approx(
@@ -29,6 +30,7 @@ def test_an_answer_is_counted_and_not_attacked(answer_run: AnswerRun, tmp_path: 
         card = answer_run.card["leak"][one.attribute]
         assert one.accuracy == pytest.approx(card["accuracy"])
         assert one.floor == pytest.approx(card["label_only"])
+        assert [gain.measure for gain in one.gains] == ["accuracy", "balanced_accuracy", "auc", "information"]
         assert one.bits == pytest.approx(card["information_bits"])
         assert one.nag_upper > one.nag
     assert result.verdict == "not_passed"  # an untrained network answers badly
@@ -41,7 +43,11 @@ def test_what_is_kept_cannot_be_asked_for(answer_run: AnswerRun, tmp_path: Path)
         audit(answer_run, PLAN, attributes=["glasses"], out=tmp_path)
 
 
-def test_a_randomised_answer_is_judged_by_expected_counts(drawn_run: AnswerRun, tmp_path: Path) -> None:
-    result = audit(replace(drawn_run), PLAN, attributes=["smiling"], out=tmp_path)
+def test_a_randomised_answer_is_judged_by_expected_counts(
+    drawn_run: AnswerRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = audit(replace(drawn_run), PLAN, attributes=["smiling"], out=tmp_path, folds=3)
+    said = " ".join(capsys.readouterr().err.split())  # a console wraps
+    assert "folds and artifacts change nothing in answer mode" in said
     assert result.exact[0].accuracy == pytest.approx(drawn_run.card["leak"]["smiling"]["accuracy"])
     assert result.exact[0].bits < 0.2

@@ -251,6 +251,7 @@ def test_every_attack_answers_for_every_attribute(
             "average_networks": (4,),
             "pairs": (100,),
             "decoder_steps": 2,
+            "flow_steps": 2,
         }
     )
     for step in create(name)(one, plan, (("tone",),)):

@@ -1,5 +1,6 @@
 """What keeps an audit short: tournaments, networks on clean photos from the cache, and steps that are not run twice."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from studies.audit_cost.study import measure
 
 from sfumato.audit import audit
 from sfumato.audit.attack_data import AttackData
@@ -189,3 +191,63 @@ def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None
     left.start(1)
     left.stop(1)
     assert left.text(2) == "~3 min left"  # 20 times 10 s
+
+
+def test_clean_networks_compete_and_the_best_is_kept(
+    attack_data: GIVEN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    plan = DEFAULT.model_copy(
+        update={
+            "clean_probes": ("linear", "cnn"),
+            "clean_epochs": 3,
+            "clean_rounds": 2,
+            "steps": 1,
+            "rates": (3e-3,),
+        }
+    )
+
+    def run(kind: str) -> tuple[AttackData, list[Prediction]]:
+        data = replace(attack_data(kind), networks={})
+        (step,) = clean.steps(data, plan, (("tone",),))
+        return data, [one for one in step.run() if isinstance(one, Prediction)]
+
+    data, found = run("planted")
+    assert [one.input for one in found] == ["clean images", "clean images", "uploads"]
+    first, last, applied = found
+    assert (first.epochs, last.epochs) == (1, 3)
+    assert set(data.networks) == {last.architecture} == {applied.architecture}
+    best = min(found[:2], key=lambda one: score(one, data).validation_loss)
+    assert score(best, data).result.accuracy > 0.9
+    # Behind another channel both come from the cache.
+    monkeypatch.setattr(clean, "Tournament", None)
+    again = run("noise")[1]
+    assert np.array_equal(again[1].test, last.test)
+    assert not np.array_equal(again[2].test, applied.test)
+
+
+def test_an_audit_is_timed_piece_by_piece(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    artifact = make("planted")
+    plan = QUICK.model_copy(
+        update={
+            "attacks": ("floor", "clean", "posterior"),
+            "clean_probes": ("linear",),
+            "clean_epochs": 2,
+            "steps": 1,
+        }
+    )
+    cost = measure(artifact, plan)
+    pieces = dict(cost.pieces)
+    assert {"load", "uploads", "clean linear", "posterior", "positive control", "bounds", "report"} <= set(
+        pieces
+    )
+    assert cost.seconds == pytest.approx(sum(pieces.values()))
+    assert pieces["clean linear"] > 0
+    assert [(one.name, one.auc > 0.9) for one in cost.found] == [("tone", True)]
+    assert "s  clean linear" in capsys.readouterr().err
+    assert os.environ["SFUMATO_CACHE"] == str(tmp_path)
+    assert not list(tmp_path.iterdir()), "no cache is used"
+    assert not list(artifact.folder.iterdir()), "the artifact stays as it is"

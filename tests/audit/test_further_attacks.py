@@ -46,6 +46,8 @@ SMALL = FULL.model_copy(
         "average_networks": (4,),
         "pairs": (100,),
         "decoder_steps": 150,
+        "flow_steps": 80,
+        "drawings": 2,
     }
 )
 
@@ -248,13 +250,14 @@ def test_a_network_that_ranks_has_learned_although_it_never_guesses_the_rare_cla
 
 TABLE = SMALL.model_copy(
     update={
-        "attacks": ("floor", "clean", "posterior", "average", "pairs"),
+        "attacks": ("floor", "clean", "posterior", "average", "pairs", "generate"),
         "clean_probes": ("linear",),
         "clean_epochs": 2,
         "epochs": 2,
         "repeats": (4, 16),
         "average_networks": (),
         "decoder_steps": 8,
+        "flow_steps": 8,
     }
 )
 
@@ -266,6 +269,8 @@ def test_fresh_averages_are_shown_and_never_the_best_attack(make: Any) -> None:
     averaged = [row for row in result.attacks if row.input == "averaged fresh uploads"]
     assert {row.architecture for row in averaged} == {"posterior, k=4, fresh", "posterior, k=16, fresh"}
     assert max(row.accuracy for row in averaged) > 0.9
+    keyed = {row.architecture for row in result.attacks if row.architecture.endswith("keyed")}
+    assert keyed == {"posterior, k=1, keyed", "posterior, k=16, keyed"}
     assert tone.best.accuracy < 0.8
     assert tone.strongest_on_test.accuracy < 0.8
     assert any("k=16, fresh" in statement for statement in result.statements)
@@ -273,10 +278,13 @@ def test_fresh_averages_are_shown_and_never_the_best_attack(make: Any) -> None:
         "mean photo",
         "mean photo of the desired label",
         "decoder",
+        "drawn photos",
     }
     page = (artifact.folder / "report.html").read_text(encoding="utf-8")
     assert "Averages of one photo" in page
     assert "Photos reconstructed from uploads" in page
+    assert "drawn photos, 400 pairs, 2 of each, 2 shown" in page
+    assert "A drawing looks like a photo\n    whether or not the upload told anything" in page
     # The channel is equally random everywhere, so a sentence stands in place of the noise map.
     assert "No noise map: every pixel is equally random" in page
     assert page.count("data:image/png") == 2 + len(result.reconstructions)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sfumato.audit import metrics
 from sfumato.audit.floors import population
-from sfumato.audit.metrics import Answers, Sample
+from sfumato.audit.metrics import Answers, Sample, measure, standard_error
 from sfumato.audit.schema import MeasureName
 from sfumato.data.label_dependence import entropy
 
@@ -190,3 +190,44 @@ def test_the_interval_of_a_mean_is_that_of_the_bootstrap() -> None:
     slow = [np.mean(np.random.default_rng(seed).choice(bits, 500)) for seed in range(2000)]
     assert metrics.mean_interval(bits) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=0.03)
     assert metrics.mean_interval(np.array([3.0])) == (3.0, 3.0)
+
+
+def test_a_class_that_the_population_does_not_know_counts_nowhere() -> None:
+    """Its test images have no weight; the figures are those of the others alone."""
+    rng = np.random.default_rng(3)
+    labels, logs = rng.integers(3, size=300), rng.normal(size=(300, 3))
+    answers = Answers(logs, logs, logs.argmax(1))
+    people = population(rng.integers(2, size=2000), np.zeros(2000, np.int64), 3, 1)
+    known = np.flatnonzero(labels < 2)
+    whole, part = (
+        people.sample(labels[rows], np.zeros(len(rows), np.int64)) for rows in (np.arange(300), known)
+    )
+    measured, wanted = measure(answers, whole, 1.0), measure(answers.take(known), part, 1.0)
+    for name, one in wanted.items():
+        assert measured[name].value == pytest.approx(one.value), name
+        assert standard_error(measured[name].parts, whole.strata) == pytest.approx(
+            standard_error(one.parts, part.strata)
+        ), name
+
+
+def test_of_few_images_the_variance_is_that_of_two_more() -> None:
+    values = np.array([0.2, 0.9, 0.4])
+    slow = np.var([0.2, 0.9, 0.4, 0.0, 1.0], ddof=1) - np.var(values, ddof=1)
+    assert metrics.hidden_variance(values) == pytest.approx(slow / 3)
+    labels = np.array([0] * 60 + [1] * 3)
+    logs = np.log(np.full((63, 2), 0.5))
+    answers = Answers(logs, logs, np.array([0] * 60 + [1, 1, 1]))
+    sample = Sample(labels, labels, np.full(63, 1 / 63))
+    found = measure(answers, sample, 1.0)
+    assert standard_error(found["balanced_accuracy"].parts, labels) < 1e-9, (
+        "all are right, as far as one sees"
+    )
+    three = metrics.hidden_variance(np.ones(3))
+    assert found["balanced_accuracy"].hidden == pytest.approx(three / 4)
+    assert found["accuracy"].hidden == pytest.approx(metrics.hidden_variance(np.zeros(3)) * (3 / 63) ** 2)
+    half = metrics.hidden_variance(np.full(3, 0.5))
+    assert found["auc"].hidden == pytest.approx(half), "of sixty others nothing is hidden"
+    gain = metrics.normalised_gain(
+        "balanced_accuracy", found["balanced_accuracy"], found["balanced_accuracy"], 0.5, labels
+    )
+    assert gain.error == pytest.approx((2 * three / 4) ** 0.5 / 0.5)

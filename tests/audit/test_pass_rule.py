@@ -74,17 +74,20 @@ def control(*, passed: bool) -> PositiveControl:
     )
 
 
-def leak(nag: float, upper: float) -> ExactLeak:
+def leak(*gains: Gain, declared: bool = True, asked: bool = False) -> ExactLeak:
     return ExactLeak(
         attribute="tone",
+        declared=declared,
+        asked=asked,
+        gains=gains,
         words=2,
         images=900,
         accuracy=0.5,
         balanced_accuracy=0.5,
         auc=0.5,
         floor=0.5,
-        nag=nag,
-        nag_upper=upper,
+        nag=0.0,
+        nag_upper=0.0,
         bits=0.0,
         bits_upper=0.01,
         entropy_bits=1.0,
@@ -189,10 +192,38 @@ def test_a_missed_control_voids_the_audit_but_not_a_leak_that_was_found() -> Non
 
 
 def test_exact_leaks_are_judged_alike() -> None:
-    assert judge([KEPT], [], exact=[leak(0.01, 0.03)]).verdict == "passed"
-    assert judge([KEPT], [], exact=[leak(0.06, 0.07)]).verdict == "not_passed"
-    assert judge([KEPT], [], exact=[leak(0.01, 0.09)]).verdict == "no_verdict"
+    """Whatever the gains, an attribute that was counted gets the verdict of one that was attacked."""
+    mute = Gain(measure="auc", value=0.5, floor=0.5, clean=0.5)
+    ways: tuple[dict[str, Any], ...] = (
+        {"declared": True},
+        {"declared": False, "asked": True},
+        {"declared": False},
+    )
+    for gains in (
+        (gain(0.01, 0.01),),
+        (gain(0.06, 0.01),),
+        (gain(0.06, 0.05),),
+        (gain(0.0, 0.01), gain(0.4, 0.05, "auc")),
+        (gain(-0.2, 0.1),),
+        (mute,),
+        (),
+    ):
+        for named in ways:
+            safe = hidden(gain(0.0, 0.01), name="safe")
+            attacked = judge([KEPT], [safe, hidden(*gains, **named)], images=900)
+            counted = judge([KEPT], [safe], exact=[leak(*gains, **named)], images=900)
+            assert (counted.verdict, counted.more_images) == (attacked.verdict, attacked.more_images)
+    assert judge([KEPT], [], exact=[leak(gain(0.01, 0.01))]).verdict == "passed"
     assert judge([KEPT], []).reasons == ("nothing was attacked",)
+
+
+def test_a_limit_wider_than_the_standard_error_is_read_as_it_stands() -> None:
+    """In accuracy a word's limit may be the bootstrap's."""
+    wide = gain(-0.01, 0.01).model_copy(update={"upper": 0.09})
+    judged = judge([KEPT], [], exact=[leak(wide)], images=1000)
+    assert judged.verdict == "no_verdict"
+    assert "upper 95 % limit of 9.0%" in judged.reasons[0]
+    assert judged.more_images == math.ceil(1000 * (0.09 / 0.08) ** 2) - 1000
 
 
 def test_every_seed_has_to_pass() -> None:
@@ -261,6 +292,17 @@ def test_a_rare_class_without_a_leak_is_no_verdict_on_few_images() -> None:
     assert judged.verdict == "no_verdict"
     assert judged.more_images is not None
     assert judged.more_images > 1000
+
+
+def test_a_handful_of_images_of_a_class_is_no_evidence() -> None:
+    """Three people of 300 who happen to rank high: called a leak in one audit of seven, and passed in others, without the
+    variance that so few images do not show."""
+    verdicts = [
+        audit((0.99, 0.01), [0.0] * 6, validation=200, test=300, people=3000, seed=seed)[1].verdict
+        for seed in range(24)
+    ]
+    assert verdicts.count("passed") == 0
+    assert verdicts.count("not_passed") <= 2
 
 
 def test_an_undeclared_attribute_that_was_read_does_not_pass() -> None:

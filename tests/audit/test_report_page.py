@@ -1,5 +1,6 @@
 """The page explains itself, and nothing of it lies beside a narrow screen."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,11 @@ from sfumato.audit.schema import (
     ExactLeak,
     Goal,
     PositiveControl,
+    Recognition,
+    Reconstruction,
+    Reidentification,
     UploadBytes,
+    read_audit,
 )
 from sfumato.audit.statements import statements
 
@@ -87,6 +92,7 @@ def whole(make: Any, attack_data: Callable[[str], AttackData]) -> Audit:
         exact=(
             ExactLeak(
                 attribute="tone",
+                gains=hidden.gains,
                 words=2,
                 images=500,
                 nag_upper=0.3,
@@ -94,6 +100,26 @@ def whole(make: Any, attack_data: Callable[[str], AttackData]) -> Audit:
                 bits_upper=0.03,
                 entropy_bits=1.0,
                 **common,
+            ),
+        ),
+        reconstructions=(
+            Reconstruction(
+                method="decoder",
+                pairs=400,
+                psnr=18.0,
+                ssim=0.4,
+                reidentification=Reidentification(
+                    persons=30,
+                    queries=60,
+                    clean=0.3,
+                    reconstructed=0.1,
+                    likelihood=0.2,
+                    recognition=(
+                        Recognition(images="clean photos", rank_one=0.912, auc=0.987),
+                        Recognition(images="uploads", rank_one=0.034, auc=0.512),
+                    ),
+                    recogniser="fr_feature.onnx",
+                ),
             ),
         ),
         keep=("shape",),
@@ -130,6 +156,11 @@ def test_the_page_says_by_what_and_when_it_was_made(page: Path, whole: Audit) ->
         "Would these attackers have found a leak?",
         "same photo, two releases",
         "What a word tells, counted",
+        "from the word",
+        "counted, the\n      measure by which it may be largest",
+        "91.2 %",
+        "0.512",
+        "By fr_feature.onnx, against one clean photo",
         "Whose photos an upload may tell most about",
         "99th percentile",
         "on an even yes-or-no attribute",
@@ -137,6 +168,22 @@ def test_the_page_says_by_what_and_when_it_was_made(page: Path, whole: Audit) ->
         assert shown in text, shown
     assert whole.verdict.replace("_", " ") in text
     assert text.count("<td") == text.count("<td data-column=")
+
+
+def test_a_page_of_an_older_audit_shows_what_its_rule_saw(
+    whole: Audit, attack_data: Callable[[str], AttackData], tmp_path: Path
+) -> None:
+    old: dict[str, Any] = whole.to_json()
+    old["exact"] = [
+        {key: value for key, value in one.items() if key not in ("gains", "asked")} for one in old["exact"]
+    ]
+    (tmp_path / "audit.json").write_text(json.dumps(old), encoding="utf-8")
+    audit = read_audit(tmp_path / "audit.json")
+    assert audit.exact[0].gains == ()
+    assert audit.exact[0].worst is None
+    text = report.render(audit, attack_data("planted"), tmp_path)
+    assert "gain on tone in accuracy, counted" in text
+    assert "from the word</th>" not in text
 
 
 def test_a_flat_noise_map_is_left_out(attack_data: Callable[[str], AttackData]) -> None:

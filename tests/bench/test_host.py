@@ -1,6 +1,7 @@
 """Counting from files, taking turns, the result file, and the command."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from sfumato.bench.host import HostConfig, bench_host
 from sfumato.bench.layers import cut
 from sfumato.bench.peak import product_model
 from sfumato.bench.results import Machine, Results, read_results, write_results
+from sfumato.bench.stages import KEY, make_photo, stage_calls
 from sfumato.bench.standard import pattern, standard_input
 from sfumato.bench.subjects import Subject
 from sfumato.bench.tables import tables
 from sfumato.bench.timing import interleave, ratio
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.image_io import REDUCTION, fit, read_rgb
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.tflite_graph import read_graph
 
 
@@ -212,6 +216,18 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     steps = {stage["name"]: stage["p50_ms"] for stage in values["stages"]}
     assert {"decode", "resize", "network", "noise", "sampler", "encode"} <= set(steps)
     assert all(value > 0 for value in steps.values())
+
+
+def test_an_answer_bundle_is_timed_to_its_word(answer_export: Callable[[bool], Path]) -> None:
+    export = answer_export(True)
+    model = PhoneModel.load(export)
+    calls = stage_calls(model)
+    height, width = model.contract.size
+    photo = read_rgb(make_photo(), at_least=(REDUCTION * height, REDUCTION * width))
+    upload = model.perturb(fit(photo, height, width), key=KEY)
+    assert (calls["sampler"](), calls["encode"]()) == (upload.word, upload.content)
+    done = CliRunner().invoke(app, ["bench", "host", str(export), "--size", "64x64"])
+    assert "--size is for picture bundles" in str(done.exception)
 
 
 def test_wrong_use_is_named(sealed: Path) -> None:

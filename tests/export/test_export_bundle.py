@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sfumato.runtime.contract import FILE, read_contract
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.perturb_files import describe
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import NORMAL_TABLE
 from sfumato.runtime.signing import write_digests
@@ -35,6 +37,7 @@ from sfumato.runtime.test_vectors import PATTERNS
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.runtime.upload_codec import decode_png, unpack
 from sfumato.runtime.verification import verify
+from sfumato.server.model import CloudModel
 from sfumato.training.run import Run
 
 KEY = bytes(range(32))
@@ -353,3 +356,22 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     assert rate["float"] == pytest.approx(figures.rate_bits["mean"].trained, abs=1e-5)
     assert rate["int8"] == pytest.approx(rate["float"], rel=pipeline.RATE_MOVEMENT)
     assert verify(tmp_path / "out").passed
+
+
+def test_a_bundle_knows_ordinary_photos_and_its_own_confidence(sealed: Path, dither_run: Run) -> None:
+    """A wall is flagged on the phone, and nothing of it stands in the upload's files; probabilities follow the temperature."""
+    phone, cloud = PhoneModel.load(sealed), CloudModel.load(sealed)
+    wall = np.full((32, 32, 3), 120, np.uint8)
+    face = np.array(dither_run.dataset.images[dither_run.dataset.splits[Split.VALIDATION][0]])
+    flagged = phone.perturb(wall)
+    assert (flagged.unlike, phone.perturb(face).unlike, phone.unlike(wall)) == (True, False, True)
+    assert not any("unlike" in key for key in describe(phone.contract, "", flagged))
+    (temperature,) = cloud.temperatures
+    assert temperature == phone.contract.figures["temperature"]["glasses"]
+    (logits,) = cloud.run(flagged.levels.transpose(2, 0, 1)[None].astype(np.float32))
+    wanted = np.exp(logits[0] / temperature) / np.exp(logits[0] / temperature).sum()
+    assert list(cloud.predict([flagged.levels])[0]["glasses"].probabilities.values()) == pytest.approx(
+        wanted, abs=1e-5
+    )
+    before = phone.contract.model_copy(update={"figures": {}})
+    assert replace(phone, contract=before).perturb(wall).unlike is None

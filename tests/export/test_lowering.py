@@ -1,5 +1,6 @@
 """The lowering against onnxruntime, operator by operator, and what it refuses."""
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sfumato.channels import create
 from sfumato.core.onnx_session import open_session
-from sfumato.export.freeze import PhoneNetwork, fold, freeze
+from sfumato.export.freeze import PhoneNetwork, fold, freeze, freeze_network
 from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes
-from sfumato.export.onnx_files import write_onnx
+from sfumato.export.onnx_files import write_local, write_onnx
 from sfumato.models.local import BLOCKS, LocalNetwork
 
 RNG = np.random.default_rng(0)
@@ -129,6 +130,40 @@ def test_one_value_stretches_over_the_picture(kind: str) -> None:
     wanted, found = both(build(nodes, weights))
     assert wanted.shape == found.shape == (1, H, W, C)
     assert np.abs(wanted - found).max() < 1e-3
+
+
+def test_the_largest_plane_of_some() -> None:
+    import tensorflow as tf
+
+    bounds = {name: np.array([value], np.int64) for name, value in {"from": 1, "to": 4, "axis": 1}.items()}
+    nodes = [
+        helper.make_node("Slice", ["x", *bounds], ["some"]),
+        helper.make_node("ReduceMax", ["some"], ["m"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["some", "m"], ["y"]),
+    ]
+    model = build(nodes, {})
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in bounds.items())
+    wanted, found = both(model)
+    assert wanted.shape == found.shape == (1, H, W, 3)
+    assert np.array_equal(wanted, found)
+    for change in ({"axes": [2]}, {"axes": [1], "keepdims": 0}):
+        with pytest.raises(RefusedError, match="largest of all planes"):
+            lower(build([helper.make_node("ReduceMax", ["x"], ["y"], **change)], {}))(tf.zeros([1, H, W, C]))
+
+
+@pytest.mark.parametrize("classes", [(12,), (3, 30)])
+def test_a_decision_among_many_classes(classes: tuple[int, ...]) -> None:
+    import tensorflow as tf
+
+    torch.manual_seed(1)
+    local = LocalNetwork(create("dither", levels=2), classes, (32, 32)).eval()
+    network = freeze_network(local, (32, 32))
+    image = torch.rand(1, 32, 32, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        write_local(network, (32, 32), Path(folder) / "local.onnx")
+        model = onnx.load(Path(folder) / "local.onnx")
+    found = lower(model)(tf.constant(image.numpy()))["p"].numpy()
+    assert np.abs(found - network(image)[0].detach().numpy()).max() < 1e-5
 
 
 def test_one_value_is_enlarged_to_the_picture() -> None:

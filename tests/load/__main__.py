@@ -25,15 +25,21 @@ def load_command(
     export: Export,
     clients: Annotated[str, typer.Option(help="Numbers of clients, comma separated.")] = "1,8,64",
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of each measurement.")] = 10.0,
-    form: Annotated[str, typer.Option(help="png or packed.")] = "png",
+    form: Annotated[
+        str | None, typer.Option(help="png, packed or word; else an answer bundle's word, or a PNG.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Services, each on a port of its own.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Throughput and waiting times beside ONNX Runtime alone, in the same run."""
     from dataclasses import asdict
 
+    from tests.load.cases import checked_form
     from tests.load.load import load
 
+    from sfumato.runtime.contract import read_contract
+
+    form = checked_form(read_contract(export), form)
     numbers = [int(part) for part in clients.split(",")]
     rows = list(load(export, clients=numbers, seconds=seconds, form=form, processes=processes))
     if as_json:

@@ -86,7 +86,7 @@ class Report:
 
 def malformed(export: Path, *, count: int, seed: int = 0) -> Report:
     """`count` uploads that are none, one connection each."""
-    contract, (case, *_) = read_contract(export), make_cases(export, count=1)
+    contract, (case, *_) = read_contract(export), make_cases(export, count=1, form="png")
     rng, part = random.Random(seed), contract.upload
     digest = case.request.partition(b"Sfumato-Contract: ")[2][:64].decode()
 

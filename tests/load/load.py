@@ -15,7 +15,6 @@ from tests.load.cases import Case, make_batches, make_cases
 from tests.load.clients import Outcome, closed_loop
 from tests.load.service import UNLIMITED, Service
 
-from sfumato.server.formats import PACKED, PNG
 from sfumato.server.model import CloudModel
 from sfumato.server.predict import predict_checked
 from sfumato.server.uploads import decode
@@ -41,14 +40,17 @@ class Row:
     wrong: int = 0
 
 
-def load(export: Path, *, clients: Sequence[int], seconds: float, form: str, processes: int) -> Iterator[Row]:
+def load(
+    export: Path, *, clients: Sequence[int], seconds: float, form: str | None, processes: int
+) -> Iterator[Row]:
     """ONNX Runtime alone, then with the service's decoding and checks, then the service at each number of clients.
 
+    `form` as for `make_cases`.
     The service is asked twice: with an upload a request, and with 16 ("x 16"). The network has one thread everywhere.
     """
     cases, cloud = make_cases(export, form=form), CloudModel.load(export)
     network = network_alone(cloud, cases)
-    for name, work in (("network alone", network), ("with decoding", without_http(cloud, cases, form))):
+    for name, work in (("network alone", network), ("with decoding", without_http(cloud, cases))):
         turns = [(rate(network, seconds / TURNS), rate(work, seconds / TURNS)) for _ in range(TURNS)]
         (reference, _), (per_second, cpu_ms) = (
             np.mean(figures, axis=0) for figures in zip(*turns, strict=True)
@@ -84,10 +86,10 @@ def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], obje
     return lambda: cloud.run(pixels)
 
 
-def without_http(cloud: CloudModel, cases: Sequence[Case], form: str) -> Callable[[], object]:
+def without_http(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
     """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
-    kind, bodies = PNG if form == "png" else PACKED, [case.body for case in cases[:BATCH]]
-    return lambda: predict_checked(cloud, [decode(body, kind, cloud.contract) for body in bodies])
+    asked = cases[:BATCH]
+    return lambda: predict_checked(cloud, [decode(case.body, case.kind, cloud.contract) for case in asked])
 
 
 def rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+
+from sfumato.core.onnx_session import open_session
 
 
 def make(
@@ -86,3 +89,36 @@ def classifier(
     outputs = ", ".join(f"float[B,{count}] {name}" for name, count in heads.items())
     shape = image or f"float[B,3,{size},{size}] image"
     return write(path, body, weights, image=shape, outputs=outputs, **options)
+
+
+def fit(path: Path, images: NDArray[np.uint8], labels: Mapping[str, NDArray[np.int64]]) -> Path:
+    """Give the heads of a `classifier` least-squares weights, so that it knows something of the labels.
+
+    Args:
+        path: of the classifier.
+        images: (N, H, W, 3) bytes.
+        labels: for every output, in their order, the classes (N,).
+    """
+    model = onnx.load(path)
+    body = onnx.ModelProto()
+    body.CopyFrom(model)
+    del body.graph.output[:], body.graph.node[:]
+    body.graph.node.extend(node for node in model.graph.node if not node.input[-1].startswith("h"))
+    body.graph.output.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["B", "F"]))
+    pixels = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    (features,) = open_session(body.SerializeToString()).run(None, {model.graph.input[0].name: pixels})
+    for index, wanted in enumerate(labels.values()):
+        (old,) = (entry for entry in model.graph.initializer if entry.name == f"h{index}")
+        target = np.eye(old.dims[0])[wanted] - 1 / old.dims[0]
+        centred = features - features.mean(0)
+        weights = np.linalg.lstsq(
+            centred.T @ centred + 1e-3 * np.eye(features.shape[1]), centred.T @ target, rcond=None
+        )[0]
+        bias = -features.mean(0) @ weights + np.bincount(wanted) / len(wanted)
+        old.CopyFrom(onnx.numpy_helper.from_array(weights.T.astype(np.float32) * 8, old.name))
+        name = f"bias{index}"
+        (node,) = (node for node in model.graph.node if f"h{index}" in node.input)
+        node.input.append(name)
+        model.graph.initializer.append(onnx.numpy_helper.from_array((8 * bias).astype(np.float32), name))
+    onnx.save(model, path)
+    return path

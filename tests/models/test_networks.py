@@ -1,15 +1,18 @@
 """The local network's budget and operators, and the counting of its cost."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sfumato.channels import create
-from sfumato.core.errors import UsageError
-from sfumato.models.argmax_head import Decision
+from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.models.argmax_head import TIE, Decision, LargestDecision, make_decision
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import ResNet, create_cloud, pool
+from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
 from sfumato.models.cost import cost
 from sfumato.models.layers import Halving, fold, pack, reorder, unpack
 from sfumato.models.local import BLOCKS, LocalNetwork, check_size
@@ -61,6 +64,47 @@ def test_a_decision_in_training_is_the_shipped_one_without_doubt() -> None:
         assert torch.equal(one.sum(1), torch.ones(500, 1, 1))
         assert torch.equal(one.argmax(1), other.argmax(1))
         assert set(one.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("classes", [(12,), (2, 30)])
+def test_many_classes_are_decided_by_the_largest_logit(classes: tuple[int, ...]) -> None:
+    decision = make_decision(8, (2, 2), classes)
+    assert isinstance(decision, LargestDecision)
+    logits = torch.randn(300, sum(classes), 1, 1, generator=torch.Generator().manual_seed(0))
+    exact, shipped = decision.decide(logits), decision.eval().decide(logits)
+    parts = (whole.split(list(classes), dim=1) for whole in (logits, exact, shipped))
+    for z, one, other in zip(*parts, strict=True):
+        wanted = F.one_hot(z.flatten(1).argmax(1), z.shape[1]).float()
+        assert torch.equal(one.flatten(1), wanted)
+        clear = z.flatten(1).topk(2).values.diff().abs().flatten() > TIE
+        assert torch.equal(other.flatten(1)[clear], wanted[clear])
+        assert clear.float().mean() > 0.8
+        assert torch.equal(other.flatten(1).argmax(1), wanted.argmax(1))
+    assert not shipped.requires_grad
+
+
+def test_weights_grow_with_the_classes_and_no_faster() -> None:
+    """Pairwise, 100 classes took 1,029,310 parameters."""
+    weights = {
+        count: sum(
+            one.numel() for one in LocalNetwork(create("dither", levels=2), (count,), (32, 32)).parameters()
+        )
+        for count in (10, 11, 100, 1000)
+    }
+    assert weights == {10: 25_669, 11: 24_849, 100: 35_084, 1000: 138_584}
+    each = (weights[100] - weights[11]) / 89
+    assert weights[1000] - weights[100] <= 900 * each
+
+
+def test_up_to_ten_classes_the_network_is_what_it_was() -> None:
+    torch.manual_seed(0)
+    now = make_decision(8, (2, 2), (10, 2))
+    torch.manual_seed(0)
+    before = Decision(8, (2, 2), (10, 2))
+    assert type(now) is Decision
+    assert {name: value.tolist() for name, value in now.state_dict().items()} == {
+        name: value.tolist() for name, value in before.state_dict().items()
+    }
 
 
 def test_large_images_keep_to_the_budget_and_are_decided_upon_once() -> None:
@@ -148,6 +192,64 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
     ]:
         with pytest.raises(UsageError, match=word):
             create_cloud(name, {"a": 3}, height=32)
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Sized(nn.Module):
+    def forward(self, x):
+        return {"a": x.flatten(1) @ torch.zeros(3 * 224 * 224, 3)}
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+class Soft(nn.Module):
+    def forward(self, x):
+        return {"a": x.mean((2, 3)).softmax(1)}
+
+def sized(classes): return Sized()
+def plain(classes): return Plain()
+def soft(classes): return Soft()
+def no_arguments(): return Plain()
+def raises(classes): raise RuntimeError("weights not found")
+def leaves(classes): raise SystemExit(3)
+def deep(classes): return deep(classes)
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sized", "does not take uploads"),
+        ("plain", "a dict of logits is needed"),
+        ("soft", "are probabilities"),
+        ("no_arguments", r"0 positional arguments.*called with the classes {'a': 3}"),
+        ("raises", "RuntimeError: weights not found"),
+        ("leaves", "SystemExit: 3"),
+        ("deep", "RecursionError"),
+        ("number", "a function is needed"),
+        ("", "module:factory"),
+    ],
+)
+def test_a_cloud_network_that_is_wrong_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, words: str
+) -> None:
+    """The module lies in the current folder, which is on no path."""
+    (tmp_path / "cloud_of_a_user.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SfumatoError, match=words) as caught:
+        check_answers(
+            create_cloud(f"cloud_of_a_user:{name}", {"a": 3}, height=32),
+            {"a": 3},
+            (32, 32),
+            f"cloud_of_a_user:{name}",
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_bfloat16_is_for_training_alone() -> None:

@@ -249,6 +249,10 @@ def test_the_client_sends_a_word_and_the_image_gives_the_same(
     with Client(phone, server.url) as client:
         plain, word, image = (client.send(photo, key=KEY, encoding=form) for form in (None, "word", "image"))
         many = client.send_many([photo] * 70, key=KEY)  # two requests
+        packed = client.send_many([photo] * 2, key=KEY, encoding="image")
+        assert client.send_many([], key=KEY) == []
+        with pytest.raises(UsageError, match="letter"):
+            client.send_many([photo], key=KEY, encoding="letter")
     assert plain.answers == word.answers == image.answers
     assert (plain.sent_bytes, word.sent_bytes) == (1 + (words > 256), 1 + (words > 256))
     assert image.sent_bytes > 300
@@ -257,6 +261,9 @@ def test_the_client_sends_a_word_and_the_image_gives_the_same(
     for reply in many:
         assert isinstance(reply, Reply)
         assert (reply.answers, reply.sent_bytes) == (word.answers, word.sent_bytes)
+    for reply in packed:
+        assert isinstance(reply, Reply)
+        assert (reply.answers, reply.sent_bytes) == (word.answers, 32 * 32 * 3 // 8)
 
 
 def run(command: Callable[..., None], *arguments: object) -> Result:

@@ -368,7 +368,7 @@ def test_a_token_goes_to_who_showed_the_contract_and_with_uploads_alone(
     stranger = scripted()
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     (copy / "contract.json").write_text((copy / "contract.json").read_text() + " ")
-    write_digests(copy)
+    write_digests(copy)  # another contract, and whole
     other = Client(PhoneModel.load(copy), stranger.url, token=TOKEN)
     with other, pytest.raises(ServerError, match="another contract"):
         other.send_upload(upload)

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from tests.server.conftest import Server, Start
 from tests.server.test_app import kind
 
 import sfumato.server
+from sfumato.server import http
 from sfumato.server.app import AppConfig, create_app
 from sfumato.server.auth import Tokens
 from sfumato.server.http import HEADER_BYTES, HEADERS, UVICORN
@@ -205,3 +207,15 @@ def test_nothing_of_a_request_breaks_a_log_line(server: Server) -> None:
     time.sleep(0.2)
     lines = server.log.read_text().splitlines()[before:]
     assert all(line.isprintable() and line.isascii() and json.loads(line)["event"] for line in lines)
+
+
+def test_a_system_without_limits_on_files_serves_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows
+    http._raise_file_limit(10**9)
+
+
+def test_a_token_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"\xef\xbb\xbfmetrics %b\napp %b\n" % (b"m" * 24, b"a" * 24))
+    tokens = Tokens.read(tmp_path / "tokens")
+    assert tokens is not None
+    assert tokens.holder("Bearer " + "m" * 24) == "metrics"

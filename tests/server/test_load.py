@@ -3,6 +3,7 @@
 Beside the tests of the service, whose export they share.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.load.load import load
 from tests.load.service import UNLIMITED, Service
 from typer.testing import CliRunner
 
+from sfumato.core.errors import UsageError
+from sfumato.server.formats import WORD
+
 
 def test_load_beside_the_network_alone(bundle: Path) -> None:
     rows = list(load(bundle, clients=(1, 4), seconds=0.3, form="packed", processes=2))
@@ -26,6 +30,24 @@ def test_load_beside_the_network_alone(bundle: Path) -> None:
     assert all(row.cpu_ms > 0 and row.share > 0 for row in rows)
     assert 0.3 < rows[0].share < 3  # the same work twice, on a machine that does other things
     assert all(0 < (row.p50_ms or 0) <= (row.p99_ms or 0) for row in rows[2:])
+
+
+def test_an_answer_bundle_is_asked_in_words(answer_export: Callable[[bool], Path]) -> None:
+    export = answer_export(False)  # two bytes a word
+    rows = list(load(export, clients=(2,), seconds=0.3, form=None, processes=1))
+    assert all(row.per_second > 0 and row.refused == row.wrong == 0 for row in rows)
+    (case,), (image,) = (make_cases(export, count=1, form=form) for form in (None, "png"))
+    assert (case.kind, len(case.body)) == (WORD, 2)
+    assert (image.kind, image.expected) == ("image/png", case.expected)
+    (batch,) = make_batches(export, [case] * 3, 3)
+    assert batch.request.endswith(3 * case.body)
+    done = CliRunner().invoke(app, ["load", str(export), "--form", "letter"])
+    assert "as png or packed or word, not as 'letter'" in str(done.exception)
+
+
+def test_a_picture_bundle_has_no_words(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="as png or packed, not as 'word'"):
+        make_cases(bundle, count=1, form="word")
 
 
 def test_a_wrong_answer_is_noticed(bundle: Path) -> None:

@@ -250,6 +250,14 @@ def test_an_answer_bundle_sends_the_code_word_and_says_so(
                 assert shown.get_attribute("data-label") == expected[entry.name].label
             words.add(upload.word)
         assert len(words) > 1
+        page.locator("#as-image").check()
+        says = page.locator("#travels").inner_text()
+        assert f"the number {upload.word} as an image in 384 bytes" in says
+        send(page)
+        headers, body = seen.sent[-1]
+        assert body == pack(upload.levels, bits=1)
+        assert headers["Content-Type"] == "application/vnd.sfumato.packed"
+        assert "Sent 384 bytes" in page.locator("#status").inner_text()
         assert page.locator("#noise").is_hidden()
         read = (
             "Array.from(document.getElementById('upload').getContext('2d').getImageData(0, 0, 32, 32).data)"

@@ -188,5 +188,8 @@ def test_a_checkpoint_gives_back_what_it_was_given(tmp_path: Path) -> None:
         two.step()
     assert torch.equal(network.weight, other.weight)
     (tmp_path / "000003" / "state.json").write_text('{"epoch": 3}')
+    with pytest.raises(SfumatoError, match="is damaged"):
+        checkpoint.load(tmp_path)
+    (tmp_path / "latest").write_text("000003")  # as versions without a hash wrote it
     with pytest.raises(SfumatoError, match="another version of sfumato"):
         checkpoint.load(tmp_path)

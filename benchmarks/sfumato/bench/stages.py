@@ -13,7 +13,8 @@ from PIL import Image
 from sfumato.bench.results import RAW, Stage
 from sfumato.bench.timing import Times, interleave
 from sfumato.core.image_io import REDUCTION, fit, read_rgb
-from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.answer import word_bytes
+from sfumato.runtime.phone_model import Bytes, PhoneModel
 from sfumato.runtime.upload_codec import encode_png
 
 PHOTO = (3000, 4000)
@@ -39,28 +40,39 @@ def make_photo() -> bytes:
 
 
 def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
-    """Each step of a photo's way as a call that repeats it."""
+    """Each step of a photo's way as a call that repeats it; in answer mode the sampler chooses the word."""
     height, width = model.contract.size
     photo = make_photo()
     at_least = (REDUCTION * height, REDUCTION * width)
     decoded = read_rgb(photo, at_least=at_least)
     image = fit(decoded, height, width)
     parameters = model.parameters(image)
-    bits = model.contract.channel.bits
     noise = model.noise(image, parameters, KEY)
-    levels = model.sample(image, parameters, noise)
+    sample, encode = last_steps(model, image, parameters, noise)
     return {
         "decode": lambda: read_rgb(photo, at_least=at_least),
         "resize": lambda: fit(decoded, height, width),
         "network": lambda: model.parameters(image),
         "noise": lambda: model.noise(image, parameters, KEY),
-        "sampler": lambda: model.sample(image, parameters, noise),
+        "sampler": sample,
         "rate": lambda: model.rate_bits(image, parameters),
-        "encode": lambda: encode_png(levels, bits=bits),
+        "encode": encode,
         RAW: model.session.interpreter.invoke,
         DECODED: lambda: model.perturb(fit(decoded, height, width), key=KEY),
         SIZED: lambda: model.perturb(image, key=KEY),
     }
+
+
+def last_steps(
+    model: PhoneModel, image: Bytes, parameters: dict[str, Bytes], noise: Bytes
+) -> tuple[Callable[[], object], Callable[[], bytes]]:
+    """The draw of an image's upload, and its encoding as it travels when nothing else is asked for."""
+    answer, bits = model.contract.answer, model.contract.channel.bits
+    if answer is not None:
+        word = model.word(parameters, noise)
+        return lambda: model.word(parameters, noise), lambda: word_bytes(word, answer.words)
+    levels = model.sample(image, parameters, noise)
+    return lambda: model.sample(image, parameters, noise), lambda: encode_png(levels, bits=bits)
 
 
 def measure_stages(model: PhoneModel, *, rounds: int, runs: int, seconds: float) -> tuple[Stage, ...]:

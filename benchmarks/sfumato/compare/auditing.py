@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sfumato.audit import runner
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.attack_data import AttackData
+from sfumato.audit.attacks import discriminant
 from sfumato.audit.attacks.posterior import LIKELIHOODS
 from sfumato.audit.attribute_selection import Selection, select_attributes
 from sfumato.audit.plan import Plan
@@ -27,7 +28,7 @@ from sfumato.data import Dataset
 from sfumato.models.tensors import to_tensor
 
 BATCH = 256
-COMPARED = ("floor", "clean", "output", "posterior", "probe", "provider")
+COMPARED = ("floor", "clean", "output", "posterior", "discriminant", "probe", "provider")
 """Attacks that every method can be put under. The others need uploads in the shape of a photo."""
 NOTHING = Selection(declared=(), undeclared=(), skipped=())
 
@@ -132,6 +133,12 @@ def applicable(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
         out.add("posterior")
         notes.append(
             f"posterior was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"
+        )
+    if discriminant.moments_of(artifact.channel) is None:
+        out.add("discriminant")
+        notes.append(
+            "discriminant was left out: mean and variance of an upload are not known for the draw "
+            f"{artifact.channel.name!r}"
         )
     if not any(True for _ in artifact.cloud.parameters()):
         out.add("provider")

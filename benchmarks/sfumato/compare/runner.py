@@ -52,6 +52,7 @@ from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.run import AnswerRun
 from sfumato.training.runner import train
+from sfumato.training.start import check_devices
 
 WEIGHTS = "methods"
 """Folder of trained methods."""
@@ -80,6 +81,7 @@ def compare(
         SfumatoError: the folder holds something else or rows of another configuration, or training failed.
         UsageError: attributes that cannot be compared on.
     """
+    check_devices(accelerator)
     keep_freed_memory()
     comparer = Comparer(config, out, accelerator)
     values = {**config.model_dump(mode="json"), "dataset": comparer.dataset.id, "trainer": TRAINER}

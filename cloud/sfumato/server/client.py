@@ -38,11 +38,12 @@ from sfumato.runtime.ledger import Draw, Ledger, LimitError, service_of
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.addresses import is_loopback
-from sfumato.server.formats import CONTRACT_HEADER, PNG, WORD, WORD_BATCH, batch_types, largest_batch
+from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, WORD, WORD_BATCH, largest_batch
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
 TYPES: Mapping[Encoding, str] = {"image": PNG, "word": WORD}
+BATCH_TYPES: Mapping[Encoding, str] = {"image": PACKED_BATCH, "word": WORD_BATCH}
 UNFIT = "the server's answer does not fit the contract"
 RETRIED = (429, 502, 503, 504)
 """Statuses after which the same request may succeed."""
@@ -175,13 +176,14 @@ class Client:
         return self.send_upload(upload)
 
     def send_many(
-        self, images: Sequence[Any], *, key: bytes | None
+        self, images: Sequence[Any], *, key: bytes | None, encoding: str | None = None
     ) -> list[Reply | ServerError | LimitError]:
         """Perturb photos here and send all uploads, as many in a request as the service takes.
 
         Args:
             images: each as for `send`.
             key: as for `send`.
+            encoding: as for `send`; images travel packed, without a PNG around each.
 
         Returns:
             One entry for each photo, in order: its reply, or why the service or the ledger refused this one. A reply's
@@ -189,12 +191,15 @@ class Client:
 
         Raises:
             DataError: a photo cannot be read; nothing was sent.
+            UsageError: the export has no such encoding; nothing was sent.
             LogError: the ledger cannot be kept.
             ServerError: another contract, a refusal of a whole request, or no answer after all tries.
         """
         self.check_contract()
-        uploads = [self.phone.perturb(image, key=key) for image in images]
-        most = largest_batch(self.phone.contract, batch_types(self.phone.contract)[0])
+        uploads = [self.phone.perturb(image, key=key, encoding=encoding) for image in images]
+        if not uploads:
+            return []
+        most = largest_batch(self.phone.contract, BATCH_TYPES[uploads[0].encoding])
         parts = (uploads[at : at + most] for at in range(0, len(uploads), most))
         return [reply for part in parts for reply in self._send_counted(part)]
 
@@ -214,7 +219,7 @@ class Client:
 
     def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
-        kind, *_ = batch_types(self.phone.contract)
+        kind = BATCH_TYPES[uploads[0].encoding]  # one call has one encoding
         each = [
             upload.content if kind == WORD_BATCH else pack(upload.levels, bits=bits) for upload in uploads
         ]

@@ -23,7 +23,6 @@ the package is pinned to it, and a test compares.
 
 import asyncio
 import logging
-import resource
 import signal
 import socket
 import time
@@ -359,7 +358,11 @@ def _listen(config: ServerConfig) -> socket.socket:
 
 
 def _raise_file_limit(connections: int) -> None:
-    """Every connection is an open file."""
+    """Every connection is an open file; on Windows sockets are none."""
+    try:
+        import resource
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + 256
     if soft < wanted:

@@ -21,6 +21,7 @@ from pydantic import Field
 from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
+from sfumato.runtime.confidence import read_temperatures
 from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
 from sfumato.runtime.makers import check_remembered
 from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
@@ -83,7 +84,10 @@ class CloudModel:
         """Predictions for a batch of uploads, levels (H, W, 3) each: attribute -> prediction, one dictionary an upload."""
         planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
         logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
-        heads = [_predictions(entry, head) for entry, head in zip(self.contract.keep, logits, strict=True)]
+        heads = [
+            _predictions(entry, head / temperature)
+            for entry, head, temperature in zip(self.contract.keep, logits, self.temperatures, strict=True)
+        ]
         names = [entry.name for entry in self.contract.keep]
         return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
 
@@ -92,6 +96,15 @@ class CloudModel:
         image, heads = self.ends
         logits: list[NDArray[np.float32]] = self.session.run(heads, {image: pixels})
         return logits
+
+    @cached_property
+    def temperatures(self) -> tuple[float, ...]:
+        """What the logits of every kept attribute are divided by, so that probabilities mean what they say.
+
+        Raises:
+            SfumatoError: the contract's figures are damaged.
+        """
+        return read_temperatures(self.contract)
 
     @cached_property
     def ends(self) -> tuple[str, list[str]]:

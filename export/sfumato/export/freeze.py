@@ -15,6 +15,7 @@ from sfumato.models import layers
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.layers import Network
 from sfumato.models.local import LocalNetwork
+from sfumato.models.own_local import OwnLocal
 
 FOLDING_LIMIT = 1e-4
 """Largest difference that folding batch norm may make to an output."""
@@ -147,6 +148,8 @@ def fold(network: Network) -> Network:
         SfumatoError: one stands elsewhere.
     """
     layers.fold(network)
+    if isinstance(network, OwnLocal):
+        return network  # what stands elsewhere is an operator like any other, and the converter's affair
     left = [
         name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
     ]

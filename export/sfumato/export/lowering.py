@@ -81,6 +81,24 @@ def max_pool(node: Node, x: Value) -> Value:
     return tf.nn.max_pool2d(x, given["kernel_shape"], given["strides"], "VALID")
 
 
+def reduce_max(node: Node, x: Value, axes: Value = None) -> Value:
+    """Largest of all planes of a place. As pooling: XNNPACK takes that, and no maximum over the last axis."""
+    given = attributes(node)
+    over = given.get("axes", axes)
+    if over is None or list(over) not in ([1], [-3]) or given.get("keepdims", 1) != 1:
+        raise RefusedError(f"{node.name}: only the largest of all planes is known")
+    _, height, width, planes = x.shape
+    y = tf.nn.max_pool2d(tf.reshape(x, [1, height * width, planes, 1]), [1, planes], [1, planes], "VALID")
+    return tf.reshape(y, [1, height, width, 1])
+
+
+def planes_of(node: Node, x: Value, starts: Value, ends: Value, axes: Value, steps: Value = (1,)) -> Value:
+    """Some of the planes, those that follow one another."""
+    if list(axes) not in ([1], [-3]) or list(steps) != [1]:
+        raise RefusedError(f"{node.name}: only planes that follow one another can be taken out")
+    return x[..., int(starts[0]) : int(ends[0])]
+
+
 def clip(node: Node, x: Value, low: Value = None, high: Value = None) -> Value:
     """ReLU6; other bounds are refused."""
     if low is None or high is None or (float(low), float(high)) != (0.0, 6.0):
@@ -140,6 +158,8 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "MaxPool": max_pool,
+    "ReduceMax": reduce_max,
+    "Slice": planes_of,
     "GlobalAveragePool": lambda node, x: tf.reduce_mean(x, axis=[1, 2], keepdims=True),
     "Clip": clip,
     "Resize": resize,

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from sfumato.core.errors import SfumatoError, UsageError, unknown
+from sfumato.core.console import note
+from sfumato.core.errors import SfumatoError, UsageError, first_line, unknown
 from sfumato.core.files import atomic_folder
 from sfumato.data import Split
 from sfumato.export import answer_bundle
@@ -31,6 +32,7 @@ from sfumato.export.bundle import (
     write_contract,
     write_vectors,
 )
+from sfumato.export.calibration import answer_logits, calibrate, picture_logits, validation_photos
 from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
@@ -126,7 +128,9 @@ def export(
 
         begin(Step.CONVERT)
         calibration = calibration_images(dataset.images, dataset.splits[Split.DEFENDER])
-        converted = convert(folder / LOCAL, calibration, chosen, backend=backend)
+        converted, backend = convert_local(
+            folder / LOCAL, calibration, chosen, backend=backend, own=run.config.local is not None
+        )
         named = {variant: name_tensors(content, network.names) for variant, content in converted.items()}
 
         begin(Step.CHECK)
@@ -139,7 +143,7 @@ def export(
         if "int8" in models and needs_tuning(models["int8"], tune):
             tuned = tune_int8(run, network, calibration, images, backend=backend)
             # The better of both ships: fewer failed gates, then the smaller movement.
-            models["int8"] = min(tuned, models["int8"], key=shortfall)
+            models["int8"] = min((one for one in (tuned, models["int8"]) if one), key=shortfall)
 
         begin(Step.CLOUD)
         cloud_gap = write_cloud(run, folder / CLOUD)
@@ -163,11 +167,35 @@ def export(
             run, folder, network=network, models=models, gates=gates, conversion=conversion, goal=goal
         )
         if "int8" in models:
+            photos, labels = validation_photos(run)
+            logits = picture_logits(run, open_model(models["int8"].content), photos)
+            contract = with_figures(contract, calibrate(run, labels, logits))
+        if "int8" in models:
             write_vectors(folder, contract)
 
         begin(Step.BUNDLE)
         write_audit_files(run, folder / AUDIT)
         return write_contract(contract, folder, signer)
+
+
+def convert_local(
+    model: Path, calibration: NDArray[np.uint8], variants: Sequence[str], *, backend: str, own: bool
+) -> tuple[dict[str, bytes], str]:
+    """`convert`, and the back-end that did it: a network of the user's own that our lowering refuses goes through onnx2tf.
+
+    Raises:
+        SfumatoError: as `convert`; of a network that both refuse, both reasons.
+    """
+    if not own or backend != "direct":
+        return convert(model, calibration, variants, backend=backend), backend
+    try:
+        return convert(model, calibration, variants, backend=backend), backend
+    except SfumatoError as refused:
+        note(f"{refused}; onnx2tf converts it instead")
+        try:
+            return convert(model, calibration, variants, backend="onnx2tf"), "onnx2tf"
+        except SfumatoError as error:
+            raise SfumatoError(f"{refused}; {error}") from None
 
 
 def export_answer(
@@ -221,12 +249,16 @@ def export_answer(
     for variant, model in models.items():
         (folder / model_file(variant)).write_bytes(model.content)
     answer_bundle.write_table(shipped, folder)
+    figures = answer_bundle.answer_figures(run, shipped, read)
+    if "int8" in models:
+        photos, labels = validation_photos(run)
+        figures |= calibrate(run, labels, answer_logits(shipped, read, photos))
     contract = describe_answer(
         shipped,
         folder,
         models={variant: model.content for variant, model in models.items()},
         gates=gates,
-        figures=answer_bundle.answer_figures(run, shipped, read),
+        figures=figures,
         conversion=conversion_of(backend, calibration, tuned=any(model.tuned for model in models.values())),
     )
     if "int8" in models:
@@ -235,6 +267,11 @@ def export_answer(
     begin(Step.BUNDLE)
     write_audit_files(shipped, folder / AUDIT)
     return write_contract(contract, folder, signer)
+
+
+def with_figures(contract: Contract, more: dict[str, Any]) -> Contract:
+    """A contract with further figures."""
+    return contract.model_copy(update={"figures": {**contract.figures, **more}})
 
 
 def tune_answer(
@@ -298,10 +335,21 @@ def movement(figures: Figures) -> float:
 
 def tune_int8(
     run: Run, network: PhoneNetwork, calibration: NDArray[np.uint8], images: ParityImages, *, backend: str
-) -> CheckedModel:
-    """Fine-tune a copy of the network and convert it; the float models and local.onnx stay those of the trained network."""
+) -> CheckedModel | None:
+    """Fine-tune a copy of the network and convert it; the float models and local.onnx stay those of the trained network.
+
+    None for a network of the user's own that fine-tuning cannot follow: it ships as it was quantised, if the gates allow it.
+    """
     rows = run.dataset.splits[Split.DEFENDER]
-    student = fine_tune(network, np.array(run.dataset.images[rows]), calibration)
+    try:
+        student = fine_tune(network, np.array(run.dataset.images[rows]), calibration)
+    except Exception as error:  # torch.fx has many types for what it cannot trace
+        if run.config.local is None:
+            raise
+        note(
+            f"{run.config.local} cannot be fine-tuned for int8 ({first_line(error)}): it stays as it was quantised"
+        )
+        return None
     content = convert_tuned(student, run, calibration, backend=backend)
     return check_model("int8", content, run, network, images, tuned=True)
 

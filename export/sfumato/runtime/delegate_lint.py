@@ -55,6 +55,9 @@ RULES = {
     "SPACE_TO_DEPTH": Rule(2),
     "DEPTH_TO_SPACE": Rule(2),  # the delegate asks for no version, and there are two
     "PAD": Rule(2, constant=(1,)),
+    "MAX_POOL_2D": Rule(2),
+    "RESHAPE": Rule(1, constant=(1,)),
+    "STRIDED_SLICE": Rule(2),
     "QUANTIZE": Rule(2),
     "DEQUANTIZE": Rule(3, types=("INT8", "FLOAT16", "FLOAT32")),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import DataError, SfumatoError
-from sfumato.core.files import atomic_write, write_json
+from sfumato.core.files import atomic_write, check_place, write_json
 from sfumato.core.image_io import SUFFIXES
 from sfumato.runtime.contract import Contract
 from sfumato.runtime.ledger import FILES, Draw, Ledger
@@ -32,6 +32,8 @@ class Perturbed:
     bytes: int
     rate_bits: float
     """Shown to the user only: it depends on the photo, so it is not written into the upload's files."""
+    unlike: bool | None = None
+    """As in `Upload`; the same holds for it."""
 
 
 def perturb_files(
@@ -56,8 +58,7 @@ def perturb_files(
             written.
     """
     names = uploads_of(photos, out)
-    if out.exists() and not out.is_dir():
-        raise SfumatoError(f"{out} is a file: give a folder for the uploads")
+    check_place(out)  # before the ledger counts anything
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in names.items():
         try:
@@ -73,7 +74,7 @@ def perturb_files(
         with atomic_write(target) as scratch:
             scratch.write_bytes(upload.content)
         write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
-        yield Perturbed(photo, target, len(upload.content), upload.rate_bits)
+        yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike)
 
 
 def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:

@@ -33,6 +33,7 @@ from sfumato.runtime.answer import (
 )
 from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_with_digest
 from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
+from sfumato.runtime.familiar import Limits, read_limits
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.ledger import draw_id
@@ -61,6 +62,9 @@ class Upload:
     draw: bytes | None
     """What the ledger remembers of it (`draw_id`); None for fresh noise."""
     measure: Callable[[], float] = field(repr=False, compare=False)
+    unlike: bool | None = None
+    """The photo looks like none of those that the model was made for, so its answer means nothing; None: the bundle does not
+    say what they look like. Depends on the photo: keep it on the phone."""
 
     @cached_property
     def rate_bits(self) -> float:
@@ -231,7 +235,25 @@ class PhoneModel:
             key is not None,
             None if key is None else self.draw_id(pixels, parameters, key),
             lambda: self.rate_bits(pixels, parameters),
+            None if self.limits is None else self.limits.distance(pixels) > self.limits.limit,
         )
+
+    def unlike(self, image: Source | Bytes) -> bool:
+        """Whether a photo looks like none of those that the model was made for; False where the bundle does not say.
+
+        Raises:
+            DataError, SfumatoError: as `perturb`.
+        """
+        return self.limits is not None and self.limits.distance(self._pixels(image)) > self.limits.limit
+
+    @cached_property
+    def limits(self) -> Limits | None:
+        """What ordinary photos look like; None in bundles of earlier versions.
+
+        Raises:
+            SfumatoError: the contract's figures are damaged.
+        """
+        return read_limits(self.contract.figures)
 
     def draw_id(self, image: Bytes, parameters: dict[str, Bytes], key: bytes) -> bytes:
         """What the ledger remembers of a draw: 16 bytes, as `sfumato.runtime.ledger.draw_id`.

@@ -74,11 +74,13 @@ def audit_answer(
     data = replace(data, rate=torch.full_like(data.rate, log(artifact.table.words)))
     scored = attack_clean(data, plan, selection, told)
     clean = {
-        name: best_attack([one for one in scored if one.result.attribute == name]).result.accuracy
+        name: best_attack([one for one in scored if one.result.attribute == name]).answers
         for name in selection.names
     }
     leaks = exact_leaks(artifact, selection.names, seed=seed)
-    records = tuple(leak.record(clean[leak.attribute]) for leak in leaks)
+    records = tuple(
+        leak.record(clean[leak.attribute], asked=leak.attribute in selection.asked) for leak in leaks
+    )
     rows = artifact.dataset.splits[Split.TEST]
     states = artifact.table.states(artifact.scores(np.array(artifact.dataset.images[rows])))
     desired, rate = desired_answers(artifact, states, seed), answer_rate(artifact.table)
@@ -174,7 +176,7 @@ def answer_statements(table: AnswerTable, entropy: float, leaks: Sequence[Answer
     if leaks:
         images = round(float(leaks[0].counts.sum()))
         out.append(
-            f"Leaks are counted on {images} test images, not attacked: no attacker gains more from a word than the guess that "
-            "its table allows. Limits are one-sided, at 95 %, and let the attacker choose the guess on test."
+            f"Leaks are counted on {images} test images, not attacked: no attacker gains more from a word than its table "
+            "allows. Limits are one-sided, at 95 %; that of accuracy lets the attacker choose the guess on test."
         )
     return tuple(out)

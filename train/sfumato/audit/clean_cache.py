@@ -2,14 +2,16 @@
 
 An entry is named by a digest of all of that, and lies in the user's cache folder beside the decoded pictures.
 
-    entry = entry(data, ("race",), recipe)
-    predictions = load(entry, network)          # None if there is none; else the network has its weights
-    save(entry, network, predictions)
+    path = entry(data, ("race",), [recipe])
+    kept = load(path, start, [recipe])          # None if there is none; else the network has its weights
+    save(path, kept, [recipe])
 """
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,24 @@ from sfumato.audit.stored import from_plain, read_plain, to_plain
 from sfumato.core.files import atomic_write
 from sfumato.data.cache import cache_folder, trusted
 
-VERSION = 1
+VERSION = 2
 """Raised whenever attackers on clean photos are trained differently."""
 
 
-def entry(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> Path:
-    """The file of one network."""
+@dataclass(frozen=True)
+class Kept:
+    """A network that was trained to the end, and what it and those that competed with it predict."""
+
+    recipe: Recipe
+    network: nn.Module
+    predictions: list[Prediction]
+
+
+def entry(data: AttackData, group: tuple[str, ...], recipes: Sequence[Recipe], rounds: int = 1) -> Path:
+    """The file of one network, or of the best of several that competed in some rounds."""
     digest = hashlib.sha256()
-    settings = [VERSION, torch.__version__, data.seed, asdict(recipe), [(n, data.classes[n]) for n in group]]
+    classes, how = [(n, data.classes[n]) for n in group], [asdict(recipe) for recipe in recipes]
+    settings = [VERSION, torch.__version__, data.seed, how, rounds, classes]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for split in (data.train, data.validation, data.test):
         digest.update(str((split.pixels.shape, split.images)).encode())
@@ -40,17 +52,28 @@ def entry(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> Path:
     return cache_folder() / "clean-attackers" / f"{digest.hexdigest()[:32]}.pt"
 
 
-def load(path: Path, network: nn.Module) -> list[Prediction] | None:
-    """Predictions of an entry, whose weights go into the network; None if there is no entry that can be read."""
-    kept = read_plain(path) if trusted(path) else None  # what another user wrote decides no audit
-    if kept is None:
+def load(path: Path, start: Callable[[Recipe], nn.Module], recipes: Sequence[Recipe]) -> Kept | None:
+    """An entry, whose weights go into a network that `start` makes; None if there is no entry that can be read."""
+    found = read_plain(path) if trusted(path) else None  # what another user wrote decides no audit
+    if found is None:
         return None
-    network.load_state_dict(kept["weights"])
-    return [one for one in from_plain(kept["predictions"]) if isinstance(one, Prediction)]
+    recipe = recipes[found["recipe"]]
+    network = start(recipe)
+    network.load_state_dict(found["weights"])
+    return Kept(
+        recipe, network, [one for one in from_plain(found["predictions"]) if isinstance(one, Prediction)]
+    )
 
 
-def save(path: Path, network: nn.Module, predictions: list[Prediction]) -> None:
-    """Keep a network and its predictions."""
-    weights = {name: value.cpu() for name, value in network.state_dict().items()}
+def save(path: Path, kept: Kept, recipes: Sequence[Recipe]) -> None:
+    """Keep a network and the predictions."""
+    weights = {name: value.cpu() for name, value in kept.network.state_dict().items()}
+    plain = {
+        "recipe": list(recipes).index(kept.recipe),
+        "weights": weights,
+        "predictions": to_plain(kept.predictions),
+    }
     with atomic_write(path) as scratch:
-        torch.save({"weights": weights, "predictions": to_plain(predictions)}, scratch)
+        content = BytesIO()
+        torch.save(plain, content)
+        scratch.write_bytes(content.getvalue())  # torch has another error for a full disk

@@ -180,17 +180,17 @@ def rows_from_tables(
 ) -> Iterator[Composition]:
     """Compositions from log-likelihoods of validation and test photos under the attacker's, (n, candidates)."""
     powers = np.concatenate([posterior.POWERS, np.geomspace(1, max(uploads, 2), 5)[1:]]) / uploads
+    # Validation rows are single draws here: the first ones of `validation_uploads` have the same labels.
+    chosen = posterior.choose(tables[0], data, attributes, rows[0], powers)
+    known, found = (posterior.chosen_scores(data, table, chosen) for table in tables)
     for name in attributes:
-        # Validation rows are single draws here: the first ones of `validation_uploads` have the same labels.
-        choice = posterior.choose(tables[0], data, name, rows[0], powers)
-        scores = [posterior.chosen_scores(data, table, name, choice) for table in tables]
         labels = data.test.labels[name][rows[1]]
         yield describe(
             what,
             name,
             uploads,
-            (scores[1], labels),
-            (scores[0], data.validation.labels[name][rows[0]]),
+            (found[name], labels),
+            (known[name], data.validation.labels[name][rows[0]]),
             prior=data.prior(name),
             clean=single_accuracy(data, name, clean[name]),
             floor=population_floor(data, name),

@@ -1,11 +1,16 @@
 """The exact leak of answer mode: a word is a finite message, so what it tells about any attribute is counted, not attacked.
 
     leaks = exact_leaks(artifact, ("gender", "race"))
-    leaks[0].accuracy, leaks[0].accuracy_upper, leaks[0].bits
-    record = leaks[0].record(clean=0.87)            # for audit.json, where a clean attacker's accuracy is known
+    leaks[0].accuracy, leaks[0].accuracy_limits, leaks[0].bits
+    record = leaks[0].record(clean.answers)         # for audit.json, where a clean attacker's answers are known
 
 For every word the best guess of an attribute is the value most frequent with it; a trained attacker can at best find the same
 guess. The counts are expected ones where the word is drawn from a table: no chance of a draw is in the figures.
+
+Accuracy is blind to a rare class: a word that all of its images share with as many others tells nearly everything, and no
+guess changes. So the pass rule reads the gains of the reader of a word (`sfumato.audit.word_reader`), by the same four
+measures, floors and weights as those of a trained attacker. Of accuracy it takes the larger of two limits, that of the
+standard error and that of the bootstrap below.
 
 - `accuracy`: guess learned on the attacker's split, scored on test: what an attacker gets who has that many labelled photos.
 - `optimum`: guess chosen on test itself; no fixed guess is right more often there. It flatters the attacker.
@@ -23,8 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from sfumato.audit.metrics import LEAST_GAIN
-from sfumato.audit.schema import ExactLeak
+from sfumato.audit.floors import Population, kept_cells, measure_population
+from sfumato.audit.metrics import LEAST_GAIN, Answers, Estimate, Sample, gains, measure, normalised_gain
+from sfumato.audit.schema import ExactLeak, Gain, MeasureName
+from sfumato.audit.word_reader import measure_words
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
 from sfumato.data.contingency import (
@@ -106,29 +113,58 @@ class AnswerLeak:
     odds_gap: float | None
     """Largest difference of a word's probability between two values of the attribute, given the true label, on test; None where
     no label has enough images of two values. Chance alone makes it larger than 0."""
+    reader: Mapping[MeasureName, Estimate]
+    """What the reader of a word reaches, by every measure."""
+    sample: Sample
+    """The test images, weighted like the population."""
+    population: Population
 
-    def record(self, clean: float) -> ExactLeak:
+    def record(self, clean: Answers, *, asked: bool = False) -> ExactLeak:
         """For audit.json.
 
         Args:
-            clean: accuracy of attackers on clean images, a fraction.
+            clean: what the best attacker on clean images says about the test images.
+            asked: whether whoever audits asked for the attribute by name.
         """
-        scale = max(clean - self.floor, LEAST_GAIN)
+        floors, strata, entropy_bits = (
+            self.population.floors,
+            self.sample.strata,
+            self.population.entropy_bits,
+        )
+        reference = measure(clean, self.sample, entropy_bits)
+        by_measure = gains(self.reader, reference, floors, strata, entropy_bits)
+        accuracy = normalised_gain(
+            "accuracy",
+            self.reader["accuracy"],
+            reference["accuracy"],
+            floors["accuracy"],
+            strata,
+            least_scale=True,
+        )
         return ExactLeak(
             attribute=self.attribute,
             declared=self.declared,
+            asked=asked,
+            gains=tuple(self.no_less(one) if one.measure == "accuracy" else one for one in by_measure),
             words=self.words,
             images=round(float(self.counts.sum())),
             accuracy=self.accuracy,
             balanced_accuracy=self.balanced_accuracy,
             auc=self.auc,
             floor=self.floor,
-            nag=(self.accuracy - self.floor) / scale,
-            nag_upper=self.gain_upper / scale,
+            nag=accuracy.nag or 0.0,
+            nag_upper=self.no_less(accuracy).upper or 0.0,
             bits=self.bits,
             bits_upper=self.bits_upper,
             entropy_bits=self.entropy_bits,
         )
+
+    def no_less(self, gain: Gain) -> Gain:
+        """A gain in accuracy whose upper limit is that of the bootstrap, where that one is larger."""
+        if gain.upper is None:
+            return gain
+        limit = self.gain_upper / max(gain.clean - gain.floor, LEAST_GAIN)
+        return gain.model_copy(update={"upper": max(gain.upper, limit)})
 
 
 def exact_leaks(artifact: AnswerArtifact, names: Sequence[str], *, seed: int = 0) -> tuple[AnswerLeak, ...]:
@@ -150,6 +186,7 @@ def exact_leaks(artifact: AnswerArtifact, names: Sequence[str], *, seed: int = 0
             f"{', '.join(kept)}: the upload is meant to tell this; choose attributes that are not kept"
         )
     states, labels = {}, {}
+    cells = kept_cells(data, artifact.keep)
     for split in (Split.ATTACKER, Split.TEST):
         rows = data.splits[split]
         states[split] = table.states(artifact.scores(np.array(data.images[rows])))
@@ -161,6 +198,8 @@ def exact_leaks(artifact: AnswerArtifact, names: Sequence[str], *, seed: int = 0
             states,
             {split: of[name] for split, of in labels.items()},
             {split: [of[kept] for kept in artifact.keep] for split, of in labels.items()},
+            measure_population(data, cells, name),
+            cells[data.splits[Split.TEST]],
             classes=len(data.attributes[name].classes),
             declared=name in artifact.hide,
             seed=seed,
@@ -175,6 +214,8 @@ def leak_of(
     states: Mapping[Split, Ints],
     values: Mapping[Split, Ints],
     kept: Mapping[Split, Sequence[Ints]],
+    population: Population,
+    combinations: Ints,
     *,
     classes: int,
     declared: bool,
@@ -188,6 +229,8 @@ def leak_of(
         states: (n,) of `table.states`, for the attacker's split and for test.
         values: (n,) of the attribute, for both.
         kept: (n,) true class of every kept attribute, for both.
+        population: floors and label counts.
+        combinations: (n_test,) the combination of kept labels of every test image, as the population counts them.
         classes: values of the attribute.
         declared: whether it was declared hidden.
         seed: of the resamples.
@@ -200,7 +243,8 @@ def leak_of(
     guess = best_guess(known)
     accuracy = guess_accuracy(seen, guess)
     present = seen.sum(1) > 0
-    gains, bits = resampled(table, test, truth, floor_hits, classes=classes, seed=seed)
+    gained, bits = resampled(table, test, truth, floor_hits, classes=classes, seed=seed)
+    sample = population.sample(truth, combinations)
     return AnswerLeak(
         attribute=name,
         declared=declared,
@@ -212,13 +256,16 @@ def leak_of(
         balanced_accuracy=balanced(seen, best_guess(likelihood(known))),
         auc=table_auc(seen, likelihood(known)),
         floor=float(floor_hits.mean()),
-        gain_upper=float(np.quantile(gains, LEVEL)),
+        gain_upper=float(np.quantile(gained, LEVEL)),
         floor_bits=mutual_information(cross_counts(cells[Split.TEST], truth, (table.words, classes))),
         bits=mutual_information(seen),
         bits_bias=information_bias(seen),
         bits_upper=float(np.quantile(bits, LEVEL)),
         entropy_bits=entropy(truth),
         odds_gap=odds_gap(table, test, truth, cells[Split.TEST]),
+        reader=measure_words(table, states, values, sample, population.entropy_bits, classes=classes),
+        sample=sample,
+        population=population,
     )
 
 
@@ -293,12 +340,12 @@ def resampled(
     coordinates = sent.tocoo()
     cells = coordinates.col.astype(np.int64) * classes + values[coordinates.row]
     counted = csr_matrix((coordinates.data, (cells, coordinates.row)), shape=(words * classes, images))
-    rng, gains, bits = np.random.default_rng(seed), [], []
+    rng, gained, bits = np.random.default_rng(seed), [], []
     for start in range(0, resamples, CHUNK):
         count = min(CHUNK, resamples - start)
         weights = rng.multinomial(images, np.full(images, 1 / images), size=count).astype(np.float64)
         floors = weights @ floor_hits / images
         for number, counts in enumerate((counted @ weights.T).T.reshape(count, words, classes)):
-            gains.append(counts.max(1).sum() / images - floors[number])
+            gained.append(counts.max(1).sum() / images - floors[number])
             bits.append(mutual_information(counts))
-    return np.array(gains), np.array(bits)
+    return np.array(gained), np.array(bits)

@@ -23,6 +23,7 @@ combination of labels (delta method; for the AUC: DeLong et al., 1988). They equ
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ Ints = NDArray[np.int64]
 
 MEASURES: tuple[MeasureName, ...] = ("accuracy", "balanced_accuracy", "auc", "information")
 RESAMPLES = 1000
+SMALL_CLASS = 20
+"""A class with fewer test images may by luck look as if it did not vary; `hidden_variance` makes up for that."""
 LEAST_GAIN = 0.01
 """Clean images must be worth this much over the floor, or a measure has no scale: one point, or 1 % of the entropy."""
 CONFIDENCE = 0.95
@@ -78,6 +81,12 @@ class Sample:
     """(n,) number of the combination of labels whose share is known; images vary within one."""
     weights: Floats
     """(n,), 1 in total."""
+    image: Ints | None = None
+    """(n,) which image a row is about, where an image has several rows, counted from 0 without gaps; None: each row is one."""
+
+    def per_image(self, rows: Floats) -> Floats:
+        """Sums over the rows of each image."""
+        return rows if self.image is None else np.asarray(np.bincount(self.image, rows), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ class Estimate:
 
     value: float
     parts: Floats
-    """(n,): the figure fluctuates as the sum of these does, within strata."""
+    """(images,): the figure fluctuates as the sum of these does, within strata."""
+    hidden: float = 0.0
+    """Variance beyond that, of classes with few images."""
 
 
 def accuracy(labels: Ints, guesses: Ints) -> float:
@@ -133,30 +144,60 @@ def measure(answers: Answers, sample: Sample, entropy_bits: float) -> dict[Measu
 
     Args:
         answers: about the n images of the sample.
-        sample: labels and weights; a class without images is left out of the means over classes.
+        sample: labels and weights; a class without images, or of no weight, is left out of the means over classes.
         entropy_bits: H(S) of the population.
     """
     labels, weights = sample.labels, sample.weights
-    right = weights * (answers.guesses == labels)
-    classes = np.unique(labels)
+    hits, recalls = answers.guesses == labels, answers.balanced == labels
     shares = np.bincount(labels, weights, minlength=int(labels.max()) + 1)
-    recalled = weights * (answers.balanced == labels) / (shares[labels] * len(classes))
-    saved = weights * (entropy_bits - answers.losses(labels))
+    # A class that the population does not know has test images of no weight.
+    classes = np.flatnonzero(shares > 0)
+    within = np.divide(weights, shares[labels], out=np.zeros(len(labels)), where=weights > 0)
+    right = sample.per_image(weights * hits)
+    recalled = sample.per_image(within * recalls) / len(classes)
+    saved = sample.per_image(weights * (entropy_bits - answers.losses(labels)))
+    unsure = [[_hidden(sample, labels == one, values) for values in (hits, recalls)] for one in classes]
+    doubt, blur = np.array(unsure).T
     return {
-        "accuracy": Estimate(float(right.sum()), right),
-        "balanced_accuracy": Estimate(float(recalled.sum()), recalled),
-        "auc": _weighted_auc(labels, answers.ranking, weights, classes),
+        "accuracy": Estimate(float(right.sum()), right, float((shares[classes] ** 2 * doubt).sum())),
+        "balanced_accuracy": Estimate(float(recalled.sum()), recalled, float(blur.sum()) / len(classes) ** 2),
+        "auc": _weighted_auc(sample, answers.ranking, classes),
         "information": Estimate(float(saved.sum()), saved),
     }
 
 
-def _weighted_auc(labels: Ints, ranking: Floats, weights: Floats, classes: Ints) -> Estimate:
+def hidden_variance(values: Floats) -> float:
+    """Variance of the mean of (m,) values in 0..1 that so few of them do not show; 0 from `SMALL_CLASS` on.
+
+    As if two more had been seen, one at either end (Agresti and Coull, 1998, do so for shares): one value alone shows no
+    variance at all, and five equal ones do not show that all are.
+
+    >>> [round(hidden_variance(np.ones(count)), 3) for count in (1, 5, 20)]
+    [0.333, 0.029, 0.0]
+    """
+    count = len(values)
+    if not 0 < count < SMALL_CLASS:
+        return 0.0
+    shown = float(np.var(values, ddof=1)) if count > 1 else 0.0
+    return max(0.0, float(np.var([*values, 0.0, 1.0], ddof=1)) - shown) / count
+
+
+def _hidden(sample: Sample, rows: NDArray[np.bool_], values: NDArray[Any]) -> float:
+    """`hidden_variance` of values (n,) in 0..1 over the images whose rows these are; rows count by their weights."""
+    weights = np.where(rows, sample.weights, 0.0)
+    total = sample.per_image(weights)
+    inside = total > 0
+    return hidden_variance(sample.per_image(weights * values)[inside] / total[inside])
+
+
+def _weighted_auc(sample: Sample, ranking: Floats, classes: Ints) -> Estimate:
     """Mean AUC over classes, and the parts of its images after DeLong."""
+    labels, weights = sample.labels, sample.weights
     if len(classes) < 2:
-        return Estimate(0.5, np.zeros(len(labels)))
+        return Estimate(0.5, np.zeros(len(sample.per_image(weights))))
     # Of two classes, one against the rest is the other against the rest.
     counted = classes[-1:] if ranking.shape[1] == 2 else classes
-    value, parts = 0.0, np.zeros(len(labels))
+    value, hidden, parts = 0.0, 0.0, np.zeros(len(labels))
     for one in counted:
         inside = labels == one
         shares = np.where(inside, weights / weights[inside].sum(), weights / weights[~inside].sum())
@@ -168,7 +209,8 @@ def _weighted_auc(labels: Ints, ranking: Floats, weights: Floats, classes: Ints)
         area = float((shares * wins)[inside].sum())
         value += area / len(counted)
         parts += shares * (wins - area) / len(counted)
-    return Estimate(value, parts)
+        hidden += sum(_hidden(sample, side, wins) for side in (inside, ~inside)) / len(counted) ** 2
+    return Estimate(value, sample.per_image(parts), hidden)
 
 
 def _below(values: Floats, others: Floats, shares: Floats) -> Floats:
@@ -210,15 +252,17 @@ def normalised_gain(
         least_scale: where clean images give too little, measure against one point all the same.
     """
     reached = clean.value - floor
-    scale, moving = (reached, clean.parts) if full is None else (full - floor, np.zeros_like(clean.parts))
+    still = Estimate(0.0, np.zeros_like(clean.parts))
+    scale, moving = (reached, clean) if full is None else (full - floor, still)
     gain = Gain(measure=name, value=attack.value, floor=floor, clean=clean.value)
     # Information is measured against the entropy, so clean images are asked for a share of it.
     if reached < LEAST_GAIN * (1.0 if full is None else scale) or scale <= 0:
         if not least_scale:
             return gain
-        scale, moving = LEAST_GAIN, np.zeros_like(clean.parts)
+        scale, moving = LEAST_GAIN, still
     nag = (attack.value - floor) / scale
-    error = standard_error((attack.parts - nag * moving) / scale, strata)
+    shown = standard_error(attack.parts - nag * moving.parts, strata)
+    error = math.sqrt(shown**2 + attack.hidden + nag**2 * moving.hidden) / scale
     limits = {"nag": nag, "error": error, "lower": nag - Z * error, "upper": nag + Z * error}
     return gain.model_copy(update=limits)
 

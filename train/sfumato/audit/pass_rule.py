@@ -2,9 +2,9 @@
 
 Passed: every desired attribute stays within `max_drop` of the clean cloud network, training's own goal is met on test, and for
 every judged attribute the best attack's gain is at most `max_nag`, and its upper 95 % limit at most `max_nag_upper`, **by every
-measure**: accuracy, balanced accuracy, AUC and information. A gain below 0 is chance and counts as 0: luck does not make up for
-missing images. Judged are declared attributes and those that were asked for by name; without any of them, all that were
-attacked.
+measure**: accuracy, balanced accuracy, AUC and information. In answer mode the attack is the reader of a word, whose gains are
+counted. A gain below 0 is chance and counts as 0: luck does not make up for missing images. Judged are declared attributes and
+those that were asked for by name; without any of them, all that were attacked.
 
 Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
 at 95 % for all attributes and measures together (Bonferroni). A leak that is found counts for every attribute, judged or not.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import norm
 
+from sfumato.audit.metrics import Z
 from sfumato.audit.schema import (
     AttributeResult,
     DesiredResult,
@@ -51,6 +52,46 @@ WORDS = {
     "auc": "AUC",
     "information": "information",
 }
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What the rule reads of one attribute, whether it was attacked or counted."""
+
+    name: str
+    declared: bool
+    judged: bool
+    """Declared, or asked for: it has to be shown not to leak."""
+    gains: Sequence[Gain]
+    entropy_bits: float
+    who: str
+    """Whose gains these are."""
+    cure: str
+    """What gives more test images."""
+
+
+def _attacked(one: AttributeResult) -> _Candidate:
+    return _Candidate(
+        one.name,
+        one.declared,
+        one.declared or one.asked,
+        one.gains,
+        one.entropy_bits,
+        f"{one.best.attack} ({one.best.architecture})",
+        "--folds 3, or more data",
+    )
+
+
+def _counted(one: ExactLeak) -> _Candidate:
+    return _Candidate(
+        one.attribute,
+        one.declared,
+        one.declared or one.asked,
+        one.gains,
+        one.entropy_bits,
+        "whoever reads the word",
+        "more data",
+    )
 
 
 @dataclass(frozen=True)
@@ -109,26 +150,22 @@ def judge(
         for one in controls
         if not one.passed
     ]
-    for leak in exact:
-        if leak.nag > rule.max_nag + SLACK:
-            failures.append(_exact_line(leak, rule))
-        elif leak.nag_upper > rule.max_nag_upper + SLACK:
-            doubts.append(_exact_line(leak, rule))
-    named = any(one.declared or one.asked for one in attributes)
-    z = family_limit(sum(len(one.gains) for one in attributes))
-    for one in attributes:
+    everyone = [*map(_attacked, attributes), *map(_counted, exact)]
+    named = any(one.judged for one in everyone)
+    z = family_limit(sum(len(one.gains) for one in everyone))
+    for one in everyone:
         gains = [gain for gain in one.gains if gain.nag is not None]
         found = [gain for gain in gains if _found(gain, rule, z)]
         if found:
             failures.append(_line(one, max(found, key=lambda gain: gain.nag or 0.0), rule, found=True))
             continue
-        if named and not (one.declared or one.asked):
+        if named and not one.judged:
             continue
         wide = [gain for gain in gains if not _small(gain, rule)]
         if wide:
             widest = max(wide, key=counted_limit)
             needed.append(missing_images(widest, rule, images))
-            doubts.append(_line(one, widest, rule, found=False) + _request(needed[-1]))
+            doubts.append(_line(one, widest, rule, found=False) + _request(needed[-1], one.cure))
         elif not gains:
             doubts.append(
                 f"{one.name}: attackers do not learn it from clean images either, so nothing is shown"
@@ -164,9 +201,9 @@ def missing_images(gain: Gain, rule: Rule, images: int) -> int:
     >>> missing_images(gain, Rule(), 1000)  # the interval has to shrink from 9.9 to 6 %
     1707
     """
-    nag, _, upper = _limits(gain)
-    room = max(rule.max_nag_upper - max(nag, 0.0), rule.max_nag_upper - rule.max_nag, SLACK)
-    return max(0, math.ceil(images * ((upper - nag) / room) ** 2) - images)
+    nag = max(_limits(gain)[0], 0.0)
+    room = max(rule.max_nag_upper - nag, rule.max_nag_upper - rule.max_nag, SLACK)
+    return max(0, math.ceil(images * ((counted_limit(gain) - nag) / room) ** 2) - images)
 
 
 def _drop(one: DesiredResult) -> float:
@@ -184,8 +221,8 @@ def _small(gain: Gain, rule: Rule) -> bool:
 
 def counted_limit(gain: Gain) -> float:
     """The upper 95 % limit, of a gain below 0 as if it were 0."""
-    nag, _, upper = _limits(gain)
-    return upper - min(nag, 0.0)
+    _, error, upper = _limits(gain)
+    return max(upper, Z * error)
 
 
 def _limits(gain: Gain) -> tuple[float, float, float]:
@@ -203,9 +240,9 @@ def _drop_line(one: DesiredResult, rule: Rule) -> str:
     )
 
 
-def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
+def _line(one: _Candidate, gain: Gain, rule: Rule, *, found: bool) -> str:
     """One attribute's worst gain beside what is allowed."""
-    who = f"{one.name}{'' if one.declared else ' (undeclared)'}: {one.best.attack} ({one.best.architecture})"
+    who = f"{one.name}{'' if one.declared else ' (undeclared)'}: {one.who}"
     if gain.measure == "information":
         reached = f"finds {gain.value:.3f} of {one.entropy_bits:.3f} bits"
     else:
@@ -221,9 +258,9 @@ def _line(one: AttributeResult, gain: Gain, rule: Rule, *, found: bool) -> str:
     return f"{who} {reached}, {limits}"
 
 
-def _request(images: int) -> str:
+def _request(images: int, cure: str) -> str:
     """The cure for a wide interval."""
-    return f": {round_up(images):,} more test images are needed (--folds 3, or more data)" if images else ""
+    return f": {round_up(images):,} more test images are needed ({cure})" if images else ""
 
 
 def round_up(images: int) -> int:
@@ -234,14 +271,6 @@ def round_up(images: int) -> int:
     """
     unit = int(10 ** max(0, len(str(images)) - 2))
     return -(-images // unit) * unit
-
-
-def _exact_line(one: ExactLeak, rule: Rule) -> str:
-    return (
-        f"{one.attribute}: the best guess from the word reaches {one.accuracy:.1%} (guessing {one.floor:.1%}), NAG "
-        f"{one.nag:.1%} with an upper 95 % limit of {one.nag_upper:.1%}; at "
-        f"most {rule.max_nag:.0%} and {rule.max_nag_upper:.0%} are allowed"
-    )
 
 
 def goal_line(goal: "Goal | GoalPart") -> str:

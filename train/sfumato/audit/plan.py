@@ -35,6 +35,8 @@ class Plan(BaseModel):
     """Passes over the attacker's images, at most: early stopping ends most fits before."""
     provider_epochs: int = Field(ge=1)
     clean_epochs: int = Field(ge=1)
+    clean_rounds: int = Field(default=1, ge=1, le=4)
+    """With several, networks on clean images compete as well."""
     steps: int = Field(default=300, ge=1)
     """At least this many optimiser steps, so that a small attacker split gets more passes."""
     patience: int = Field(default=5, ge=1)
@@ -62,6 +64,10 @@ class Plan(BaseModel):
     """Known pairs that decoders learn from; one more learns from all of them."""
     decoder_steps: int = Field(default=800, ge=1)
     """Optimiser steps of a decoder."""
+    flow_steps: int = Field(default=800, ge=1)
+    """Optimiser steps of the generator that draws photos."""
+    drawings: int = Field(default=4, ge=1)
+    """Photos that it draws for each upload."""
     retrain_restored: bool = True
     """Train a network anew on restored photos; a probe can find all that it finds, since it sees the upload itself."""
 
@@ -91,13 +97,15 @@ DEFAULT = Plan(
     copies=6,
     stage_draws=3,
     rounds=4,
+    clean_rounds=3,
     compose=True,
-    attacks=(*BASIC, "average", "pairs"),
+    attacks=(*BASIC, "average", "pairs", "generate"),
     # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.
     repeats=(16,),
     average_networks=(),
     pairs=(),
     decoder_steps=150,
+    flow_steps=250,
     retrain_restored=False,
 )
 
@@ -107,12 +115,15 @@ FULL = DEFAULT.model_copy(
         "attacks": (*DEFAULT.attacks, "denoise", "whitebox"),
         "probes": ("linear", *DEFAULT.probes),
         "rounds": 1,
+        "clean_rounds": 1,
         "frames": (1, 4, 16, 64),
         "separate": True,
         "repeats": (4, 16, 64),
         "average_networks": (4, 16, 64),
         "pairs": (100, 1000),
         "decoder_steps": 1500,
+        "flow_steps": 4000,
+        "drawings": 8,
         "retrain_restored": True,
     }
 )

@@ -94,9 +94,10 @@ def figure(images: NDArray[np.uint8], maps: Floats, uploads: NDArray[Any], path:
 
 
 def png_uri(images: NDArray[np.uint8]) -> str:
-    """Images (N, H, W, 3) side by side as a `data:` URI."""
+    """Images (N, H, W, 3) side by side as a `data:` URI; (rows, N, H, W, 3) as rows below one another."""
     stream = io.BytesIO()
-    Image.fromarray(strip([images], scale=1, gap=4), "RGBA").save(stream, "PNG", optimize=True)
+    rows = list(images) if images.ndim == 5 else [images]
+    Image.fromarray(strip(rows, scale=1, gap=4), "RGBA").save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

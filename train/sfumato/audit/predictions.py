@@ -79,7 +79,7 @@ class ReconstructedImages:
 
     figures: Reconstruction
     images: NDArray[np.uint8]
-    """The first few, (m, H, W, 3), for the report."""
+    """The first few, (m, H, W, 3), for the report; or several of each, (rows, m, H, W, 3)."""
 
 
 AttackOutput = Prediction | ReconstructedImages

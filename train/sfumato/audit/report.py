@@ -77,6 +77,7 @@ def render(
         strips=image_strips(data),
         attacks=plots.attack_plot(audit.attributes),
         averages=[one for one in results if one.attack == "average"],
+        drawn=[one for one in results if one.attack == "generate"],
         leakage_bound_bits=bound,
         reconstructed=reconstructed_strips(reconstructed),
         rates=plots.rate_plot(data.rate.double().numpy() / np.log(2)),
@@ -155,7 +156,8 @@ def reconstructed_strips(reconstructed: Sequence[ReconstructedImages]) -> list[t
     """(caption, data URI) of the first test images as every method reconstructs them."""
     return [
         (
-            f"{one.figures.method}{f', {one.figures.pairs} pairs' if one.figures.pairs else ''}: "
+            f"{one.figures.method}{f', {one.figures.pairs} pairs' if one.figures.pairs else ''}"
+            f"{f', {one.figures.drawings} of each, {len(one.images)} shown' if one.figures.drawings > 1 else ''}: "
             f"PSNR {one.figures.psnr:.1f} dB, SSIM {one.figures.ssim:.2f}",
             plots.png_uri(one.images),
         )

@@ -49,6 +49,7 @@ from sfumato.audit.statements import (
 )
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
+from sfumato.core.console import note
 from sfumato.core.errors import UsageError
 from sfumato.core.files import only_process, write_json
 from sfumato.core.memory import keep_freed_memory
@@ -135,6 +136,10 @@ def audit(
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
     if getattr(artifact, "mode", "picture") == "answer":
+        if seeds > 1 or folds > 1 or others:
+            note(
+                "words are counted, not attacked: further seeds, folds and artifacts change nothing in answer mode"
+            )
         words: Answering = artifact  # type: ignore[assignment]
         exact, images = audit_answer(
             words, plan, selection, seed=seed, rule=rule, command=command, watch=watch
@@ -168,6 +173,7 @@ def audit(
     if plan.compose and selection.names:
         watch(0, 1, "several uploads", "")
         compositions = compose(artifact, data, first.predictions, plan, selection.names, others)
+    watch(0, 1, "bounds", "")
     photos = photo_bounds(data)
     rate, bounds, groups = (
         rate_bits(data),
@@ -226,6 +232,7 @@ def audit(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
     )
+    watch(0, 1, "report", "")
     write_json(folder / "audit.json", result.to_json())
     report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
     remove_stored(folder)

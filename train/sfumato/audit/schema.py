@@ -6,6 +6,7 @@ what they called things, and their NAG was clamped at 0 over floors of the test 
     audit = read_audit(run / "audit.json")
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -136,6 +137,12 @@ class Gain(_Frozen):
     """Standard error of `nag`."""
     lower: float | None = None
     upper: float | None = None
+
+
+def worst_gain(gains: Sequence[Gain]) -> Gain | None:
+    """The gain with the largest upper limit; None where no measure has a scale."""
+    known = [gain for gain in gains if gain.upper is not None]
+    return max(known, key=lambda gain: gain.upper or 0.0, default=None)
 
 
 class Goal(_Frozen):
@@ -304,8 +311,7 @@ class AttributeResult(_Frozen):
     @property
     def worst(self) -> Gain | None:
         """The gain with the largest upper limit; None where no measure has a scale."""
-        known = [gain for gain in self.gains if gain.upper is not None]
-        return max(known, key=lambda gain: gain.upper or 0.0, default=None)
+        return worst_gain(self.gains)
 
 
 class Recognition(_Frozen):
@@ -344,6 +350,8 @@ class Reconstruction(_Frozen):
     """A decoder, or a constant guess."""
     pairs: int
     """Pairs of photo and upload the decoder learned from; 0 for a guess."""
+    drawings: int = 0
+    """Photos that a generator drew for each upload: the figures are means over them. 0: nothing was drawn."""
     psnr: float
     """Mean over the test images, in dB."""
     ssim: float
@@ -415,28 +423,40 @@ class Composition(_Frozen):
 class ExactLeak(_Frozen):
     """What a word of answer mode tells about one attribute, from its contingency table: no attacker gains more.
 
-    All figures are of the best guess from the word. Limits are one-sided, at 95 %.
+    Limits are one-sided, at 95 %.
     """
 
     attribute: str
     declared: bool = True
     """Whether training was told to hide it."""
+    asked: bool = False
+    """Whether whoever audits asked for it by name."""
+    gains: tuple[Gain, ...] = ()
+    """What the reader of a word gains, by every measure; the pass rule reads these. Empty in older files, whose rule saw the
+    accuracy of a word alone."""
     words: int
     """Words of the alphabet."""
     images: int
     """Images in the table."""
     accuracy: float
+    """Of the guess most frequent with the word, counted on test; so are balanced accuracy, AUC and bits."""
     balanced_accuracy: float
     auc: float
     floor: float
-    """Accuracy of the best guess without the word: population majority, or from the true kept labels."""
+    """Accuracy of the best guess from the true kept labels, counted alike."""
     nag: float
+    """The gain in accuracy alone, over the floor of the population; measured against a point where clean images give less."""
     nag_upper: float
     bits: float
     """I(S; word)."""
     bits_upper: float
     entropy_bits: float
     """H(S)."""
+
+    @property
+    def worst(self) -> Gain | None:
+        """The gain with the largest upper limit; None where no measure has a scale, and in old files."""
+        return worst_gain(self.gains)
 
 
 class Skipped(_Frozen):

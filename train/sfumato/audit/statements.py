@@ -11,6 +11,7 @@ from sfumato.audit.schema import (
     AttributeResult,
     Composition,
     ExactLeak,
+    Gain,
     InformationBounds,
     PositiveControl,
     RateBits,
@@ -70,10 +71,7 @@ def attribute_statement(one: AttributeResult) -> str:
         f"Guessing without the upload reaches {one.label_only:.1%}, attackers on clean images {one.clean:.1%}."
     )
     if (worst := one.worst) is not None:
-        text += (
-            f" Its largest gain is by {WORDS[worst.measure]}: NAG {worst.nag:.1%}, with 95 % confidence at most "
-            f"{worst.upper:.1%}."
-        )
+        text += _largest(worst)
     else:
         text += f" NAG {one.nag_label_only:.1%}."
     if one.decision_only is not None:
@@ -184,5 +182,11 @@ def exact_statements(leaks: Sequence[ExactLeak]) -> tuple[str, ...]:
         f"{one.attribute}: one of {one.words} words tells {one.bits:.3f} of {one.entropy_bits:.3f} bits (at most "
         f"{one.bits_upper:.3f} with 95 % confidence); the "
         f"best guess from it reaches {one.accuracy:.1%}, guessing without it {one.floor:.1%}."
+        + ("" if (worst := one.worst) is None else _largest(worst))
         for one in leaks
     )
+
+
+def _largest(gain: Gain) -> str:
+    """The gain of the measure by which it may be largest."""
+    return f" Its largest gain is by {WORDS[gain.measure]}: NAG {gain.nag:.1%}, with 95 % confidence at most {gain.upper:.1%}."

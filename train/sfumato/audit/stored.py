@@ -14,6 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ class StoredSteps:
     def save(self, number: int, outputs: Sequence[AttackOutput]) -> None:
         """Keep what piece `number` found."""
         with atomic_write(self.folder / f"{number}.pt") as scratch:
-            torch.save(to_plain(outputs), scratch)
+            content = BytesIO()
+            torch.save(to_plain(outputs), content)
+            scratch.write_bytes(content.getvalue())  # torch has another error for a full disk
 
 
 def remove_stored(out: Path) -> None:

@@ -36,7 +36,7 @@ from sfumato.models.local import check_names, check_size
 from sfumato.models.tensors import evaluating
 from sfumato.training import checkpoint
 from sfumato.training.advice import Advice, Figures, Hidden, Limits, OnPhone, recommend
-from sfumato.training.clean import check_given, make_cloud, train_clean, training_batches
+from sfumato.training.clean import check_cloud, make_cloud, train_clean, training_batches
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.loader import Batches
 from sfumato.training.pretrain import pretrain
@@ -142,7 +142,7 @@ def advise(
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.size)
     check_names((*config.keep, *config.hide))
-    check_given(config, dataset)
+    check_cloud(config, dataset)
     if out is not None:
         claim(out, {"config": config.model_dump(mode="json"), "dataset": dataset.id})
     stages = Stages(config, dataset, out)

@@ -8,7 +8,7 @@ import typer
 from sfumato.core.options import names
 
 if TYPE_CHECKING:
-    from sfumato.audit.schema import AttributeResult, Audit
+    from sfumato.audit.schema import Audit, Gain
 
 NOT_PASSED = 3
 """Exit code of an audit that ran and did not pass, or came to no verdict."""
@@ -150,7 +150,7 @@ def show_hidden(audit: "Audit") -> None:
                     f"{a.best.accuracy:.1%}",
                     f"{a.best.auc:.2f}",
                     f"{a.clean:.1%}",
-                    *worst_gain(a),
+                    *worst_gain(a.worst, a.nag_label_only),
                 )
                 for a in audit.attributes
             ],
@@ -158,13 +158,12 @@ def show_hidden(audit: "Audit") -> None:
     )
 
 
-def worst_gain(one: "AttributeResult") -> tuple[str, str, str]:
-    """Gain of the measure that counts most, its upper 95 % limit, and its name."""
+def worst_gain(gain: "Gain | None", in_accuracy: float) -> tuple[str, str, str]:
+    """Gain of the measure that counts most, its upper 95 % limit, and its name; without one, that in accuracy."""
     from sfumato.audit.pass_rule import WORDS
 
-    gain = one.worst
     if gain is None or gain.nag is None:
-        return f"{one.nag_label_only:.1%}", "-", "accuracy"
+        return f"{in_accuracy:.1%}", "-", "accuracy"
     return f"{gain.nag:.1%}", f"{gain.upper:.1%}", WORDS[gain.measure]
 
 
@@ -180,13 +179,14 @@ def show_exact(audit: "Audit") -> None:
             f"{one.auc:.2f}",
             f"{one.bits:.3f}",
             f"{one.bits_upper:.3f}",
-            f"{one.nag:.1%}",
-            f"{one.nag_upper:.1%}",
+            *worst_gain(one.worst, one.nag),
         )
         for one in audit.exact
     ]
-    title = f"hidden: the best guess from one of {audit.exact[0].words} words, counted on {audit.exact[0].images} images"
-    show(table(title, ("attribute", "guess", "word", "AUC", "bits", "at most", "NAG", "at most"), rows))
+    title = (
+        f"hidden: what one of {audit.exact[0].words} words tells, counted on {audit.exact[0].images} images"
+    )
+    show(table(title, ("attribute", "guess", "word", "AUC", "bits", "at most", "NAG", "at most", "by"), rows))
 
 
 def show_bounds(audit: "Audit") -> None:

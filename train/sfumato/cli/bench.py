@@ -297,6 +297,8 @@ def gather(export: Path, variants: tuple[str, ...], networks: tuple[str, ...], s
     pixels = (
         tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
     )
+    if size and contract.answer is not None:
+        raise UsageError("--size is for picture bundles: an answer's network is measured at its own size")
     if len(pixels) != 2:
         raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {size!r}")
     if not size:

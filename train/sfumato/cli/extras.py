@@ -6,6 +6,7 @@ Usage: `missing("train", "torch")` is `'train' needs PyTorch: pip install "sfuma
 """
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, requires
 
 EXTRAS = {
@@ -45,6 +46,8 @@ def missing(command: str, module: str) -> str:
     package = PACKAGES.get(name, name.replace("_", "-"))
     extra = EXTRA_OF.get(command, "")
     needs = f"{command!r} needs {PROPER_NAMES.get(package, package)}"
+    if name in sys.stdlib_module_names:
+        return f"{needs}, a part of Python that {platform.system()} does not have: use Linux or macOS"
     if not offered(package, extra):
         return f"{needs}, which is not for Python {platform.python_version()} on {platform.system()}"
     return f'{needs}: pip install "sfumato[{extra}]"' if extra else f"{needs}: pip install sfumato"

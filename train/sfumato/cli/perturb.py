@@ -84,6 +84,7 @@ def command(
                 "upload": str(d.upload),
                 "bytes": d.bytes,
                 "rate_bits": round(d.rate_bits, 4),
+                "unlike": d.unlike,
             }
             for d in done
         ]
@@ -104,6 +105,11 @@ def command(
             [(d.source.name, d.upload, d.bytes, f"{d.rate_bits:.1f} bits") for d in done],
         )
     )
+    for one in done:
+        if one.unlike:
+            note(
+                f"{one.source.name} looks like none of the photos this model was made for: its answer means nothing"
+            )
     for why in left_out.values():
         note(f"left out: {why}")
     if left_out:

@@ -43,11 +43,15 @@ def command(
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Allow http:// beyond this machine.")
     ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Send a photo even if it looks like none that the model was made for."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Perturb a photo on this machine, send the upload, show the answer."""
     from sfumato.core.console import emit_json
-    from sfumato.core.errors import UsageError
+    from sfumato.core.errors import SfumatoError, UsageError
     from sfumato.runtime.ledger import device_ledger
     from sfumato.runtime.makers import require_maker
     from sfumato.runtime.phone_model import PhoneModel
@@ -59,6 +63,11 @@ def command(
     require_maker(export, public_key)
     device, book = device_ledger(key, ledger)
     with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
+        if not anyway and client.phone.unlike(image):
+            raise SfumatoError(
+                f"{image} looks like none of the photos this model was made for, so nothing was sent: its answer would "
+                "mean nothing; --anyway sends it"
+            )
         reply = client.send(image, key=None if fresh_noise else device, encoding=encoding)
         account = book.account(client.service).sentence()
     if as_json:

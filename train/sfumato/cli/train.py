@@ -1,12 +1,16 @@
 """`sfumato train`: train what the phone and the cloud compute, in picture mode or in answer mode."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfumato.core.options import names
+
+if TYPE_CHECKING:
+    from sfumato.training.config import TrainConfig
 
 MODES = ("auto", "answer", "picture")
 ASKS_FOR_PICTURES = (
@@ -19,15 +23,24 @@ ASKS_FOR_PICTURES = (
     "prior",
     "reference",
     "frozen_cloud",
+    "local",
 )
 """Options that only picture mode has."""
+OF_RUN: dict[str, Any] = {"out": "", "processes": 1, "accelerator": "auto"}
+"""Options that decide no result, so the configuration does not hold them; their defaults."""
 
 
 def command(
-    data: Annotated[str, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")],
-    keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, comma separated.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    hide: Annotated[str, typer.Option(help="Attributes it shall not recognise, comma separated.")] = "",
+    data: Annotated[
+        str | None, typer.Option(help="Data SPEC, for example synthetic or utkface:PATH,size=64.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="Attributes the cloud shall recognise, comma separated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    hide: Annotated[
+        str | None, typer.Option(help="Attributes it shall not recognise, comma separated.")
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +54,18 @@ def command(
             help="Answer mode: draw the answer so that no word is likelier by more than this for any value of --hide."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with further settings.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with any of these options and all further settings; options given here go first."
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config", help="Print a commented file for --config with what is given, and end."
+        ),
+    ] = False,
     objective: Annotated[str | None, typer.Option(help="literal, rate or suppress.")] = None,
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of the dither channel: 2, 4 or 16.")] = None,
@@ -60,6 +84,9 @@ def command(
         float | None, typer.Option(help="Target: bits an upload may tell beyond the phone's own decision.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
+    local: Annotated[
+        str | None, typer.Option(help="module:factory of a phone network of your own; ours without.")
+    ] = None,
     cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
     precision: Annotated[
         str | None,
@@ -73,20 +100,30 @@ def command(
             help="A cloud network that cannot change: clean (the one trained on clean images), NAME.onnx or module:factory."
         ),
     ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --frozen-cloud NAME.onnx: the order of its classes, male,female or gender=male,female;hat=yes,no."
+        ),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(help="Of --frozen-cloud NAME.onnx: what it takes, 0..1, 0..255, -1..1 or imagenet."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    processes: Annotated[int, typer.Option(help="CPU processes that share each batch.")] = 1,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[
+        int | None, typer.Option(help="CPU processes that share each batch; by default one.")
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or cuda; by default auto.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the run's card as JSON.")] = False,
 ) -> None:
     """Train on a data set what the phone and the cloud compute."""
-    from sfumato.core.console import emit_json, note
-    from sfumato.core.errors import UsageError, unknown
-    from sfumato.training import train
-    from sfumato.training.config import make_config
-
-    given: dict[str, Any] = {
+    given = {
+        "data": data,
+        "keep": None if keep is None else names(keep),
+        "hide": None if hide is None else names(hide),
         "objective": objective,
         "channel": channel,
         "levels": levels,
@@ -96,27 +133,39 @@ def command(
         "max_drop": max_drop,
         "beyond": beyond,
         "epochs": epochs,
+        "local": local,
         "cloud": cloud,
         "precision": precision,
         "frozen_cloud": frozen_cloud,
+        "class_order": class_order,
+        "input_range": input_range,
         "seed": seed,
         "equal_odds": equal_odds,
+        "mode": mode,
+        "out": out,
+        "processes": processes,
+        "accelerator": accelerator,
     }
-    if mode is not None and mode not in MODES:
-        raise UsageError(unknown("mode", mode, MODES))
-    if mode is None:
-        mode = default_mode(given, config)
-    given["mode"] = None if mode == "auto" else mode
-    values = {name: value for name, value in given.items() if value is not None}
-    settings = make_config({"data": data, "keep": names(keep), "hide": names(hide), **values}, config)
+    plan = make_plan(
+        {name: value for name, value in given.items() if value is not None}, config, print_config
+    )
+    if print_config:
+        typer.echo(plan.to_toml())
+        return
+    plan.check(resume=resume, overwrite=overwrite)
+
+    from sfumato.core.console import emit_json, note
+    from sfumato.training import train
+
+    out = plan.out
     run = train(
-        settings,
+        plan.config,
         out,
         resume=resume,
         overwrite=overwrite,
-        processes=processes,
-        accelerator=accelerator,
-        auto=mode == "auto",
+        processes=plan.processes,
+        accelerator=plan.accelerator,
+        auto=plan.mode == "auto",
     )
     card = run.card
     if json_:
@@ -128,13 +177,98 @@ def command(
     note(f"next: sfumato audit {out}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a command line and its file ask for."""
+
+    config: "TrainConfig"
+    mode: str
+    """One of `MODES`; the configuration holds `picture` for `auto`, which decides later."""
+    out: Path
+    processes: int
+    accelerator: str
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Whatever can be said before torch is imported and data are read: seconds, and for a large set minutes.
+
+        Raises:
+            SfumatoError: a device that is not here, a folder that is taken, an attribute that is not known.
+        """
+        from sfumato.data.registry import check_names
+        from sfumato.training.start import check_devices, check_free
+
+        check_devices(self.accelerator, self.processes)
+        check_free(self.out, resume=resume, overwrite=overwrite)
+        check_names(self.config.data, self.config.keep, self.config.hide)
+
+    def to_toml(self) -> str:
+        """The file that asks for the same."""
+        from sfumato.training.config import to_toml
+
+        more = {
+            "mode": self.mode,
+            "out": str(self.out),
+            "accelerator": self.accelerator,
+            "processes": self.processes,
+        }
+        comments = {
+            "mode": "picture (a perturbed picture is uploaded), answer (the code word of the phone's own answer), or auto: "
+            "whichever the question needs.",
+            "out": "Folder of the run.",
+            "accelerator": "auto, cpu or cuda.",
+            "processes": "CPU processes that share each batch.",
+        }
+        return to_toml(self.config, more, comments)
+
+
+PLACEHOLDERS = {"data": "synthetic", "keep": ["smiling"], "out": "runs/mine"}
+"""What `--print-config` writes where nothing is given."""
+
+
+def make_plan(given: Mapping[str, Any], file: Path | None, template: bool = False) -> Plan:
+    """The options of a command line over those of a file; an option that is not given leaves the file's as it is.
+
+    Args:
+        given: option -> value, those alone that were given.
+        file: TOML, of --config.
+        template: fill in what is missing, for a file to be edited.
+
+    Raises:
+        UsageError: unknown, contradictory or missing options.
+    """
+    from sfumato.core.errors import UsageError, unknown
+    from sfumato.training.config import make_config, read_toml
+
+    base = read_toml(file) if file is not None else {}
+    values = {**(PLACEHOLDERS if template else {}), **base, **given}
+    for name in PLACEHOLDERS:
+        if not values.get(name):
+            raise UsageError(f"--{name} is missing: give it here, or as a key of a file for --config")
+    of_run = {name: values.pop(name, default) for name, default in OF_RUN.items()}
+    for name, value in of_run.items():
+        if not isinstance(value, (int, float) if name == "processes" else (str, Path)):
+            raise UsageError(
+                f"{name} is {value!r}, where {'a number' if name == 'processes' else 'a text'} belongs"
+            )
+    mode = values.pop("mode", None)
+    if mode is None:
+        mode = default_mode(values, file)
+    if mode not in MODES:
+        raise UsageError(unknown("mode", mode, MODES))
+    own = {name: value for name, value in values.items() if name in given or name not in base}
+    kept = {name: value for name, value in base.items() if name in values and name not in own}
+    if mode != "auto":
+        own["mode"] = mode
+    return Plan(config=make_config(own, kept), mode=mode, **{**of_run, "out": Path(of_run["out"])})
+
+
 def default_mode(given: Mapping[str, Any], config: Path | None) -> str:
-    """The mode where --mode does not say it.
+    """The mode where nothing says it.
 
     >>> default_mode({"bits": 8}, None), default_mode({"equal_odds": 0.02}, None), default_mode({"epochs": 9}, None)
     ('picture', 'answer', 'auto')
     """
-    if given.get("equal_odds") is not None:
+    if isinstance(given.get("equal_odds"), (int, float)):  # up to 0.2 a table had this name
         return "answer"
     picture = any(given.get(name) is not None for name in ASKS_FOR_PICTURES)
     return "picture" if picture or config is not None else "auto"

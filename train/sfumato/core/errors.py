@@ -44,6 +44,6 @@ def complaint(error: "ValidationError", whole: str = "") -> str:
     return f"{where}: {first['msg']}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of another library, or its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

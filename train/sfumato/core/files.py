@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.failures import writing
 
 LARGEST = 2**30
 """Bytes of a file that is read whole."""
@@ -32,19 +33,24 @@ KINDS = {
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds, and then lasts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    scratch = Path(name)
-    try:
-        yield scratch
-        scratch.chmod(0o644)
-        flush(scratch)
-        scratch.replace(path)
-        flush(path.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds, and then lasts.
+
+    Raises:
+        WriteError: the system refused.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        scratch = Path(name)
+        try:
+            yield scratch
+            scratch.chmod(0o644)
+            flush(scratch)
+            scratch.replace(path)
+            flush(path.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -53,28 +59,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         SfumatoError: another process has put something else at `path` meanwhile.
+        WriteError: the system refused.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    before = _identity(path)
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        for found in (*scratch.rglob("*"), scratch):
-            if not found.is_symlink():
-                flush(found)
-        retired = scratch.with_name(scratch.name + ".old")
-        if (now := _identity(path)) is not None:
-            if now != before:
-                raise SfumatoError(
-                    f"another process has written {path} meanwhile: look at it, then start again or choose another --out"
-                )
-            path.rename(retired)
-        scratch.rename(path)
-        flush(path.parent)
-        shutil.rmtree(retired, ignore_errors=True)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        before = _identity(path)
+        try:
+            yield scratch
+            scratch.chmod(0o755)
+            for found in (*scratch.rglob("*"), scratch):
+                if not found.is_symlink():
+                    flush(found)
+            retired = scratch.with_name(scratch.name + ".old")
+            if (now := _identity(path)) is not None:
+                if now != before:
+                    raise SfumatoError(
+                        f"another process has written {path} meanwhile: look at it, then start again or choose another --out"
+                    )
+                path.rename(retired)
+            scratch.rename(path)
+            flush(path.parent)
+            shutil.rmtree(retired, ignore_errors=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -256,21 +264,60 @@ def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
         overwrite: remove what is there. Only a folder that holds such an artifact is ever removed.
 
     Raises:
-        SfumatoError: `path` is a file, already holds an artifact, holds something else, or another process is at work in it.
+        SfumatoError: `path` is a file or lies below one, already holds an artifact or something else, or another process is
+            at work in it.
     """
-    if path.is_file():
-        raise SfumatoError(f"{path} is a file: give a folder for the output")
+    check_claim(path, holds=holds, overwrite=overwrite)
     if (path / holds).exists():
-        if not overwrite:
-            raise SfumatoError(
-                f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite"
-            )
-        with only_process(path):  # the folder itself stays: it carries the lock
+        with only_process(path), writing(path):  # the folder itself stays: it carries the lock
             for found in path.iterdir():
                 if found.is_dir() and not found.is_symlink():
                     shutil.rmtree(found)
                 else:
                     found.unlink()
-    elif path.exists() and any(path.iterdir()):
+    make_folder(path)
+
+
+def check_claim(path: Path, *, holds: str, overwrite: bool) -> None:
+    """Whether `claim_folder` will take `path`, before anything is computed for it; nothing is made or removed.
+
+    Raises:
+        SfumatoError: as `claim_folder`.
+    """
+    if path.is_file():
+        raise SfumatoError(f"{path} is a file: give a folder for the output")
+    with writing(path):
+        found = any(path.iterdir()) if path.exists() else False
+    if found and not (path / holds).exists():
         raise SfumatoError(f"{path} is not empty and holds no {holds}: choose another --out")
-    path.mkdir(parents=True, exist_ok=True)
+    if found and not overwrite:
+        raise SfumatoError(
+            f"{path} already holds a result ({holds}): choose another --out, or pass --overwrite"
+        )
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where no folder can be made or written, and make none.
+
+    Raises:
+        SfumatoError: it is a file, lies below one, or cannot be written.
+    """
+    if path.is_file():
+        raise SfumatoError(f"{path} is a file: give a folder for the output")
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise SfumatoError(
+            f"cannot write {path} ({'Permission denied' if above.is_dir() else 'Not a directory'})"
+        )
+
+
+def make_folder(path: Path) -> None:
+    """A folder that can be written, there or made now: found out before anything is computed for it.
+
+    Raises:
+        SfumatoError: it is a file, lies below one, or cannot be written.
+    """
+    check_place(path)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)

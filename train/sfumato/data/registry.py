@@ -48,11 +48,13 @@ class Kind:
     load: Callable[[Spec], Source]
     options: tuple[str, ...] = ()
     repeatable: tuple[str, ...] = ()
+    drawn: bool = False
+    """The pictures are drawn, so the attributes are known without reading a file."""
 
 
 KINDS: Mapping[str, Kind] = {
-    "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE),
-    "scenes": Kind(load=scenes.load_scenes, options=scenes.OPTIONS),
+    "synthetic": Kind(load=load_synthetic, options=OPTIONS, repeatable=REPEATABLE, drawn=True),
+    "scenes": Kind(load=scenes.load_scenes, options=scenes.OPTIONS, drawn=True),
     "folder": Kind(load=load_folder),
     "imagefolder": Kind(load=load_folder),
     "imagenet": Kind(load=load_folder),
@@ -85,6 +87,17 @@ def parse_spec(text: str) -> Spec:
     """Read a spec with the options its kind knows."""
     kind = create(Spec.kind_of(text))
     return Spec.parse(text, extra=(*kind.options, BINS), repeatable=(*kind.repeatable, BINS))
+
+
+def check_names(text: str, keep: Sequence[str], hide: Sequence[str]) -> None:
+    """What can be said of a spec and the attributes without reading a file.
+
+    Raises:
+        DataError: the spec cannot be read, or a set that is drawn has no such attribute.
+    """
+    spec = parse_spec(text)
+    if create(spec.kind).drawn:
+        _check_attributes(load_source(text), keep, hide)
 
 
 def load_source(text: str) -> Source:

@@ -10,13 +10,19 @@ a one-hot decision:
 
 Both layers have constant weights. The decision is detached; the encoder learns from the logits.
 
-    decision = Decision(width=48, grid=(4, 4), classes=(2, 5))
+That is K (K - 1) / 2 comparisons of K planes each: for 100 classes a million weights that never change. From `PAIRWISE`
+classes on the largest logit is found by MAX_POOL_2D over the planes, and the weights grow with K alone
+(docs/decisions/0027):
+
+    d_k  = relu(1 - (max z - z_k) / TIE)
+
+    decision = make_decision(width=48, grid=(4, 4), classes=(2, 5))
     logits, one_hot = decision(features)       # features: (B, 48, 4, 4); both (B, 7, 1, 1)
 """
 
 from collections.abc import Sequence
-from itertools import combinations
-from typing import Any
+from itertools import accumulate, combinations
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +38,10 @@ STEEP = 40.0
 """Slope of both logistic functions. int8 logits differ by about .05, which already decides a comparison."""
 TIE = 0.05
 """Equal logits count as a win of the class named first: equal bytes are common, and a draw would leave no class at 1."""
+PAIRWISE = 10
+"""Up to so many classes of every attribute are compared pair by pair."""
+Form = Literal["pairwise", "largest"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def constant(weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -107,8 +117,57 @@ class ClassScores(nn.Module):
         return torch.stack(ahead).amin(0)
 
 
-class Decision(ClassScores):
+class OneHot(ClassScores):
     """Coarsest features in, logits and the one-hot decision of every attribute out. Arguments as in `ClassScores`."""
+
+    def shipped(self, logits: Tensor) -> Tensor:
+        """What the phone computes of logits, both (B, K, h, w)."""
+        raise NotImplementedError
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Logits -> nearly one for the largest of each attribute, nearly zero for the others; same shape.
+
+        In training exactly one and zero. A few images lie on the slope of the phone's function, and the rest of the network
+        would be penalised for what it cannot change.
+        """
+        if not self.training:
+            return self.shipped(logits).detach()
+        parts = logits.split(list(self.classes), dim=1)
+        return torch.cat(
+            [torch.zeros_like(part).scatter_(1, part.argmax(1, keepdim=True), 1.0) for part in parts], dim=1
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features -> logits and decision."""
+        logits = self.logits(features)
+        return logits, self.decide(logits)
+
+
+class LargestDecision(OneHot):
+    """The decision by the largest logit: K weights. Classes within `TIE` of the largest all count, the nearer the more."""
+
+    def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
+        super().__init__(width, grid, classes)
+        planes = sum(classes)
+        self.near = nn.Conv2d(
+            planes, planes, 1, groups=planes
+        )  # in int8 a product would lose the difference's steps
+        self.near.weight = nn.Parameter(torch.full((planes, 1, 1, 1), 1 / TIE), requires_grad=False)
+        self.near.bias = nn.Parameter(torch.ones(planes), requires_grad=False)
+
+    def shipped(self, logits: Tensor) -> Tensor:
+        """As `OneHot.shipped`."""
+        if len(self.classes) == 1:
+            behind = logits - logits.amax(1, keepdim=True)
+        else:
+            ends = list(accumulate(self.classes))
+            parts = [logits[:, end - count : end] for end, count in zip(ends, self.classes, strict=True)]
+            behind = torch.cat([part - part.amax(1, keepdim=True) for part in parts], dim=1)
+        return F.relu(self.near(behind))
+
+
+class Decision(OneHot):
+    """The decision by comparing all pairs. Arguments as in `ClassScores`."""
 
     def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
         super().__init__(width, grid, classes)
@@ -122,21 +181,26 @@ class Decision(ClassScores):
                     state_dict[f"{prefix}{new}.{part}"] = state_dict.pop(f"{prefix}{old}.{part}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    def shipped(self, logits: Tensor) -> Tensor:
+        """As `OneHot.shipped`."""
+        decision: Tensor = self.one_hot(self.pairwise(logits).sigmoid()).sigmoid()
+        return decision
+
     def decide(self, logits: Tensor) -> Tensor:
-        """Logits -> nearly one for the largest of each attribute, nearly zero for the others; same shape.
+        """As `OneHot.decide`; in training by the largest of what the phone computes, ties as it has them."""
+        return super().decide(self.shipped(logits).detach() if self.training else logits)
 
-        In training exactly one and zero. A few images lie on the slope of a logistic function, and the rest of the network
-        would be penalised for what it cannot change.
-        """
-        decision: Tensor = self.one_hot(self.pairwise(logits).sigmoid()).sigmoid().detach()
-        if not self.training:
-            return decision
-        parts = decision.split(list(self.classes), dim=1)
-        return torch.cat(
-            [torch.zeros_like(part).scatter_(1, part.argmax(1, keepdim=True), 1.0) for part in parts], dim=1
-        )
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features -> logits and decision."""
-        logits = self.logits(features)
-        return logits, self.decide(logits)
+DECISIONS: dict[Form, type[OneHot]] = {"pairwise": Decision, "largest": LargestDecision}
+
+
+def form_of(classes: Sequence[int]) -> Form:
+    """How a decision between so many classes of each attribute is made where nothing else is asked for."""
+    return "pairwise" if max(classes) <= PAIRWISE else "largest"
+
+
+def make_decision(
+    width: int, grid: tuple[int, int], classes: Sequence[int], form: Form | None = None
+) -> OneHot:
+    """A decision, by `form_of` where no form is given; other arguments as in `ClassScores`."""
+    return DECISIONS[form or form_of(classes)](width, grid, classes)

@@ -8,14 +8,16 @@
 """
 
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.models.layers import convolution
 from sfumato.models.tensors import evaluating
 
@@ -133,21 +135,46 @@ def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Mo
     """The built-in `resnet`, or `module:factory` of the user's own.
 
     Raises:
-        UsageError: the name is neither, or the factory cannot be imported or does not return a module.
+        UsageError: the name is neither, or the factory cannot be found, fails or does not return a module.
     """
     if name == "resnet":
         stride = 2 if height >= 48 else 1
         return ResNet(classes, widths=(16, 32, 64) if stride == 2 else (32, 64, 128), stride=stride)
-    module, separator, factory = name.partition(":")
-    if not separator:
-        raise UsageError(f"unknown cloud network {name!r}: give 'resnet' or 'module:factory'")
+    factory = find_factory(name)
     try:
-        made = getattr(importlib.import_module(module), factory)(dict(classes))
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot load the cloud network {name!r}: {error}") from None
+        made = factory(dict(classes))
+    except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
+        raise UsageError(
+            f"{name} failed ({type(error).__name__}: {first_line(error)}); it was called with the classes {dict(classes)}"
+        ) from error
     if not isinstance(made, nn.Module):
         raise UsageError(f"{name} returned {type(made).__name__}, but a torch.nn.Module is needed")
     return made
+
+
+def find_factory(name: str) -> Callable[[dict[str, int]], object]:
+    """The callable behind `module:factory`. Modules of the current folder are found too, after all installed ones.
+
+    Raises:
+        UsageError: no such module or name, the module fails, or what it names cannot be called.
+    """
+    module, separator, attribute = name.partition(":")
+    if not separator or not module or not attribute:
+        raise UsageError(f"unknown cloud network {name!r}: give 'resnet' or 'module:factory'")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+        importlib.invalidate_caches()
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"cannot load the cloud network {name!r} ({type(error).__name__}: {first_line(error)})"
+        ) from error
+    if not callable(factory):
+        raise UsageError(
+            f"{name} is {type(factory).__name__}, but a function is needed: classes -> torch.nn.Module"
+        )
+    return factory  # type: ignore[no-any-return]
 
 
 def check_answers(cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int], name: str) -> None:

@@ -3,7 +3,8 @@
 It sees the image at four resolutions, decides at the coarsest one what it shows (`sfumato.models.argmax_head`), and returns,
 per pixel, the parameters of the noisy channel, made from that decision and from the resolutions between. Only operators that
 NNAPI takes (API 30: half-pixel bilinear resizing) and that XNNPACK keeps in one partition: convolution, depthwise
-convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, SPACE_TO_DEPTH, DEPTH_TO_SPACE. No split and no normalisation
+convolution, PAD, ADD, MUL, RELU, LOGISTIC, RESIZE_BILINEAR, SPACE_TO_DEPTH, DEPTH_TO_SPACE; for many classes MAX_POOL_2D,
+RESHAPE and SUB as well. No split and no normalisation
 survive the export: batch norm folds into the convolution before it.
 
 The heads look at a quarter of the resolution, if asked for at half of it, and give one value for each pixel of a place
@@ -21,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
 from sfumato.core.errors import UsageError
-from sfumato.models.argmax_head import Decision
+from sfumato.models.argmax_head import Form, make_decision
 from sfumato.models.layers import (
     Separable,
     convolution,
@@ -46,12 +47,15 @@ class Encoder(nn.Module):
     Args:
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
         depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
+        inputs: planes of what it looks at.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], depths: tuple[int, int, int]) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int, int], depths: tuple[int, int, int], inputs: int = 3
+    ) -> None:
         super().__init__()
         self.width = widths[-1]
-        self.stem = convolution(3, widths[0], stride=2)
+        self.stem = convolution(inputs, widths[0], stride=2)
         self.down = nn.ModuleList(
             nn.Sequential(
                 Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
@@ -60,7 +64,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> features at the four resolutions, finest first."""
+        """(B, inputs, H, W) -> features at the four resolutions, finest first."""
         levels = [F.relu(self.stem(x))]
         for block in self.down:
             levels.append(block(levels[-1]))
@@ -77,6 +81,7 @@ class LocalNetwork(nn.Module):
         size: height and width of the training images. Larger ones are decided upon place by place.
         block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
         widths, depths: as in `Encoder`.
+        form: of the decision; None takes what suits the number of classes.
     """
 
     def __init__(
@@ -87,13 +92,14 @@ class LocalNetwork(nn.Module):
         block: int = BLOCKS[0],
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (0, 2, 1),
+        form: Form | None = None,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
         self.channel, self.block = channel, block
         self.encoder = Encoder(widths, depths)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
-        self.decision = Decision(d, grid, classes) if classes else None
+        self.decision = make_decision(d, grid, classes, form) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
         steps = [(c, b), (b, a)][: BLOCKS.index(block) + 1]
         self.up = nn.ModuleList(

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from sfumato.core.console import note
@@ -53,7 +53,8 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path, metadata={DIGEST: digest_of(tensors)})
+    # Not save_file: its errors are of another type than the system's.
+    path.write_bytes(to_bytes(tensors, metadata={DIGEST: digest_of(tensors)}))
 
 
 def save_module(module: nn.Module, path: Path) -> None:

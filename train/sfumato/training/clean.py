@@ -18,9 +18,11 @@ from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models import channels_last
 from sfumato.models.cloud import ResNet, check_answers, create_cloud
+from sfumato.models.onnx.given import read_given
 from sfumato.models.onnx.reader import check_parity, load_onnx
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.training.evaluate import evaluate
+from sfumato.training.fit import check_fit, read_orders
 from sfumato.training.loader import Batches
 from sfumato.training.losses import task_loss
 
@@ -43,28 +45,56 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
         dataset: says which classes the kept attributes have, and how large the images are.
         folder: of the run or export that holds the copy of a given ONNX file; None reads the original.
     """
-    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
+    classes = class_counts(config, dataset)
     if (file := config.given_onnx) is not None:
-        return channels_last(load_onnx(file if folder is None else folder / ONNX_COPY, classes, dataset.size))
+        if folder is not None:
+            return channels_last(load_onnx(folder / ONNX_COPY, classes, dataset.size))
+        return channels_last(load_onnx(file, classes, dataset.size, read_onnx(config, dataset)))
     cloud = create_cloud(config.given_cloud or config.cloud, classes, height=dataset.size[0])
     if isinstance(cloud, ResNet):
         cloud.lean = config.precision == "bfloat16"
     return channels_last(cloud)
 
 
-def check_given(config: "TrainConfig", dataset: Dataset) -> None:
-    """Refuse a given cloud network that does not answer as it should, before anything is written.
+def class_counts(config: "TrainConfig", dataset: Dataset) -> dict[str, int]:
+    """How many classes every kept attribute has."""
+    return {name: len(dataset.attributes[name].classes) for name in config.keep}
+
+
+def read_onnx(config: "TrainConfig", dataset: Dataset) -> bytes:
+    """The ONNX file that a user gives, as a run keeps it.
 
     Raises:
-        SfumatoError: as `load_onnx`, `check_parity` and `check_answers`.
+        SfumatoError: as `read_given`.
+        UsageError: as `read_orders`.
     """
-    if config.given_cloud is None:
+    assert config.given_onnx is not None, "the caller asks for one"
+    orders = read_orders(config.class_order, {name: dataset.attributes[name].classes for name in config.keep})
+    return read_given(
+        config.given_onnx,
+        class_counts(config, dataset),
+        dataset.size,
+        input_range=config.input_range or "0..1",
+        orders=orders,
+    )
+
+
+def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
+    """Refuse a cloud network of the user's that does not answer as it should, before anything is written.
+
+    Raises:
+        UsageError: its factory cannot be found, or fails.
+        SfumatoError: as `load_onnx`, `check_parity`, `check_answers` and `check_fit`.
+    """
+    name = config.given_cloud or config.cloud
+    if name == "resnet":
         return
     cloud = make_cloud(config, dataset)
-    classes = {name: len(dataset.attributes[name].classes) for name in config.keep}
-    check_answers(cloud, classes, dataset.size, config.given_cloud)
+    check_answers(cloud, class_counts(config, dataset), dataset.size, name)
     if config.given_onnx is not None:
-        check_parity(cloud, config.given_onnx, dataset.size)
+        check_parity(cloud, config.given_onnx, dataset.size, read_onnx(config, dataset))
+    if config.given_cloud is not None:
+        check_fit(cloud, config, dataset)
 
 
 def training_batches(

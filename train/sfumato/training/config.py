@@ -6,7 +6,9 @@
 Every component of training has a table of its own here. `config.json` of a run holds all of them, defaults included.
 """
 
+import json
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.core.console import note
-from sfumato.core.errors import SfumatoError, UsageError, complaint
+from sfumato.core.errors import SfumatoError, UsageError, complaint, first_line
 from sfumato.core.files import read_bytes, read_object
 from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
@@ -31,7 +33,7 @@ Names = Annotated[
 class _Table(BaseModel):
     """The settings of one component. Unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Augmentation(_Table):
@@ -202,6 +204,7 @@ PICTURE_OPTIONS = (
     "block",
     "prior",
     "frozen_cloud",
+    "local",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -209,7 +212,7 @@ PICTURE_OPTIONS = (
 class TrainConfig(BaseModel):
     """Everything that decides the result of `sfumato train`. Unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data: str
     """Data SPEC, for example `utkface:PATH,size=64`."""
@@ -218,6 +221,7 @@ class TrainConfig(BaseModel):
     hide: Names = ()
     """Attributes declared undesired. Only the objective `suppress` reads their labels in training."""
     seed: int = 0
+    """Seed of everything random."""
     mode: Literal["picture", "answer"] = "picture"
     """What is uploaded: a perturbed picture, or the code word of the phone's own answer (docs/decisions/0021-two-modes.md)."""
     equal_odds: float | None = Field(default=None, ge=0, le=1)
@@ -225,12 +229,14 @@ class TrainConfig(BaseModel):
     most this between the values of each hidden attribute. None sends the decision itself."""
 
     channel: Literal["dither", "gaussian"] = "dither"
+    """How uploads are drawn (`sfumato.channels`). The objective `literal` is the paper's additive noise: `gaussian`."""
     levels: Literal[2, 4, 16] = 2
     """Levels a sample of the dither channel can take."""
     block: Literal[2, 4] = 4
     """Height and width of the block of pixels under each place of the local network's heads. 2 sees edges, which helps uploads
     that show parts of a picture, and costs the phone 20 to 40 % more (docs/decisions/0016)."""
     objective: Literal["literal", "rate", "suppress"] = "rate"
+    """`rate`: accuracy at a rate. `suppress`: also against adversaries that look for `hide`. `literal`: the paper's scheme."""
 
     bits: float | None = Field(default=None, gt=0)
     """Target of the mean rate, in bits an image. The weight of the rate is found by the run itself."""
@@ -255,11 +261,22 @@ class TrainConfig(BaseModel):
     aux_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own classification of the desired labels, from which its decision learns."""
 
+    local: str | None = None
+    """`module:factory` of a local network of the user's own (`sfumato.models.own_local`); None: ours."""
     cloud: str = "resnet"
     """`resnet`, or `module:factory`."""
+    decision: Literal["auto", "pairwise", "largest", "none"] = "auto"
+    """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
+    or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
+    network too large for a phone or, from `PICTURE_BITS` bits on, most of it."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
+    class_order: str = ""
+    """Of a frozen `NAME.onnx`: the order of the classes in its outputs, `male,female` or `gender=male,female;hat=yes,no`.
+    Empty: the order of the data, and training stops where that cannot be."""
+    input_range: Literal["", "0..1", "0..255", "-1..1", "imagenet"] = ""
+    """Of a frozen `NAME.onnx`: the values that it takes. Empty: 0..1, and training stops where that cannot be."""
     pretrain_epochs: int = Field(default=36, ge=0)
     """Epochs in which the local network's encoder learns the desired labels on clean images, before co-training."""
     epochs: int = Field(default=24, ge=1)
@@ -267,6 +284,7 @@ class TrainConfig(BaseModel):
     clean_epochs: int = Field(default=24, ge=1)
     """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
     batch_size: int = Field(default=64, ge=2)
+    """Images a step, over all processes."""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -292,6 +310,13 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
+    def _channel_of_literal(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("objective") == "literal":
+            return {"channel": "gaussian", **values}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _bins(cls, values: Any) -> Any:
         """Bins that an attribute was asked for with, `age:q4`, belong to the data."""
         lists = [values.get(name, ()) for name in ("keep", "hide")]
@@ -313,6 +338,18 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
             )
+        if self.decision == "none" and (self.beyond is not None or self.objective == "suppress"):
+            raise ValueError(
+                "without a decision there is nothing beyond it, and none whose errors could be equal"
+            )
+        if self.objective == "literal" and self.decision not in ("auto", "none"):
+            raise ValueError("the objective 'literal' has no decision: leave decision out")
+        if self.objective == "literal" and self.channel != "gaussian":
+            raise ValueError(
+                "the objective 'literal' adds gaussian noise: leave channel out, or give gaussian"
+            )
+        if self.channel != "dither" and self._changed("levels"):
+            raise ValueError(f"levels belong to the channel dither: leave them out with {self.channel}")
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "literal" and any(target is not None for target in targets):
             raise ValueError("the objective 'literal' has no rate target: it is steered by noise_weight")
@@ -323,6 +360,12 @@ class TrainConfig(BaseModel):
                 )
             if self.cloud != "resnet":
                 raise ValueError("give either cloud or frozen_cloud: a network that is given needs no other")
+        if self.local is not None and (self.beyond is not None or self.objective == "literal"):
+            raise ValueError(
+                "a local network of your own has no decision: leave beyond and the objective literal out"
+            )
+        if (self.class_order or self.input_range) and self.given_onnx is None:
+            raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
@@ -427,20 +470,27 @@ def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return found, remarks
 
 
-def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig:
-    """Build a config from command-line values over an optional TOML file.
+def read_toml(file: Path) -> dict[str, Any]:
+    """The settings in a TOML file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        UsageError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_bytes(file, largest=2**20).decode("utf-8-sig"))
+    except (SfumatoError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read the configuration {file}: {first_line(error)}") from None
+
+
+def make_config(values: Mapping[str, Any], file: Path | Mapping[str, Any] | None = None) -> TrainConfig:
+    """Build a config from command-line values over an optional TOML file, or what `read_toml` has read from one.
 
     Options of earlier versions are accepted, with a note on standard error.
 
     Raises:
         UsageError: unknown keys, wrong types or ranges, or options that contradict each other.
     """
-    base: dict[str, Any] = {}
-    if file is not None:
-        try:
-            base = tomllib.loads(read_bytes(file, largest=2**20).decode("utf-8"))
-        except (SfumatoError, RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the configuration {file}: {error}") from None
+    base = read_toml(file) if isinstance(file, Path) else file or {}
     (base, of_file), (given, of_values) = renamed(base), renamed(values)
     if remarks := of_file + of_values:
         note(f"old option names are accepted in this release: {', '.join(remarks)}")
@@ -448,6 +498,51 @@ def make_config(values: dict[str, Any], file: Path | None = None) -> TrainConfig
         return TrainConfig(**{**base, **given})
     except ValidationError as error:
         raise UsageError(complaint(error, "options").replace(": Value error, ", ": ", 1)) from None
+
+
+def to_toml(config: TrainConfig, more: Mapping[str, object], comments: Mapping[str, str]) -> str:
+    """A configuration as commented TOML that reads back to it; what is None stands there as a comment.
+
+    Args:
+        config: all of whose settings are written.
+        more: further keys at the top, and their values.
+        comments: of these keys.
+    """
+    lines = []
+    for name, value in more.items():
+        lines += [*_comment(comments[name]), f"{name} = {_toml(value)}", ""]
+    tables = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, _Table):
+            tables.append((name, value))
+        elif name not in more:
+            lines += _setting(name, value, field.description)
+    for name, table in tables:
+        lines += [*_comment(type(table).__doc__), f"[{name}]"]
+        for key, field in type(table).model_fields.items():
+            lines += _setting(key, getattr(table, key), field.description)
+    return "\n".join(lines)
+
+
+def _setting(name: str, value: Any, description: str | None) -> list[str]:
+    line = f"# {name} =" if value is None else f"{name} = {_toml(value)}"
+    return [*_comment(description), line, ""]
+
+
+def _comment(text: str | None) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(" ".join((text or "").split()), 98)]
+
+
+def _toml(value: Any) -> str:
+    """A text, number, truth value or list of them; TOML's strings, numbers and lists are those of JSON."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def stored_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that a run or an export holds. Up to 0.2 all classes were compared pair by pair, and no key said so."""
+    literal = values.get("objective") in ("literal", "seed")
+    return make_config({"decision": "none" if literal else "pairwise", **values})
 
 
 def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
@@ -462,9 +557,9 @@ def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
         SfumatoError: the file is missing or damaged, or names a factory that the user did not name.
         UsageError: unknown keys, wrong types or ranges.
     """
-    config = make_config(read_object(path))
+    config = stored_config(read_object(path))
     recorded = config.factory
-    if recorded is None and cloud:
+    if recorded is None and cloud and config.local not in names(cloud):
         note(f"{path.parent} holds no cloud network of your own: --cloud {cloud} is not used")
     if recorded is not None and recorded not in names(cloud or ""):
         raise SfumatoError(

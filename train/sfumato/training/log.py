@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.failures import writing
 from sfumato.core.files import atomic_write
 
 
@@ -60,7 +61,7 @@ class TrainingLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; numbers also go to TensorBoard under `stage/name`."""
-        with self.path.open("a", encoding="utf-8") as stream:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         if self._writer is None:
             # TensorBoard's own switch: with this module present it uses its small stub and does not import TensorFlow,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,10 +21,14 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
+from sfumato.core.options import names
+from sfumato.core.rates import PICTURE_BITS
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
+from sfumato.models.argmax_head import Form, form_of
 from sfumato.models.local import LocalNetwork
+from sfumato.models.own_local import OwnLocal, check_maps, make_own
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
 from sfumato.training.answer import float_reader, make_answer_network, make_decoder
@@ -32,9 +36,8 @@ from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, read_config
+from sfumato.training.start import CARD
 
-CARD = "card.json"
-"""Written last: a folder that holds it holds a finished run."""
 SCHEMA = "sfumato-run/2"
 ANSWER, ANSWER_SCHEMA = "answer.json", "sfumato-answer/1"
 
@@ -95,9 +98,62 @@ def check_card(card: dict[str, Any], config: TrainConfig, path: Path) -> None:
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
     channel = create(config.channel, **config.channel_settings)
-    kept = () if config.objective == "literal" else config.keep
-    classes = [len(dataset.attributes[name].classes) for name in kept]
-    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block))
+    if config.local is not None:
+        return cast(
+            LocalNetwork, channels_last(OwnLocal(channel, make_own(config.local, channel, dataset.size)))
+        )
+    form = decision_form(config, dataset)
+    if form is None:
+        return channels_last(LocalNetwork(channel, (), dataset.size, config.block))
+    return channels_last(
+        LocalNetwork(channel, kept_counts(config, dataset), dataset.size, config.block, form=form)
+    )
+
+
+MOST_WEIGHTS = 80_000
+"""Of a local network: as int8 and with its tables that is just under the 100 kB that an export allows."""
+
+
+def kept_counts(config: TrainConfig, dataset: Dataset) -> list[int]:
+    """How many classes each kept attribute has."""
+    return [len(dataset.attributes[name].classes) for name in config.keep]
+
+
+def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
+    """How the decision of this configuration is made; None: the local network has none.
+
+    A decision is left out where it would make the network too large for the phone, and where it would take more weights than
+    everything else although uploads of `PICTURE_BITS` and more let the cloud network decide again (docs/decisions/0027).
+    """
+    if config.objective == "literal" or config.decision == "none" or config.local is not None:
+        return None
+    if config.decision != "auto":
+        return config.decision
+    counts = kept_counts(config, dataset)
+    form = form_of(counts)
+    shows_pictures = config.bits is not None and config.bits >= PICTURE_BITS
+    if form == "pairwise" or config.objective == "suppress" or config.beyond is not None:
+        return form
+    channel = create(config.channel, **config.channel_settings)
+    rest, whole = (
+        sum(
+            weight.numel()
+            for weight in LocalNetwork(channel, classes, dataset.size, config.block).parameters()
+        )
+        for classes in ((), counts)
+    )
+    return None if whole > (2 * rest if shows_pictures else MOST_WEIGHTS) else form
+
+
+def check_own(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a local network of the user's own that does not serve the channel, before anything is written.
+
+    Raises:
+        SfumatoError: as `make_own` and `check_maps`.
+    """
+    if config.local is not None:
+        channel = create(config.channel, **config.channel_settings)
+        check_maps(make_own(config.local, channel, dataset.size), channel, dataset.size, config.local)
 
 
 @dataclass(frozen=True)
@@ -214,10 +270,11 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
 
     Args:
         folder: of the run.
-        cloud: the `module:factory` of its cloud network, where it is the user's own: a run that names one is not believed.
+        cloud: the `module:factory` of its cloud or local network, where that is the user's own, both with a comma: a run that
+            names one is not believed.
 
     Raises:
-        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or its cloud network
+        SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or a network of it
             is made by code that `cloud` does not name.
     """
     folder = Path(folder)
@@ -230,6 +287,11 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
     config = read_config(folder / "config.json", cloud)
+    if config.local is not None and config.local not in names(cloud or ""):
+        raise SfumatoError(
+            f"{folder} was made with the local network {config.local!r}, and loading it calls that code: if it is yours, "
+            f"say so with --cloud {config.local}"
+        )
     check_card(card, config, folder / CARD)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:

@@ -14,7 +14,8 @@ enough; what the phone has learned is then its pretraining.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -43,14 +44,22 @@ from sfumato.training.answer import (
     judge_answer,
     score_range,
 )
-from sfumato.training.clean import ONNX_COPY, check_given, make_cloud, train_clean, training_batches
-from sfumato.training.config import TrainConfig, differences, make_config
+from sfumato.training.clean import (
+    ONNX_COPY,
+    check_cloud,
+    make_cloud,
+    read_onnx,
+    train_clean,
+    training_batches,
+)
+from sfumato.training.config import TrainConfig, differences, make_config, stored_config
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
-from sfumato.training.run import CARD, SCHEMA, Run, load_run, write_answer
+from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
+from sfumato.training.start import CARD, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
 
@@ -127,13 +136,18 @@ def train(
     if config is not None and options:
         raise UsageError(f"give either a TrainConfig or its fields, not both ({', '.join(options)})")
     config, out = make_config(options) if config is None else config, Path(out)
+    check_devices(accelerator, processes)
+    check_free(out, resume=resume, overwrite=overwrite)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.images.shape[1:3])
     check_names((*config.keep, *config.hide))
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
+    asked, config = config.decision, settle_decision(config, dataset)
     if resume and (out / "config.json").exists():
-        before = make_config(read_object(out / "config.json"))
+        before = stored_config(read_object(out / "config.json"))
+        if asked == "auto":
+            config = config.model_copy(update={"decision": before.decision})
         other = changed(out, config, dataset, auto=auto)
         if auto and before.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})
@@ -142,7 +156,8 @@ def train(
                 f"{out} was started with other options or data: {', '.join(other)}; resume it with the same ones"
             )
     else:
-        check_given(config, dataset)
+        check_cloud(config, dataset)
+        check_own(config, dataset)
         if config.mode == "answer":
             check_answer(config, dataset)
         if config.given_onnx is not None and out.resolve() in config.given_onnx.resolve().parents:
@@ -153,22 +168,51 @@ def train(
         write_json(out / "config.json", config.model_dump(mode="json"))
         record(out, config, dataset, auto=auto)
     with only_process(out):
-        _keep_onnx(config, out)
+        _keep_onnx(config, dataset, out)
         if not (out / CARD).exists():
             strategy = "ddp_spawn" if processes > 1 else "auto"
             kind = "cpu" if processes > 1 else accelerator
             fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
             launch: Callable[..., None] = fabric.launch
-            launch(_train, config, out, auto)
-    return load_run(out, cloud=config.factory)
+            with given_back(out):
+                launch(_train, config, out, auto)
+    return load_run(out, cloud=",".join(filter(None, (config.factory, config.local))))
 
 
-def _keep_onnx(config: TrainConfig, out: Path) -> None:
-    """A run stays whole without the ONNX file that it was given, so it holds a copy."""
+def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
+    """The configuration with the form of the decision written out, so that a later rule leaves the run as it is."""
+    form = decision_form(config, dataset) or "none"
+    if (
+        form == "none"
+        and config.decision == "auto"
+        and config.local is None
+        and config.objective != "literal"
+        and config.mode == "picture"
+    ):
+        note(
+            "the phone's own decision is left out: so many classes would make most of its network "
+            '(decision = "largest" in --config keeps it)'
+        )
+    return config.model_copy(update={"decision": form})
+
+
+@contextmanager
+def given_back(out: Path) -> Iterator[None]:
+    """A start that fails before any stage is finished leaves the folder as free as it was; Ctrl-C leaves it to --resume."""
+    try:
+        yield
+    except Exception:
+        if not any((out / part).exists() for part in ("clean.safetensors", CHECKPOINT, "checkpoint")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _keep_onnx(config: TrainConfig, dataset: Dataset, out: Path) -> None:
+    """A run stays whole without the ONNX file that it was given, so it holds a copy, in which what was said of it is true."""
     if config.given_onnx is not None and not (out / ONNX_COPY).exists():
         try:
             with atomic_write(out / ONNX_COPY) as scratch:
-                shutil.copyfile(config.given_onnx, scratch)
+                scratch.write_bytes(read_onnx(config, dataset))
         except OSError as error:
             raise SfumatoError(f"{config.given_onnx} cannot be copied ({error.strerror})") from None
 
@@ -354,7 +398,8 @@ def _pretraining_stage(
 
 def adopt(local: LocalNetwork, answer_network: Mapping[str, Tensor]) -> None:
     """Give a local network the encoder and the scores that answer mode has trained; the rest stays as it is."""
-    local.load_state_dict({**local.state_dict(), **answer_network})
+    mine = local.state_dict()
+    local.load_state_dict({**mine, **{name: value for name, value in answer_network.items() if name in mine}})
 
 
 def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:

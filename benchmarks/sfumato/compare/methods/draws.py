@@ -2,7 +2,8 @@
 
 The audit computes what the phone's network says about an image once and then draws as many uploads from it as its
 attackers want. A draw therefore offers `noise`, `sample` and `rate`; where the probability of an upload is known it
-also offers `likelihood`, and the exact posterior attack becomes possible.
+also offers `likelihood`, and the exact posterior attack becomes possible; where its mean and variance are known,
+`upload_moments`, and the linear attack `discriminant` does.
 
     draw = Additive("gaussian", clip=True)
     upload = draw.sample(parameters, draw.noise(parameters))
@@ -17,6 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from sfumato.audit.attacks.discriminant import Moments
 from sfumato.audit.attacks.posterior import LIKELIHOODS
 from sfumato.channels import Parameters
 from sfumato.channels.gaussian import gaussian_rate
@@ -59,11 +61,27 @@ def laplace_noise(like: Tensor, generator: torch.Generator | None = None) -> Ten
     return first - second
 
 
+def noisy(noise_variance: float) -> Moments:
+    """Moments of `mean + scale * noise`, before clipping; without a scale there is no noise."""
+
+    def variance(parameters: Parameters) -> Tensor:
+        mean = parameters["mean"].float().flatten(1)
+        scale = parameters.get("scale")
+        return torch.zeros_like(mean) if scale is None else noise_variance * scale.float().flatten(1) ** 2
+
+    return Moments(lambda uploads, _: uploads.flatten(1), lambda p: p["mean"].float().flatten(1), variance)
+
+
 @dataclass(frozen=True)
 class Fixed:
     """No noise: the upload is `parameters["mean"]`. The same image always gives the same upload."""
 
     name: str = "fixed"
+
+    @property
+    def upload_moments(self) -> Moments:
+        """The mean, and no variance."""
+        return noisy(0.0)
 
     def noise(self, parameters: Parameters, generator: torch.Generator | None = None) -> None:
         """Nothing."""
@@ -89,6 +107,11 @@ class Additive:
     def name(self) -> str:
         """The kind of the noise."""
         return f"additive {self.kind}"
+
+    @property
+    def upload_moments(self) -> Moments:
+        """Laplace noise of scale 1 has a variance of 2."""
+        return noisy(2.0 if self.kind == "laplace" else 1.0)
 
     def noise(self, parameters: Parameters, generator: torch.Generator | None = None) -> Tensor:
         """Noise of scale 1, one number per sample."""

@@ -19,7 +19,7 @@ from sfumato.channels import Parameters
 from sfumato.compare.methods.base import Method, Phase, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.data.label_cells import label_cells
-from sfumato.models.argmax_head import Decision
+from sfumato.models.argmax_head import make_decision
 from sfumato.models.cost import cost
 from sfumato.models.local import STRIDE, Encoder
 from sfumato.training.loader import Batch
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
         self.heads, self.cells = heads, prod(heads.values())
         self.encoder = Encoder((width, 2 * width, 3 * width, 4 * width), DEPTHS)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
-        self.decision = Decision(4 * width, grid, tuple(heads.values()))
+        self.decision = make_decision(4 * width, grid, tuple(heads.values()))
 
     def answers(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) -> logits, head -> (B, classes)."""

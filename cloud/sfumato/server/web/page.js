@@ -13,7 +13,7 @@ import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, paint, tinted} from "./paint.js";
 import {AS_STORED, canvasIsExact} from "./picture.js";
 import {bitsOf} from "./sampler.js";
-import {RefusedError, ask, openSession, perturb} from "./session.js";
+import {RefusedError, ask, openSession, perturb, travelling} from "./session.js";
 
 /** @typedef {import("./noise.js").DeviceKey} DeviceKey */
 /** @typedef {import("./session.js").Perturbed} Perturbed */
@@ -52,6 +52,8 @@ const page = {
   video: part("video", HTMLVideoElement),
   shoot: part("shoot", HTMLButtonElement),
   settings: part("settings", HTMLDetailsElement),
+  form: part("form", HTMLElement),
+  asImage: part("as-image", HTMLInputElement),
   token: part("token", HTMLInputElement),
   limit: part("limit", HTMLInputElement),
   setLimit: part("set-limit", HTMLButtonElement),
@@ -69,6 +71,8 @@ let deviceKey;
 let ledger;
 /** @type {ImageBitmap | null} the picture last chosen, for another key */
 let chosen = null;
+/** bytes of the photo; 0: unknown */
+let photoSize = 0;
 /** @type {Perturbed | null} */
 let perturbed = null;
 
@@ -138,28 +142,38 @@ async function take(bitmap, size) {
   if (chosen !== bitmap) chosen?.close();
   chosen = bitmap;
   perturbed = await perturb(session, deviceKey, bitmap);
-  const {pixels, parameters, levels, word, upload, rate, milliseconds} = perturbed;
+  photoSize = size;
+  const {pixels, parameters, levels} = perturbed;
   const {channel, answer, input: {shape: [, height, width]}} = session.contract;
   paint(page.original, pixels, height, width);
   if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
   paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
+  showUpload();
+  page.result.hidden = false;
+  page.send.disabled = false;
+  page.send.focus();
+  showStatus("ready", "Perturbed. Nothing was sent yet.");
+}
+
+/** What will be sent, in figures and words. */
+function showUpload() {
+  if (!perturbed) return;
+  const {word, rate, milliseconds} = perturbed, {answer} = session.contract;
+  const size = bytes(travelling(session, perturbed, page.asImage.checked).content.length);
   showFacts({
-    "Photo": size ? bytes(size) : "not counted",
-    "Upload": bytes(upload.length),
+    "Photo": photoSize ? bytes(photoSize) : "not counted",
+    "Upload": size,
     ...(answer ? {"Code word": `${word} of 0 to ${answer.words - 1}`} : {}),
     ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
   if (word !== null) {
     const said = labelsOf(session.contract, word).map(({name, label}) => `${name}: ${label}`).join(", ");
-    page.travels.textContent = `What travels is the number ${word} in ${bytes(upload.length)}, which says ${said}, and nothing else `
+    const form = page.asImage.checked ? " as an image" : "";
+    page.travels.textContent = `What travels is the number ${word}${form} in ${size}, which says ${said}, and nothing else `
       + `of the photo${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
   }
-  page.result.hidden = false;
-  page.send.textContent = `Send the ${answer ? "code word" : "upload"} (${bytes(upload.length)})`;
-  page.send.disabled = false;
-  page.send.focus();
-  showStatus("ready", "Perturbed. Nothing was sent yet.");
+  page.send.textContent = `Send the ${answer ? "code word" : "upload"} (${size})`;
 }
 
 /** An answer bundle: there is no noise to show, and what is sent is a number. */
@@ -169,6 +183,7 @@ function sayWord() {
   page.upload.setAttribute("aria-label", "The code word as a picture");
   page.noiseMap.hidden = true;
   page.travels.hidden = false;
+  page.form.hidden = false;
 }
 
 async function send() {
@@ -176,7 +191,8 @@ async function send() {
   showStatus("working", "Sending ...");
   // Counted first: what the service may have is in the account, whatever becomes of the answer.
   page.account.textContent = sentence(await ledger.spend(location.hostname, perturbed.draw, perturbed.rate));
-  const {answers, milliseconds} = await ask(session, perturbed.upload, page.token.value.trim());
+  const sent = travelling(session, perturbed, page.asImage.checked);
+  const {answers, milliseconds} = await ask(session, sent, page.token.value.trim());
   page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
     const list = document.createElement("dl");
     for (const [option, probability] of Object.entries(probabilities)) {
@@ -191,7 +207,7 @@ async function send() {
     section.dataset.label = label;
     return section;
   }));
-  showStatus("sent", `Sent ${bytes(perturbed.upload.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+  showStatus("sent", `Sent ${bytes(sent.content.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
 }
 
 /** What was sent by now, in words. */
@@ -295,6 +311,7 @@ document.addEventListener("drop", (event) => {
   const [file] = event.dataTransfer?.files ?? [];
   if (file && !page.file.disabled) doing(() => takeFile(file));
 });
+page.asImage.addEventListener("change", showUpload);
 page.send.addEventListener("click", () => ifIdle(send));
 page.camera.addEventListener("click", () => ifIdle(openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));

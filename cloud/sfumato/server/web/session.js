@@ -3,10 +3,10 @@
  *
  *     const session = await openSession(document.baseURI);
  *     const perturbed = await perturb(session, key, await createImageBitmap(file, AS_STORED));
- *     const reply = await ask(session, perturbed.upload, token);
+ *     const reply = await ask(session, travelling(session, perturbed, false), token);
  *
  * Everything comes from the service's own address, and only `ask` sends anything: the packed upload, or in answer mode the bytes of
- * the code word.
+ * the code word, which may also travel as its image.
  */
 
 import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
@@ -50,6 +50,20 @@ import {checkVectors} from "./vectors.js";
 
 const PACKED = "application/vnd.sfumato.packed", WORD = "application/vnd.sfumato.word";
 const PATIENCE = 20_000;  // milliseconds
+
+/**
+ * The upload as it travels, with its content type.
+ *
+ * @typedef {object} Sent
+ * @property {Bytes} content
+ * @property {string} type
+ */
+
+/** @param {Session} session @param {Perturbed} perturbed @param {boolean} asImage a code word as its image @returns {Sent} */
+export function travelling({contract}, {levels, upload}, asImage) {
+  if (!contract.answer) return {content: upload, type: PACKED};
+  return asImage ? {content: pack(levels, bitsOf(contract.channel)), type: PACKED} : {content: upload, type: WORD};
+}
 
 /** The service refused, or gave no answer. */
 export class RefusedError extends Error {
@@ -114,16 +128,16 @@ export async function perturb({contract, digest, model, table, counts}, key, bit
  * Ask the service about an upload.
  *
  * @param {Session} session
- * @param {Bytes} upload
+ * @param {Sent} sent of `travelling`
  * @param {string} token empty: none
  * @returns {Promise<Reply>}
  */
-export async function ask({base, contract, digest}, upload, token) {
+export async function ask({base, contract, digest}, {content, type}, token) {
   /** @type {Record<string, string>} */
-  const headers = {"Content-Type": contract.answer ? WORD : PACKED, "Sfumato-Contract": digest};
+  const headers = {"Content-Type": type, "Sfumato-Contract": digest};
   if (token) headers.Authorization = `Bearer ${token}`;
   const start = performance.now();
-  const response = await request(base, "v1/predict", {method: "POST", headers, body: upload});
+  const response = await request(base, "v1/predict", {method: "POST", headers, body: content});
   const {answers} = await response.json();
   const milliseconds = performance.now() - start;
   for (const {name, classes} of contract.keep) {

@@ -1,7 +1,8 @@
 """Attacks on frozen models: what a provider who owns the cloud and knows the local network can still find out.
 
 Every attack is a module with one function `steps(data, plan, groups)` that lists pieces of work. Each piece returns
-`Prediction`s: scores for an attribute of every validation and test image (`pairs` returns `ReconstructedImages` too). The
+`Prediction`s: scores for an attribute of every validation and test image (`pairs` and `generate` also return
+`ReconstructedImages`). The
 audit runs the pieces and scores all predictions by the same rule.
 
     for step in create("probe")(data, QUICK, groups):
@@ -20,6 +21,7 @@ from sfumato.audit.attacks import (
     denoise,
     discriminant,
     floors,
+    generate,
     output,
     pairs,
     posterior,
@@ -45,6 +47,7 @@ ATTACKS: dict[str, Attack] = {
     "provider": provider.steps,
     "average": average.steps,
     "pairs": pairs.steps,
+    "generate": generate.steps,
     "denoise": denoise.steps,
     "whitebox": whitebox.steps,
 }

@@ -76,14 +76,12 @@ def predict_posterior(
         list(likelihood_tables(averaged, averaged.validation, VALIDATION_DRAWS, candidates, generator))
     )
     every = np.arange(len(table))
-    chosen = {name: posterior.choose(table, averaged, name, every, powers) for name in attributes}
-    validation = {
-        name: posterior.chosen_scores(averaged, table, name, choice) for name, choice in chosen.items()
-    }
+    chosen = posterior.choose(table, averaged, attributes, every, powers)
+    validation = posterior.chosen_scores(averaged, table, chosen)
     test: dict[str, list[Floats]] = {name: [] for name in attributes}
     for part in likelihood_tables(averaged, averaged.test, 1, candidates, generator):
-        for name, choice in chosen.items():
-            test[name].append(posterior.chosen_scores(averaged, part, name, choice))
+        for name, scores in posterior.chosen_scores(averaged, part, chosen).items():
+            test[name].append(scores)
     return [
         Prediction(
             attack="average",
@@ -107,11 +105,10 @@ def predict_network(
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
-    """The posterior for every k, under keyed noise for the most uploads alone, then the networks."""
+    """The posterior for every k, under keyed noise for the most uploads and for one of them, then the networks."""
     attributes = all_attributes(groups)
-    ways: list[tuple[int, Noise]] = (
-        [(1, "keyed"), (max(plan.repeats), "keyed")] if len(plan.repeats) > 1 else []
-    )
+    keyed = {1, max(plan.repeats)} if len(plan.repeats) > 1 else set(plan.repeats)
+    ways: list[tuple[int, Noise]] = [(repeats, "keyed") for repeats in sorted(keyed)]
     ways += [(repeats, "fresh") for repeats in plan.repeats]
     work = [
         Step(

@@ -6,6 +6,7 @@ uploads they are the attack that most papers report, and a misleading one: it fa
     for step in steps(data, QUICK, (("race",),)): step.run()
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,9 +16,16 @@ from torch import nn
 from sfumato.audit import clean_cache
 from sfumato.audit.attack_data import AttackData, batches
 from sfumato.audit.attacks.fit import Recipe, epochs_of_work, fit, make_recipe, scores
+from sfumato.audit.attacks.tournament import Contestant, Tournament
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Groups, Prediction, Step, all_attributes
 from sfumato.models.attackers import create_attacker
+
+
+def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module:
+    """A network for a group of attributes, before any training."""
+    torch.manual_seed(data.seed_for(f"clean/{recipe.architecture}/{group}/weights"))
+    return create_attacker(recipe.architecture, {name: data.classes[name] for name in group}, data.size)
 
 
 def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
@@ -25,20 +33,47 @@ def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Pred
 
     Clean photos do not depend on the artifact, so the network is trained once per data set and kept in the cache.
     """
-    classes = {name: data.classes[name] for name in group}
+
+    def trained() -> clean_cache.Kept:
+        network = start(data, group, recipe)
+        return clean_cache.Kept(recipe, network, fit(network, data, group, recipe))
+
+    return predict(data, group, [recipe], 1, trained)
+
+
+def compete(
+    data: AttackData, group: tuple[str, ...], recipes: Sequence[Recipe], rounds: int
+) -> list[Prediction]:
+    """As `train`, for whichever of several networks a tournament trains to the end; the others are reported as they leave."""
+
+    def trained() -> clean_cache.Kept:
+        game = Tournament(data, group, [Contestant(start, recipe) for recipe in recipes], rounds)
+        predictions = [one for number in range(1, rounds + 1) for one in game.play(number)]
+        last = game.finished[0]
+        return clean_cache.Kept(last.recipe, last.network, predictions)
+
+    return predict(data, group, recipes, rounds, trained)
+
+
+def predict(
+    data: AttackData,
+    group: tuple[str, ...],
+    recipes: Sequence[Recipe],
+    rounds: int,
+    trained: Callable[[], clean_cache.Kept],
+) -> list[Prediction]:
+    """What is in the cache, or what is trained now; and the network's word on uploads."""
     with torch.random.fork_rng():
-        torch.manual_seed(data.seed_for(f"clean/{recipe.architecture}/{group}/weights"))
-        network = create_attacker(recipe.architecture, classes, data.size)
-        entry = clean_cache.entry(data, group, recipe)
-        predictions = clean_cache.load(entry, network)
-        if predictions is None:
-            predictions = fit(network, data, group, recipe)
-            clean_cache.save(entry, network, predictions)
-    data.networks[recipe.architecture] = network
+        entry = clean_cache.entry(data, group, recipes, rounds)
+        kept = clean_cache.load(entry, lambda recipe: start(data, group, recipe), recipes)
+        if kept is None:
+            kept = trained()
+            clean_cache.save(entry, kept, recipes)
+    data.networks[kept.recipe.architecture] = kept.network
     if data.upload_shape != (3, *data.size):
-        return predictions  # a network for images cannot read features
-    validation = scores(network, batches(data.validation_uploads), group)
-    test = scores(network, batches(data.test_uploads), group)
+        return kept.predictions  # a network for images cannot read features
+    validation = scores(kept.network, batches(data.validation_uploads), group)
+    test = scores(kept.network, batches(data.test_uploads), group)
     # It has never seen an upload, so it is not calibrated on uploads either.
     applied = [
         replace(
@@ -49,9 +84,10 @@ def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Pred
             calibrate=False,
             best_epoch=prediction.epochs,
         )
-        for prediction in predictions
+        for prediction in kept.predictions
+        if prediction.architecture == kept.recipe.architecture
     ]
-    return predictions + applied
+    return kept.predictions + applied
 
 
 def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
@@ -65,18 +101,21 @@ def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
-    """Every clean architecture of the plan, all attributes together."""
+    """Every clean architecture of the plan, all attributes together: one after the other, or in rounds."""
     attributes = all_attributes(groups)
+    recipes = [
+        make_recipe(plan, data, "clean", architecture, max(plan.rates), plan.clean_epochs)
+        for architecture in plan.clean_probes
+    ]
+    if plan.clean_rounds > 1 and len(recipes) > 1:
+        effort = sum(epochs_of_work(one.architecture, one.epochs) for one in recipes)
+        run = partial(compete, data, attributes, recipes, plan.clean_rounds)
+        return [Step(title=f"{len(recipes)} clean networks", run=run, work=effort / 2)]
     return [
         Step(
-            title=f"clean {architecture}",
-            run=partial(
-                train,
-                data,
-                attributes,
-                make_recipe(plan, data, "clean", architecture, max(plan.rates), plan.clean_epochs),
-            ),
-            work=epochs_of_work(architecture, plan.clean_epochs),
+            title=f"clean {recipe.architecture}",
+            run=partial(train, data, attributes, recipe),
+            work=epochs_of_work(recipe.architecture, plan.clean_epochs),
         )
-        for architecture in plan.clean_probes
+        for recipe in recipes
     ]

@@ -78,6 +78,12 @@ MOMENTS: dict[str, Moments] = {
 """Channel -> its moments. Gaussian: before clipping."""
 
 
+def moments_of(channel: Channel) -> Moments | None:
+    """What a channel says of its uploads itself, `upload_moments`, or what is known of it here; None if neither."""
+    own: Moments | None = getattr(channel, "upload_moments", None)
+    return own or MOMENTS.get(channel.name)
+
+
 @dataclass(frozen=True)
 class Readers:
     """Linear readers of one attribute, one for every ridge: `(samples - centre) @ weights`."""
@@ -88,15 +94,14 @@ class Readers:
     """(D, classes) each."""
 
 
-def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Tensor]) -> dict[str, Readers]:
+def fit_readers(moments: Moments, parameters: Parameters, classes: dict[str, Tensor]) -> dict[str, Readers]:
     """Readers of several attributes; the costly part, N x N products of photos, is done once for all of them.
 
     Args:
-        channel: dither or gaussian.
+        moments: of an upload of each.
         parameters: of N photos.
         classes: per attribute (N, classes), 1 at the class of the photo and 0 elsewhere.
     """
-    moments = MOMENTS[channel.name]
     mean = moments.mean(parameters)
     centre = mean.mean(0)
     count = len(mean)
@@ -117,20 +122,22 @@ def fit_readers(channel: Channel, parameters: Parameters, classes: dict[str, Ten
 
 
 def read(
-    channel: Channel, readers: Readers, uploads: NDArray[np.float16], parameters: Parameters
+    moments: Moments, readers: Readers, uploads: NDArray[np.float16], parameters: Parameters
 ) -> list[Floats]:
     """Scores (n, classes) of uploads, one table for every ridge; parameters only tell the planes."""
     parts: list[list[Tensor]] = [[] for _ in readers.weights]
     for start in range(0, len(uploads), ROWS):
         rows = torch.from_numpy(uploads[start : start + ROWS]).float()
-        samples = MOMENTS[channel.name].values(rows, parameters) - readers.centre
+        samples = moments.values(rows, parameters) - readers.centre
         for part, weights in zip(parts, readers.weights, strict=True):
             part.append((samples @ weights).double())
     return [torch.cat(part).numpy() for part in parts]
 
 
 def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
-    """The linear reader of every attribute; the ridge is chosen by validation cross entropy."""
+    """The linear reader of every attribute; the ridge is chosen by validation cross entropy. None for an unknown channel."""
+    if (moments := moments_of(data.channel)) is None:
+        return []
     size = sum(value[0].numel() for value in data.train.parameters.values())
     count = min(PHOTOS, len(data.train.pixels), max(2, NUMBERS // size))
     known = {name: value[:count] for name, value in data.train.parameters.items()}
@@ -141,12 +148,12 @@ def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
         for name in attributes
     }
     predictions = []
-    for name, readers in fit_readers(data.channel, known, members).items():
+    for name, readers in fit_readers(moments, known, members).items():
         prior, truth = data.prior(name), data.validation_labels(name)
         # Regression gives P(s | x') - P(s) to first order; over P(s) it is the log-likelihood ratio.
         over = np.exp(prior)
         validation, test = (
-            [table / over for table in read(data.channel, readers, uploads, known)]
+            [table / over for table in read(moments, readers, uploads, known)]
             for uploads in (data.validation_uploads, data.test_uploads)
         )
         scaled = [float(np.sqrt((table**2).mean())) or 1.0 for table in validation]
@@ -169,6 +176,6 @@ def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """One piece of work for all attributes; none for a channel whose moments are not known."""
-    if data.channel.name not in MOMENTS:
+    if moments_of(data.channel) is None:
         return []
     return [Step(title="discriminant", run=partial(predict, data, all_attributes(groups)))]

@@ -23,6 +23,10 @@ from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Floats, Ints, Prediction, cross_entropy, fit_temperature, log_posterior
 
 WEIGHT_DECAY = 0.02
+LOOKS = 15
+"""About so often a fit is judged on validation, which takes a third of an epoch."""
+PATIENT_LOOKS = 4
+"""Looks without a better cross entropy before a fit stops that is not looked at after every epoch."""
 LEARNED = 0.01
 """By so much the training accuracy beats the majority guess once something has been learned, or the AUC chance."""
 DEVIATIONS = 4
@@ -42,6 +46,11 @@ class Recipe:
     batch_size: int
     clean: bool = False
     """Train and test on clean images instead of uploads."""
+
+    @property
+    def interval(self) -> int:
+        """Epochs from one look at validation to the next: short epochs of a small split are looked at less often."""
+        return max(1, self.epochs // LOOKS)
 
 
 def make_recipe(
@@ -125,17 +134,31 @@ class Fit:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, or no attribute improved for some."""
+        """All epochs are done, or no attribute improved for some, as far as was looked."""
         since = self.epoch - max(b.epoch for b in self.best.values())
-        return self.epoch >= self.recipe.epochs or since >= self.recipe.patience
+        patience, interval = self.recipe.patience, self.recipe.interval
+        if interval > 1:
+            patience = max(patience, PATIENT_LOOKS * interval)
+        return self.epoch >= self.recipe.epochs or since >= patience
 
-    def evaluate(self, validation: list[Tensor], reached: dict[str, "TrainingFigures"]) -> None:
-        """Judge the network as it is after an epoch, by batches of validation images."""
-        guesses = scores(self.network, validation, self.attributes)
-        weights: dict[str, Tensor] | None = None
+    def evaluate(
+        self, validation: list[Tensor], reached: dict[str, "TrainingFigures"], *, last: bool = False
+    ) -> None:
+        """Judge the network as it is after an epoch, by batches of validation images, if it is time to.
+
+        Args:
+            validation: the batches.
+            reached: what the epoch reached on the attacker's images.
+            last: whether it is in any case.
+        """
         for name, best in self.best.items():
             best.accuracy_gain = max(best.accuracy_gain, reached[name].accuracy_gain)
             best.auc = max(best.auc, reached[name].auc)
+        if not last and self.epoch % self.recipe.interval and self.epoch < self.recipe.epochs:
+            return
+        guesses = scores(self.network, validation, self.attributes)
+        weights: dict[str, Tensor] | None = None
+        for name, best in self.best.items():
             t = fit_temperature(guesses[name], self.truth[name], self.prior[name])
             loss = cross_entropy(log_posterior(guesses[name], self.prior[name], t), self.truth[name])
             if loss < best.loss - 1e-6:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from sfumato.audit.attack_data import BATCH, AttackData
@@ -61,10 +61,19 @@ def test_photos(data: AttackData) -> Tensor:
 def evaluate(
     data: AttackData, method: str, images: Tensor, pairs: int, identity: Reidentification | None = None
 ) -> ReconstructedImages:
-    """Figures of reconstructed test images (n_test, 3, H, W)."""
-    psnr, ssim = similarity(images, test_photos(data))
-    figures = Reconstruction(method=method, pairs=pairs, psnr=psnr, ssim=ssim, reidentification=identity)
-    return ReconstructedImages(figures=figures, images=as_bytes(images))
+    """Figures of reconstructed test images (n_test, 3, H, W), or their means over several of each (k, n_test, 3, H, W)."""
+    each = images if images.dim() == 5 else images[None]
+    truth = test_photos(data)
+    psnr, ssim = np.mean([similarity(one, truth) for one in each], axis=0)
+    figures = Reconstruction(
+        method=method,
+        pairs=pairs,
+        drawings=len(images) if images.dim() == 5 else 0,
+        psnr=float(psnr),
+        ssim=float(ssim),
+        reidentification=identity,
+    )
+    return ReconstructedImages(figures=figures, images=as_bytes(each[0]))
 
 
 def mean_photos(data: AttackData) -> list[ReconstructedImages]:
@@ -89,9 +98,18 @@ def mean_photos(data: AttackData) -> list[ReconstructedImages]:
     ]
 
 
+def restorer(data: AttackData, plan: Plan, pairs: int | None = None) -> nn.Module:
+    """The decoder of so many pairs, by default all, with outputs in 0..1; one that this audit has already, or a new one."""
+    pairs = data.train.images if pairs is None else pairs
+    name = f"decoder, n={pairs}"
+    if name not in data.networks:
+        data.networks[name] = Clamped(train_decoder(data, photos, pairs=pairs, steps=plan.decoder_steps))
+    return data.networks[name]
+
+
 def attack(data: AttackData, plan: Plan, pairs: int, attributes: tuple[str, ...]) -> Sequence[AttackOutput]:
     """Train a decoder on `pairs` images, evaluate what it reconstructs, and let attackers on attributes read it."""
-    decoder = Clamped(train_decoder(data, photos, pairs=pairs, steps=plan.decoder_steps))
+    decoder = restorer(data, plan, pairs)
     images = reconstruct(decoder, data.test_uploads)
     architecture, network = clean.clean_network(data, plan, attributes)
     predictions = apply(

@@ -19,9 +19,9 @@ none, so t is tuned on validation, and so is whether augmented copies join the p
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -167,18 +167,28 @@ def in_chunks(formula: Callable[[Parameters], Tensor], parameters: Parameters) -
     return relative
 
 
-def class_scores(
-    table: NDArray[np.float32], labels: Ints, classes: int, power: float, prior: Floats
-) -> Floats:
-    """`log P(s | x') - log prior(s)`, (uploads, classes), from a table of log likelihoods."""
+def relative_weights(table: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Likelihoods to a power, (uploads, candidates), from a table of log likelihoods; the best of each row at 1."""
     # Relative to the best candidate of this table, which may be a part of a larger one: no row sums to zero.
-    weights = np.exp(power * (table - table.max(1, keepdims=True)))
+    weights: NDArray[np.float32] = np.exp(power * (table - table.max(1, keepdims=True)))
+    return weights
+
+
+def weighed(weights: NDArray[np.float32], labels: Ints, classes: int, prior: Floats) -> Floats:
+    """`log P(s | x') - log prior(s)`, (uploads, classes), from the weights of candidates with these labels."""
     members = np.zeros((len(labels), classes), dtype=np.float32)
     members[np.arange(len(labels)), labels] = 1
     sums = (weights @ members).astype(np.float64)
     posterior = sums / sums.sum(1, keepdims=True)
     scores = np.log(posterior + math.exp(EMPTY)) - prior
     return np.asarray(scores)
+
+
+def class_scores(
+    table: NDArray[np.float32], labels: Ints, classes: int, power: float, prior: Floats
+) -> Floats:
+    """`log P(s | x') - log prior(s)`, (uploads, classes), from a table of log likelihoods."""
+    return weighed(relative_weights(table, power), labels, classes, prior)
 
 
 @dataclass(frozen=True)
@@ -192,33 +202,49 @@ class Choice:
 
 
 def choose(
-    table: NDArray[np.float32], data: AttackData, name: str, rows: Ints, powers: Floats = POWERS
-) -> Choice:
-    """The power and the prior of least calibrated cross entropy on some validation uploads.
+    table: NDArray[np.float32],
+    data: AttackData,
+    names: Sequence[str],
+    rows: Ints,
+    powers: Floats = POWERS,
+) -> dict[str, Choice]:
+    """For each attribute the power and the prior of least calibrated cross entropy on some validation uploads.
 
     Args:
         table: log likelihoods (rows, candidates).
         data: gives labels and priors.
-        name: the attribute.
+        names: the attributes; they share the weights of candidates, which take most of the time.
         rows: which validation uploads the table is about.
         powers: what to choose the power from.
     """
-    split, prior = data.train, data.prior(name)
-    truth = data.validation_labels(name)[rows]
-    tried = []
+    split, chosen = data.train, dict[str, Choice]()
     for count in sorted({min(split.images, table.shape[1]), table.shape[1]}):
         for power in powers:
-            labels = split.labels[name][:count]
-            scores = class_scores(table[:, :count], labels, data.classes[name], power, prior)
-            t = fit_temperature(scores, truth, prior)
-            tried.append(Choice(cross_entropy(log_posterior(scores, prior, t), truth), float(power), count))
-    return min(tried, key=lambda choice: choice.loss)
+            weights = relative_weights(table[:, :count], power)
+            for name in names:
+                prior, truth = data.prior(name), data.validation_labels(name)[rows]
+                scores = weighed(weights, split.labels[name][:count], data.classes[name], prior)
+                t = fit_temperature(scores, truth, prior)
+                one = Choice(cross_entropy(log_posterior(scores, prior, t), truth), float(power), count)
+                if name not in chosen or one.loss < chosen[name].loss:
+                    chosen[name] = one
+    return chosen
 
 
-def chosen_scores(data: AttackData, table: NDArray[np.float32], name: str, choice: Choice) -> Floats:
-    """Scores of one attribute from a table of log likelihoods, under the power and prior that were chosen."""
-    part, labels = table[:, : choice.count], data.train.labels[name][: choice.count]
-    return class_scores(part, labels, data.classes[name], choice.power, data.prior(name))
+def chosen_scores(
+    data: AttackData, table: NDArray[np.float32], chosen: Mapping[str, Choice]
+) -> dict[str, Floats]:
+    """Scores of every attribute from a table of log likelihoods, under the power and prior that were chosen for it."""
+    weights = cache(lambda count, power: relative_weights(table[:, :count], power))
+    return {
+        name: weighed(
+            weights(one.count, one.power),
+            data.train.labels[name][: one.count],
+            data.classes[name],
+            data.prior(name),
+        )
+        for name, one in chosen.items()
+    }
 
 
 def posterior_scores(
@@ -228,8 +254,8 @@ def posterior_scores(
     parts: dict[str, list[Floats]] = {name: [] for name in chosen}
     for start in range(0, len(uploads), ROWS):
         table = likelihoods(data.channel, uploads[start : start + ROWS], candidates)
-        for name, choice in chosen.items():
-            parts[name].append(chosen_scores(data, table, name, choice))
+        for name, scores in chosen_scores(data, table, chosen).items():
+            parts[name].append(scores)
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
@@ -240,7 +266,7 @@ def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
     # Evenly spread, so that all draws of the validation images take part in the choice.
     rows = np.unique(np.linspace(0, len(uploads) - 1, min(ROWS, len(uploads))).astype(np.int64))
     table = likelihoods(data.channel, uploads[rows], candidates)
-    chosen = {name: choose(table, data, name, rows) for name in attributes}
+    chosen = choose(table, data, attributes, rows)
     validation = posterior_scores(uploads, data, candidates, chosen)
     test = posterior_scores(data.test_uploads, data, candidates, chosen)
     return [

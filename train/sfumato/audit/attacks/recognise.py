@@ -41,14 +41,23 @@ def find_recogniser() -> Any:
 
 
 def embed(recogniser: Any, images: Tensor) -> Floats:
-    """Features (n, F) of length 1 of faces (n, 3, H, W) in 0..1, RGB, which fill the picture."""
+    """Features (n, F) of length 1 of faces (n, 3, H, W) in 0..1, RGB, which fill the picture.
+
+    Of several pictures of each face, (k, n, 3, H, W), the features are averaged.
+    """
+    if images.dim() == 5:
+        return _unit(np.mean([embed(recogniser, one) for one in images], axis=0))
     name = recogniser.get_inputs()[0].name
     found = []
     for image in images:  # the file takes one face at a time
         face = F.interpolate(image[None].float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         pixels = ((255 * face - 127) / 128).numpy()
         found.append(np.asarray(recogniser.run(None, {name: pixels})[0], dtype=np.float64).ravel())
-    features = np.stack(found)
+    return _unit(np.stack(found))
+
+
+def _unit(features: Floats) -> Floats:
+    """Rows of length 1."""
     return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12))
 
 
@@ -77,7 +86,7 @@ def recognise(
         recogniser: from `find_recogniser`.
         gallery: one clean photo of everybody, (g, 3, H, W).
         known: (g,) who they are.
-        queries: kind -> images (q, 3, H, W) of the same photos in the same order.
+        queries: kind -> images (q, 3, H, W) of the same photos in the same order, or several of each, (k, q, 3, H, W).
         persons: (q,) who is on them; all are in the gallery.
     """
     gallery, known = gallery[:GALLERY], known[:GALLERY]
@@ -85,7 +94,7 @@ def recognise(
     features = embed(recogniser, gallery)
     out = []
     for kind, images in queries.items():
-        asked = embed(recogniser, images[rows])
+        asked = embed(recogniser, images[..., rows, :, :, :])
         figures = (asked, persons[rows], features, known)
         out.append(Recognition(images=kind, rank_one=rank_one(*figures), auc=verification_auc(*figures)))
     return tuple(out)

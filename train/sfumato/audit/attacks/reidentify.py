@@ -40,10 +40,18 @@ def gallery_and_queries(persons: Ints) -> tuple[Ints, Ints]:
 
 
 def by_pixels(queries: Tensor, gallery: Tensor, middle: Tensor) -> Ints:
-    """For every query (q, 3, H, W) the most similar of the gallery (g, 3, H, W), by cosine around the mean photo."""
+    """For every query the most similar of the gallery (g, 3, H, W), by cosine around the mean photo.
+
+    Queries are (q, 3, H, W), or (k, q, 3, H, W) with k photos of each, whose cosines are averaged.
+    """
     known = F.normalize((gallery - middle).flatten(1), dim=1)
-    parts = [F.normalize((part - middle).flatten(1), dim=1) @ known.T for part in torch.split(queries, BATCH)]
-    return np.asarray(torch.cat(parts).argmax(1).numpy())
+
+    def cosines(photos: Tensor) -> Tensor:
+        parts = torch.split(photos, BATCH)
+        return torch.cat([F.normalize((part - middle).flatten(1), dim=1) @ known.T for part in parts])
+
+    each = queries if queries.dim() == 5 else queries[None]
+    return np.asarray(torch.stack([cosines(photos) for photos in each]).mean(0).argmax(1).numpy())
 
 
 def by_likelihood(data: AttackData, queries: Ints, gallery: Ints) -> Ints:
@@ -63,7 +71,7 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
 
     Args:
         data: gives the test photos, their uploads and who is on them.
-        reconstructed: the reconstructed test photos, (n_test, 3, H, W).
+        reconstructed: the reconstructed test photos, (n_test, 3, H, W), or several of each, (k, n_test, 3, H, W).
     """
     if data.persons is None:
         return None
@@ -73,10 +81,10 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
     if len(gallery) < 2:
         return None
     known, asked = (data.test.clean(torch.from_numpy(rows)) for rows in (gallery, queries))
-    middle = known.mean(0)
+    middle, drawn = known.mean(0), reconstructed[..., queries, :, :, :]
     matches = {
         "clean": by_pixels(asked, known, middle),
-        "reconstructed": by_pixels(reconstructed[torch.from_numpy(queries)], known, middle),
+        "reconstructed": by_pixels(drawn, known, middle),
         "likelihood": by_likelihood(data, queries, gallery),
     }
     right = {
@@ -85,10 +93,11 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
     recogniser = find_recogniser()
     recognition: tuple[Recognition, ...] = ()
     if recogniser is not None:
-        shown = {"clean photos": asked}
-        if data.upload_shape == (3, *data.size):
-            shown["uploads"] = torch.from_numpy(data.test_uploads[queries]).float()
-        shown["reconstructed photos"] = reconstructed[torch.from_numpy(queries)]
+        shown = {"reconstructed photos": drawn}
+        if reconstructed.dim() == 4:  # beside drawings stands a decoder, whose row has these already
+            uploads = torch.from_numpy(data.test_uploads[queries]).float()
+            seen = {"uploads": uploads} if data.upload_shape == (3, *data.size) else {}
+            shown = {"clean photos": asked, **seen, **shown}
         recognition = recognise(recogniser, known, persons[gallery], shown, persons[queries])
     return Reidentification(
         persons=len(gallery),

@@ -65,6 +65,13 @@ class Tournament:
     played: int = 0
     fits: list[Fit] = field(default_factory=list)
     """Those still in training."""
+    finished: list[Fit] = field(default_factory=list)
+    """Those trained to the end."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether the networks read clean images."""
+        return self.contestants[0].recipe.clean
 
     def share(self, number: int) -> float:
         """Part of all epochs that is done after a round; 1 after the last."""
@@ -81,7 +88,7 @@ class Tournament:
             left = self._next_round()
         if not left:
             return []
-        _, test = evaluation_images(self.data, clean=False)
+        _, test = evaluation_images(self.data, clean=self.clean)
         return [prediction for one in left for prediction in self._leave(one, number, test)]
 
     def _leave(self, one: Fit, number: int, test: list[torch.Tensor]) -> list[Prediction]:
@@ -103,14 +110,14 @@ class Tournament:
             self.played += 1
             torch.manual_seed(data.seed_for(f"tournament/{names}/{self.played}/dropout"))
             generator = data.generator(f"tournament/{names}/{self.played}")
-            validation, _ = evaluation_images(data, clean=False)
+            validation, _ = evaluation_images(data, clean=self.clean)
             until = max(1, round(self.share(self.played) * max(one.recipe.epochs for one in self.fits)))
             while running := [one for one in self.fits if one.epoch < until and not one.finished]:
                 for one, reached in zip(running, train_epoch(running, data, generator), strict=True):
-                    one.evaluate(validation, reached)
+                    one.evaluate(validation, reached, last=one.epoch == until)
         if self.played == self.rounds:
-            left, self.fits = self.fits, []
-            return left
+            self.finished, self.fits = self.fits, []
+            return self.finished
         losses = [{name: best.loss for name, best in one.best.items()} for one in self.fits]
         chosen = survivors(losses, self.goes_on(len(self.fits)))
         left = [one for index, one in enumerate(self.fits) if index not in chosen]

@@ -11,6 +11,7 @@ Source: ONNX operator specification, opsets 13 to 22.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import floor, prod
 from typing import Any
 
@@ -91,12 +92,28 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Sqrt": torch.sqrt,
     "Neg": torch.neg,
     "Abs": torch.abs,
+    "Log": torch.log,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Floor": torch.floor,
+    "Ceil": torch.ceil,
+    "Reciprocal": torch.reciprocal,
+    "Mish": F.mish,
+    "Softsign": F.softsign,
+    "Not": torch.logical_not,
 }
 BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add,
     "Sub": torch.sub,
     "Mul": torch.mul,
     "Pow": torch.pow,
+    "Equal": torch.eq,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "And": torch.logical_and,
+    "Or": torch.logical_or,
     # Among whole numbers, which are shapes, ONNX divides like C.
     "Div": lambda a, b: torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc"),
 }
@@ -114,6 +131,42 @@ for _name, _one in UNARY.items():
     operator(_name)(_of_one(_one))
 for _name, _two in BINARY.items():
     operator(_name)(_of_two(_two))
+
+
+@operator("Where", settings=(0,))
+def where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """One or the other, place by place."""
+    return torch.where(condition.to(yes.device), yes, no.to(yes.device))
+
+
+@operator("Mod")
+def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
+    """What division leaves: with the divisor's sign, or with `fmod` the dividend's."""
+    return torch.fmod(a, b) if fmod else torch.remainder(a, b)
+
+
+@operator("Min")
+def smallest(*parts: Tensor) -> Tensor:
+    """Of several tensors, place by place."""
+    return reduce(torch.minimum, parts)
+
+
+@operator("Max")
+def largest(*parts: Tensor) -> Tensor:
+    """Of several tensors, place by place."""
+    return reduce(torch.maximum, parts)
+
+
+@operator("Selu")
+def selu(x: Tensor, *, alpha: float = 1.6732632, gamma: float = 1.050701) -> Tensor:
+    """Klambauer et al., 2017."""
+    return gamma * F.elu(x, alpha)
+
+
+@operator("Celu")
+def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Barron, 2017."""
+    return F.celu(x, alpha)
 
 
 @operator("LeakyRelu")
@@ -379,7 +432,7 @@ def resize(
 
 
 def _reduce(one: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def reduce(
+    def over_axes(
         x: Tensor,
         over: Tensor | None = None,
         *,
@@ -391,12 +444,31 @@ def _reduce(one: Callable[..., Tensor]) -> Callable[..., Tensor]:
         given = over.tolist() if over is not None else axes
         return one(x, tuple(given or range(x.dim())), keepdim=bool(keepdims))
 
-    return reduce
+    return over_axes
 
 
 operator("ReduceMean", settings=(1,))(_reduce(torch.mean))
 operator("ReduceSum", settings=(1,))(_reduce(torch.sum))
 operator("ReduceMax", settings=(1,))(_reduce(torch.amax))
+operator("ReduceMin", settings=(1,))(_reduce(torch.amin))
+operator("ReduceL2", settings=(1,))(_reduce(lambda x, over, keepdim: x.norm(dim=over, keepdim=keepdim)))
+
+
+@operator("ReduceProd", settings=(1,))
+def product(
+    x: Tensor,
+    over: Tensor | None = None,
+    *,
+    axes: list[int] | None = None,
+    keepdims: int = 1,
+    noop_with_empty_axes: int = 0,
+) -> Tensor:
+    """Of lengths."""
+    given = over.tolist() if over is not None else axes
+    demand(not noop_with_empty_axes, "noop_with_empty_axes is not supported")
+    for axis in sorted((axis % x.dim() for axis in given or range(x.dim())), reverse=True):
+        x = x.prod(axis, keepdim=bool(keepdims))
+    return x
 
 
 @operator("Flatten")
@@ -472,7 +544,57 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Entries of one axis."""
     axis %= x.dim()
     places = torch.where(indices < 0, indices + x.shape[axis], indices).flatten().to(x.device)
-    return x.index_select(axis, places).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return x.index_select(axis, places).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+
+@operator("Expand", settings=(1,))
+def expand(x: Tensor, shape: Tensor) -> Tensor:
+    """Repeat along axes of length 1; lengths of 1 stay what they are."""
+    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape.tolist())))
+
+
+@operator("Tile", settings=(1,))
+def tile(x: Tensor, times: Tensor) -> Tensor:
+    """Copies side by side."""
+    return x.repeat(times.tolist())
+
+
+@operator("Einsum")
+def einsum(*parts: Tensor, equation: str) -> Tensor:
+    """Sums of products over named axes."""
+    return torch.einsum(equation, *parts)
+
+
+@operator("DepthToSpace")
+def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    """Channels become blocks of pixels."""
+    demand(mode in ("DCR", "CRD"), f"mode {mode} is not supported")
+    if mode == "CRD":
+        return F.pixel_shuffle(x, blocksize)
+    batch, planes, height, width = x.shape
+    parts = x.reshape(batch, blocksize, blocksize, planes // blocksize**2, height, width)
+    return parts.permute(0, 3, 4, 1, 5, 2).reshape(batch, -1, height * blocksize, width * blocksize)
+
+
+@operator("SpaceToDepth")
+def space_to_depth(x: Tensor, *, blocksize: int) -> Tensor:
+    """Blocks of pixels become channels."""
+    batch, planes, height, width = x.shape
+    parts = x.reshape(batch, planes, height // blocksize, blocksize, width // blocksize, blocksize)
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(batch, -1, height // blocksize, width // blocksize)
+
+
+@operator("ConstantOfShape", settings=(0,))
+def constant_of_shape(shape: Tensor, *, value: Tensor | None = None) -> Tensor:
+    """One value everywhere, 0 by default."""
+    lengths = shape.tolist()
+    return torch.zeros(lengths) if value is None else value.reshape(()).expand(lengths).clone()
+
+
+@operator("Range", settings=(0, 1, 2))
+def numbers(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    """From `start` to below `end`."""
+    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
 
 
 @operator("Shape")
@@ -590,6 +712,67 @@ class Dense(nn.Linear):
 def matrix_product(a: Tensor, b: Tensor) -> Tensor:
     """Of two tensors that are both computed; with weights it is a layer."""
     return a @ b
+
+
+class Scaled(nn.Module):
+    """A factor and a shift of every plane, behind a norm."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+
+
+@layer("LayerNormalization")
+class LayerNorm(Scaled):
+    """Layer norm over the last axes (Ba et al., 2016)."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        axis: int = -1,
+        epsilon: float = 1e-5,
+        stash_type: int = 1,
+    ) -> None:
+        demand(stash_type == 1, "a stash_type other than float32 is not supported")
+        super().__init__(weight, bias)
+        self.axis, self.epsilon = axis, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return F.layer_norm(x, x.shape[self.axis % x.dim() :], self.weight, self.bias, self.epsilon)
+
+
+@layer("InstanceNormalization")
+class InstanceNorm(Scaled):
+    """Instance norm of maps (Ulyanov et al., 2016)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> None:
+        super().__init__(weight, bias)
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...), kept."""
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.epsilon)
+
+
+@layer("GroupNormalization")
+class GroupNorm(Scaled):
+    """Group norm (Wu and He, 2018); opset 21, with a factor for every plane."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+    ) -> None:
+        demand(stash_type == 1, "a stash_type other than float32 is not supported")
+        super().__init__(weight, bias)
+        self.groups, self.epsilon = num_groups, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...), kept."""
+        demand(len(self.weight) == x.shape[1], "GroupNormalization before opset 21 is not supported")
+        return F.group_norm(x, self.groups, self.weight, self.bias, self.epsilon)
 
 
 @layer("BatchNormalization")

@@ -31,7 +31,7 @@ OPSETS = range(13, 23)
 LARGEST = 2**28
 """Bytes that a file of an export may have."""
 PARITY = 1e-3
-"""Largest difference of a logit from onnxruntime, as at the export."""
+"""Largest difference of a logit from onnxruntime, as at the export; of logits beyond 1, as a share of the largest."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class OnnxCloud(nn.Module):
         self.tapped: dict[str, str] = {}
         known = dict(graph.constants)
         for node in graph.nodes:
-            with _about(node):
+            with about(node):
                 self._add(node, known)
         if fixed := [name for name in self.heads.values() if name in known]:
             raise SfumatoError(f"its output {fixed[0]} does not depend on the image")
@@ -178,7 +178,7 @@ class OnnxCloud(nn.Module):
         made = []
         with evaluating(self):
             for index, node in enumerate(self.steps):
-                with _about(node):
+                with about(node):
                     self._step(index, values)
                 made.append({name: values[name].shape for name in node.outputs if name in values})
         return made
@@ -208,7 +208,7 @@ def _several(results: Any) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def _about(what: object) -> Iterator[None]:
+def about(what: object) -> Iterator[None]:
     """Say of what a complaint is."""
     try:
         yield
@@ -218,7 +218,9 @@ def _about(what: object) -> Iterator[None]:
         raise kind(f"{what}: {lines[0]}") from None
 
 
-def load_onnx(path: Path, classes: Mapping[str, int], size: tuple[int, int]) -> OnnxCloud:
+def load_onnx(
+    path: Path, classes: Mapping[str, int], size: tuple[int, int], content: bytes | None = None
+) -> OnnxCloud:
     """Read a cloud network.
 
     Args:
@@ -226,25 +228,27 @@ def load_onnx(path: Path, classes: Mapping[str, int], size: tuple[int, int]) -> 
             a kept attribute, named after it (for a single attribute the name is free).
         classes: how many classes every kept attribute has.
         size: height and width of the images.
+        content: of the file, where it is not what lies there (`sfumato.models.onnx.given`).
 
     Raises:
         SfumatoError: it cannot be read, is not understood, or has other inputs or outputs; one line says what and where.
     """
-    with _about(path):
-        graph = read_graph(path, size)
+    with about(path):
+        graph = read_graph(path, size, content)
         heads = match_heads(graph.outputs, list(classes))
         for name in heads:
             _check_logits(graph, name)
         return OnnxCloud(graph, dict(zip(classes, heads, strict=True)), size)
 
 
-def read_graph(path: Path, size: tuple[int, int]) -> Graph:
-    """What an ONNX file says, checked as far as it can be without running it; errors as `load_onnx`."""
-    if not path.is_file():
+def read_graph(path: Path, size: tuple[int, int], content: bytes | None = None) -> Graph:
+    """What an ONNX file says, checked as far as it can be without running it; arguments and errors as `load_onnx`."""
+    if content is None and not path.is_file():
         raise SfumatoError("there is no such file")
-    if path.stat().st_size > LARGEST:
+    if (path.stat().st_size if content is None else len(content)) > LARGEST:
         raise SfumatoError(f"it is larger than {LARGEST // 2**20} MiB, which no export may hold")
-    onnx, content = _onnx(), read_bytes(path, largest=LARGEST)
+    onnx = require_onnx()
+    content = read_bytes(path, largest=LARGEST) if content is None else content
     refuse_external_data(content, "it")
     try:
         model = onnx.load_model_from_string(content)
@@ -265,7 +269,8 @@ def read_graph(path: Path, size: tuple[int, int]) -> Graph:
     )
 
 
-def _onnx() -> Any:
+def require_onnx() -> Any:
+    """The package onnx."""
     try:
         import onnx
     except ImportError:
@@ -333,8 +338,10 @@ def _check_logits(graph: Graph, name: str) -> None:
 
 
 def _node(node: Any) -> Node:
-    helper = _onnx().helper
+    helper = require_onnx().helper
     values = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    if node.op_type == "ConstantOfShape" and "value" in values:
+        values["value"] = _tensor(require_onnx().numpy_helper.to_array(values["value"]), "its value")
     return Node(
         name=node.name,
         kind=node.op_type,
@@ -350,7 +357,7 @@ def _constant(attributes: Mapping[str, Any]) -> Tensor:
     """The value of a Constant, which has one attribute."""
     ((name, value),) = attributes.items()
     if name == "value":
-        return _tensor(_onnx().numpy_helper.to_array(value), "it")
+        return _tensor(require_onnx().numpy_helper.to_array(value), "it")
     kinds = {
         "value_float": torch.float32,
         "value_floats": torch.float32,
@@ -368,19 +375,22 @@ def _tensor(array: NDArray[Any], name: str) -> Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def check_parity(cloud: nn.Module, path: Path, size: tuple[int, int]) -> None:
-    """Ask onnxruntime too, on made-up uploads.
+def check_parity(cloud: nn.Module, path: Path, size: tuple[int, int], content: bytes | None = None) -> None:
+    """Ask onnxruntime too, on made-up uploads; `content` as for `load_onnx`.
 
     Raises:
         SfumatoError: it cannot load the file, or says something else.
     """
-    with _about(path):
-        session = open_session(path)
+    with about(path):
+        session = open_session(path if content is None else content, name=path.name)
         probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0)).round(decimals=1)
         with evaluating(cloud):
             wanted = cloud(probe)
         heads = match_heads([output.name for output in session.get_outputs()], list(wanted))
         found = session.run(list(heads), {session.get_inputs()[0].name: probe.numpy()})
-        gaps = [float(np.abs(a.numpy() - b).max()) for a, b in zip(wanted.values(), found, strict=True)]
+        gaps = [
+            float(np.abs(a.numpy() - b).max() / max(1.0, np.abs(b).max()))
+            for a, b in zip(wanted.values(), found, strict=True)
+        ]
         if not max(gaps) <= PARITY:
             raise SfumatoError(f"onnxruntime's answers differ by {max(gaps):.1e}: this is an error of ours")

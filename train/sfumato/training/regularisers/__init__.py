@@ -29,4 +29,7 @@ def create(setting: Setting, task: TaskLoss) -> list[Regulariser]:
     if config.objective == "suppress":
         suppress = [EqualOddsPenalty(setting), AdversarialPenalty(setting)]
     rate = AutoregressiveRatePenalty if config.prior == "autoregressive" else RatePenalty
+    # Without a decision there is nothing that an upload could go beyond, and no errors to equalise.
+    if setting.model.local.decision is None:
+        return [rate(setting), task, *suppress[1:]]
     return [rate(setting), ResidualPenalty(setting), task, *suppress]

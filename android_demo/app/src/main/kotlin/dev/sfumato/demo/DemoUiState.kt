@@ -22,6 +22,8 @@ sealed interface DemoUiState {
         val server: String,
         val hasToken: Boolean,
         val account: AccountState = AccountState(""),
+        /** Whether a code word travels as its image; null for an export that sends pictures anyway. */
+        val asImage: Boolean? = null,
     ) : DemoUiState
 }
 

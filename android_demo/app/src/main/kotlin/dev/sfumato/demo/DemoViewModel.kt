@@ -13,6 +13,7 @@ import dev.sfumato.core.Bundle
 import dev.sfumato.core.Client
 import dev.sfumato.core.Contract
 import dev.sfumato.core.DeviceKeys
+import dev.sfumato.core.Encoding
 import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.LogException
@@ -81,9 +82,10 @@ class DemoViewModel(
     init {
         scope.launch(network) {
             try {
-                bundle = parts.openBundle()
+                val opened = parts.openBundle().also { bundle = it }
                 val settings = parts.settings
-                val ready = DemoUiState.Ready(RuntimeChoice(), server = settings.server, hasToken = settings.token != null)
+                val asImage = if (opened.code == null) null else false
+                val ready = DemoUiState.Ready(RuntimeChoice(), server = settings.server, hasToken = settings.token != null, asImage = asImage)
                 mutableState.value = ready
                 showAccount()
                 open(ready.choice)
@@ -100,6 +102,23 @@ class DemoViewModel(
         if (now.choice == choice) return
         ready { copy(choice = choice, runtime = RuntimeState.Opening) }
         scope.launch(network) { open(choice) }
+    }
+
+    /** Send the code word as its image, for services that take images alone; or by itself. */
+    fun sendAsImage(image: Boolean) {
+        val before = (state.value as? DemoUiState.Ready)?.asImage ?: return
+        if (before == image) return
+        forgetAnswer()
+        ready { copy(asImage = image, photo = if (photo is PhotoState.Shown) PhotoState.Working else photo) }
+        scope.launch(network) {
+            engine = engine?.sending(encoding(), checkNotNull(bundle), parts)
+            photo?.let { perturb { it } }
+        }
+    }
+
+    private fun encoding(): Encoding {
+        val asImage = (state.value as? DemoUiState.Ready)?.asImage == true
+        return if (asImage) Encoding.PNG else checkNotNull(bundle).contract.encoding
     }
 
     /** Show a photo of the gallery. */
@@ -225,7 +244,7 @@ class DemoViewModel(
         engine = null
         val runtime = try {
             val start = System.nanoTime()
-            val opened = Engine.open(checkNotNull(bundle), choice, parts)
+            val opened = Engine.open(checkNotNull(bundle), choice, parts, encoding())
             engine = opened
             RuntimeState.Running(opened.network.delegation, opened.difference, (opened.openedAt - start) / 1e6)
         } catch (error: SfumatoException) {
@@ -260,12 +279,16 @@ class DemoViewModel(
 
 /** A loaded network that was asked for the export's known answers. */
 private class Engine(val network: LocalNetwork, val perturber: Perturber, val openedAt: Long, val difference: Int) {
+    /** The same network; uploads travel otherwise. */
+    fun sending(encoding: Encoding, bundle: Bundle, parts: DemoParts) =
+        Engine(network, Perturber(bundle, network, parts.keys, encoding), openedAt, difference)
+
     companion object {
-        fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts): Engine {
+        fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts, encoding: Encoding): Engine {
             val network = parts.networks.open(bundle.model, choice.accelerator, choice.threads)
             val openedAt = System.nanoTime()
             try {
-                val perturber = Perturber(bundle, network, parts.keys)
+                val perturber = Perturber(bundle, network, parts.keys, encoding)
                 return Engine(network, perturber, openedAt, bundle.vectors.largestDifference(perturber, bundle.contract))
             } catch (error: SfumatoException) {
                 network.close()

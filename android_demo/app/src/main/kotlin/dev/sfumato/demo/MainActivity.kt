@@ -10,6 +10,7 @@ import android.view.View
 import android.widget.AdapterView
 import android.widget.ArrayAdapter
 import android.widget.Button
+import android.widget.CheckBox
 import android.widget.EditText
 import android.widget.RadioGroup
 import android.widget.SeekBar
@@ -73,6 +74,7 @@ class MainActivity : ComponentActivity() {
             model.setServer(server.text.toString(), token.text.toString())
             token.text.clear()
         }
+        asImage.setOnCheckedChangeListener { _, checked -> model.sendAsImage(checked) }
         setLimit.setOnClickListener { model.setLimit(limit.text.toString()) }
         repair.setOnClickListener { model.repairAccount() }
         reset.setOnClickListener { confirmReset() }
@@ -126,6 +128,8 @@ class MainActivity : ComponentActivity() {
         if (!limit.hasFocus()) limit.setText(state.account.limit)
         repair.visibility = if (state.account.broken) View.VISIBLE else View.GONE
         answer.text = describe(state.answer)
+        asImage.visibility = if (state.asImage == null) View.GONE else View.VISIBLE
+        asImage.isChecked = state.asImage == true
         if (!server.hasFocus()) server.setText(state.server)
         token.setHint(if (state.hasToken) R.string.token_stored else R.string.token)
         val perturbed = (state.photo as? PhotoState.Shown)?.perturbed
@@ -208,6 +212,7 @@ class MainActivity : ComponentActivity() {
         val send: Button = activity.findViewById(R.id.send)
         val answer: TextView = activity.findViewById(R.id.answer)
         val account: TextView = activity.findViewById(R.id.account)
+        val asImage: CheckBox = activity.findViewById(R.id.as_image)
         val limit: EditText = activity.findViewById(R.id.limit)
         val setLimit: Button = activity.findViewById(R.id.set_limit)
         val repair: Button = activity.findViewById(R.id.repair_account)

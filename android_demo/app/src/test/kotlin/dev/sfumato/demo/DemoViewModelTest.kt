@@ -5,18 +5,26 @@ import dev.sfumato.core.Answer
 import dev.sfumato.core.AnswerSource
 import dev.sfumato.core.Bundle
 import dev.sfumato.core.Delegation
+import dev.sfumato.core.Encoding
 import dev.sfumato.core.FakeKeys
 import dev.sfumato.core.FakeNetwork
 import dev.sfumato.core.KEY
 import dev.sfumato.core.Ledger
+import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Reply
 import dev.sfumato.core.ServerException
+import dev.sfumato.core.SCORES
+import dev.sfumato.core.SIDE
+import dev.sfumato.core.ScoresNetwork
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.Upload
+import dev.sfumato.core.answerBundle
+import dev.sfumato.core.encodePng
 import dev.sfumato.core.pattern
 import dev.sfumato.core.smallBundle
+import dev.sfumato.core.wordImage
 import java.io.File
 import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
@@ -240,6 +248,35 @@ class DemoViewModelTest {
     }
 
     @Test
+    fun aCodeWordTravelsAsItsImageWhereThatIsAskedFor() {
+        networks.answering = { ScoresNetwork(SCORES) }
+        val model = model { answerBundle(null) }
+        model.openPhoto("photo")
+        val word = model.shown()
+        assertEquals(false, model.await { true }.asImage)
+        model.sendAsImage(true)
+        val image = model.shown(after = word)
+        assertEquals(listOf(Encoding.WORD, Encoding.PNG), listOf(word, image).map { it.upload.encoding })
+        assertArrayEquals(encodePng(wordImage(3, 6, SIDE, SIDE), SIDE, SIDE, 1), image.upload.content)
+        model.choose(Accelerator.GPU, 2) // the choice outlives another delegate
+        assertEquals(Encoding.PNG, model.shown(after = image).upload.encoding)
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        assertArrayEquals(image.upload.content, server.sent.single().content)
+    }
+
+    @Test
+    fun aPictureBundleHasNoSuchChoice() {
+        val model = model()
+        assertEquals(null, model.await { true }.asImage)
+        model.openPhoto("photo")
+        val shown = model.shown()
+        model.sendAsImage(true)
+        assertEquals(null, model.await { true }.asImage)
+        assertTrue(shown === model.shown())
+    }
+
+    @Test
     fun whatTheOldKeyMadeIsNotSentAfterItsReset() {
         val model = model()
         model.openPhoto("photo")
@@ -273,13 +310,14 @@ class DemoViewModelTest {
 
 private class FakeNetworks : NetworkFactory {
     var refuse: String? = null
+    var answering: (() -> LocalNetwork)? = null
     val opened = mutableListOf<FakeNetwork>()
     val asked = mutableListOf<Pair<Accelerator, Int>>()
 
-    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): FakeNetwork {
+    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork {
         refuse?.let { throw SfumatoException(it) }
         asked += accelerator to threads
-        return FakeNetwork().also(opened::add)
+        return answering?.invoke() ?: FakeNetwork().also(opened::add)
     }
 }
 

@@ -1,6 +1,5 @@
 package dev.sfumato.core
 
-import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import org.junit.Assert.assertArrayEquals
@@ -105,62 +104,4 @@ class AnswerTest {
         assertArrayEquals(byteArrayOf(1, 0), wordBytes(256, 257))
         assertArrayEquals(byteArrayOf(-1, -1), wordBytes(65_535, 65_536))
     }
-
-    /** A bundle of two questions, with [table] or without; [served] lies where the table should. */
-    private fun answerBundle(table: ByteArray?, served: ByteArray? = table): Bundle = Bundle.open { name ->
-        when (name) {
-            Contract.FILE -> contractBytes(answerParts(table))
-            "local_int8.tflite" -> MODEL
-            "vectors.json" -> vectorsBytes()
-            "answer_table.bin" -> served!!
-            else -> throw IOException(name)
-        }
-    }
-}
-
-/** The contract of that bundle. */
-private fun answerParts(table: ByteArray?): Map<String, Any?> {
-    val parts = contractParts()
-    @Suppress("UNCHECKED_CAST")
-    val files = parts["files"] as List<Map<String, Any?>>
-    val listed = table?.let { listOf(mapOf("name" to "answer_table.bin", "sha256" to sha256(it), "bytes" to it.size, "role" to "phone")) }
-    @Suppress("UNCHECKED_CAST")
-    val upload = parts["upload"] as Map<String, Any?>
-    val scores = mapOf(
-        "name" to "scores", "shape" to listOf(1, 1, 1, 5), "layout" to "NHWC", "range" to listOf(-9.0, 9.0), "unit" to 1.0,
-        "int8_scale" to 0.07f.toDouble(), "int8_zero_point" to 3,
-    )
-    return parts + mapOf(
-        "mode" to "answer",
-        "files" to files + listed.orEmpty(),
-        "outputs" to listOf(scores),
-        "channel" to mapOf("name" to "answer", "levels" to 2),
-        "upload" to upload + ("encoding" to "word"),
-        "keep" to listOf(
-            mapOf("name" to "age", "classes" to listOf("young", "middle", "old")),
-            mapOf("name" to "glasses", "classes" to listOf("no", "yes")),
-        ),
-        "answer" to mapOf(
-            "words" to 6, "image_code" to 1, "margins" to emptyList<Int>(), "entropy_bits" to 2.5,
-            "table" to table?.let { "answer_table.bin" },
-        ),
-    )
-}
-
-/** Answers every picture with the same scores. */
-private class ScoresNetwork(private val scores: ByteArray) : LocalNetwork {
-    override val inputs = listOf(TensorInfo("image", listOf(1, SIDE, SIDE, 3), "int8", (1 / 255.0).toFloat(), -128))
-    override val outputs = listOf(TensorInfo("scores", listOf(1, 1, 1, scores.size), "int8", 0.07f, 3))
-    override val delegation: Delegation? = null
-    var input = ByteArray(0)
-
-    override fun fill(input: ByteArray) {
-        this.input = input
-    }
-
-    override fun invoke() = Unit
-
-    override fun read() = listOf(scores)
-
-    override fun close() = Unit
 }

@@ -30,20 +30,20 @@ const val SIDE = 16
 val MODEL = "a model".encodeToByteArray()
 private val BITS = mapOf(2 to 1, 4 to 2, 16 to 4)
 
-/** A vectors.json whose one answer of the model is the one that [FakeNetwork] gives. */
-fun vectorsBytes(levels: Int = 2): ByteArray {
+/** A vectors.json whose one answer of the model is [parameters], or the one that [FakeNetwork] gives. */
+fun vectorsBytes(levels: Int = 2, parameters: Map<String, ByteArray>? = null): ByteArray {
     val network = FakeNetwork(planes = 3 * BITS.getValue(levels))
     val ramp = pattern("ramp", SIDE, SIDE)
     val q = flipTopBit(network.answer(flipTopBit(ramp.rgb)))
     val case = mapOf(
         "pattern" to "ramp", "image_sha256" to sha256(ramp.rgb), "key" to "00".repeat(32), "contract" to "00".repeat(32), "noise_sha256" to "",
-        "parameters" to mapOf("p" to Base64.encode(q)), "upload_packed" to "", "rate_bits" to 1.0,
+        "parameters" to (parameters ?: mapOf("p" to q)).mapValues { Base64.encode(it.value) }, "upload_packed" to "", "rate_bits" to 1.0,
     )
     return writeJson(mapOf("schema" to "sfumato-vectors/2", "model" to listOf(case))).encodeToByteArray()
 }
 
 /** The parts of a contract, to be changed by a test before they are written. */
-fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
+fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels)): MutableMap<String, Any?> {
     val bits = BITS.getValue(levels)
     fun tensor(name: String, planes: Int, scale: Double) = mapOf(
         "name" to name, "shape" to listOf(1, SIDE, SIDE, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
@@ -54,7 +54,7 @@ fun contractParts(levels: Int = 2): MutableMap<String, Any?> {
     return linkedMapOf(
         "schema" to "sfumato-contract/2",
         "mode" to "picture",
-        "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectorsBytes(levels))),
+        "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectors)),
         "crop" to "centre, then antialiased bilinear (docs/contract.md)",
         "input" to tensor("image", 3, 1 / 255.0),
         "outputs" to listOf(tensor("p", 3 * bits, 1 / 256.0)),
@@ -117,4 +117,66 @@ class FakeNetwork(
     }
 
     fun answer(input: ByteArray) = ByteArray(SIDE * SIDE * planes) { input[input.size - 1 - it % input.size] }
+}
+
+/** An answer bundle of two questions, with [table] or without; [served] lies where the table should. */
+fun answerBundle(table: ByteArray?, served: ByteArray? = table): Bundle = Bundle.open { name ->
+    when (name) {
+        Contract.FILE -> contractBytes(answerParts(table))
+        "local_int8.tflite" -> MODEL
+        "vectors.json" -> ANSWER_VECTORS
+        "answer_table.bin" -> served!!
+        else -> throw IOException(name)
+    }
+}
+
+/** The contract of that bundle. */
+private fun answerParts(table: ByteArray?): Map<String, Any?> {
+    val parts = contractParts(vectors = ANSWER_VECTORS)
+    @Suppress("UNCHECKED_CAST")
+    val files = parts["files"] as List<Map<String, Any?>>
+    val listed = table?.let { listOf(mapOf("name" to "answer_table.bin", "sha256" to sha256(it), "bytes" to it.size, "role" to "phone")) }
+    @Suppress("UNCHECKED_CAST")
+    val upload = parts["upload"] as Map<String, Any?>
+    val scores = mapOf(
+        "name" to "scores", "shape" to listOf(1, 1, 1, 5), "layout" to "NHWC", "range" to listOf(-9.0, 9.0), "unit" to 1.0,
+        "int8_scale" to 0.07f.toDouble(), "int8_zero_point" to 3,
+    )
+    return parts + mapOf(
+        "mode" to "answer",
+        "files" to files + listed.orEmpty(),
+        "outputs" to listOf(scores),
+        "channel" to mapOf("name" to "answer", "levels" to 2),
+        "upload" to upload + ("encoding" to "word"),
+        "keep" to listOf(
+            mapOf("name" to "age", "classes" to listOf("young", "middle", "old")),
+            mapOf("name" to "glasses", "classes" to listOf("no", "yes")),
+        ),
+        "answer" to mapOf(
+            "words" to 6, "image_code" to 1, "margins" to emptyList<Int>(), "entropy_bits" to 2.5,
+            "table" to table?.let { "answer_table.bin" },
+        ),
+    )
+}
+
+/** What the network of [answerBundle] gives in these tests: the second class of both questions, the first of its equals. */
+val SCORES = byteArrayOf(3, 90, 90, -100, -99)
+private val ANSWER_VECTORS = vectorsBytes(parameters = mapOf("scores" to flipTopBit(SCORES)))
+
+/** Answers every picture with the same scores. */
+class ScoresNetwork(private val scores: ByteArray) : LocalNetwork {
+    override val inputs = listOf(TensorInfo("image", listOf(1, SIDE, SIDE, 3), "int8", (1 / 255.0).toFloat(), -128))
+    override val outputs = listOf(TensorInfo("scores", listOf(1, 1, 1, scores.size), "int8", 0.07f, 3))
+    override val delegation: Delegation? = null
+    var input = ByteArray(0)
+
+    override fun fill(input: ByteArray) {
+        this.input = input
+    }
+
+    override fun invoke() = Unit
+
+    override fun read() = listOf(scores)
+
+    override fun close() = Unit
 }

@@ -1,0 +1,148 @@
+"""Errors of the machine: told in one line, with the file that a person knows."""
+
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from sfumato.core.errors import SfumatoError
+from sfumato.core.failures import WriteError, explain, writing
+from sfumato.core.files import (
+    atomic_folder,
+    atomic_write,
+    check_claim,
+    check_place,
+    claim_folder,
+    make_folder,
+    write_json,
+)
+from sfumato.training import checkpoint
+from sfumato.training.log import TrainingLog
+
+
+@contextmanager
+def full_disk(largest: int) -> Iterator[None]:
+    """The system takes no file of more than `largest` bytes from this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_explain_knows_what_machines_do() -> None:
+    told = {
+        "cannot use a.png (No such file or directory)": FileNotFoundError(
+            2, "No such file or directory", "a.png"
+        ),
+        "cannot write b (No space left on device)": OSError(errno.ENOSPC, "No space left on device", "b"),
+        "cannot write (No space left on device)": OSError(errno.ENOSPC, "No space left on device"),
+        "Connection refused": ConnectionRefusedError(111, "Connection refused"),
+    }
+    assert {str(explain(error)): error for error in told.values()} == told
+    for error, word in [
+        (MemoryError(), "out of memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "out of memory",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (RecursionError("maximum recursion depth exceeded"), "nests too deeply"),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "does not fit utf-8"),
+    ]:
+        line = str(explain(error))
+        assert word in line
+        assert "\n" not in line
+    known = SfumatoError("a line")
+    assert explain(known) is known
+    for bug in (ValueError("x"), KeyError("x"), RuntimeError("x"), AssertionError()):
+        assert explain(bug) is None
+
+
+def save_module(path: Path) -> None:
+    checkpoint.save_module(nn.Linear(100, 100), path)
+
+
+def save_checkpoint(path: Path) -> None:
+    checkpoint.save(path, 1, {"a": torch.zeros(5000)})
+
+
+def save_json(path: Path) -> None:
+    write_json(path, ["x" * 100] * 100)
+
+
+def save_folder(path: Path) -> None:
+    with atomic_folder(path) as scratch:
+        (scratch / "model").write_bytes(bytes(9000))
+
+
+@pytest.mark.parametrize("write", [save_module, save_checkpoint, save_json, save_folder])
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    target = tmp_path / "out"
+    with full_disk(2000), pytest.raises(WriteError, match=r"cannot write .*out.* \(File too large\)"):
+        write(target)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    write(target)  # the same again, once there is room
+    assert target.exists()
+
+
+def test_a_full_disk_in_the_log_is_told_and_what_was_whole_stays(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path)
+    with log.path.open("w") as stream:
+        stream.write('{"stage": "clean", "epoch": 0}\n')
+    with full_disk(60), pytest.raises(WriteError, match=r"metrics\.jsonl"):
+        log.write({"stage": "clean", "epoch": 1, "figure": "x" * 100})
+    log.drop_after("clean", 1)
+    assert log.path.read_text() == '{"stage": "clean", "epoch": 0}\n'
+
+
+def test_below_a_file_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    below = tmp_path / "f" / "x"
+
+    def write() -> None:
+        with atomic_write(below / "a.png"):
+            pass
+
+    for act in (
+        write,
+        lambda: make_folder(below),
+        lambda: check_place(below),
+        lambda: claim_folder(below, holds="config.json", overwrite=False),
+        lambda: check_claim(below, holds="config.json", overwrite=True),
+    ):
+        with pytest.raises(SfumatoError, match=r"cannot write .*f/x \(Not a directory\)"):
+            act()
+
+
+def test_another_file_that_cannot_be_read_is_named_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), writing(tmp_path / "new" / "a"):
+        (tmp_path.parent / "elsewhere").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["latest", "tensors", "state", "list", "cut"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, damage: str) -> None:
+    checkpoint.save(tmp_path, 3, {"a": torch.zeros(5), "epoch": 3})
+    part = tmp_path / "000003"
+    if damage == "latest":
+        (tmp_path / "latest").write_bytes(b"..\xff")
+    elif damage == "tensors":
+        save = {"b": torch.zeros(5)}
+        (part / checkpoint.TENSORS).write_bytes(safetensors.torch.save(save))
+    elif damage == "state":
+        (part / "state.json").write_text('{"schema": "sfumato-checkpoint/2"}')
+    elif damage == "list":
+        (part / "state.json").write_text("[]")
+    else:
+        whole = (part / checkpoint.TENSORS).read_bytes()
+        (part / checkpoint.TENSORS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SfumatoError) as caught:
+        checkpoint.load(tmp_path)
+    assert str(caught.value).count("\n") == 0

@@ -1,0 +1,113 @@
+"""A local network of the user's own, for the phone: image in, channel maps out.
+
+    local = OwnLocal(create("dither", levels=2), make_own("my_phone:make", channel, (64, 64)))
+    parameters = local(x)          # x: (B, 3, H, W), 0..1
+
+`--local module:factory` names a callable `factory(planes: dict[str, int], size: tuple[int, int]) -> nn.Module`. `planes` says
+which maps the channel takes and how many planes each has, for dither with two levels `{"gate": 3, "offset": 3}`. The module's
+forward maps images (B, 3, H, W) in 0..1 to a dict of these maps, each (B, planes, H, W), any real numbers. Zeros mean: the
+picture as it is, hardly any noise. What the channel makes of maps stays ours, so the rate stays exact.
+
+There is no decision path behind it (`sfumato.models.argmax_head`), so nothing holds what is told beyond the answer: such
+networks are for uploads that show parts of a picture, tens of bits and more.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.channels import Channel, Parameters
+from sfumato.core.errors import SfumatoError, UsageError, first_line
+from sfumato.models.tensors import evaluating
+
+
+class OwnLocal(nn.Module):
+    """A user's network with the channel behind it; to training it looks like `LocalNetwork` without a decision.
+
+    Args:
+        channel: says which maps are needed and how they become parameters.
+        network: (B, 3, H, W) in 0..1 -> a dict of maps.
+    """
+
+    decision = None
+    block = 1
+
+    def __init__(self, channel: Channel, network: nn.Module) -> None:
+        super().__init__()
+        self.channel, self.network = channel, network
+        self.up = nn.ModuleList()
+
+    def encoder(self, x: Tensor) -> list[Tensor]:
+        """The image itself: what a user's network sees on its way is its own affair."""
+        return [x]
+
+    def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
+        """Image -> channel parameters; the other arguments are those of `LocalNetwork.decode`."""
+        maps: Mapping[str, Tensor] = self.network(x)
+        starts = self.channel.starts
+        return self.channel.parameters(
+            x, {name: maps[name] + starts[name] if starts[name] else maps[name] for name in self.channel.maps}
+        )
+
+    def forward(self, x: Tensor) -> Parameters:
+        """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
+        return self.decode(x, [], x)
+
+
+def make_own(name: str, channel: Channel, size: tuple[int, int]) -> nn.Module:
+    """What `module:factory` makes for this channel and image size.
+
+    Raises:
+        UsageError: the factory cannot be found, fails, or does not return a module.
+    """
+    module, separator, factory = name.partition(":")
+    if not (separator and module and factory):
+        raise UsageError(f"unknown local network {name!r}: give module:factory")
+    if (here := os.getcwd()) not in sys.path:  # behind all installed ones
+        sys.path.append(here)
+        importlib.invalidate_caches()
+    try:
+        made = getattr(importlib.import_module(module), factory)(dict(channel.maps), size)
+    except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
+        reason = f"{type(error).__name__}: {first_line(Exception(*error.args))}"
+        raise UsageError(
+            f"cannot make the local network {name!r} ({reason}); it is called with {dict(channel.maps)}, {size}"
+        ) from None
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"{name} returned {type(made).__name__}, but a torch.nn.Module is needed")
+    return made
+
+
+def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name: str) -> None:
+    """Refuse a network that does not give the channel its maps, or cannot learn.
+
+    Args:
+        network: a user's.
+        channel: that it is for.
+        size: height and width of the images.
+        name: what to call it.
+
+    Raises:
+        SfumatoError: it does not take a batch of images, its maps have other names or shapes or are not finite, or no gradient
+            comes back through them.
+    """
+    probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    wanted = {key: (len(probe), planes, *size) for key, planes in channel.maps.items()}
+    try:
+        with evaluating(network), torch.enable_grad():
+            maps = network(probe)
+    except Exception as error:  # it is the user's: it may raise anything
+        raise SfumatoError(f"{name} does not take images {tuple(probe.shape)}: {first_line(error)}") from None
+    if not isinstance(maps, dict) or not all(isinstance(value, Tensor) for value in maps.values()):
+        raise SfumatoError(f"{name} returned {type(maps).__name__}: a dict of maps is needed, {wanted}")
+    if (found := {key: tuple(value.shape) for key, value in maps.items()}) != wanted:
+        raise SfumatoError(f"{name} makes {found} of three images, the channel {channel.name} needs {wanted}")
+    for key, value in maps.items():
+        if not torch.isfinite(value).all():
+            raise SfumatoError(f"{name}: its {key} is not finite")
+        if not value.requires_grad:
+            raise SfumatoError(f"{name}: its {key} depends on no weights that can learn")
