@@ -26,7 +26,7 @@ from typing import Any
 import uvloop
 from PIL import Image
 from tests.fuzz.mutation import mutate, png
-from tests.load.cases import FORMS, KEY, Case, make_cases, request, waves
+from tests.load.cases import FORMS, Case, make_cases, request, waves
 from tests.load.clients import CUT_OFF, Connection
 from tests.load.service import UNLIMITED, Service
 
@@ -309,7 +309,7 @@ def attack_gateway(export: Path, report: Report, *, slow: int, seconds: float) -
     ordinary = asks(photo_request(photo, "app"), lambda body: "answers" in json.loads(body))
     with tempfile.TemporaryDirectory() as folder, Service(export, *UNLIMITED) as service:
         key = Path(folder, "key")
-        key.write_text(KEY.hex())
+        key.write_text(bytes(range(32)).hex())
         key.chmod(0o600)
         flags = ("--gateway", "--server", f"http://127.0.0.1:{service.port}", "--key", str(key), *UNLIMITED)
         with Service(export, *flags, variables=tokens()) as gateway:

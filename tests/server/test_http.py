@@ -216,6 +216,7 @@ def test_a_system_without_limits_on_files_serves_too(monkeypatch: pytest.MonkeyP
 
 def test_a_token_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(b"\xef\xbb\xbfmetrics %b\napp %b\n" % (b"m" * 24, b"a" * 24))
+    (tmp_path / "tokens").chmod(0o600)
     tokens = Tokens.read(tmp_path / "tokens")
     assert tokens is not None
     assert tokens.holder("Bearer " + "m" * 24) == "metrics"
