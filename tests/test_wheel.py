@@ -165,7 +165,7 @@ def test_the_base_holds_and_loads_neither_torch_nor_tensorflow(
 @pytest.mark.parametrize(
     ("words", "package", "extra"),
     [
-        ("train --data synthetic --keep skin --out run", "PyTorch", "train"),
+        ("train --data synthetic --keep skin --out run", r"\S+", "train"),
         ("data inspect synthetic", r"\S+", "train"),
         ("audit run", r"\S+", "train"),
         ("demo", r"\S+", "export"),
@@ -193,7 +193,7 @@ def test_the_server_answers_an_upload(
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         url = next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
-        out, _ = server.run("sfumato", "send", export, photo, "--server", url, "--json")
+        out, _ = server.run("sfumato", "send", export, photo, "--server", url, "--json", "--anyway")
         assert "skin" in out
     finally:
         process.terminate()

@@ -122,7 +122,7 @@ def test_each_upload_of_a_batch_counts(start: Start, phone: PhoneModel, pictures
     assert post_batch(running, one * 2).status_code == 200
 
 
-def test_the_answer_is_softmax_of_onnxruntime(
+def test_the_answer_is_softmax_of_onnxruntime_over_the_temperature(
     model: CloudModel, phone: PhoneModel, pictures: Pictures
 ) -> None:
     """The slow obvious way: one upload, floats by hand."""
@@ -131,7 +131,8 @@ def test_the_answer_is_softmax_of_onnxruntime(
     for y, x, c in np.ndindex(32, 32, 3):
         pixels[0, c, y, x] = levels[y, x, c] / 1
     (logits,) = model.session.run(None, {"upload": pixels})
-    powers = [float(np.exp(np.float64(value))) for value in logits[0]]
+    (temperature,) = model.temperatures
+    powers = [float(np.exp(np.float64(value) / temperature)) for value in logits[0]]
     expected = [power / sum(powers) for power in powers]
     found = model.predict([levels] * 3)[2]["glasses"].probabilities
     assert list(found.values()) == pytest.approx(expected, abs=2e-6)

@@ -44,14 +44,18 @@ def test_send_shows_the_predictions_of_the_network(
     app = Typer()
     app.command()(send.command)
     arguments = [str(bundle), str(photo), "--server", server.url, "--key", str(key)]
-    result = CliRunner().invoke(app, [*arguments, "--json"])
+    # Noise is no photo that the model was made for.
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "--anyway" in str(refused.exception)
+    result = CliRunner().invoke(app, [*arguments, "--anyway", "--json"])
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     upload = phone.perturb(photo, key=KEY)
     (expected,) = model.predict([upload.levels])
     assert answer["answers"]["glasses"]["label"] == expected["glasses"].label
     assert (answer["sent_bytes"], answer["attempts"]) == (len(upload.content), 1)
-    people = CliRunner().invoke(app, arguments)
+    people = CliRunner().invoke(app, [*arguments, "--anyway"])
     assert expected["glasses"].label in people.stdout
     said = Ledger(tmp_path / "key.ledger", KEY).account("127.0.0.1").sentence()
     assert answer["account"] == said
