@@ -96,7 +96,7 @@ def test_programs_and_targets_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for module in re.findall(r"python -m ((?:sfumato|tests|studies)[\w.]*)", text):
         assert source_of(module) or source_of(f"{module}.__main__"), module
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for line in commands(text):
         if line.startswith("make "):
             assert line.split()[1] in targets, line

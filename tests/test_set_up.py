@@ -38,7 +38,7 @@ def make_stamp(project: Path) -> Path:
     code = "import sys; sys.path.insert(0, 'scripts'); import set_up; print(set_up.stamp(), end='')"
     stamp = project / ".venv" / "set-up"
     stamp.write_text(run(project, "-c", code).stdout)
-    assert stamp.read_text()
+    assert stamp.read_text(encoding="utf-8")
     return stamp
 
 
@@ -54,19 +54,19 @@ def test_a_finished_set_up_is_left_alone(project: Path) -> None:
     ("name", "old"), [("uv.lock", '"numpy"\nversion = "1'), ("pyproject.toml", "torch==2")]
 )
 def test_new_pins_or_dependencies_change_the_stamp(project: Path, name: str, old: str) -> None:
-    before = make_stamp(project).read_text()
+    before = make_stamp(project).read_text(encoding="utf-8")
     file = project / name
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, f"{old}0", 1))
     shutil.rmtree(project / ".venv")
-    assert make_stamp(project).read_text() != before
+    assert make_stamp(project).read_text(encoding="utf-8") != before
 
 
 def test_a_new_lint_rule_does_not(project: Path) -> None:
     make_stamp(project)
     file = project / "pyproject.toml"
-    file.write_text(file.read_text().replace("line-length = 110", "line-length = 100"))
+    file.write_text(file.read_text(encoding="utf-8").replace("line-length = 110", "line-length = 100"))
     assert run(project, "scripts/set_up.py").returncode == 0
 
 
@@ -99,18 +99,26 @@ def test_the_lock_names_public_hosts_alone_and_a_hash_for_every_file() -> None:
 def test_every_pinned_requirement_has_a_hash() -> None:
     """uv.lock and the npm locks say so of themselves (above, and `integrity`); here the files for pip."""
     for path in (ROOT / "requirements").glob("*.txt"):
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        lines = [
+            line
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line and not line.startswith("#")
+        ]
         whole = " ".join(lines).replace("\\ ", "").split(" --hash=")
         pins = [line for line in lines if "==" in line]
         assert pins
         assert all(line.endswith(" \\") for line in pins), path
         assert all(re.match(r"sha256:[0-9a-f]{64}\b", part) for part in whole[1:])
-        assert "://" not in path.read_text()
+        assert "://" not in path.read_text(encoding="utf-8")
     for path in (ROOT / "cloud" / "package-lock.json", ROOT / "tests" / "android" / "package-lock.json"):
-        packages = [one for name, one in json.loads(path.read_text())["packages"].items() if name]
+        packages = [
+            one for name, one in json.loads(path.read_text(encoding="utf-8"))["packages"].items() if name
+        ]
         assert packages
         assert all(one["integrity"].startswith("sha512-") for one in packages)
-    wrapper = (ROOT / "android_demo" / "gradle" / "wrapper" / "gradle-wrapper.properties").read_text()
+    wrapper = (ROOT / "android_demo" / "gradle" / "wrapper" / "gradle-wrapper.properties").read_text(
+        encoding="utf-8"
+    )
     assert re.search(r"^distributionSha256Sum=[0-9a-f]{64}$", wrapper, re.MULTILINE)
 
 
@@ -119,12 +127,12 @@ def test_the_sbom_has_all_that_is_locked_and_what_the_wheel_carries(tmp_path: Pa
     command = [sys.executable, str(ROOT / "scripts" / "supply_chain.py"), "sbom", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    document = json.loads(out.read_text())
+    document = json.loads(out.read_text(encoding="utf-8"))
     assert document["bomFormat"] == "CycloneDX"
     found = {(one["name"], one["version"]): one for one in document["components"]}
-    lock = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
     assert {(one["name"], one["version"]) for one in lock if one["name"] != "sfumato"} <= set(found)
-    page = json.loads((ROOT / "cloud" / "package-lock.json").read_text())["packages"][
+    page = json.loads((ROOT / "cloud" / "package-lock.json").read_text(encoding="utf-8"))["packages"][
         "node_modules/@litertjs/core"
     ]
     (carried,) = [one for (name, _), one in found.items() if name == "@litertjs/core"]

@@ -76,7 +76,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
 
 def link(folder: Path, main: Path) -> str:
     """Resources and manifest through aapt2, which also writes R.java."""
-    text = (main / "AndroidManifest.xml").read_text()
+    text = (main / "AndroidManifest.xml").read_text(encoding="utf-8")
     (folder / "AndroidManifest.xml").write_text(
         text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1)
     )

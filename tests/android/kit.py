@@ -50,7 +50,9 @@ def path(parts: Sequence[Path]) -> str:
 def catalogue(name: str) -> str:
     """A version of gradle/libs.versions.toml."""
     found = re.search(
-        rf'^{name} = "(.+)"$', (PROJECT / "gradle" / "libs.versions.toml").read_text(), re.MULTILINE
+        rf'^{name} = "(.+)"$',
+        (PROJECT / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     assert found is not None
     return found[1]

@@ -72,7 +72,7 @@ def test_what_may_be_null_is_marked(lists: Any, kit: Any, app: Any, api: Any) ->
     for owner, name, parameters in stub_members(kit, lists, app.stubs):
         member = api.find(owner, name, parameters)
         outer = re.sub(r"^((?:[a-z]\w*\.)+[A-Z]\w*).*", r"\1", owner)
-        source = (HERE / "stubs" / "java" / f"{outer.replace('.', '/')}.java").read_text()
+        source = (HERE / "stubs" / "java" / f"{outer.replace('.', '/')}.java").read_text(encoding="utf-8")
         if member is not None and member.nullable and not re.search(rf"@Nullable [\w.<>]+ {name}\b", source):
             missing.append(f"{owner}.{name}")
     assert missing == []

@@ -21,7 +21,9 @@ SUITES = sorted(path.stem for path in PROJECT.glob("*/src/test/kotlin/**/*Test.k
 
 
 def test_the_compiler_is_the_one_of_the_gradle_build(kit: Any) -> None:
-    pinned = json.loads((HERE / "package.json").read_text())["devDependencies"]["kotlin-compiler"]
+    pinned = json.loads((HERE / "package.json").read_text(encoding="utf-8"))["devDependencies"][
+        "kotlin-compiler"
+    ]
     assert kit.catalogue("kotlin") == pinned
 
 
@@ -48,7 +50,7 @@ def test_junit_on_an_answer_bundle(kit: Any, app: Any, tmp_path: Path, randomise
 def test_the_core_knows_nothing_of_android() -> None:
     sources = list((PROJECT / "core" / "src" / "main").rglob("*.kt"))
     assert sources
-    assert [path.name for path in sources if "import android" in path.read_text()] == []
+    assert [path.name for path in sources if "import android" in path.read_text(encoding="utf-8")] == []
 
 
 def test_resources_and_manifest_link(app: Any) -> None:
@@ -58,7 +60,7 @@ def test_resources_and_manifest_link(app: Any) -> None:
 
 def build_file(name: str, pattern: str) -> str:
     """What stands in a Gradle file at the only place of its kind."""
-    (found,) = re.findall(pattern, (PROJECT / name).read_text())
+    (found,) = re.findall(pattern, (PROJECT / name).read_text(encoding="utf-8"))
     return str(found)
 
 
@@ -163,7 +165,7 @@ def test_the_build_stops_at_a_contract_it_cannot_keep(
     check: Callable[[Path], Any], project: Path, old: str, new: str, message: str
 ) -> None:
     path = project / ASSETS / "contract.json"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1))
     done = check(project)

@@ -107,7 +107,7 @@ def inherited(classes: dict[str, Class], name: str) -> set[str]:
 
 def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, Class]) -> None:
     assert len(stubs) > 30  # the reader of javap found something
-    assert differences(published(LIST.read_text()), stubs) == []
+    assert differences(published(LIST.read_text(encoding="utf-8")), stubs) == []
 
 
 @pytest.mark.parametrize(
@@ -149,21 +149,21 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, 
     ],
 )
 def test_a_stub_beside_the_list_is_found(stubs: dict[str, Class], old: str, new: str, message: str) -> None:
-    text = LIST.read_text()
+    text = LIST.read_text(encoding="utf-8")
     assert text.count(old) == 1
     assert any(message in line for line in differences(published(text.replace(old, new)), stubs))
 
 
 def test_what_may_be_null_is_marked_in_the_stubs() -> None:
     """Only Kotlin's stubs can say it of a type parameter."""
-    marked = re.findall(r"(\w+)\?[,>)]", LIST.read_text())
+    marked = re.findall(r"(\w+)\?[,>)]", LIST.read_text(encoding="utf-8"))
     assert marked
-    sources = "".join(path.read_text() for path in (HERE / "stubs" / "kotlin").glob("*.kt"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (HERE / "stubs" / "kotlin").glob("*.kt"))
     assert [name for name in marked if f"{name}?" not in sources] == []
 
 
 def test_the_list_is_of_the_versions_that_gradle_takes(kit: Any) -> None:
-    sections = [line for line in LIST.read_text().splitlines() if line.startswith("[")]
+    sections = [line for line in LIST.read_text(encoding="utf-8").splitlines() if line.startswith("[")]
     assert len(sections) > 8
     for line in sections:
         section = SECTION.match(line)

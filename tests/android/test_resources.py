@@ -34,7 +34,7 @@ def test_every_text_is_used_and_none_is_missing() -> None:
         for found in elements(MAIN / "res" / "values" / "strings.xml")
         if found.tag in ("string", "plurals")
     }
-    sources = [path.read_text() for path in [*MAIN.rglob("*.kt"), *MAIN.rglob("*.xml")]]
+    sources = [path.read_text(encoding="utf-8") for path in [*MAIN.rglob("*.kt"), *MAIN.rglob("*.xml")]]
     used = set(re.findall(r"(?:R\.(?:string|plurals)\.|@string/)(\w+)", "\n".join(sources)))
     assert named == used - {"cancel"}  # Android's own
 

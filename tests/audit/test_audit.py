@@ -211,7 +211,7 @@ def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
     assert result.information_bounds.total > 0.9  # uploads of this artifact tell the tone
     assert not result.passed
     assert (result.verdict, result.reasons) == ("no_verdict", ("nothing was attacked",))
-    page = (artifact.folder / "report.html").read_text()
+    page = (artifact.folder / "report.html").read_text(encoding="utf-8")
     assert "Nothing was attacked" in page
     assert "The best attack" not in page
     show_audit(result)

@@ -127,7 +127,9 @@ def test_an_audit_in_folds_narrows_the_interval_and_still_finds_a_planted_bit(ma
     width = [np.ptp(one.attributes[0].best.ci95) for one in (plain, folded)]
     assert width[1] < 0.8 * width[0]
     assert any(f"tested on {unseen} images" in statement for statement in folded.statements)
-    assert f"attackers tested on {unseen} in 3 folds" in (artifact.folder / "report.html").read_text()
+    assert f"attackers tested on {unseen} in 3 folds" in (artifact.folder / "report.html").read_text(
+        encoding="utf-8"
+    )
     (tone,) = audit(make("planted"), attacks=TINY, folds=2).attributes
     assert tone.best.accuracy > 0.9
 

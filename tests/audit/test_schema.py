@@ -33,7 +33,7 @@ def numbers(value: Any) -> list[Any]:
 
 
 def test_a_file_of_schema_1_is_read_with_all_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    raw = json.loads(OLD.read_text())
+    raw = json.loads(OLD.read_text(encoding="utf-8"))
     audit = read_audit(OLD)
     assert "sfumato-audit/1" in capsys.readouterr().err
     assert audit.schema_ == SCHEMA
@@ -61,7 +61,7 @@ def test_what_is_written_holds_todays_words_alone(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert read_audit(tmp_path / "audit.json") == audit
     assert capsys.readouterr().err == ""
-    written = json.loads((tmp_path / "audit.json").read_text())
+    written = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
 
     def keys(value: Any) -> set[str]:
         if isinstance(value, dict):
@@ -77,13 +77,13 @@ def test_old_words_that_the_old_file_happens_to_lack() -> None:
     assert (bounds.residual, bounds.autoregressive, bounds.tightest) == (8.0, 5.0, 5.0)
     old = {"persons": 2, "queries": 3, "clean": 1.0, "restored": 0.5, "likelihood": 0.25}
     assert Reidentification.model_validate(old).reconstructed == 0.5
-    raw = json.loads(OLD.read_text())
+    raw = json.loads(OLD.read_text(encoding="utf-8"))
     raw["attacks"][0] |= {"attack": "bayes", "architecture": "posterior or posterior, with versions"}
     assert Audit.model_validate(raw).attacks[0].architecture == "posterior or posterior, augmented"
 
 
 def test_what_is_no_audit_is_refused(tmp_path: Path) -> None:
-    raw = json.loads(OLD.read_text())
+    raw = json.loads(OLD.read_text(encoding="utf-8"))
     for change, word in (({"schema": "sfumato-audit/4"}, "schema"), ({"surprise": 1}, "surprise")):
         broken = copy.deepcopy(raw) | change
         write_json(tmp_path / "audit.json", broken)

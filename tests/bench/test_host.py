@@ -155,7 +155,7 @@ def test_result_files_are_read_back_and_others_refused(tmp_path: Path) -> None:
     results = Results(target="host", environment={"cores": 2})
     write_results(results, path)
     assert read_results(path) == results
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**values, "schema": "sfumato-bench/2"}))
     with pytest.raises(SfumatoError, match=r"schema 'sfumato-bench/2'; this version reads sfumato-bench/1"):
         read_results(path)
@@ -197,7 +197,7 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     done = CliRunner().invoke(app, ["bench", "host", str(sealed), *options, "--out", str(out), "--json"])
     assert done.exit_code == 0, done.output
     values = json.loads(done.stdout)
-    assert values == json.loads(out.read_text())
+    assert values == json.loads(out.read_text(encoding="utf-8"))
     (row,) = values["rows"]
     contract = read_contract(sealed)
     assert row["sha256"] == contract.file("local_int8.tflite").sha256

@@ -12,7 +12,9 @@ from sfumato.models.cloud import create_cloud
 
 ROWS = [
     row
-    for row in json.loads((Path(__file__).parents[2] / "benchmarks/results/arm.json").read_text())["rows"]
+    for row in json.loads(
+        (Path(__file__).parents[2] / "benchmarks/results/arm.json").read_text(encoding="utf-8")
+    )["rows"]
     if row["variant"] == "int8"
 ]
 

@@ -160,7 +160,11 @@ def plug_in(server: None, tmp_path: Path) -> Iterator[Callable[..., Toy]]:
         toy.process.kill()
         toy.process.wait()
         if (toy.root / "pid").exists():
-            subprocess.run(["kill", "-9", (toy.root / "pid").read_text()], capture_output=True, check=False)
+            subprocess.run(
+                ["kill", "-9", (toy.root / "pid").read_text(encoding="utf-8")],
+                capture_output=True,
+                check=False,
+            )
 
 
 def config(toy: Toy, **values: object) -> PhoneConfig:
@@ -242,7 +246,7 @@ def test_the_command_lists_phones_and_measures_an_export(
     options = ["--variant", "int8", "--delegates", "cpu", "--threads", "1", "--runs", "10", "--out", str(out)]
     done = runner.invoke(app, ["bench", "phone", str(make_export(tmp_path / "export")), *options, "--json"])
     assert done.exit_code == 0, done.output
-    values = json.loads(out.read_text())
+    values = json.loads(out.read_text(encoding="utf-8"))
     assert json.loads(done.stdout) == values
     (row,) = values["rows"]
     assert row["same_as_host"]

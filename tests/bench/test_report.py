@@ -84,7 +84,7 @@ def test_the_page_holds_every_table_and_the_pictures_are_drawn(tmp_path: Path) -
     out = tmp_path / "report"
     written = write_report(find_results([tmp_path / "results"]), out)
     assert [path.name for path in written] == [PAGE, "latency.png", "instructions.png", "relative_cost.png"]
-    page = (out / PAGE).read_text()
+    page = (out / PAGE).read_text(encoding="utf-8")
     for grid in (*tables(times), *tables(counts)):
         assert f"**{grid.title}**" in page
         for line in grid.rows:

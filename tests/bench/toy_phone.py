@@ -24,7 +24,7 @@ APP = HOME / "data" / PACKAGE
 
 
 def getprop(name: str) -> None:
-    print(json.loads((HOME / "props.json").read_text()).get(name, ""))
+    print(json.loads((HOME / "props.json").read_text(encoding="utf-8")).get(name, ""))
 
 
 def pm(verb: str, package: str) -> None:
@@ -54,7 +54,7 @@ def am(verb: str, *words: str) -> None:
         return
     app = [sys.executable, __file__, ROOT, "app"]
     if (HOME / "app.json").exists():
-        app = [*json.loads((HOME / "app.json").read_text()), str(APP / "files")]
+        app = [*json.loads((HOME / "app.json").read_text(encoding="utf-8")), str(APP / "files")]
     app.append(json.dumps(extras))
     with open(os.devnull, "r+b") as nothing:
         process = subprocess.Popen(app, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
@@ -64,12 +64,12 @@ def am(verb: str, *words: str) -> None:
 
 def pid() -> int | None:
     file = HOME / "pid"
-    number = int(file.read_text()) if file.exists() else None
+    number = int(file.read_text(encoding="utf-8")) if file.exists() else None
     return number if number and Path(f"/proc/{number}/cmdline").exists() and alive(number) else None
 
 
 def alive(number: int) -> bool:
-    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
 
 
 def stop() -> None:
@@ -89,7 +89,7 @@ def logcat(*words: str) -> None:
         (HOME / "log").write_text("")
     else:
         name = HOME / ("crash" if "crash" in words else "log")
-        print(name.read_text() if name.exists() else "")
+        print(name.read_text(encoding="utf-8") if name.exists() else "")
 
 
 # ---- the app ----
@@ -97,7 +97,9 @@ def logcat(*words: str) -> None:
 
 def app(text: str) -> None:
     extras = json.loads(text)
-    behaviour = json.loads((HOME / "behaviour.json").read_text()).get(extras["delegate"], "good")
+    behaviour = json.loads((HOME / "behaviour.json").read_text(encoding="utf-8")).get(
+        extras["delegate"], "good"
+    )
     result: dict[str, Any] = {"schema": "sfumato-phone/1", "id": extras["id"]}
     if behaviour == "crash":
         (HOME / "crash").write_text(

@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_report_holds_every_row(folder: Path) -> None:
-    report = json.loads((folder / "advice.json").read_text())
+    report = json.loads((folder / "advice.json").read_text(encoding="utf-8"))
     assert report["schema"] == "sfumato-advice/1"
     assert [row["network"] for row in report["networks"]] == ["phone", "larger", "cloud"]
     assert set(report["seconds"]) == {"cloud", "phone", "larger", "attacker"}
@@ -88,11 +88,11 @@ def test_a_report_holds_every_row(folder: Path) -> None:
 
 def test_a_folder_goes_on_and_refuses_other_settings(folder: Path, tmp_path: Path) -> None:
     config = configuration(DATA, ["smiling"], ["skin"])
-    before = json.loads((folder / "advice.json").read_text())
+    before = json.loads((folder / "advice.json").read_text(encoding="utf-8"))
     (folder / "advice.json").unlink()
     again = advise(config, out=folder)  # every network is read back
     assert again.seconds == {}
-    assert json.loads((folder / "advice.json").read_text())["networks"] == before["networks"]
+    assert json.loads((folder / "advice.json").read_text(encoding="utf-8"))["networks"] == before["networks"]
     private = advise(config, out=folder, private_cloud=True, limits=Limits(drop=1e-9))
     assert (private.advice.mode, private.advice.network) != ("phone", "clean")
     with pytest.raises(SfumatoError, match="other settings"):

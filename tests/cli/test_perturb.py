@@ -59,7 +59,7 @@ def test_uploads_and_what_a_server_needs_are_written(
     for path in photos:
         content = (out / f"{path.stem}.upload.png").read_bytes()
         assert content == PhoneModel.load(sealed).perturb(path, key=KEY).content
-        beside = json.loads((out / f"{path.stem}.upload.json").read_text())
+        beside = json.loads((out / f"{path.stem}.upload.json").read_text(encoding="utf-8"))
         assert (beside["noise"], beside["bits"], beside["bytes"]) == (2, 1, len(content))
         assert "rate" not in json.dumps(beside)
         decode_png(content, height=beside["height"], width=beside["width"], bits=beside["bits"])
@@ -106,7 +106,7 @@ def test_fresh_noise_differs_and_is_marked(sealed: Path, photos: list[Path], tmp
         assert run(sealed, photos[0], "--out", tmp_path / name, "--fresh-noise").exit_code == 0
     a, b = ((tmp_path / name / "garden.upload.png").read_bytes() for name in ("a", "b"))
     assert a != b
-    assert json.loads((tmp_path / "a" / "garden.upload.json").read_text())["noise"] == "fresh"
+    assert json.loads((tmp_path / "a" / "garden.upload.json").read_text(encoding="utf-8"))["noise"] == "fresh"
 
 
 @pytest.mark.parametrize(

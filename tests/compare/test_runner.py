@@ -399,7 +399,7 @@ def test_labels_of_neighbours_do_not_cover_each_other() -> None:
 
 def test_tables_are_written_as_markdown(finished: tuple[Comparison, Path]) -> None:
     comparison, out = finished
-    text = (out / "comparison.md").read_text()
+    text = (out / "comparison.md").read_text(encoding="utf-8")
     assert [one.method for one in comparison.best_points] == ["jpeg", "arden", "rate"]
     chosen = {one.method: one.row for one in comparison.best_points}
     assert {match.method for match in comparison.matched_comparisons} == {chosen["jpeg"], chosen["arden"]}
@@ -493,7 +493,7 @@ def test_a_setting_that_diverges_is_a_line_and_no_end(
         assert list(comparison.failed) == ["jpeg-quality-10"]
         assert comparison.missing == ()
     assert sorted(tried) == ["jpeg", "raw"], "neither is tried again"
-    assert "diverged in epoch 0" in (tmp_path / "out" / "comparison.md").read_text()
+    assert "diverged in epoch 0" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_a_split_method_refuses_a_cloud_network_it_cannot_cut() -> None:

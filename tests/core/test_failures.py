@@ -100,7 +100,7 @@ def test_a_full_disk_in_the_log_is_told_and_what_was_whole_stays(tmp_path: Path)
     with full_disk(60), pytest.raises(WriteError, match=r"metrics\.jsonl"):
         log.write({"stage": "clean", "epoch": 1, "figure": "x" * 100})
     log.drop_after("clean", 1)
-    assert log.path.read_text() == '{"stage": "clean", "epoch": 0}\n'
+    assert log.path.read_text(encoding="utf-8") == '{"stage": "clean", "epoch": 0}\n'
 
 
 def test_below_a_file_nothing_can_be_written(tmp_path: Path) -> None:

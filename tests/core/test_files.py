@@ -198,5 +198,5 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     assert (
         read_object(tmp_path / "a" / "b.json")
         == {"é": [1.5]}
-        == json.loads((tmp_path / "a" / "b.json").read_text())
+        == json.loads((tmp_path / "a" / "b.json").read_text(encoding="utf-8"))
     )

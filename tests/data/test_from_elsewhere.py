@@ -78,7 +78,7 @@ def test_every_form_of_a_picture_and_of_labels(tmp_path: Path) -> None:
     named = save_folder(
         Listed([(colour, {"a": 1, "b": None}), (grey, {"a": np.int64(2)})]), tmp_path / "named"
     )
-    assert (named / "labels.csv").read_text().split() == [
+    assert (named / "labels.csv").read_text(encoding="utf-8").split() == [
         "file,a,b",
         "images/0000000.png,1,",
         "images/0000001.png,2,",

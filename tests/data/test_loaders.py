@@ -128,7 +128,7 @@ def test_duplicates_go_to_one_split(photos: Path) -> None:
 
 def test_folder_refusals(photos: Path, tmp_path: Path) -> None:
     spec = f"folder:{photos}"
-    table = (photos / "labels.csv").read_text()
+    table = (photos / "labels.csv").read_text(encoding="utf-8")
     assert refusal(spec, "--keep", "moood") == "unknown attribute 'moood': known are mood, age"
     assert "kept and hidden" in refusal(spec, "--keep", "mood", "--hide", "mood")
     assert "is not a folder" in refusal(f"folder:{tmp_path / 'nowhere'}")
@@ -274,7 +274,10 @@ def test_celeba(celeba: Path) -> None:
 
 
 def test_celeba_as_csv_and_with_subfolders(celeba: Path) -> None:
-    rows = [line.split() for line in (celeba / "list_attr_celeba.txt").read_text().splitlines()[2:]]
+    rows = [
+        line.split()
+        for line in (celeba / "list_attr_celeba.txt").read_text(encoding="utf-8").splitlines()[2:]
+    ]
     write_csv(celeba / "list_attr_celeba.csv", ["image_id", "Smiling", "Male"], rows)
     (celeba / "list_attr_celeba.txt").unlink()
     (celeba / "Eval").mkdir()
@@ -286,7 +289,7 @@ def test_celeba_as_csv_and_with_subfolders(celeba: Path) -> None:
 
 def test_celeba_refusals(celeba: Path, tmp_path: Path) -> None:
     attributes = celeba / "list_attr_celeba.txt"
-    text = attributes.read_text()
+    text = attributes.read_text(encoding="utf-8")
     attributes.write_text(text.replace("000003.jpg -1", "000003.jpg 7"))
     assert "'000003.jpg'" in refusal(f"celeba:{celeba}")
     attributes.write_text(text)

@@ -51,7 +51,7 @@ def test_a_damaged_export_leaves_the_assets_as_they_were(bundle: Path, project: 
     contract = read_contract(assets)
     assert read_file(assets, contract.file("local_int8.tflite")) == before
     (bundle / "local_int8.tflite").write_bytes(before)
-    (bundle / FILE).write_text((bundle / FILE).read_text() + "\n")
+    (bundle / FILE).write_text((bundle / FILE).read_text(encoding="utf-8") + "\n")
     with pytest.raises(SfumatoError, match="changed after the export"):
         place(bundle, project)
 

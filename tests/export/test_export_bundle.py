@@ -186,7 +186,7 @@ def test_a_wrong_picture_is_refused(sealed: Path) -> None:
 
 
 def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
-    vectors = json.loads((sealed / "vectors.json").read_text())
+    vectors = json.loads((sealed / "vectors.json").read_text(encoding="utf-8"))
     whole = {"key", "contract", "image_sha256", "parameters", "noise", "packed"}
     assert sum(whole <= set(case) for case in vectors["upload"]) >= 20
     for case in vectors["upload"]:
@@ -246,7 +246,7 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
 def forge(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
     """Change a file and mend its hash and the contract's digest, as a forger would."""
     (folder / name).write_bytes(change((folder / name).read_bytes()))
-    values = json.loads((folder / FILE).read_text())
+    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     for entry in values["files"]:
         if entry["name"] == name:
             entry["sha256"] = sha256(folder / name)

@@ -137,8 +137,10 @@ def test_it_is_served(sealed: Path, tmp_path: Path) -> None:
         server = subprocess.Popen([*command, "serve", str(sealed), "--port", "0"], stderr=stream, text=True)
     try:
         deadline = time.monotonic() + 300
-        while not (ready := [line for line in log.read_text().splitlines() if '"listening"' in line]):
-            assert server.poll() is None, log.read_text()
+        while not (
+            ready := [line for line in log.read_text(encoding="utf-8").splitlines() if '"listening"' in line]
+        ):
+            assert server.poll() is None, log.read_text(encoding="utf-8")
             assert time.monotonic() < deadline
             time.sleep(0.05)
         photo, url = str(tmp_path / "photo.png"), json.loads(ready[0])["url"]

@@ -35,7 +35,7 @@ DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "local-network.md"
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The documented example, and the same with another activation."""
-    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "plain_phone.py").write_text(example)
     (tmp_path / "swish_phone.py").write_text(example.replace("nn.ReLU()", "nn.Hardswish()"))
     monkeypatch.syspath_prepend(tmp_path)

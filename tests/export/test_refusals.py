@@ -170,7 +170,7 @@ def test_failed_gates_and_no_gates_are_refused() -> None:
 def test_forged_answers_are_noticed(bundle: Path) -> None:
     contract = read_contract(bundle)
     check_answers(bundle, contract)
-    values = json.loads((bundle / "vectors.json").read_text())
+    values = json.loads((bundle / "vectors.json").read_text(encoding="utf-8"))
     values["upload"][3]["packed"] = "00" * 6
     (bundle / "vectors.json").write_text(json.dumps(values))
     with pytest.raises(SfumatoError, match=r"does not repeat vectors\.json: upload: differs"):
@@ -183,7 +183,7 @@ def turn_line_ends(path: Path) -> None:
 
 def forge_contract(folder: Path) -> None:
     """A contract that was edited, its digest mended."""
-    text = (folder / "contract.json").read_text().replace('"smiling"', '"smile"')
+    text = (folder / "contract.json").read_text(encoding="utf-8").replace('"smiling"', '"smile"')
     (folder / "contract.json").write_text(text)
     write_digests(folder)
 

@@ -199,7 +199,7 @@ def spent() -> tuple[float, float]:
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in both)
     # Linux hands ru_maxrss on through fork and exec: of this process it would be the largest size of whoever started it.
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     own = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")] or [both[0].ru_maxrss]
     return seconds, max(own[0], both[1].ru_maxrss) * 1024 / 1e6
 

@@ -68,14 +68,14 @@ class Service:
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def _memory_mb(self, name: str) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         (line,) = (line for line in status.splitlines() if line.startswith(name))
         return int(line.split()[1]) / 1024
 
     @property
     def cpu_seconds(self) -> float:
         """Time on a processor so far, of all its threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
 
     @property

@@ -44,7 +44,7 @@ def alone(): return None
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """`own("make")`: the name of a factory; the documented one, or one that is wrong."""
-    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "own_phone.py").write_text(example)
     (tmp_path / "wrong_phone.py").write_text(WRONG)
     monkeypatch.syspath_prepend(tmp_path)

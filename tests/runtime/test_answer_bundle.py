@@ -114,7 +114,7 @@ def test_a_damaged_table_is_not_drawn_from(answer_export: Callable[[bool], Path]
     content = bytearray(table.read_bytes())
     content[20:24] = (65535).to_bytes(4, "little")  # the end of the first row
     table.write_bytes(content)
-    values = json.loads((folder / FILE).read_text())
+    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     for entry in values["files"]:
         if entry["name"] == table.name:
             entry["sha256"] = sha256(table)
@@ -138,6 +138,6 @@ def test_files(phone: PhoneModel, images: Images, tmp_path: Path, encoding: str 
     (done,) = perturb_files(phone, [tmp_path / "garden.png"], tmp_path / "out", key=KEY, encoding=encoding)
     assert done.upload.name == f"garden.upload.{ending}"
     assert done.upload.read_bytes() == phone.perturb(images[0], key=KEY, encoding=encoding).content
-    beside = json.loads((tmp_path / "out" / "garden.upload.json").read_text())
+    beside = json.loads((tmp_path / "out" / "garden.upload.json").read_text(encoding="utf-8"))
     assert (beside["encoding"], beside["bytes"]) == (ending, done.bytes)
     assert (beside["channel"], beside["bits"]) == ("answer", 1)

@@ -256,7 +256,7 @@ def deep(folder: Path) -> None:
 
 def change_card(**changes: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        card = json.loads((folder / "card.json").read_text())
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         (folder / "card.json").write_text(json.dumps({**card, **changes}))
 
     return change

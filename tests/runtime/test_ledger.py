@@ -384,7 +384,7 @@ def test_killed_at_any_moment_no_upload_goes_uncounted(path: Path) -> None:
         sent |= {int(line) for line in process.stdout.read().split("\n")[:-1]}
         process.wait()
         ledger = Ledger(path, KEY)
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         counted = {int(json.loads(line[:-65])["draw"], 16) for line in lines if '"upload"' in line}
         assert sent <= counted
         assert len(counted - sent) <= run + 1  # at most the one upload of each run that it was killed before

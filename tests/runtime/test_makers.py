@@ -202,7 +202,7 @@ def test_an_app_goes_on_demanding_its_maker(signed: Path, tmp_path: Path) -> Non
     (project / "settings.gradle.kts").write_text("")
     maker = read_public_key(tmp_path / "maker.pub")
     assets = place(signed, project, require_maker(signed))
-    assert base64.b64decode((assets / MAKER).read_text()) == raw(maker)
+    assert base64.b64decode((assets / MAKER).read_text(encoding="utf-8")) == raw(maker)
     assert {FILE, SIGNATURE, DIGESTS} <= set(os.listdir(assets))
     forget(signed)
     for wrong in (strip, sign_as_another):
@@ -212,7 +212,7 @@ def test_an_app_goes_on_demanding_its_maker(signed: Path, tmp_path: Path) -> Non
         forget(signed)
     stranger = read_public_key(tmp_path / "stranger.pub")
     place(signed, project, stranger, given=True)
-    assert base64.b64decode((project / ASSETS / MAKER).read_text()) == raw(stranger)
+    assert base64.b64decode((project / ASSETS / MAKER).read_text(encoding="utf-8")) == raw(stranger)
 
 
 @pytest.mark.parametrize("name", ["contract.json", "contract.sha256"])

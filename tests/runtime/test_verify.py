@@ -38,7 +38,7 @@ FILES = [
 
 def edit(folder: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
     """Change the contract, and mend its digest as a forger would."""
-    values = json.loads((folder / FILE).read_text())
+    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     change(values)
     (folder / FILE).write_text(json.dumps(values))
     write_digests(folder)
@@ -128,7 +128,7 @@ def test_a_flipped_byte_anywhere_in_contract_digest_and_signature_is_found(
 
 def test_a_figure_edited_by_hand_is_found_by_the_digest_alone(bundle: Path) -> None:
     """Nothing else contradicts it: the file stays a valid contract."""
-    text = (bundle / FILE).read_text()
+    text = (bundle / FILE).read_text(encoding="utf-8")
     values = json.loads(text)
     values["figures"]["rate_bits"]["mean"]["int8"] = 0.5
     (bundle / FILE).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -80,7 +80,7 @@ class Server:
         """The one log line of a request. It is written once the answer has gone, so it may come a moment after it."""
         found: list[dict[str, Any]] = []
         for _ in range(2000):
-            whole = self.log.read_text().rpartition("\n")[0].splitlines()
+            whole = self.log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
             found = [line for line in map(json.loads, whole) if line.get("request_id") == request]
             if found:
                 break
@@ -107,7 +107,7 @@ def start_server(
         before = stream.tell()
         process = subprocess.Popen(command, stderr=stream, text=True, env=environment)
     for _ in range(6000):
-        for line in log.read_text()[before:].splitlines():
+        for line in log.read_text(encoding="utf-8")[before:].splitlines():
             if '"listening"' in line:
                 url = json.loads(line)["url"]
                 server = Server(process, url, int(url.rpartition(":")[2]), log, digest)
@@ -117,7 +117,7 @@ def start_server(
             break
         time.sleep(0.05)
     process.kill()
-    raise AssertionError(log.read_text())
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 def _wait_ready(url: str) -> None:

@@ -166,7 +166,7 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             lines = [
                 f"POST {path} HTTP/1.1",
-                "Host: here",
+                "Host: 127.0.0.1",
                 f"Content-Type: {form}",
                 f"Sfumato-Contract: {server.digest}",
                 "Content-Length: 1000000000",

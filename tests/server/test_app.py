@@ -245,7 +245,7 @@ def test_tokens(start: Start, upload: bytes, tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {token}"}
         statuses[name] = httpx.get(f"{running.url}/metrics", headers=headers).status_code
     assert statuses == {"nobody": 401, "app": 401, "metrics": 200}
-    log = running.log.read_text()
+    log = running.log.read_text(encoding="utf-8")
     assert '"client": "app"' in log
     assert TOKEN not in log
 
@@ -324,7 +324,7 @@ def test_what_is_in_flight_is_answered_before_the_end(start: Start, upload: byte
     assert answer.startswith(b"HTTP/1.1 200")
     assert b'"answers"' in answer
     assert running.process.wait(timeout=120) == 0
-    assert '"stopped"' in running.log.read_text()
+    assert '"stopped"' in running.log.read_text(encoding="utf-8")
 
 
 def test_the_deadline_counts_from_the_last_byte(start: Start, upload: bytes) -> None:

@@ -230,7 +230,7 @@ def test_another_contract_stops_before_anything_is_sent(
     scripted: Callable[..., Scripted], bundle: Path, pictures: Pictures, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    text = (copy / "contract.json").read_text()
+    text = (copy / "contract.json").read_text(encoding="utf-8")
     (copy / "contract.json").write_text(text + "\n")
     write_digests(copy)
     fake = scripted()
@@ -371,7 +371,7 @@ def test_a_token_goes_to_who_showed_the_contract_and_with_uploads_alone(
     assert [headers["Authorization"] for headers in fake.headers] == [f"Bearer {TOKEN}"] * 2
     stranger = scripted()
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    (copy / "contract.json").write_text((copy / "contract.json").read_text() + " ")
+    (copy / "contract.json").write_text((copy / "contract.json").read_text(encoding="utf-8") + " ")
     write_digests(copy)  # another contract, and whole
     other = Client(PhoneModel.load(copy), stranger.url, token=TOKEN)
     with other, pytest.raises(ServerError, match="another contract"):

@@ -146,13 +146,13 @@ def test_a_service_that_is_away_or_has_another_contract(
     other.mkdir()
     for name in ("contract.json", "cloud.onnx"):
         shutil.copy(bundle / name, other / name)
-    (other / "contract.json").write_text((bundle / "contract.json").read_text() + "\n")
+    (other / "contract.json").write_text((bundle / "contract.json").read_text(encoding="utf-8") + "\n")
     away = start(export=other)
     gateway = start("--gateway", "--server", away.url, "--key", str(key_file))
     response = post(gateway, photo(pictures[0]))
     assert (response.status_code, kind(response)) == (502, "upstream")
     assert "another contract" in response.json()["detail"]
-    assert "/v1/predict" not in away.log.read_text()  # nothing was sent
+    assert "/v1/predict" not in away.log.read_text(encoding="utf-8")  # nothing was sent
 
 
 @pytest.mark.parametrize(

@@ -198,14 +198,14 @@ def test_a_log_line_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_of_a_request_breaks_a_log_line(server: Server) -> None:
-    before = len(server.log.read_text().splitlines())
+    before = len(server.log.read_text(encoding="utf-8").splitlines())
     for path in ("/%0d%0a%1b[2J", "/\x1b[31m", "/a\xe9", "/v1/phone/%00"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             head = f"GET {path} HTTP/1.1\r\n{HOST}User-Agent: \x1b[2J\r\nX: \x7f\x85\r\nConnection: close\r\n\r\n"
             connection.sendall(head.encode("latin-1"))
             connection.recv(2**16)
     time.sleep(0.2)
-    lines = server.log.read_text().splitlines()[before:]
+    lines = server.log.read_text(encoding="utf-8").splitlines()[before:]
     assert all(line.isprintable() and line.isascii() and json.loads(line)["event"] for line in lines)
 
 

@@ -550,7 +550,7 @@ def test_without_the_page_the_service_says_why(bundle: Path, model: CloudModel, 
         answer = httpx.get(f"{running.url}/")
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:sfumato:problem:no-page")
         assert answer.json()["detail"] == reason
-        lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+        lines = [json.loads(line) for line in running.log.read_text(encoding="utf-8").splitlines()]
         assert [line["reason"] for line in lines if line["event"] == "no browser page"] == [reason]
     finally:
         assert running.stop() == 0

@@ -49,7 +49,7 @@ def test_every_vector_holds(bundle: Path, table: Path) -> None:
     ],
 )
 def test_a_wrong_vector_is_found(bundle: Path, table: Path, tmp_path: Path, part: str, name: str) -> None:
-    vectors = json.loads((bundle / "vectors.json").read_text())
+    vectors = json.loads((bundle / "vectors.json").read_text(encoding="utf-8"))
     text = vectors[part][1][name]
     vectors[part][1][name] = text[:-1] + ("0" if text[-1] != "0" else "1")
     (tmp_path / "wrong.json").write_text(json.dumps(vectors))
@@ -116,7 +116,7 @@ def parse(contracts: list[dict[str, Any]]) -> list[str]:
 
 
 def test_the_page_reads_both_modes_and_refuses_what_python_refuses(bundle: Path) -> None:
-    picture = json.loads((bundle / "contract.json").read_text())
+    picture = json.loads((bundle / "contract.json").read_text(encoding="utf-8"))
     assert parse([picture, test_contract.answer()]) == ["picture", "answer"]
     assert parse([picture | {"schema": "sfumato-contract/3"}]) == [
         "the contract's schema is sfumato-contract/3, this page knows sfumato-contract/2"

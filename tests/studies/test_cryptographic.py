@@ -167,7 +167,7 @@ def test_report_and_comparison_take_the_file(results: Results, tmp_path: Path) -
     path = tmp_path / "cryptographic.json"
     write_results(results, path)
     (page, *_) = write_report(find_results([path]), tmp_path / "report")
-    assert "ckks, square" in page.read_text()
+    assert "ckks, square" in page.read_text(encoding="utf-8")
     assert [grid.rows for grid in cryptographic_grids(path)] == [grid.rows for grid in tables(results)]
     write_results(Results(target="host", environment={}), path)
     with pytest.raises(UsageError, match="sfumato bench host"):

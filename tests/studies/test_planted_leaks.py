@@ -94,6 +94,6 @@ def test_a_file_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     command(out=out, audits=1, images=200, kinds=1)
     command(out=out, audits=1, images=200, kinds=2)
     assert ran == [0.1, 0.0]
-    assert len(json.loads(out.read_text())["simulated"]) == 2
+    assert len(json.loads(out.read_text(encoding="utf-8"))["simulated"]) == 2
     with pytest.raises(UsageError, match="other settings"):
         command(out=out, audits=2, images=200)

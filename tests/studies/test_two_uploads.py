@@ -105,7 +105,7 @@ def test_the_study_tells_the_rules_apart(
     out = tmp_path / "two.json"
     command(one.folder, two.folder, photos=60, seed=1, json=out)
     assert "two releases" in capsys.readouterr().out
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_text(encoding="utf-8"))
     rows = {(row["seen"], row["noise"]): row for row in results["rows"]}
     seen = ["two releases", "two services, one model", "int8, XNNPACK and int8, plain kernels"]
     seen.append("int8, XNNPACK and float32")

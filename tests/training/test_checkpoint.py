@@ -72,7 +72,7 @@ def test_a_bit_of_a_weight_is_named_as_damage(folder: Path) -> None:
 def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
     def work(folder: Path) -> None:
         path = folder / "000003" / "state.json"
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         change(values)
         path.write_text(json.dumps(values))
         (folder / "latest").write_text("000003\n")

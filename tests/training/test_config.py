@@ -122,7 +122,7 @@ def test_every_option_is_in_config_json_and_compared_on_resume(tmp_path: Path) -
         "pretrain_epochs": 0,
     }
     run = train(**options, out=str(tmp_path / "run"))
-    written = json.loads((run.folder / "config.json").read_text())
+    written = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert flat(written) == leaves(TrainConfig)
     assert make_config(written) == run.config == load_run(str(run.folder)).config
     assert run.card["config"] == written

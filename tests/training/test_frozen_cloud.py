@@ -121,7 +121,7 @@ def finished(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logged(folder: Path, stage: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["stage"] == stage]
 
 
@@ -293,7 +293,7 @@ def test_a_network_is_not_deleted_by_its_own_run(given: Path, tmp_path: Path) ->
 
 def test_a_run_from_before_an_option_can_be_resumed(finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
-    values = json.loads((copy / "config.json").read_text())
+    values = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     del values["distill"]  # as if it had come later, with this default
     (copy / "config.json").write_text(json.dumps(values))
     assert train(load_run(finished).config, copy, resume=True).config == load_run(finished).config

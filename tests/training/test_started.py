@@ -40,7 +40,7 @@ def test_resume_names_what_changed(photos: Path, tmp_path: Path, capsys: pytest.
     record(out, config, open_dataset(config.data, keep=config.keep, hide=config.hide), auto=False)
     assert found() == []
     assert found(auto=True) == ["mode 'picture' (now 'auto')"]
-    table = (photos / "labels.csv").read_text()
+    table = (photos / "labels.csv").read_text(encoding="utf-8")
     (photos / "labels.csv").write_text(
         table.replace("000.bmp,0,0\n", "").replace("003.bmp,1,1", "003.bmp,0,1")
     )
@@ -69,4 +69,4 @@ def test_a_given_file_that_was_replaced_is_noticed_and_a_lost_one_is_not_needed(
     assert [one.split()[0] for one in changed(tmp_path, config, data, auto=False)] == ["given_cloud"]
     cloud.unlink()
     assert changed(tmp_path, config, data, auto=False) == []
-    assert json.loads((tmp_path / STARTED).read_text())["data"]["images"] == 560
+    assert json.loads((tmp_path / STARTED).read_text(encoding="utf-8"))["data"]["images"] == 560

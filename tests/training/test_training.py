@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
@@ -126,7 +126,7 @@ def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     victim = start(broken)
     log = broken / "metrics.jsonl"
     deadline = time.monotonic() + 240
-    while not (log.exists() and log.read_text().count('"cotrain"') >= 2):
+    while not (log.exists() and log.read_text(encoding="utf-8").count('"cotrain"') >= 2):
         assert victim.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
