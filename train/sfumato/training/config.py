@@ -340,7 +340,9 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
             )
-        if self.decision == "none" and (self.beyond is not None or self.objective == "suppress"):
+        if self.decision == "none" and (
+            self.beyond is not None or (self.objective == "suppress" and self.local is None)
+        ):
             raise ValueError(
                 "without a decision there is nothing beyond it, and none whose errors could be equal"
             )
