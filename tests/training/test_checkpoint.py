@@ -114,7 +114,8 @@ def test_files_of_an_earlier_version_are_read_with_a_note(
     path.unlink()
     save_file(tensors, path)
     assert equal(checkpoint.load(folder))
-    assert capfd.readouterr().err.count("damage to") == 2
+    told = " ".join(capfd.readouterr().err.split())  # where a line wraps depends on the length of the path
+    assert told.count("damage to") == 2
 
 
 def test_weights_say_what_they_are(tmp_path: Path) -> None:
