@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import TURNS, _png, _scans, fit, load, read_rgb
+from sfumato.core.image_io import TURNS, _png, count_scans, fit, load, read_rgb
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -289,8 +289,8 @@ def test_what_follows_a_jpeg_is_not_looked_at(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_rgb(tmp_path / "motion.jpg"), read_rgb(whole))
     np.testing.assert_array_equal(read_rgb(whole + video), read_rgb(whole))
     progressive = encoded(Image.fromarray(scene(64, 64)), "JPEG", progressive=True)
-    assert _scans(io.BytesIO(progressive)) == (progressive.count(b"\xff\xda"), True)
-    assert _scans(io.BytesIO(whole + video)) == (1, True)
+    assert count_scans(io.BytesIO(progressive)) == (progressive.count(b"\xff\xda"), True)
+    assert count_scans(io.BytesIO(whole + video)) == (1, True)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])

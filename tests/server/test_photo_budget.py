@@ -70,6 +70,12 @@ def test_a_jpeg_of_several_scans_counts_whether_or_not_it_says_progressive() -> 
         assert decoding_bytes(image, bytes(plain), SIZE) > 4000 * 3000 * 1.5 * 2
 
 
+def test_what_follows_a_photo_is_no_scan_of_it() -> None:
+    """A motion photo carries a video, whose bytes look like hundreds of scans."""
+    photo = encoded("JPEG", "RGB", (4000, 3000))
+    check_photo(photo + b"\xff\xda" * 1000, SIZE, 9_000_000)
+
+
 def test_a_tile_larger_than_its_picture_counts() -> None:
     side = 30_000
     tags = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: side * side}

@@ -3,7 +3,7 @@
 `sfumato perturb` reads a picture of its own user and allows 1 GB for it. A gateway reads what others send, one after the other,
 and each waits for the dearest photo before his. So it refuses photos that need more memory or time than `check_photo` allows.
 
-    check_photo(content, (64, 64), 120_000_000)     # DataError: too large to decode here
+    check_photo(content, (64, 64), 100_000_000)     # DataError: too large to decode here
 
 The figures are the growth of the resident set while `image_io.load` reads pictures of 8 megapixels in every format and mode
 (Pillow 13), rounded up.
@@ -14,7 +14,7 @@ import io
 from PIL import Image, PngImagePlugin
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import REDUCTION
+from sfumato.core.image_io import REDUCTION, count_scans
 
 BYTES = 9
 """For a pixel: Pillow's own, the result, and the copy that is resized."""
@@ -48,7 +48,7 @@ def check_photo(content: bytes, size: tuple[int, int], most: int) -> None:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             needed = decoding_bytes(image, content, size)
-            scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+            scans = count_scans(io.BytesIO(content))[0] if image.format in ("JPEG", "MPO") else 0
     except Exception:  # as image_io: Pillow's decoders raise nearly every type there is
         return
     if needed > most or width * height * scans > MAX_SCANNED:

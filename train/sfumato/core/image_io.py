@@ -82,24 +82,12 @@ if (
 warnings.filterwarnings(
     "ignore", category=UserWarning, module=r"PIL\."
 )  # damage that matters is an error here
-SUFFIXES = (
-    *(
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-    ),
-    *(".pbm", ".pnm", ".avif", ".heic", ".heif"),
+_JPEG, _PNG = (".jpg", ".jpeg", ".jpe", ".mpo"), (".png", ".apng")
+_PLAIN, _CODED = (
+    (".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    (".webp", ".avif", ".heic", ".heif"),
 )
+SUFFIXES = (*_JPEG, *_PNG, ".gif", *_PLAIN, *_CODED)
 """Endings, in small letters, of what is taken for a picture in a folder."""
 
 
@@ -275,7 +263,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         _check_png(stream)
     if image.format not in ("JPEG", "MPO"):
         return
-    scans, whole = _scans(stream)
+    scans, whole = count_scans(stream)
     if scans > 1 and width * height * scans > MAX_SCANNED:
         raise DataError(
             f"{name}: a JPEG of {width} x {height} pixels in {scans} scans takes too long to decode"
@@ -288,7 +276,7 @@ _ENTROPY_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """What ends the compressed data of a scan: a marker other than a restart; FF 00 is a byte of data."""
 
 
-def _scans(stream: IO[bytes]) -> tuple[int, bool]:
+def count_scans(stream: IO[bytes]) -> tuple[int, bool]:
     """How many scans a JPEG holds up to its end, and whether it has one; segments are walked as a decoder walks them, so
     that neither a thumbnail nor what follows the picture counts."""
     position = stream.tell()
@@ -451,15 +439,7 @@ def _is_heif(source: Source) -> bool:
         return False
     with _stream(source) as stream:
         head = stream.read(12)
-    return head[4:8] == b"ftyp" and head[8:12] in (
-        b"heic",
-        b"heix",
-        b"hevc",
-        b"heim",
-        b"heis",
-        b"mif1",
-        b"msf1",
-    )
+    return head[4:8] == b"ftyp" and head[8:12] in b"heic heix hevc heim heis mif1 msf1".split()
 
 
 @lru_cache(maxsize=1)
