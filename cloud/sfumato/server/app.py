@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.endpoints import JSON, Endpoint, document
-from sfumato.server.hosts import HostCheck
+from sfumato.server.hosts import HostCheck, asked_names
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page, page_endpoints
 from sfumato.server.predict import PredictionService, UploadBatcher, predict_checked
@@ -80,7 +80,7 @@ def create_app(
         *health_endpoints(telemetry, access, lambda: batcher.alive),
         *(page_endpoints(page) if page else ()),
     ]
-    hosts = None if tokens and not config.hosts else config.hosts
+    hosts = asked_names(config.hosts, tokens=tokens is not None)
     no_page = page.missing if page else ""
     return new_app("sfumato", endpoints, telemetry, batcher, hosts=hosts, no_page=no_page)
 

@@ -32,6 +32,7 @@ from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
 from sfumato.server.endpoints import JSON, Endpoint
+from sfumato.server.hosts import asked_names
 from sfumato.server.model import AttributePrediction
 from sfumato.server.photo_budget import check_photo
 from sfumato.server.predict import Origin, binary, request_body
@@ -152,7 +153,7 @@ def create_gateway(
         contract_endpoint(client.contract_json, client.digest),
         *health_endpoints(telemetry, access, lambda: perturber.alive),
     ]
-    hosts = None if tokens and not config.hosts else config.hosts
+    hosts = asked_names(config.hosts, tokens=tokens is not None)
     return new_app("sfumato gateway", endpoints, telemetry, perturber, hosts=hosts)
 
 

@@ -18,6 +18,11 @@ from sfumato.server.problems import CLOSE, problem_response
 KIND = "other-host"
 
 
+def asked_names(given: tuple[str, ...], *, tokens: bool) -> tuple[str, ...] | None:
+    """The names that may be asked for; None: any may, since tokens guard the service and no name is given."""
+    return None if tokens and not given else given
+
+
 class HostCheck:
     """ASGI middleware: requests under other names are refused."""
 

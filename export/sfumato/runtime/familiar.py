@@ -9,7 +9,7 @@ photos stay below (docs/decisions/0027).
 Nothing of it leaves the phone. A flag that travelled would be one more bit at most, and its entropy on average.
 
     limits = fit(images, alarms=0.01)           # (N, H, W, 3), ordinary photos
-    limits.distance(image) > limits.limit       # unlike them
+    limits.unlike(image)                        # farther from them than the limit
     read_limits(contract.figures)               # None in bundles of earlier versions
 """
 
@@ -60,6 +60,10 @@ class Limits(BaseModel):
     def distance(self, image: Bytes) -> float:
         """How far a photo (H, W, 3) is from ordinary ones, in standard deviations of the number that is farthest off."""
         return float(self.distances(image[None])[0])
+
+    def unlike(self, image: Bytes) -> bool:
+        """Whether a photo (H, W, 3) is farther from ordinary ones than the limit."""
+        return self.distance(image) > self.limit
 
     def distances(self, images: Bytes) -> Floats:
         """The same of photos (N, H, W, 3), (N,)."""

@@ -235,7 +235,7 @@ class PhoneModel:
             key is not None,
             None if key is None else self.draw_id(pixels, parameters, key),
             lambda: self.rate_bits(pixels, parameters),
-            None if self.limits is None else self.limits.distance(pixels) > self.limits.limit,
+            None if self.limits is None else self.limits.unlike(pixels),
         )
 
     def unlike(self, image: Source | Bytes) -> bool:
@@ -244,7 +244,7 @@ class PhoneModel:
         Raises:
             DataError, SfumatoError: as `perturb`.
         """
-        return self.limits is not None and self.limits.distance(self._pixels(image)) > self.limits.limit
+        return self.limits is not None and self.limits.unlike(self._pixels(image))
 
     @cached_property
     def limits(self) -> Limits | None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from torch import nn
 from sfumato.audit.attack_data import AttackData
 from sfumato.audit.attacks.fit import Recipe
 from sfumato.audit.predictions import Prediction
-from sfumato.audit.stored import from_plain, read_plain, to_plain
-from sfumato.core.files import atomic_write
+from sfumato.audit.stored import from_plain, read_plain, to_plain, write_plain
 from sfumato.data.cache import cache_folder, trusted
 
 VERSION = 2
@@ -73,7 +71,4 @@ def save(path: Path, kept: Kept, recipes: Sequence[Recipe]) -> None:
         "weights": weights,
         "predictions": to_plain(kept.predictions),
     }
-    with atomic_write(path) as scratch:
-        content = BytesIO()
-        torch.save(plain, content)
-        scratch.write_bytes(content.getvalue())  # torch has another error for a full disk
+    write_plain(path, plain)

@@ -70,28 +70,14 @@ class _Candidate:
     """What gives more test images."""
 
 
-def _attacked(one: AttributeResult) -> _Candidate:
-    return _Candidate(
-        one.name,
-        one.declared,
-        one.declared or one.asked,
-        one.gains,
-        one.entropy_bits,
-        f"{one.best.attack} ({one.best.architecture})",
-        "--folds 3, or more data",
-    )
-
-
-def _counted(one: ExactLeak) -> _Candidate:
-    return _Candidate(
-        one.attribute,
-        one.declared,
-        one.declared or one.asked,
-        one.gains,
-        one.entropy_bits,
-        "whoever reads the word",
-        "more data",
-    )
+def _candidate(one: AttributeResult | ExactLeak) -> _Candidate:
+    if isinstance(one, ExactLeak):
+        name, who, cure = one.attribute, "whoever reads the word", "more data"
+    else:
+        name, cure = one.name, "--folds 3, or more data"
+        who = f"{one.best.attack} ({one.best.architecture})"
+    judged = one.declared or one.asked
+    return _Candidate(name, one.declared, judged, one.gains, one.entropy_bits, who, cure)
 
 
 @dataclass(frozen=True)
@@ -150,7 +136,7 @@ def judge(
         for one in controls
         if not one.passed
     ]
-    everyone = [*map(_attacked, attributes), *map(_counted, exact)]
+    everyone = [_candidate(one) for group in (attributes, exact) for one in group]
     named = any(one.judged for one in everyone)
     z = family_limit(sum(len(one.gains) for one in everyone))
     for one in everyone:

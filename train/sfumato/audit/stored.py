@@ -59,9 +59,22 @@ def from_plain(plain: Sequence[dict[str, Any]]) -> list[AttackOutput]:
 
 
 def read_plain(path: Path) -> Any:
-    """Tensors and plain values from a file; None if there is none, or a torn one."""
+    """Tensors and plain values from a file; None if there is none, or a damaged one."""
     # torch writes zip files, whose table of contents is at the end.
-    return torch.load(path, weights_only=True) if path.is_file() and zipfile.is_zipfile(path) else None
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return None
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:  # torch has many types for a damaged file, and weights_only refuses whatever holds code
+        return None
+
+
+def write_plain(path: Path, plain: Any) -> None:
+    """Tensors and plain values into a file, which is there whole or not at all."""
+    content = BytesIO()
+    torch.save(plain, content)
+    with atomic_write(path) as scratch:
+        scratch.write_bytes(content.getvalue())  # torch has another error for a full disk
 
 
 def fingerprint(data: AttackData, plan: Plan, groups: Groups) -> str:
@@ -93,20 +106,15 @@ class StoredSteps:
 
     def load(self, number: int) -> list[AttackOutput] | None:
         """What piece `number` found, or None if it is to be run; a broken file counts as none."""
+        plain = read_plain(self.folder / f"{number}.pt")
         try:
-            plain = read_plain(self.folder / f"{number}.pt")
             return None if plain is None else from_plain(plain)
-        except (
-            Exception
-        ):  # torch has many types for a damaged file, and weights_only refuses whatever holds code
+        except (AttributeError, KeyError, TypeError, ValueError):  # a file of something else
             return None
 
     def save(self, number: int, outputs: Sequence[AttackOutput]) -> None:
         """Keep what piece `number` found."""
-        with atomic_write(self.folder / f"{number}.pt") as scratch:
-            content = BytesIO()
-            torch.save(to_plain(outputs), content)
-            scratch.write_bytes(content.getvalue())  # torch has another error for a full disk
+        write_plain(self.folder / f"{number}.pt", to_plain(outputs))
 
 
 def remove_stored(out: Path) -> None:

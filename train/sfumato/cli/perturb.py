@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.arguments import LedgerFile, PublicKey
+
 
 def command(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
@@ -28,16 +30,8 @@ def command(
     service: Annotated[
         str, typer.Option(help="Host of the service that the uploads are for; the ledger counts them there.")
     ] = "files",
-    ledger: Annotated[
-        Path | None, typer.Option(help="File of the ledger; else beside the device key.")
-    ] = None,
-    public_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--public-key",
-            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
-        ),
-    ] = None,
+    ledger: LedgerFile = None,
+    public_key: PublicKey = None,
     skip_errors: Annotated[
         bool, typer.Option("--skip-errors", help="Leave out photos that cannot be read, and say which.")
     ] = False,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.cli.arguments import LedgerFile, PublicKey
+
 if TYPE_CHECKING:
     from sfumato.server.client import Reply
 
@@ -25,16 +27,8 @@ def command(
             help="word or image (a PNG); by default word for an answer bundle, image for any other."
         ),
     ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="File of the ledger; else beside the device key.")
-    ] = None,
-    public_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--public-key",
-            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
-        ),
-    ] = None,
+    ledger: LedgerFile = None,
+    public_key: PublicKey = None,
     token: Annotated[
         str | None, typer.Option(envvar="SFUMATO_TOKEN", help="API token; better in the variable.")
     ] = None,
@@ -63,12 +57,13 @@ def command(
     require_maker(export, public_key)
     device, book = device_ledger(key, ledger)
     with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
-        if not anyway and client.phone.unlike(image):
+        upload = client.phone.perturb(image, key=None if fresh_noise else device, encoding=encoding)
+        if upload.unlike and not anyway:
             raise SfumatoError(
                 f"{image} looks like none of the photos this model was made for, so nothing was sent: its answer would "
                 "mean nothing; --anyway sends it"
             )
-        reply = client.send(image, key=None if fresh_noise else device, encoding=encoding)
+        reply = client.send_upload(upload)
         account = book.account(client.service).sentence()
     if as_json:
         emit_json({**reply.to_json(), "account": account})

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.cli.arguments import PublicKey
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
@@ -39,13 +41,7 @@ def command(
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
     header_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the headers of a request.")] = 5.0,
     body_seconds: Annotated[float, typer.Option(min=0.1, help="Time for the body of a request.")] = 10.0,
-    public_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--public-key",
-            help="Ed25519 key of the export's maker (PEM): demand its signature, now and from now on.",
-        ),
-    ] = None,
+    public_key: PublicKey = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0.1, help="Time in which some of an answer must be read.")
     ] = 10.0,

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.failures import writing
+from sfumato.core.failures import reason, writing
 
 LARGEST = 2**30
 """Bytes of a file that is read whole."""
@@ -131,7 +131,7 @@ def require_file(path: Path, hint: str = "") -> None:
             f"{path} cannot be read (it is missing): {hint or f'is {path.parent} the right folder?'}"
         ) from None
     except (OSError, ValueError) as error:
-        raise SfumatoError(f"{path} cannot be read ({_reason(error)})") from None
+        raise SfumatoError(f"{path} cannot be read ({reason(error)})") from None
     if not stat.S_ISREG(mode):
         raise SfumatoError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'no file')}: put a file there")
 
@@ -149,7 +149,7 @@ def read_bytes(path: Path, *, largest: int = LARGEST, hint: str = "") -> bytes:
         with os.fdopen(os.open(path, flags), "rb") as stream:
             content: bytes = stream.read(largest + 1)
     except OSError as error:
-        raise SfumatoError(f"{path} cannot be read ({_reason(error)})") from None
+        raise SfumatoError(f"{path} cannot be read ({reason(error)})") from None
     if len(content) > largest:
         raise SfumatoError(f"{path} is larger than such a file can be ({largest} bytes)")
     return content
@@ -172,10 +172,6 @@ def read_inside(folder: Path, name: str, *, largest: int = LARGEST, hint: str = 
         if path.is_symlink():
             raise SfumatoError(f"{path} is a link: put the file itself there")
     return read_bytes(path, largest=largest, hint=hint)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def parse_json(content: bytes, name: str, *, finite: bool = False) -> Any:

@@ -15,15 +15,13 @@ FATAL = 4
 """ONNX Runtime's log level: what goes wrong is raised, and nothing else is printed."""
 
 
-def open_session(model: Path | bytes, *, threads: int = 1, name: str = "", beside: bool = False) -> Any:
+def open_session(model: Path | bytes, *, threads: int = 1, name: str = "") -> Any:
     """An `onnxruntime.InferenceSession`.
 
     Args:
         model: an ONNX file, or its bytes.
         threads: of one operator. With one thread two runs give the same bits.
         name: what an error calls the model; by default the file's name.
-        beside: weights may lie in files beside `model`: for a file that the user names on the command line alone, never for
-            one that an artifact holds.
 
     Raises:
         SfumatoError: ONNX Runtime is not installed, or cannot load the model, or its weights lie in another file.
@@ -32,14 +30,13 @@ def open_session(model: Path | bytes, *, threads: int = 1, name: str = "", besid
     if onnxruntime is None:
         raise SfumatoError("onnxruntime is not installed: pip install onnxruntime")
     shown = name or (model.name if isinstance(model, Path) else "the model")
-    if not (beside and isinstance(model, Path)):
-        model = read_bytes(model) if isinstance(model, Path) else model
-        refuse_external_data(model, shown)
+    content = read_bytes(model) if isinstance(model, Path) else model
+    refuse_external_data(content, shown)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = FATAL
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a type of its own for every complaint
         raise SfumatoError(f"onnxruntime cannot load {shown}: {first_line(error)}") from None
 

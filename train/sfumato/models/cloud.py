@@ -152,15 +152,22 @@ def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Mo
     return made
 
 
-def find_factory(name: str) -> Callable[[dict[str, int]], object]:
+def find_factory(
+    name: str, what: str = "cloud network", known: str = "'resnet' or 'module:factory'"
+) -> Callable[..., object]:
     """The callable behind `module:factory`. Modules of the current folder are found too, after all installed ones.
+
+    Args:
+        name: of the factory.
+        what: it makes, for messages.
+        known: what may be given, for messages.
 
     Raises:
         UsageError: no such module or name, the module fails, or what it names cannot be called.
     """
     module, separator, attribute = name.partition(":")
     if not separator or not module or not attribute:
-        raise UsageError(f"unknown cloud network {name!r}: give 'resnet' or 'module:factory'")
+        raise UsageError(f"unknown {what} {name!r}: give {known}")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
         importlib.invalidate_caches()
@@ -168,11 +175,11 @@ def find_factory(name: str) -> Callable[[dict[str, int]], object]:
         factory = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"cannot load the cloud network {name!r} ({type(error).__name__}: {first_line(error)})"
+            f"cannot load the {what} {name!r} ({type(error).__name__}: {first_line(error)})"
         ) from error
     if not callable(factory):
         raise UsageError(
-            f"{name} is {type(factory).__name__}, but a function is needed: classes -> torch.nn.Module"
+            f"{name} is {type(factory).__name__}, but a function is needed that returns a torch.nn.Module"
         )
     return factory  # type: ignore[no-any-return]
 

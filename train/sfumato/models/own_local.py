@@ -12,9 +12,6 @@ There is no decision path behind it (`sfumato.models.argmax_head`), so nothing h
 networks are for uploads that show parts of a picture, tens of bits and more.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Channel, Parameters
 from sfumato.core.errors import SfumatoError, UsageError, first_line
+from sfumato.models.cloud import find_factory
 from sfumato.models.tensors import evaluating
 
 
@@ -64,16 +62,11 @@ def make_own(name: str, channel: Channel, size: tuple[int, int]) -> nn.Module:
     Raises:
         UsageError: the factory cannot be found, fails, or does not return a module.
     """
-    module, separator, factory = name.partition(":")
-    if not (separator and module and factory):
-        raise UsageError(f"unknown local network {name!r}: give module:factory")
-    if (here := os.getcwd()) not in sys.path:  # behind all installed ones
-        sys.path.append(here)
-        importlib.invalidate_caches()
+    factory = find_factory(name, "local network", "module:factory")
     try:
-        made = getattr(importlib.import_module(module), factory)(dict(channel.maps), size)
+        made = factory(dict(channel.maps), size)
     except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
-        reason = f"{type(error).__name__}: {first_line(Exception(*error.args))}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise UsageError(
             f"cannot make the local network {name!r} ({reason}); it is called with {dict(channel.maps)}, {size}"
         ) from None

@@ -50,7 +50,7 @@ from sfumato.training.answer_table import (
     score_scale,
     value_groups,
 )
-from sfumato.training.clean import training_batches
+from sfumato.training.clean import class_counts, training_batches
 from sfumato.training.config import TrainConfig
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
@@ -67,14 +67,9 @@ JUDGED_FROM = 0.75
 """Share of the epochs after which a randomised answer is fitted to every epoch; before, the learning rate is too high."""
 
 
-def kept_classes(config: TrainConfig, dataset: Dataset) -> dict[str, int]:
-    """Kept attribute -> number of classes, in order."""
-    return {name: len(dataset.attributes[name].classes) for name in config.keep}
-
-
 def has_words(config: TrainConfig, dataset: Dataset) -> bool:
     """Whether two bytes hold every combination of answers."""
-    return prod(kept_classes(config, dataset).values()) <= MOST_WORDS
+    return prod(class_counts(config, dataset).values()) <= MOST_WORDS
 
 
 def check_answer(config: TrainConfig, dataset: Dataset) -> None:
@@ -84,7 +79,7 @@ def check_answer(config: TrainConfig, dataset: Dataset) -> None:
         UsageError: there are more combinations of answers than words, the table of a randomised answer would be too large, or
             validation has too few images to hold a hidden attribute to equal odds.
     """
-    classes = list(kept_classes(config, dataset).values())
+    classes = list(class_counts(config, dataset).values())
     if config.equal_odds is None:
         return check_alphabet(classes)
     check_alphabet(classes, config.answer.bins)
@@ -100,7 +95,7 @@ def check_answer(config: TrainConfig, dataset: Dataset) -> None:
 
 def make_answer_network(config: TrainConfig, dataset: Dataset) -> AnswerNetwork:
     """The phone's network of this configuration, untrained, channels-last."""
-    classes = kept_classes(config, dataset)
+    classes = class_counts(config, dataset)
     return channels_last(AnswerNetwork(classes, dataset.size, config.answer.widths, config.answer.depths))
 
 
@@ -296,7 +291,7 @@ def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTab
     Raises:
         SfumatoError: as `fit_table`.
     """
-    classes = tuple(kept_classes(config, dataset).values())
+    classes = tuple(class_counts(config, dataset).values())
     if config.equal_odds is None:
         return AnswerTable(classes)
     rows = dataset.splits[Split.VALIDATION]
@@ -316,7 +311,7 @@ def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTab
 
 def make_decoder(config: TrainConfig, dataset: Dataset, table: Tensor | None = None) -> WordDecoder:
     """The cloud network of answer mode; without a table its weights are still to be read."""
-    return WordDecoder(kept_classes(config, dataset), table).eval()
+    return WordDecoder(class_counts(config, dataset), table).eval()
 
 
 def decoder_table(table: AnswerTable, states: Ints, labels: list[Ints]) -> Tensor:

@@ -57,7 +57,7 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
 
 
 def class_counts(config: "TrainConfig", dataset: Dataset) -> dict[str, int]:
-    """How many classes every kept attribute has."""
+    """Kept attribute -> number of classes, in order."""
     return {name: len(dataset.attributes[name].classes) for name in config.keep}
 
 
@@ -89,10 +89,15 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
     name = config.given_cloud or config.cloud
     if name == "resnet":
         return
-    cloud = make_cloud(config, dataset)
-    check_answers(cloud, class_counts(config, dataset), dataset.size, name)
-    if config.given_onnx is not None:
-        check_parity(cloud, config.given_onnx, dataset.size, read_onnx(config, dataset))
+    classes, file = class_counts(config, dataset), config.given_onnx
+    if file is None:
+        cloud = make_cloud(config, dataset)
+        check_answers(cloud, classes, dataset.size, name)
+    else:
+        content = read_onnx(config, dataset)
+        cloud = channels_last(load_onnx(file, classes, dataset.size, content))
+        check_answers(cloud, classes, dataset.size, name)
+        check_parity(cloud, file, dataset.size, content)
     if config.given_cloud is not None:
         check_fit(cloud, config, dataset)
 

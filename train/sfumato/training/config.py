@@ -565,12 +565,27 @@ def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
     recorded = config.factory
     if recorded is None and cloud and config.local not in names(cloud):
         note(f"{path.parent} holds no cloud network of your own: --cloud {cloud} is not used")
-    if recorded is not None and recorded not in names(cloud or ""):
-        raise SfumatoError(
-            f"{path.parent} was made with the cloud network {recorded!r}, and loading it calls that code: if it is yours, "
-            f"say so with --cloud {shlex.quote(recorded)}" + (f" (given: {cloud})" if cloud else "")
-        )
+    require_named("cloud network", recorded, cloud, path.parent)
     return config
+
+
+def require_named(what: str, recorded: str | None, given: str | None, folder: Path) -> None:
+    """Refuse code that an artifact names and its user does not.
+
+    Args:
+        what: it makes, for the message.
+        recorded: `module:factory` in the artifact; None if it names none.
+        given: what the user names, several with commas.
+        folder: of the artifact.
+
+    Raises:
+        SfumatoError: one line with what to type.
+    """
+    if recorded is not None and recorded not in names(given or ""):
+        raise SfumatoError(
+            f"{folder} was made with the {what} {recorded!r}, and loading it calls that code: if it is yours, "
+            f"say so with --cloud {shlex.quote(recorded)}" + (f" (given: {given})" if given else "")
+        )
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:

@@ -21,7 +21,6 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
-from sfumato.core.options import names
 from sfumato.core.rates import PICTURE_BITS
 from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
@@ -34,8 +33,8 @@ from sfumato.runtime import answer
 from sfumato.training.answer import float_reader, make_answer_network, make_decoder
 from sfumato.training.answer_table import AnswerTable, Scores
 from sfumato.training.checkpoint import load_module
-from sfumato.training.clean import ONNX_COPY, make_cloud
-from sfumato.training.config import TrainConfig, read_config
+from sfumato.training.clean import ONNX_COPY, class_counts, make_cloud
+from sfumato.training.config import TrainConfig, read_config, require_named
 from sfumato.training.start import CARD
 
 SCHEMA = "sfumato-run/2"
@@ -105,18 +104,12 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     form = decision_form(config, dataset)
     if form is None:
         return channels_last(LocalNetwork(channel, (), dataset.size, config.block))
-    return channels_last(
-        LocalNetwork(channel, kept_counts(config, dataset), dataset.size, config.block, form=form)
-    )
+    classes = list(class_counts(config, dataset).values())
+    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block, form=form))
 
 
 MOST_WEIGHTS = 80_000
 """Of a local network: as int8 and with its tables that is just under the 100 kB that an export allows."""
-
-
-def kept_counts(config: TrainConfig, dataset: Dataset) -> list[int]:
-    """How many classes each kept attribute has."""
-    return [len(dataset.attributes[name].classes) for name in config.keep]
 
 
 def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
@@ -129,7 +122,7 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
         return None
     if config.decision != "auto":
         return config.decision
-    counts = kept_counts(config, dataset)
+    counts = list(class_counts(config, dataset).values())
     form = form_of(counts)
     shows_pictures = config.bits is not None and config.bits >= PICTURE_BITS
     if form == "pairwise" or config.objective == "suppress" or config.beyond is not None:
@@ -287,11 +280,7 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
         raise SfumatoError(f"{folder} holds no finished run ({CARD} is missing): {hint}")
     card = read_card(folder / CARD)
     config = read_config(folder / "config.json", cloud)
-    if config.local is not None and config.local not in names(cloud or ""):
-        raise SfumatoError(
-            f"{folder} was made with the local network {config.local!r}, and loading it calls that code: if it is yours, "
-            f"say so with --cloud {config.local}"
-        )
+    require_named("local network", config.local, cloud, folder)
     check_card(card, config, folder / CARD)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     if dataset.id != card["dataset"]["id"]:

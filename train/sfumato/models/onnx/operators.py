@@ -454,21 +454,14 @@ operator("ReduceMin", settings=(1,))(_reduce(torch.amin))
 operator("ReduceL2", settings=(1,))(_reduce(lambda x, over, keepdim: x.norm(dim=over, keepdim=keepdim)))
 
 
-@operator("ReduceProd", settings=(1,))
-def product(
-    x: Tensor,
-    over: Tensor | None = None,
-    *,
-    axes: list[int] | None = None,
-    keepdims: int = 1,
-    noop_with_empty_axes: int = 0,
-) -> Tensor:
-    """Of lengths."""
-    given = over.tolist() if over is not None else axes
-    demand(not noop_with_empty_axes, "noop_with_empty_axes is not supported")
-    for axis in sorted((axis % x.dim() for axis in given or range(x.dim())), reverse=True):
-        x = x.prod(axis, keepdim=bool(keepdims))
+def _product(x: Tensor, over: tuple[int, ...], keepdim: bool) -> Tensor:
+    """PyTorch multiplies along one axis at a time; the last one first, so that the others keep their place."""
+    for axis in sorted((axis % x.dim() for axis in over), reverse=True):
+        x = x.prod(axis, keepdim=keepdim)
     return x
+
+
+operator("ReduceProd", settings=(1,))(_reduce(_product))
 
 
 @operator("Flatten")
