@@ -72,8 +72,8 @@ def test_a_last_softmax_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtur
     body = "f = Flatten(x) l = Gemm <transB=1> (f, w) p = Softmax(l) "
     path = graphs.write(tmp_path / "p.onnx", body + "y = Identity(p)", weights, image=image)
     content = read_given(path, CLASSES, SIZE)
-    told = " ".join(capsys.readouterr().err.split())  # where a line wraps depends on the length of the path
-    assert "softmax of its output y is left out" in told
+    said = " ".join(capsys.readouterr().err.split())  # where a line wraps depends on the length of the path
+    assert "softmax of its output y is left out" in said
     found, told = run(content, x), run(path.read_bytes(), x)
     exact = np.exp(found - found.max(1, keepdims=True))
     assert np.allclose(exact / exact.sum(1, keepdims=True), told, atol=1e-6)
