@@ -151,7 +151,7 @@ def test_a_folder_is_done_to_its_end_and_nothing_is_written_over(
     (album / "notes.txt").write_text("no picture")
     (album / "broken.jpg").write_bytes(photos[0].read_bytes()[:900])
     (album / "loop").symlink_to(album)
-    arguments = (sealed, album, "--out", out, "--key", key, "--json")
+    arguments: tuple[str | Path, ...] = (sealed, album, "--out", out, "--key", key, "--json")
     refused = run(*arguments)
     assert isinstance(refused.exception, DataError)
     assert "broken.jpg" in str(refused.exception)
@@ -182,7 +182,7 @@ def test_uploads_of_an_earlier_run_are_kept_unless_overwrite_is_said(
         return Ledger(ledger_path(key), KEY).account("files").total.draws
 
     out = tmp_path / "uploads"
-    arguments = (sealed, *photos, "--out", out, "--key", key)
+    arguments: tuple[str | Path, ...] = (sealed, *photos, "--out", out, "--key", key)
     assert run(sealed, photos[1], "--out", out, "--key", key).exit_code == 0
     before = contents()
     Image.open(photos[1]).rotate(90).save(photos[1])
