@@ -273,7 +273,12 @@ def test_what_marks_a_folder_is_removed_last(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_text("{}")
     gone: list[str] = []
     unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda self: (gone.append(self.name), unlink(self))[1])
+
+    def noted(self: Path) -> None:
+        gone.append(self.name)
+        unlink(self)
+
+    monkeypatch.setattr(Path, "unlink", noted)
     claim_folder(tmp_path, holds="config.json", overwrite=True)
     assert (sorted(gone), gone[-1]) == (["a", "config.json", "z"], "config.json")
 
