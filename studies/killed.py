@@ -5,7 +5,8 @@
 
 The moments are uniform in the time that the undisturbed training and export take. After each, `train --resume` and `export`
 run to their end. The records of metrics.jsonl have to be those of the undisturbed run but for their seconds, the weights and
-every file of the export byte for byte but for the commit in the contract, and nothing may be left behind. Rows are kept: the same command continues.
+every file of the export byte for byte but for the commit in the contract, and nothing may be left behind. Rows are kept: the
+same command continues.
 """
 
 import json
@@ -152,9 +153,10 @@ def interrupt(place: Path, mode: str, moment: float) -> dict[str, Any]:
     started = start([run_of(mode), EXPORT], place, environment(place), place.with_suffix(".log"))
     time.sleep(max(0.0, started.since + moment - time.monotonic()))
     # Not reaped before: the number is still its own, whether it works or has ended.
-    os.killpg(started.process, signal.SIGKILL) if os.getpgid(started.process) == started.process else os.kill(
-        started.process, signal.SIGKILL
-    )
+    try:
+        os.killpg(started.process, signal.SIGKILL)
+    except ProcessLookupError:  # too early for a group of its own
+        os.kill(started.process, signal.SIGKILL)
     caught = started.wait()
     row = {
         "mode": mode,
@@ -211,7 +213,10 @@ def command(
                 lasting[which] = undisturbed(Path(scratch) / f"whole-{which}", which)
                 note(f"{which}: undisturbed in {lasting[which]:.1f} s")
             share = random.Random(f"{seed}/{number}").random()
-            row = interrupt(Path(scratch) / f"broken-{which}", which, share * lasting[which])
+            moment = share * lasting[which]
+            # On a machine that is less busy now a run may end before: no interruption.
+            while not (row := interrupt(Path(scratch) / f"broken-{which}", which, moment))["killed"]:
+                moment /= 2
             results["rows"].append({"share": round(share, 4), **row})
             write_json(out, results)
         bar.update(task, completed=points, figures="")
