@@ -299,7 +299,7 @@ STEPS: dict[str, list[str]] = {
     "train picture": [*TRAIN, "--mode", "picture", "--bits", "2", "--out", "picture"],
     "export": ["export", "run", "--out", "export", "--tune", "never", "--allow-missed-goal"],
     "audit": ["audit", "run", "--attacks", "quick", "--attributes", "skin"],
-    "perturb": ["perturb", "export", "photo.png", "--out", "uploads"],
+    "perturb": ["perturb", "export", "photo.png", "--out", "uploads", "--overwrite"],
     "send": ["send", "export", "photo.png", "--server"],
     "ledger": ["ledger", "limit", "files", "--per-day", "50"],
     "export --android": ["export", "export", "--android", "app"],
