@@ -1,7 +1,7 @@
 """Whether a confidence means what it says: expected calibration error on test photos, before and after the temperature.
 
-The temperature is fitted again, as the export does it: on validation photos, by the int8 model. No figure of an audit or of an
-export is measured on those, and the errors printed here are of test photos, which the temperature never saw.
+The temperature is fitted again, as the export does it: on validation photos, by the int8 model. No accuracy and no leak is
+measured on those, and the errors printed here are of test photos, which the temperature never saw.
 
 python -m studies.calibration RUN EXPORT        # of the same run, with an int8 model
 """

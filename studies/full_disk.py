@@ -273,33 +273,15 @@ def try_opening(
     }
 
 
-TRAIN = [
-    "train",
-    "--data",
-    "synthetic,count=600,size=32",
-    "--keep",
-    "glasses",
-    "--hide",
-    "skin",
-    "--config",
-    "run.toml",
-]
-COMPARE = [
-    "compare",
-    "--data",
-    "synthetic,count=600,size=32",
-    "--keep",
-    "glasses",
-    "--hide",
-    "skin",
-    "--quick",
-]
+QUESTION = ["--data", "synthetic,count=600,size=32", "--keep", "glasses", "--hide", "skin"]
+TRAIN = ["train", *QUESTION, "--config", "run.toml"]
+COMPARE = ["compare", *QUESTION, "--quick"]
 STEPS: dict[str, list[str]] = {
     "train": [*TRAIN, "--mode", "answer", "--out", "run"],
     "train picture": [*TRAIN, "--mode", "picture", "--bits", "2", "--out", "picture"],
     "export": ["export", "run", "--out", "export", "--tune", "never", "--allow-missed-goal"],
     "audit": ["audit", "run", "--attacks", "quick", "--attributes", "skin"],
-    "perturb": ["perturb", "export", "photo.png", "--out", "uploads", "--overwrite"],
+    "perturb": ["perturb", "export", "photo.png", "--out", "uploads"],
     "send": ["send", "export", "photo.png", "--server"],
     "ledger": ["ledger", "limit", "files", "--per-day", "50"],
     "export --android": ["export", "export", "--android", "app"],

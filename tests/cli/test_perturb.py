@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb
 from sfumato.core.errors import DataError, SfumatoError
+from sfumato.runtime import perturb_files
 from sfumato.runtime.ledger import Ledger, LimitError, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
@@ -205,3 +206,21 @@ def test_uploads_of_an_earlier_run_are_kept_unless_overwrite_is_said(
     assert sorted(contents()) == [
         f"{name}.upload.{end}" for name in ("beach", "garden") for end in ("json", "png")
     ]
+
+
+def test_an_upload_is_there_with_what_describes_it_or_not_at_all(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the upload itself: the same command has to work again without --overwrite."""
+    out = tmp_path / "uploads"
+    arguments: tuple[str | Path, ...] = (sealed, photos[0], "--out", out, "--key", key)
+    with monkeypatch.context() as full:
+        full.setattr(perturb_files, "write_json", full_disk)
+        assert "no room" in str(run(*arguments).exception)
+    assert list(out.iterdir()) == []
+    assert run(*arguments).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["garden.upload.json", "garden.upload.png"]
+
+
+def full_disk(*given: object) -> None:
+    raise SfumatoError("no room")

@@ -26,8 +26,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     "words",
     [
         ["ledger", "limit", "files", "--per-day", "50"],
-        # Of an upload that was written in part, the repeat has to be told to replace what is there.
-        ["perturb", "../export", "photo.png", "--out", "uploads", "--overwrite"],
+        ["perturb", "../export", "photo.png", "--out", "uploads"],
     ],
 )
 def test_every_file_meets_the_end_of_the_disk(place: Place, sealed: Path, words: list[str]) -> None:

@@ -79,9 +79,13 @@ def perturb_files(
         for other in _files_of(out, name):
             if other != target:
                 other.unlink(missing_ok=True)  # what describes an upload never lies beside another
-        with atomic_write(target) as scratch:
-            scratch.write_bytes(upload.content)
-        write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
+        try:
+            with atomic_write(target) as scratch:
+                scratch.write_bytes(upload.content)
+            write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
+        except BaseException:
+            target.unlink(missing_ok=True)  # without the file that describes it an upload is half written
+            raise
         yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike)
 
 
