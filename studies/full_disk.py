@@ -273,14 +273,14 @@ def try_opening(
     }
 
 
-QUESTION = ["--data", "synthetic,count=600,size=32", "--keep", "glasses", "--hide", "skin"]
+QUESTION = ["--data", "synthetic,count=600,size=32", "--keep", "skin", "--hide", "glasses"]
 TRAIN = ["train", *QUESTION, "--config", "run.toml"]
 COMPARE = ["compare", *QUESTION, "--quick"]
 STEPS: dict[str, list[str]] = {
     "train": [*TRAIN, "--mode", "answer", "--out", "run"],
     "train picture": [*TRAIN, "--mode", "picture", "--bits", "2", "--out", "picture"],
     "export": ["export", "run", "--out", "export", "--tune", "never", "--allow-missed-goal"],
-    "audit": ["audit", "run", "--attacks", "quick", "--attributes", "skin"],
+    "audit": ["audit", "run", "--attacks", "quick", "--attributes", "glasses"],
     "perturb": ["perturb", "export", "photo.png", "--out", "uploads"],
     "send": ["send", "export", "photo.png", "--server"],
     "ledger": ["ledger", "limit", "files", "--per-day", "50"],
@@ -289,7 +289,7 @@ STEPS: dict[str, list[str]] = {
     "compare": [*COMPARE, "--epochs", "1", "--settings", "1", "--methods", "blur", "--out", "comparison"],
 }
 """Commands, in an order in which each finds what it needs."""
-CONFIG = "epochs = 3\npretrain_epochs = 2\nclean_epochs = 2\nseed = 3\n"
+CONFIG = "batch_size = 16\nepochs = 4\npretrain_epochs = 3\nclean_epochs = 2\nseed = 3\n"
 RESULT = Path(__file__).parent / "cryptographic" / "results.json"
 
 

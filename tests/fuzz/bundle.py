@@ -5,8 +5,9 @@
 Every file must give a correct result or one line that says what is wrong: no crash, no other exception, no hang beyond 5
 seconds, no memory beyond 1 GB. Cases run in a process of their own that tells how each ended; if it dies or falls silent, that
 case has crashed or hangs, and a new process goes on with the next. A case is its number: `--first 17 --count 1` repeats one.
-Kinds of files: models and cloud networks (with the contract's hash mended, since an unmended one is refused unread), contracts,
-pictures, and files of an export or a run that are strange JSON, or no files at all: pipes, devices, links, folders.
+Kinds: models and cloud networks (with the contract's hash mended, since an unmended one is refused unread), contracts,
+pictures, files of an export that are strange JSON or no files at all (pipes, devices, links, folders), requests to a service
+and photos to a gateway (`wire`), label tables, runs, checkpoints, ledgers and key files (`work`).
 """
 
 import argparse
@@ -17,6 +18,7 @@ import queue
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +41,8 @@ from tests.fuzz.mutation import (
     mutate_picture,
     replace_file,
 )
+from tests.fuzz.wire import RUNNING, photo_cases, request_cases
+from tests.fuzz.work import checkpoint_cases, ledger_cases, run_cases, table_cases
 
 from sfumato.core.console import emit_json, show, table
 from sfumato.core.errors import SfumatoError
@@ -171,6 +175,12 @@ KINDS: dict[str, Callable[[Path, int], Callable[[int], None]]] = {
     "contracts": contract_cases,
     "files": file_cases,
     "pictures": picture_cases,
+    "requests": request_cases,
+    "photos": photo_cases,
+    "tables": table_cases,
+    "checkpoints": checkpoint_cases,
+    "runs": run_cases,
+    "ledgers": ledger_cases,
 }
 
 
@@ -194,21 +204,28 @@ def run_case(kind: str, number: int, case: Callable[[int], None]) -> Case:
 
 
 def spent() -> tuple[float, float]:
-    """Processor seconds so far and largest memory in MB, of this process and those it has waited for."""
+    """Processor seconds so far and largest memory in MB, of this process, those it has waited for, and its services."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in both)
     # Linux hands ru_maxrss on through fork and exec: of this process it would be the largest size of whoever started it.
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     own = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")] or [both[0].ru_maxrss]
-    return seconds, max(own[0], both[1].ru_maxrss) * 1024 / 1e6
+    largest = max(own[0], both[1].ru_maxrss) * 1024 / 1e6
+    alive = [service for service in RUNNING if service.alive]  # that one has died is told by its client
+    seconds += sum(service.cpu_seconds for service in alive)
+    return seconds, max(largest, *(service.peak_mb * 2**20 / 1e6 for service in alive), 0.0)
 
 
 def child(folder: Path, kind: str, numbers: Sequence[int], seed: int) -> None:
     """The process that does the work: one line of JSON a case."""
-    case = KINDS[kind](folder, seed)
-    for number in numbers:
-        print(json.dumps(asdict(run_case(kind, number, case))), flush=True)
+    try:
+        case = KINDS[kind](folder, seed)
+        for number in numbers:
+            print(json.dumps(asdict(run_case(kind, number, case))), flush=True)
+    finally:
+        for service in RUNNING:
+            service.kill()
 
 
 def fuzz(folder: Path, kind: str, numbers: range, *, seed: int = 0) -> Iterator[Case]:
@@ -239,6 +256,7 @@ def _run_child(folder: Path, kind: str, numbers: range, seed: int) -> Iterator[C
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,  # so that its services end with it, however it does
     )
     assert process.stdout is not None
     lines: queue.Queue[str] = queue.Queue()
@@ -258,7 +276,8 @@ def _run_child(folder: Path, kind: str, numbers: range, seed: int) -> Iterator[C
                 return
             yield Case(**json.loads(line))
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
