@@ -12,6 +12,7 @@ and photos to a gateway (`wire`), label tables, runs, checkpoints, ledgers and k
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -27,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tests.fuzz.mutation import (
@@ -41,13 +42,13 @@ from tests.fuzz.mutation import (
     mutate_picture,
     replace_file,
 )
-from tests.fuzz.wire import RUNNING, photo_cases, request_cases
-from tests.fuzz.work import checkpoint_cases, ledger_cases, run_cases, table_cases
+from tests.fuzz.running import RUNNING, end_all
 
 from sfumato.core.console import emit_json, show, table
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_object
+from sfumato.core.files import read_object, write_json
 from sfumato.core.onnx_session import open_session
+from sfumato.core.provenance import provenance
 from sfumato.runtime.contract import DIGESTS, FILE, read_contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
@@ -169,18 +170,28 @@ def picture_cases(folder: Path, seed: int) -> Callable[[int], None]:
     return case
 
 
+def later(module: str, name: str) -> Callable[[Path, int], Callable[[int], None]]:
+    """A maker of cases whose module is imported when it is used: the others start sooner."""
+
+    def make(folder: Path, seed: int) -> Callable[[int], None]:
+        cases: Callable[[int], None] = getattr(importlib.import_module(module), name)(folder, seed)
+        return cases
+
+    return make
+
+
 KINDS: dict[str, Callable[[Path, int], Callable[[int], None]]] = {
     "models": model_cases,
     "networks": network_cases,
     "contracts": contract_cases,
     "files": file_cases,
     "pictures": picture_cases,
-    "requests": request_cases,
-    "photos": photo_cases,
-    "tables": table_cases,
-    "checkpoints": checkpoint_cases,
-    "runs": run_cases,
-    "ledgers": ledger_cases,
+    "requests": later("tests.fuzz.wire", "request_cases"),
+    "photos": later("tests.fuzz.wire", "photo_cases"),
+    "tables": later("tests.fuzz.work", "table_cases"),
+    "checkpoints": later("tests.fuzz.work", "checkpoint_cases"),
+    "runs": later("tests.fuzz.work", "run_cases"),
+    "ledgers": later("tests.fuzz.work", "ledger_cases"),
 }
 
 
@@ -224,8 +235,7 @@ def child(folder: Path, kind: str, numbers: Sequence[int], seed: int) -> None:
         for number in numbers:
             print(json.dumps(asdict(run_case(kind, number, case))), flush=True)
     finally:
-        for service in RUNNING:
-            service.kill()
+        end_all()
 
 
 def fuzz(folder: Path, kind: str, numbers: range, *, seed: int = 0) -> Iterator[Case]:
@@ -288,17 +298,18 @@ def _read_lines(stream: Iterator[str], lines: "queue.Queue[str]") -> None:
     lines.put("")
 
 
-def summary(cases: Sequence[Case]) -> list[tuple[object, ...]]:
-    """One row a kind: cases, what became of them, slowest and largest."""
-    rows: list[tuple[object, ...]] = []
+FIGURES = ("kind", "cases", "correct", "refused", "bad", "slowest_s", "largest_mb")
+
+
+def summary(cases: Sequence[Case]) -> list[tuple[Any, ...]]:
+    """One row a kind, as `FIGURES` names them."""
+    rows: list[tuple[Any, ...]] = []
     for kind in dict.fromkeys(case.kind for case in cases):
         of = [case for case in cases if case.kind == kind]
         count = Counter(case.outcome for case in of)
         bad = sum(number for outcome, number in count.items() if outcome not in GOOD)
         slowest, largest = max(case.seconds for case in of), max(case.megabytes for case in of)
-        rows.append(
-            (kind, len(of), count["correct"], count["refused"], bad, f"{slowest:.2f}", f"{largest:.0f}")
-        )
+        rows.append((kind, len(of), count["correct"], count["refused"], bad, slowest, largest))
     return rows
 
 
@@ -309,8 +320,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000, help="cases of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=KINDS, help="one kind of file alone")
+    parser.add_argument("--only", choices=KINDS, help="one kind alone")
     parser.add_argument("--json", action="store_true", help="every case, as JSON")
+    parser.add_argument("--out", type=Path, help="the table and every bad case, as JSON in a file")
     parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.count)
@@ -325,9 +337,14 @@ def main() -> None:
     if given.json:
         emit_json({"schema": "sfumato-fuzz/1", "seed": given.seed, "cases": [asdict(case) for case in cases]})
     else:
-        columns = ("files", "cases", "correct", "refused", "bad", "slowest, s", "largest, MB")
-        show(table(f"changed files against {given.export}", columns, summary(cases)))
+        columns = ("kind", "cases", "correct", "refused", "bad", "slowest, s", "largest, MB")
+        rows = [(*row[:5], f"{row[5]:.2f}", f"{row[6]:.0f}") for row in summary(cases)]
+        show(table(f"changed input against {given.export}", columns, rows))
     bad = [case for case in cases if case.outcome not in GOOD]
+    if given.out:
+        rows = [dict(zip(FIGURES, row, strict=True)) for row in summary(cases)]
+        found = {"schema": "sfumato-fuzz/2", "seed": given.seed, "provenance": provenance(), "kinds": rows}
+        write_json(given.out, {**found, "bad": [asdict(case) for case in bad]})
     for case in bad:
         print(f"{case.kind} {case.number}: {case.outcome}: {case.detail}", file=sys.stderr)
     if bad:

@@ -199,6 +199,10 @@ def made_run(folder: Path, run: Path) -> tuple[TrainConfig, Callable[[], AnswerT
     return config, trainer
 
 
+EPOCHS = 0.3
+"""Share of the checkpoints from which an epoch is trained: it takes a second."""
+
+
 def checkpoint_cases(folder: Path, seed: int) -> Callable[[int], None]:
     """Checkpoints that were damaged, or hold other things under the right hash: refused, or training goes on."""
     run = scratch(folder, "run")
@@ -226,7 +230,7 @@ def checkpoint_cases(folder: Path, seed: int) -> Callable[[int], None]:
         with files.changed(**new):
             found = trainer()
             assert found.epoch == 1 or kind
-            if rng.random() < 0.3:  # a second or two each
+            if rng.random() < EPOCHS:
                 epoch = found.run_epoch()
                 found.save()
                 assert epoch["epoch"] + 1 == found.epoch

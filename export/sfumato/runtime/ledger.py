@@ -160,6 +160,13 @@ class Book:
             KeyError, TypeError, ValueError: it is none.
         """
         kind, day = entry["kind"], entry["day"]
+        for name, value in entry.items():
+            if name.startswith(("limit_", "micro")):
+                fits = value is None or (type(value) is int and value >= 0)
+            else:
+                fits = isinstance(value, str)
+            if not fits:
+                raise ValueError(f"{name} is {value!r}")
         if day > self.day:
             for service in self._services.values():
                 service.today = Tally()

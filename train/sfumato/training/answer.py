@@ -225,6 +225,8 @@ class AnswerTrainer:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.best_record = state["epoch"], state["best_record"]
+        if self.best_record:
+            self._score(self.best_record)  # what cannot be judged is told now, not an epoch later
         self.best.load_state_dict(state["best"])
         self.network.load_state_dict(state["network"])
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])

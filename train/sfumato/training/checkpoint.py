@@ -116,6 +116,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, M
     for index, of_weight in state.items():
         weight = weights[int(index)]
         for name, value in of_weight.items():
+            if value.shape != weight.shape and value.numel() != 1:
+                raise ValueError(f"moment {name} of weight {index} has the shape {tuple(value.shape)}")
             # Fused steps go through memory, not through indices: a moment has to lie there as its weight does, channels last.
             laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
             slots.setdefault(int(index), {})[name] = laid_out.detach()
@@ -202,6 +204,8 @@ def restored(folder: Path) -> Iterator[dict[str, Any]]:
     """
     state = load(folder)
     with _restoring(folder):
+        if type(state["epoch"]) is not int or not 0 <= state["epoch"] < 10**9:
+            raise ValueError(f"epoch {state['epoch']!r}")
         yield state
 
 

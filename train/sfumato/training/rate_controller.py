@@ -22,7 +22,7 @@ there, so the rate can close in without breaking the task.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isfinite, log
 
 from sfumato.training.config import RateControl
 
@@ -113,4 +113,9 @@ class RateController:
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Continue where the controller stood that gave `state`."""
         for name in CHANGING:
-            setattr(self, name, state[name])
+            value = state[name]
+            if value is not None or name != "late_goal":
+                value = float(value)  # type: ignore[arg-type]  # TypeError for what is none
+                if not isfinite(value):
+                    raise ValueError(f"{name} is {value}")
+            setattr(self, name, value)

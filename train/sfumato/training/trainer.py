@@ -225,6 +225,8 @@ class CoTrainer:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.best_record = state["epoch"], state["best_record"]
+        if self.best_record:
+            self.score(self.best_record)  # what cannot be judged is told now, not an epoch later
         self.best.load_state_dict(state["best"])
         self.model.load_state_dict(state["model"])
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])

@@ -12,6 +12,7 @@ for every split, as torchvision's ImageFolder and ImageNet have it.
 Usage: `sfumato data inspect folder:photos --keep gender`
 """
 
+import os
 import posixpath
 import unicodedata
 from collections import Counter
@@ -92,7 +93,8 @@ def _on_disk(folder: Path, names: Sequence[str]) -> list[str]:
 
     A name that fits no file, or several, stays as it is, and is reported when it cannot be read.
     """
-    missing = {name for name in names if not (folder / name).exists()}
+    # Not Path.exists: a table may name what the system refuses to look for, such as 10,000 letters.
+    missing = {name for name in names if not os.path.exists(folder / name)}
     if not missing:
         return list(names)
     there: dict[str, list[str]] = {}
