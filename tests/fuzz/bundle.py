@@ -194,6 +194,9 @@ KINDS: dict[str, Callable[[Path, int], Callable[[int], None]]] = {
     "ledgers": later("tests.fuzz.work", "ledger_cases"),
 }
 
+WEIGHTS = {"networks": 5, "photos": 5, "checkpoints": 6, "models": 6}
+"""How many cases of these kinds come on ten of the others: they start processes, wait, or train."""
+
 
 def run_case(kind: str, number: int, case: Callable[[int], None]) -> Case:
     """Run one case in this process."""
@@ -313,11 +316,31 @@ def summary(cases: Sequence[Case]) -> list[tuple[Any, ...]]:
     return rows
 
 
+def numbers_of(kind: str, numbers: range, total: int | None) -> range:
+    """The cases of a kind; of `total`, where it is given, its share and never less than that."""
+    if total is None:
+        return numbers
+    weights = {name: WEIGHTS.get(name, 10) for name in KINDS}
+    count = -(-total * weights[kind] // sum(weights.values()))
+    return range(numbers.start, numbers.start + count)
+
+
+def write_result(path: Path, cases: Sequence[Case], seed: int) -> None:
+    """The table and every bad case, in a file."""
+    rows = [dict(zip(FIGURES, row, strict=True)) for row in summary(cases)]
+    bad = [asdict(case) for case in cases if case.outcome not in GOOD]
+    found = {"schema": "sfumato-fuzz/2", "seed": seed, "provenance": provenance(), "kinds": rows, "bad": bad}
+    write_json(path, found)
+
+
 def main() -> None:
     """Parse, fuzz, print; exit code 1 if any case went wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("export", type=Path, metavar="EXPORT")
     parser.add_argument("--count", type=int, default=2000, help="cases of each kind")
+    parser.add_argument(
+        "--total", type=int, help="cases of all kinds together, fewer of those that take long"
+    )
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=KINDS, help="one kind alone")
@@ -325,13 +348,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the table and every bad case, as JSON in a file")
     parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    numbers = range(given.first, given.first + given.count)
+    numbers, cases = range(given.first, given.first + given.count), list[Case]()
     try:
         if given.child:
             child(given.export, given.child, numbers, given.seed)
             return
-        kinds = [given.only] if given.only else list(KINDS)
-        cases = [case for kind in kinds for case in fuzz(given.export, kind, numbers, seed=given.seed)]
+        for kind in [given.only] if given.only else KINDS:
+            cases += fuzz(given.export, kind, numbers_of(kind, numbers, given.total), seed=given.seed)
+            if given.out:
+                write_result(given.out, cases, given.seed)
     except SfumatoError as error:
         raise SystemExit(f"sfumato: {error}") from None
     if given.json:
@@ -341,10 +366,6 @@ def main() -> None:
         rows = [(*row[:5], f"{row[5]:.2f}", f"{row[6]:.0f}") for row in summary(cases)]
         show(table(f"changed input against {given.export}", columns, rows))
     bad = [case for case in cases if case.outcome not in GOOD]
-    if given.out:
-        rows = [dict(zip(FIGURES, row, strict=True)) for row in summary(cases)]
-        found = {"schema": "sfumato-fuzz/2", "seed": given.seed, "provenance": provenance(), "kinds": rows}
-        write_json(given.out, {**found, "bad": [asdict(case) for case in bad]})
     for case in bad:
         print(f"{case.kind} {case.number}: {case.outcome}: {case.detail}", file=sys.stderr)
     if bad:

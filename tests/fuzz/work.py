@@ -23,6 +23,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from tests.fuzz.mutation import SPECIAL, STRANGE, mutate, mutate_json, replace_file
 
+from sfumato.audit.report import training_curves
 from sfumato.audit.schema import read_audit
 from sfumato.core.files import read_object, write_json
 from sfumato.data import open_dataset
@@ -252,7 +253,10 @@ def run_cases(folder: Path, seed: int) -> Callable[[int], None]:
     readers: dict[str, Callable[[], object]] = {
         "config.json": lambda: load_run(run),
         "card.json": lambda: load_run(run),
-        "metrics.jsonl": lambda: TrainingLog(run).drop_after("cotrain", 1),
+        "metrics.jsonl": lambda: (
+            training_curves(run / "metrics.jsonl"),
+            TrainingLog(run).drop_after("cotrain", 1),
+        ),
         "run.toml": lambda: read_toml(run / "run.toml"),
         STARTED: lambda: changed(run, config, dataset, auto=False),
     }

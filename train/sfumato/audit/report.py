@@ -22,6 +22,7 @@ from sfumato.audit.predictions import ReconstructedImages
 from sfumato.audit.schema import Audit, Gain, InformationBounds, PhotoBits
 from sfumato.audit.statements import rule_statement
 from sfumato.core.files import atomic_write, read_json
+from sfumato.training.log import read_records
 
 SHOWN = 8
 """Test images at the top of the page."""
@@ -169,14 +170,7 @@ def training_curves(log: Path) -> list[tuple[str, str]]:
     """(title, SVG) of whatever a training log holds; unreadable lines are passed over."""
     if not log.exists():
         return []
-    records: list[dict[str, Any]] = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a run that was killed
-        if isinstance(record, dict) and isinstance(record.get("epoch"), int):
-            records.append(record)
+    records = [record for record in read_records(log) if isinstance(record.get("epoch"), int)]
     last = records[-1].get("stage") if records else None
     mine = [record for record in records if record.get("stage") == last]
     found = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.failures import writing
-from sfumato.core.files import atomic_write
+from sfumato.core.files import atomic_write, read_bytes
 
 
 @dataclass
@@ -52,18 +52,11 @@ class TrainingLog:
         """Forget the records of `stage` from `epoch` on, and a line that was cut short."""
         if not self.path.exists():
             return
-        kept = [one for one in self._records() if one.get("stage") != stage or one.get("epoch", 0) < epoch]
+        kept = [
+            one for one in read_records(self.path) if one.get("stage") != stage or one.get("epoch", 0) < epoch
+        ]
         with atomic_write(self.path) as scratch:
             scratch.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:  # the beginning of an object is no JSON, wherever it was cut
-                continue
-            if isinstance(record, dict):
-                yield record
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; numbers also go to TensorBoard under `stage/name`."""
@@ -90,6 +83,21 @@ class TrainingLog:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
         events.append(Event(wall_time=now, step=step, summary=Summary(value=values)))
         append_whole(self._events, b"".join(framed(event.SerializeToString()) for event in events))
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a log; lines that are none, such as the last of a run that was killed, are passed over.
+
+    Raises:
+        SfumatoError: it is missing, no file, or cannot be read.
+    """
+    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):  # the beginning of an object is no JSON, wherever it was cut
+            continue
+        if isinstance(record, dict):
+            yield record
 
 
 def append_whole(path: Path, content: bytes) -> None:
