@@ -8,7 +8,7 @@ import pytest
 from sfumato.audit import audit
 from sfumato.audit.plan import QUICK
 from sfumato.audit.schema import read_audit
-from sfumato.core.errors import UsageError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.training.run import AnswerRun
 
 PLAN = QUICK.model_copy(update={"clean_probes": ("cnn",), "clean_epochs": 1, "steps": 1})
@@ -43,11 +43,22 @@ def test_what_is_kept_cannot_be_asked_for(answer_run: AnswerRun, tmp_path: Path)
         audit(answer_run, PLAN, attributes=["glasses"], out=tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{}", "my notes", '{"schema": "sfumato-bench/1"}'])
+def test_only_an_audit_is_replaced_by_an_audit(answer_run: AnswerRun, tmp_path: Path, content: str) -> None:
+    (tmp_path / "audit.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SfumatoError, match="is no result of this command: move it"):
+        audit(answer_run, PLAN, attributes=["smiling"], out=tmp_path)
+    assert (tmp_path / "audit.json").read_text(encoding="utf-8") == content
+
+
 def test_a_randomised_answer_is_judged_by_expected_counts(
     drawn_run: AnswerRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    old = '{"schema": "sfumato-audit/2", "date": "2026-01-02"}'
+    (tmp_path / "audit.json").write_text(old, encoding="utf-8")
     result = audit(replace(drawn_run), PLAN, attributes=["smiling"], out=tmp_path, folds=3)
     said = " ".join(capsys.readouterr().err.split())  # a console wraps
     assert "folds and artifacts change nothing in answer mode" in said
+    assert "replaces the audit of 2026-01-02 in" in said
     assert result.exact[0].accuracy == pytest.approx(drawn_run.card["leak"]["smiling"]["accuracy"])
     assert result.exact[0].bits < 0.2

@@ -221,7 +221,9 @@ def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
     assert "NAG" not in shown
 
 
-def test_an_interrupted_audit_leaves_its_finished_steps_alone(make: Any) -> None:
+def test_an_interrupted_audit_leaves_its_finished_steps_alone(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     artifact = make("noise")
 
     def stop(done: int, total: int, title: str, best: str) -> None:
@@ -231,6 +233,10 @@ def test_an_interrupted_audit_leaves_its_finished_steps_alone(make: Any) -> None
     with pytest.raises(KeyboardInterrupt):
         audit(artifact, attacks="quick", watch=stop)
     assert [path.name for path in artifact.folder.iterdir()] == [FOLDER]
+    assert "--resume" not in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        audit(artifact, attacks="quick", watch=stop)
+    assert "--resume would have kept them" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_audit_names_the_version_that_made_it(audited: Audited) -> None:

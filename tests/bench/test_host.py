@@ -20,6 +20,7 @@ from sfumato.bench.standard import pattern, standard_input
 from sfumato.bench.subjects import Subject
 from sfumato.bench.tables import tables
 from sfumato.bench.timing import interleave, ratio
+from sfumato.cli.bench import replaceable
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.image_io import REDUCTION, fit, read_rgb
@@ -162,6 +163,24 @@ def test_result_files_are_read_back_and_others_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({**values, "rows": [{"subject": "sfumato"}]}))
     with pytest.raises(SfumatoError, match=r"rows\.0\.variant: Field required"):
         read_results(path)
+
+
+def test_only_a_result_is_replaced_by_a_result(
+    sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "host.json"
+    assert replaceable(None) is None
+    assert replaceable(out) == out
+    out.write_text('{"schema": "sfumato-bench/1"}', encoding="utf-8")
+    assert replaceable(out) == out
+    assert "replaces the result in" in capsys.readouterr().err
+    for content in ("my notes", "{}", '{"schema": "sfumato-audit/3"}', "[1]"):
+        out.write_text(content, encoding="utf-8")
+        with pytest.raises(SfumatoError, match="is no result of this command: move it"):
+            replaceable(out)
+    done = CliRunner().invoke(app, ["bench", "host", str(sealed), "--out", str(out)])
+    assert "is no result of this command" in str(done.exception)
+    assert out.read_text(encoding="utf-8") == content
 
 
 def test_a_model_cut_short_runs_as_the_whole_one_does(sealed: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sfumato.core.errors import DataError
 from sfumato.core.image_io import TURNS, _png, count_scans, fit, load, read_rgb
@@ -119,6 +119,19 @@ def test_of_an_animation_the_first_frame_is_taken() -> None:
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     data = encoded(first, "GIF", save_all=True, append_images=[second], duration=40)
     assert read_rgb(data)[4, 4].tolist() == [255, 0, 0]
+
+
+def test_colour_profiles_are_not_applied() -> None:
+    """A phone's Display P3 among them: the app, the page and Python take the numbers as they are stored."""
+    picture = Image.fromarray(scene(9, 11))
+    wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # The red of Display P3 in place of that of sRGB: what a colour manager would have to convert.
+    at = wide.index(b"XYZ ", wide.index(b"rXYZ") + 12)
+    found = wide[: at + 8] + struct.pack(">iii", 33_750, 15_807, -69) + wide[at + 20 :]
+    assert found != wide
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 95})):
+        plain = read_rgb(encoded(picture, kind, **options))
+        assert np.array_equal(read_rgb(encoded(picture, kind, icc_profile=found, **options)), plain)
 
 
 def test_bad_files_are_one_line_errors(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.console import note
 from sfumato.core.errors import UsageError
-from sfumato.core.files import only_process, write_json
+from sfumato.core.files import only_process, replaced_result, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.data import Split
@@ -122,7 +122,7 @@ def audit(
     Raises:
         UsageError: an unknown plan, no seed, no fold, or attributes that are kept or cannot be attacked.
         DataError: an unknown attribute, or so many folds that one has too few images.
-        SfumatoError: the folder holds neither a run nor an export.
+        SfumatoError: the folder holds neither a run nor an export, or `audit.json` there is something else.
     """
     keep_freed_memory()
     started = time.monotonic()
@@ -135,6 +135,8 @@ def audit(
         artifact = load(Path(artifact), cloud=cloud)
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
+    if (old := replaced_result(folder / "audit.json", "sfumato-audit")) is not None:
+        note(f"replaces the audit of {old.get('date') or 'an earlier day'} in {folder}: --out keeps both")
     if getattr(artifact, "mode", "picture") == "answer":
         if seeds > 1 or folds > 1 or others:
             note(
@@ -148,8 +150,8 @@ def audit(
         report.write(exact, images, artifact.folder, folder / "report.html")
         return exact
 
-    if not resume:
-        remove_stored(folder)
+    if not resume and remove_stored(folder):
+        note(f"finished steps of an interrupted audit in {folder} are gone: --resume would have kept them")
     tried = tuple(range(seed, seed + seeds))
     by_seed: dict[int, tuple[AttributeResult, ...]] = {}
     further: list[tuple[int, Judgement]] = []

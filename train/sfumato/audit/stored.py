@@ -117,6 +117,8 @@ class StoredSteps:
         write_plain(self.folder / f"{number}.pt", to_plain(outputs))
 
 
-def remove_stored(out: Path) -> None:
-    """Forget every stored step of an audit folder."""
+def remove_stored(out: Path) -> bool:
+    """Forget every stored step of an audit folder; whether there were any."""
+    found = (out / FOLDER).exists()
     shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return found

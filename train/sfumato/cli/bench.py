@@ -28,7 +28,22 @@ OldPeers = Annotated[
 Size = Annotated[
     str, typer.Option(help="HEIGHTxWIDTH: an untrained network of this size instead of the export's own.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Write the result file here.")]
+
+
+def replaceable(out: Path | None) -> Path | None:
+    """Judged before anything is measured: only an older result is replaced."""
+    from sfumato.core.console import note
+    from sfumato.core.files import replaced_result
+
+    if out is not None and replaced_result(out, "sfumato-bench") is not None:
+        note(f"replaces the result in {out}")
+    return out
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Write the result file here; an older one is replaced.", callback=replaceable),
+]
 Json = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
 
 

@@ -205,6 +205,29 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def replaced_result(path: Path, schema: str) -> dict[str, Any] | None:
+    """What a new result of this kind will replace: an older one, or nothing.
+
+    Args:
+        path: where the new one goes.
+        schema: its kind, without the version.
+
+    Raises:
+        SfumatoError: something else is there.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        old = read_object(path)
+    except SfumatoError:
+        old = {}
+    if not str(old.get("schema", "")).startswith(f"{schema}/"):
+        raise SfumatoError(
+            f"{path} is there and is no result of this command: move it, or choose another --out"
+        )
+    return old
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_write(path) as scratch:
