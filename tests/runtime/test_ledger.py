@@ -285,6 +285,29 @@ def test_another_key_is_told_from_damage(ledger: Ledger, path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("upload", "microbits", "1"), ("upload", "microbits", -1), ("upload", "microbits", True),
+        ("upload", "draw", [1]), ("upload", "service", None), ("upload", "day", 20_260_102),
+        ("limit", "limit_day", [5]), ("limit", "limit_total", 0.5), ("limit", "service", {}),
+    ],
+)  # fmt: skip
+def test_entries_of_another_kind_are_another_versions(
+    path: Path, clock: Clock, kind: str, name: str, value: object
+) -> None:
+    """Under the right key, with a value of a type that this version does not write."""
+    ledger = Ledger(path, KEY, clock=clock)
+    ledger.spend(HOST, draw(1))
+    ledger.set_limit(HOST, day=5, total=None)
+    entries = [json.loads(line.rpartition(b" ")[0]) for line in path.read_bytes().splitlines()]
+    entry = {**next(one for one in entries if one["kind"] == kind), name: value}
+    with ledger._log.held():
+        ledger._log.append([entry])
+    with pytest.raises(LogError, match="of a kind that this version does not know"):
+        Ledger(path, KEY, clock=clock).accounts()
+
+
 def test_damage_anywhere_is_noticed_and_nothing_is_lost_silently(path: Path, clock: Clock) -> None:
     ledger = Ledger(path, KEY, clock=clock)
     for number in range(4):

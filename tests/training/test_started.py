@@ -40,6 +40,12 @@ def test_resume_names_what_changed(photos: Path, tmp_path: Path, capsys: pytest.
     record(out, config, open_dataset(config.data, keep=config.keep, hide=config.hide), auto=False)
     assert found() == []
     assert found(auto=True) == ["mode 'picture' (now 'auto')"]
+    begun = (out / STARTED).read_text(encoding="utf-8")
+    for content in ("[]", "{}", begun.replace('"id"', '"if"'), begun.replace("started/1", "started/9")):
+        (out / STARTED).write_text(content, encoding="utf-8")
+        with pytest.raises(SfumatoError, match=r"does not say what the run began with|where an object"):
+            found()
+    (out / STARTED).write_text(begun, encoding="utf-8")
     table = (photos / "labels.csv").read_text(encoding="utf-8")
     (photos / "labels.csv").write_text(
         table.replace("000.bmp,0,0\n", "").replace("003.bmp,1,1", "003.bmp,0,1")

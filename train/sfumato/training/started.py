@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.console import note
-from sfumato.core.files import read_json, sha256, write_json
+from sfumato.core.errors import SfumatoError
+from sfumato.core.files import read_object, sha256, write_json
 from sfumato.data import Dataset
 from sfumato.training.config import TrainConfig
 
@@ -61,14 +62,22 @@ def changed(out: Path, config: TrainConfig, dataset: Dataset, *, auto: bool) -> 
     """What is not as it was when the run in `out` began, each with both values; empty if all is.
 
     A run of an earlier version says nothing about its data: that is said, and nothing differs.
+
+    Raises:
+        SfumatoError: `started.json` is none.
     """
     if not (out / STARTED).exists():
         note(f"{out} does not say what data it began with: make sure that nothing changed since")
         return []
-    before, now = read_json(out / STARTED), _facts(config, dataset, auto)
+    before, now = read_object(out / STARTED), _facts(config, dataset, auto)
+    data = before.get("data")
+    if before.get("schema") != SCHEMA or not isinstance(data, dict) or not {"id", "spec"} <= set(data):
+        raise SfumatoError(
+            f"{out / STARTED} does not say what the run began with ({SCHEMA}): put it back, or start the run again"
+        )
     if now["given_cloud"] is None:  # the run holds a copy of its own
         before["given_cloud"] = None
-    if config.mode == "picture" and not auto and before["mode"] == "auto":
+    if config.mode == "picture" and not auto and before.get("mode") == "auto":
         before["mode"] = "picture"  # the choice was made, as config.json says; else its comparison finds it
     same_data = before["data"]["id"] == now["data"]["id"]
     for one in (before, now):

@@ -6,5 +6,9 @@ public final class Bitmap {
     public native int getWidth();
     public native int getHeight();
     public native void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height);
+    public native Config getConfig();
+    public native int getRowBytes();
+    public native int getByteCount();
+    public native void copyPixelsToBuffer(java.nio.Buffer destination);
     public native void recycle();
 }

@@ -6,6 +6,7 @@ public class BitmapFactory {
     public static class Options {
         public boolean inJustDecodeBounds;
         public Bitmap.Config inPreferredConfig;
+        public boolean inPremultiplied;
         public int inSampleSize;
         public int outWidth;
         public int outHeight;

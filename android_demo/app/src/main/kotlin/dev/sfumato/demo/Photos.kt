@@ -12,6 +12,7 @@ import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.IOException
 import java.io.InputStream
+import java.nio.ByteBuffer
 
 private const val MOST_BYTES = 64 shl 20
 private const val MOST_PIXELS = 250_000_000L
@@ -51,14 +52,30 @@ fun decodePhoto(content: ByteArray, height: Int, width: Int): Picture {
     }
     options.inJustDecodeBounds = false
     options.inPreferredConfig = Bitmap.Config.ARGB_8888
+    options.inPremultiplied = false // colours under alpha as they are stored
     options.inSampleSize = Picture.reduction(options.outHeight, options.outWidth, height, width)
     val bitmap = BitmapFactory.decodeByteArray(content, 0, content.size, options)
         ?: throw SfumatoException("the photo is damaged: choose another one")
-    val argb = IntArray(bitmap.width * bitmap.height)
-    bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-    val picture = Picture.fromArgb(bitmap.height, bitmap.width, argb)
+    val picture = Picture.fromArgb(bitmap.height, bitmap.width, storedPixels(bitmap))
     bitmap.recycle()
     return picture.turned(orientation(content))
+}
+
+/** Pixels as the file has them: `getPixels` would turn those of a wide gamut, such as Display P3, into sRGB. */
+private fun storedPixels(bitmap: Bitmap): IntArray {
+    val argb = IntArray(bitmap.width * bitmap.height)
+    if (bitmap.config != Bitmap.Config.ARGB_8888) { // such as 16 bits a colour, which have no other way
+        bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
+        return argb
+    }
+    val bytes = ByteBuffer.allocate(bitmap.byteCount) // red, green, blue, alpha
+    bitmap.copyPixelsToBuffer(bytes)
+    fun byte(at: Int) = bytes.get(at).toInt() and 0xFF
+    for (i in argb.indices) {
+        val at = i / bitmap.width * bitmap.rowBytes + i % bitmap.width * 4
+        argb[i] = (byte(at + 3) shl 24) or (byte(at) shl 16) or (byte(at + 1) shl 8) or byte(at + 2)
+    }
+    return argb
 }
 
 private fun orientation(content: ByteArray): Int = try {
