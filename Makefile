@@ -40,7 +40,7 @@ test-android: setup ## Compile and test the Android app and its talk with adb, w
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export
 COUNT ?= 2000
-fuzz: setup ## Damaged and hostile models, contracts and pictures against EXPORT (demo/export), COUNT (2000) of each
+fuzz: setup ## Damaged and hostile input of eleven kinds against EXPORT (demo/export), COUNT (2000) of each
 	@python -m tests.fuzz $(EXPORT) --count $(COUNT)
 
 lint: setup ## ruff, mypy and codespell, as pre-commit runs them

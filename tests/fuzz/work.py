@@ -250,13 +250,15 @@ def run_cases(folder: Path, seed: int) -> Callable[[int], None]:
     if (folder / "audit.json").exists():
         shutil.copy(folder / "audit.json", run)
     files = Files(run)
+
+    def read_log() -> None:
+        training_curves(run / "metrics.jsonl")
+        TrainingLog(run).drop_after("cotrain", 1)
+
     readers: dict[str, Callable[[], object]] = {
         "config.json": lambda: load_run(run),
         "card.json": lambda: load_run(run),
-        "metrics.jsonl": lambda: (
-            training_curves(run / "metrics.jsonl"),
-            TrainingLog(run).drop_after("cotrain", 1),
-        ),
+        "metrics.jsonl": read_log,
         "run.toml": lambda: read_toml(run / "run.toml"),
         STARTED: lambda: changed(run, config, dataset, auto=False),
     }

@@ -41,8 +41,8 @@ def test_resume_names_what_changed(photos: Path, tmp_path: Path, capsys: pytest.
     assert found() == []
     assert found(auto=True) == ["mode 'picture' (now 'auto')"]
     begun = (out / STARTED).read_text(encoding="utf-8")
-    for content in ("[]", "{}", begun.replace('"id"', '"if"'), begun.replace("started/1", "started/9")):
-        (out / STARTED).write_text(content, encoding="utf-8")
+    for strange in ("[]", "{}", begun.replace('"id"', '"if"'), begun.replace("started/1", "started/9")):
+        (out / STARTED).write_text(strange, encoding="utf-8")
         with pytest.raises(SfumatoError, match=r"does not say what the run began with|where an object"):
             found()
     (out / STARTED).write_text(begun, encoding="utf-8")

@@ -1,12 +1,14 @@
 package android.graphics;
 
+import org.jetbrains.annotations.Nullable;
+
 public final class Bitmap {
     public enum Config { ARGB_8888 }
     public static native Bitmap createBitmap(int[] colours, int width, int height, Config config);
     public native int getWidth();
     public native int getHeight();
     public native void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height);
-    public native Config getConfig();
+    public native @Nullable Config getConfig();
     public native int getRowBytes();
     public native int getByteCount();
     public native void copyPixelsToBuffer(java.nio.Buffer destination);
