@@ -160,7 +160,7 @@ def test_operators_that_phones_do_not_take_are_named_before_training(
     assert told.startswith(words)
     assert bool(told) == bool(words)
     if kind == "function":
-        assert told.endswith("take Hardswish for GELU")
+        assert told.endswith("take SiLU for GELU")
 
 
 def test_options_that_need_a_decision_are_refused() -> None:

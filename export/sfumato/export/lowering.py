@@ -149,8 +149,12 @@ def max_pool(node: Node, x: Value) -> Value:
 
 
 def average_pool(node: Node, x: Value) -> Value:
-    """Mean of each block; zeros around the picture are counted, or left out where SAME leaves them out."""
+    """Mean of each block; zeros around the picture are counted, or left out where SAME leaves them out.
+
+    As a convolution of fixed weights where it can be: XNNPACK takes no AVERAGE_POOL_2D of bytes.
+    """
     given = attributes(node)
+    size, strides = list(given["kernel_shape"]), list(given.get("strides", [1, 1]))
     pads, counted = list(given.get("pads", [0, 0, 0, 0])), given.get("count_include_pad", 0)
     same = pools_same(given) and not counted
     if (
@@ -159,10 +163,12 @@ def average_pool(node: Node, x: Value) -> Value:
         or (any(pads) and not counted and not same)
     ):
         raise RefusedError(f"{node.name}: this padding of an average is not known")
-    x = x if same else padded(x, pads)
-    return tf.nn.avg_pool2d(
-        x, given["kernel_shape"], given.get("strides", [1, 1]), "SAME" if same else "VALID"
-    )
+    if same and any(pads):
+        return tf.nn.avg_pool2d(x, size, strides, "SAME")
+    planes = x.shape[-1]
+    kernel = np.full((*size, planes, 1), 1 / (size[0] * size[1]), np.float32)
+    y = tf.nn.depthwise_conv2d(padded(x, pads), kernel, [1, *strides, 1], "VALID")
+    return tf.nn.bias_add(y, np.zeros(planes, np.float32))
 
 
 def pools_same(given: dict[str, Any]) -> bool:
@@ -172,14 +178,20 @@ def pools_same(given: dict[str, Any]) -> bool:
     return odd and pads == [side // 2 for side in size] * 2
 
 
+def affine(x: Value, factor: Value, offset: Value) -> Value:
+    """A factor and an offset of every plane, each (C,), as a depthwise convolution: the offset stays in 32 bits."""
+    kernel = np.broadcast_to(np.asarray(factor, np.float32), x.shape[-1:]).reshape(1, 1, -1, 1)
+    y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "VALID")
+    return tf.nn.bias_add(y, np.broadcast_to(np.asarray(offset, np.float32), x.shape[-1:]))
+
+
 def batch_norm(node: Node, x: Value, scale: Value, shift: Value, mean: Value, variance: Value) -> Value:
-    """A factor and an offset of every plane, as a depthwise convolution: its offset stays in 32 bits."""
+    """Batch norm that stands before or without a convolution."""
     given = attributes(node)
     if given.get("training_mode", 0):
         raise RefusedError(f"{node.name}: batch norm in training mode")
     factor = scale / np.sqrt(variance + np.float32(given.get("epsilon", 1e-5)))
-    y = tf.nn.depthwise_conv2d(x, factor.reshape(1, 1, -1, 1).astype(np.float32), [1, 1, 1, 1], "VALID")
-    return tf.nn.bias_add(y, (shift - mean * factor).astype(np.float32))
+    return affine(x, factor, shift - mean * factor)
 
 
 def leaky_relu(node: Node, x: Value) -> Value:
@@ -188,11 +200,12 @@ def leaky_relu(node: Node, x: Value) -> Value:
 
 
 def prelu(node: Node, x: Value, slope: Value) -> Value:
-    """Slopes below zero that were learnt, one a plane."""
+    """Slopes below zero that were learnt: `a x + (1 - a) max(x, 0)`, since XNNPACK takes no PRELU of bytes."""
     slope = planewise(node, slope, x.shape[-1])
     if isinstance(slope, float):
         return tf.nn.leaky_relu(x, slope)
-    return tf.nn.relu(x) - slope * tf.nn.relu(-x)
+    slope = slope.ravel()
+    return affine(x, slope, 0) + affine(tf.nn.relu(affine(x, 1, 0)), 1 - slope, 0)
 
 
 def hard_sigmoid(node: Node, x: Value) -> Value:
@@ -344,6 +357,8 @@ def elementwise(function: Callable[[Value, Value], Value]) -> Callable[[Node, Va
     return apply
 
 
+ALONE = "Relu alone"
+"""A Relu that TensorFlow Lite cannot make part of the operator before it (`mark_alone`)."""
 OPERATORS: dict[str, Callable[..., Value]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -362,10 +377,12 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "Transpose": transpose,
     "DepthToSpace": lambda node, x: Packed(x, attributes(node)["blocksize"]),
     "Relu": lambda node, x: tf.nn.relu(x),
+    ALONE: lambda node, x: tf.nn.relu(affine(x, 1, 0)),
     "Sigmoid": lambda node, x: tf.sigmoid(x),
     "Tanh": lambda node, x: tf.tanh(x),
     "HardSigmoid": hard_sigmoid,
-    "HardSwish": lambda node, x: x * tf.nn.relu6(x + 3.0) * (1 / 6),
+    # In another order it would become HARD_SWISH, of which XNNPACK takes no bytes.
+    "HardSwish": lambda node, x: (x * (1 / 6)) * tf.nn.relu6(x + 3.0),
     "LeakyRelu": leaky_relu,
     "PRelu": prelu,
     "Identity": lambda node, x: x,
@@ -376,7 +393,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
 
 
 POINTWISE = (
-    *("Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "Clip", "Identity"),
+    *("Relu", ALONE, "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "Clip", "Identity"),
     *("Add", "Sub", "Mul"),
 )
 """Operators that give the same on packed pictures."""
@@ -468,6 +485,31 @@ def sort_out(graph: Any) -> tuple[list[Node], dict[str, Any]]:
     return nodes, constants
 
 
+FUSED = ("Conv", "Add", "Sub", "Mul", "BatchNormalization", "MaxPool", "AveragePool")
+"""Operators that TensorFlow Lite lets end in a ReLU."""
+
+
+def mark_alone(nodes: list[Node], constants: dict[str, Any]) -> None:
+    """Name every Relu `ALONE`, in place, that stays an operator of its own: XNNPACK takes none of bytes.
+
+    It does behind anything that is not a convolution or sum, and behind what somebody else needs as well.
+    """
+    uses = [name for node in nodes for name in node.input]
+    made = {name: node for node in nodes for name in node.output}
+    for node in nodes:
+        if node.op_type == "Relu":
+            source = made.get(node.input[0])
+            fused = source is not None and source.op_type in FUSED and not in_parts(source, constants)
+            if not fused or uses.count(node.input[0]) > 1:
+                node.op_type = ALONE
+
+
+def in_parts(node: Node, constants: dict[str, Any]) -> bool:
+    """Whether a node is a convolution that is computed group by group."""
+    groups = attributes(node).get("group", 1)
+    return node.op_type == "Conv" and groups > 1 and constants[node.input[1]].shape[:2] != (groups, 1)
+
+
 def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple[str, float, float]]:
     """Products `(x - a) * b` whose difference is used nowhere else: name of the product -> (x, a, b)."""
     uses = [name for node in nodes for name in node.input]
@@ -500,6 +542,7 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     model = copy.deepcopy(model)
     order_planes(model)
     nodes, constants = sort_out(model.graph)
+    mark_alone(nodes, constants)
     products = find_affine(nodes, constants)
     differences = {node.input[0] for node in nodes if node.output[0] in products}
     nodes = [node for node in nodes if node.output[0] not in differences]

@@ -193,6 +193,18 @@ def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> byt
     return content
 
 
+def write_variants(
+    function: Function, images: NDArray[np.uint8], variants: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Every variant of a function with its file, in this process."""
+    import tensorflow as tf
+
+    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
+    concrete = tf.function(function).get_concrete_function(image)
+    for variant in variants:
+        yield variant, write_variant(variant, concrete, images)
+
+
 def main() -> None:
     """The child: read the job from the working folder and write the variants."""
     import tensorflow as tf
@@ -201,10 +213,8 @@ def main() -> None:
     job = json.loads(Path(JOB).read_text(encoding="utf-8"))
     images = np.load(CALIBRATION)
     function = BACKENDS[job["backend"]](Path(job["model"]), images)
-    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
-    concrete = tf.function(function).get_concrete_function(image)
-    for variant in job["variants"]:
-        Path(model_file(variant)).write_bytes(write_variant(variant, concrete, images))
+    for variant, content in write_variants(function, images, job["variants"]):
+        Path(model_file(variant)).write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
 
 
 SLOW = {
-    "GELU": "Hardswish",
+    "GELU": "SiLU",
     "layer norm": "BatchNorm2d behind a convolution",
     "group norm": "BatchNorm2d behind a convolution",
     "instance norm": "BatchNorm2d behind a convolution",
