@@ -102,6 +102,11 @@ def page(title: str, command: str, words: Sequence[str], grids: Sequence[Grid]) 
     return "\n".join([*head, *(line for word in words for line in (word, "")), *tables])
 
 
+def not_yet(missing: Sequence[str]) -> tuple[str, ...]:
+    """A paragraph that names the rows that a table lacks; none if it has all."""
+    return (f"Not measured yet: {', '.join(missing)}.",) if missing else ()
+
+
 def write_page(path: Path, text: str) -> None:
     """Write a page, whole or not at all."""
     make_folder(path.absolute().parent)

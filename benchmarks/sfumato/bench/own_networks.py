@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 from torch import nn
 
-from sfumato.bench.kept_rows import code_hash, fill, page, versions, write_page
+from sfumato.bench.kept_rows import code_hash, fill, not_yet, page, versions, write_page
 from sfumato.bench.small_networks import NETWORKS
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError, UsageError, first_line, unknown
@@ -249,6 +249,14 @@ def render(table: Mapping[str, Any]) -> str:
         "Largest difference: float32 against PyTorch, of outputs in 0..1. PSNR: int8 against PyTorch, peak 1. "
         "The last column is what the gates of the export say; accuracy is not measured, weights are drawn.",
         f"Made with {made}.",
+        *not_yet(
+            [
+                f"{name} {way}"
+                for way in CONVERTERS
+                for name in NETWORKS
+                if f"{name} {way}" not in table["rows"]
+            ]
+        ),
     )
     order = list(NETWORKS)
     rows = sorted(table["rows"].values(), key=lambda row: order.index(row["network"]))
