@@ -23,7 +23,8 @@ SETTINGS: dict[str, dict[str, str]] = {
     "aten-avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
     "onednn-avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
     "one-thread": {"SFUMATO_TEST_THREADS": "1"},
-    "two-threads": {"SFUMATO_TEST_THREADS": "2"},
+    # Threads that wait without spinning: two workers with two threads each share two cores.
+    "two-threads": {"SFUMATO_TEST_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
     # UTC+14: for most of the day it is tomorrow there.
     "far-zone": {"TZ": "Pacific/Kiritimati"},
     # Without the other two Python would take UTF-8 all the same.

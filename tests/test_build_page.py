@@ -1,6 +1,8 @@
 """The page's build in a folder of its own: left out in one line where it cannot be made, never half made."""
 
+import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,3 +58,21 @@ def test_without_a_network(project: Path, tmp_path: Path) -> None:
 def test_a_finished_build_is_left_alone() -> None:
     done = build(ROOT, PATH="")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_package_that_the_wheel_carries_has_its_licence_named() -> None:
+    """The packages that the build copies from, and the libraries whose names stand in the WebAssembly."""
+    told = (ROOT / "THIRD_PARTY_LICENSES").read_text(encoding="utf-8")
+    source = (ROOT / "scripts" / "build_page.py").read_text(encoding="utf-8")
+    packages = set(re.findall(r'"(@[\w-]+/[\w-]+)/', source))
+    assert packages
+    assert [name for name in packages if name not in told] == []
+    built = ROOT / "cloud/sfumato/server/web/vendor/wasm/litert_wasm_internal.wasm.gz"
+    if built.exists():
+        libraries = set(re.findall(rb"third_party/(\w+)/", gzip.decompress(built.read_bytes())))
+        assert libraries
+        # odml and gloop are folders of LiteRT's authors; they are published as LiteRT.
+        names = {"absl": "Abseil", "ml_drift": "ML Drift", "protobuf": "Protocol Buffers"}
+        names |= {"odml": "LiteRT", "gloop": "LiteRT"}
+        for library in {name.decode() for name in libraries}:
+            assert names.get(library, library).lower() in told.lower(), library

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.linear_gradient("L").convert("RGB").save(file)
     return file
+
+
+def test_the_wheel_carries_the_licences(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for licence in ("LICENSE", "THIRD_PARTY_LICENSES"):
+        assert [name for name in names if name.endswith(f".dist-info/licenses/{licence}")], licence
 
 
 def test_train_looks_at_data_and_trains(run: Path, environment: Callable[[str], Environment]) -> None:

@@ -38,6 +38,7 @@ TINY = Plan(
     clean_epochs=6,
     steps=1,
     patience=8,
+    prior_steps=10,
 )
 
 

@@ -1,7 +1,8 @@
 """Audits without networks: attackers that see the hidden label through noise of a known strength.
 
 An attacker with a `gap` sees one normal value per class, the label's raised by `gap` standard deviations, and gives its exact
-log-likelihood ratio. With a gap of 0 it sees noise, and takes it for a little more than that.
+log-likelihood ratio. With a gap of 0 it sees noise, and takes it for a little more than that. A gap for each class tells some
+of them and not the others.
 """
 
 from collections.abc import Sequence
@@ -42,13 +43,14 @@ class Simulation:
             test=SimpleNamespace(labels={"hidden": self.test}),
         )
 
-    def scores(self, labels: NDArray[Any], gap: float) -> NDArray[Any]:
+    def scores(self, labels: NDArray[Any], gap: float | Sequence[float]) -> NDArray[Any]:
         """(n, classes) of an attacker."""
+        gaps = np.broadcast_to(gap, (self.classes,)).astype(float)
         seen = self.rng.normal(size=(len(labels), self.classes))
-        seen[np.arange(len(labels)), labels] += gap
-        return (gap or 0.3) * seen
+        seen[np.arange(len(labels)), labels] += gaps[labels]
+        return np.asarray(np.where(gaps == 0, 0.3, gaps) * seen)
 
-    def attacker(self, gap: float, name: str, *, clean: bool = False) -> ScoredAttack:
+    def attacker(self, gap: float | Sequence[float], name: str, *, clean: bool = False) -> ScoredAttack:
         """One attack, scored as the audit does."""
         known = self.validation if clean else np.tile(self.validation, 2)
         return score(
@@ -66,7 +68,7 @@ class Simulation:
 
 def audit(
     shares: Sequence[float],
-    gaps: Sequence[float],
+    gaps: Sequence[float | Sequence[float]],
     *,
     declared: bool = True,
     asked: bool = False,

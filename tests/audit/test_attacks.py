@@ -12,6 +12,7 @@ from scipy.stats import norm
 from sfumato.audit.attack_data import AttackData, augment, build_attack_data
 from sfumato.audit.attacks import ATTACKS, create
 from sfumato.audit.attacks import posterior as posterior_attack
+from sfumato.audit.attacks.discriminant import LEAST_VARIANCE, RIDGES, factors
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.fit import Recipe, fit
 from sfumato.audit.attacks.floors import table_scores
@@ -267,6 +268,18 @@ def test_every_attack_answers_for_every_attribute(
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(UsageError, match="posterior"):
         create("oracle")
+
+
+def test_readers_are_found_where_samples_hardly_vary() -> None:
+    """Two uploads without any noise: products of a million, whose float32 rounding may be more than the ridge of 1."""
+    generator = torch.Generator().manual_seed(0)
+    for count in range(30, 130, 10):
+        words = (torch.rand(2, 3072, generator=generator) < 0.5).float()
+        white = words[torch.randint(2, (count,), generator=generator)]
+        white = (white - white.mean(0)) / LEAST_VARIANCE**0.5
+        exact = white.double() @ white.double().T / count
+        for ridge, root in zip(RIDGES, factors(white), strict=True):
+            assert torch.allclose(root @ root.T, exact + ridge * torch.eye(count).double(), rtol=1e-5)
 
 
 def test_posterior_in_pieces_equals_posterior_at_once(

@@ -190,6 +190,24 @@ def judged(leak: AnswerLeak, values: Any, *, asked: bool = False, declared: bool
     return judge((), (), images=len(values), exact=[record])
 
 
+def test_one_class_of_sixty_that_a_word_tells_does_not_pass() -> None:
+    """Word 1 goes out for one value alone; means over all of them hardly move."""
+    rng = np.random.default_rng(4)
+    values = {split: rng.integers(60, size=6000) for split in (ATTACKER, TEST)}
+    kept = {split: [rng.integers(3, size=6000)] for split in values}
+    states = {split: (of == 7).astype(np.int64) for split, of in values.items()}
+    people = population(values[ATTACKER], kept[ATTACKER][0], 60, 3)
+    leak = leak_of(
+        AnswerTable((3,)), "s", states, values, kept, people, kept[TEST][0], classes=60, declared=True
+    )
+    truth = values[TEST]
+    logs = np.log(np.where(np.eye(60)[truth] > 0, 0.9, 0.1 / 59))
+    record = leak.record(Answers(logs, logs, truth))
+    found = judge((), (), images=6000, exact=[record])
+    assert found.verdict == "not_passed"
+    assert "for '7' against the rest" in found.reasons[0]
+
+
 def test_a_rare_class_that_a_word_tells_does_not_pass() -> None:
     """All of the rare class share a word with as many others: no guess changes, and everything is told."""
     table, states, values, kept = rare(told=1.0, others=0.05)

@@ -33,7 +33,7 @@ def test_floors_of_an_independent_label_are_those_of_the_majority() -> None:
 def test_floors_count_what_the_desired_label_tells() -> None:
     sensitive, desired = people(40_000, copied=0.7)
     found = population(sensitive, desired, 3, 3)
-    slow = np.mean([np.bincount(sensitive[desired == y]).max() / np.sum(desired == y) for y in desired])
+    slow = sum(np.bincount(sensitive[desired == y]).max() for y in range(3)) / 40_000
     assert found.floors["accuracy"] == pytest.approx(slow, abs=0.005)
     assert found.floors["information"] == pytest.approx(
         entropy(sensitive) - conditional_entropy(sensitive, desired), abs=0.01

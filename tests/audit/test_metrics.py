@@ -105,6 +105,22 @@ def test_the_weighted_auc_is_the_weighted_share_of_ordered_pairs() -> None:
     assert metrics.measure(said, sample, 1.0)["auc"].value == pytest.approx(won / total)
 
 
+def test_the_area_of_a_class_is_that_of_it_against_the_rest() -> None:
+    labels, score = RNG.integers(0, 3, 60), RNG.random((60, 3)).round(1)
+    said = Answers(score, score, labels)
+    sample = Sample(labels, labels, np.full(60, 1 / 60))
+    areas = metrics.class_areas(said, sample)
+    for one in range(3):
+        pairs = [(score[i, one], score[j, one]) for i in np.flatnonzero(labels == one)
+                 for j in np.flatnonzero(labels != one)]  # fmt: skip
+        assert areas[one].value == pytest.approx(np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+    assert metrics.measure(said, sample, 1.0)["auc"].value == pytest.approx(
+        np.mean([one.value for one in areas.values()])
+    )
+    two = Sample(labels % 2, labels, sample.weights)
+    assert metrics.class_areas(Answers(score[:, :2], score[:, :2], labels), two) == {}
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_standard_errors_are_those_of_the_bootstrap(classes: int) -> None:
     """Slow and obvious: draw the images again and again, within their classes, and look how far the figures move."""

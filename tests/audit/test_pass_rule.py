@@ -305,6 +305,22 @@ def test_a_handful_of_images_of_a_class_is_no_evidence() -> None:
     assert verdicts.count("not_passed") <= 2
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_one_class_of_fifty_that_is_told_does_not_pass(declared: bool) -> None:
+    """A mean over the classes moves by a fiftieth of it: no measure of the whole attribute is above the limit."""
+    result, judged = audit([0.02] * 50, [0.0, (0.0,) * 49 + (2.5,)], declared=declared, test=5000)
+    assert all((one.nag or 0.0) < 0.05 for one in result.gains)
+    assert judged.verdict == "not_passed"
+    assert "for '49' against the rest" in judged.reasons[0]
+
+
+def test_classes_without_a_leak_are_seldom_called() -> None:
+    """Some are rare, down to a dozen images: one audit in twenty may call any of them."""
+    shares = (0.2, 0.2, 0.2, 0.2, 0.1, 0.05, 0.03, 0.01, 0.006, 0.004)
+    verdicts = [audit(shares, [0.0] * 2, test=3000, seed=seed)[1].verdict for seed in range(24)]
+    assert verdicts.count("not_passed") <= 4, verdicts
+
+
 def test_an_undeclared_attribute_that_was_read_does_not_pass() -> None:
     judged = audit(EVEN, [3.5], declared=False, asked=True, validation=300, test=300)[1]
     assert judged.verdict == "not_passed"

@@ -14,6 +14,7 @@ from sfumato.cli.advise import headline
 from sfumato.cli.advise_run import accuracy, advise, configuration, right
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import only_process
 from sfumato.data import Split, open_dataset
 from sfumato.data.intervals import wilson
 from sfumato.training.advice import Limits
@@ -97,6 +98,8 @@ def test_a_folder_goes_on_and_refuses_other_settings(folder: Path, tmp_path: Pat
     assert (private.advice.mode, private.advice.network) != ("phone", "clean")
     with pytest.raises(SfumatoError, match="other settings"):
         advise(configuration(DATA, ["smiling"], ["hair"]), out=folder)
+    with only_process(folder), pytest.raises(SfumatoError, match="another process is at work"):
+        advise(config, out=folder)
     (tmp_path / "note").write_text("mine")
     with pytest.raises(SfumatoError, match="not empty"):
         advise(config, out=tmp_path)

@@ -48,6 +48,7 @@ TINY = Plan(
     clean_epochs=1,
     steps=1,
     copies=1,
+    prior_steps=10,
 )
 CONFIG: dict[str, Any] = {
     "data": "synthetic,size=48,count=600",

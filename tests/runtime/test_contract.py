@@ -109,6 +109,8 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unlisted table": (lambda v: v["answer"].update(table="other.bin"), "does not list other.bin"),
     "table of another size": (lambda v: v["files"][1].update(bytes=4 * STATES * 6 - 4), "must have"),
     "entropy": (lambda v: v["answer"].update(entropy_bits=math.log2(6) + 0.01), "bits of entropy"),
+    "repeated class": (lambda v: v["keep"][0].update(classes=["a", "b", "a"]), "'a' of age is listed twice"),
+    "repeated attribute": (lambda v: v["hide"].append("age"), "age"),
     "negative entropy": (lambda v: v["answer"].update(entropy_bits=-1), "greater than or equal to 0"),
     "goal": (lambda v: v["goal"].pop("met"), "met"),
     "drop": (lambda v: v["goal"].update(max_drop=2), "less than or equal to 1"),

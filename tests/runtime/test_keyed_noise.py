@@ -141,6 +141,15 @@ def test_anything_else_is_no_key(tmp_path: Path, content: bytes) -> None:
         keyed_noise.read_key(path)
 
 
+@pytest.mark.parametrize("content", [bytes(32), b"0" * 64])
+def test_a_key_of_zeros_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(SfumatoError, match="holds zeros"):
+        keyed_noise.read_key(path)
+
+
 def test_a_missing_key_is_not_made_by_reading(tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match="cannot be read"):
         keyed_noise.read_key(tmp_path / "absent")

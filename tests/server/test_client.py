@@ -399,8 +399,17 @@ def test_what_is_no_token_is_refused_and_not_shown(phone: PhoneModel, token: str
         ("Fri, 31 Dec 2032 25:61:61 GMT", "", 0.0),
     ],
 )  # fmt: skip
-def test_retry_after_is_a_number_or_a_date(value: str, date: str, seconds: float) -> None:
-    assert retry_after(value, date) == seconds
+def test_retry_after_is_a_number_or_a_date(
+    value: str, date: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        for zone in ("UTC", "Pacific/Kiritimati", "America/Los_Angeles"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert retry_after(value, date) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_date_is_waited_for_and_one_far_away_is_said(

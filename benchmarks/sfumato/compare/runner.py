@@ -234,7 +234,9 @@ class Comparer:
             reads=config.objective == "suppress",
             validation=run.card["best_epoch"]["val_accuracy"],
             epoch=run.card["best_epoch"]["epoch"],
-            bound=None if rate is None else leakage_bound_bits(rate, information_bounds(data)),
+            bound=None
+            if rate is None
+            else leakage_bound_bits(rate, information_bounds(data, steps=self.plan.prior_steps)),
             notes=() if run.card["goal_met"] else ("the rate target was not reached within these epochs",),
         )
 

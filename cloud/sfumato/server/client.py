@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
@@ -359,7 +360,9 @@ def retry_after(value: str, date: str = "") -> float:
 def moment(value: str) -> float | None:
     """Seconds since 1970 of an HTTP date; None if it is none."""
     try:
-        return parsedate_to_datetime(value).timestamp()
+        found = parsedate_to_datetime(value)
+        # The form of C's asctime names no zone: HTTP dates are in UTC (RFC 9110, section 5.6.7), not in ours.
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
 

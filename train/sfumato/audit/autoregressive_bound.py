@@ -25,18 +25,21 @@ PEAK = 3e-3
 """Largest learning rate of the fit (AdamW)."""
 
 
-def autoregressive_bound(data: AttackData) -> float | None:
-    """The bound in bits an image; None for channels other than dither, whose uploads are not made of bits."""
+def autoregressive_bound(data: AttackData, *, steps: int = STEPS) -> float | None:
+    """The bound in bits an image; None for channels other than dither, whose uploads are not made of bits.
+
+    With fewer optimiser steps it is looser.
+    """
     channel = data.channel
     if not isinstance(channel, Dither):
         return None
-    prior = fit(channel, data)
+    prior = fit(channel, data, steps)
     test = data.test
     rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
     return (rate - mean_gain(prior, test, data.generator("context test"))) / log(2)
 
 
-def fit(channel: Dither, data: AttackData) -> AutoregressivePrior:
+def fit(channel: Dither, data: AttackData, steps: int) -> AutoregressivePrior:
     """The prior that predicts validation uploads best while it learns from the attacker's; at worst still uniform."""
     train, generator = data.train, data.generator("context reference")
     with torch.random.fork_rng(devices=[]):
@@ -45,16 +48,16 @@ def fit(channel: Dither, data: AttackData) -> AutoregressivePrior:
     optimizer = torch.optim.AdamW(prior.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
     best, weights = 0.0, deepcopy(prior.state_dict())
     count = len(train.pixels)
-    passes = -(-STEPS * BATCH // count)
+    passes = -(-steps * BATCH // count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
-    for step, rows in enumerate(order[: STEPS * BATCH].split(BATCH), 1):
-        set_learning_rate(optimizer, one_cycle(step, STEPS, PEAK))
+    for step, rows in enumerate(order[: steps * BATCH].split(BATCH), 1):
+        set_learning_rate(optimizer, one_cycle(step, steps, PEAK))
         p = train.parameters["p"][rows].float()
         loss = -nats_saved(p, prior(train.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % EVALUATE_EVERY == 0:
+        if step % EVALUATE_EVERY == 0 or step == steps:
             gain = mean_gain(prior, data.validation, data.generator("context validation"))
             if gain > best:
                 best, weights = gain, deepcopy(prior.state_dict())

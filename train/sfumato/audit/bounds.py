@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.audit.autoregressive_bound import autoregressive_bound
+from sfumato.audit.autoregressive_bound import STEPS, autoregressive_bound
 from sfumato.audit.metrics import Floats, mean_interval
 from sfumato.audit.schema import InformationBounds, PhotoBits, RateBits, WorstGroup
 from sfumato.channels import Channel, Parameters
@@ -99,12 +99,20 @@ def photo_bounds(data: "AttackData") -> tuple[Floats, Floats]:
     return total, residual
 
 
-def information_bounds(data: "AttackData", photos: tuple[Floats, Floats] | None = None) -> InformationBounds:
-    """The bounds in bits an image, evaluated on the test images; `photos` are those of `photo_bounds`, if they are known."""
+def information_bounds(
+    data: "AttackData", photos: tuple[Floats, Floats] | None = None, *, steps: int = STEPS
+) -> InformationBounds:
+    """The bounds in bits an image, evaluated on the test images.
+
+    Args:
+        data: of the attackers.
+        photos: those of `photo_bounds`, if they are known.
+        steps: in which the autoregressive prior is fitted; with fewer its bound is looser.
+    """
     per_photo = photo_bounds(data) if photos is None else photos
     # A mixture of a few components cannot predict the next pixel of a picture.
     high = per_photo[0].mean() > PICTURE_BITS
-    return mixture_bounds(per_photo, autoregressive_bound(data) if high else None)
+    return mixture_bounds(per_photo, autoregressive_bound(data, steps=steps) if high else None)
 
 
 def mixture_bounds(photos: tuple[Floats, Floats], autoregressive: float | None = None) -> InformationBounds:

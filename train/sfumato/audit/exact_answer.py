@@ -29,9 +29,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from sfumato.audit.floors import Population, kept_cells, measure_population
-from sfumato.audit.metrics import LEAST_GAIN, Answers, Estimate, Sample, gains, measure, normalised_gain
+from sfumato.audit.metrics import (
+    LEAST_GAIN,
+    Answers,
+    Estimate,
+    Sample,
+    class_areas,
+    class_gains,
+    gains,
+    measure,
+    normalised_gain,
+)
 from sfumato.audit.schema import ExactLeak, Gain, MeasureName
-from sfumato.audit.word_reader import measure_words
+from sfumato.audit.word_reader import read_words
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
 from sfumato.data.contingency import (
@@ -115,6 +125,10 @@ class AnswerLeak:
     no label has enough images of two values. Chance alone makes it larger than 0."""
     reader: Mapping[MeasureName, Estimate]
     """What the reader of a word reaches, by every measure."""
+    areas: Mapping[int, Estimate]
+    """Its AUC for each value against the rest, where there are more than two."""
+    values: tuple[str, ...]
+    """Names of the values; empty where they are numbered."""
     sample: Sample
     """The test images, weighted like the population."""
     population: Population
@@ -146,6 +160,13 @@ class AnswerLeak:
             declared=self.declared,
             asked=asked,
             gains=tuple(self.no_less(one) if one.measure == "accuracy" else one for one in by_measure),
+            class_gains=class_gains(
+                self.areas,
+                class_areas(clean, self.sample),
+                self.population.class_floors,
+                strata,
+                self.values,
+            ),
             words=self.words,
             images=round(float(self.counts.sum())),
             accuracy=self.accuracy,
@@ -201,6 +222,7 @@ def exact_leaks(artifact: AnswerArtifact, names: Sequence[str], *, seed: int = 0
             measure_population(data, cells, name),
             cells[data.splits[Split.TEST]],
             classes=len(data.attributes[name].classes),
+            names=data.attributes[name].classes,
             declared=name in artifact.hide,
             seed=seed,
         )
@@ -218,6 +240,7 @@ def leak_of(
     combinations: Ints,
     *,
     classes: int,
+    names: Sequence[str] = (),
     declared: bool,
     seed: int = 0,
 ) -> AnswerLeak:
@@ -232,6 +255,7 @@ def leak_of(
         population: floors and label counts.
         combinations: (n_test,) the combination of kept labels of every test image, as the population counts them.
         classes: values of the attribute.
+        names: of these values.
         declared: whether it was declared hidden.
         seed: of the resamples.
     """
@@ -245,6 +269,7 @@ def leak_of(
     present = seen.sum(1) > 0
     gained, bits = resampled(table, test, truth, floor_hits, classes=classes, seed=seed)
     sample = population.sample(truth, combinations)
+    answers, rows = read_words(table, states, values, sample, classes=classes)
     return AnswerLeak(
         attribute=name,
         declared=declared,
@@ -263,7 +288,9 @@ def leak_of(
         bits_upper=float(np.quantile(bits, LEVEL)),
         entropy_bits=entropy(truth),
         odds_gap=odds_gap(table, test, truth, cells[Split.TEST]),
-        reader=measure_words(table, states, values, sample, population.entropy_bits, classes=classes),
+        reader=measure(answers, rows, population.entropy_bits),
+        areas=class_areas(answers, rows),
+        values=tuple(names),
         sample=sample,
         population=population,
     )

@@ -14,12 +14,12 @@ A measure's floor is the better of both; with thousands of labels chance moves i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from sfumato.audit.metrics import Answers, Floats, Ints, Sample, measure
+from sfumato.audit.metrics import Answers, Floats, Ints, Sample, class_areas, measure
 from sfumato.audit.schema import MeasureName
 from sfumato.data import Dataset, Split
 from sfumato.data.label_dependence import count_entropy, joint_cells
@@ -38,6 +38,8 @@ class Population:
     """The best that guessing reaches, by every measure."""
     majority: float
     """Accuracy of always guessing the most frequent class."""
+    class_floors: Mapping[int, float] = field(default_factory=dict)
+    """AUC of each class against the rest that guessing reaches, where there are more than two."""
 
     @cached_property
     def entropy_bits(self) -> float:
@@ -91,15 +93,22 @@ def population(labels: Ints, cells: Ints, classes: int, combinations: int) -> Po
         "auc": 0.5,
         "information": 0.0,
     }
-    for name, value in label_only(labels, cells, classes, combinations).items():
+    guessed, guessed_classes = label_only(labels, cells, classes, combinations)
+    for name, value in guessed.items():
         floors[name] = max(floors[name], value)
-    return Population(counts, floors, float(shares.max()))
+    return Population(counts, floors, float(shares.max()), guessed_classes)
 
 
-def label_only(labels: Ints, cells: Ints, classes: int, combinations: int) -> dict[MeasureName, float]:
-    """Every measure of the best guess from the desired labels, learned on the even images for the odd ones and vice versa."""
+def label_only(
+    labels: Ints, cells: Ints, classes: int, combinations: int
+) -> tuple[dict[MeasureName, float], dict[int, float]]:
+    """The best guess from the desired labels, learned on the even images for the odd ones and vice versa.
+
+    Returns:
+        Every measure of it, and the AUC of each class, at least .5.
+    """
     if len(labels) < 2:
-        return {}
+        return {}, {}
     order = np.random.default_rng(0).permutation(len(labels))
     halves = order[::2], order[1::2]
     logs, scores = np.empty((len(labels), classes)), np.empty((len(labels), classes))
@@ -112,7 +121,8 @@ def label_only(labels: Ints, cells: Ints, classes: int, combinations: int) -> di
     everyone = Sample(labels, np.zeros(len(labels), dtype=np.int64), np.full(len(labels), 1 / len(labels)))
     answers = Answers(logs, logs, scores.argmax(1))
     found = measure(answers, everyone, count_entropy(np.bincount(labels, minlength=classes)))
-    return {name: one.value for name, one in found.items()}
+    by_class = {one: max(0.5, area.value) for one, area in class_areas(answers, everyone).items()}
+    return {name: one.value for name, one in found.items()}, by_class
 
 
 def kept_cells(dataset: Dataset, keep: Sequence[str]) -> Ints:

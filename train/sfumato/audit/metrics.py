@@ -6,6 +6,7 @@ r"""Four measures of what an attacker gains, each with a standard error.
 | balanced accuracy: mean recall over classes | the floor | the best attacker on clean images |
 | AUC: mean over classes, each against the rest | the floor | the best attacker on clean images |
 | information: H(S) - cross entropy, in bits | the floor | all of H(S) |
+| AUC of one class against the rest, where there are several | the floor | the best attacker on clean images |
 
 Accuracy is what people know, but it is blind to a rare class: who never guesses it is right on all others. The other three
 count every class. The share between 0 and 100 % is the normalised gain (NAG); it is never clamped, so a useless attack is
@@ -21,7 +22,7 @@ combination of labels (delta method; for the AUC: DeLong et al., 1988). They equ
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
 
-from sfumato.audit.schema import Gain, MeasureName
+from sfumato.audit.schema import ClassGain, Gain, MeasureName
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -191,26 +192,41 @@ def _hidden(sample: Sample, rows: NDArray[np.bool_], values: NDArray[Any]) -> fl
 
 
 def _weighted_auc(sample: Sample, ranking: Floats, classes: Ints) -> Estimate:
-    """Mean AUC over classes, and the parts of its images after DeLong."""
-    labels, weights = sample.labels, sample.weights
+    """Mean AUC over classes."""
     if len(classes) < 2:
-        return Estimate(0.5, np.zeros(len(sample.per_image(weights))))
+        return Estimate(0.5, np.zeros(len(sample.per_image(sample.weights))))
     # Of two classes, one against the rest is the other against the rest.
-    counted = classes[-1:] if ranking.shape[1] == 2 else classes
-    value, hidden, parts = 0.0, 0.0, np.zeros(len(labels))
-    for one in counted:
-        inside = labels == one
-        shares = np.where(inside, weights / weights[inside].sum(), weights / weights[~inside].sum())
-        score = ranking[:, one]
-        # The share of the other side that an image is ranked above (positives) or below (negatives).
-        wins = np.empty(len(labels))
-        wins[inside] = _below(score[inside], score[~inside], shares[~inside])
-        wins[~inside] = 1 - _below(score[~inside], score[inside], shares[inside])
-        area = float((shares * wins)[inside].sum())
-        value += area / len(counted)
-        parts += shares * (wins - area) / len(counted)
-        hidden += sum(_hidden(sample, side, wins) for side in (inside, ~inside)) / len(counted) ** 2
-    return Estimate(value, sample.per_image(parts), hidden)
+    areas = [_area(sample, ranking, one) for one in (classes[-1:] if ranking.shape[1] == 2 else classes)]
+    return Estimate(
+        float(np.mean([one.value for one in areas])),
+        np.mean([one.parts for one in areas], 0),
+        sum(one.hidden for one in areas) / len(areas) ** 2,
+    )
+
+
+def _area(sample: Sample, ranking: Floats, one: int) -> Estimate:
+    """AUC of one class against the rest, and the parts of its images after DeLong."""
+    weights, inside, score = sample.weights, sample.labels == one, ranking[:, one]
+    shares = np.where(inside, weights / weights[inside].sum(), weights / weights[~inside].sum())
+    # The share of the other side that an image is ranked above (positives) or below (negatives).
+    wins = np.empty(len(score))
+    wins[inside] = _below(score[inside], score[~inside], shares[~inside])
+    wins[~inside] = 1 - _below(score[~inside], score[inside], shares[inside])
+    area = float((shares * wins)[inside].sum())
+    hidden = sum(_hidden(sample, side, wins) for side in (inside, ~inside))
+    return Estimate(area, sample.per_image(shares * (wins - area)), hidden)
+
+
+def class_areas(answers: Answers, sample: Sample) -> dict[int, Estimate]:
+    """AUC of each class against the rest; empty for two classes, of which the mean says all.
+
+    A mean over classes hides the one that is told: of fifty, one that is told fully moves it by a fiftieth.
+    """
+    shares = np.bincount(sample.labels, sample.weights)
+    classes = np.flatnonzero(shares > 0)
+    if len(classes) < 3:
+        return {}
+    return {int(one): _area(sample, answers.ranking, int(one)) for one in classes}
 
 
 def _below(values: Floats, others: Floats, shares: Floats) -> Floats:
@@ -286,6 +302,22 @@ def gains(
         )
         for name in MEASURES
     )
+
+
+def class_gains(
+    attack: Mapping[int, Estimate],
+    clean: Mapping[int, Estimate],
+    floors: Mapping[int, float],
+    strata: Ints,
+    names: Sequence[str] = (),
+) -> tuple[ClassGain, ...]:
+    """NAG of each class against the rest, by AUC, where clean images tell it; names are those of the classes."""
+    found = []
+    for one, area in attack.items():
+        gain = normalised_gain("auc", area, clean[one], floors.get(one, 0.5), strata)
+        if gain.nag is not None:
+            found.append(ClassGain(value=names[one] if names else str(one), gain=gain))
+    return tuple(found)
 
 
 def resampled(hits: NDArray[np.bool_], *, seed: int, resamples: int = RESAMPLES) -> Floats:

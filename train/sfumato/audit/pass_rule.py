@@ -7,7 +7,9 @@ counted. A gain below 0 is chance and counts as 0: luck does not make up for mis
 those that were asked for by name; without any of them, all that were attacked.
 
 Not passed: one of these is missed for certain. A leak is found where the gain is above `max_nag` and its lower limit above 0,
-at 95 % for all attributes and measures together (Bonferroni). A leak that is found counts for every attribute, judged or not.
+at 95 % for all attributes and measures together (Bonferroni). A leak that is found counts for every attribute, judged or not,
+and for every class by itself: a mean over fifty classes hides one that is told. That no class is told need not be shown: few
+data sets have the images for it.
 
 No verdict: nothing was found, and nothing was shown either. The intervals are too wide, no attacker learns the attribute even
 from clean images, a planted leak was missed, or nothing was attacked.
@@ -26,6 +28,7 @@ from scipy.stats import norm
 from sfumato.audit.metrics import Z
 from sfumato.audit.schema import (
     AttributeResult,
+    ClassGain,
     DesiredResult,
     ExactLeak,
     Gain,
@@ -63,6 +66,7 @@ class _Candidate:
     judged: bool
     """Declared, or asked for: it has to be shown not to leak."""
     gains: Sequence[Gain]
+    class_gains: Sequence[ClassGain]
     entropy_bits: float
     who: str
     """Whose gains these are."""
@@ -77,7 +81,7 @@ def _candidate(one: AttributeResult | ExactLeak) -> _Candidate:
         name, cure = one.name, "--folds 3, or more data"
         who = f"{one.best.attack} ({one.best.architecture})"
     judged = one.declared or one.asked
-    return _Candidate(name, one.declared, judged, one.gains, one.entropy_bits, who, cure)
+    return _Candidate(name, one.declared, judged, one.gains, one.class_gains, one.entropy_bits, who, cure)
 
 
 @dataclass(frozen=True)
@@ -138,12 +142,17 @@ def judge(
     ]
     everyone = [_candidate(one) for group in (attributes, exact) for one in group]
     named = any(one.judged for one in everyone)
-    z = family_limit(sum(len(one.gains) for one in everyone))
+    z = family_limit(sum(len(one.gains) + len(one.class_gains) for one in everyone))
     for one in everyone:
         gains = [gain for gain in one.gains if gain.nag is not None]
         found = [gain for gain in gains if _found(gain, rule, z)]
         if found:
             failures.append(_line(one, max(found, key=lambda gain: gain.nag or 0.0), rule, found=True))
+            continue
+        told = [part for part in one.class_gains if _found(part.gain, rule, z)]
+        if told:
+            worst = max(told, key=lambda part: part.gain.nag or 0.0)
+            failures.append(_line(one, worst.gain, rule, found=True, value=worst.value))
             continue
         if named and not one.judged:
             continue
@@ -226,15 +235,16 @@ def _drop_line(one: DesiredResult, rule: Rule) -> str:
     )
 
 
-def _line(one: _Candidate, gain: Gain, rule: Rule, *, found: bool) -> str:
-    """One attribute's worst gain beside what is allowed."""
+def _line(one: _Candidate, gain: Gain, rule: Rule, *, found: bool, value: str = "") -> str:
+    """One attribute's worst gain beside what is allowed, or that of one class of it."""
     who = f"{one.name}{'' if one.declared else ' (undeclared)'}: {one.who}"
     if gain.measure == "information":
         reached = f"finds {gain.value:.3f} of {one.entropy_bits:.3f} bits"
     else:
         form = "{:.2f}" if gain.measure == "auc" else "{:.1%}"
-        value, floor, clean = (form.format(one) for one in (gain.value, gain.floor, gain.clean))
-        reached = f"reaches {WORDS[gain.measure]} {value} (guessing {floor}, clean {clean})"
+        reading, floor, clean = (form.format(one) for one in (gain.value, gain.floor, gain.clean))
+        against = f" for {value!r} against the rest" if value else ""
+        reached = f"reaches {WORDS[gain.measure]} {reading}{against} (guessing {floor}, clean {clean})"
     limits = f"NAG {gain.nag:.1%}; at most {rule.max_nag:.0%} is allowed"
     if not found:
         limits = (

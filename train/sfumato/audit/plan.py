@@ -48,6 +48,8 @@ class Plan(BaseModel):
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
     control: bool = True
     """Plant a leak of known size and see whether the attackers find it (`sfumato.audit.positive_control`)."""
+    prior_steps: int = Field(default=600, ge=1)
+    """In which the prior of the autoregressive bound is fitted; with fewer the bound is looser."""
     compose: bool = False
     """State what several uploads tell together (`sfumato.audit.compositions`)."""
     frames: tuple[int, ...] = (1, 4, 16)

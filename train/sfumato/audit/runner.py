@@ -177,7 +177,7 @@ def audit(
     photos = photo_bounds(data)
     rate, bounds, groups = (
         rate_bits(data),
-        information_bounds(data, photos),
+        information_bounds(data, photos, steps=plan.prior_steps),
         worst_groups(artifact.dataset, photos[0]),
     )
     config = getattr(artifact, "config", None)
@@ -292,6 +292,7 @@ def attack_with_seed(
             labels[name],
             tested,
             measure_population(artifact.dataset, cells, name),
+            values=artifact.dataset.attributes[name].classes,
             declared=name in selection.declared,
             asked=name in selection.asked,
             seed=seed,

@@ -139,10 +139,25 @@ class Gain(_Frozen):
     upper: float | None = None
 
 
+class ClassGain(_Frozen):
+    """What the best attack gains on one class of several, against the rest."""
+
+    value: str
+    """Name of the class."""
+    gain: Gain
+    """By AUC."""
+
+
 def worst_gain(gains: Sequence[Gain]) -> Gain | None:
     """The gain with the largest upper limit; None where no measure has a scale."""
     known = [gain for gain in gains if gain.upper is not None]
     return max(known, key=lambda gain: gain.upper or 0.0, default=None)
+
+
+def gain_rows(gains: Sequence[Gain], classes: Sequence[ClassGain]) -> list[tuple[Gain, str]]:
+    """For a table: every measure, then the class that is told most and its name; the others' is empty."""
+    most = max(classes, key=lambda one: one.gain.lower or 0.0, default=None)
+    return [*((gain, "") for gain in gains), *([(most.gain, most.value)] if most else [])]
 
 
 class Goal(_Frozen):
@@ -294,6 +309,8 @@ class AttributeResult(_Frozen):
     best: BestAttack
     gains: tuple[Gain, ...] = ()
     """What the best attack gains, by every measure; the pass rule reads these. Empty in files of schema 1 and 2."""
+    class_gains: tuple[ClassGain, ...] = ()
+    """The same attack on each class, where there are more than two; the pass rule calls those that are told for certain."""
     nag_majority: float
     nag_label_only: float
     """The gain in accuracy alone."""
@@ -312,6 +329,11 @@ class AttributeResult(_Frozen):
     def worst(self) -> Gain | None:
         """The gain with the largest upper limit; None where no measure has a scale."""
         return worst_gain(self.gains)
+
+    @property
+    def rows(self) -> list[tuple[Gain, str]]:
+        """Of a table (`gain_rows`)."""
+        return gain_rows(self.gains, self.class_gains)
 
 
 class Recognition(_Frozen):
@@ -434,6 +456,8 @@ class ExactLeak(_Frozen):
     gains: tuple[Gain, ...] = ()
     """What the reader of a word gains, by every measure; the pass rule reads these. Empty in older files, whose rule saw the
     accuracy of a word alone."""
+    class_gains: tuple[ClassGain, ...] = ()
+    """The same reader on each class, where there are more than two."""
     words: int
     """Words of the alphabet."""
     images: int
@@ -457,6 +481,11 @@ class ExactLeak(_Frozen):
     def worst(self) -> Gain | None:
         """The gain with the largest upper limit; None where no measure has a scale, and in old files."""
         return worst_gain(self.gains)
+
+    @property
+    def rows(self) -> list[tuple[Gain, str]]:
+        """Of a table (`gain_rows`)."""
+        return gain_rows(self.gains, self.class_gains)
 
 
 class Skipped(_Frozen):

@@ -18,7 +18,7 @@ from scipy.stats import norm
 from sfumato.audit import metrics
 from sfumato.audit.attack_data import AttackData
 from sfumato.audit.floors import Population
-from sfumato.audit.metrics import Answers, gains, measure, normalised_gain
+from sfumato.audit.metrics import Answers, class_areas, class_gains, gains, measure, normalised_gain
 from sfumato.audit.predictions import (
     TEMPERATURES,
     Ints,
@@ -149,6 +149,7 @@ def attribute_result(
     cells: Ints,
     population: Population,
     *,
+    values: Sequence[str] = (),
     declared: bool,
     asked: bool = False,
     seed: int = 0,
@@ -161,6 +162,7 @@ def attribute_result(
         labels: (n_test,) its class on every test image.
         cells: (n_test,) the combination of desired labels of every test image, as the population counts them.
         population: its floors and label counts.
+        values: names of its classes; without them they are numbered.
         declared: whether training was told to hide it.
         asked: whether whoever audits asked for it.
         seed: of the choice among attacks.
@@ -208,6 +210,13 @@ def attribute_result(
             ci95=(accuracy.value - TWO_SIDED * error, accuracy.value + TWO_SIDED * error),
         ),
         gains=gains(found, reference, population.floors, sample.strata, bits),
+        class_gains=class_gains(
+            class_areas(answers, sample),
+            class_areas(clean.answers, sample),
+            population.class_floors,
+            sample.strata,
+            values,
+        ),
         nag_majority=nag(accuracy.value, population.majority),
         nag_label_only=nag(accuracy.value, label_only),
         nag_majority_ci95=interval(population.majority),

@@ -74,22 +74,20 @@ def learn(table: AnswerTable, states: Ints, values: Ints, classes: int) -> tuple
     return np.log(posterior), prior
 
 
-def measure_words(
+def read_words(
     table: AnswerTable,
     states: Mapping[Split, Ints],
     values: Mapping[Split, Ints],
     sample: Sample,
-    entropy_bits: float,
     *,
     classes: int,
-) -> dict[MeasureName, Estimate]:
-    """All four measures of the reader, each with one part for every test image.
+) -> tuple[Answers, Sample]:
+    """What the reader says about every pair of test image and word, and these pairs as a sample of the population.
 
     Args:
         table: of the answer.
         states, values: (n,) for the attacker's split and for test.
         sample: the test images, as a sample of the population.
-        entropy_bits: H(S) of the population.
         classes: values of the attribute.
     """
     logs, prior = learn(table, states[Split.ATTACKER], values[Split.ATTACKER], classes)
@@ -101,5 +99,17 @@ def measure_words(
         sent.image,
     )
     said = logs[sent.word]
-    answers = Answers(said, said, np.asarray((logs - prior).argmax(1))[sent.word])
-    return measure(answers, rows, entropy_bits)
+    return Answers(said, said, np.asarray((logs - prior).argmax(1))[sent.word]), rows
+
+
+def measure_words(
+    table: AnswerTable,
+    states: Mapping[Split, Ints],
+    values: Mapping[Split, Ints],
+    sample: Sample,
+    entropy_bits: float,
+    *,
+    classes: int,
+) -> dict[MeasureName, Estimate]:
+    """All four measures of the reader, each with one part for every test image; `entropy_bits` is H(S) of the population."""
+    return measure(*read_words(table, states, values, sample, classes=classes), entropy_bits)

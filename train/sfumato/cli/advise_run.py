@@ -11,6 +11,7 @@ trainings find a little more: what these find is a lower bound.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from sfumato.compare.methods.base import Task
 from sfumato.compare.methods.on_phone import Classifier, widest
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import read_json, write_json
+from sfumato.core.files import only_process, read_json, write_json
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
@@ -137,7 +138,7 @@ def advise(
         limits: of the rule.
 
     Raises:
-        SfumatoError: the data or the cloud network cannot be used, or `out` was begun with other settings.
+        SfumatoError: the data or the cloud network cannot be used, or `out` was begun with other settings or is in use.
     """
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.size)
@@ -145,53 +146,10 @@ def advise(
     check_cloud(config, dataset)
     if out is not None:
         claim(out, {"config": config.model_dump(mode="json"), "dataset": dataset.id})
-    stages = Stages(config, dataset, out)
-    networks = {"phone": stages.classifier("phone", 1), "larger": stages.classifier("larger", TIMES)}
-    hits = {
-        split: {
-            name: right(one, dataset, split, config.keep)
-            for name, one in (("cloud", stages.cloud), *networks.items())
-        }
-        for split in (Split.VALIDATION, Split.TEST)
-    }
-    rows = tuple(
-        accuracy(name, attribute, *(hits[split] for split in (Split.VALIDATION, Split.TEST)))
-        for attribute in config.keep
-        for name in ("phone", "larger", "cloud")
-    )
-    validated = {
-        name: {row.attribute: row.validation for row in rows if row.network == name}
-        for name in hits[Split.TEST]
-    }
-    shape = (3, *dataset.size)
-    costs = {name: price(one, shape) for name, one in (*networks.items(), ("cloud", stages.cloud))}
-    hidden = hidden_rows(stages) if config.hide else ()
-    figures = Figures(
-        classes={name: len(dataset.attributes[name].classes) for name in config.keep},
-        phone=validated["phone"],
-        cloud=validated["cloud"],
-        larger=validated["larger"],
-        on_phone=None if private_cloud else costs["cloud"],
-        majority={name: label_only_floor(dataset.labels[name], []) for name in config.keep},
-        hidden=[
-            Hidden(name=row.attribute, majority=row.majority, label_only=row.label_only, clean=row.clean)
-            for row in hidden
-        ],
-    )
-    report = Report(
-        data=dataset.spec,
-        dataset_id=dataset.id,
-        keep=config.keep,
-        hide=config.hide,
-        networks=rows,
-        hidden=hidden,
-        costs=costs,
-        limits=limits,
-        advice=recommend(figures, limits),
-        seconds=stages.seconds,
-    )
-    if out is not None:
-        write_json(out / RESULT, report.to_json())
+    with nullcontext() if out is None else only_process(out):
+        report = measure(Stages(config, dataset, out), private_cloud=private_cloud, limits=limits)
+        if out is not None:
+            write_json(out / RESULT, report.to_json())
     return report
 
 
@@ -307,6 +265,55 @@ class Stages:
             return f" (the first of {len(self.work)} trainings)"
         minutes = sum(self.seconds.values()) / self.spent * sum(self.work.values()) / 60
         return f" (about {max(1, round(minutes))} min left in all)"
+
+
+def measure(stages: Stages, *, private_cloud: bool, limits: Limits) -> Report:
+    """Train or take up what is missing, and weigh it."""
+    config, dataset = stages.config, stages.dataset
+    networks = {"phone": stages.classifier("phone", 1), "larger": stages.classifier("larger", TIMES)}
+    hits = {
+        split: {
+            name: right(one, dataset, split, config.keep)
+            for name, one in (("cloud", stages.cloud), *networks.items())
+        }
+        for split in (Split.VALIDATION, Split.TEST)
+    }
+    rows = tuple(
+        accuracy(name, attribute, *(hits[split] for split in (Split.VALIDATION, Split.TEST)))
+        for attribute in config.keep
+        for name in ("phone", "larger", "cloud")
+    )
+    validated = {
+        name: {row.attribute: row.validation for row in rows if row.network == name}
+        for name in hits[Split.TEST]
+    }
+    shape = (3, *dataset.size)
+    costs = {name: price(one, shape) for name, one in (*networks.items(), ("cloud", stages.cloud))}
+    hidden = hidden_rows(stages) if config.hide else ()
+    figures = Figures(
+        classes={name: len(dataset.attributes[name].classes) for name in config.keep},
+        phone=validated["phone"],
+        cloud=validated["cloud"],
+        larger=validated["larger"],
+        on_phone=None if private_cloud else costs["cloud"],
+        majority={name: label_only_floor(dataset.labels[name], []) for name in config.keep},
+        hidden=[
+            Hidden(name=row.attribute, majority=row.majority, label_only=row.label_only, clean=row.clean)
+            for row in hidden
+        ],
+    )
+    return Report(
+        data=dataset.spec,
+        dataset_id=dataset.id,
+        keep=config.keep,
+        hide=config.hide,
+        networks=rows,
+        hidden=hidden,
+        costs=costs,
+        limits=limits,
+        advice=recommend(figures, limits),
+        seconds=stages.seconds,
+    )
 
 
 def right(network: nn.Module, dataset: Dataset, split: Split, names: Sequence[str]) -> Hits:

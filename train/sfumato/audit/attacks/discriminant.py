@@ -42,6 +42,7 @@ NUMBERS = 2**27
 RIDGES = (1.0, 10.0, 100.0)
 """Multiples of the known noise; 1 is the exact one, more forgets directions in which photos differ little."""
 ROWS = 1024
+COLUMNS = 4096
 LEAST_VARIANCE = 1e-4
 """A sample that hardly varies tells what it tells; dividing by less would amplify rounding."""
 
@@ -110,15 +111,30 @@ def fit_readers(moments: Moments, parameters: Parameters, classes: dict[str, Ten
         total += moments.variance({name: value[rows] for name, value in parameters.items()}).sum(0)
     scale = (total / count).clamp_min(LEAST_VARIANCE).rsqrt()
     white = mean.sub_(centre).mul_(scale)  # (N, D): the noise of every sample has variance 1 now
-    products = white @ white.T / count
     target = torch.cat([members - members.mean(0) for members in classes.values()], dim=1) / count
     ridges: list[Tensor] = []
-    for ridge in RIDGES:
-        root = torch.linalg.cholesky((products + ridge * torch.eye(count)).double())
+    for root in factors(white):
         ridges.append(white.T @ torch.cholesky_solve(target.double(), root).float() * scale[:, None])
     widths = [members.shape[1] for members in classes.values()]
     parts = [weights.split(widths, dim=1) for weights in ridges]
     return {name: Readers(centre, tuple(part[index] for part in parts)) for index, name in enumerate(classes)}
+
+
+def factors(white: Tensor) -> list[Tensor]:
+    """Cholesky factors (N, N) of the photos' products plus every ridge, for photos (N, D), in float64.
+
+    Samples that hardly vary make products so large that the rounding of float32 is more than the ridge. They are computed anew
+    in float64 then, which takes twice as long.
+    """
+    count = len(white)
+    eye = torch.eye(count, dtype=torch.float64)
+    products = (white @ white.T / count).double()
+    if torch.linalg.cholesky_ex(products + min(RIDGES) * eye).info:
+        products.zero_()
+        for part in white.split(COLUMNS, dim=1):
+            exact = part.double()
+            products.addmm_(exact, exact.T, alpha=1 / count)
+    return [torch.linalg.cholesky(products + ridge * eye) for ridge in RIDGES]
 
 
 def read(
