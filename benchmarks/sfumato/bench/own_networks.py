@@ -284,7 +284,7 @@ def main(
     result = fill(
         out,
         [f"{name} {way}" for way in ways for name in chosen],
-        lambda key: asdict(measure(*key.split(), images)),
+        lambda key: asdict(measure(key.split()[0], key.split()[1], images)),
         schema=SCHEMA,
         made_with={
             **versions("torch", "tensorflow", "onnx2tf", "ai-edge-litert"),

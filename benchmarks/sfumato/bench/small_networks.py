@@ -268,7 +268,8 @@ class Hourglass(nn.Module):
         y = levels.pop()
         for level in reversed(range(len(levels))):
             y = self.up[level](torch.cat([levels[level], self.enlarge[level](y)], 1))
-        return y
+        found: Tensor = y
+        return found
 
 
 @network("max pooling, transposed convolution 2x2, skips", width=8, stride=1)
@@ -297,7 +298,8 @@ class Pyramid(nn.Module):
         while levels:
             y = levels.pop() + F.interpolate(y, scale_factor=2, mode="nearest")
         y = self.last(y)
-        return y
+        found: Tensor = y
+        return found
 
 
 @network("enlargement by nearest neighbour", stride=2)
@@ -316,7 +318,7 @@ def pix2pix() -> nn.Module:
 
     down = convolution(3, 16, 4, 2, act=act), convolution(16, 32, 4, 2, act=act)
     for part in down:
-        part[0].padding = (1, 1)
+        part[0].padding = (1, 1)  # type: ignore[assignment]
     return nn.Sequential(*down, *enlarge(32, 16), *enlarge(16, 12)[:1], nn.Tanh())
 
 
@@ -364,7 +366,8 @@ class ConvNextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), kept."""
         y = self.depthwise(x).permute(0, 2, 3, 1)
-        return x + (self.factor * self.layers(self.norm(y))).permute(0, 3, 1, 2)
+        found: Tensor = x + (self.factor * self.layers(self.norm(y))).permute(0, 3, 1, 2)
+        return found
 
 
 @network("layer norm, GELU, dense layers over the planes")
@@ -441,7 +444,8 @@ class Transformer(nn.Module):
         """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
         y = self.patches(x)
         tokens = self.blocks(y.flatten(2).transpose(1, 2) + self.places)
-        return tokens.transpose(1, 2).reshape(y.shape)
+        found: Tensor = tokens.transpose(1, 2).reshape(y.shape)
+        return found
 
 
 @network("attention, layer norm, GELU; images of 64x64 alone")

@@ -507,7 +507,7 @@ def mark_alone(nodes: list[Node], constants: dict[str, Any]) -> None:
 def in_parts(node: Node, constants: dict[str, Any]) -> bool:
     """Whether a node is a convolution that is computed group by group."""
     groups = attributes(node).get("group", 1)
-    return node.op_type == "Conv" and groups > 1 and constants[node.input[1]].shape[:2] != (groups, 1)
+    return bool(node.op_type == "Conv" and groups > 1 and constants[node.input[1]].shape[:2] != (groups, 1))
 
 
 def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple[str, float, float]]:
