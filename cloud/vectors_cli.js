@@ -8,11 +8,15 @@
  *         -> {"noise": hex, "packed": hex} a line
  *     node cloud/vectors_cli.js answer < cases.jsonl
  *         a case of the list `answer` a line -> {"decision", "word", "bytes", "packed"}, with a table also "state", a line
+ *     node cloud/vectors_cli.js familiar < cases.jsonl
+ *         {"pixels": hex, "height", "width", "figures" of a contract} -> {"features", "distance", "unlike"} a line, or {"refusal"};
+ *         without limits among the figures "unlike" is null and there is no distance
  */
 
 import {readFileSync} from "node:fs";
 
 import {fromHex, toHex} from "./sfumato/server/web/bytes.js";
+import {distance, features, readLimits, unlike} from "./sfumato/server/web/familiar.js";
 import {importKey} from "./sfumato/server/web/noise.js";
 import {answer, checkVectors, picture, upload} from "./sfumato/server/web/vectors.js";
 
@@ -24,6 +28,17 @@ function readTable(path) {
 /** @returns {import("./sfumato/server/web/vectors.js").Case[]} one a line of standard input */
 function readCases() {
   return readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}
+
+/** @param {import("./sfumato/server/web/vectors.js").Case} entry */
+function familiar({pixels, height, width, figures}) {
+  try {
+    const limits = readLimits(figures), picture = fromHex(pixels), found = {features: features(picture, height, width)};
+    if (!limits) return {...found, unlike: null};
+    return {...found, distance: distance(limits, picture, height, width), unlike: unlike(limits, picture, height, width)};
+  } catch (error) {
+    return {refusal: error instanceof Error ? error.message : String(error)};
+  }
 }
 
 const [command, ...files] = process.argv.slice(2);
@@ -42,7 +57,9 @@ if (command === "check") {
   }
 } else if (command === "answer") {
   for (const entry of readCases()) console.log(JSON.stringify(answer(entry)));
+} else if (command === "familiar") {
+  for (const entry of readCases()) console.log(JSON.stringify(familiar(entry)));
 } else {
-  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE] or answer with cases on standard input");
+  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE], answer or familiar with cases on standard input");
   process.exitCode = 2;
 }

@@ -145,6 +145,16 @@ def test_comments_name_pages_that_exist() -> None:
             assert list((DOCS / "decisions").glob(f"{number}-*.md")), f"{name(path)}: decision {number}"
 
 
+def test_named_tests_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "hardening.md").read_text(encoding="utf-8")))
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    found = {
+        name for path in files for name in re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert named - found == set()
+
+
 def test_every_decision_has_the_status_that_the_index_tells() -> None:
     index = (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
     for path in sorted((DOCS / "decisions").glob("0*.md")):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fixtures import ledger_events
+from tests.fixtures import familiar, ledger_events
 from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
@@ -95,6 +95,12 @@ def test_one_answer_from_every_language(kit: Any, kotlin: Any) -> None:
     done = kit.run("node", PAGE, "answer", text="".join(json.dumps(case) + "\n" for case in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+
+
+def test_photos_are_as_unlike_in_every_language(kotlin: Any) -> None:
+    """The page's modules are asked in tests/server/test_page_modules.py."""
+    cases, expected = familiar.cases()
+    familiar.compare(kotlin("familiar", cases), expected)
 
 
 def test_pictures_are_fitted_as_python_does(kotlin: Any) -> None:

@@ -21,7 +21,7 @@ from sfumato.audit.exact_answer import (
 from sfumato.audit.floors import population
 from sfumato.audit.metrics import Answers, measure, standard_error
 from sfumato.audit.pass_rule import Judgement, judge
-from sfumato.audit.word_reader import learn, measure_words
+from sfumato.audit.word_reader import learn, read_words
 from sfumato.data import Split
 from sfumato.data.contingency import mutual_information
 from sfumato.data.intervals import clopper_pearson
@@ -254,7 +254,7 @@ def test_expected_figures_are_the_mean_over_drawn_words() -> None:
     values = {split: (of + (rng.random(500) < 0.3)) % 2 for split, of in states.items()}
     people = population(values[ATTACKER], np.zeros(500, np.int64), 2, 1)
     sample = people.sample(values[TEST], np.zeros(500, np.int64))
-    expected = measure_words(table, states, values, sample, people.entropy_bits, classes=2)
+    expected = measure(*read_words(table, states, values, sample, classes=2), people.entropy_bits)
     logs, prior = learn(table, states[ATTACKER], values[ATTACKER], 2)
     balanced = np.asarray((logs - prior).argmax(1))
     assert table.probabilities is not None
@@ -281,7 +281,7 @@ def test_the_standard_error_counts_images_and_not_words() -> None:
         picked = {split: of[rows] if split is TEST else of for split, of in states.items()}
         labels = {split: of[rows] if split is TEST else of for split, of in values.items()}
         sample = people.sample(labels[TEST], cells)
-        return measure_words(table, picked, labels, sample, people.entropy_bits, classes=2)
+        return measure(*read_words(table, picked, labels, sample, classes=2), people.entropy_bits)
 
     whole, strata = figures(np.arange(500)), people.sample(values[TEST], cells).strata
     tries = [

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb
 from sfumato.core.errors import DataError, SfumatoError
+from sfumato.runtime import perturb_files
 from sfumato.runtime.ledger import Ledger, LimitError, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
@@ -151,10 +152,11 @@ def test_a_folder_is_done_to_its_end_and_nothing_is_written_over(
     (album / "notes.txt").write_text("no picture")
     (album / "broken.jpg").write_bytes(photos[0].read_bytes()[:900])
     (album / "loop").symlink_to(album)
-    arguments = (sealed, album, "--out", out, "--key", key, "--json")
+    arguments: tuple[str | Path, ...] = (sealed, album, "--out", out, "--key", key, "--json")
     refused = run(*arguments)
     assert isinstance(refused.exception, DataError)
     assert "broken.jpg" in str(refused.exception)
+    arguments = (*arguments[:-1], "--overwrite", "--json")
     told = json.loads(run(*arguments, "--skip-errors").stdout)
     assert [Path(one["source"]).name for one in told["skipped"]] == ["broken.jpg"]
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*.upload.png"))
@@ -167,5 +169,58 @@ def test_a_folder_is_done_to_its_end_and_nothing_is_written_over(
     assert again["uploads"] == told["uploads"]  # uploads are no photos
     said = " ".join(run(*arguments[:-1], "--skip-errors").output.split())
     assert "4 photos perturbed, 1 left out" in said
-    only_broken = run(sealed, album / "broken.jpg", "--out", out, "--key", key, "--skip-errors")
+    only_broken = run(sealed, album / "broken.jpg", "--out", tmp_path / "none", "--key", key, "--skip-errors")
     assert "none of 1 photos can be read" in str(only_broken.exception)
+
+
+def test_uploads_of_an_earlier_run_are_kept_unless_overwrite_is_said(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path
+) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def drawn() -> int:
+        return Ledger(ledger_path(key), KEY).account("files").total.draws
+
+    out = tmp_path / "uploads"
+    arguments: tuple[str | Path, ...] = (sealed, *photos, "--out", out, "--key", key)
+    assert run(sealed, photos[1], "--out", out, "--key", key).exit_code == 0
+    before = contents()
+    Image.open(photos[1]).rotate(90).save(photos[1])
+    refused = run(*arguments)
+    assert isinstance(refused.exception, SfumatoError)
+    assert str(refused.exception) == (
+        f"{out / 'beach.upload.png'} is there already: choose another --out, or pass --overwrite"
+    )
+    assert contents() == before  # nor is garden.jpg, which comes first, written
+    assert drawn() == 1
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert contents()["beach.upload.png"] != before["beach.upload.png"]
+    assert len(contents()) == 4
+    for path in out.iterdir():
+        path.unlink()
+    (out / "garden.upload.word").write_bytes(b"\0")  # of a run in another encoding
+    assert "garden.upload.word is there already" in str(run(*arguments).exception)
+    assert drawn() == 3
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert sorted(contents()) == [
+        f"{name}.upload.{end}" for name in ("beach", "garden") for end in ("json", "png")
+    ]
+
+
+def test_an_upload_is_there_with_what_describes_it_or_not_at_all(
+    sealed: Path, photos: list[Path], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the upload itself: the same command has to work again without --overwrite."""
+    out = tmp_path / "uploads"
+    arguments: tuple[str | Path, ...] = (sealed, photos[0], "--out", out, "--key", key)
+    with monkeypatch.context() as full:
+        full.setattr(perturb_files, "write_json", full_disk)
+        assert "no room" in str(run(*arguments).exception)
+    assert list(out.iterdir()) == []
+    assert run(*arguments).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["garden.upload.json", "garden.upload.png"]
+
+
+def full_disk(*given: object) -> None:
+    raise SfumatoError("no room")

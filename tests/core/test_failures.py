@@ -1,7 +1,10 @@
 """Errors of the machine: told in one line, with the file that a person knows."""
 
 import errno
+import json
 import resource
+import sys
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,12 +98,47 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, write: Callable[[Path
 
 def test_a_full_disk_in_the_log_is_told_and_what_was_whole_stays(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path)
-    with log.path.open("w") as stream:
-        stream.write('{"stage": "clean", "epoch": 0}\n')
+    first = '{"stage": "clean", "epoch": 0}\n'
+    log.path.write_text(first)
+    record = {"stage": "clean", "epoch": 1, "figure": "x" * 100}
     with full_disk(60), pytest.raises(WriteError, match=r"metrics\.jsonl"):
-        log.write({"stage": "clean", "epoch": 1, "figure": "x" * 100})
-    log.drop_after("clean", 1)
-    assert log.path.read_text(encoding="utf-8") == '{"stage": "clean", "epoch": 0}\n'
+        log.write(record)
+    assert log.path.read_text(encoding="utf-8") == first
+    log.write(record)  # the same again, once there is room
+    assert log.path.read_text(encoding="utf-8") == first + json.dumps(record) + "\n"
+
+
+def test_a_record_is_forgotten_wherever_it_was_cut(tmp_path: Path) -> None:
+    """Also where it seems to end: after the bracket of a part of it, or within a letter."""
+    log = TrainingLog(tmp_path)
+    first, last = (
+        '{"stage": "answer", "epoch": 0}\n',
+        '{"a": {"é": 0.5}, "stage": "answer", "epoch": 1}'.encode(),
+    )
+    for cut in range(len(last)):
+        log.path.write_bytes(first.encode() + last[:cut])
+        log.drop_after("answer", 9)
+        assert log.path.read_text(encoding="utf-8") == first
+
+
+def test_event_files_are_what_tensorboard_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own switch: without TensorFlow, which takes seconds to import.
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", types.ModuleType("notf"))
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    log = TrainingLog(tmp_path)
+    for epoch in range(2):
+        log.write({"stage": "clean", "epoch": epoch, "loss": 0.5 + epoch, "name": "x"})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events = list(EventFileLoader(str(path)).Load())
+    assert events[0].file_version == "brain.Event:2"
+    found = [(event.step, event.summary.value[0].tag) for event in events[1:]]
+    assert found == [(0, "clean/loss"), (1, "clean/loss")]
+    size = path.stat().st_size
+    log.path.unlink()
+    with full_disk(size + 10), pytest.raises(WriteError, match="tensorboard"):
+        log.write({"stage": "clean", "epoch": 2, "loss": 0.5})
+    assert path.stat().st_size == size
 
 
 def test_below_a_file_nothing_can_be_written(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -200,3 +202,89 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
         == {"é": [1.5]}
         == json.loads((tmp_path / "a" / "b.json").read_text(encoding="utf-8"))
     )
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sfumato.core.files import atomic_folder, atomic_write
+path = Path(sys.argv[2])
+if sys.argv[1] == "renames":
+    rename = Path.rename
+    def killed(self, target):
+        rename(self, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.rename = killed
+with (atomic_write if sys.argv[1] == "file" else atomic_folder)(path) as scratch:
+    (scratch if sys.argv[1] == "file" else scratch / "new").write_text("new")
+    if sys.argv[1] != "renames":
+        print("working", flush=True)
+        signal.pause()
+"""
+
+
+def working(kind: str, path: Path) -> subprocess.Popen[str]:
+    """A process in the middle of writing a file or a folder, or killed between the two renames of the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, kind, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == ("" if kind == "renames" else "working\n")
+    return process
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such locks")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".config.settings").write_text("the user's")
+    process = working(kind, tmp_path / "out")
+    try:
+        assert len(os.listdir(tmp_path)) == 2
+        files.sweep(tmp_path)
+        (left,) = [name for name in os.listdir(tmp_path) if name.startswith(".out.")]
+        assert files.is_scratch(tmp_path / left)
+    finally:
+        process.kill()
+        process.wait()
+    with only_process(tmp_path):
+        assert os.listdir(tmp_path) == [".config.settings"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such locks")
+def test_killed_between_two_renames_the_old_folder_is_put_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("old")
+    assert working("renames", out).wait() == -signal.SIGKILL
+    assert not out.exists()
+    files.sweep(tmp_path)
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(out) == ["old"]
+
+
+def test_what_marks_a_folder_is_removed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it is emptied, the folder can still be replaced."""
+    for name in ("a", "config.json", "z"):
+        (tmp_path / name).write_text("{}")
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def noted(self: Path) -> None:
+        gone.append(self.name)
+        unlink(self)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    claim_folder(tmp_path, holds="config.json", overwrite=True)
+    assert (sorted(gone), gone[-1]) == (["a", "config.json", "z"], "config.json")
+
+
+def test_the_scratch_of_a_killed_start_leaves_a_folder_free(tmp_path: Path) -> None:
+    (tmp_path / f".config.json.abcd1234{files.SCRATCH}").write_text("{")
+    claim_folder(tmp_path, holds="config.json", overwrite=False)
+    (tmp_path / ".hidden").write_text("")
+    assert "is not empty" in refusal(lambda: claim_folder(tmp_path, holds="config.json", overwrite=False))

@@ -12,7 +12,9 @@ from sfumato.export.answer_bundle import AnswerModel, answer_gates, check_answer
 from sfumato.export.artifact import AnswerExport, load_export
 from sfumato.export.check import Lint
 from sfumato.export.freeze import freeze_answer
+from sfumato.export.onnx_files import probe_uploads
 from sfumato.export.quant_finetune import answer_divergence
+from sfumato.models.word_decoder import WordDecoder
 from sfumato.runtime import answer
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.interpreter import open_model
@@ -146,3 +148,14 @@ def test_the_loss_of_fine_tuning_is_the_divergence_of_the_answers() -> None:
     loss = answer_divergence((2, 5))
     assert float(loss((teacher,), (student,))) == pytest.approx(wanted, rel=1e-5)
     assert float(loss((teacher,), (teacher,))) == pytest.approx(0, abs=1e-6)
+
+
+def test_cloud_onnx_is_asked_about_words_that_rounding_cannot_change(answer_run: AnswerRun) -> None:
+    """Of random bits, half of a bit's cells may be set: then the sums of two libraries decide otherwise."""
+    probe = probe_uploads(answer_run)
+    cells = torch.nn.functional.adaptive_avg_pool2d(probe, 4).permute(0, 2, 3, 1).flatten(1)
+    cloud = answer_run.cloud
+    assert isinstance(cloud, WordDecoder)
+    assert ((cells @ cloud.shares) - 0.5).abs().min() > 0.49
+    words = np.unique(np.linspace(0, answer_run.table.words - 1, 16).astype(int))
+    assert cloud.index(probe).tolist() == words.tolist()

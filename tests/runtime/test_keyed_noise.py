@@ -122,32 +122,31 @@ def test_the_default_key_lies_in_the_configuration_folder(
     assert (tmp_path / "sfumato" / "device.key").exists()
 
 
-@pytest.mark.parametrize("content", [KEY, KEY.hex().encode(), KEY.hex().upper().encode() + b"\n"])
-def test_a_key_is_read_raw_or_in_hexadecimal(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "key"
+def key_file(folder: Path, content: bytes) -> Path:
+    """A file that its owner alone may read."""
+    path = folder / "key"
     path.write_bytes(content)
     path.chmod(0o600)
-    assert keyed_noise.read_key(path) == KEY
+    return path
+
+
+@pytest.mark.parametrize("content", [KEY, KEY.hex().encode(), KEY.hex().upper().encode() + b"\n"])
+def test_a_key_is_read_raw_or_in_hexadecimal(tmp_path: Path, content: bytes) -> None:
+    assert keyed_noise.read_key(key_file(tmp_path, content)) == KEY
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"short", KEY + b"x", b"zz" * 32, KEY.hex()[:-2].encode(), b"\xff" * 64]
 )
 def test_anything_else_is_no_key(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "key"
-    path.write_bytes(content)
-    path.chmod(0o600)
     with pytest.raises(SfumatoError, match="no device key"):
-        keyed_noise.read_key(path)
+        keyed_noise.read_key(key_file(tmp_path, content))
 
 
 @pytest.mark.parametrize("content", [bytes(32), b"0" * 64])
 def test_a_key_of_zeros_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "key"
-    path.write_bytes(content)
-    path.chmod(0o600)
     with pytest.raises(SfumatoError, match="holds zeros"):
-        keyed_noise.read_key(path)
+        keyed_noise.read_key(key_file(tmp_path, content))
 
 
 def test_a_missing_key_is_not_made_by_reading(tmp_path: Path) -> None:

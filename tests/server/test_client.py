@@ -192,7 +192,9 @@ def test_only_the_upload_travels(
     with Client(phone, fake.url) as client, pytest.raises(ServerError):
         client.send(photo, key=KEY)
     (body,), (headers,) = fake.bodies, fake.headers
-    assert body == phone.perturb(photo, key=KEY).content
+    upload = phone.perturb(photo, key=KEY)
+    assert body == upload.content
+    assert upload.unlike  # which nothing that was sent says
     assert set(headers) <= {
         "Host", "Accept", "Accept-Encoding", "Connection", "User-Agent", "Content-Type", "Sfumato-Contract",
         "Content-Length",

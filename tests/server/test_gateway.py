@@ -14,6 +14,7 @@ from PIL import Image
 from tests.server.conftest import KEY, Server, Start
 from tests.server.test_app import kind
 
+from sfumato.data import open_dataset
 from sfumato.runtime.ledger import Ledger
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.model import CloudModel
@@ -46,8 +47,11 @@ def test_the_answer_is_that_of_the_upload_python_makes(
     start: Start, server: Server, key_file: Path, phone: PhoneModel, model: CloudModel, pictures: Pictures
 ) -> None:
     gateway = start("--gateway", "--server", server.url, "--key", str(key_file))
-    for picture, form in zip(pictures, ("JPEG", "PNG", "WEBP", "TIFF"), strict=False):
-        content = photo(picture, form)
+    forms, face = ("JPEG", "PNG", "WEBP", "TIFF"), io.BytesIO()
+    Image.fromarray(open_dataset("synthetic,count=800,size=32").images[0]).save(face, "PNG")
+    contents = [photo(picture, form) for picture, form in zip(pictures, forms, strict=False)]
+    flags = []
+    for content, form in zip([*contents, face.getvalue()], (*forms, "PNG"), strict=True):
         response = post(gateway, content, **{"Content-Type": f"image/{form.lower()}"})
         assert response.status_code == 200, response.text
         upload = phone.perturb(content, key=KEY)
@@ -58,8 +62,11 @@ def test_the_answer_is_that_of_the_upload_python_makes(
         assert found == pytest.approx(dict(expected["glasses"].probabilities), abs=2e-6)
         assert (answer["sent_bytes"], answer["contract"]) == (len(upload.content), gateway.digest)
         assert answer["rate_bits"] == pytest.approx(upload.rate_bits)
+        assert answer["unlike"] is upload.unlike
+        flags.append(upload.unlike)
         line = server.line(answer["service_request_id"])
         assert line["bytes_in"] == len(upload.content)
+    assert flags == [True, True, True, True, False]
     assert httpx.get(f"{gateway.url}/v1/contract").content == model.contract_json
     assert httpx.get(f"{gateway.url}/v1/predict").status_code == 404
 

@@ -31,6 +31,7 @@ from playwright.sync_api import (
 )
 from tests.server.conftest import KEY, Server, Start, start_server
 
+from sfumato.data import open_dataset
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.client import Client
@@ -155,6 +156,14 @@ def choose(page: Page, photo: Path) -> None:
     expect(page.locator("#status")).to_contain_text("Perturbed", timeout=PATIENCE)
 
 
+def check_flag(page: Page, phone: PhoneModel, path: Path) -> bool | None:
+    """The warning is shown if Python flags the photo, and never otherwise; what Python found."""
+    found = phone.perturb(path, key=KEY).unlike
+    assert page.locator("#unlike").is_visible() == bool(found)
+    assert ("anyway" in page.locator("#send").inner_text()) == bool(found)
+    return found
+
+
 def send(page: Page) -> None:
     page.locator("#send").click()
     await_state(page, "sent|failed")
@@ -182,6 +191,7 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
         expected = pack(phone.perturb(picture, key=KEY).levels, bits=1)
         choose(page, picture)
         assert len(seen.sent) == index  # nothing leaves before the button is pressed
+        assert check_flag(page, phone, picture)
         send(page)
         headers, body = seen.sent[-1]
         assert body == expected
@@ -203,6 +213,11 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
         "content-type", "origin", "sfumato-contract", "user-agent",
     }  # fmt: skip
     assert "paris" not in str(seen.requests) + str(seen.sent)
+    assert "like" not in str(seen.sent).lower().replace("like gecko", "")  # nor the flag
+    face = tmp_path / "face.png"
+    Image.fromarray(open_dataset("synthetic,count=800,size=32").images[0]).save(face)
+    choose(page, face)
+    assert check_flag(page, phone, face) is False
 
 
 @needs_page
@@ -229,6 +244,9 @@ def test_an_answer_bundle_sends_the_code_word_and_says_so(
             Image.fromarray((255 * pixels).astype(np.uint8)).save(tmp_path / "photo.png")
             upload = phone.perturb(tmp_path / "photo.png", key=KEY)
             choose(page, tmp_path / "photo.png")
+            assert (
+                check_flag(page, phone, tmp_path / "photo.png") is None
+            )  # as in bundles of earlier versions
             assert len(seen.sent) == index
             says = page.locator("#travels").inner_text()
             assert f"the number {upload.word} in {len(upload.content)} byte" in says

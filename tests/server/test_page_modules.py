@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures import familiar
 from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract
 
@@ -97,6 +98,15 @@ def test_random_answers_are_those_of_python() -> None:
     done = node("answer", given="\n".join(json.dumps(case) for case in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [answered(case) for case in cases]
+
+
+def test_photos_are_as_unlike_as_in_python() -> None:
+    cases, expected = familiar.cases()
+    assert {True, False, None} == {one["unlike"] for one in expected if "unlike" in one}
+    assert sum("refusal" in one for one in expected) == len(familiar.damaged())
+    done = node("familiar", given="\n".join(map(json.dumps, cases)))
+    assert done.returncode == 0, done.stderr
+    familiar.compare([json.loads(line) for line in done.stdout.splitlines()], expected)
 
 
 PARSE = """

@@ -2,7 +2,8 @@
 
     app = create_gateway(Client(PhoneModel.load("export"), "https://photos.example"), key, GatewayConfig(), tokens)
 
-POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the service's answer, and the rate of the upload
+POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the service's answer; the upload's rate, and whether the
+                   photo looks like none of those that the model was made for: neither is sent on
 GET  /v1/contract, /healthz, /readyz, /metrics     as the service
 
 It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten. The client of
@@ -83,6 +84,11 @@ class GatewayPrediction(Origin):
     rate_bits: float = Field(
         description="rate of this upload: how many bits of the photo it can carry at most; it was not sent",
         examples=[6.1],
+    )
+    unlike: bool | None = Field(
+        description="whether the photo looks like none of those that the model was made for, so that the answer means "
+        "nothing; null where the bundle does not say what they look like; it was not sent",
+        examples=[False],
     )
     account: str | None = Field(
         description="what was sent to the service by now, in words; null where no account is kept",
@@ -200,6 +206,7 @@ def photo_endpoint(
             contract=digest,
             sent_bytes=reply.sent_bytes,
             rate_bits=reply.rate_bits,
+            unlike=upload.unlike,
             account=account,
             service_request_id=reply.request_id,
             request_id=request.state.request_id,

@@ -22,8 +22,9 @@ from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork
+from sfumato.runtime.answer import word_image
 from sfumato.training.clean import ONNX_COPY
-from sfumato.training.run import Run
+from sfumato.training.run import AnswerRun, Run
 
 OPSET = 17
 
@@ -142,12 +143,25 @@ def write_cloud(run: Run, path: Path) -> float:
         example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
         write_onnx(heads, example, path, inputs=["upload"], outputs=run.keep, batch=True)
     session = open_session(path)
-    probe = torch.randint(0, 2, (16, 3, *size), generator=torch.Generator().manual_seed(1)).float()
+    probe = probe_uploads(run)
     with torch.no_grad():
         expected = heads(probe)
     names = match_heads([output.name for output in session.get_outputs()], run.keep)
     found = session.run(list(names), {session.get_inputs()[0].name: probe.numpy()})
     return max(float(np.abs(a.numpy() - b).max()) for a, b in zip(expected, found, strict=True))
+
+
+def probe_uploads(run: Run) -> torch.Tensor:
+    """Uploads that the cloud network is asked about, (B, 3, H, W) in 0..1: random bits, or in answer mode words.
+
+    Random bits are no words: where half of a bit's cells are set, rounding decides what is read.
+    """
+    if not isinstance(run, AnswerRun):
+        bits = torch.randint(0, 2, (16, 3, *run.dataset.size), generator=torch.Generator().manual_seed(1))
+        return bits.float()
+    words = np.unique(np.linspace(0, run.table.words - 1, 16).astype(int))
+    shown = [word_image(int(word), run.table.words, *run.dataset.size) for word in words]
+    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()
 
 
 class CloudHeads(nn.Module):

@@ -13,6 +13,7 @@ Nothing of it leaves the phone. A flag that travelled would be one more bit at m
     read_limits(contract.figures)               # None in bundles of earlier versions
 """
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -145,7 +146,7 @@ def read_limits(figures: Mapping[str, Any]) -> Limits | None:
     if KEY not in figures:
         return None
     try:
-        return Limits.model_validate(figures[KEY])
+        return Limits.model_validate_json(json.dumps(figures[KEY]), strict=True)
     except ValidationError as error:
         raise SfumatoError(
             f"the contract's figures are damaged ({complaint(error, KEY)}): export again"

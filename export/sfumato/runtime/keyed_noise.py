@@ -15,6 +15,7 @@ must reproduce.
     noise = keyed_noise(key, model.digest, parameter_bytes(contract, parameters), image, 64 * 64 * 3)
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import flush, read_bytes
+from sfumato.core.files import SCRATCH, flush, read_bytes
 from sfumato.core.private import require_private
 from sfumato.runtime.contract import Contract
 
@@ -148,15 +149,16 @@ def device_key(path: Path | None = None) -> bytes:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # A whole file under another name first: two first runs at once must agree on one key.
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=SCRATCH, dir=path.parent
+            )  # of mode 0600
             scratch = Path(name)
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-            flush(scratch)
             try:
-                os.link(scratch, path)
-            except FileExistsError:
-                pass
+                with os.fdopen(handle, "w", encoding="ascii") as stream:
+                    stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+                flush(scratch)
+                with contextlib.suppress(FileExistsError):
+                    os.link(scratch, path)
             finally:
                 scratch.unlink()
             flush(path.parent)

@@ -4,6 +4,7 @@ results = perturb_files(PhoneModel.load(export), [Path("photo.jpg"), Path("album
 """
 
 import hashlib
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ def perturb_files(
     encoding: str | None = None,
     ledger: Ledger | None = None,
     service: str = FILES,
+    overwrite: bool = False,
     on_error: Callable[[Path, DataError], None] | None = None,
 ) -> Iterator[Perturbed]:
     """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
@@ -54,11 +56,14 @@ def perturb_files(
     told of a photo that cannot be read, and the others are done; without it the first such photo ends the batch.
 
     Raises:
-        SfumatoError: two photos would share a name, one cannot be read or would pass the ledger's limit; earlier ones stay
-            written.
+        SfumatoError: two photos would share a name, or an upload of that name is there without `overwrite`: nothing is
+            written. One cannot be read or would pass the ledger's limit: earlier ones stay written.
     """
     names = uploads_of(photos, out)
     check_place(out)  # before the ledger counts anything
+    there = [path for name in names.values() for path in _files_of(out, name) if os.path.lexists(path)]
+    if there and not overwrite:
+        raise SfumatoError(f"{there[0]} is there already: choose another --out, or pass --overwrite")
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in names.items():
         try:
@@ -71,10 +76,22 @@ def perturb_files(
         if ledger is not None:
             ledger.spend(service, Draw(upload.draw, upload.rate_bits))
         target = out / f"{name}.upload.{FORMS[upload.encoding]}"
-        with atomic_write(target) as scratch:
-            scratch.write_bytes(upload.content)
-        write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
+        for other in _files_of(out, name):
+            if other != target:
+                other.unlink(missing_ok=True)  # what describes an upload never lies beside another
+        try:
+            with atomic_write(target) as scratch:
+                scratch.write_bytes(upload.content)
+            write_json(out / f"{name}.upload.json", describe(model.contract, model.digest.hex(), upload))
+        except BaseException:
+            target.unlink(missing_ok=True)  # without the file that describes it an upload is half written
+            raise
         yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike)
+
+
+def _files_of(out: Path, name: str) -> list[Path]:
+    """Every file that an upload of this name may have, in any encoding."""
+    return [out / f"{name}.upload.{ending}" for ending in (*FORMS.values(), "json")]
 
 
 def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:

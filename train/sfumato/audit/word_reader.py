@@ -9,7 +9,8 @@ reads more from it only with more labelled images.
 It is measured like any attacker, by all four measures. A drawn word counts with its probability: each pair of image and word
 is a row, and what the rows of an image contribute is added up before the standard error, since images vary and words do not.
 
-    estimates = measure_words(table, states, values, sample, entropy_bits)
+    answers, rows = read_words(table, states, values, sample, classes=5)
+    estimates = measure(answers, rows, entropy_bits)
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.audit.metrics import Answers, Estimate, Floats, Ints, Sample, measure
+from sfumato.audit.metrics import Answers, Floats, Ints, Sample
 from sfumato.audit.predictions import log_prior
-from sfumato.audit.schema import MeasureName
 from sfumato.data import Split
 from sfumato.training.answer_table import AnswerTable
 
@@ -100,16 +100,3 @@ def read_words(
     )
     said = logs[sent.word]
     return Answers(said, said, np.asarray((logs - prior).argmax(1))[sent.word]), rows
-
-
-def measure_words(
-    table: AnswerTable,
-    states: Mapping[Split, Ints],
-    values: Mapping[Split, Ints],
-    sample: Sample,
-    entropy_bits: float,
-    *,
-    classes: int,
-) -> dict[MeasureName, Estimate]:
-    """All four measures of the reader, each with one part for every test image; `entropy_bits` is H(S) of the population."""
-    return measure(*read_words(table, states, values, sample, classes=classes), entropy_bits)

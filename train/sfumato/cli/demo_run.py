@@ -59,8 +59,8 @@ QUICK_FACES = {
 SCENE_KEEP = ("object",)
 SCENE_HIDE = ("presence", "skin", "hair")
 SCENE_GOAL = {"objective": "suppress", "bits": 300, "feature_weight": 1.0}
-SCENES = {"data": "scenes,count=4000", "clean_epochs": 10, "pretrain_epochs": 8, "epochs": 12}
-# The picture shows where noise goes; one network of each kind finds by far what fails this audit.
+SCENES = {"data": "scenes,count=6000", "clean_epochs": 10, "pretrain_epochs": 8, "epochs": 12}
+# This example shows where noise goes. Its leaks are large: one network of each kind finds them.
 SCENE_ATTACKS = QUICK.model_copy(
     update={
         "name": "demo",

@@ -35,6 +35,7 @@ def command(
     skip_errors: Annotated[
         bool, typer.Option("--skip-errors", help="Leave out photos that cannot be read, and say which.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace uploads that are there.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
@@ -65,6 +66,7 @@ def command(
             encoding=encoding,
             ledger=book,
             service=service,
+            overwrite=overwrite,
             on_error=left_out.__setitem__ if skip_errors else None,
         )
     )

@@ -18,12 +18,15 @@ from rich.table import Table
 
 from sfumato.core.reports import Grid
 
+UNBROKEN = 10_000
+"""Columns of a log or a pipe, which have no width of their own."""
+
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def note(message: str) -> None:
-    """Say one line on standard error."""
-    err.print(message, markup=False)
+    """Say one line on standard error; only a terminal breaks it, between words."""
+    err.print(message, markup=False, soft_wrap=not err.file.isatty())
 
 
 def emit_json(value: Any) -> None:
@@ -43,8 +46,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def show(grid: Table) -> None:
-    """Print a table for people, on standard output."""
-    Console(highlight=False, markup=False, emoji=False).print(grid)
+    """Print a table for people, on standard output; only a terminal breaks its rows."""
+    width = None if sys.stdout.isatty() else UNBROKEN
+    Console(highlight=False, markup=False, emoji=False, width=width).print(grid)
 
 
 def show_tables(grids: Iterable[Grid]) -> None:

@@ -2,16 +2,18 @@
 
 Everything a command leaves behind goes through `atomic_write` or `new_folder`, so that an interrupted or failed run
 never leaves half a file, and an existing run is never overwritten by accident. What has its name is on the disk: files and
-folders are flushed before they are renamed. What is read is a regular file: a pipe or a device would hold the reader for ever.
+folders are flushed before they are renamed. A process that is killed leaves scratch files behind; `sweep` removes those that
+no living process holds. What is read is a regular file: a pipe or a device would hold the reader for ever.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +21,10 @@ from typing import Any
 from sfumato.core.errors import SfumatoError
 from sfumato.core.failures import reason, writing
 
+SCRATCH = ".sfumato-new"
+"""How the names of scratch files and folders end; they begin with a dot and the name that they shall take."""
+RETIRED = ".sfumato-old"
+"""How the name of a folder ends that is being replaced."""
 LARGEST = 2**30
 """Bytes of a file that is read whole."""
 LARGEST_JSON = 2**26
@@ -40,17 +46,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        scratch = Path(name)
-        try:
-            yield scratch
-            scratch.chmod(0o644)
-            flush(scratch)
-            scratch.replace(path)
-            flush(path.parent)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with _scratch(path, _new_file) as scratch:
+            try:
+                yield scratch
+                scratch.chmod(0o644)
+                flush(scratch)
+                scratch.replace(path)
+                flush(path.parent)
+            finally:
+                scratch.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,26 +67,115 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        before = _identity(path)
+        sweep(path.parent, path.name)
+        with _scratch(path, _new_folder) as scratch:
+            before = _identity(path)
+            try:
+                yield scratch
+                scratch.chmod(0o755)
+                for found in (*scratch.rglob("*"), scratch):
+                    if not found.is_symlink():
+                        flush(found)
+                retired = scratch.with_suffix(RETIRED)
+                if (now := _identity(path)) is not None:
+                    if now != before:
+                        raise SfumatoError(
+                            f"another process has written {path} meanwhile: look at it, then start again "
+                            "or choose another --out"
+                        )
+                    path.rename(retired)
+                scratch.rename(path)
+                flush(path.parent)
+                shutil.rmtree(retired, ignore_errors=True)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(path: Path, make: Callable[[Path], tuple[int | None, Path]]) -> Iterator[Path]:
+    """Something new beside `path`, locked against `sweep` for as long as the block and this process last."""
+    while True:
+        handle, scratch = make(path)
+        if handle is None or (_lock(handle) is not False and scratch.exists()):
+            break
+        os.close(handle)  # a sweep took it in the moment before it was locked
+    try:
+        yield scratch
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _new_file(path: Path) -> tuple[int | None, Path]:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=SCRATCH, dir=path.parent)
+    if os.name == "nt":  # there an open file cannot be renamed
+        os.close(handle)
+        return None, Path(name)
+    return handle, Path(name)
+
+
+def _new_folder(path: Path) -> tuple[int | None, Path]:
+    name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=SCRATCH, dir=path.parent)
+    try:
+        return None if os.name == "nt" else os.open(name, os.O_RDONLY), Path(name)
+    except FileNotFoundError:  # as above
+        return _new_folder(path)
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether this process alone holds the file or folder now; None where the system knows no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a file or folder has the name of one that is not finished."""
+    return path.name.startswith(".") and path.suffix in (SCRATCH, RETIRED)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left unfinished in a folder; what a living process writes stays.
+
+    Args:
+        folder: where; not below it.
+        name: only what was to take this name; None: all.
+    """
+    if os.name == "nt":
+        return
+    for path in sorted(folder.glob("." + ("" if name is None else glob.escape(name) + ".") + "*" + SCRATCH)):
         try:
-            yield scratch
-            scratch.chmod(0o755)
-            for found in (*scratch.rglob("*"), scratch):
-                if not found.is_symlink():
-                    flush(found)
-            retired = scratch.with_name(scratch.name + ".old")
-            if (now := _identity(path)) is not None:
-                if now != before:
-                    raise SfumatoError(
-                        f"another process has written {path} meanwhile: look at it, then start again or choose another --out"
-                    )
-                path.rename(retired)
-            scratch.rename(path)
-            flush(path.parent)
-            shutil.rmtree(retired, ignore_errors=True)
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            if _lock(handle):  # not where nobody knows
+                _remove(path)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            os.close(handle)
+    for path in folder.glob("." + ("" if name is None else glob.escape(name) + ".") + "*" + RETIRED):
+        target = path.with_name(path.name[1:].rsplit(".", 2)[0])
+        if path.with_suffix(SCRATCH).exists():  # its process lives
+            continue
+        if target.exists():
+            _remove(path)
+        else:  # killed between two renames: the old one is the whole one
+            path.rename(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -231,21 +324,17 @@ def only_process(folder: Path) -> Iterator[None]:
         SfumatoError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if os.name == "nt":
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if _lock(handle) is False:
             raise SfumatoError(
                 f"another process is at work in {folder}: wait until it ends, or choose another --out"
-            ) from None
-        except OSError:
-            pass
+            )
+        for one in (folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())):
+            sweep(one)
         yield
     finally:
         os.close(handle)
@@ -266,7 +355,8 @@ def claim_folder(path: Path, *, holds: str, overwrite: bool) -> None:
     check_claim(path, holds=holds, overwrite=overwrite)
     if (path / holds).exists():
         with only_process(path), writing(path):  # the folder itself stays: it carries the lock
-            for found in path.iterdir():
+            # What marks it goes last: a process that is killed here leaves something that --overwrite still removes.
+            for found in sorted(path.iterdir(), key=lambda found: found.name == holds):
                 if found.is_dir() and not found.is_symlink():
                     shutil.rmtree(found)
                 else:
@@ -283,7 +373,7 @@ def check_claim(path: Path, *, holds: str, overwrite: bool) -> None:
     if path.is_file():
         raise SfumatoError(f"{path} is a file: give a folder for the output")
     with writing(path):
-        found = any(path.iterdir()) if path.exists() else False
+        found = any(not is_scratch(inside) for inside in path.iterdir()) if path.exists() else False
     if found and not (path / holds).exists():
         raise SfumatoError(f"{path} is not empty and holds no {holds}: choose another --out")
     if found and not overwrite:

@@ -5,8 +5,10 @@ run had never stopped.
 """
 
 import json
-import sys
-import types
+import os
+import struct
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,43 +41,77 @@ class RunningMeans:
 
 
 class TrainingLog:
-    """Appends records to `folder/metrics.jsonl` and `folder/tensorboard/`."""
+    """Appends records to `folder/metrics.jsonl` and `folder/tensorboard/`; each is on disk, whole, when `write` returns."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
         self.folder = folder
-        self._writer: Any = None
+        self._events: Path | None = None
 
     def drop_after(self, stage: str, epoch: int) -> None:
-        """Forget the records of `stage` from `epoch` on."""
+        """Forget the records of `stage` from `epoch` on, and a line that was cut short."""
         if not self.path.exists():
             return
-        records = [
-            json.loads(line)
-            for line in self.path.read_text(encoding="utf-8").splitlines()
-            if line.endswith("}")
-        ]
-        kept = [record for record in records if record["stage"] != stage or record["epoch"] < epoch]
+        kept = [one for one in self._records() if one.get("stage") != stage or one.get("epoch", 0) < epoch]
         with atomic_write(self.path) as scratch:
             scratch.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # the beginning of an object is no JSON, wherever it was cut
+                continue
+            if isinstance(record, dict):
+                yield record
+
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; numbers also go to TensorBoard under `stage/name`."""
-        with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-        if self._writer is None:
-            # TensorBoard's own switch: with this module present it uses its small stub and does not import TensorFlow,
-            # which costs ten seconds and gigabytes where the export packages are installed.
-            sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
-            from torch.utils.tensorboard import SummaryWriter
+        append_whole(self.path, (json.dumps(record) + "\n").encode())
+        figures = {
+            f"{record['stage']}/{name}": float(value)
+            for name, value in record.items()
+            if isinstance(value, (int, float)) and name != "epoch"
+        }
+        self._write_events(figures, record["epoch"])
 
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name != "epoch":
-                self._writer.add_scalar(f"{record['stage']}/{name}", value, record["epoch"])
+    def _write_events(self, figures: dict[str, float], step: int) -> None:
+        # Not SummaryWriter: its thread keeps records for minutes, and tells of a full disk by a traceback.
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-    def close(self) -> None:
-        """Flush TensorBoard."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        now, events = time.time(), []
+        if self._events is None:
+            folder = self.folder / "tensorboard"
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
+            self._events = folder / f"events.out.tfevents.{int(now):010d}.{os.getpid()}"
+            events.append(Event(wall_time=now, file_version="brain.Event:2"))
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+        events.append(Event(wall_time=now, step=step, summary=Summary(value=values)))
+        append_whole(self._events, b"".join(framed(event.SerializeToString()) for event in events))
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """Append to a file, or leave it as it was.
+
+    Raises:
+        WriteError: the system refused.
+    """
+    with writing(path), path.open("ab", buffering=0) as stream:
+        before = stream.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[stream.write(content) :]
+        except OSError:
+            stream.truncate(before)
+            raise
+
+
+def framed(data: bytes) -> bytes:
+    """A record of an event file: length, its checksum, the data, their checksum."""
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return length + sums[0] + data + sums[1]

@@ -25,7 +25,15 @@ from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.files import atomic_write, claim_folder, only_process, read_object, sha256, write_json
+from sfumato.core.files import (
+    atomic_write,
+    claim_folder,
+    is_scratch,
+    only_process,
+    read_object,
+    sha256,
+    write_json,
+)
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
@@ -59,7 +67,7 @@ from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
-from sfumato.training.start import CARD, check_devices, check_free
+from sfumato.training.start import CARD, CONFIG, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
 
@@ -144,8 +152,10 @@ def train(
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     asked, config = config.decision, settle_decision(config, dataset)
-    if resume and (out / "config.json").exists():
-        before = stored_config(read_object(out / "config.json"))
+    if resume and barely_begun(out):
+        (out / CONFIG).unlink()
+    if resume and (out / CONFIG).exists():
+        before = stored_config(read_object(out / CONFIG))
         if asked == "auto":
             config = config.model_copy(update={"decision": before.decision})
         other = changed(out, config, dataset, auto=auto)
@@ -164,9 +174,10 @@ def train(
             raise UsageError(
                 f"{config.given_onnx} lies in {out}, which is to be replaced: choose another --out"
             )
-        claim_folder(out, holds="config.json", overwrite=overwrite)
-        write_json(out / "config.json", config.model_dump(mode="json"))
-        record(out, config, dataset, auto=auto)
+        claim_folder(out, holds=CONFIG, overwrite=overwrite)
+        with given_back(out):
+            write_json(out / CONFIG, config.model_dump(mode="json"))
+            record(out, config, dataset, auto=auto)
     with only_process(out):
         _keep_onnx(config, dataset, out)
         if not (out / CARD).exists():
@@ -194,6 +205,11 @@ def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
             '(decision = "largest" in --config keeps it)'
         )
     return config.model_copy(update={"decision": form})
+
+
+def barely_begun(out: Path) -> bool:
+    """Whether a start was killed between its first two files, so that nothing says what data it began with."""
+    return out.is_dir() and [path.name for path in out.iterdir() if not is_scratch(path)] == [CONFIG]
 
 
 @contextmanager
@@ -231,13 +247,11 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path, auto: bool = False) -
         if auto and not _answer_suits(answerer, clean, fabric):
             config = config.model_copy(update={"mode": "picture"})
             if log_file is not None:
-                write_json(out / "config.json", config.model_dump(mode="json"))
+                write_json(out / CONFIG, config.model_dump(mode="json"))
         elif log_file is not None:
             _finish_answer(answerer, dataset)
     if config.mode == "picture":
         _cotraining_stage(fabric, config, dataset, clean, out, log_file)
-    if log_file is not None:
-        log_file.close()
     fabric.barrier()
     torch.set_num_threads(threads)
 

@@ -33,6 +33,7 @@
  * @property {{name: string, classes: string[]}[]} keep
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
+ * @property {Record<string, unknown>} [figures]
  */
 
 const REPEATING = "sfumato-contract/1";

@@ -44,6 +44,7 @@ const page = {
   upload: part("upload", HTMLCanvasElement),
   uploadCaption: part("upload-caption", HTMLElement),
   facts: part("facts", HTMLElement),
+  unlike: part("unlike", HTMLElement),
   travels: part("travels", HTMLElement),
   account: part("account", HTMLElement),
   send: part("send", HTMLButtonElement),
@@ -158,7 +159,7 @@ async function take(bitmap, size) {
 /** What will be sent, in figures and words. */
 function showUpload() {
   if (!perturbed) return;
-  const {word, rate, milliseconds} = perturbed, {answer} = session.contract;
+  const {word, rate, unlike, milliseconds} = perturbed, {answer} = session.contract;
   const size = bytes(travelling(session, perturbed, page.asImage.checked).content.length);
   showFacts({
     "Photo": photoSize ? bytes(photoSize) : "not counted",
@@ -173,7 +174,8 @@ function showUpload() {
     page.travels.textContent = `What travels is the number ${word}${form} in ${size}, which says ${said}, and nothing else `
       + `of the photo${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
   }
-  page.send.textContent = `Send the ${answer ? "code word" : "upload"} (${size})`;
+  page.unlike.hidden = !unlike;
+  page.send.textContent = `Send the ${answer ? "code word" : "upload"}${unlike ? " anyway" : ""} (${size})`;
 }
 
 /** An answer bundle: there is no noise to show, and what is sent is a number. */

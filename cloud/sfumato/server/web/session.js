@@ -12,6 +12,7 @@
 import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
 import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract} from "./contract.js";
+import {readLimits, unlike} from "./familiar.js";
 import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
@@ -31,6 +32,7 @@ import {checkVectors} from "./vectors.js";
  * @property {Model} model
  * @property {Int16Array | null} table normal_table.bin of a gaussian channel
  * @property {Uint32Array | null} counts answer_table.bin of a randomised answer
+ * @property {import("./familiar.js").Limits | null} limits what ordinary photos look like; null in bundles of earlier versions
  * @property {number} deviation how far the model is from vectors.json, in 1/256
  *
  * @typedef {object} Perturbed
@@ -41,6 +43,8 @@ import {checkVectors} from "./vectors.js";
  * @property {Bytes} upload what travels: packed levels, or the bytes of the code word
  * @property {Bytes} draw what the account remembers of it
  * @property {number | null} rate in bits: how much of the photo this upload can carry; null for a gaussian channel
+ * @property {boolean | null} unlike the photo looks like none of those that the model was made for, so its answer means nothing; null:
+ *     the bundle does not say what they look like. It depends on the photo: it stays here
  * @property {number} milliseconds
  *
  * @typedef {object} Reply
@@ -77,7 +81,7 @@ export class RefusedError extends Error {
 /** Load and check the phone's half of the export. @param {string} base @returns {Promise<Session>} */
 export async function openSession(base) {
   const text = await get(base, "v1/contract");
-  const contract = parseContract(new TextDecoder().decode(text));
+  const contract = parseContract(new TextDecoder().decode(text)), limits = readLimits(contract.figures);
   const file = async (/** @type {string} */ name) => {
     const content = await get(base, `v1/phone/${name}`);
     if (toHex(await sha256(content)) !== fileOf(contract, name).sha256) throw new Error(`${name} is not the contract's`);
@@ -94,7 +98,7 @@ export async function openSession(base) {
   const model = await loadModel(weights, contract, new URL("page/vendor/wasm/", base).href);
   const found = await checkVectors(JSON.parse(new TextDecoder().decode(vectors)), table, model, counts);
   if (found.problems.length) throw new Error(`this browser computes something else: ${found.problems.join("; ")}`);
-  return {base, contract, digest: toHex(await sha256(text)), model, table, counts, deviation: found.largest};
+  return {base, contract, digest: toHex(await sha256(text)), model, table, counts, limits, deviation: found.largest};
 }
 
 /**
@@ -105,23 +109,25 @@ export async function openSession(base) {
  * @param {ImageBitmap} bitmap
  * @returns {Promise<Perturbed>}
  */
-export async function perturb({contract, digest, model, table, counts}, key, bitmap) {
+export async function perturb({contract, digest, model, table, counts, limits}, key, bitmap) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
   const parameters = await model.run(pixels);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
   const id = await drawId(key, fromHex(digest), q, pixels);
   const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
+  const strange = limits && unlike(limits, pixels, height, width);
   if (contract.answer) {
     const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
     const milliseconds = performance.now() - start, levels = wordImage(word, words, height, width);
-    return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate: Math.log2(words), milliseconds};
+    const rate = Math.log2(words);
+    return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate, unlike: strange, milliseconds};
   }
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
   const rate = parameters.p ? ditherRate(parameters.p) : null;
-  return {pixels, parameters, levels, word: null, upload, draw: id, rate, milliseconds};
+  return {pixels, parameters, levels, word: null, upload, draw: id, rate, unlike: strange, milliseconds};
 }
 
 /**

@@ -123,6 +123,9 @@ class MainActivity : ComponentActivity() {
         threads.setSelection(THREADS.indexOf(state.choice.threads).coerceAtLeast(0))
         runtime.text = describe(state.runtime)
         photo.text = describe(state.photo)
+        val strange = (state.photo as? PhotoState.Shown)?.perturbed?.unlike == true
+        unlike.visibility = if (strange) View.VISIBLE else View.GONE
+        send.setText(if (strange) R.string.send_anyway else R.string.send)
         send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
         account.text = state.account.text
         if (!limit.hasFocus()) limit.setText(state.account.limit)
@@ -203,6 +206,7 @@ class MainActivity : ComponentActivity() {
         val wipe: SeekBar = activity.findViewById(R.id.wipe)
         val rightPicture: RadioGroup = activity.findViewById(R.id.right_picture)
         val photo: TextView = activity.findViewById(R.id.photo)
+        val unlike: TextView = activity.findViewById(R.id.unlike)
         val accelerator: Spinner = activity.findViewById(R.id.accelerator)
         val threads: Spinner = activity.findViewById(R.id.threads)
         val runtime: TextView = activity.findViewById(R.id.runtime)

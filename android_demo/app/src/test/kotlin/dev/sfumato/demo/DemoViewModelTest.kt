@@ -8,6 +8,7 @@ import dev.sfumato.core.Delegation
 import dev.sfumato.core.Encoding
 import dev.sfumato.core.FakeKeys
 import dev.sfumato.core.FakeNetwork
+import dev.sfumato.core.Familiar
 import dev.sfumato.core.KEY
 import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
@@ -93,6 +94,17 @@ class DemoViewModelTest {
         val running = state.runtime as RuntimeState.Running
         assertEquals(listOf(Delegation(42, 42, 1), 0), listOf(running.delegation, running.difference))
         assertEquals(PhotoState.None, state.photo)
+    }
+
+    @Test
+    fun aPhotoUnlikeTheOrdinaryOnesIsShownAsSuch() {
+        val far = Familiar(means = List(43) { 9.0 }, spreads = List(43) { 1.0 }, limit = 3.0)
+        for ((limits, expected) in listOf(null to null, far to true, far.copy(limit = 99.0) to false)) {
+            val model = model { smallBundle(familiar = limits) }
+            model.await { it.runtime is RuntimeState.Running }
+            model.openPhoto("photo")
+            assertEquals(expected, model.shown().unlike)
+        }
     }
 
     @Test

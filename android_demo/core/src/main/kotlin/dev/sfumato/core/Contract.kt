@@ -103,6 +103,8 @@ data class Contract(
     val hide: List<String>,
     /** In answer mode alone. */
     val answer: AnswerSpec?,
+    /** What ordinary photos look like; null in bundles of earlier versions. */
+    val familiar: Familiar?,
 ) {
     /** [sha256] as 32 bytes: keyed noise depends on it. */
     val digest: ByteArray get() = sha256.hexToByteArray()
@@ -145,7 +147,7 @@ private class ContractReader(private val root: JsonObject) {
         for ((part, version) in listOf("sampler" to 1, "noise" to 2)) {
             demand(root.int(part) == version) { "$part is version ${root.int(part)}, this app draws version $version: update the app" }
         }
-        for (free in listOf("cost", "figures", "conversion", "provenance")) root.map(free)
+        for (free in listOf("cost", "conversion", "provenance")) root.map(free)
         readGates()
         readGoal()
         val mode = root.text("mode")
@@ -167,6 +169,7 @@ private class ContractReader(private val root: JsonObject) {
             keep = root.children("keep").map(::readKept),
             hide = root.texts("hide"),
             answer = root.childOrNull("answer")?.let(::readAnswer),
+            familiar = Familiar.read(root.child("figures")),
         )
         root.refuseOthers()
         val answering = listOf(found.channel == Channel.Answer, found.encoding == Encoding.WORD, found.answer != null)

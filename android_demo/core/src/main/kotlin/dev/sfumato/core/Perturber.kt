@@ -29,6 +29,11 @@ class Perturbed(
     val rateBits: Double?,
     /** What the ledger remembers of this draw. */
     val draw: ByteArray,
+    /**
+     * The photo looks like none of those that the model was made for, so its answer means nothing; null: the export does not say what
+     * they look like.
+     */
+    val unlike: Boolean?,
     /** In answer mode alone. */
     val word: CodeWord? = null,
 )
@@ -63,14 +68,15 @@ class Perturber(
             val content = if (encoding == Encoding.WORD) wordBytes(word.number, word.words) else encode(image)
             val times = StageTimes(pre, ran, drawn, clock.lap())
             val most = log2(word.words.toDouble())
-            return Perturbed(input, null, shown(image), Upload(content, encoding), times, most, draw(input, q), word)
+            return Perturbed(input, null, shown(image), Upload(content, encoding), times, most, draw(input, q), unlike(input), word)
         }
         val levels = sample(contract.channel, input, q, noise, bundle.table)
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
         val rate = if (contract.channel is Channel.Dither) ditherRateBits(q.getValue("p")) else null
-        return Perturbed(input, noiseMap(q, contract.channel), shown(levels), Upload(content, encoding), times, rate, draw(input, q))
+        val map = noiseMap(q, contract.channel)
+        return Perturbed(input, map, shown(levels), Upload(content, encoding), times, rate, draw(input, q), unlike(input))
     }
 
     /** Parameter bytes q by output name, for a picture of the model's size. */
@@ -81,6 +87,8 @@ class Perturber(
 
     private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
         drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
+
+    private fun unlike(input: Picture): Boolean? = contract.familiar?.unlike(input)
 
     private fun encode(levels: ByteArray): ByteArray = when (encoding) {
         Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)

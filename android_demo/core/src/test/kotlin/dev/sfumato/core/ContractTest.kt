@@ -161,6 +161,7 @@ class ContractTest {
             { parts: MutableMap<String, Any?> -> parts["sampler"] = 2 } to "sampler",
             { parts: MutableMap<String, Any?> -> parts["noise"] = 1 } to "noise",
             { parts: MutableMap<String, Any?> -> parts["goal"] = mapOf("met" to 1) } to "met",
+            { parts: MutableMap<String, Any?> -> parts["figures"] = mapOf(Familiar.KEY to mapOf("limit" to 3)) } to "damaged",
             { parts: MutableMap<String, Any?> -> parts["goal"] = mapOf("met" to true, "wish" to 1) } to "wish",
             { parts: MutableMap<String, Any?> -> parts["extra"] = 1 } to "extra",
             { parts: MutableMap<String, Any?> -> parts["crop"] = "none" } to "crop",

@@ -15,6 +15,9 @@
  *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
  *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
  *         {"key", "contract", "parameters", "pixels"} in hexadecimal -> {"draw": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage familiar < cases.jsonl
+ *         {"pixels": hex, "height", "width", "figures" of a contract} -> {"features", "distance", "unlike"} or {"refusal"} a line;
+ *         without limits among the figures "unlike" is null and there is no distance
  */
 @file:JvmName("CrossLanguage")
 
@@ -39,6 +42,7 @@ fun main(arguments: Array<String>) {
         }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
         "answer" -> ::answerOf
+        "familiar" -> ::familiarOf
         else -> throw IllegalArgumentException(arguments[0])
     }
     for (line in generateSequence(::readlnOrNull)) println(writeJson(answer(parseJson(line.encodeToByteArray()).asObject("the case"))))
@@ -77,6 +81,17 @@ internal fun answerOf(case: JsonObject): Map<String, Any?> {
         "packed" to pack(wordImage(word, code.words, case.int("height"), case.int("width")), bits = 1).toHexString(),
     )
     return if (row == null) found else found + ("state" to code.state(decision))
+}
+
+private fun familiarOf(case: JsonObject): Map<String, Any?> {
+    val picture = Picture(case.int("height"), case.int("width"), case.text("pixels").hexToByteArray())
+    val limits = try {
+        Familiar.read(case.child("figures"))
+    } catch (refusal: SfumatoException) {
+        return mapOf("refusal" to refusal.message)
+    }
+    val found = mapOf("features" to features(picture), "unlike" to limits?.unlike(picture))
+    return if (limits == null) found else found + ("distance" to limits.distance(picture))
 }
 
 private fun account(file: File, key: DeviceKey): (JsonObject) -> Map<String, Any?> {

@@ -38,6 +38,22 @@ class PerturberTest {
     }
 
     @Test
+    fun aPhotoUnlikeTheOrdinaryOnesIsFlagged() {
+        val plain = Perturber(smallBundle(), FakeNetwork(), FakeKeys()).perturb(photo)
+        assertEquals(null, plain.unlike)
+        val like = Familiar(features(plain.input), List(43) { 0.5 }, limit = 1e-6)
+        val (same, other) = listOf(photo, pattern("checks", 40, 50)).map { it.fit(SIDE, SIDE) }
+        assertEquals(listOf(false, true), listOf(same, other).map(like::unlike))
+        assertEquals(0.0, like.distance(same), 0.0)
+        for (strange in listOf(false, true)) {
+            val bundle = smallBundle(familiar = if (strange) like.copy(means = List(43) { 9.0 }) else like)
+            val flagged = Perturber(bundle, FakeNetwork(), FakeKeys()).perturb(photo)
+            assertEquals(strange, flagged.unlike)
+            assertEquals(plain.upload.content.size, flagged.upload.content.size)
+        }
+    }
+
+    @Test
     fun aNetworkThatDoesNotFitIsRefused() {
         assertThrows(SfumatoException::class.java) { Perturber(smallBundle(levels = 4), FakeNetwork(planes = 3), FakeKeys()) }
     }

@@ -80,9 +80,15 @@ fun contractBytes(parts: Map<String, Any?> = contractParts()): ByteArray = write
 
 fun smallContract(levels: Int = 2): Contract = Contract.parse(contractBytes(contractParts(levels)))
 
-fun smallBundle(levels: Int = 2): Bundle = Bundle.open { name ->
+/** Figures of a contract that says what ordinary photos look like. */
+fun figures(familiar: Familiar?): Map<String, Any?> = if (familiar == null) emptyMap() else mapOf(
+    Familiar.KEY to
+        mapOf("means" to familiar.means, "spreads" to familiar.spreads, "limit" to familiar.limit, "alarms" to 0.01, "images" to 9),
+)
+
+fun smallBundle(levels: Int = 2, familiar: Familiar? = null): Bundle = Bundle.open { name ->
     when (name) {
-        Contract.FILE -> contractBytes(contractParts(levels))
+        Contract.FILE -> contractBytes(contractParts(levels) + ("figures" to figures(familiar)))
         "local_int8.tflite" -> MODEL
         "vectors.json" -> vectorsBytes(levels)
         else -> throw IOException(name)
