@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
+from sfumato.export.ranges import quantise, with_ranges
 from sfumato.runtime.tflite_graph import read_graph, rename
 
 CALIBRATION, JOB = "calibration.npy", "job.json"
@@ -182,13 +183,13 @@ def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> byt
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
 
-        def representative() -> Iterator[list[NDArray[np.float32]]]:
-            for image in images:
-                yield [image[None].astype(np.float32) / np.float32(255)]
+        def pixels() -> Iterator[NDArray[np.float32]]:
+            return (image[None].astype(np.float32) / np.float32(255) for image in images)
 
-        converter.representative_dataset = representative
+        converter.representative_dataset = lambda: ([one] for one in pixels())
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+        converter._experimental_calibrate_only = True  # its ranges are not all true
+        return quantise(with_ranges(converter.convert(), pixels()))
     content: bytes = converter.convert()
     return content
 
