@@ -11,6 +11,7 @@ and the gates of the export are asked. What a learned network would lose in accu
 
 import logging
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -275,6 +276,7 @@ def main(
     from sfumato.core.options import names
 
     logging.disable(logging.CRITICAL)  # the exporter's remarks
+    warnings.simplefilter("ignore")  # and TensorFlow's
     chosen, ways = names(networks) or tuple(NETWORKS), names(converters) or CONVERTERS
     for what, given, known in (("network", chosen, NETWORKS), ("converter", ways, BACKENDS)):
         for name in given:

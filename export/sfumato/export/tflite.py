@@ -27,6 +27,9 @@ CALIBRATION, JOB = "calibration.npy", "job.json"
 TIME_LIMIT = 900
 """Seconds after which a conversion is given up."""
 
+LACKING = "TF Select ops:"
+"""How TensorFlow's converter names operators that TensorFlow Lite has no kernels for."""
+
 Function = Callable[[Any], dict[str, Any]]
 """A TensorFlow function: image (1, H, W, 3) in 0..1 -> outputs by name."""
 
@@ -167,8 +170,14 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
     except subprocess.TimeoutExpired:
         raise SfumatoError(f"the conversion took longer than {TIME_LIMIT} s and was given up") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {lines[-1]}")
+        raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {last_words(done.stderr)}")
+
+
+def last_words(chatter: str) -> str:
+    """What a converter died of: operators that TensorFlow Lite lacks, named above a print of the graph, or its last line."""
+    lines = chatter.strip().splitlines() or ["no message"]
+    lacking = [line.removeprefix(LACKING).strip() for line in lines if line.startswith(LACKING)]
+    return f"TensorFlow Lite has no {lacking[-1]}" if lacking else lines[-1]
 
 
 def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> bytes:
