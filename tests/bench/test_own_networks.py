@@ -9,8 +9,10 @@ from sfumato.bench import given_networks, own_networks
 from sfumato.bench.kept_rows import fill
 from sfumato.bench.own_networks import drawn_faces, measure
 from sfumato.bench.small_networks import NETWORKS
+from sfumato.channels import create
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import read_object
+from sfumato.models.own_local import check_maps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +63,17 @@ def test_three_networks_are_converted_and_compared() -> None:
     row = measure("convnext", "direct", images)
     assert "does not know: Div, Erf, LayerNormalization, MatMul" in row.words
     assert row.float32_difference is None
+
+
+def test_what_is_named_before_training_is_what_no_converter_brings_to_a_phone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = read_object(ROOT / "benchmarks" / "results" / "own-networks.json")["rows"]
+    channel = create("dither", levels=2)
+    for name, (make, _) in NETWORKS.items():
+        passes = any(not rows[f"{name} {way}"]["words"] for way in own_networks.CONVERTERS)
+        check_maps(make(dict(channel.maps), own_networks.SIZE), channel, own_networks.SIZE, name)
+        assert ("no phone's delegate takes them" in capsys.readouterr().err.replace("\n", " ")) != passes, name
 
 
 def test_there_are_twenty_and_names_are_checked() -> None:

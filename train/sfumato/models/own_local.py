@@ -121,7 +121,11 @@ SLOW = {
     "instance norm": "BatchNorm2d behind a convolution",
     "attention or softmax": "squeeze-excite",
 }
-"""What no phone's delegate takes at int8 (docs/own-networks.md), and what it takes instead."""
+"""What no converter of ours brings to a phone at int8, and what it takes instead.
+
+Measured, as docs/own-networks.md shows. XNNPACK leaves to the reference kernels: of the norms RSQRT and SQUARED_DIFFERENCE, of
+GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX. NNAPI has no BATCH_MATMUL.
+"""
 CALLS = {
     "gelu": "GELU",
     "erf": "GELU",
