@@ -73,7 +73,9 @@ def test_what_is_named_before_training_is_what_no_converter_brings_to_a_phone(
     for name, (make, _) in NETWORKS.items():
         passes = any(not rows[f"{name} {way}"]["words"] for way in own_networks.CONVERTERS)
         check_maps(make(dict(channel.maps), own_networks.SIZE), channel, own_networks.SIZE, name)
-        assert ("no phone's delegate takes them" in capsys.readouterr().err.replace("\n", " ")) != passes, name
+        assert ("no phone's delegate takes them" in capsys.readouterr().err.replace("\n", " ")) != passes, (
+            name
+        )
 
 
 def test_there_are_twenty_and_names_are_checked() -> None:

@@ -115,7 +115,8 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
 
 
 SLOW = {
-    "GELU": "SiLU",
+    "GELU": "GELU('tanh') or SiLU",
+    "mirrored or repeated edges": "zeros",
     "layer norm": "BatchNorm2d behind a convolution",
     "group norm": "BatchNorm2d behind a convolution",
     "instance norm": "BatchNorm2d behind a convolution",
@@ -124,7 +125,7 @@ SLOW = {
 """What no converter of ours brings to a phone at int8, and what it takes instead.
 
 Measured, as docs/own-networks.md shows. XNNPACK leaves to the reference kernels: of the norms RSQRT and SQUARED_DIFFERENCE, of
-GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX. NNAPI has no BATCH_MATMUL.
+GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX, of edges MIRROR_PAD. NNAPI has no BATCH_MATMUL.
 """
 CALLS = {
     "gelu": "GELU",
@@ -141,6 +142,16 @@ CALLS = {
 """PyTorch's functions, by their own names, -> keys of `SLOW`."""
 
 
+def slow_kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """The key of `SLOW` that a call of one of PyTorch's functions is; None if phones take it."""
+    if name == "pad":
+        mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+        return None if mode == "constant" else "mirrored or repeated edges"
+    if name == "gelu" and kwargs.get("approximate") == "tanh":  # products, sums and TANH
+        return None
+    return CALLS.get(name)
+
+
 class _Calls(TorchFunctionMode):
     """Which of `SLOW` a network computes, whether by a layer or by a function."""
 
@@ -149,7 +160,7 @@ class _Calls(TorchFunctionMode):
         self.kinds: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind = CALLS.get(getattr(func, "__name__", ""))
+        kind = slow_kind(getattr(func, "__name__", ""), args, kwargs or {})
         if kind is not None:
             self.kinds.add(kind)
         return func(*args, **(kwargs or {}))
