@@ -57,7 +57,7 @@ QUICK_FACES = {
     "epochs": 1,
 }
 SCENE_KEEP = ("object",)
-SCENE_HIDE = ("presence", "skin", "hair")
+SCENE_HIDE = ("presence", "skin")
 SCENE_GOAL = {
     "objective": "suppress",
     "bits": 300,
