@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from sfumato.bench import given_networks, own_networks
 from sfumato.bench.kept_rows import fill
 from sfumato.bench.own_networks import drawn_faces, measure
-from sfumato.bench.small_networks import NETWORKS
+from sfumato.bench.small_networks import NETWORKS, Maps, convolution, stem
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import read_object
@@ -76,6 +77,18 @@ def test_what_is_named_before_training_is_what_no_converter_brings_to_a_phone(
         assert ("no phone's delegate takes them" in capsys.readouterr().err.replace("\n", " ")) != passes, (
             name
         )
+
+
+def test_gelu_by_tanh_is_brought_to_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that `own_local` recommends instead of the exact one."""
+
+    def body() -> nn.Module:
+        return nn.Sequential(stem(nn.GELU("tanh")), convolution(24, 24, act=nn.GELU("tanh")))
+
+    monkeypatch.setitem(NETWORKS, "gelu", (lambda planes, size: Maps(body(), planes, 24, 4), ""))
+    row = measure("gelu", "direct", drawn_faces(8))
+    assert (row.words, row.float32_partitions, row.int8_partitions) == ("", 1, 1)
+    assert row.nnapi_refuses == {}
 
 
 def test_there_are_twenty_and_names_are_checked() -> None:
