@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import threading
 
+import pytest
 import torch
 
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.training.config import Augmentation
-from sfumato.training.loader import Batch, Batches, augment
+from sfumato.training.loader import Batch, Batches, ahead, augment
 from sfumato.training.pretrain import mix
 
 
@@ -37,7 +39,7 @@ def test_the_first_images_of_a_seed_stay_the_same() -> None:
     seed_everything(0, "cotrain", 1)
     dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
     next(Recording(dataset, Split.DEFENDER, ("skin",), 8).epoch())
-    assert taken == [[518, 54, 120, 262, 206, 318, 106, 398]]
+    assert taken[0] == [518, 54, 120, 262, 206, 318, 106, 398]
 
 
 def test_augmented_images_are_those_of_the_slow_computation() -> None:
@@ -54,8 +56,9 @@ def test_augmented_images_are_those_of_the_slow_computation() -> None:
         for row, column in itertools.product(range(8), range(12)):
             x, y = (2 * column + 1) / 12 - 1, (2 * row + 1) / 8 - 1
             cosine, sine = (1 + scale[i]) * math.cos(angle[i]), (1 + scale[i]) * math.sin(angle[i])
-            u = sign * cosine * x - sine * y + right[i]
-            v = sign * sine * x + cosine * y + down[i]
+            # A turn in pixels: a step down is 8 / 12 of a step across.
+            u = sign * cosine * x - sine * y * 8 / 12 + right[i]
+            v = sign * sine * x * 12 / 8 + cosine * y + down[i]
             across = min(max(((u + 1) * 12 - 1) / 2, 0), 11)
             along = min(max(((v + 1) * 8 - 1) / 2, 0), 7)
             a, b = int(across), int(along)
@@ -113,3 +116,34 @@ def test_mixtures_lie_between_their_images() -> None:
     per_image = mixed.flatten(1)
     assert torch.allclose(per_image.amin(1), per_image.amax(1))
     assert ((per_image[:, 0] > 0.05) & (per_image[:, 0] < 0.95)).any()
+
+
+def test_the_next_batch_is_loaded_while_this_one_is_used() -> None:
+    started = [threading.Event() for _ in range(3)]
+
+    def load(number: int) -> int:
+        started[number].set()
+        return number
+
+    batches = ahead(load, range(3))
+    assert next(batches) == 0
+    assert started[1].wait(10), "nobody has asked for it yet"
+    assert not started[2].is_set(), "and not the whole epoch: memory stays bounded"
+    assert list(batches) == [1, 2]
+    assert list(ahead(load, [])) == []
+
+
+def test_an_error_in_loading_comes_where_its_batch_would_and_nobody_is_left_waiting() -> None:
+    def load(number: int) -> int:
+        if number == 2:
+            raise OSError("the disk is gone")
+        return number
+
+    batches = ahead(load, itertools.count())
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    left = ahead(load, itertools.count())
+    next(left)
+    left.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from sfumato.channels import Parameters
 
 
-def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """(N, H, W, 3) bytes -> (N, 3, H, W) float in 0..1, channels-last in memory (three times faster on a CPU)."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+def to_tensor(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
+    """(N, H, W, 3) bytes -> (N, 3, H, W) float in 0..1, channels-last in memory (three times faster on a CPU).
+
+    Bytes travel to `device`, a quarter of what floats would take, and are divided there.
+    """
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 @contextmanager
@@ -50,6 +53,6 @@ def network_parameters(local: nn.Module, images: NDArray[np.uint8], *, batch_siz
     parts: list[Parameters] = []
     with evaluating(local):
         for start in range(0, len(images), batch_size):
-            batch = local(to_tensor(images[start : start + batch_size]).to(device))
+            batch = local(to_tensor(images[start : start + batch_size], device))
             parts.append({name: value.cpu() for name, value in batch.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

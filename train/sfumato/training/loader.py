@@ -8,8 +8,10 @@ Everything random comes from torch's global generator, seeded once an epoch: a r
 the uninterrupted run would have drawn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,8 @@ from sfumato.data import Dataset, Split
 from sfumato.models.tensors import to_tensor
 from sfumato.training.config import Augmentation
 
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 CPU = torch.device("cpu")
 DEFAULTS = Augmentation()
 
@@ -43,7 +47,7 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
 
     Args:
         images: (B, 3, H, W) in 0..1.
-        reach: how far each of these may go.
+        reach: how far each of these may go. Angles are those that a person sees, also where height and width differ.
 
     Returns:
         Images of the same shape, range and memory layout.
@@ -56,10 +60,10 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
     angle, scale = uniform(reach.turn), 1 + uniform(reach.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0)
     # Rows of the inverse map, in coordinates that run from -1 to 1 over the image.
-    across = torch.stack(
-        [mirror * scale * angle.cos(), -scale * angle.sin(), uniform(2 * reach.shift)], dim=1
-    )
-    down = torch.stack([mirror * scale * angle.sin(), scale * angle.cos(), uniform(2 * reach.shift)], dim=1)
+    along, over = scale * angle.cos(), scale * angle.sin()
+    wide = images.shape[3] / images.shape[2]
+    across = torch.stack([mirror * along, -over / wide, uniform(2 * reach.shift)], dim=1)
+    down = torch.stack([mirror * over * wide, along, uniform(2 * reach.shift)], dim=1)
     grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     contrast, brightness = (
@@ -68,6 +72,23 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
     middle = moved.mean((1, 2, 3), keepdim=True)
     varied = (((moved - middle) * contrast + middle) * brightness).clamp(0, 1)
     return varied.contiguous(memory_format=torch.channels_last)
+
+
+def ahead(load: Callable[[Given], Found], items: Iterable[Given]) -> Iterator[Found]:
+    """`map`, one item ahead: the next is loaded by a thread while the caller works on this one.
+
+    >>> list(ahead(abs, [-1, 2]))
+    [1, 2]
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+        waiting = None
+        for item in items:
+            next_one = pool.submit(load, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = next_one
+        if waiting is not None:
+            yield waiting.result()
 
 
 @dataclass(frozen=True)
@@ -105,8 +126,11 @@ class Batches:
         shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         indices = indices[torch.randperm(len(indices), generator=shuffle)]
         seed_everything(torch.initial_seed(), self.rank)
-        for step in range(self.steps):
-            batch = self.load(indices[step * self.size : (step + 1) * self.size][self.rank :: self.world])
+        shares = (
+            indices[step * self.size : (step + 1) * self.size][self.rank :: self.world]
+            for step in range(self.steps)
+        )
+        for batch in ahead(self.load, shares):
             varied = mirror(batch.images) if only_mirror else augment(batch.images, self.augmentation)
             yield Batch(varied, batch.labels)
 
@@ -114,12 +138,11 @@ class Batches:
         """One pass in order, without augmentation, the last batch included."""
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         size = max(self.size, 256)
-        for start in range(0, len(indices), size):
-            yield self.load(indices[start : start + size])
+        yield from ahead(self.load, (indices[start : start + size] for start in range(0, len(indices), size)))
 
     def load(self, indices: Tensor) -> Batch:
         """The images at `indices`, as they are."""
         rows = indices.numpy()
         labels = {name: torch.from_numpy(self.dataset.labels[name][rows]) for name in self.attributes}
-        images = to_tensor(self.dataset.images[rows]).to(self.device)
+        images = to_tensor(self.dataset.images[rows], self.device)
         return Batch(images, {name: label.to(self.device) for name, label in labels.items()})

@@ -111,7 +111,7 @@ class InfoDecomStyle(Method):
     def finish(self) -> None:
         """The scale of the finished layers, from many projections of training images."""
         rows = self.task.dataset.splits[Split.DEFENDER][:IMAGES]
-        images = to_tensor(self.task.dataset.images[rows]).to(self.phone.get_buffer("scale").device)
+        images = to_tensor(self.task.dataset.images[rows], self.phone.get_buffer("scale").device)
         torch.manual_seed(0)
         self.phone.get_buffer("scale").copy_(
             self.wanted_scale(self.phone.squared_jacobian(images, PROJECTIONS))
