@@ -108,7 +108,7 @@ def plain(name: str) -> str:
     """A name without what differs between two runs."""
     name = re.sub(r"(^|/)\.([^/]*?)\.[a-z0-9_]{8}\.sfumato-new", r"\1\2", name)
     name = re.sub(r"\.decode-[a-z0-9_]{8}|sfumato-(tune|convert)-[a-z0-9_]{8}", "SCRATCH", name)
-    return re.sub(r"tfevents\.[\d.]+", "tfevents", re.sub(r"[0-9a-f]{24,}|\d{6}", "N", name))
+    return re.sub(r"[0-9a-f]{24,}|\d{6}", "N", re.sub(r"tfevents\.[\d.]+", "tfevents", name))
 
 
 @dataclass(frozen=True)

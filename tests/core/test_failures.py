@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -23,6 +24,7 @@ from sfumato.core.files import (
     check_place,
     claim_folder,
     make_folder,
+    save_array,
     write_json,
 )
 from sfumato.training import checkpoint
@@ -94,6 +96,15 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, write: Callable[[Path
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     write(target)  # the same again, once there is room
     assert target.exists()
+
+
+def test_an_array_on_a_full_disk_is_told_with_its_reason(tmp_path: Path) -> None:
+    array = np.arange(6000, dtype=np.int64)
+    with full_disk(20_000), pytest.raises(OSError, match="File too large") as caught:
+        save_array(tmp_path / "a.npy", array)
+    assert caught.value.strerror == "File too large"  # numpy.save gives none
+    save_array(tmp_path / "a.npy", array)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
 
 
 def test_a_full_disk_in_the_log_is_told_and_what_was_whole_stays(tmp_path: Path) -> None:

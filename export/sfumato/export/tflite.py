@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
+from sfumato.core.files import save_array
 from sfumato.export.ranges import quantise, with_ranges
 from sfumato.runtime.tflite_graph import read_graph, rename
 
@@ -88,7 +89,7 @@ def convert(
     job = {"model": str(model.resolve()), "variants": list(variants), "backend": backend}
     with tempfile.TemporaryDirectory(prefix="sfumato-convert-") as name:
         folder = Path(name)
-        np.save(folder / CALIBRATION, images)
+        save_array(folder / CALIBRATION, images)
         (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
         run_child([sys.executable, "-m", "sfumato.export.tflite"], folder, backend)
         return read_variants(folder, variants)

@@ -8,6 +8,7 @@ no living process holds. What is read is a regular file: a pipe or a device woul
 
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -203,6 +204,19 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def save_array(path: Path, array: Any) -> None:
+    """A .npy file. Not by `numpy.save`, which tells of a full disk without the system's reason.
+
+    Raises:
+        OSError: the system refused.
+    """
+    import numpy as np
+
+    content = io.BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getbuffer())
 
 
 def replaced_result(path: Path, schema: str) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sfumato.core import console
 from sfumato.core.errors import DataError, SfumatoError
-from sfumato.core.files import read_json, sha256
+from sfumato.core.files import read_json, save_array, sha256
 from sfumato.core.image_io import decoder
 from sfumato.data.dataset import Ints
 from sfumato.data.duplicates import PRINT_BYTES, fingerprints
@@ -161,8 +161,8 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
             raise DataError("the installed numpy cannot rewrite an array's header: use numpy 1.26")
         stream.flush()
         os.fsync(stream.fileno())
-    np.save(folder / "prints.npy", np.concatenate([np.zeros((0, PRINT_BYTES), np.uint8), *prints]))
-    np.save(folder / "rows.npy", np.array(rows, dtype=np.int64))
+    save_array(folder / "prints.npy", np.concatenate([np.zeros((0, PRINT_BYTES), np.uint8), *prints]))
+    save_array(folder / "rows.npy", np.array(rows, dtype=np.int64))
     (folder / "skipped.json").write_text(json.dumps(failures), encoding="utf-8")
 
 
