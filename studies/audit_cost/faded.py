@@ -1,7 +1,7 @@
 """The same run with a fainter leak: its probabilities mixed with those of pure noise.
 
-A share of 1 leaves the run as it is, a share of 0 leaks nothing. In between the leak has the shape that training gave it and any
-size, so that two plans are compared on leaks of which one is easily found and the other hardly.
+A share of 1 leaves the run as it is, a share of 0 leaks nothing. In between the leak has the shape that training gave it and
+any size, so that two plans are compared on leaks of which one is easily found and the other hardly.
 
     artifact = Faded(load(Path("runs/mine")), 0.1)
 """
