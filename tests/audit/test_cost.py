@@ -85,12 +85,14 @@ def test_a_later_round_plays_those_before_it(attack_data: GIVEN) -> None:
 
 def test_every_round_ends_at_a_rate_of_zero_and_looks_a_few_times(attack_data: GIVEN) -> None:
     one = attack_data("planted")
-    game = Tournament(one, ("tone",), contestants(epochs=27), rounds=3)
+    patient = [Contestant(each.start, replace(each.recipe, patience=99)) for each in contestants(epochs=27)]
+    game = Tournament(one, ("tone",), patient, rounds=3)
     ends = []
     for number in (1, 2, 3):
         game.play(number)
         for each in game.fits or game.finished:
-            assert each.optimizer.param_groups[0]["lr"] < 1e-3 * each.recipe.lr
+            assert each.epoch == each.until
+            assert each.optimizer.param_groups[0]["lr"] < 0.05 * each.recipe.lr
             ends.append((each.began, each.until, each.interval))
     assert ends == [(0, 3, 1), (0, 3, 1), (3, 9, 1), (9, 27, 3)]
 
