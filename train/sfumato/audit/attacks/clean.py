@@ -106,9 +106,10 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
         for architecture in plan.clean_probes
     ]
     if plan.clean_rounds > 1 and len(recipes) > 1:
-        effort = sum(epochs_of_work(one.architecture, one.epochs) for one in recipes)
+        game = Tournament(data, attributes, [Contestant(start, one) for one in recipes], plan.clean_rounds)
+        work = sum(step.work for step in game.steps())
         run = partial(compete, data, attributes, recipes, plan.clean_rounds)
-        return [Step(title=f"{len(recipes)} clean networks", run=run, work=effort / 2)]
+        return [Step(title=f"{len(recipes)} clean networks", run=run, work=work)]
     return [
         Step(
             title=f"clean {recipe.architecture}",
