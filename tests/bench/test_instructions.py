@@ -37,7 +37,7 @@ def test_rates_are_the_largest_that_were_counted() -> None:
 
 
 def test_our_cloud_network_has_the_size_of_its_file() -> None:
-    cloud = create_cloud("resnet", {"a": 2}, height=64)
+    cloud = create_cloud("resnet", {"a": 2}, size=(64, 64))
     estimate = price(cloud.stages, (3, 64, 64))  # type: ignore[arg-type]
     assert estimate.macs == 13_287_424
     assert estimate.bytes == pytest.approx(91_520, rel=0.1)

@@ -40,7 +40,7 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
         "probe",
         "posterior",
     }
-    assert {row["name"] for row in summary["picture"]["audit"]["attributes"]} == {"presence", "skin", "hair"}
+    assert {row["name"] for row in summary["picture"]["audit"]["attributes"]} == {"presence", "skin"}
     with Image.open(out / "upload.png") as upload:
         assert upload.mode == "1"
     assert b"Exif" not in (out / "upload.png").read_bytes()

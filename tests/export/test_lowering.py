@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from sfumato.channels import create
 from sfumato.core.onnx_session import open_session
@@ -418,6 +421,82 @@ def test_every_channel_leaves_full_size_to_its_last_operator(name: str, block: i
     assert large == {"DepthToSpace": len(network.names)}
 
 
+class Around(nn.Module):
+    """A module of channels first between two permutations."""
+
+    def __init__(self, inner: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.kept = inner if isinstance(inner, nn.Module) else nn.Identity()
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.inner(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),)
+
+
+def shuffle_groups(x: torch.Tensor) -> torch.Tensor:
+    batch, planes, height, width = x.shape
+    return x.view(batch, 2, planes // 2, height, width).transpose(1, 2).reshape(batch, planes, height, width)
+
+
+def own_statistics(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    with torch.no_grad():
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            assert values is not None
+            values.uniform_(0.5, 2)
+    return norm
+
+
+PARTS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "groups": lambda: nn.Conv2d(C, 9, 3, 2, 1, groups=3),
+    "groups without bias": lambda: nn.Conv2d(C, 4, 1, groups=2, bias=False),
+    "many groups": lambda: nn.Conv2d(C, 2 * C, 3, 1, 1, groups=C),
+    "dilated": lambda: nn.Conv2d(C, 5, 3, 1, 2, dilation=2),
+    "dilated, no edges": lambda: nn.Conv2d(C, C, 3, dilation=(1, 2), groups=C),
+    "twice as large": lambda: nn.ConvTranspose2d(C, 5, 4, 2, 1),
+    "one more": lambda: nn.ConvTranspose2d(C, 5, 3, 2, 1, output_padding=1),
+    "one less": lambda: nn.ConvTranspose2d(C, 5, 3, 2, 1),
+    "apart": lambda: nn.ConvTranspose2d(C, 5, 2, 3, bias=False),
+    "same size": lambda: nn.ConvTranspose2d(C, 5, 3, 1, 1),
+    "batch norm": lambda: own_statistics(nn.BatchNorm2d(C)),
+    "average": lambda: nn.AvgPool2d(2),
+    "average with edges": lambda: nn.AvgPool2d(3, 2, 1),
+    "average without edges": lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+    "largest with edges": lambda: nn.MaxPool2d(3, 1, 1),
+    "hard swish": nn.Hardswish,
+    "hard sigmoid": nn.Hardsigmoid,
+    "tanh": nn.Tanh,
+    "leaky": lambda: nn.LeakyReLU(0.2),
+    "one slope": nn.PReLU,
+    "slopes": lambda: nn.PReLU(C, 0.3),
+    "twice each pixel": lambda: nn.Upsample(scale_factor=2, mode="nearest"),
+    "four times each pixel": lambda: nn.Upsample(scale_factor=4, mode="nearest"),
+    "shuffled": lambda: shuffle_groups,
+    "one a plane": lambda: lambda x: torch.arange(float(C)).view(C, 1, 1) * x - torch.ones(1, C, 1, 1),
+    "halves": lambda: lambda x: x.chunk(2, 1)[1] - x.chunk(2, 1)[0],
+    "parts": lambda: lambda x: torch.cat(x.split([1, 2, 3], 1)[::-1], 1),
+    "the last planes": lambda: lambda x: x[:, -2:],
+    "its own shape": lambda: (
+        lambda x: F.interpolate(x.mean((2, 3), keepdim=True), size=x.shape[2:], mode="bilinear")
+    ),
+    "through channels last": lambda: lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_common_networks(name: str, tmp_path: Path) -> None:
+    """Against torch, through the exporter that users' networks go through."""
+    import tensorflow as tf
+
+    torch.manual_seed(0)
+    module, image = Around(PARTS[name]()).eval(), torch.randn(1, H, W, C)
+    write_onnx(module, image, tmp_path / "part.onnx", inputs=["image"], outputs=["y"])
+    found = lower(onnx.load(tmp_path / "part.onnx"))(tf.constant(image.numpy()))["y"].numpy()
+    with torch.no_grad():
+        (wanted,) = module(image)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted.numpy()).max() < 1e-5
+
+
 REFUSED = {
     "operator": ([helper.make_node("Softmax", ["x"], ["y"])], "Softmax"),
     "random": ([helper.make_node("RandomNormalLike", ["x"], ["y"])], "RandomNormalLike"),
@@ -425,7 +504,7 @@ REFUSED = {
         [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 1, 3, 2])],
         "permutation",
     ),
-    "constant": ([helper.make_node("Add", ["x", "row"], ["y"])], "a constant that is not one number"),
+    "constant": ([helper.make_node("Add", ["x", "row"], ["y"])], "neither one number nor one a plane"),
     "shapes": (
         [
             helper.make_node("Conv", ["x", "w"], ["z"], kernel_shape=[1, 1]),
@@ -433,27 +512,48 @@ REFUSED = {
         ],
         "differ",
     ),
-    "nearest": (
-        [helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")],
+    "nearest by three": (
+        [helper.make_node("Resize", ["x", "", "t"], ["y"], mode="nearest")],
         "only bilinear",
     ),
+    "layout inside": (
+        [
+            helper.make_node("Transpose", ["x"], ["z"], perm=[0, 2, 3, 1]),
+            helper.make_node("Concat", ["z", "z"], ["u"], axis=1),
+            helper.make_node("Transpose", ["u"], ["y"], perm=[0, 3, 1, 2]),
+        ],
+        "Concat is known of channels first alone",
+    ),
+    "layout at the end": (
+        [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])],
+        "permutation",
+    ),
+    "reshape": ([helper.make_node("Reshape", ["x", "rows"], ["y"])], "this reshape is not known"),
+    "mean of planes": (
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1])],
+        "only the mean over the picture",
+    ),
+    "split of rows": (
+        [helper.make_node("Split", ["x"], ["a", "b"], axis=2), helper.make_node("Add", ["a", "b"], ["y"])],
+        "only planes can be split",
+    ),
     "rows": ([helper.make_node("Concat", ["x", "x"], ["y"], axis=2)], "only channels"),
-    "groups": (
-        [helper.make_node("Conv", ["x", "g"], ["y"], group=2, kernel_shape=[1, 1])],
-        "not depthwise",
-    ),
-    "dilation": (
-        [helper.make_node("Conv", ["x", "w"], ["y"], dilations=[2, 2], kernel_shape=[1, 1])],
-        "dilation",
-    ),
     "range": ([helper.make_node("Clip", ["x", "one", "two"], ["y"])], "only 0 .. 6"),
     "padded pooling": (
         [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],
         "padded or dilated",
     ),
-    "overlap": (
-        [helper.make_node("ConvTranspose", ["x", "o"], ["y"], kernel_shape=[3, 3], strides=[2, 2])],
-        "stride is not its size",
+    "padded average": (
+        [
+            helper.make_node(
+                "AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
+            )
+        ],
+        "padding of an average",
+    ),
+    "transposed groups": (
+        [helper.make_node("ConvTranspose", ["x", "o"], ["y"], kernel_shape=[3, 3], group=2)],
+        "in groups or dilated",
     ),
     "blocks": (
         [helper.make_node("Conv", ["x", "nine"], ["z"], kernel_shape=[1, 1]), shuffle("z", "y", blocksize=3)],
@@ -494,7 +594,8 @@ def test_what_is_not_known_is_refused(name: str) -> None:
     nodes, expected = REFUSED[name]
     constants = {
         "row": np.zeros((1, 1, 1, W)),
-        "s": [1, 1, 2, 2],
+        "t": [1, 1, 3, 3],
+        "rows": [1, C * H, W],
         "g": np.zeros((4, C // 2, 1, 1)),
         "w": np.zeros((4, C, 1, 1)),
         "o": np.zeros((C, 4, 3, 3)),

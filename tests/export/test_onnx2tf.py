@@ -126,6 +126,9 @@ def test_a_converter_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mo
     script.chmod(0o755)
     with pytest.raises(SfumatoError, match=r"failed \(direct\): ValueError: no such operator"):
         run_child([str(script)], tmp_path, "direct")
+    script.write_text("#!/bin/sh\nprintf 'TF Select ops: Erf, Lgamma\\n\\n})\\n' >&2; exit 1\n")
+    with pytest.raises(SfumatoError, match=r"failed \(onnx2tf\): TensorFlow Lite has no Erf, Lgamma$"):
+        run_child([str(script)], tmp_path, "onnx2tf")
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(tflite, "TIME_LIMIT", 0.1)
     with pytest.raises(SfumatoError, match=r"took longer than 0\.1 s"):

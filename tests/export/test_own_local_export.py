@@ -37,9 +37,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The documented example, and the same with another activation."""
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "plain_phone.py").write_text(example)
-    (tmp_path / "swish_phone.py").write_text(example.replace("nn.ReLU()", "nn.Hardswish()"))
+    (tmp_path / "mish_phone.py").write_text(example.replace("nn.ReLU()", "nn.Mish()"))
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("plain_phone", "swish_phone"):
+    for name in ("plain_phone", "mish_phone"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return "plain_phone:make"
 
@@ -93,7 +93,7 @@ def test_what_our_lowering_does_not_know_goes_through_onnx2tf(
 ) -> None:
     torch.manual_seed(0)
     channel = create("dither", levels=2)
-    local = OwnLocal(channel, make_own(own.replace("plain", "swish"), channel, (32, 32)))
+    local = OwnLocal(channel, make_own(own.replace("plain", "mish"), channel, (32, 32)))
     for part in local.modules():
         if isinstance(part, nn.Conv2d) and part.bias is not None:
             nn.init.normal_(part.weight, std=0.3)
@@ -104,7 +104,7 @@ def test_what_our_lowering_does_not_know_goes_through_onnx2tf(
     models, backend = convert_local(tmp_path / "local.onnx", images, ("float32",), backend="direct", own=True)
     assert backend == "onnx2tf"
     told = capsys.readouterr().err
-    assert "does not know: HardSwish" in " ".join(told.split())
+    assert "does not know: Softplus" in " ".join(told.split())
     assert "onnx2tf converts it instead" in " ".join(told.split())
     session = open_model(name_tensors(models["float32"], network.names))
     assert compare(session, network, images, int8=False)["p"].max_error < 1e-4

@@ -183,7 +183,7 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
         "def make(classes): return ResNet(classes, widths=(4, 4, 4))\n"
         "def wrong(classes): return 'cloud'\n"
     )
-    cloud = create_cloud("own_cloud:make", {"a": 3}, height=32)
+    cloud = create_cloud("own_cloud:make", {"a": 3}, size=(32, 32))
     assert cloud(torch.rand(2, 3, 32, 32))["a"].shape == (2, 3)
     for name, word in [
         ("own_cloud:wrong", "Module"),
@@ -191,7 +191,7 @@ def test_cloud_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: objec
         ("vgg", "module:factory"),
     ]:
         with pytest.raises(UsageError, match=word):
-            create_cloud(name, {"a": 3}, height=32)
+            create_cloud(name, {"a": 3}, size=(32, 32))
 
 
 OWN = """
@@ -244,7 +244,7 @@ def test_a_cloud_network_that_is_wrong_is_told_in_one_line(
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(SfumatoError, match=words) as caught:
         check_answers(
-            create_cloud(f"cloud_of_a_user:{name}", {"a": 3}, height=32),
+            create_cloud(f"cloud_of_a_user:{name}", {"a": 3}, size=(32, 32)),
             {"a": 3},
             (32, 32),
             f"cloud_of_a_user:{name}",
@@ -253,7 +253,7 @@ def test_a_cloud_network_that_is_wrong_is_told_in_one_line(
 
 
 def test_bfloat16_is_for_training_alone() -> None:
-    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    cloud = create_cloud("resnet", {"a": 3}, size=(48, 48))
     assert isinstance(cloud, ResNet)
     cloud.dropout.p = 0.0
     x = torch.rand(8, 3, 48, 48)
@@ -327,7 +327,7 @@ def test_halving_keeps_the_precision_of_what_it_was_given() -> None:
 
 
 def test_a_folded_network_answers_as_before() -> None:
-    cloud = create_cloud("resnet", {"a": 3}, height=48)
+    cloud = create_cloud("resnet", {"a": 3}, size=(48, 48))
     x = torch.rand(16, 3, 48, 48)
     for _ in range(3):  # so that the running figures are not where they started
         cloud(x)

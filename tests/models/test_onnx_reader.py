@@ -279,7 +279,7 @@ def test_every_operator_is_tested() -> None:
 def test_our_own_export_is_read_back(size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     classes = {"b": 5, "a": 2}
-    trained = create_cloud("resnet", classes, height=size)
+    trained = create_cloud("resnet", classes, size=(size, size))
     trained(torch.rand(8, 3, size, size))  # batch-norm figures of its own
     trained.eval()
     path = tmp_path / "cloud.onnx"

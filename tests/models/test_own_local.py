@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sfumato.channels import create
@@ -113,6 +114,60 @@ def test_nothing_is_written_for_a_network_that_does_not_fit(
     with pytest.raises(SfumatoError, match="a dict of maps"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def slow_and_quick(kind: str) -> nn.Module:
+    """Layers and functions that compute the same kinds, none in a `Sequential` of ours."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.out = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 48, 1)
+            self.norm, self.attention = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+            self.group = nn.GroupNorm(2, 8)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            y = self.into(x)
+            if kind == "function":
+                y = F.gelu(y)
+            elif kind == "edges":
+                y = nn.ReflectionPad2d((1, 0, 0, 0))(y)[..., 1:]
+            elif kind == "norms":
+                y = F.instance_norm(self.group(y))
+            elif kind == "transformer":
+                tokens = self.norm(y.flatten(2).transpose(1, 2))
+                y = self.attention(tokens, tokens, tokens)[0].transpose(1, 2).reshape(y.shape)
+            else:
+                y = (
+                    F.hardswish(F.pad(y, (0, 0)))
+                    * F.gelu(y, approximate="tanh")
+                    * F.silu(y.mean((2, 3), keepdim=True)).sigmoid()
+                )
+            return {name: F.pixel_shuffle(self.out(y), 4) for name in ("gate", "offset")}
+
+    return Network()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("function", "it uses GELU: no phone's delegate"),
+        ("edges", "it uses mirrored or repeated edges: no phone's delegate"),
+        ("norms", "it uses group norm, instance norm: no phone's delegate"),
+        ("transformer", "it uses layer norm, attention or softmax: no phone's delegate"),
+        ("quick", ""),
+    ],
+)
+def test_operators_that_phones_do_not_take_are_named_before_training(
+    kind: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel = create("dither", levels=2)
+    check_maps(slow_and_quick(kind), channel, SIZE, "it")
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.startswith(words)
+    assert bool(told) == bool(words)
+    if kind == "function":
+        assert told.endswith("take GELU('tanh') or SiLU for GELU")
 
 
 def test_options_that_need_a_decision_are_refused() -> None:

@@ -2,6 +2,7 @@
 
     python -m sfumato.bench.given_networks                                 # needs timm: pip install timm
     python -m sfumato.bench.given_networks --models resnet18,vit_tiny_patch16_224 --json
+    python -m sfumato.bench.given_networks --out benchmarks/results/given-networks.json --page docs/given-networks.md
 
 timm is no dependency of sfumato. Weights are drawn at random: what can be read does not depend on them, and nothing is fetched.
 timm publishes no figures of use. The list takes, of the families that its documentation names first, the sizes in common use.
@@ -11,12 +12,18 @@ import logging
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sfumato.bench.kept_rows import code_hash, fill, not_yet, page, versions, write_page
+from sfumato.core.reports import Grid
+
+SCHEMA = "sfumato-given/2"
+COMMAND = "python -m sfumato.bench.given_networks --out benchmarks/results/given-networks.json --page docs/given-networks.md"
 MODELS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "resnet50d"),
     *("seresnet50", "resnest50d", "res2net50_26w_4s", "regnety_016", "regnetx_032", "nf_resnet50"),
@@ -30,6 +37,8 @@ MODELS = (
 SMALL = 96
 """Height and width of the images, for networks that take any."""
 CLASSES = {"answer": 10}
+AGREES = 1e-3
+"""Largest share of the largest logit by which answers may differ from timm's."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Row:
     read: bool
     words: str
     """Why it was refused; empty where it is read."""
+    difference: float | None
+    """Largest difference of a logit from timm's own, as a share of the largest logit; None where it is not read."""
     seconds: float
 
 
@@ -61,9 +72,11 @@ def try_network(name: str, folder: Path) -> Row:
     began = time.perf_counter()
     torch.manual_seed(0)
     module = timm.create_model(name, pretrained=False, num_classes=CLASSES["answer"]).eval()
+    draw_small(module)
     fixed = module.default_cfg.get("fixed_input_size", False)
     side = module.default_cfg["input_size"][-1] if fixed else max(SMALL, *_least(module))
     parameters, path, words = sum(value.numel() for value in module.parameters()), folder / "given.onnx", ""
+    difference = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,58 +94,125 @@ def try_network(name: str, folder: Path) -> Row:
             content = read_given(path, CLASSES, (side, side))
             cloud = load_onnx(path, CLASSES, (side, side), content).eval()
             check_parity(cloud, path, (side, side), content)
-            upload = torch.rand(2, 3, side, side, requires_grad=True)
-            cloud(upload)["answer"].square().sum().backward()
-            if upload.grad is None or not torch.isfinite(upload.grad).all():
+            upload = torch.rand(3, 3, side, side, requires_grad=True)
+            found = cloud(upload)["answer"]
+            found.square().sum().backward()
+            if upload.grad is None or not torch.isfinite(upload.grad).all() or not upload.grad.any():
                 words = "no gradient reaches the upload"
+            with torch.no_grad():
+                wanted = module(upload)
+            difference = float((found.detach() - wanted).abs().max() / wanted.abs().max())
+            if not difference <= AGREES:
+                words = f"its answers differ from timm's by {difference:.1e} of the largest"
         except SfumatoError as error:
             words = str(error).removeprefix(f"{path}: ")
     for file in folder.iterdir():
         file.unlink()
-    return Row(name, side, parameters, not words, words, time.perf_counter() - began)
+    return Row(name, side, parameters, not words, words, difference, time.perf_counter() - began)
+
+
+def draw_small(module: Any) -> None:
+    """Draw weights that begin at or near zero, such as a layer's factor or the last layer: else they would hide mistakes."""
+    import torch
+
+    with torch.no_grad():
+        for value in module.parameters():
+            if value.abs().max() < 1e-3:
+                value.normal_(0, 0.1)
 
 
 def _least(module: Any) -> tuple[int, ...]:
     return tuple(module.default_cfg.get("min_input_size") or (0,))[-1:]
 
 
-def main(
-    models: Annotated[str, typer.Option(help="Names in timm, with commas; all of the list if empty.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
-) -> None:
-    """Print which networks of timm are read."""
-    from sfumato.core.console import emit_json, note, show, table
-    from sfumato.core.errors import SfumatoError
-    from sfumato.core.options import names
+def find_timm() -> Any:
+    """timm, and which networks it has.
 
-    logging.disable(logging.CRITICAL)  # the exporter's remarks
-    rows = []
+    Raises:
+        SfumatoError: it is not installed, or does not load.
+    """
+    from sfumato.core.errors import SfumatoError, first_line
+
     try:
         import timm
     except ImportError:
         raise SfumatoError("timm is not installed: pip install timm") from None
-    with tempfile.TemporaryDirectory(prefix="sfumato-given-") as folder:
-        for name in names(models) or MODELS:
-            if not timm.is_model(name):
-                raise SfumatoError(f"timm {timm.__version__} has no model {name!r}")
-            rows.append(try_network(name, Path(folder)))
-            note(f"{name}: {rows[-1].words or 'read'} ({rows[-1].seconds:.0f} s)")
-    if as_json:
-        emit_json(
-            {"schema": "sfumato-given/1", "timm": timm.__version__, "rows": [asdict(row) for row in rows]}
-        )
-        return
-    cells = [
+    except Exception as error:  # torchvision of another build than torch fails in its own ways
+        raise SfumatoError(
+            f"timm does not load ({first_line(error)}): its torchvision must be of the same build as torch, "
+            "for example both from https://download.pytorch.org/whl/cpu"
+        ) from None
+    return timm
+
+
+def grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """The result for people."""
+    cells = tuple(
         (
-            row.model,
-            f"{row.size} x {row.size}",
-            f"{row.parameters / 1e6:.1f}",
-            "yes" if row.read else row.words,
+            row["model"],
+            f"{row['size']} x {row['size']}",
+            f"{row['parameters'] / 1e6:.1f}",
+            "-" if row["difference"] is None else f"{row['difference']:.0e}",
+            "yes" if row["read"] else row["words"].replace("|", "/"),
         )
         for row in rows
-    ]
-    title = f"timm {timm.__version__}: {sum(row.read for row in rows)} of {len(rows)} are read"
-    show(table(title, ("network", "images", "million parameters", "read"), cells))
+    )
+    title = f"{sum(row['read'] for row in rows)} of {len(rows)} are read"
+    return Grid(title, ("network", "images", "million parameters", "difference", "read, or why not"), cells)
+
+
+def render(table: Mapping[str, Any]) -> str:
+    """The page of the documentation."""
+    made = ", ".join(f"{name} {value}" for name, value in table["made_with"].items() if name != "code")
+    words = (
+        "Networks of timm as `--frozen-cloud NAME.onnx`: exported as PyTorch does it by itself, with an open batch, then read, "
+        "compared with onnxruntime and with timm, and asked for a gradient.",
+        "Images are as small as the network allows, at least 96x96. Weights are drawn at random, classes are ten. Difference: "
+        "the largest of a logit from timm's own, as a share of the largest logit. timm publishes no figures of use; these are "
+        "the usual sizes of the families that its documentation names first.",
+        f"Made with {made}.",
+        *not_yet([name for name in MODELS if name not in table["rows"]]),
+    )
+    return page("Given cloud networks, read", COMMAND, words, [grid(list(table["rows"].values()))])
+
+
+def main(
+    models: Annotated[str, typer.Option(help="Names in timm, with commas; all of the list if empty.")] = "",
+    out: Annotated[Path | None, typer.Option(help="JSON file; rows that it holds already stay.")] = None,
+    page_file: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
+) -> None:
+    """Print which networks of timm are read."""
+    from sfumato.core.console import emit_json, show, table
+    from sfumato.core.errors import SfumatoError
+    from sfumato.core.options import names
+    from sfumato.models.onnx import given, operators, reader
+
+    logging.disable(logging.CRITICAL)  # the exporter's remarks
+    timm = find_timm()
+    chosen = names(models) or MODELS
+    for name in chosen:
+        if not timm.is_model(name):
+            raise SfumatoError(f"timm {timm.__version__} has no model {name!r}")
+    with tempfile.TemporaryDirectory(prefix="sfumato-given-") as folder:
+        result = fill(
+            out,
+            chosen,
+            lambda name: asdict(try_network(name, Path(folder))),
+            schema=SCHEMA,
+            made_with={
+                "timm": timm.__version__,
+                **versions("torch", "onnx", "onnxruntime"),
+                "code": code_hash([Path(str(one.__file__)) for one in (given, operators, reader)]),
+            },
+        )
+    if page_file is not None:
+        write_page(page_file, render(result))
+    if as_json:
+        emit_json(result)
+    else:
+        grids = grid(list(result["rows"].values()))
+        show(table(grids.title, grids.columns, grids.rows))
 
 
 if __name__ == "__main__":

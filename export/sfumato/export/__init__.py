@@ -1,8 +1,9 @@
 """Export: from a finished run to a bundle for the phone.
 
 `pipeline.export` reads from top to bottom: `freeze` the network, write `onnx_files`, convert them (`tflite`, by our `lowering`
-or by onnx2tf), `check` every model (lint, `parity`, `measure`), fine-tune for int8 where needed (`quant_finetune`), collect the
-`gates`, write the `bundle`. `artifact` shows a bundle to the audit; `android` places it in the app.
+or by onnx2tf, int8 by measured `ranges`), `check` every model (lint, `parity`, `measure`), fine-tune for int8 where needed
+(`quant_finetune`), collect the `gates`, write the `bundle`. `artifact` shows a bundle to the audit; `android` places it in the
+app.
 
     from sfumato.export import export, load_export
     contract = export("run", "export")

@@ -82,7 +82,7 @@ def whole(value: Value) -> Value:
 
 def all_packed(values: Sequence[Value]) -> tuple[list[Value], int] | None:
     """What an operator on single values can take instead of the pictures, if they can all be had packed, and the size of the
-    block; constants stay.
+    block; numbers stay.
 
     None: no picture is packed yet, or one cannot be, or they differ in shape and one would have to be stretched.
     """
@@ -94,7 +94,7 @@ def all_packed(values: Sequence[Value]) -> tuple[list[Value], int] | None:
     for value in values:
         if isinstance(value, Packed | Affine):
             packed.append((value.packed(block) if isinstance(value, Affine) else value).places)
-        elif value is not None and not isinstance(value, np.ndarray):
+        elif value is not None and not (isinstance(value, np.ndarray) and value.size == 1):
             return None
     if any(places.shape != packed[0].shape for places in packed):
         return None

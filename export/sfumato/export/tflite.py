@@ -20,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
+from sfumato.export.ranges import quantise, with_ranges
 from sfumato.runtime.tflite_graph import read_graph, rename
 
 CALIBRATION, JOB = "calibration.npy", "job.json"
 TIME_LIMIT = 900
 """Seconds after which a conversion is given up."""
+
+LACKING = "TF Select ops:"
+"""How TensorFlow's converter names operators that TensorFlow Lite has no kernels for."""
 
 Function = Callable[[Any], dict[str, Any]]
 """A TensorFlow function: image (1, H, W, 3) in 0..1 -> outputs by name."""
@@ -166,8 +170,14 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
     except subprocess.TimeoutExpired:
         raise SfumatoError(f"the conversion took longer than {TIME_LIMIT} s and was given up") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {lines[-1]}")
+        raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {last_words(done.stderr)}")
+
+
+def last_words(chatter: str) -> str:
+    """What a converter died of: operators that TensorFlow Lite lacks, named above a print of the graph, or its last line."""
+    lines = chatter.strip().splitlines() or ["no message"]
+    lacking = [line.removeprefix(LACKING).strip() for line in lines if line.startswith(LACKING)]
+    return f"TensorFlow Lite has no {lacking[-1]}" if lacking else lines[-1]
 
 
 def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> bytes:
@@ -182,15 +192,27 @@ def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> byt
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
 
-        def representative() -> Iterator[list[NDArray[np.float32]]]:
-            for image in images:
-                yield [image[None].astype(np.float32) / np.float32(255)]
+        def pixels() -> Iterator[NDArray[np.float32]]:
+            return (image[None].astype(np.float32) / np.float32(255) for image in images)
 
-        converter.representative_dataset = representative
+        converter.representative_dataset = lambda: ([one] for one in pixels())
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+        converter._experimental_calibrate_only = True  # its ranges are not all true
+        return quantise(with_ranges(converter.convert(), pixels()))
     content: bytes = converter.convert()
     return content
+
+
+def write_variants(
+    function: Function, images: NDArray[np.uint8], variants: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Every variant of a function with its file, in this process."""
+    import tensorflow as tf
+
+    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
+    concrete = tf.function(function).get_concrete_function(image)
+    for variant in variants:
+        yield variant, write_variant(variant, concrete, images)
 
 
 def main() -> None:
@@ -201,10 +223,8 @@ def main() -> None:
     job = json.loads(Path(JOB).read_text(encoding="utf-8"))
     images = np.load(CALIBRATION)
     function = BACKENDS[job["backend"]](Path(job["model"]), images)
-    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
-    concrete = tf.function(function).get_concrete_function(image)
-    for variant in job["variants"]:
-        Path(model_file(variant)).write_bytes(write_variant(variant, concrete, images))
+    for variant, content in write_variants(function, images, job["variants"]):
+        Path(model_file(variant)).write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,17 @@ RULES = {
     "DEPTH_TO_SPACE": Rule(2),  # the delegate asks for no version, and there are two
     "PAD": Rule(2, constant=(1,)),
     "MAX_POOL_2D": Rule(2),
+    "AVERAGE_POOL_2D": Rule(2),
+    "MEAN": Rule(2, constant=(1,)),
+    "HARD_SWISH": Rule(1),
+    "LEAKY_RELU": Rule(1),
+    "PRELU": Rule(1, constant=(1,)),
+    "SOFTMAX": Rule(2),
+    "FULLY_CONNECTED": Rule(5, constant=(1,)),
+    "PADV2": Rule(2, constant=(1,)),
+    "SPLIT": Rule(3, constant=(0,)),
+    "SLICE": Rule(2),
+    **{name: Rule(1, types=FLOATS) for name in ("DIV", "RSQRT", "SQRT", "EXP", "LOG", "ABS", "POW")},
     "RESHAPE": Rule(1, constant=(1,)),
     "STRIDED_SLICE": Rule(2),
     "QUANTIZE": Rule(2),
@@ -63,6 +74,8 @@ RULES = {
 }
 """NNAPI at API 30. DEQUANTIZE of constants is folded before the delegate sees it, which keeps float16 models whole."""
 
+LARGEST_WINDOW = 256
+"""Values that an int8 average may be taken of, by the delegate's own limit."""
 RANDOM = ("RANDOM", "MULTINOMIAL")
 
 
@@ -103,7 +116,7 @@ def _tensor_refusal(tensor: TensorInfo) -> str | None:
 
 
 def _type_refusal(operator: Operator, rule: Rule) -> str | None:
-    main = operator.inputs[2 if operator.name == "TRANSPOSE_CONV" else 0]
+    main = operator.inputs[{"TRANSPOSE_CONV": 2, "SPLIT": 1}.get(operator.name, 0)]
     for tensor in (main, *operator.outputs):
         if tensor is not None and tensor.type not in rule.types:
             return f"{tensor.name} is {tensor.type}, NNAPI takes {' or '.join(rule.types)}"
@@ -139,6 +152,14 @@ def _option_refusal(operator: Operator) -> str | None:
         return "int8 with dilation"
     if options.get("FusedActivationFunction", 0) and operator.name == "CONCATENATION":
         return "a fused activation"
+    window = options.get("FilterWidth", 0) * options.get("FilterHeight", 0)
+    if (
+        operator.name == "AVERAGE_POOL_2D"
+        and first is not None
+        and first.type == "INT8"
+        and window > LARGEST_WINDOW
+    ):
+        return f"an int8 window of {window} values, NNAPI takes up to {LARGEST_WINDOW}"
     weight = operator.inputs[1] if len(operator.inputs) > 1 else None
     if operator.name == "CONV_2D" and first and weight and first.shape[-1:] != weight.shape[-1:]:
         return "grouped convolution"

@@ -152,6 +152,7 @@ OPTIONS = {
     "Conv2DOptions": ("DilationWFactor", "DilationHFactor"),
     "DepthwiseConv2DOptions": ("DilationWFactor", "DilationHFactor", "DepthMultiplier"),
     "ResizeBilinearOptions": ("AlignCorners", "HalfPixelCenters"),
+    "Pool2DOptions": ("FilterWidth", "FilterHeight"),
     "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
 }
 

@@ -87,7 +87,10 @@ def command(
     local: Annotated[
         str | None, typer.Option(help="module:factory of a phone network of your own; ours without.")
     ] = None,
-    cloud: Annotated[str | None, typer.Option(help="resnet, or module:factory of your own.")] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option(help="resnet, lite0, timm:NAME, torchvision:NAME, or module:factory of your own."),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(

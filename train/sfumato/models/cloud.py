@@ -1,10 +1,11 @@
-"""The cloud network: a small residual network with one head per kept attribute, or the user's own.
+"""The cloud network: a small residual network with one head per kept attribute, one of a library, or the user's own.
 
-    cloud = create_cloud("resnet", {"gender": 2}, height=64)
+    cloud = create_cloud("resnet", {"gender": 2}, size=(64, 64))
     logits = cloud(upload)["gender"]       # upload: (B, 3, H, W), 0..1
 
-`--cloud module:factory` names a callable `factory(classes: dict[str, int]) -> nn.Module` whose forward maps
-(B, 3, H, W) in 0..1 to a dict of logits, one entry a kept attribute.
+`lite0`, `timm:NAME` and `torchvision:NAME` are networks of libraries (`sfumato.models.pretrained`). `module:factory` names a
+callable `factory(classes: dict[str, int]) -> nn.Module` of the user's own, whose forward maps (B, 3, H, W) in 0..1 to a dict of
+logits, one entry a kept attribute.
 """
 
 import importlib
@@ -17,11 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.models.layers import convolution
+from sfumato.models.pretrained import Pretrained, create_pretrained
 from sfumato.models.tensors import evaluating
 
 GRID = 4
+KNOWN = "'resnet', 'lite0', 'timm:NAME', 'torchvision:NAME' or 'module:factory'"
 
 
 class Residual(nn.Module):
@@ -123,23 +127,35 @@ def cell_shares(length: int, grid: int) -> Tensor:
     return torch.tensor(rows)
 
 
+BUILT_IN = (ResNet, Pretrained)
+"""Networks that tell what their heads look at, and whose layers are known."""
+
+
 def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
     """Logits per head, and the features under them where the network tells."""
-    if isinstance(cloud, ResNet):
+    if isinstance(cloud, BUILT_IN):
         features = cloud.features(x)
         return cloud.answers(features), features
     return cloud(x), None
 
 
-def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Module:
-    """The built-in `resnet`, or `module:factory` of the user's own.
+def create_cloud(name: str, classes: Mapping[str, int], *, size: tuple[int, int]) -> nn.Module:
+    """The built-in `resnet`, one of a library, or `module:factory` of the user's own.
+
+    Args:
+        name: as on the command line.
+        classes: kept attribute -> number of classes.
+        size: height and width of the uploads.
 
     Raises:
-        UsageError: the name is neither, or the factory cannot be found, fails or does not return a module.
+        UsageError: the name is none of these, or the factory cannot be found, fails or returns no module;
+            or as `create_pretrained`.
     """
     if name == "resnet":
-        stride = 2 if height >= 48 else 1
+        stride = 2 if size[0] >= 48 else 1
         return ResNet(classes, widths=(16, 32, 64) if stride == 2 else (32, 64, 128), stride=stride)
+    if (spec := parse_cloud(name)) is not None:
+        return create_pretrained(spec, classes, size=size)
     factory = find_factory(name)
     try:
         made = factory(dict(classes))
@@ -152,9 +168,7 @@ def create_cloud(name: str, classes: Mapping[str, int], *, height: int) -> nn.Mo
     return made
 
 
-def find_factory(
-    name: str, what: str = "cloud network", known: str = "'resnet' or 'module:factory'"
-) -> Callable[..., object]:
+def find_factory(name: str, what: str = "cloud network", known: str = KNOWN) -> Callable[..., object]:
     """The callable behind `module:factory`. Modules of the current folder are found too, after all installed ones.
 
     Args:

@@ -13,11 +13,14 @@ networks are for uploads that show parts of a picture, tens of bits and more.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sfumato.channels import Channel, Parameters
+from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.models.cloud import find_factory
 from sfumato.models.tensors import evaluating
@@ -76,7 +79,7 @@ def make_own(name: str, channel: Channel, size: tuple[int, int]) -> nn.Module:
 
 
 def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name: str) -> None:
-    """Refuse a network that does not give the channel its maps, or cannot learn.
+    """Refuse a network that does not give the channel its maps, or cannot learn; say what phones have no kernels for.
 
     Args:
         network: a user's.
@@ -91,7 +94,7 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
     probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
     wanted = {key: (len(probe), planes, *size) for key, planes in channel.maps.items()}
     try:
-        with evaluating(network), torch.enable_grad():
+        with evaluating(network), torch.enable_grad(), _Calls() as calls:
             maps = network(probe)
     except Exception as error:  # it is the user's: it may raise anything
         raise SfumatoError(f"{name} does not take images {tuple(probe.shape)}: {first_line(error)}") from None
@@ -104,3 +107,60 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
             raise SfumatoError(f"{name}: its {key} is not finite")
         if not value.requires_grad:
             raise SfumatoError(f"{name}: its {key} depends on no weights that can learn")
+    if slow := [name for name in SLOW if name in calls.kinds]:
+        note(
+            f"{name} uses {', '.join(slow)}: no phone's delegate takes them at int8, so the export would be refused; "
+            f"take {', '.join(f'{SLOW[one]} for {one}' for one in slow)}"
+        )
+
+
+SLOW = {
+    "GELU": "GELU('tanh') or SiLU",
+    "mirrored or repeated edges": "zeros",
+    "layer norm": "BatchNorm2d behind a convolution",
+    "group norm": "BatchNorm2d behind a convolution",
+    "instance norm": "BatchNorm2d behind a convolution",
+    "attention or softmax": "squeeze-excite",
+}
+"""What no converter of ours brings to a phone at int8, and what it takes instead.
+
+Measured, as docs/own-networks.md shows. XNNPACK leaves to the reference kernels: of the norms RSQRT and SQUARED_DIFFERENCE, of
+GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX, of edges MIRROR_PAD. NNAPI has no BATCH_MATMUL.
+"""
+CALLS = {
+    "gelu": "GELU",
+    "erf": "GELU",
+    "layer_norm": "layer norm",
+    "group_norm": "group norm",
+    "instance_norm": "instance norm",
+    "multi_head_attention_forward": "attention or softmax",
+    "softmax": "attention or softmax",
+    "scaled_dot_product_attention": "attention or softmax",
+    "_native_multi_head_attention": "attention or softmax",
+    "_transformer_encoder_layer_fwd": "attention or softmax",
+}
+"""PyTorch's functions, by their own names, -> keys of `SLOW`."""
+
+
+def slow_kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """The key of `SLOW` that a call of one of PyTorch's functions is; None if phones take it."""
+    if name == "pad":
+        mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+        return None if mode == "constant" else "mirrored or repeated edges"
+    if name == "gelu" and kwargs.get("approximate") == "tanh":  # products, sums and TANH
+        return None
+    return CALLS.get(name)
+
+
+class _Calls(TorchFunctionMode):
+    """Which of `SLOW` a network computes, whether by a layer or by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = slow_kind(getattr(func, "__name__", ""), args, kwargs or {})
+        if kind is not None:
+            self.kinds.add(kind)
+        return func(*args, **(kwargs or {}))

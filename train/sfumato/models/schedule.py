@@ -33,6 +33,6 @@ def one_cycle(step: int, steps: int, peak: float, *, climb: float = CLIMB, start
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group: `rate`, or the group's own share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)

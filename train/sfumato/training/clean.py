@@ -8,18 +8,20 @@ network in co-training.
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.console import progress
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models import channels_last
-from sfumato.models.cloud import ResNet, check_answers, create_cloud
+from sfumato.models.cloud import BUILT_IN, check_answers, create_cloud
 from sfumato.models.onnx.given import read_given
 from sfumato.models.onnx.reader import check_parity, load_onnx
+from sfumato.models.pretrained import Pretrained, load_backbone
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.training.evaluate import evaluate
 from sfumato.training.fit import check_fit, read_orders
@@ -50,10 +52,33 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
         if folder is not None:
             return channels_last(load_onnx(folder / ONNX_COPY, classes, dataset.size))
         return channels_last(load_onnx(file, classes, dataset.size, read_onnx(config, dataset)))
-    cloud = create_cloud(config.given_cloud or config.cloud, classes, height=dataset.size[0])
-    if isinstance(cloud, ResNet):
+    cloud = create_cloud(config.given_cloud or config.cloud, classes, size=dataset.size)
+    if isinstance(cloud, BUILT_IN):
         cloud.lean = config.precision == "bfloat16"
     return channels_last(cloud)
+
+
+def first_cloud(config: "TrainConfig", dataset: Dataset) -> nn.Module:
+    """The cloud network as training finds it: new heads on a library's network have the weights that it was asked for with.
+
+    Raises:
+        UsageError, SfumatoError: as `load_backbone`.
+    """
+    cloud = make_cloud(config, dataset)
+    spec = parse_cloud(config.cloud)
+    if spec is not None and isinstance(cloud, Pretrained):
+        load_backbone(cloud, spec)
+    return cloud
+
+
+def weight_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser: parts of a library's network learn at shares of the rate, the rest at all of it."""
+    clouds = [part for part in network.modules() if isinstance(part, Pretrained)]
+    groups = [
+        {"params": weights, "share": share} for one in clouds for weights, share in one.learning_rates()
+    ]
+    slow = {id(weight) for one in clouds for weight in one.backbone.parameters()}
+    return [{"params": [weight for weight in network.parameters() if id(weight) not in slow]}, *groups]
 
 
 def class_counts(config: "TrainConfig", dataset: Dataset) -> dict[str, int]:
@@ -91,7 +116,7 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
         return
     classes, file = class_counts(config, dataset), config.given_onnx
     if file is None:
-        cloud = make_cloud(config, dataset)
+        cloud = first_cloud(config, dataset)
         check_answers(cloud, classes, dataset.size, name)
     else:
         content = read_onnx(config, dataset)
@@ -131,9 +156,9 @@ def train_clean(
     `what` stands beside the progress bar.
     """
     seed_everything(config.seed, "clean", "initial")
-    cloud = make_cloud(config, dataset)
+    cloud = first_cloud(config, dataset)
     optimizer = torch.optim.AdamW(
-        cloud.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        weight_groups(cloud), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     shared, optimizer = fabric.setup(cloud, optimizer)
     train = training_batches(config, dataset, fabric)

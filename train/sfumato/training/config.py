@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint, first_line
 from sfumato.core.files import read_bytes, read_object
@@ -264,7 +265,7 @@ class TrainConfig(BaseModel):
     local: str | None = None
     """`module:factory` of a local network of the user's own (`sfumato.models.own_local`); None: ours."""
     cloud: str = "resnet"
-    """`resnet`, or `module:factory`."""
+    """`resnet`, `module:factory`, or `lite0`, `timm:NAME`, `torchvision:NAME`, with options (`sfumato.core.cloud_spec`)."""
     decision: Literal["auto", "pairwise", "largest", "none"] = "auto"
     """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
     or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
@@ -357,7 +358,13 @@ class TrainConfig(BaseModel):
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "literal" and any(target is not None for target in targets):
             raise ValueError("the objective 'literal' has no rate target: it is steered by noise_weight")
+        parse_cloud(self.cloud)
         if self.given_cloud is not None:
+            if parse_cloud(self.given_cloud) is not None:
+                raise ValueError(
+                    f"{self.given_cloud} has no heads of its own: --cloud {self.given_cloud} --frozen-cloud clean trains "
+                    "it on clean photos first and keeps it then"
+                )
             if not (self.given_cloud.endswith(".onnx") or ":" in self.given_cloud):
                 raise ValueError(
                     f"unknown frozen_cloud {self.given_cloud!r}: give 'clean', NAME.onnx or module:factory"
@@ -418,7 +425,8 @@ class TrainConfig(BaseModel):
     def factory(self) -> str | None:
         """The `module:factory` that makes the cloud network: code of the user's own."""
         named = self.given_cloud or self.cloud
-        return named if self.given_onnx is None and ":" in named else None
+        code = self.given_onnx is None and ":" in named and parse_cloud(named) is None
+        return named if code else None
 
     @property
     def channel_settings(self) -> dict[str, float | int | bool]:

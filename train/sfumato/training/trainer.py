@@ -25,7 +25,7 @@ from sfumato.models.autoregressive import AutoregressivePrior
 from sfumato.models.local import LocalNetwork
 from sfumato.models.schedule import set_learning_rate
 from sfumato.training import checkpoint
-from sfumato.training.clean import make_cloud, training_batches
+from sfumato.training.clean import make_cloud, training_batches, weight_groups
 from sfumato.training.config import TrainConfig
 from sfumato.training.epoch_selection import Score, Targets, score
 from sfumato.training.evaluate import Evaluation, evaluate
@@ -102,7 +102,7 @@ class CoTrainer:
         self.best = make_model(config, dataset, folder)
         self.best_record: dict[str, Any] = {}
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            weight_groups(self.model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.shared, self.optimizer = fabric.setup(self.model, optimizer)
         self.setting = Setting(

@@ -528,7 +528,8 @@ def cut(
     demand(min(strides) > 0, "negative steps are not supported")
     where = [slice(None)] * x.dim()
     for axis, start, end, step in zip(along, starts.tolist(), ends.tolist(), strides, strict=True):
-        where[axis] = slice(start, end, step)
+        # "To the end" is written as the largest number there is, which PyTorch warns of.
+        where[axis] = slice(*slice(start, end).indices(x.shape[axis])[:2], step)
     return x[tuple(where)]
 
 

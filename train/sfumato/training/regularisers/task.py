@@ -10,7 +10,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from sfumato.models.cloud import ResNet, answer
+from sfumato.models.cloud import BUILT_IN, answer
 from sfumato.models.layers import fold
 from sfumato.training.loader import Batch
 from sfumato.training.local_cloud import ForwardOutput, Logits
@@ -31,7 +31,7 @@ class TaskLoss(Regulariser):
 
     def __init__(self, setting: Setting, clean: nn.Module) -> None:
         self.config = setting.config
-        self.built_in = isinstance(clean, ResNet)
+        self.built_in = isinstance(clean, BUILT_IN)
         # The same outputs from fewer operators. What the user's own networks do with their layers is not known.
         self.teacher = fold(deepcopy(clean)) if self.built_in else clean
         # Only the built-in network has features to compare, and a frozen one cannot follow.

@@ -1,0 +1,107 @@
+"""The cloud networks that can be named: `lite0`, `timm:NAME` and `torchvision:NAME`, each with options after commas.
+
+spec = parse_cloud("timm:resnet18,weights=resnet18.safetensors,freeze=2")
+spec.library, spec.name, spec.freeze                    # "timm", "resnet18", 2
+parse_cloud("my_cloud:make")                            # None: code of the user's own, or "resnet"
+"""
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from sfumato.core.errors import UsageError, unknown
+
+LIBRARIES = ("timm", "torchvision")
+
+
+@dataclass(frozen=True)
+class CloudSpec:
+    """A network of one of the libraries, and how it is trained.
+
+    Attributes:
+        library: where it comes from.
+        name: in the library; empty for `lite0`.
+        weights: file of those it starts from; `none` starts from scratch; empty: those that come with `lite0`, else none.
+        size: height and width to which uploads are enlarged before the network sees them; None: as they are.
+        freeze: how many of its first parts keep their weights.
+        decay: learning rate of each part as a share of the one after it, above 0 and at most 1.
+        rate: learning rate of its last part as a share of the run's.
+    """
+
+    library: Literal["lite0", "timm", "torchvision"]
+    name: str = ""
+    weights: str = ""
+    size: tuple[int, int] | None = None
+    freeze: int = 0
+    decay: float = 1.0
+    rate: float = field(default=0.25)
+
+    def __str__(self) -> str:
+        """What to call it in messages."""
+        return self.library if not self.name else f"{self.library}:{self.name}"
+
+
+OPTIONS = tuple(entry.name for entry in fields(CloudSpec) if entry.name not in ("library", "name"))
+
+
+def parse_cloud(text: str) -> CloudSpec | None:
+    """Read the name of a cloud network; None where it names none of the libraries.
+
+    Raises:
+        UsageError: an unknown option, or a value out of its range.
+
+    >>> parse_cloud("lite0,size=112,decay=0.9")
+    CloudSpec(library='lite0', name='', weights='', size=(112, 112), freeze=0, decay=0.9, rate=0.25)
+    >>> parse_cloud("resnet") is parse_cloud("my_cloud:make") is None
+    True
+    """
+    head, *rest = text.split(",")
+    library, colon, name = head.partition(":")
+    if library == "lite0" and not colon:
+        return CloudSpec("lite0", **_options(head, rest))
+    if library in LIBRARIES and colon:
+        if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+            raise UsageError(
+                f"{head}: {library}:NAME names a network of {library}, for example {library}:resnet18"
+            )
+        return CloudSpec(library, name, **_options(head, rest))  # type: ignore[arg-type]
+    return None
+
+
+def _options(head: str, rest: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if key not in OPTIONS or not equals:
+            raise UsageError(unknown(f"option of {head}", key, OPTIONS))
+        found[key] = _value(head, key, value)
+    return found
+
+
+def _value(head: str, key: str, value: str) -> Any:
+    """One option's value.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    wanted = {
+        "weights": "a file, or none",
+        "size": "pixels, N or HEIGHTxWIDTH, from 16 to 1024",
+        "freeze": "a whole number of parts, 0 or more",
+        "decay": "a number above 0 and at most 1",
+        "rate": "a number above 0 and at most 10",
+    }[key]
+    try:
+        if key == "weights" and value:
+            return value
+        if key == "size":
+            sides = [int(side) for side in value.split("x")]
+            if len(sides) in (1, 2) and all(16 <= side <= 1024 for side in sides):
+                return sides[0], sides[-1]
+        if key == "freeze" and int(value) >= 0:
+            return int(value)
+        if key in ("decay", "rate") and 0 < float(value) <= (1 if key == "decay" else 10):
+            return float(value)
+    except ValueError:
+        pass
+    raise UsageError(f"{head}: {key} is {wanted}, not {value!r}")
