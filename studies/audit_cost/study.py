@@ -28,6 +28,7 @@ BEFORE = DEFAULT.model_copy(
         "clean_epochs": 15,
         "provider_epochs": 10,
         "steps": 500,
+        "clean_steps": 500,
         "rounds": 1,
         "clean_rounds": 1,
         "from_clean": False,

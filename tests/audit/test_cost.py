@@ -112,7 +112,13 @@ def test_a_probe_starts_from_the_clean_network_and_repeats_itself(
 ) -> None:
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
     plan = DEFAULT.model_copy(
-        update={"probes": ("linear",), "clean_probes": ("linear", "cnn"), "clean_epochs": 3, "steps": 1}
+        update={
+            "probes": ("linear",),
+            "clean_probes": ("linear", "cnn"),
+            "clean_epochs": 3,
+            "steps": 1,
+            "clean_steps": 1,
+        }
     )
     data = replace(attack_data("planted"), networks={})
     for step in clean.steps(data, plan, (("tone",),)):
@@ -210,6 +216,7 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
             "provider_rates": (),
             "epochs": 2,
             "steps": 1,
+            "clean_steps": 1,
             "compose": True,
             "frames": (1,),
         }
@@ -262,6 +269,7 @@ def test_clean_networks_compete_and_the_best_is_kept(
             "clean_epochs": 3,
             "clean_rounds": 2,
             "steps": 1,
+            "clean_steps": 1,
             "rates": (3e-3,),
         }
     )
@@ -296,6 +304,7 @@ def test_an_audit_is_timed_piece_by_piece(
             "clean_probes": ("linear",),
             "clean_epochs": 2,
             "steps": 1,
+            "clean_steps": 1,
         }
     )
     cost = measure(artifact, plan)

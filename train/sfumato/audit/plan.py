@@ -39,6 +39,8 @@ class Plan(BaseModel):
     """With several, networks on clean images compete as well."""
     steps: int = Field(default=300, ge=1)
     """At least this many optimiser steps, so that a small attacker split gets more passes."""
+    clean_steps: int = Field(default=300, ge=1)
+    """The same for networks on clean images: one that stops too early makes every NAG too large."""
     patience: int = Field(default=5, ge=1)
     """Epochs without a better validation cross entropy on any attribute before a fit stops."""
     batch_size: int = Field(default=64, ge=2)
@@ -97,6 +99,7 @@ DEFAULT = Plan(
     provider_epochs=8,
     clean_epochs=8,
     steps=216,
+    clean_steps=432,
     patience=5,
     copies=6,
     stage_draws=3,
@@ -126,6 +129,7 @@ FULL = DEFAULT.model_copy(
         "provider_epochs": 10,
         "clean_epochs": 15,
         "steps": 300,
+        "clean_steps": 300,
         "rounds": 1,
         "clean_rounds": 1,
         "frames": (1, 4, 16, 64),

@@ -60,11 +60,12 @@ def make_recipe(
 ) -> Recipe:
     """A recipe of a plan, with enough epochs for the plan's least number of steps."""
     per_epoch = max(1, data.train.images // plan.batch_size)
+    least = plan.clean_steps if attack == "clean" else plan.steps
     return Recipe(
         attack=attack,
         architecture=architecture,
         lr=lr,
-        epochs=max(epochs, math.ceil(plan.steps / per_epoch)),
+        epochs=max(epochs, math.ceil(least / per_epoch)),
         patience=plan.patience,
         batch_size=plan.batch_size,
         clean=attack == "clean",

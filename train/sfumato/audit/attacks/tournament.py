@@ -4,7 +4,7 @@ All contestants see the same batches, so an upload is drawn once for all. Each r
 three times the epochs: with three rounds, all have a ninth of them, a third of all goes on to a third, and a third of those
 to the end. The learning rate rises and falls in every round (warm restarts, Loshchilov and Hutter, ICLR 2017), so whoever is
 compared has settled. The rest keeps what it has reached, and is reported with it. Attributes take turns in choosing who goes
-on, each the network with its least cross entropy on validation. The test images have no say.
+on, each the network with its least cross entropy on validation, or choose by the sum. The test images have no say.
 
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
@@ -40,11 +40,15 @@ class Contestant:
 
 
 def survivors(losses: list[dict[str, float]], count: int) -> list[int]:
-    """Who goes on: attributes take turns, each choosing the least loss that is left.
+    """Who goes on: attributes take turns, each choosing the least loss that is left; with fewer places than attributes the least sum.
 
-    >>> survivors([{"a": 0.5, "b": 0.9}, {"a": 0.7, "b": 0.1}, {"a": 0.4, "b": 0.3}], 2)
-    [1, 2]
+    >>> losses = [{"a": 0.5, "b": 0.9}, {"a": 0.7, "b": 0.1}, {"a": 0.4, "b": 0.3}]
+    >>> survivors(losses, 2), survivors(losses, 1)
+    ([1, 2], [2])
     """
+    if count < len(losses[0]):  # the first attribute alone would choose what reads no other
+        order = sorted(range(len(losses)), key=lambda index: (sum(losses[index].values()), index))
+        return sorted(order[:count])
     left = set(range(len(losses)))
     chosen: list[int] = []
     while left and len(chosen) < count:
