@@ -40,7 +40,9 @@ class Contestant:
 
 
 def survivors(losses: list[dict[str, float]], count: int) -> list[int]:
-    """Who goes on: attributes take turns, each choosing the least loss that is left; with fewer places than attributes the least sum.
+    """Who goes on: attributes take turns, each choosing the least loss that is left.
+
+    With fewer places than attributes, the least sums go on.
 
     >>> losses = [{"a": 0.5, "b": 0.9}, {"a": 0.7, "b": 0.1}, {"a": 0.4, "b": 0.3}]
     >>> survivors(losses, 2), survivors(losses, 1)
