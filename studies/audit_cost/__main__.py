@@ -11,18 +11,30 @@ def command(
     artifact: Annotated[
         Path, typer.Argument(metavar="RUN|EXPORT", help="What is audited; it is not changed.")
     ],
-    attacks: Annotated[str, typer.Option(help="quick, default or full.")] = "default",
+    attacks: Annotated[
+        str, typer.Option(help="quick, default, full, or before: the default audit of version 0.1.")
+    ] = "default",
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="Attack this one only; may be given several times.")
+    ] = None,
+    fade: Annotated[
+        float, typer.Option(help="Share in 0..1 of what the uploads tell; the rest is pure noise.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the audit.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="The seconds, for a program.")] = None,
 ) -> None:
     """Run an audit in a folder of its own, with an empty cache, and print what each piece of it took."""
-    from studies.audit_cost.study import measure
+    from studies.audit_cost.faded import Faded
+    from studies.audit_cost.study import BEFORE, measure
 
+    from sfumato.audit.artifact import load
     from sfumato.core.console import note, show, table
     from sfumato.core.files import write_json
     from sfumato.core.provenance import provenance
 
-    cost = measure(artifact, attacks, seed=seed)
+    attacked = load(artifact) if fade == 1 else Faded(load(artifact), fade)
+    plan = BEFORE if attacks == BEFORE.name else attacks
+    cost = measure(attacked, plan, attributes=attribute, seed=seed)
     show(
         table(
             f"{attacks} audit of {artifact.name}: {cost.seconds:.1f} s of processor time, verdict {cost.verdict}",
@@ -33,8 +45,18 @@ def command(
     show(
         table(
             "what it found",
-            ("attribute", "best attack", "gain by cross entropy, bits", "AUC"),
-            [(one.name, one.attack, f"{one.bits:.4f}", f"{one.auc:.3f}") for one in cost.found],
+            ("attribute", "best attack", "bits", "AUC", "accuracy, 95 %", "NAG, 95 %"),
+            [
+                (
+                    one.name,
+                    one.attack,
+                    f"{one.bits:.4f}",
+                    f"{one.auc:.3f}",
+                    f"{one.accuracy:.1%} ({one.accuracy_ci95[0]:.1%} - {one.accuracy_ci95[1]:.1%})",
+                    f"{one.nag:.1%} ({one.nag_ci95[0]:.1%} - {one.nag_ci95[1]:.1%})",
+                )
+                for one in cost.found
+            ],
         )
     )
     if out is not None:
@@ -44,6 +66,7 @@ def command(
                 "schema": "sfumato-audit-cost/1",
                 "plan": attacks,
                 "seed": seed,
+                "fade": fade,
                 "seconds": cost.seconds,
                 "pieces": dict(cost.pieces),
                 "found": [vars(one) for one in cost.found],

@@ -7,13 +7,42 @@ cost.seconds, cost.pieces
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfumato.audit import audit
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.plan import Plan
+from sfumato.audit.plan import BASIC, DEFAULT, Plan
 from sfumato.core.console import note
+
+BEFORE = DEFAULT.model_copy(
+    update={
+        "name": "before",
+        "attacks": (*BASIC, "average", "pairs"),
+        "probes": ("linear", "cnn", "resnet", "mobilenet", "vit"),
+        "clean_probes": ("cnn", "resnet", "mobilenet"),
+        "rates": (1e-3, 3e-3),
+        "provider_rates": (3e-4, 2e-3),
+        "epochs": 15,
+        "clean_epochs": 15,
+        "provider_epochs": 10,
+        "steps": 500,
+        "clean_steps": 500,
+        "rounds": 1,
+        "clean_rounds": 1,
+        "from_clean": False,
+        "separate": True,
+        "repeats": (4, 16, 64),
+        "average_networks": (4,),
+        "pairs": (100, 1000),
+        "decoder_steps": 300,
+        "retrain_restored": True,
+        "control": False,
+        "compose": False,
+    }
+)
+"""The default audit of version 0.1 (commit 0dccbd0), as today's code runs it: every network is trained to the end."""
 
 
 @dataclass
@@ -41,6 +70,11 @@ class Found:
     bits: float
     """Entropy less cross entropy, never below 0."""
     auc: float
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    nag: float
+    """Over the label-only floor."""
+    nag_ci95: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -54,12 +88,19 @@ class Cost:
     found: tuple[Found, ...]
 
 
-def measure(artifact: Path | Artifact, attacks: str | Plan, *, seed: int = 0) -> Cost:
+def measure(
+    artifact: Path | Artifact,
+    attacks: str | Plan,
+    *,
+    attributes: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Cost:
     """Audit an artifact and time it; nothing is written into its folder, and no cache is read or left behind.
 
     Args:
         artifact: a run or an export, or its folder.
         attacks: a plan or its name.
+        attributes: what is attacked; by default as in any audit.
         seed: of the audit.
 
     Raises:
@@ -70,7 +111,7 @@ def measure(artifact: Path | Artifact, attacks: str | Plan, *, seed: int = 0) ->
         os.environ["SFUMATO_CACHE"] = folder
         try:
             clock = Clock()
-            result = audit(artifact, attacks, seed=seed, out=folder, watch=clock)
+            result = audit(artifact, attacks, attributes=attributes, seed=seed, out=folder, watch=clock)
             clock(1, 1, "", "")
         finally:
             os.environ.pop("SFUMATO_CACHE")
@@ -78,7 +119,16 @@ def measure(artifact: Path | Artifact, attacks: str | Plan, *, seed: int = 0) ->
                 os.environ["SFUMATO_CACHE"] = before
     pieces = sorted(clock.pieces.items(), key=lambda one: -one[1])
     found = [
-        Found(one.name, f"{one.best.attack}, {one.best.architecture}", one.leak_bits_lower, one.best.auc)
+        Found(
+            name=one.name,
+            attack=f"{one.best.attack}, {one.best.architecture}",
+            bits=one.leak_bits_lower,
+            auc=one.best.auc,
+            accuracy=one.best.accuracy,
+            accuracy_ci95=one.best.ci95,
+            nag=one.nag_label_only,
+            nag_ci95=one.nag_label_only_ci95,
+        )
         for one in result.attributes
     ]
     return Cost(sum(clock.pieces.values()), tuple(pieces), result.verdict, tuple(found))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from studies.audit_cost.faded import Faded
 from studies.audit_cost.study import measure
 
 from sfumato.audit import audit
@@ -23,9 +24,14 @@ from sfumato.audit.runner import TimeLeft
 from sfumato.audit.schema import Audit, Reconstruction
 from sfumato.audit.scoring import score
 from sfumato.audit.stored import FOLDER, StoredSteps, fingerprint, from_plain, to_plain
+from sfumato.core.errors import UsageError
 
 GIVEN = Callable[[str], AttackData]
 LINEAR = Recipe(attack="probe", architecture="linear", lr=1e-2, epochs=3, patience=3, batch_size=64)
+
+
+def trained_again(*_: Any) -> None:
+    raise AssertionError("a network was trained that is in the cache")
 
 
 def played(one: AttackData, number: int) -> list[Prediction]:
@@ -79,6 +85,65 @@ def test_a_later_round_plays_those_before_it(attack_data: GIVEN) -> None:
         assert isinstance(before, Prediction)
         assert before.lr == after.lr
         assert np.array_equal(before.test, after.test)
+
+
+def test_every_round_ends_at_a_rate_of_zero_and_looks_a_few_times(attack_data: GIVEN) -> None:
+    one = attack_data("planted")
+    patient = [Contestant(each.start, replace(each.recipe, patience=99)) for each in contestants(epochs=27)]
+    game = Tournament(one, ("tone",), patient, rounds=3)
+    ends = []
+    for number in (1, 2, 3):
+        game.play(number)
+        for each in game.fits or game.finished:
+            assert each.epoch == each.until
+            assert each.optimizer.param_groups[0]["lr"] < 0.05 * each.recipe.lr
+            ends.append((each.began, each.until, each.interval))
+    assert ends == [(0, 3, 1), (0, 3, 1), (3, 9, 1), (9, 27, 3)]
+
+
+def test_as_few_epochs_as_rounds_are_enough(attack_data: GIVEN) -> None:
+    game = Tournament(attack_data("planted"), ("tone",), contestants(epochs=2), rounds=3)
+    epochs = [[each.epochs for each in game.play(number)] for number in (1, 2, 3)]
+    assert epochs == [[1, 1, 1], [2], [3]]
+
+
+def test_a_probe_starts_from_the_clean_network_and_repeats_itself(
+    attack_data: GIVEN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    plan = DEFAULT.model_copy(
+        update={
+            "probes": ("linear",),
+            "clean_probes": ("linear", "cnn"),
+            "clean_epochs": 3,
+            "steps": 1,
+            "clean_steps": 1,
+        }
+    )
+    data = replace(attack_data("planted"), networks={})
+    for step in clean.steps(data, plan, (("tone",),)):
+        step.run()
+    (found,) = [
+        one for one in probe.contestants(data, plan, ("tone",)) if one.recipe.architecture == "from clean"
+    ]
+    architecture, network = clean.clean_network(data, plan, ("tone",))
+    started = found.start(data, ("tone",), found.recipe)
+    assert started is not network
+    for a, b in zip(started.parameters(), network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    runs = [probe.train(data, ("tone",), replace(found.recipe, epochs=2), found.start) for _ in range(2)]
+    assert np.array_equal(runs[0][0].test, runs[1][0].test)
+    # After an interruption the clean networks are not trained again, and the same one is found.
+    monkeypatch.setattr(Tournament, "play", trained_again)
+    later = replace(data, networks={})
+    again = clean.clean_network(later, plan, ("tone",))
+    assert again[0] == architecture
+    for a, b in zip(again[1].parameters(), network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    features = replace(data, size=(8, 8))  # uploads that are no images
+    assert "from clean" not in [
+        one.recipe.architecture for one in probe.contestants(features, plan, ("tone",))
+    ]
 
 
 def test_clean_networks_come_from_the_cache(
@@ -151,6 +216,7 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
             "provider_rates": (),
             "epochs": 2,
             "steps": 1,
+            "clean_steps": 1,
             "compose": True,
             "frames": (1,),
         }
@@ -203,6 +269,7 @@ def test_clean_networks_compete_and_the_best_is_kept(
             "clean_epochs": 3,
             "clean_rounds": 2,
             "steps": 1,
+            "clean_steps": 1,
             "rates": (3e-3,),
         }
     )
@@ -220,7 +287,7 @@ def test_clean_networks_compete_and_the_best_is_kept(
     best = min(found[:2], key=lambda one: score(one, data).validation_loss)
     assert score(best, data).result.accuracy > 0.9
     # Behind another channel both come from the cache.
-    monkeypatch.setattr(clean, "Tournament", None)
+    monkeypatch.setattr(Tournament, "play", trained_again)
     again = run("noise")[1]
     assert np.array_equal(again[1].test, last.test)
     assert not np.array_equal(again[2].test, applied.test)
@@ -237,6 +304,7 @@ def test_an_audit_is_timed_piece_by_piece(
             "clean_probes": ("linear",),
             "clean_epochs": 2,
             "steps": 1,
+            "clean_steps": 1,
         }
     )
     cost = measure(artifact, plan)
@@ -251,3 +319,18 @@ def test_an_audit_is_timed_piece_by_piece(
     assert os.environ["SFUMATO_CACHE"] == str(tmp_path)
     assert not list(tmp_path.iterdir()), "no cache is used"
     assert not list(artifact.folder.iterdir()), "the artifact stays as it is"
+
+
+def test_a_faded_artifact_tells_a_share_of_what_it_told(make: Any) -> None:
+    artifact = make("planted")
+    images = artifact.dataset.images[:4]
+    whole, half, none = (Faded(artifact, share).parameters(images)["p"] for share in (1, 0.5, 0))
+    exact = artifact.parameters(images)["p"]
+    assert (whole - exact).abs().max() <= 1 / 512
+    assert (half - (0.5 + (exact - 0.5) / 2)).abs().max() <= 1 / 512
+    assert (none == 0.5).all()
+    for table in (whole, half):
+        assert torch.equal(table, (table * 256).round() / 256), "probabilities are bytes, as a phone's are"
+    for artifact, share in ((make("planted"), 1.1), (make("planted"), -0.1), (make("identity"), 0.5)):
+        with pytest.raises(UsageError, match="faded"):
+            Faded(artifact, share)

@@ -112,6 +112,35 @@ def test_the_control_is_found_in_a_faint_channel_and_missed_by_attackers_who_lea
     assert missed.found_upper < missed.planted_nag
 
 
+def test_the_stages_are_read_only_if_cheaper_attackers_miss_the_leak(
+    attack_data: GIVEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def stages(planted: AttackData, plan: Any) -> Any:
+        asked.append(plan.name)
+        return control.read_the_stages(planted, plan)
+
+    one = attack_data("noise")
+    monkeypatch.setattr(control, "ATTACKERS", (control.know_the_channel, stages))
+    found = control.positive_control(one, QUICK)
+    assert found is not None
+    assert found.passed
+    assert asked == []
+
+    def blind(planted: AttackData, plan: Any) -> Any:
+        return [
+            replace(each, validation=0 * each.validation, test=0 * each.test)
+            for each in control.know_the_channel(planted, plan)
+        ]
+
+    monkeypatch.setattr(control, "ATTACKERS", (blind, stages))
+    found = control.positive_control(one, QUICK)
+    assert found is not None
+    assert asked == ["quick"]
+    assert found.attack.startswith(("provider", "ensemble"))
+
+
 def test_gaussian_size_is_the_normal_distribution() -> None:
     leak = control.design(create("gaussian"), 192)
     assert leak.scale is not None

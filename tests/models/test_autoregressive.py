@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.audit.attack_data import AttackSplit
@@ -15,7 +16,7 @@ from sfumato.audit.autoregressive_bound import autoregressive_bound
 from sfumato.audit.bounds import information_bounds
 from sfumato.channels.dither import Dither
 from sfumato.channels.gaussian import Gaussian
-from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
+from sfumato.models.autoregressive import AutoregressivePrior, Masked, nats_saved
 
 
 def learnt(levels: int = 2) -> AutoregressivePrior:
@@ -55,6 +56,14 @@ def test_no_bit_is_predicted_from_itself_or_a_later_one(levels: int) -> None:
         assert not moved[number <= number[*place]].any(), place
         changed += int(moved.any())
     assert changed > bits.numel() / 2
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_rows_that_are_masked_as_a_whole_are_left_out_and_nothing_else(size: int) -> None:
+    torch.manual_seed(0)
+    layer, x = Masked(6, 12, size, 6, strict=True), torch.randn(2, 6, 7, 5)
+    plain = F.conv2d(x, layer.weight * layer.mask, layer.bias, padding=size // 2)
+    assert torch.allclose(layer(x), plain, atol=1e-5)
 
 
 def test_it_is_a_distribution_and_the_estimate_is_its_divergence() -> None:

@@ -20,8 +20,9 @@ STEPS = 600
 """Optimiser steps of the fit."""
 EVALUATE_EVERY = 100
 """Steps between two evaluations on validation."""
-BATCH = 64
-PEAK = 3e-3
+BATCH = 32
+"""Every place of every upload is an example, so few uploads are many."""
+PEAK = 5e-3
 """Largest learning rate of the fit (AdamW)."""
 
 

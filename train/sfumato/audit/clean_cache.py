@@ -23,7 +23,7 @@ from sfumato.audit.predictions import Prediction
 from sfumato.audit.stored import from_plain, read_plain, to_plain, write_plain
 from sfumato.data.cache import cache_folder, trusted
 
-VERSION = 2
+VERSION = 4
 """Raised whenever attackers on clean photos are trained differently."""
 
 

@@ -1,9 +1,9 @@
 """How much work an audit does: which attacks, which architectures, how many epochs.
 
-`quick` trains one network of each kind. `default` starts more kinds at two learning rates each, trains the best of
-them to the end (`sfumato.audit.attacks.tournament`), and adds averages and known pairs. Both train one network for all
-attributes, with a head each. `full` trains all to the end, gives the declared attributes networks of their own, runs every
-attack and takes hours.
+`quick` trains one network of each kind. `default` starts more kinds, trains the best of them to the end
+(`sfumato.audit.attacks.tournament`), and adds averages, known pairs and drawn photos. Both train one network for all
+attributes, with a head each. `full` trains all to the end at two learning rates, gives the declared attributes networks of
+their own, runs every attack and takes hours.
 
     plan = create_plan("quick")
 """
@@ -39,6 +39,8 @@ class Plan(BaseModel):
     """With several, networks on clean images compete as well."""
     steps: int = Field(default=300, ge=1)
     """At least this many optimiser steps, so that a small attacker split gets more passes."""
+    clean_steps: int = Field(default=300, ge=1)
+    """The same for networks on clean images: one that stops too early makes every NAG too large."""
     patience: int = Field(default=5, ge=1)
     """Epochs without a better validation cross entropy on any attribute before a fit stops."""
     batch_size: int = Field(default=64, ge=2)
@@ -56,6 +58,8 @@ class Plan(BaseModel):
     """Numbers of frames of a static scene."""
     rounds: int = Field(default=1, ge=1, le=4)
     """With several, probes and fine-tuned cloud networks compete: few of them are trained to the end."""
+    from_clean: bool = False
+    """Train a copy of the best attacker on clean photos on uploads as well."""
     separate: bool = False
     """Train networks of their own for the declared attributes."""
     repeats: tuple[int, ...] = (4, 16, 64)
@@ -89,17 +93,19 @@ DEFAULT = Plan(
     name="default",
     probes=("cnn", "resnet", "mobilenet", "vit"),
     clean_probes=("cnn", "resnet", "mobilenet"),
-    rates=(1e-3, 3e-3),
-    provider_rates=(3e-4, 2e-3),
-    epochs=15,
-    provider_epochs=10,
-    clean_epochs=15,
-    steps=300,
+    rates=(2e-3,),
+    provider_rates=(1e-3,),
+    epochs=8,
+    provider_epochs=8,
+    clean_epochs=8,
+    steps=216,
+    clean_steps=432,
     patience=5,
     copies=6,
     stage_draws=3,
-    rounds=4,
+    rounds=3,
     clean_rounds=3,
+    from_clean=True,
     compose=True,
     attacks=(*BASIC, "average", "pairs", "generate"),
     # Drawing uploads dominates: the posterior of 16 is exact, a network on averages would find less.
@@ -107,7 +113,8 @@ DEFAULT = Plan(
     average_networks=(),
     pairs=(),
     decoder_steps=150,
-    flow_steps=250,
+    flow_steps=150,
+    drawings=2,
     retrain_restored=False,
 )
 
@@ -116,6 +123,13 @@ FULL = DEFAULT.model_copy(
         "name": "full",
         "attacks": (*DEFAULT.attacks, "denoise", "whitebox"),
         "probes": ("linear", *DEFAULT.probes),
+        "rates": (1e-3, 3e-3),
+        "provider_rates": (3e-4, 2e-3),
+        "epochs": 15,
+        "provider_epochs": 10,
+        "clean_epochs": 15,
+        "steps": 300,
+        "clean_steps": 300,
         "rounds": 1,
         "clean_rounds": 1,
         "frames": (1, 4, 16, 64),

@@ -33,7 +33,7 @@ from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Ints, Prediction
 from sfumato.audit.schema import PositiveControl
-from sfumato.audit.scoring import best_attack, score
+from sfumato.audit.scoring import ScoredAttack, best_attack, score
 from sfumato.channels import Channel, Parameters
 from sfumato.data.intervals import clopper_pearson
 
@@ -178,14 +178,30 @@ def plant(data: AttackData, nag: float = WANTED_NAG) -> tuple[AttackData, Leak]:
     )
 
 
-def attack(planted: AttackData, plan: Plan) -> list[Prediction]:
-    """The attackers that need no network of their own, and the mean of the best of them."""
-    predictions = [
-        *posterior.predict(planted, (COIN,)),
-        *discriminant.predict(planted, (COIN,)),
-        *provider.linear_probes(planted, plan, (COIN,)),
-    ]
-    return [*predictions, combine(predictions, planted)]
+def know_the_channel(planted: AttackData, plan: Plan) -> list[Prediction]:
+    """Attackers that compute from the channel's parameters, without any upload of their own."""
+    return [*posterior.predict(planted, (COIN,)), *discriminant.predict(planted, (COIN,))]
+
+
+def read_the_stages(planted: AttackData, plan: Plan) -> list[Prediction]:
+    """Linear readers of the upload and of the cloud network's stages, which has to look at thousands of uploads."""
+    return provider.linear_probes(planted, plan, (COIN,))
+
+
+ATTACKERS = (know_the_channel, read_the_stages)
+"""None trains a network of its own. The cheap ones come first: once enough is found, the others are not asked."""
+
+
+def attack(planted: AttackData, plan: Plan, leak: Leak) -> tuple[ScoredAttack, float]:
+    """The best attacker, or the mean of the best few, and the NAG that it found."""
+    predictions: list[Prediction] = []
+    for attackers in ATTACKERS:
+        predictions += attackers(planted, plan)
+        best = best_attack([score(one, planted) for one in (*predictions, combine(predictions, planted))])
+        found = 2 * best.result.accuracy - 1
+        if found >= LEAST_FOUND * leak.nag:
+            break
+    return best, found
 
 
 def positive_control(data: AttackData, plan: Plan, nag: float = WANTED_NAG) -> PositiveControl | None:
@@ -200,10 +216,9 @@ def positive_control(data: AttackData, plan: Plan, nag: float = WANTED_NAG) -> P
         planted, leak = plant(data, nag)
     except ValueError:
         return None
-    best = best_attack([score(one, planted) for one in attack(planted, plan)])
+    best, found = attack(planted, plan, leak)
     count = planted.test.images
     hits = round(best.result.accuracy * count)
-    found = 2 * hits / count - 1
     # Exact for a binomial: coins and noise are new in every upload.
     upper = 2 * clopper_pearson(hits, count, 0.95)[1] - 1
     return PositiveControl(

@@ -57,7 +57,10 @@ class Masked(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""
-        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+        middle = self.kernel_size[0] // 2
+        # Rows below the middle are masked as a whole: without them a quarter of the time is saved.
+        upper = (self.weight * self.mask)[:, :, : middle + 1]
+        return F.conv2d(F.pad(x, (0, 0, middle, 0)), upper, self.bias, padding=(0, middle))
 
 
 class AutoregressivePrior(nn.Module):

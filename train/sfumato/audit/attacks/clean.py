@@ -92,12 +92,10 @@ def predict(
 
 def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
     """Architecture and network of a clean attacker on these attributes: one that this audit has already, or a new one."""
-    for architecture in plan.clean_probes:
-        if architecture in data.networks:
-            return architecture, data.networks[architecture]
-    name = plan.clean_probes[0]
-    train(data, group, make_recipe(plan, data, "clean", name, max(plan.rates), plan.clean_epochs))
-    return name, data.networks[name]
+    if not data.networks.keys() & set(plan.clean_probes):
+        # An audit that goes on after an interruption does not run this step again: its network comes from the cache.
+        steps(data, plan, (group,))[0].run()
+    return next((name, data.networks[name]) for name in plan.clean_probes if name in data.networks)
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
@@ -108,9 +106,10 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
         for architecture in plan.clean_probes
     ]
     if plan.clean_rounds > 1 and len(recipes) > 1:
-        effort = sum(epochs_of_work(one.architecture, one.epochs) for one in recipes)
+        game = Tournament(data, attributes, [Contestant(start, one) for one in recipes], plan.clean_rounds)
+        work = sum(step.work for step in game.steps())
         run = partial(compete, data, attributes, recipes, plan.clean_rounds)
-        return [Step(title=f"{len(recipes)} clean networks", run=run, work=effort / 2)]
+        return [Step(title=f"{len(recipes)} clean networks", run=run, work=work)]
     return [
         Step(
             title=f"clean {recipe.architecture}",

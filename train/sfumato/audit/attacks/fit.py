@@ -25,6 +25,8 @@ from sfumato.audit.predictions import Floats, Ints, Prediction, cross_entropy, f
 WEIGHT_DECAY = 0.02
 LOOKS = 15
 """About so often a fit is judged on validation, which takes a third of an epoch."""
+ROUND_LOOKS = 6
+"""The same in a round of a tournament, whose rate falls to zero at its end."""
 PATIENT_LOOKS = 4
 """Looks without a better cross entropy before a fit stops that is not looked at after every epoch."""
 LEARNED = 0.01
@@ -58,18 +60,27 @@ def make_recipe(
 ) -> Recipe:
     """A recipe of a plan, with enough epochs for the plan's least number of steps."""
     per_epoch = max(1, data.train.images // plan.batch_size)
+    least = plan.clean_steps if attack == "clean" else plan.steps
     return Recipe(
         attack=attack,
         architecture=architecture,
         lr=lr,
-        epochs=max(epochs, math.ceil(plan.steps / per_epoch)),
+        epochs=max(epochs, math.ceil(least / per_epoch)),
         patience=plan.patience,
         batch_size=plan.batch_size,
         clean=attack == "clean",
     )
 
 
-EFFORT = {"linear": 0.1, "cnn": 1.0, "vit": 2.0, "mobilenet": 4.0, "resnet": 9.0, "finetune": 9.0}
+EFFORT = {
+    "linear": 0.1,
+    "cnn": 1.0,
+    "mobilenet": 3.0,
+    "resnet": 8.0,
+    "from clean": 8.0,
+    "vit": 10.0,
+    "finetune": 13.0,
+}
 """Time of an epoch beside that of the small cnn, measured on one core at 32x32."""
 
 
@@ -126,35 +137,47 @@ class Fit:
         self.truth = {name: data.validation_labels(name, clean=recipe.clean) for name in attributes}
         self.best = {name: BestEpoch() for name in attributes}
         self.epoch = 0
-        per_epoch = max(1, data.train.images // recipe.batch_size)
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        self.begin(recipe.epochs, recipe.interval)
+
+    def begin(self, until: int, interval: int) -> None:
+        """The learning rate rises and falls once more, over the epochs up to `until`; the weights stay.
+
+        Args:
+            until: epochs in all, counted from the first.
+            interval: epochs from one look at validation to the next.
+        """
+        self.began, self.until, self.interval = self.epoch, until, interval
+        per_epoch = max(1, self.data.train.images // self.recipe.batch_size)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * per_epoch, pct_start=0.2
+            self.optimizer,
+            max_lr=self.recipe.lr,
+            total_steps=(until - self.epoch) * per_epoch,
+            pct_start=0.2,
         )
 
     @property
     def finished(self) -> bool:
         """All epochs are done, or no attribute improved for some, as far as was looked."""
-        since = self.epoch - max(b.epoch for b in self.best.values())
-        patience, interval = self.recipe.patience, self.recipe.interval
-        if interval > 1:
-            patience = max(patience, PATIENT_LOOKS * interval)
-        return self.epoch >= self.recipe.epochs or since >= patience
+        since = self.epoch - max(self.began, *(b.epoch for b in self.best.values()))
+        patience = self.recipe.patience
+        if self.interval > 1:
+            patience = max(patience, PATIENT_LOOKS * self.interval)
+        return self.epoch >= self.until or since >= patience
 
-    def evaluate(
-        self, validation: list[Tensor], reached: dict[str, "TrainingFigures"], *, last: bool = False
-    ) -> None:
+    def evaluate(self, validation: list[Tensor], reached: dict[str, "TrainingFigures"]) -> None:
         """Judge the network as it is after an epoch, by batches of validation images, if it is time to.
 
         Args:
             validation: the batches.
             reached: what the epoch reached on the attacker's images.
-            last: whether it is in any case.
         """
         for name, best in self.best.items():
             best.accuracy_gain = max(best.accuracy_gain, reached[name].accuracy_gain)
             best.auc = max(best.auc, reached[name].auc)
-        if not last and self.epoch % self.recipe.interval and self.epoch < self.recipe.epochs:
+        if (self.epoch - self.began) % self.interval and self.epoch < self.until:
             return
         guesses = scores(self.network, validation, self.attributes)
         weights: dict[str, Tensor] | None = None

@@ -31,6 +31,7 @@ from sfumato.audit.attacks.pairs import SHOWN, as_bytes, evaluate, restorer
 from sfumato.audit.attacks.reidentify import reidentify
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import AttackOutput, Floats, Groups, Prediction, Step, all_attributes
+from sfumato.models import channels_last
 from sfumato.models.flow import Flow
 from sfumato.models.tensors import evaluating
 
@@ -56,7 +57,7 @@ def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
     scale = max(validation_error(decoder, data, photos, rows) ** 0.5, 1e-3)
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for("drawn photos/weights"))
-        flow = Flow((3, *data.size), scale).to(where)
+        flow = channels_last(Flow((3, *data.size), scale)).to(where)
     optimizer = torch.optim.AdamW(flow.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.2

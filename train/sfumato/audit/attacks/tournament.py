@@ -2,8 +2,9 @@
 
 All contestants see the same batches, so an upload is drawn once for all. Each round trains a third of its contestants for
 three times the epochs: with three rounds, all have a ninth of them, a third of all goes on to a third, and a third of those
-to the end. The rest keeps what it has reached, and is reported with it. Attributes take turns in choosing who goes on, each
-the network with its least cross entropy on validation. The test images have no say.
+to the end. The learning rate rises and falls in every round (warm restarts, Loshchilov and Hutter, ICLR 2017), so whoever is
+compared has settled. The rest keeps what it has reached, and is reported with it. Attributes take turns in choosing who goes
+on, each the network with its least cross entropy on validation, or choose by the sum. The test images have no say.
 
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
@@ -16,9 +17,11 @@ import torch
 from torch import nn
 
 from sfumato.audit.attack_data import AttackData
-from sfumato.audit.attacks.fit import EFFORT, Fit, Recipe, evaluation_images, train_epoch
+from sfumato.audit.attacks.fit import EFFORT, ROUND_LOOKS, Fit, Recipe, evaluation_images, train_epoch
 from sfumato.audit.predictions import Prediction, Step
 
+Start = Callable[[AttackData, tuple[str, ...], Recipe], nn.Module]
+"""Makes a network for a group of attributes, before any training on uploads."""
 RATE = 3
 """One in so many goes on, for so many times the epochs."""
 
@@ -27,7 +30,7 @@ RATE = 3
 class Contestant:
     """A network and how it is trained."""
 
-    start: Callable[[AttackData, tuple[str, ...], Recipe], nn.Module]
+    start: Start
     recipe: Recipe
 
     @property
@@ -39,9 +42,15 @@ class Contestant:
 def survivors(losses: list[dict[str, float]], count: int) -> list[int]:
     """Who goes on: attributes take turns, each choosing the least loss that is left.
 
-    >>> survivors([{"a": 0.5, "b": 0.9}, {"a": 0.7, "b": 0.1}, {"a": 0.4, "b": 0.3}], 2)
-    [1, 2]
+    With fewer places than attributes, the least sums go on.
+
+    >>> losses = [{"a": 0.5, "b": 0.9}, {"a": 0.7, "b": 0.1}, {"a": 0.4, "b": 0.3}]
+    >>> survivors(losses, 2), survivors(losses, 1)
+    ([1, 2], [2])
     """
+    if count < len(losses[0]):  # the first attribute alone would choose what reads no other
+        order = sorted(range(len(losses)), key=lambda index: (sum(losses[index].values()), index))
+        return sorted(order[:count])
     left = set(range(len(losses)))
     chosen: list[int] = []
     while left and len(chosen) < count:
@@ -111,10 +120,14 @@ class Tournament:
             torch.manual_seed(data.seed_for(f"tournament/{names}/{self.played}/dropout"))
             generator = data.generator(f"tournament/{names}/{self.played}")
             validation, _ = evaluation_images(data, clean=self.clean)
-            until = max(1, round(self.share(self.played) * max(one.recipe.epochs for one in self.fits)))
-            while running := [one for one in self.fits if one.epoch < until and not one.finished]:
+            until = max(
+                self.played, round(self.share(self.played) * max(one.recipe.epochs for one in self.fits))
+            )
+            for one in self.fits:
+                one.begin(until, -(-(until - one.epoch) // ROUND_LOOKS))
+            while running := [one for one in self.fits if not one.finished]:
                 for one, reached in zip(running, train_epoch(running, data, generator), strict=True):
-                    one.evaluate(validation, reached, last=one.epoch == until)
+                    one.evaluate(validation, reached)
         if self.played == self.rounds:
             self.finished, self.fits = self.fits, []
             return self.finished
