@@ -8,7 +8,7 @@ Everything random comes from torch's global generator, seeded once an epoch: a r
 the uninterrupted run would have drawn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -74,7 +74,7 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
     return varied.contiguous(memory_format=torch.channels_last)
 
 
-def ahead(load: Callable[[Given], Found], items: Iterable[Given]) -> Iterator[Found]:
+def ahead(load: Callable[[Given], Found], items: Iterable[Given]) -> Generator[Found, None, None]:
     """`map`, one item ahead: the next is loaded by a thread while the caller works on this one.
 
     >>> list(ahead(abs, [-1, 2]))
