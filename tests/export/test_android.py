@@ -45,7 +45,7 @@ def test_another_export_replaces_the_first_wholly(sealed: Path, project: Path) -
 def test_a_damaged_export_leaves_the_assets_as_they_were(bundle: Path, project: Path) -> None:
     assets = place(bundle, project)
     before = (assets / "local_int8.tflite").read_bytes()
-    (bundle / "local_int8.tflite").write_bytes(before[:-1] + b"\0")
+    (bundle / "local_int8.tflite").write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     with pytest.raises(SfumatoError, match="sha256 differs"):
         place(bundle, project)
     contract = read_contract(assets)

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires
 EXTRAS = {
     "": "sfumato perturb, sfumato verify",
     "train": "sfumato data, train and audit",
+    "lite0": "sfumato train --cloud lite0",
     "export": "sfumato export and demo: ONNX and TFLite",
     "server": "sfumato serve and send",
     "bench": "sfumato bench and compare",
