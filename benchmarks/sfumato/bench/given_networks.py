@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato.bench.kept_rows import code_hash, fill, not_yet, page, versions, write_page
+from sfumato.bench.kept_rows import code_hash, fill, made_by, not_yet, page, present, versions
 from sfumato.core.reports import Grid
 
 SCHEMA = "sfumato-given/2"
@@ -163,14 +163,13 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
 
 def render(table: Mapping[str, Any]) -> str:
     """The page of the documentation."""
-    made = ", ".join(f"{name} {value}" for name, value in table["made_with"].items() if name != "code")
     words = (
         "Networks of timm as `--frozen-cloud NAME.onnx`: exported as PyTorch does it by itself, with an open batch, then read, "
         "compared with onnxruntime and with timm, and asked for a gradient.",
         "Images are as small as the network allows, at least 96x96. Weights are drawn at random, classes are ten. Difference: "
         "the largest of a logit from timm's own, as a share of the largest logit. timm publishes no figures of use; these are "
         "the usual sizes of the families that its documentation names first.",
-        f"Made with {made}.",
+        made_by(table["made_with"]),
         *not_yet([name for name in MODELS if name not in table["rows"]]),
     )
     return page("Given cloud networks, read", COMMAND, words, [grid(list(table["rows"].values()))])
@@ -183,7 +182,6 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Print which networks of timm are read."""
-    from sfumato.core.console import emit_json, show, table
     from sfumato.core.errors import SfumatoError
     from sfumato.core.options import names
     from sfumato.models.onnx import given, operators, reader
@@ -206,13 +204,7 @@ def main(
                 "code": code_hash([Path(str(one.__file__)) for one in (given, operators, reader)]),
             },
         )
-    if page_file is not None:
-        write_page(page_file, render(result))
-    if as_json:
-        emit_json(result)
-    else:
-        grids = grid(list(result["rows"].values()))
-        show(table(grids.title, grids.columns, grids.rows))
+    present(result, grid, render, page_file=page_file, as_json=as_json)
 
 
 if __name__ == "__main__":

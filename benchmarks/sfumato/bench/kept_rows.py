@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.console import note
+from sfumato.core.console import emit_json, note, show, table
 from sfumato.core.files import atomic_write, make_folder, read_object, write_json
 from sfumato.core.reports import Grid, markdown
 
@@ -100,6 +100,37 @@ def page(title: str, command: str, words: Sequence[str], grids: Sequence[Grid]) 
     tables = [cell for grid in grids for cell in (markdown(grid), "")]
     head = [f"# {title}", "", f"Written by `{command}`; a change belongs there, not here.", ""]
     return "\n".join([*head, *(line for word in words for line in (word, "")), *tables])
+
+
+def made_by(made_with: Mapping[str, str]) -> str:
+    """The paragraph that names what rows were made with."""
+    return f"Made with {', '.join(f'{name} {value}' for name, value in made_with.items() if name != 'code')}."
+
+
+def present(
+    result: Mapping[str, Any],
+    grid: Callable[[Sequence[Row]], Grid],
+    render: Callable[[Mapping[str, Any]], str],
+    *,
+    page_file: Path | None,
+    as_json: bool,
+) -> None:
+    """The end of a command: write the page where one is asked for, and print the table or its JSON.
+
+    Args:
+        result: of `fill`.
+        grid: rows -> the table for people.
+        render: result -> the page.
+        page_file: where the page goes.
+        as_json: print JSON in place of the table.
+    """
+    if page_file is not None:
+        write_page(page_file, render(result))
+    if as_json:
+        emit_json(result)
+        return
+    shown = grid(list(result["rows"].values()))
+    show(table(shown.title, shown.columns, shown.rows))
 
 
 def not_yet(missing: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ import typer
 from numpy.typing import NDArray
 from torch import nn
 
-from sfumato.bench.kept_rows import code_hash, fill, not_yet, page, versions, write_page
+from sfumato.bench.kept_rows import code_hash, fill, made_by, not_yet, page, present, versions
 from sfumato.bench.small_networks import NETWORKS
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError, UsageError, first_line, unknown
@@ -243,13 +243,12 @@ def describe() -> Grid:
 
 def render(table: Mapping[str, Any]) -> str:
     """The page of the documentation."""
-    made = ", ".join(f"{name} {value}" for name, value in table["made_with"].items() if name != "code")
     words = (
         "Twenty small architectures as `--local`, images of 64x64, each through our own lowering (`direct`) and onnx2tf. "
         "`sfumato export` tries the first, then the second.",
         "Largest difference: float32 against PyTorch, of outputs in 0..1. PSNR: int8 against PyTorch, peak 1. "
         "The last column is what the gates of the export say; accuracy is not measured, weights are drawn.",
-        f"Made with {made}.",
+        made_by(table["made_with"]),
         *not_yet(
             [
                 f"{name} {way}"
@@ -272,7 +271,6 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
     """Convert common small architectures by both converters, and print what became of them."""
-    from sfumato.core.console import emit_json, show, table
     from sfumato.core.options import names
 
     logging.disable(logging.CRITICAL)  # the exporter's remarks
@@ -293,13 +291,7 @@ def main(
             "code": code_hash([Path(__file__).with_name("small_networks.py"), *exporter()]),
         },
     )
-    if page_file is not None:
-        write_page(page_file, render(result))
-    if as_json:
-        emit_json(result)
-    else:
-        grids = grid(list(result["rows"].values()))
-        show(table(grids.title, grids.columns, grids.rows))
+    present(result, grid, render, page_file=page_file, as_json=as_json)
 
 
 def exporter() -> list[Path]:

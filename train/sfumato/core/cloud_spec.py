@@ -6,7 +6,7 @@ parse_cloud("my_cloud:make")                            # None: code of the user
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sfumato.core.errors import UsageError, unknown
@@ -34,7 +34,12 @@ class CloudSpec:
     size: tuple[int, int] | None = None
     freeze: int = 0
     decay: float = 1.0
-    rate: float = field(default=0.25)
+    rate: float = 0.25
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it starts without weights: `none` were asked for, or a library has none and no file was named."""
+        return self.weights == "none" or (not self.weights and self.library != "lite0")
 
     def __str__(self) -> str:
         """What to call it in messages."""

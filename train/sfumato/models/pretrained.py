@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.cloud_spec import CloudSpec
-from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.core.files import read_bytes
 from sfumato.models.lite0 import DEVIATION, MEAN, Lite0, lite0_weights
@@ -210,17 +209,13 @@ def _torchvision(spec: CloudSpec, size: tuple[int, int]) -> tuple[nn.Module, Col
 
 
 def load_backbone(cloud: Pretrained, spec: CloudSpec) -> None:
-    """Give a network the weights that it starts from; says so where there are none.
+    """Give a network the weights that it starts from, if there are any.
 
     Raises:
         UsageError: the package of the weights is not installed, or the file lacks weights of the network.
         SfumatoError: the file cannot be read, or is no file of weights.
     """
-    if spec.weights == "none" or (not spec.weights and spec.library != "lite0"):
-        if not spec.weights:
-            note(
-                f"{spec} starts from scratch: nothing is downloaded, weights=FILE names a file that you have"
-            )
+    if spec.from_scratch:
         return
     if not spec.weights:
         cast(Lite0, cloud.backbone).load(lite0_weights())

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sfumato.core.cloud_spec import parse_cloud
-from sfumato.core.console import progress
+from sfumato.core.console import note, progress
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models import channels_last
@@ -117,6 +117,11 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
     classes, file = class_counts(config, dataset), config.given_onnx
     if file is None:
         cloud = first_cloud(config, dataset)
+        spec = parse_cloud(config.cloud)
+        if spec is not None and spec.from_scratch and not spec.weights:
+            note(
+                f"{spec} starts from scratch: nothing is downloaded, weights=FILE names a file that you have"
+            )
         check_answers(cloud, classes, dataset.size, name)
     else:
         content = read_onnx(config, dataset)
