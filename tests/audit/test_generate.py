@@ -8,8 +8,7 @@ import torch
 from scipy.special import log_softmax
 from torch import nn
 
-from sfumato.audit.attack_data import AttackData
-from sfumato.audit.attacks import pairs
+from sfumato.audit.attack_data import BATCH, AttackData
 from sfumato.audit.attacks.generate import draw_photos, read, train_flow
 from sfumato.audit.attacks.pairs import evaluate, restorer
 from sfumato.audit.plan import FULL
@@ -55,18 +54,22 @@ def test_without_information_drawings_vary_like_photos_and_agree_with_none(attac
     one = replace(attack_data("noise"), networks={})
     decoder = restorer(one, PLAN)
     flow = train_flow(one, decoder, 120)
-    drawn = draw_photos(flow, decoder, one.test_uploads, 2, torch.Generator().manual_seed(0))
+    batches = draw_photos(flow, decoder, one.test_uploads, 2, torch.Generator().manual_seed(0))
+    drawn = torch.cat(list(batches), dim=1)
     assert drawn.shape == (2, one.test.images, 3, 16, 16)
-    truth = pairs.test_photos(one)
+    truth = one.test.clean(torch.arange(one.test.images))
     spread = [float(tint(images).std()) for images in (drawn[0], drawn[1], truth)]
     assert min(spread[:2]) > 0.4 * spread[2]
     # Made up: two drawings of one upload agree as little with each other as with the photo.
     alike = np.corrcoef([tint(images).numpy() for images in (drawn[0], drawn[1], truth)])
     assert np.abs(alike[np.triu_indices(3, 1)]).max() < 0.25
-    figures = evaluate(one, "drawn photos", drawn, 400).figures
+    figures = evaluate(one, "drawn photos", drawn.split(BATCH, dim=1), 400).figures
     assert figures.drawings == 2
-    assert figures.psnr == np.mean([evaluate(one, "x", each, 400).figures.psnr for each in drawn])
-    assert figures.psnr < evaluate(one, "mean", truth.mean(0).expand_as(truth), 0).figures.psnr
+    assert figures.psnr == np.mean(
+        [evaluate(one, "x", each.split(BATCH), 400).figures.psnr for each in drawn]
+    )
+    mean = truth.mean(0).expand_as(truth)
+    assert figures.psnr < evaluate(one, "mean", mean.split(BATCH), 0).figures.psnr
 
 
 def test_probabilities_are_averaged_over_drawings(attack_data: Given) -> None:
@@ -81,7 +84,7 @@ def test_probabilities_are_averaged_over_drawings(attack_data: Given) -> None:
             return {"tone": torch.stack([self.gain * tint(x), -self.gain * tint(x)], dim=1)}
 
     drawn = torch.rand(3, 7, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    found = read(Red(), drawn, one, ("tone",))["tone"]
+    found = read(Red(), drawn.split(3, dim=1), one, ("tone",))["tone"]
     prior = one.prior("tone")
     each = []
     for images in drawn:

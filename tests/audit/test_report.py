@@ -21,6 +21,7 @@ from sfumato.audit.upload_size import upload_bytes
 from sfumato.channels import create
 from sfumato.cli import audit as audit_command
 from sfumato.core.errors import SfumatoError
+from sfumato.models.tensors import to_tensor
 
 Audited = Callable[[str], tuple[Audit, Path]]
 
@@ -99,12 +100,12 @@ def test_figure_holds_originals_maps_and_uploads(tmp_path: Path) -> None:
 
 def test_upload_sizes() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
-    uploads = np.zeros((4, 3, 32, 32), dtype=np.float16)
+    uploads = torch.zeros(4, 3, 32, 32)
     assert upload_bytes(create("dither", levels=2), pixels, uploads).mean == 32 * 32 * 3 / 8
     assert upload_bytes(create("dither", levels=16), pixels, uploads).mean == 32 * 32 * 3 / 2
     flat, busy = (
         upload_bytes(create("gaussian"), pixels, values).mean
-        for values in (uploads, (pixels / 255).transpose(0, 3, 1, 2).astype(np.float16))
+        for values in (uploads, to_tensor(pixels).half())
     )
     assert flat < 200 < 3000 < busy
 

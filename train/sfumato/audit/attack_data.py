@@ -2,8 +2,10 @@
 
 The local network is deterministic, so the channel's parameters of every image are computed once; each epoch then draws fresh
 uploads from them. An attacker may mirror or shift its images *before* they are perturbed, so these augmented copies are
-computed as well. Parameters are kept as float16 (the shipped model's bytes k/256 are exact in it); the rate of the test
-images is taken before that rounding.
+computed as well. Parameters and uploads have float16 precision (the shipped model's bytes q / 256 are exact in it) and are kept
+in fewer bytes where that loses nothing (`sfumato.audit.rows`); the rate of the test images is taken before that rounding.
+Photos stay where the data set has them, and augmented copies are made when they are asked for. Nothing here holds a whole split
+as floats.
 
     data = build_attack_data(artifact, ("race",), copies=2, seed=0)
     uploads = data.train.uploads(rows, data.channel, generator)      # (n, 3, H, W)
@@ -11,9 +13,10 @@ images is taken before that rounding.
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,25 +25,89 @@ from torch import Tensor, nn
 
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
+from sfumato.audit.rows import Kept, Rows, floats, keep
 from sfumato.channels import Channel, Parameters
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
 
 MAX_PARAMETER_BYTES = 768 * 2**20
-"""Bytes that the attacker's parameters may take; beyond it, fewer copies are made."""
+"""Bytes that the attacker's parameters may take as float16; beyond it, fewer copies are made, but always one. It counts float16
+however they are kept, so that float and int8 artifacts are attacked with equally many copies."""
+PARAMETER_STEPS = 256
+"""What ships as a probability is a whole number of 8 bits over this."""
 VALIDATION_DRAWS = 2
 """Uploads of each validation image: more of them make the choice between attacks depend less on chance."""
 BATCH = 256
+CPU = torch.device("cpu")
+
+
+class Photos:
+    """Images of a data set, mirrored or shifted, (N, H, W, 3); pixels are read when rows are asked for."""
+
+    def __init__(
+        self, images: NDArray[np.uint8], rows: Ints, mirrored: NDArray[np.bool_], moved: Ints
+    ) -> None:
+        """
+        Args:
+            images: (M, H, W, 3) of the data set.
+            rows: (N,) which image each is.
+            mirrored: (N,) left and right change places, before all else.
+            moved: (N, 2) pixels by which it moves up and to the left; the edge is repeated.
+        """
+        self.images, self.rows, self.mirrored, self.moved = images, rows, mirrored, moved
+
+    @classmethod
+    def augmented(
+        cls, images: NDArray[np.uint8], rows: Ints, copies: int, rng: np.random.Generator
+    ) -> "Photos":
+        """Copy after copy of the images `rows`: 0 as they are, 1 mirrored, 2 shifted, 3 mirrored and shifted, and so on."""
+        reach = max(1, min(images.shape[1:3]) // 16)
+        still = np.zeros((len(rows), 2), np.int64)
+        moved = [
+            still if copy < 2 else rng.integers(0, 2 * reach + 1, size=still.shape) - reach
+            for copy in range(copies)
+        ]
+        mirrored = np.repeat(np.arange(copies) % 2 == 1, len(rows))
+        return cls(images, np.tile(rows, copies), mirrored, np.concatenate(moved))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, 3)."""
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Ints) -> "Photos":
+        """Some of them, not yet read."""
+        return Photos(self.images, self.rows[rows], self.mirrored[rows], self.moved[rows])
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        """The pixels (n, H, W, 3) of a slice, or of row numbers (n,)."""
+        found = np.array(self.images[self.rows[rows]])
+        height, width = self.images.shape[1:3]
+        for image, mirrored, (down, right) in zip(found, self.mirrored[rows], self.moved[rows], strict=True):
+            if mirrored:
+                image[:] = image[:, ::-1].copy()
+            if down or right:
+                image[:] = image[(np.arange(height) + down).clip(0, height - 1)][
+                    :, (np.arange(width) + right).clip(0, width - 1)
+                ]
+        return found
+
+
+Pixels = Photos | NDArray[np.uint8]
+"""Images (N, H, W, 3), whose pixels a slice or row numbers read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSplit:
     """One split as the attacker sees it. Row `c * images + i` is augmented copy c of image i."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     """(copies * N, H, W, 3) clean images."""
-    parameters: Parameters
-    """float16, each (copies * N, C, H, W)."""
+    parameters: Kept
+    """Of float16 precision, each (copies * N, C, H, W)."""
     labels: Mapping[str, Ints]
     """(copies * N,) per attribute."""
     images: int
@@ -62,13 +129,14 @@ class AttackSplit:
         return to_tensor(self.pixels[rows.numpy()])
 
     def draws(self, rows: Tensor, channel: Channel, generator: torch.Generator) -> Iterator[Tensor]:
-        """The `repeats` uploads of each row, one after the other, (n, 3, H, W) in 0..1."""
-        parameters = {name: value[rows].float() for name, value in self.parameters.items()}
+        """The `repeats` uploads of each row, one after the other, (n, 3, H, W) in 0..1, drawn where the generator is."""
+        parameters = floats(self.parameters, rows, generator.device)
         keyed = None
         if self.key is not None:
-            keyed = keyed_noise(
-                channel, parameters, self.pixels[rows.numpy()], self.key, artifact=self.artifact
-            )
+            # A phone's noise is the same wherever it is checked.
+            given = floats(self.parameters, rows)
+            noise = keyed_noise(channel, given, self.pixels[rows.numpy()], self.key, artifact=self.artifact)
+            keyed = noise.to(generator.device)
         for _ in range(self.repeats):
             yield channel.sample(parameters, channel.noise(parameters, generator) if keyed is None else keyed)
 
@@ -96,12 +164,14 @@ class AttackData:
     seed: int
     persons: Ints | None = None
     """(n_test,) who is on each test image, where the data set tells."""
+    device: torch.device = CPU
+    """Where uploads are drawn and attackers are trained."""
     networks: dict[str, nn.Module] = field(default_factory=dict, compare=False)
     """Architecture -> network trained on clean images, kept so that later attacks can put it behind a decoder or a filter."""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator of its own for a purpose, so that attacks do not depend on their order."""
-        return torch.Generator().manual_seed(self.seed_for(purpose))
+        """A generator of its own for a purpose, so that attacks do not depend on their order; on the device."""
+        return torch.Generator(self.device).manual_seed(self.seed_for(purpose))
 
     def seed_for(self, purpose: str) -> int:
         """A seed for a purpose."""
@@ -112,15 +182,12 @@ class AttackData:
         return log_prior(self.train.labels[attribute][: self.train.images], self.classes[attribute])
 
     @cached_property
-    def validation_uploads(self) -> NDArray[np.float16]:
+    def validation_uploads(self) -> Rows:
         """Fixed uploads of the validation split, one draw after the other: (draws * n, 3, H, W)."""
-        generator = self.generator("validation noise")
-        return np.concatenate(
-            [draw_all(self.validation, self.channel, generator) for _ in range(VALIDATION_DRAWS)], axis=0
-        )
+        return draw_all(self.validation, self.channel, self.generator("validation noise"), VALIDATION_DRAWS)
 
     @cached_property
-    def test_uploads(self) -> NDArray[np.float16]:
+    def test_uploads(self) -> Rows:
         """The one upload of every test image that all attacks are tested on: (n_test, 3, H, W)."""
         return draw_all(self.test, self.channel, self.generator("test noise"))
 
@@ -134,6 +201,16 @@ class AttackData:
         """Labels that belong to `validation_uploads`, or to the clean validation images."""
         labels = self.validation.labels[attribute]
         return labels if clean else np.tile(labels, VALIDATION_DRAWS)
+
+
+def random_rows(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """`size` random numbers below `count`, on the CPU, wherever the generator is."""
+    return torch.randint(count, (size,), generator=generator, device=generator.device).cpu()
+
+
+def random_order(count: int, generator: torch.Generator) -> Tensor:
+    """The numbers below `count` in random order, on the CPU, wherever the generator is."""
+    return torch.randperm(count, generator=generator, device=generator.device).cpu()
 
 
 def mean(draws: Iterator[Tensor]) -> Tensor:
@@ -171,73 +248,85 @@ def keyed_noise(
     return torch.cat(rows)
 
 
-def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator) -> NDArray[np.float16]:
-    """One upload of every row of a split, (n, 3, H, W); float16, which holds binary uploads exactly."""
-    rows = torch.arange(len(split.pixels))
-    parts = [split.uploads(batch, channel, generator).half().numpy() for batch in torch.split(rows, BATCH)]
-    return np.concatenate(parts)
+def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator, draws: int = 1) -> Rows:
+    """One upload of every row of a split, (n, 3, H, W), or several, one draw after the other."""
+    count = len(split.pixels)
+    parts = (
+        {"upload": split.uploads(rows, channel, generator).cpu()}
+        for _ in range(draws)
+        for rows in torch.split(torch.arange(count), BATCH)
+    )
+    return keep(draws * count, parts, divisor={"upload": getattr(channel, "levels", 2) - 1})["upload"]
 
 
-def batches(uploads: NDArray[np.float16]) -> list[Tensor]:
+@dataclass(frozen=True)
+class Batches:
+    """Batches (n, 3, H, W) that are made when they are asked for, anew in every pass."""
+
+    count: int
+    """Images of all batches."""
+    make: Callable[[Tensor], Tensor]
+    """Row numbers (n,) -> their images."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for rows in torch.split(torch.arange(self.count), BATCH):
+            yield self.make(rows)
+
+
+def batches(uploads: Rows) -> Batches:
     """Uploads as float32 batches (n, 3, H, W), channels-last in memory."""
-    parts = [torch.from_numpy(uploads[start : start + BATCH]) for start in range(0, len(uploads), BATCH)]
-    return [part.float().contiguous(memory_format=torch.channels_last) for part in parts]
+    return Batches(
+        len(uploads), lambda rows: uploads[rows].float().contiguous(memory_format=torch.channels_last)
+    )
 
 
-def clean_batches(split: AttackSplit) -> list[Tensor]:
+def clean_batches(split: AttackSplit) -> Batches:
     """The unchanged clean images of a split as batches (n, 3, H, W)."""
-    return [split.clean(rows) for rows in torch.split(torch.arange(split.images), BATCH)]
-
-
-def augment(images: NDArray[np.uint8], copy: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Copy number `copy` of images (N, H, W, 3): 0 as they are, 1 mirrored, then shifted ones."""
-    if copy % 2:
-        images = images[:, :, ::-1]
-    if copy < 2:
-        return np.ascontiguousarray(images)
-    height, width = images.shape[1:3]
-    reach = max(1, min(height, width) // 16)
-    padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
-    corners = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
-    shifted = np.empty_like(images, order="C")
-    for i, (top, left) in enumerate(corners):
-        shifted[i] = padded[i, top : top + height, left : left + width]
-    return shifted
+    return Batches(split.images, split.clean)
 
 
 def build_split(
     artifact: Artifact, split: Split, attributes: Sequence[str], copies: int, seed: int
 ) -> tuple[AttackSplit, Tensor]:
     """One split with its augmented copies, and the rate of its unchanged images in nats."""
-    images, labels = artifact.dataset.subset(split, list(attributes))
-    images = np.ascontiguousarray(images)
-    rng = np.random.default_rng(seed)
-    pixels: list[NDArray[np.uint8]] = []
-    parts: list[Parameters] = []
-    rate = torch.empty(0)
-    for copy in range(copies):
-        pixels.append(augment(images, copy, rng))
-        exact = artifact.parameters(pixels[-1])
-        if copy == 0:
-            rate = artifact.channel.rate(exact)
-            size = sum(value[0].numel() for value in exact.values()) * 2 * len(images)
-            copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
-        parts.append({name: value.half() for name, value in exact.items()})
-        if copy + 1 >= copies:
-            break
+    rows = artifact.dataset.splits[split]
+    first = artifact.parameters(np.array(artifact.dataset.images[rows[:1]]))
+    size = sum(value[0].numel() for value in first.values()) * 2 * len(rows)
+    copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
+    photos = Photos.augmented(artifact.dataset.images, rows, copies, np.random.default_rng(seed))
+    # A randomised answer is drawn for all photos at once.
+    part = len(rows) if getattr(artifact, "mode", "picture") == "answer" else BATCH
+    rate: list[Tensor] = []
+
+    def parameters() -> Iterator[Parameters]:
+        for copy in range(copies):
+            for start in range(0, len(rows), part):
+                begin, end = copy * len(rows) + start, copy * len(rows) + min(start + part, len(rows))
+                exact = artifact.parameters(photos[begin:end])
+                if copy == 0:
+                    rate.append(artifact.channel.rate(exact))
+                yield exact
+
+    kept = keep(copies * len(rows), parameters(), divisor={"p": PARAMETER_STEPS})
+    labels = {name: artifact.dataset.labels[name][rows] for name in attributes}
     return (
         AttackSplit(
-            pixels=np.concatenate(pixels),
-            parameters={name: torch.cat([part[name] for part in parts]) for name in parts[0]},
-            labels={name: np.tile(values, len(parts)) for name, values in labels.items()},
-            images=len(images),
+            pixels=photos,
+            parameters=kept,
+            labels={name: np.tile(values, copies) for name, values in labels.items()},
+            images=len(rows),
         ),
-        rate,
+        torch.cat(rate),
     )
 
 
 def build_attack_data(
-    artifact: Artifact, attributes: Sequence[str], *, copies: int = 2, seed: int = 0
+    artifact: Artifact,
+    attributes: Sequence[str],
+    *,
+    copies: int = 2,
+    seed: int = 0,
+    device: torch.device | None = None,
 ) -> AttackData:
     """Compute the channel's parameters of the attacker, validation and test splits.
 
@@ -246,7 +335,11 @@ def build_attack_data(
         attributes: what is attacked; the kept attributes are added for the floors.
         copies: augmented copies of each attacker image, itself included.
         seed: decides noise, shifts and the initial weights of all attackers.
+        device: where uploads are drawn and attackers are trained; by default a GPU if there is one. Its generators draw other
+            numbers than the CPU's under the same seed.
     """
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = list(dict.fromkeys([*attributes, *artifact.keep]))
     classes = {a.name: len(a.classes) for a in artifact.dataset.require(names)}
     train, _ = build_split(artifact, Split.ATTACKER, names, copies, seed)
@@ -264,6 +357,7 @@ def build_attack_data(
         test=test,
         rate=rate,
         seed=seed,
+        device=device,
         persons=None
         if person is None
         else artifact.dataset.labels[person][artifact.dataset.splits[Split.TEST]],

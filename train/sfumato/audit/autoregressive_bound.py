@@ -11,7 +11,8 @@ from math import log
 
 import torch
 
-from sfumato.audit.attack_data import AttackData, AttackSplit
+from sfumato.audit.attack_data import AttackData, AttackSplit, random_order
+from sfumato.audit.rows import in_parts
 from sfumato.channels.dither import Dither
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.schedule import one_cycle, set_learning_rate
@@ -36,7 +37,7 @@ def autoregressive_bound(data: AttackData, *, steps: int = STEPS) -> float | Non
         return None
     prior = fit(channel, data, steps)
     test = data.test
-    rate = channel.rate({"p": test.parameters["p"].float()}).mean().item()
+    rate = torch.cat([channel.rate({"p": p}) for p in in_parts(test.parameters["p"])]).mean().item()
     return (rate - mean_gain(prior, test, data.generator("context test"))) / log(2)
 
 
@@ -50,7 +51,7 @@ def fit(channel: Dither, data: AttackData, steps: int) -> AutoregressivePrior:
     best, weights = 0.0, deepcopy(prior.state_dict())
     count = len(train.pixels)
     passes = -(-steps * BATCH // count)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
+    order = torch.cat([random_order(count, generator) for _ in range(passes)])
     for step, rows in enumerate(order[: steps * BATCH].split(BATCH), 1):
         set_learning_rate(optimizer, one_cycle(step, steps, PEAK))
         p = train.parameters["p"][rows].float()

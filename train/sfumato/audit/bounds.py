@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sfumato.audit.autoregressive_bound import STEPS, autoregressive_bound
 from sfumato.audit.metrics import Floats, mean_interval
+from sfumato.audit.rows import Kept, at_once, floats
 from sfumato.audit.schema import InformationBounds, PhotoBits, RateBits, WorstGroup
 from sfumato.channels import Channel, Parameters
 from sfumato.core.rates import PICTURE_BITS
@@ -42,7 +43,7 @@ GROUP_IMAGES = 20
 """Test photos of a class whose mean bound is worth stating."""
 
 
-def fit_components(channel: Channel, parameters: Parameters, assigned: Tensor) -> tuple[Parameters, Tensor]:
+def fit_components(channel: Channel, parameters: Kept, assigned: Tensor) -> tuple[Parameters, Tensor]:
     """The moment-matched component of every cell that has images, and log w.
 
     Args:
@@ -54,26 +55,34 @@ def fit_components(channel: Channel, parameters: Parameters, assigned: Tensor) -
         parameters (K, planes, H, W) and the log share of each cell (K,).
     """
     members = [torch.nonzero(assigned == cell).flatten() for cell in assigned.unique()]
-    parts = [
-        {name: value.mean(0) for name, value in channel.to_moments(_float(parameters, rows)).items()}
-        for rows in members
-    ]
+    parts = [mean_moments(channel, parameters, rows) for rows in members]
     stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
     share = torch.tensor([len(rows) for rows in members], dtype=torch.float64) / len(assigned)
     return channel.from_moments(stacked), share.log()
 
 
-def divergences(channel: Channel, parameters: Parameters, components: Parameters) -> Tensor:
+def mean_moments(channel: Channel, parameters: Kept, rows: Tensor) -> Parameters:
+    """The mean moments of some rows, from so many of them at once as are no burden."""
+    parts = rows.split(min(at_once(value, len(rows)) for value in parameters.values()))
+    total: dict[str, Tensor] = {}
+    for part in parts:
+        for name, value in channel.to_moments(floats(parameters, part)).items():
+            share = value.mean(0) * (len(part) / len(rows))
+            total[name] = total[name] + share if name in total else share
+    return total
+
+
+def divergences(channel: Channel, parameters: Kept, components: Parameters) -> Tensor:
     """KL of every image's upload from every component, in nats, (N, K) float64."""
     count = len(next(iter(parameters.values())))
     out = []
     for rows in torch.split(torch.arange(count), BATCH):
-        part = _float(parameters, rows)
+        part = floats(parameters, rows)
         out.append((channel.rate(part)[:, None] - channel.gain(part, components)).double())
     return torch.cat(out)
 
 
-def fit_mixture(channel: Channel, parameters: Parameters, assigned: Tensor) -> tuple[Parameters, Tensor]:
+def fit_mixture(channel: Channel, parameters: Kept, assigned: Tensor) -> tuple[Parameters, Tensor]:
     """Hard EM from the partition `assigned` (N,); returns components and their log weights."""
     components, log_weight = fit_components(channel, parameters, assigned)
     for _ in range(ROUNDS):
@@ -90,7 +99,7 @@ def photo_bounds(data: "AttackData") -> tuple[Floats, Floats]:
     base, train = data.train.images, data.train
     classes = [data.classes[name] for name in data.keep]
     answers = torch.from_numpy(label_cells([train.labels[name][:base] for name in data.keep], classes))
-    known = {name: value[:base] for name, value in train.parameters.items()}
+    known: Kept = {name: value[:base] for name, value in train.parameters.items()}
     components, log_weight = fit_mixture(data.channel, known, answers)
     nats = divergences(data.channel, data.test.parameters, components)
     cost = nats - log_weight
@@ -194,7 +203,3 @@ def accuracy_allowed(bits: float, entropy: float = 1.0, classes: int = 2) -> flo
         allowed = -e * log2(e) - (1 - e) * log2(1 - e) + e * log2(classes - 1) if classes > 1 else 0.0
         low, high = (e, high) if allowed < left else (low, e)
     return 1 - (low + high) / 2
-
-
-def _float(parameters: Parameters, rows: Tensor) -> Parameters:
-    return {name: value[rows].float() for name, value in parameters.items()}

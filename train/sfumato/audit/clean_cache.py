@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfumato.audit.attack_data import AttackData
+from sfumato.audit.attack_data import BATCH, AttackData
 from sfumato.audit.attacks.fit import Recipe
 from sfumato.audit.predictions import Prediction
 from sfumato.audit.stored import from_plain, read_plain, to_plain, write_plain
@@ -44,7 +44,8 @@ def entry(data: AttackData, group: tuple[str, ...], recipes: Sequence[Recipe], r
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for split in (data.train, data.validation, data.test):
         digest.update(str((split.pixels.shape, split.images)).encode())
-        digest.update(np.ascontiguousarray(split.pixels).data)
+        for start in range(0, len(split.pixels), BATCH):
+            digest.update(np.ascontiguousarray(split.pixels[start : start + BATCH]).data)
         for name in group:
             digest.update(np.ascontiguousarray(split.labels[name]).data)
     return cache_folder() / "clean-attackers" / f"{digest.hexdigest()[:32]}.pt"

@@ -34,6 +34,7 @@ from sfumato.audit.predictions import (
     fit_temperature,
     log_posterior,
 )
+from sfumato.audit.rows import Kept, at_once, floats
 from sfumato.audit.schema import Composition
 from sfumato.channels import Parameters
 from sfumato.data.label_dependence import entropy, label_only_floor
@@ -164,7 +165,7 @@ def evenly(count: int, most: int) -> Ints:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-def known_photos(data: AttackData, parameters: Parameters) -> Parameters:
+def known_photos(data: AttackData, parameters: Kept) -> Kept:
     """The attacker's photos that the prior is made of."""
     return {name: value[: min(CANDIDATES, data.train.images)] for name, value in parameters.items()}
 
@@ -204,15 +205,22 @@ def single_accuracy(data: AttackData, name: str, best: Prediction) -> float:
 
 
 def drawn_table(
-    data: AttackData, parameters: Parameters, known: Parameters, generator: torch.Generator
+    data: AttackData, parameters: Kept, known: Kept, generator: torch.Generator
 ) -> NDArray[np.float32]:
     """Log-likelihood of one fresh upload of each photo under every known one."""
-    floats = {name: value.float() for name, value in parameters.items()}
-    uploads = data.channel.sample(floats, data.channel.noise(floats, generator))
-    return posterior.likelihoods(data.channel, uploads.half().numpy(), known)
+    numbers = next(iter(parameters.values()))
+
+    def drawn(rows: Tensor) -> NDArray[np.float32]:
+        given = floats(parameters, rows, generator.device)
+        uploads = data.channel.sample(given, data.channel.noise(given, generator))
+        return posterior.likelihoods(data.channel, uploads.half(), known, generator.device)
+
+    return np.concatenate(
+        [drawn(part) for part in torch.arange(len(numbers)).split(at_once(numbers, PHOTOS))]
+    )
 
 
-def rounded(parameters: Parameters) -> Parameters:
+def rounded(parameters: Kept) -> Parameters:
     """What another arithmetic makes of the parameters: bytes, one in six of them the neighbour of the right one."""
     generator = torch.Generator().manual_seed(1)
     out = {}
@@ -235,15 +243,15 @@ def same_photo(
     generator = data.generator("compositions")
     mine = [take(split, part) for split, part in zip(splits, rows, strict=True)]
     first = [drawn_table(data, part, known, generator) for part in mine]
-    second = {
-        f"same photo, {what}": [
-            other.parameters(split.pixels[part]) for split, part in zip(splits, rows, strict=True)
-        ]
-        + [other.parameters(data.train.pixels[: len(next(iter(known.values())))])]
-        for what, other in others.items()
-    }
-    second["same photo, two arithmetics"] = [rounded(part) for part in (*mine, known)]
-    for what, (validation, test, candidates) in second.items():
+
+    def second() -> Iterator[tuple[str, list[Kept]]]:
+        for what, other in others.items():
+            photos = [split.pixels[part] for split, part in zip(splits, rows, strict=True)]
+            photos.append(data.train.pixels[: len(next(iter(known.values())))])
+            yield f"same photo, {what}", [other.parameters(part) for part in photos]
+        yield "same photo, two arithmetics", [rounded(part) for part in (*mine, known)]
+
+    for what, (validation, test, candidates) in second():
         both = [
             a + drawn_table(data, part, candidates, generator)
             for a, part in zip(first, (validation, test), strict=True)
@@ -251,7 +259,7 @@ def same_photo(
         yield from rows_from_tables(what, 2, data, (both[0], both[1]), rows, attributes, clean)
 
 
-def take(split: AttackSplit, rows: Ints) -> Parameters:
+def take(split: AttackSplit, rows: Ints) -> Kept:
     """Parameters of some photos."""
     return {name: value[torch.from_numpy(rows)] for name, value in split.parameters.items()}
 
@@ -285,18 +293,18 @@ def frames(
     splits = (data.validation, data.test)
     rows = evenly(data.validation.images, SCENES), evenly(data.test.images, SCENES)
     rng, generator = np.random.default_rng(data.seed_for("frames")), data.generator("frames")
-    totals: list[Tensor] = [torch.zeros(()), torch.zeros(())]
+    totals: list[Tensor] = [torch.zeros((), device=data.device)] * 2
     for number in range(1, max(plan.frames, default=0) + 1):
         for index, (split, part) in enumerate(zip(splits, rows, strict=True)):
-            parameters = artifact.parameters(frame(split.pixels[part], rng))
+            parameters = floats(artifact.parameters(frame(split.pixels[part], rng)), device=data.device)
             uploads = data.channel.sample(parameters, data.channel.noise(parameters, generator))
             totals[index] = totals[index] + likelihood.statistics(uploads, parameters)
         if number in plan.frames:
-            weights, constant = likelihood.weights(known)
-            tables = [posterior.combined(total, weights, number * constant).numpy() for total in totals]
-            relative = [(one - one.max(1, keepdims=True)).astype(np.float32) for one in tables]
+            tables = [
+                posterior.likelihoods_from_statistics(data.channel, total, known, number) for total in totals
+            ]
             yield from rows_from_tables(
-                "frames of a static scene", number, data, (relative[0], relative[1]), rows, attributes, clean
+                "frames of a static scene", number, data, (tables[0], tables[1]), rows, attributes, clean
             )
 
 

@@ -21,20 +21,22 @@ that size that is spread over hundreds of independent patterns needs more photos
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import binom, norm
 from torch import Tensor
 
-from sfumato.audit.attack_data import MAX_PARAMETER_BYTES, AttackData, AttackSplit
+from sfumato.audit.attack_data import MAX_PARAMETER_BYTES, AttackData, AttackSplit, Photos, random_rows
 from sfumato.audit.attacks import discriminant, posterior, provider
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Ints, Prediction
+from sfumato.audit.rows import Kept, Numbers
 from sfumato.audit.schema import PositiveControl
 from sfumato.audit.scoring import ScoredAttack, best_attack, score
-from sfumato.channels import Channel, Parameters
+from sfumato.channels import Channel
 from sfumato.data.intervals import clopper_pearson
 
 COIN = "planted coin"
@@ -123,15 +125,47 @@ def patch(planes: int, height: int, width: int, count: int, cell: int) -> Tensor
     return mask
 
 
-def moved(parameters: Parameters, coins: Tensor, mask: Tensor, leak: Leak) -> Parameters:
-    """A copy of parameters (n, planes, H, W) whose patch tells the coins (n,), 0 or 1."""
-    side = (leak.step * (2 * coins.float() - 1)).half()[:, None]  # (n, 1)
-    out = {name: value.clone() for name, value in parameters.items()}
-    middle = out["p"] if "p" in out else out["mean"]
-    middle[:, mask] = (0.5 + side).to(middle.dtype)
+@dataclass(frozen=True)
+class Planted:
+    """Numbers of photos whose patch says something of its own; it is laid over them when they are asked for."""
+
+    photos: Numbers
+    rows: Tensor
+    """(n,) of `photos`."""
+    mask: Tensor
+    """(planes, H, W), true inside the patch."""
+    said: Tensor
+    """(n, 1) float16: all numbers of a patch."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, planes, H, W)."""
+        return torch.Size((len(self.rows), *self.photos.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> "Planted":
+        """Those of a slice, or of row numbers."""
+        return replace(self, rows=self.rows[rows], said=self.said[rows])
+
+    def float(self) -> Tensor:
+        """As a tensor."""
+        out = self.photos[self.rows].float()
+        out[:, self.mask] = self.said.float()
+        return out
+
+
+def planted_parameters(parameters: Kept, rows: Tensor, coins: Tensor, mask: Tensor, leak: Leak) -> Kept:
+    """Parameters of the photos `rows` (n,), whose patch tells the coins (n,), 0 or 1."""
+    middle = 0.5 + (leak.step * (2 * coins.float() - 1)).half()[:, None]
+    said = {"p" if "p" in parameters else "mean": middle}
     if leak.scale is not None:
-        out["scale"][:, mask] = leak.scale
-    return out
+        said["scale"] = torch.full_like(middle, leak.scale)
+    return {
+        name: Planted(value, rows, mask, said[name]) if name in said else value[rows]
+        for name, value in parameters.items()
+    }
 
 
 def plant(data: AttackData, nag: float = WANTED_NAG) -> tuple[AttackData, Leak]:
@@ -145,23 +179,22 @@ def plant(data: AttackData, nag: float = WANTED_NAG) -> tuple[AttackData, Leak]:
     room = planes * max(1, height // CELLS) * max(1, width // CELLS)
     leak = design(data.channel, room, nag)
     generator = data.generator("positive control")
-    mask = patch(planes, height, width, leak.count, int(torch.randint(CELLS**2, (1,), generator=generator)))
+    mask = patch(planes, height, width, leak.count, int(random_rows(CELLS**2, 1, generator)))
 
     def split(one: AttackSplit, rows: Ints, images: int) -> AttackSplit:
-        coins = torch.randint(2, (images,), generator=generator).repeat(len(rows) // images)
-        picked = {name: value[torch.from_numpy(rows)] for name, value in one.parameters.items()}
+        coins = random_rows(2, images, generator).repeat(len(rows) // images)
         labels = {name: values[rows] for name, values in one.labels.items()}
         return replace(
             one,
-            pixels=one.pixels[rows],
-            parameters=moved(picked, coins, mask, leak),
+            pixels=one.pixels.take(rows) if isinstance(one.pixels, Photos) else one.pixels[rows],
+            parameters=planted_parameters(one.parameters, torch.from_numpy(rows), coins, mask, leak),
             labels={**labels, COIN: coins.numpy()},
             images=images,
         )
 
     train, test = data.train, data.test
     copies = max(1, min(train.copies, PHOTOS // train.images))
-    size = sum(value[0].numel() for value in test.parameters.values()) * 2
+    size = sum(math.prod(value.shape[1:]) for value in test.parameters.values()) * 2
     often = max(1, min(TEST_UPLOADS, MAX_PARAMETER_BYTES // 2 // size) // test.images)
     return (
         replace(

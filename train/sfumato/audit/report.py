@@ -19,6 +19,7 @@ from sfumato.audit import plots
 from sfumato.audit.attack_data import AttackData
 from sfumato.audit.pass_rule import WORDS, goal_line, leakage_bound_bits
 from sfumato.audit.predictions import ReconstructedImages
+from sfumato.audit.rows import floats
 from sfumato.audit.schema import Audit, Gain, InformationBounds, PhotoBits
 from sfumato.audit.statements import rule_statement
 from sfumato.core.files import atomic_write, read_json
@@ -135,7 +136,7 @@ def bound_rows(bounds: InformationBounds) -> list[tuple[str, float, PhotoBits | 
 def image_strips(data: AttackData) -> list[tuple[str, str]]:
     """(caption, data URI) of a few test images: before, noise map, upload."""
     test, count = data.test, min(SHOWN, data.test.images)
-    parameters = {name: value[:count].float() for name, value in test.parameters.items()}
+    parameters = floats(test.parameters, slice(count))
     maps, low, high = plots.stretch(plots.noise_maps(data.channel, parameters))
     unit = "bits of entropy a sample" if data.channel.name == "dither" else "of the largest noise scale"
     if high - low < FLAT:
@@ -149,7 +150,10 @@ def image_strips(data: AttackData) -> list[tuple[str, str]]:
     return [
         ("Photo, stays on the phone", plots.png_uri(test.pixels[:count])),
         noise,
-        ("Upload, all the service sees", plots.png_uri(plots.as_bytes(data.test_uploads[:count]))),
+        (
+            "Upload, all the service sees",
+            plots.png_uri(plots.as_bytes(data.test_uploads[:count].float().numpy())),
+        ),
     ]
 
 

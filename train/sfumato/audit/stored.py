@@ -24,6 +24,7 @@ import torch
 from sfumato.audit.attack_data import AttackData
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import AttackOutput, Groups, Prediction, ReconstructedImages
+from sfumato.audit.rows import in_parts
 from sfumato.audit.schema import Reconstruction
 from sfumato.core.files import atomic_write
 
@@ -82,7 +83,8 @@ def fingerprint(data: AttackData, plan: Plan, groups: Groups) -> str:
     digest = hashlib.sha256(f"{data.seed} {groups} {plan.model_dump_json()}".encode())
     for split in (data.train, data.validation, data.test):
         for value in split.parameters.values():
-            digest.update(value[: split.images].contiguous().numpy().data)
+            for part in in_parts(value[: split.images]):
+                digest.update(part.half().contiguous().numpy().data)
         for name in sorted(split.labels):
             digest.update(np.ascontiguousarray(split.labels[name]).data)
     for name, value in sorted(data.cloud.state_dict().items()):

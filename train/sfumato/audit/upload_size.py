@@ -7,11 +7,14 @@ sample in a PNG. Both are measured without headers of the transport.
 """
 
 import io
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.audit.attack_data import Pixels
+from sfumato.audit.rows import Numbers
 from sfumato.audit.schema import UploadBytes
 from sfumato.channels import Channel
 from sfumato.channels.dither import Dither
@@ -27,7 +30,7 @@ def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
     return stream.tell()
 
 
-def upload_bytes(channel: Channel, pixels: NDArray[np.uint8], uploads: NDArray[np.float16]) -> UploadBytes:
+def upload_bytes(channel: Channel, pixels: Pixels, uploads: Numbers) -> UploadBytes:
     """Mean bytes of an upload and of the raw image as JPEG 90.
 
     Args:
@@ -37,10 +40,10 @@ def upload_bytes(channel: Channel, pixels: NDArray[np.uint8], uploads: NDArray[n
     """
     raw = float(np.mean([encoded(image, "JPEG", quality=90) for image in pixels[:SAMPLE]]))
     if isinstance(channel, Dither):
-        size = -(-uploads[0].size * channel.bits // 8)
+        size = -(-prod(uploads.shape[1:]) * channel.bits // 8)
         return UploadBytes(
             mean=float(size), raw_jpeg90_mean=raw, encoding=f"{channel.bits} bit(s) a sample, packed"
         )
-    images = (uploads[:SAMPLE].astype(np.float32) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    images = (uploads[:SAMPLE].float() * 255).round().byte().permute(0, 2, 3, 1).numpy()
     mean = float(np.mean([encoded(np.ascontiguousarray(image), "PNG") for image in images]))
     return UploadBytes(mean=mean, raw_jpeg90_mean=raw, encoding="PNG")

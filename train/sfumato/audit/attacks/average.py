@@ -27,7 +27,7 @@ from sfumato.audit.attacks import posterior, probe
 from sfumato.audit.attacks.fit import make_recipe
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Floats, Groups, Prediction, Step, all_attributes
-from sfumato.channels import Parameters
+from sfumato.audit.rows import Kept, at_once
 
 Noise = Literal["fresh", "keyed"]
 CANDIDATES = 4_000
@@ -49,12 +49,12 @@ def with_repeats(data: AttackData, repeats: int, noise: Noise) -> AttackData:
 
 
 def likelihood_tables(
-    averaged: AttackData, split: AttackSplit, draws: int, candidates: Parameters, generator: torch.Generator
+    averaged: AttackData, split: AttackSplit, draws: int, candidates: Kept, generator: torch.Generator
 ) -> Iterator[NDArray[np.float32]]:
     """Mean log likelihood of the uploads of each image under every candidate, (n, candidates), piece by piece."""
     rows = torch.arange(split.images).repeat(draws)
     likelihood = posterior.likelihood_of(averaged.channel)
-    for part in torch.split(rows, ROWS):
+    for part in torch.split(rows, at_once(next(iter(split.parameters.values())), ROWS)):
         uploads = split.draws(part, averaged.channel, generator)
         statistics = mean(likelihood.statistics(one, candidates) for one in uploads)
         yield posterior.likelihoods_from_statistics(averaged.channel, statistics, candidates)
@@ -65,7 +65,7 @@ def predict_posterior(
 ) -> list[Prediction]:
     """The posterior from `repeats` uploads of every image."""
     averaged = with_repeats(data, repeats, noise)
-    candidates = {name: value[:CANDIDATES] for name, value in averaged.train.parameters.items()}
+    candidates: Kept = {name: value[:CANDIDATES] for name, value in averaged.train.parameters.items()}
     # The likelihood of all uploads is the mean one to the power of their number, if they are independent.
     independent = repeats if noise == "fresh" else 1
     powers = np.concatenate(

@@ -4,17 +4,16 @@ decoder = train_decoder(data, photos, pairs=1000, steps=400)
 images = reconstruct(decoder, data.test_uploads)           # (n_test, planes, H, W)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import BATCH, AttackData, AttackSplit, batches
-from sfumato.audit.attacks.fit import device
+from sfumato.audit.attack_data import BATCH, AttackData, AttackSplit, batches, random_order, random_rows
 from sfumato.audit.predictions import Ints
+from sfumato.audit.rows import Rows
 from sfumato.models.decoder import Decoder
 from sfumato.models.tensors import evaluating
 
@@ -57,9 +56,9 @@ def train_decoder(data: AttackData, target: Target, *, pairs: int, steps: int) -
         pairs: images to learn from.
         steps: optimiser steps.
     """
-    split, where = data.train, device()
+    split, where = data.train, data.device
     generator = data.generator(f"decoder/{target.__name__}/{pairs}")
-    known = torch.randperm(split.images, generator=generator)[:pairs]
+    known = random_order(split.images, generator)[:pairs]
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for(f"decoder/{target.__name__}/{pairs}/weights"))
         decoder = Decoder(mean_of(split, target)).to(where)
@@ -72,8 +71,8 @@ def train_decoder(data: AttackData, target: Target, *, pairs: int, steps: int) -
     )
     best, kept = validation_error(decoder, data, target, rows), copy_weights(decoder)
     for step in range(1, steps + 1):
-        pick = known[torch.randint(len(known), (BATCH_SIZE,), generator=generator)]
-        pick = pick + split.images * torch.randint(split.copies, (BATCH_SIZE,), generator=generator)
+        pick = known[random_rows(len(known), BATCH_SIZE, generator)]
+        pick = pick + split.images * random_rows(split.copies, BATCH_SIZE, generator)
         decoder.train()
         uploads = split.uploads(pick, data.channel, generator).to(where)
         loss = F.mse_loss(decoder(uploads), target(split, pick).to(where))
@@ -101,8 +100,15 @@ def validation_error(decoder: nn.Module, data: AttackData, target: Target, rows:
     return float(F.mse_loss(images, target(data.validation, torch.from_numpy(rows))))
 
 
-def reconstruct(decoder: nn.Module, uploads: NDArray[np.float16]) -> Tensor:
+def reconstruct(decoder: nn.Module, uploads: Rows) -> Tensor:
     """What a decoder makes of uploads (n, 3, H, W): (n, planes, H, W) on the CPU."""
+    return torch.cat(list(restored(decoder, uploads)))
+
+
+def restored(decoder: nn.Module, uploads: Rows) -> Iterator[Tensor]:
+    """As `reconstruct`, a batch at a time."""
     where = next(decoder.parameters()).device
-    with evaluating(decoder):
-        return torch.cat([decoder(batch.to(where)).cpu() for batch in batches(uploads)])
+    for batch in batches(uploads):
+        with evaluating(decoder):
+            images = decoder(batch.to(where)).cpu()
+        yield images

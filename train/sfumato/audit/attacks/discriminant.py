@@ -14,10 +14,10 @@ It finds a faint pattern spread over all of the upload, which networks miss; wha
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.audit.attack_data import AttackData
@@ -32,6 +32,7 @@ from sfumato.audit.predictions import (
     fit_temperature,
     log_posterior,
 )
+from sfumato.audit.rows import Kept, Numbers, floats
 from sfumato.channels import Channel, Parameters
 from sfumato.channels.dither import Dither
 
@@ -51,7 +52,7 @@ LEAST_VARIANCE = 1e-4
 class Moments:
     """What is known of an upload before it is drawn."""
 
-    values: Callable[[Tensor, Parameters], Tensor]
+    values: Callable[[Tensor, Kept], Tensor]
     """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> the samples (n, D)."""
     mean: Callable[[Parameters], Tensor]
     """Their means (n, D)."""
@@ -59,7 +60,7 @@ class Moments:
     """Their variances (n, D)."""
 
 
-def _bits(uploads: Tensor, parameters: Parameters) -> Tensor:
+def _bits(uploads: Tensor, parameters: Kept) -> Tensor:
     return Dither(levels=2 ** (parameters["p"].shape[1] // 3)).planes(uploads).flatten(1)
 
 
@@ -95,20 +96,29 @@ class Readers:
     """(D, classes) each."""
 
 
-def fit_readers(moments: Moments, parameters: Parameters, classes: dict[str, Tensor]) -> dict[str, Readers]:
+def fit_readers(
+    moments: Moments, parameters: Kept, classes: dict[str, Tensor], device: torch.device | None = None
+) -> dict[str, Readers]:
     """Readers of several attributes; the costly part, N x N products of photos, is done once for all of them.
 
     Args:
         moments: of an upload of each.
         parameters: of N photos.
         classes: per attribute (N, classes), 1 at the class of the photo and 0 elsewhere.
+        device: where it is computed; by default on the CPU.
     """
-    mean = moments.mean(parameters)
+    count = len(next(iter(parameters.values())))
+    batches = torch.split(torch.arange(count), ROWS)
+    mean = torch.empty(0)
+    for rows in batches:  # filled in place: twice as much at once is too much
+        part = moments.mean(floats(parameters, rows, device))
+        if not len(mean):
+            mean = part.new_empty(count, part.shape[1])
+        mean[rows[0] : rows[0] + len(rows)] = part
     centre = mean.mean(0)
-    count = len(mean)
     total = torch.zeros_like(centre)
-    for rows in torch.split(torch.arange(count), ROWS):
-        total += moments.variance({name: value[rows] for name, value in parameters.items()}).sum(0)
+    for rows in batches:
+        total += moments.variance(floats(parameters, rows, device)).sum(0)
     scale = (total / count).clamp_min(LEAST_VARIANCE).rsqrt()
     white = mean.sub_(centre).mul_(scale)  # (N, D): the noise of every sample has variance 1 now
     target = torch.cat([members - members.mean(0) for members in classes.values()], dim=1) / count
@@ -127,7 +137,7 @@ def factors(white: Tensor) -> list[Tensor]:
     in float64 then, which takes twice as long.
     """
     count = len(white)
-    eye = torch.eye(count, dtype=torch.float64)
+    eye = torch.eye(count, dtype=torch.float64, device=white.device)
     products = (white @ white.T / count).double()
     if torch.linalg.cholesky_ex(products + min(RIDGES) * eye).info:
         products.zero_()
@@ -137,16 +147,14 @@ def factors(white: Tensor) -> list[Tensor]:
     return [torch.linalg.cholesky(products + ridge * eye) for ridge in RIDGES]
 
 
-def read(
-    moments: Moments, readers: Readers, uploads: NDArray[np.float16], parameters: Parameters
-) -> list[Floats]:
+def read(moments: Moments, readers: Readers, uploads: Numbers, parameters: Kept) -> list[Floats]:
     """Scores (n, classes) of uploads, one table for every ridge; parameters only tell the planes."""
     parts: list[list[Tensor]] = [[] for _ in readers.weights]
     for start in range(0, len(uploads), ROWS):
-        rows = torch.from_numpy(uploads[start : start + ROWS]).float()
+        rows = uploads[start : start + ROWS].float().to(readers.centre.device)
         samples = moments.values(rows, parameters) - readers.centre
         for part, weights in zip(parts, readers.weights, strict=True):
-            part.append((samples @ weights).double())
+            part.append((samples @ weights).double().cpu())
     return [torch.cat(part).numpy() for part in parts]
 
 
@@ -154,17 +162,19 @@ def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
     """The linear reader of every attribute; the ridge is chosen by validation cross entropy. None for an unknown channel."""
     if (moments := moments_of(data.channel)) is None:
         return []
-    size = sum(value[0].numel() for value in data.train.parameters.values())
+    size = sum(prod(value.shape[1:]) for value in data.train.parameters.values())
     count = min(PHOTOS, len(data.train.pixels), max(2, NUMBERS // size))
-    known = {name: value[:count] for name, value in data.train.parameters.items()}
+    known: Kept = {name: value[:count] for name, value in data.train.parameters.items()}
     members = {
         name: torch.nn.functional.one_hot(
             torch.from_numpy(data.train.labels[name][:count]), data.classes[name]
-        ).float()
+        )
+        .float()
+        .to(data.device)
         for name in attributes
     }
     predictions = []
-    for name, readers in fit_readers(moments, known, members).items():
+    for name, readers in fit_readers(moments, known, members, data.device).items():
         prior, truth = data.prior(name), data.validation_labels(name)
         # Regression gives P(s | x') - P(s) to first order; over P(s) it is the log-likelihood ratio.
         over = np.exp(prior)

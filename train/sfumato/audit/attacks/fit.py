@@ -8,7 +8,7 @@ in every batch; the loss is the cross entropy of `f + log prior` (logit adjustme
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.audit import metrics
-from sfumato.audit.attack_data import AttackData, batches, clean_batches
+from sfumato.audit.attack_data import AttackData, batches, clean_batches, random_order, random_rows
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Floats, Ints, Prediction, cross_entropy, fit_temperature, log_posterior
 
@@ -89,12 +89,7 @@ def epochs_of_work(architecture: str, epochs: int) -> float:
     return EFFORT.get(architecture, 1.0) * epochs / 2
 
 
-def device() -> torch.device:
-    """Where attackers are trained: a GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def scores(network: nn.Module, images: list[Tensor], attributes: tuple[str, ...]) -> dict[str, Floats]:
+def scores(network: nn.Module, images: Iterable[Tensor], attributes: tuple[str, ...]) -> dict[str, Floats]:
     """Scores of a network for batches of images, per attribute (n, classes)."""
     where = next(network.parameters()).device
     network.eval()
@@ -131,7 +126,7 @@ class Fit:
     def __init__(
         self, network: nn.Module, data: AttackData, attributes: tuple[str, ...], recipe: Recipe
     ) -> None:
-        self.network = network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(data.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.attributes, self.recipe = data, attributes, recipe
         self.prior = {name: data.prior(name) for name in attributes}
         self.truth = {name: data.validation_labels(name, clean=recipe.clean) for name in attributes}
@@ -167,7 +162,7 @@ class Fit:
             patience = max(patience, PATIENT_LOOKS * self.interval)
         return self.epoch >= self.until or since >= patience
 
-    def evaluate(self, validation: list[Tensor], reached: dict[str, "TrainingFigures"]) -> None:
+    def evaluate(self, validation: Iterable[Tensor], reached: dict[str, "TrainingFigures"]) -> None:
         """Judge the network as it is after an epoch, by batches of validation images, if it is time to.
 
         Args:
@@ -189,7 +184,7 @@ class Fit:
                 best.loss, best.epoch, best.validation = loss, self.epoch, guesses[name]
                 best.weights = weights
 
-    def predictions(self, test: list[Tensor]) -> list[Prediction]:
+    def predictions(self, test: Iterable[Tensor]) -> list[Prediction]:
         """Scores of every attribute at its best epoch, for batches of test images."""
         final: dict[int, dict[str, Floats]] = {}
         for one in self.best.values():
@@ -205,7 +200,7 @@ class Fit:
         ]
 
 
-def evaluation_images(data: AttackData, *, clean: bool) -> tuple[list[Tensor], list[Tensor]]:
+def evaluation_images(data: AttackData, *, clean: bool) -> tuple[Iterable[Tensor], Iterable[Tensor]]:
     """Batches of validation and of test images: clean ones or uploads."""
     if clean:
         return clean_batches(data.validation), clean_batches(data.test)
@@ -263,8 +258,8 @@ def train_epoch(
     split, recipe, attributes = data.train, fits[0].recipe, fits[0].attributes
     labels = {name: torch.from_numpy(np.asarray(split.labels[name])) for name in attributes}
     draw = split.clean if recipe.clean else partial(split.uploads, channel=data.channel, generator=generator)
-    copies = torch.randint(split.copies, (split.images,), generator=generator)
-    order = torch.randperm(split.images, generator=generator)
+    copies = random_rows(split.copies, split.images, generator)
+    order = random_order(split.images, generator)
     order = order + copies[order] * split.images
     size = min(recipe.batch_size, len(order))
     passes = [Pass(one, labels) for one in fits]

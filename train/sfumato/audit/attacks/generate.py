@@ -13,24 +13,23 @@ A drawing looks like a photo whether or not the upload told anything. Only what 
     for step in steps(data, DEFAULT, (("race",),)): step.run()
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attack_data import AttackData, batches, random_rows
 from sfumato.audit.attacks import clean
 from sfumato.audit.attacks.decoder_training import VALIDATION_IMAGES, photos, validation_error
-from sfumato.audit.attacks.fit import device, scores
-from sfumato.audit.attacks.pairs import SHOWN, as_bytes, evaluate, restorer
-from sfumato.audit.attacks.reidentify import reidentify
+from sfumato.audit.attacks.fit import scores
+from sfumato.audit.attacks.pairs import evaluate, restorer
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import AttackOutput, Floats, Groups, Prediction, Step, all_attributes
+from sfumato.audit.rows import Rows
 from sfumato.models import channels_last
 from sfumato.models.flow import Flow
 from sfumato.models.tensors import evaluating
@@ -39,8 +38,6 @@ LEARNING_RATE = 4e-3
 BATCH_SIZE = 32
 EULER = 4
 """Steps of a drawing. Lines that start at the mean are short and nearly straight."""
-SHOWN_ROWS = 2
-"""Drawings of each photo in the report: where they differ, the generator made it up."""
 
 
 def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
@@ -51,7 +48,7 @@ def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
         decoder: of all pairs, with outputs in 0..1.
         steps: optimiser steps.
     """
-    split, where = data.train, device()
+    split, where = data.train, data.device
     generator = data.generator("drawn photos")
     rows = np.unique(np.linspace(0, data.validation.images - 1, VALIDATION_IMAGES).astype(np.int64))
     scale = max(validation_error(decoder, data, photos, rows) ** 0.5, 1e-3)
@@ -64,10 +61,10 @@ def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
     )
     flow.train()
     for _ in range(steps):
-        pick = torch.randint(len(split.pixels), (BATCH_SIZE,), generator=generator)
+        pick = random_rows(len(split.pixels), BATCH_SIZE, generator)
         upload, photo = split.uploads(pick, data.channel, generator), split.clean(pick)
-        noise = torch.randn(photo.shape, generator=generator)
-        time = torch.rand(len(pick), generator=generator)
+        noise = torch.randn(photo.shape, generator=generator, device=generator.device)
+        time = torch.rand(len(pick), generator=generator, device=generator.device)
         with torch.no_grad():
             estimate = decoder(upload.to(where))
         loss = flow.loss(photo.to(where), upload.to(where), estimate, noise.to(where), time.to(where))
@@ -80,46 +77,79 @@ def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
 
 
 def draw_photos(
-    flow: Flow, decoder: nn.Module, uploads: NDArray[np.float16], count: int, generator: torch.Generator
-) -> Tensor:
-    """`count` photos for each of (n, 3, H, W) uploads: (count, n, 3, H, W) on the CPU."""
+    flow: Flow, decoder: nn.Module, uploads: Rows, count: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """`count` photos for each of (n, 3, H, W) uploads: (count, n, 3, H, W) on the CPU, a batch at a time."""
     where = next(flow.parameters()).device
-    parts = []
-    with evaluating(flow), evaluating(decoder):
-        for batch in batches(uploads):
+    for batch in batches(uploads):
+        with evaluating(flow), evaluating(decoder):
             upload = batch.to(where)
             estimate = decoder(upload)
-            noise = (torch.randn(batch.shape, generator=generator).to(where) for _ in range(count))
-            parts.append(torch.stack([flow.draw(upload, estimate, one, EULER).cpu() for one in noise]))
-    return torch.cat(parts, dim=1)
+            noise = (
+                torch.randn(batch.shape, generator=generator, device=generator.device).to(where)
+                for _ in range(count)
+            )
+            drawn = torch.stack([flow.draw(upload, estimate, one, EULER).cpu() for one in noise])
+        yield drawn
+
+
+@dataclass
+class Reading:
+    """A clean attacker looks at drawings as they pass; its probabilities are averaged over those of one upload."""
+
+    network: nn.Module
+    data: AttackData
+    attributes: tuple[str, ...]
+    seen: list[dict[str, Floats]] = field(default_factory=list)
+    """Of every batch, per attribute the log probabilities (count, n, classes)."""
+
+    def through(self, drawn: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Batches of drawings (count, n, 3, H, W), which are read and passed on."""
+        for batch in drawn:
+            guesses = [
+                scores(self.network, [one.contiguous(memory_format=torch.channels_last)], self.attributes)
+                for one in batch
+            ]
+            self.seen.append(
+                {
+                    name: np.stack(
+                        [log_softmax(one[name] + self.data.prior(name), axis=1) for one in guesses]
+                    )
+                    for name in self.attributes
+                }
+            )
+            yield batch
+
+    def scores(self) -> dict[str, Floats]:
+        """Scores (n, classes) of all that passed, per attribute."""
+        out = {}
+        for name in self.attributes:
+            logs = np.concatenate([one[name] for one in self.seen], axis=1)
+            out[name] = np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - self.data.prior(name))
+        return out
 
 
 def read(
-    network: nn.Module, drawn: Tensor, data: AttackData, attributes: tuple[str, ...]
+    network: nn.Module, drawn: Iterable[Tensor], data: AttackData, attributes: tuple[str, ...]
 ) -> dict[str, Floats]:
-    """Scores of a clean attacker whose probabilities are averaged over drawings (count, n, 3, H, W), per attribute."""
-    out: dict[str, list[Floats]] = {name: [] for name in attributes}
-    for images in drawn:
-        pixels = [part.contiguous(memory_format=torch.channels_last) for part in images.split(256)]
-        for name, values in scores(network, pixels, attributes).items():
-            out[name].append(log_softmax(values + data.prior(name), axis=1))
-    return {
-        name: np.asarray(logsumexp(parts, axis=0) - np.log(len(parts)) - data.prior(name))
-        for name, parts in out.items()
-    }
+    """Scores of a clean attacker whose probabilities are averaged over drawings, batches (count, n, 3, H, W), per attribute."""
+    reading = Reading(network, data, attributes)
+    for _ in reading.through(drawn):
+        pass
+    return reading.scores()
 
 
 def attack(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> Sequence[AttackOutput]:
     """Train the generator, draw photos of all validation and test uploads, and read them."""
     decoder = restorer(data, plan)
     flow = train_flow(data, decoder, plan.flow_steps)
-    generator = data.generator("drawings")
-    test = draw_photos(flow, decoder, data.test_uploads, plan.drawings, generator)
-    figures = evaluate(data, "drawn photos", test, data.train.images, reidentify(data, test))
-    shown = np.stack([as_bytes(one) for one in test[:SHOWN_ROWS, :SHOWN]])
     architecture, network = clean.clean_network(data, plan, attributes)
+    generator = data.generator("drawings")
+    reading = Reading(network, data, attributes)
+    drawn = reading.through(draw_photos(flow, decoder, data.test_uploads, plan.drawings, generator))
+    figures = evaluate(data, "drawn photos", drawn, data.train.images, match=True)
     known = draw_photos(flow, decoder, data.validation_uploads, plan.drawings, generator)
-    validation, tested = (read(network, drawn, data, attributes) for drawn in (known, test))
+    validation, tested = read(network, known, data, attributes), reading.scores()
     predictions = [
         Prediction(
             attack="generate",
@@ -130,7 +160,7 @@ def attack(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> Sequenc
         )
         for name in attributes
     ]
-    return [replace(figures, images=shown), *predictions]
+    return [figures, *predictions]
 
 
 def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:

@@ -7,6 +7,7 @@ gradient boosting on the probabilities.
     predictions = [prediction for step in steps(data, QUICK, (("race",),)) for prediction in step.run()]
 """
 
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,7 @@ from sfumato.data.label_cells import label_cells
 from sfumato.models.tensors import evaluating
 
 
-def cloud_responses(cloud: nn.Module, images: list[Tensor], keep: tuple[str, ...]) -> dict[str, Floats]:
+def cloud_responses(cloud: nn.Module, images: Iterable[Tensor], keep: tuple[str, ...]) -> dict[str, Floats]:
     """Log probabilities of the cloud network per desired attribute, (n, classes)."""
     parts: dict[str, list[Tensor]] = {name: [] for name in keep}
     with evaluating(cloud):
@@ -41,8 +42,8 @@ def predict(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[P
     generator = data.generator("output noise")
     base, draws = data.train.images, plan.stage_draws + 1
     rows = torch.arange(base).repeat(draws)
-    uploads = [data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256)]
-    splits = [uploads, batches(data.validation_uploads), batches(data.test_uploads)]
+    uploads = (data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256))
+    splits: list[Iterable[Tensor]] = [uploads, batches(data.validation_uploads), batches(data.test_uploads)]
     responses = [cloud_responses(data.cloud, images, data.keep) for images in splits]
     train, validation, test = (
         np.concatenate([np.maximum(a, -20) for a in one.values()], axis=1) for one in responses

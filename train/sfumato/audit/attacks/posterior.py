@@ -42,11 +42,14 @@ from sfumato.audit.predictions import (
     fit_temperature,
     log_posterior,
 )
+from sfumato.audit.rows import Kept, Numbers, at_once, floats, in_parts
 from sfumato.channels import Channel, Parameters
 from sfumato.channels.dither import Dither
 from sfumato.core.errors import SfumatoError
 
 CHUNK = 512
+CHUNK_NUMBERS = 2**24
+"""Numbers of so many candidates, at most: of large pictures fewer are taken at once."""
 ROWS = 2048
 """Uploads whose likelihoods are in memory at once, and that power and prior are chosen on."""
 CANDIDATES = 12_000
@@ -64,7 +67,7 @@ EMPTY = math.log(1e-6)
 class Likelihood:
     """log P(upload | candidate) = statistics . weights + constant, in nats."""
 
-    statistics: Callable[[Tensor, Parameters], Tensor]
+    statistics: Callable[[Tensor, Kept], Tensor]
     """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> (n, F)."""
     weights: Callable[[Parameters], tuple[Tensor, Tensor]]
     """Parameters of c candidates -> (c, F) weights and (c,) constants."""
@@ -80,7 +83,7 @@ def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
     return product.double() + constant
 
 
-def dither_statistics(uploads: Tensor, parameters: Parameters) -> Tensor:
+def dither_statistics(uploads: Tensor, parameters: Kept) -> Tensor:
     """The bits, centred: that halves the magnitude of the sums, and with it the rounding error of the product."""
     channel = Dither(levels=2 ** (parameters["p"].shape[1] // 3))
     return channel.planes(uploads).flatten(1) - 0.5
@@ -92,7 +95,7 @@ def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     return torch.logit(p), (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
 
 
-def gaussian_statistics(uploads: Tensor, _parameters: Parameters) -> Tensor:
+def gaussian_statistics(uploads: Tensor, _parameters: Kept) -> Tensor:
     """Per sample: inside or clipped at an end, and the value and its square if inside; around 1/2 to keep them small."""
     x = uploads.flatten(1)
     low, high = (x <= 0).float(), (x >= 1).float()
@@ -108,7 +111,8 @@ def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     m, precision = mean - 0.5, scale**-2
     constant = -torch.log(scale) - 0.5 * math.log(2 * math.pi) - 0.5 * m**2 * precision
     ends = [log_ndtr(-mean / scale), log_ndtr((mean - 1) / scale)]
-    return torch.cat([constant, m * precision, -0.5 * precision, *ends], dim=1), torch.zeros(len(mean))
+    weights = torch.cat([constant, m * precision, -0.5 * precision, *ends], dim=1)
+    return weights, torch.zeros(len(mean), device=mean.device)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {
@@ -129,49 +133,70 @@ def likelihood_of(channel: Channel) -> Likelihood:
 
 
 def likelihoods(
-    channel: Channel, uploads: NDArray[np.float16], parameters: Parameters
+    channel: Channel, uploads: Numbers, parameters: Kept, device: torch.device | None = None
 ) -> NDArray[np.float32]:
     """Log likelihood of every upload under every candidate, (uploads, candidates), each row's maximum at 0.
 
     A channel may bring a formula of its own, `likelihood(uploads, parameters) -> (uploads, candidates)`.
 
+    Args:
+        channel: that drew the uploads.
+        uploads: (n, 3, H, W).
+        parameters: of the candidates.
+        device: where it is computed; by default on the CPU.
+
     Raises:
         SfumatoError: no formula is known for this channel.
     """
-    rows = torch.from_numpy(uploads).float()
     own = getattr(channel, "likelihood", None)
-    if own is not None:
-        return in_chunks(lambda part: own(rows, part), parameters)
-    return likelihoods_from_statistics(
-        channel, likelihood_of(channel).statistics(rows, parameters), parameters
-    )
+
+    def table(rows: Tensor) -> NDArray[np.float32]:
+        if own is not None:
+            return in_chunks(lambda part: own(rows, part), parameters)
+        statistics = likelihood_of(channel).statistics(rows.to(device), parameters)
+        return likelihoods_from_statistics(channel, statistics, parameters)
+
+    # Of pictures up to 64x64, two bits a sample, all uploads that anybody asks about are one part.
+    return np.concatenate([table(part) for part in in_parts(uploads, at_once(uploads, ROWS))])
 
 
 def likelihoods_from_statistics(
-    channel: Channel, statistics: Tensor, parameters: Parameters
+    channel: Channel, statistics: Tensor, parameters: Kept, uploads: int = 1
 ) -> NDArray[np.float32]:
-    """As `likelihoods`, from the statistics (n, F) of uploads."""
-    weights = likelihood_of(channel).weights
-    return in_chunks(lambda part: combined(statistics, *weights(part)), parameters)
+    """As `likelihoods`, from the statistics (n, F) of single uploads, or the sums of several, where these are."""
+    likelihood = likelihood_of(channel)
+
+    def table(part: Parameters) -> Tensor:
+        weights, constant = likelihood.weights(part)
+        return combined(statistics, weights, uploads * constant)
+
+    return in_chunks(table, parameters, statistics.device)
 
 
-def in_chunks(formula: Callable[[Parameters], Tensor], parameters: Parameters) -> NDArray[np.float32]:
-    """A table of log likelihoods from `CHUNK` candidates at a time, each row's maximum at 0."""
-    count = len(next(iter(parameters.values())))
-    parts = [
-        formula({name: value[start : start + CHUNK] for name, value in parameters.items()}).numpy()
-        for start in range(0, count, CHUNK)
-    ]
-    out = np.concatenate(parts, axis=1)
-    relative: NDArray[np.float32] = (out - out.max(1, keepdims=True)).astype(np.float32)
-    return relative
+def in_chunks(
+    formula: Callable[[Parameters], Tensor], parameters: Kept, device: torch.device | None = None
+) -> NDArray[np.float32]:
+    """A table of log likelihoods from `CHUNK` candidates at a time, or fewer large ones; each row's maximum at 0."""
+    numbers = next(iter(parameters.values()))
+    count, chunk = len(numbers), at_once(numbers, CHUNK, CHUNK_NUMBERS)
+    table: NDArray[np.float64] | None = None
+    for start in range(0, count, chunk):
+        rows = slice(start, start + chunk)
+        part = formula(floats(parameters, rows, device)).cpu().numpy()
+        if table is None:
+            table = np.empty((len(part), count))
+        table[:, rows] = part
+    assert table is not None  # there is a candidate
+    table -= table.max(1, keepdims=True)
+    return table.astype(np.float32)
 
 
 def relative_weights(table: NDArray[np.float32], power: float) -> NDArray[np.float32]:
     """Likelihoods to a power, (uploads, candidates), from a table of log likelihoods; the best of each row at 1."""
     # Relative to the best candidate of this table, which may be a part of a larger one: no row sums to zero.
-    weights: NDArray[np.float32] = np.exp(power * (table - table.max(1, keepdims=True)))
-    return weights
+    weights: NDArray[np.float32] = table - table.max(1, keepdims=True)
+    weights *= power
+    return np.exp(weights, out=weights)
 
 
 def weighed(weights: NDArray[np.float32], labels: Ints, classes: int, prior: Floats) -> Floats:
@@ -248,12 +273,12 @@ def chosen_scores(
 
 
 def posterior_scores(
-    uploads: NDArray[np.float16], data: AttackData, candidates: Parameters, chosen: Mapping[str, Choice]
+    uploads: Numbers, data: AttackData, candidates: Kept, chosen: Mapping[str, Choice]
 ) -> dict[str, Floats]:
     """Scores of every upload per attribute, (uploads, classes); the table of likelihoods never exists as a whole."""
     parts: dict[str, list[Floats]] = {name: [] for name in chosen}
     for start in range(0, len(uploads), ROWS):
-        table = likelihoods(data.channel, uploads[start : start + ROWS], candidates)
+        table = likelihoods(data.channel, uploads[start : start + ROWS], candidates, data.device)
         for name, scores in chosen_scores(data, table, chosen).items():
             parts[name].append(scores)
     return {name: np.concatenate(part) for name, part in parts.items()}
@@ -261,11 +286,11 @@ def posterior_scores(
 
 def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
     """The posterior of every attribute; power and prior are chosen by validation cross entropy."""
-    candidates = {name: value[:CANDIDATES] for name, value in data.train.parameters.items()}
+    candidates: Kept = {name: value[:CANDIDATES] for name, value in data.train.parameters.items()}
     uploads = data.validation_uploads
     # Evenly spread, so that all draws of the validation images take part in the choice.
     rows = np.unique(np.linspace(0, len(uploads) - 1, min(ROWS, len(uploads))).astype(np.int64))
-    table = likelihoods(data.channel, uploads[rows], candidates)
+    table = likelihoods(data.channel, uploads[rows], candidates, data.device)
     chosen = choose(table, data, attributes, rows)
     validation = posterior_scores(uploads, data, candidates, chosen)
     test = posterior_scores(data.test_uploads, data, candidates, chosen)

@@ -10,7 +10,7 @@ prototypes this attacker was the strongest. Two forms:
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module
     """A copy of the cloud network under new heads for a group of attributes, before any training."""
     torch.manual_seed(data.seed_for(f"provider/{recipe.lr}/{group}/weights"))
     where = next(data.cloud.parameters()).device
-    example = batches(data.test_uploads[:2])[0].to(where)
+    example = next(iter(batches(data.test_uploads[:2]))).to(where)
     return Finetuned(data.cloud, {name: data.classes[name] for name in group}, example)
 
 
@@ -90,7 +90,7 @@ class Features:
     test: dict[str, NDArray[np.float32]]
 
 
-def stage_features(taps: Taps, images: list[Tensor]) -> dict[str, NDArray[np.float32]]:
+def stage_features(taps: Taps, images: Iterable[Tensor]) -> dict[str, NDArray[np.float32]]:
     """`stage, grid` -> features (n, F) of the upload and of every stage that is not too wide."""
     parts: dict[str, list[Tensor]] = {}
     with evaluating(taps):
@@ -111,7 +111,7 @@ def read_features(data: AttackData, draws: int) -> Features:
     generator = data.generator("stage noise")
     base = data.train.images
     rows = torch.cat([torch.arange(base) + (draw % data.train.copies) * base for draw in range(draws)])
-    uploads = [data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256)]
+    uploads = (data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256))
     return Features(
         train=stage_features(taps, uploads),
         labels={name: values[rows.numpy()] for name, values in data.train.labels.items()},

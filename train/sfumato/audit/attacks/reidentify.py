@@ -19,6 +19,7 @@ from sfumato.audit.attack_data import BATCH, AttackData
 from sfumato.audit.attacks import posterior
 from sfumato.audit.attacks.recognise import MISSING, find_recogniser, recognise
 from sfumato.audit.predictions import Ints
+from sfumato.audit.rows import Kept
 from sfumato.audit.schema import Recognition, Reidentification
 from sfumato.data.face_recogniser import recogniser_path
 
@@ -56,12 +57,14 @@ def by_pixels(queries: Tensor, gallery: Tensor, middle: Tensor) -> Ints:
 
 def by_likelihood(data: AttackData, queries: Ints, gallery: Ints) -> Ints:
     """For every query the gallery photo under which its upload is most likely."""
-    candidates = {name: value[torch.from_numpy(gallery)] for name, value in data.test.parameters.items()}
+    candidates: Kept = {
+        name: value[torch.from_numpy(gallery)] for name, value in data.test.parameters.items()
+    }
 
     def best() -> Iterator[Ints]:
         for start in range(0, len(queries), posterior.ROWS):
             uploads = data.test_uploads[queries[start : start + posterior.ROWS]]
-            yield posterior.likelihoods(data.channel, uploads, candidates).argmax(1)
+            yield posterior.likelihoods(data.channel, uploads, candidates, data.device).argmax(1)
 
     return np.concatenate(list(best()))
 
@@ -95,7 +98,7 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
     if recogniser is not None:
         shown = {"reconstructed photos": drawn}
         if reconstructed.dim() == 4:  # beside drawings stands a decoder, whose row has these already
-            uploads = torch.from_numpy(data.test_uploads[queries]).float()
+            uploads = data.test_uploads[queries].float()
             seen = {"uploads": uploads} if data.upload_shape == (3, *data.size) else {}
             shown = {"clean photos": asked, **seen, **shown}
         recognition = recognise(recogniser, known, persons[gallery], shown, persons[queries])

@@ -9,7 +9,7 @@ on, each the network with its least cross entropy on validation, or choose by th
     for step in Tournament(data, ("race",), contestants, rounds=3).steps(): step.run()
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -100,7 +100,7 @@ class Tournament:
         _, test = evaluation_images(self.data, clean=self.clean)
         return [prediction for one in left for prediction in self._leave(one, number, test)]
 
-    def _leave(self, one: Fit, number: int, test: list[torch.Tensor]) -> list[Prediction]:
+    def _leave(self, one: Fit, number: int, test: Iterable[torch.Tensor]) -> list[Prediction]:
         predictions = one.predictions(test)
         if number == self.rounds:
             return predictions
