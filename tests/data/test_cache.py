@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.data.cache import FILES, SEAL, cache_folder, decode
 from sfumato.data.source import ArrayPictures, FilePictures
 
@@ -188,3 +188,78 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="set SFUMATO_CACHE"):
         decode(pictures(tmp_path / "faces", 3), 16, 16, what="t")
+
+
+def held(cache: Path) -> list[str]:
+    """Names of the data sets that are in the cache."""
+    return sorted(path.parent.name.split("-")[0] for path in cache.glob(f"*/{SEAL}"))
+
+
+def numbered(value: int) -> ArrayPictures:
+    """Three pictures of 16x16, 2,304 bytes; one entry takes some 3 kB more."""
+    return ArrayPictures(
+        pixels=np.full((3, 16, 16, 3), value, np.uint8), names=[f"{value}/{i}" for i in range(3)]
+    )
+
+
+def test_what_was_unused_for_longest_leaves_for_a_new_data_set(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE_GB", "8.5e-6")  # two entries
+    for number, name in enumerate("ab"):
+        decode(numbered(number), 16, 16, what=name)
+        (seal,) = own_cache.glob(f"{name}-*/{SEAL}")
+        os.utime(seal, (1000 + number, 1000 + number))
+    assert held(own_cache) == ["a", "b"]
+    decode(numbered(0), 16, 16, what="a")  # used again
+    assert "left the cache" not in capsys.readouterr().err
+    decode(numbered(2), 16, 16, what="c")
+    assert held(own_cache) == ["a", "c"]
+    assert "SFUMATO_CACHE_GB" in capsys.readouterr().err
+    kept = decode(numbered(0), 16, 16, what="a")  # in use: it stays although others are younger
+    for number in (3, 4):
+        decode(numbered(number), 16, 16, what=f"d{number}")
+    assert "a" in held(own_cache)
+    assert len(held(own_cache)) == 2
+    assert (kept.images == 0).all()
+    monkeypatch.setenv("SFUMATO_CACHE_GB", "1e-6")  # smaller than any: what is asked for is made all the same
+    del kept
+    assert decode(numbered(5), 16, 16, what="e").images.shape == (3, 16, 16, 3)
+    assert held(own_cache) == ["e"]
+
+
+def test_what_another_process_has_open_stays(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE_GB", "1e-6")
+    decode(numbered(0), 16, 16, what="a")
+    code = (
+        "import sys, numpy as np; from sfumato.data.cache import decode; from sfumato.data.source import ArrayPictures;"
+        "x = decode(ArrayPictures(pixels=np.zeros((3, 16, 16, 3), np.uint8), names=['0/0', '0/1', '0/2']), 16, 16, what='a');"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOTS)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "open\n"
+        decode(numbered(1), 16, 16, what="b")
+        assert held(own_cache) == ["a", "b"]
+        other.stdin.close()
+        other.wait(timeout=60)
+    decode(numbered(2), 16, 16, what="c")
+    assert held(own_cache) == ["c"]
+
+
+@pytest.mark.parametrize("given", ["much", "0", "-3", "nan", "inf"])
+def test_a_limit_that_is_none_is_refused(
+    given: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE_GB", given)
+    with pytest.raises(UsageError, match="SFUMATO_CACHE_GB"):
+        decode(numbered(0), 16, 16, what="a")
+    assert not own_cache.exists()

@@ -11,6 +11,7 @@ as floats.
     uploads = data.train.uploads(rows, data.channel, generator)      # (n, 3, H, W)
 """
 
+import copy
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -290,8 +291,8 @@ def build_split(
 ) -> tuple[AttackSplit, Tensor]:
     """One split with its augmented copies, and the rate of its unchanged images in nats."""
     rows = artifact.dataset.splits[split]
-    first = artifact.parameters(np.array(artifact.dataset.images[rows[:1]]))
-    size = sum(value[0].numel() for value in first.values()) * 2 * len(rows)
+    one = artifact.parameters(np.array(artifact.dataset.images[rows[:1]]))
+    size = sum(value[0].numel() for value in one.values()) * 2 * len(rows)
     copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
     photos = Photos.augmented(artifact.dataset.images, rows, copies, np.random.default_rng(seed))
     # A randomised answer is drawn for all photos at once.
@@ -299,11 +300,12 @@ def build_split(
     rate: list[Tensor] = []
 
     def parameters() -> Iterator[Parameters]:
-        for copy in range(copies):
+        for number in range(copies):
             for start in range(0, len(rows), part):
-                begin, end = copy * len(rows) + start, copy * len(rows) + min(start + part, len(rows))
+                first = number * len(rows)
+                begin, end = first + start, first + min(start + part, len(rows))
                 exact = artifact.parameters(photos[begin:end])
-                if copy == 0:
+                if number == 0:
                     rate.append(artifact.channel.rate(exact))
                 yield exact
 
@@ -348,7 +350,8 @@ def build_attack_data(
     person = artifact.dataset.identity
     return AttackData(
         channel=artifact.channel,
-        cloud=artifact.cloud,
+        # A copy: the artifact's own stays where it is.
+        cloud=artifact.cloud if device.type == "cpu" else copy.deepcopy(artifact.cloud).to(device),
         keep=artifact.keep,
         classes=classes,
         size=artifact.dataset.size,

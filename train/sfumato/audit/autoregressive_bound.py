@@ -12,7 +12,7 @@ from math import log
 import torch
 
 from sfumato.audit.attack_data import AttackData, AttackSplit, random_order
-from sfumato.audit.rows import in_parts
+from sfumato.audit.rows import floats, in_parts
 from sfumato.channels.dither import Dither
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.schedule import one_cycle, set_learning_rate
@@ -46,7 +46,7 @@ def fit(channel: Dither, data: AttackData, steps: int) -> AutoregressivePrior:
     train, generator = data.train, data.generator("context reference")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed_for("context weights"))
-        prior = AutoregressivePrior(channel)
+        prior = AutoregressivePrior(channel).to(generator.device)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=PEAK, weight_decay=1e-3, fused=True)
     best, weights = 0.0, deepcopy(prior.state_dict())
     count = len(train.pixels)
@@ -54,7 +54,7 @@ def fit(channel: Dither, data: AttackData, steps: int) -> AutoregressivePrior:
     order = torch.cat([random_order(count, generator) for _ in range(passes)])
     for step, rows in enumerate(order[: steps * BATCH].split(BATCH), 1):
         set_learning_rate(optimizer, one_cycle(step, steps, PEAK))
-        p = train.parameters["p"][rows].float()
+        p = floats(train.parameters, rows, generator.device)["p"]
         loss = -nats_saved(p, prior(train.uploads(rows, channel, generator))).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -73,5 +73,6 @@ def mean_gain(prior: AutoregressivePrior, split: AttackSplit, generator: torch.G
     total = 0.0
     for rows in torch.arange(split.images).split(BATCH):
         upload = split.uploads(rows, prior.channel, generator)
-        total += nats_saved(split.parameters["p"][rows].float(), prior(upload)).sum().item()
+        p = floats(split.parameters, rows, generator.device)["p"]
+        total += nats_saved(p, prior(upload)).sum().item()
     return total / split.images

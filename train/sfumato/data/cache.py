@@ -4,6 +4,9 @@ An entry is a folder named by what it was made from (names, contents, target siz
 one rename when it is whole, so a killed decode is never mistaken for a finished one and two processes may decode
 at once. It is read only if this user alone can have written it and every file has the hash it was written with
 (docs/decisions/0026-data.md). The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
+
+All entries together take `$SFUMATO_CACHE_GB` at most, by default 20. Those that were opened longest ago leave when a new one
+needs room, but none that a process holds (docs/decisions/0030-audit-in-parts.md).
 """
 
 import hashlib
@@ -13,7 +16,9 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core import console
-from sfumato.core.errors import DataError, SfumatoError
+from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.core.files import read_json, save_array, sha256
 from sfumato.core.image_io import decoder
 from sfumato.data.dataset import Ints
@@ -36,6 +41,8 @@ SEAL = "entry.json"
 FILES = ("images.npy", "prints.npy", "rows.npy", "skipped.json")
 CORRUPT_SHARE = 0.01
 """More unreadable pictures than this stop the run."""
+LIMIT_GB = 20.0
+"""Gigabytes (10^9 bytes) that all entries may take, where `$SFUMATO_CACHE_GB` says nothing else."""
 _CHUNK = 256
 _ABANDONED_S = 86_400.0
 
@@ -45,7 +52,7 @@ class Decoded:
     """Pictures as pixels on disk."""
 
     images: NDArray[np.uint8]
-    """(M, H, W, 3), memory-mapped, read-only."""
+    """(M, H, W, 3), memory-mapped, read-only. The entry stays in the cache for as long as this array lives."""
     prints: NDArray[np.uint8]
     """(M, 48) of `sfumato.data.duplicates.fingerprints`."""
     rows: Ints
@@ -61,13 +68,33 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "sfumato"
 
 
+def cache_limit() -> int:
+    """Bytes that decoded pictures may take.
+
+    Raises:
+        UsageError: `$SFUMATO_CACHE_GB` is no number above 0.
+    """
+    given = os.environ.get("SFUMATO_CACHE_GB", "").strip()
+    try:
+        limit = float(given) if given else LIMIT_GB
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < float("inf"):
+        raise UsageError(
+            f"SFUMATO_CACHE_GB is {given!r}: give the gigabytes of decoded pictures to keep, above 0"
+        )
+    return int(limit * 1e9)
+
+
 def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded:
     """The pictures at this size, from the cache if they are there.
 
     Raises:
         DataError: more than `CORRUPT_SHARE` of the pictures are missing or unreadable, or the cache cannot be
         written.
+        UsageError: `$SFUMATO_CACHE_GB` is no number above 0.
     """
+    limit = cache_limit()
     key = _key(pictures, height, width)
     entry = cache_folder() / f"{what}-{key[:24]}"
     found = _open(entry, key)
@@ -80,6 +107,7 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         _sweep(entry.parent)
+        make_room(entry.parent, limit - len(pictures.names) * (height * width * 3 + PRINT_BYTES + 8))
         scratch = Path(tempfile.mkdtemp(prefix=".decode-", dir=entry.parent))
     except OSError as error:
         raise DataError(
@@ -122,6 +150,74 @@ def trusted(path: Path) -> bool:
         and not stat.S_ISLNK(found.st_mode)
         and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     )
+
+
+def make_room(folder: Path, left: int) -> None:
+    """Remove whole entries, those first that were opened longest ago, until the others take at most `left` bytes.
+
+    What a process has open stays, whoever else needs the room. So does a damaged entry, which is made anew where it lies.
+    """
+    entries: list[tuple[float, int, Path]] = []
+    for seal in folder.glob(f"*/{SEAL}"):
+        try:
+            size = sum(one.stat().st_size for one in seal.parent.iterdir())
+            entries.append((seal.stat().st_mtime, size, seal.parent))
+        except OSError:  # another process has just removed it
+            continue
+    total, gone = sum(size for _, size, _ in entries), 0
+    for opened, size, entry in sorted(entries):
+        if total <= left:
+            break
+        if trusted(entry) and _remove_unused(entry, opened):
+            total, gone = total - size, gone + size
+    if gone:
+        console.note(
+            f"{gone / 1e9:.2g} GB of decoded pictures left the cache, the longest unused first; SFUMATO_CACHE_GB sets its size"
+        )
+
+
+def _remove_unused(entry: Path, opened: float) -> bool:
+    """Remove an entry unless a process holds it; whether it is gone."""
+    with _hold(entry, alone=True) as lock:
+        if lock is None or (lock < 0 and time.time() - opened < _ABANDONED_S):
+            return False
+        scratch = entry.with_name(f".decode-{entry.name}-{os.getpid()}")
+        try:
+            entry.rename(scratch)  # at once, so nobody finds a part of it
+        except OSError:
+            return False
+        shutil.rmtree(scratch, ignore_errors=True)
+        return True
+
+
+@contextmanager
+def _hold(entry: Path, *, alone: bool = False) -> Iterator[int | None]:
+    """A handle that holds an entry, alone or beside other readers; closed after the block, unless the block keeps a copy of it.
+
+    None: another process holds it, or it is not there. -1: here are no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield -1
+        return
+    try:
+        handle = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield None
+        return
+    try:
+        try:
+            # Whoever removes an entry is done soon.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            found: int | None = handle
+        except BlockingIOError:
+            found = None
+        except OSError:
+            found = -1
+        yield found
+    finally:
+        os.close(handle)
 
 
 def _key(pictures: Pictures, height: int, width: int) -> str:
@@ -186,6 +282,16 @@ def _open(entry: Path, key: str) -> Decoded | None:
     """A whole entry of this key that only this user can have written, or None."""
     if not trusted(entry):
         return None
+    with _hold(entry) as lock:
+        found = _read(entry, key)
+        if found is not None and lock is not None and lock >= 0:
+            # The lock belongs to the open folder, which lives as long as the pictures do.
+            weakref.finalize(found.images, os.close, os.dup(lock))
+        return found
+
+
+def _read(entry: Path, key: str) -> Decoded | None:
+    """A whole entry of this key, which counts as used now."""
     try:
         seal = read_json(entry / SEAL)
         if seal != {"key": key, "files": {name: content(entry / name) for name in FILES}}:
@@ -194,6 +300,8 @@ def _open(entry: Path, key: str) -> Decoded | None:
         prints = np.load(entry / "prints.npy", allow_pickle=False)
         rows = np.load(entry / "rows.npy", allow_pickle=False)
         skipped = tuple(json.loads((entry / "skipped.json").read_text(encoding="utf-8")))
+        with suppress(OSError):  # a cache that may only be read
+            os.utime(entry / SEAL)
     except (OSError, ValueError, EOFError, SfumatoError):
         return None
     return Decoded(images=images, prints=prints, rows=rows, skipped=skipped)

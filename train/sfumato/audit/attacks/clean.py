@@ -69,7 +69,7 @@ def predict(
         if kept is None:
             kept = trained()
             clean_cache.save(entry, kept, recipes)
-    data.networks[kept.recipe.architecture] = kept.network
+    data.networks[kept.recipe.architecture] = kept.network.to(data.device)
     if data.upload_shape != (3, *data.size):
         return kept.predictions  # a network for images cannot read features
     validation = scores(kept.network, batches(data.validation_uploads), group)

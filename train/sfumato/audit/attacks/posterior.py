@@ -152,7 +152,7 @@ def likelihoods(
 
     def table(rows: Tensor) -> NDArray[np.float32]:
         if own is not None:
-            return in_chunks(lambda part: own(rows, part), parameters)
+            return in_chunks(lambda part: own(rows.cpu(), part), parameters)
         statistics = likelihood_of(channel).statistics(rows.to(device), parameters)
         return likelihoods_from_statistics(channel, statistics, parameters)
 
