@@ -232,18 +232,18 @@ def keep(count: int, parts: Iterable[Mapping[str, Tensor]], *, divisor: Mapping[
 
 
 class Gathered:
-    """float32 images of a whole split, which come a batch at a time, as one tensor; many lie in a file."""
+    """float32 numbers of a whole split, which come a batch at a time, as one tensor; many lie in a file."""
 
     def __init__(self, count: int) -> None:
         self.count, self.shape = count, torch.Size()
         self.scratch: Scratch | None = None
 
     def append(self, images: Tensor) -> None:
-        """The next images (n, ...)."""
+        """Those of the next images (n, ...)."""
         if self.scratch is None:
             self.shape = images.shape[1:]
             self.scratch = Scratch(4 * self.count * math.prod(self.shape))
-        self.scratch.write(images.contiguous().numpy())
+        self.scratch.write(images.float().contiguous().numpy())
 
     def tensor(self) -> Tensor:
         """All of them, (count, ...)."""

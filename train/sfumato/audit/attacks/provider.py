@@ -36,6 +36,7 @@ from sfumato.audit.predictions import (
     cross_entropy,
     log_posterior,
 )
+from sfumato.audit.rows import Gathered
 from sfumato.models.tensors import evaluating
 
 STRENGTHS = (1e-3, 3e-2)
@@ -90,9 +91,9 @@ class Features:
     test: dict[str, NDArray[np.float32]]
 
 
-def stage_features(taps: Taps, images: Iterable[Tensor]) -> dict[str, NDArray[np.float32]]:
-    """`stage, grid` -> features (n, F) of the upload and of every stage that is not too wide."""
-    parts: dict[str, list[Tensor]] = {}
+def stage_features(taps: Taps, images: Iterable[Tensor], count: int) -> dict[str, NDArray[np.float32]]:
+    """`stage, grid` -> features (n, F) of the upload and of every stage that is not too wide, for batches of `count` images."""
+    found: dict[str, Gathered] = {}
     with evaluating(taps):
         where = next(taps.parameters()).device
         for batch in images:
@@ -101,8 +102,8 @@ def stage_features(taps: Taps, images: Iterable[Tensor]) -> dict[str, NDArray[np
                 for grid in GRIDS if value.dim() == 4 else GRIDS[:1]:
                     flat = pooled(value, grid)
                     if flat.shape[1] <= MAX_FEATURES:
-                        parts.setdefault(f"{stage}, {grid}x{grid}", []).append(flat.cpu())
-    return {name: torch.cat(part).numpy() for name, part in parts.items()}
+                        found.setdefault(f"{stage}, {grid}x{grid}", Gathered(count)).append(flat.cpu())
+    return {name: every.tensor().numpy() for name, every in found.items()}
 
 
 def read_features(data: AttackData, draws: int) -> Features:
@@ -113,10 +114,10 @@ def read_features(data: AttackData, draws: int) -> Features:
     rows = torch.cat([torch.arange(base) + (draw % data.train.copies) * base for draw in range(draws)])
     uploads = (data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256))
     return Features(
-        train=stage_features(taps, uploads),
+        train=stage_features(taps, uploads, len(rows)),
         labels={name: values[rows.numpy()] for name, values in data.train.labels.items()},
-        validation=stage_features(taps, batches(data.validation_uploads)),
-        test=stage_features(taps, batches(data.test_uploads)),
+        validation=stage_features(taps, batches(data.validation_uploads), len(data.validation_uploads)),
+        test=stage_features(taps, batches(data.test_uploads), len(data.test_uploads)),
     )
 
 
