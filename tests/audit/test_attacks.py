@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from sfumato.audit.attack_data import AttackData, Photos, build_attack_data
+from sfumato.audit.attack_data import AttackData, Batches, Photos, build_attack_data
 from sfumato.audit.attacks import ATTACKS, create
 from sfumato.audit.attacks import posterior as posterior_attack
 from sfumato.audit.attacks.discriminant import LEAST_VARIANCE, RIDGES, factors
@@ -135,6 +135,14 @@ def test_evidence_draws_fresh_noise_for_training_and_fixed_noise_for_test(attack
     assert torch.equal(one.test_uploads.float(), again.test_uploads.float())
     assert len(one.validation_uploads) == 2 * one.validation.images
     assert one.train.copies == 2
+
+
+def test_large_pictures_come_in_small_batches() -> None:
+    for size, expected in ((16, [256, 44]), (64, [256, 44]), (96, [151, 149])):
+        uploads = torch.zeros(1, 3, size, size).expand(300, -1, -1, -1)
+        made = Batches(uploads, lambda rows: rows)
+        assert [len(part) for part in made] == expected
+        assert torch.equal(torch.cat(list(made)), torch.arange(300)), "every pass makes them anew"
 
 
 def without_cache(one: AttackData) -> AttackData:

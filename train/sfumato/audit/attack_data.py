@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
-from sfumato.audit.rows import Kept, Rows, floats, keep
+from sfumato.audit.rows import Kept, Numbers, Rows, at_once, floats, keep
 from sfumato.channels import Channel, Parameters
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
@@ -39,6 +39,8 @@ PARAMETER_STEPS = 256
 VALIDATION_DRAWS = 2
 """Uploads of each validation image: more of them make the choice between attacks depend less on chance."""
 BATCH = 256
+BATCH_NUMBERS = 2**22
+"""Numbers of a batch, at most: 256 pictures up to 64x64, 27 of 224x224. A network's layers take many times as much."""
 CPU = torch.device("cpu")
 
 
@@ -97,7 +99,7 @@ class Photos:
         return found
 
 
-Pixels = Photos | NDArray[np.uint8]
+Pixels: TypeAlias = Photos | NDArray[np.uint8]
 """Images (N, H, W, 3), whose pixels a slice or row numbers read."""
 
 
@@ -255,7 +257,7 @@ def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator, d
     parts = (
         {"upload": split.uploads(rows, channel, generator).cpu()}
         for _ in range(draws)
-        for rows in torch.split(torch.arange(count), BATCH)
+        for rows in torch.split(torch.arange(count), batch_size(split.pixels))
     )
     return keep(draws * count, parts, divisor={"upload": getattr(channel, "levels", 2) - 1})["upload"]
 
@@ -264,26 +266,32 @@ def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator, d
 class Batches:
     """Batches (n, 3, H, W) that are made when they are asked for, anew in every pass."""
 
-    count: int
-    """Images of all batches."""
+    images: Numbers | Pixels
+    """All images, whose shape decides how many make a batch."""
     make: Callable[[Tensor], Tensor]
     """Row numbers (n,) -> their images."""
+    count: int | None = None
+    """Of the first images, without any: of all."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        for rows in torch.split(torch.arange(self.count), BATCH):
+        count = len(self.images) if self.count is None else self.count
+        for rows in torch.split(torch.arange(count), batch_size(self.images)):
             yield self.make(rows)
+
+
+def batch_size(images: Numbers | Pixels) -> int:
+    """How many images a network is given at once where nothing is learned."""
+    return at_once(images, BATCH, BATCH_NUMBERS)
 
 
 def batches(uploads: Rows) -> Batches:
     """Uploads as float32 batches (n, 3, H, W), channels-last in memory."""
-    return Batches(
-        len(uploads), lambda rows: uploads[rows].float().contiguous(memory_format=torch.channels_last)
-    )
+    return Batches(uploads, lambda rows: uploads[rows].float().contiguous(memory_format=torch.channels_last))
 
 
 def clean_batches(split: AttackSplit) -> Batches:
     """The unchanged clean images of a split as batches (n, 3, H, W)."""
-    return Batches(split.images, split.clean)
+    return Batches(split.pixels, split.clean, split.images)
 
 
 def build_split(
@@ -296,7 +304,7 @@ def build_split(
     copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
     photos = Photos.augmented(artifact.dataset.images, rows, copies, np.random.default_rng(seed))
     # A randomised answer is drawn for all photos at once.
-    part = len(rows) if getattr(artifact, "mode", "picture") == "answer" else BATCH
+    part = len(rows) if getattr(artifact, "mode", "picture") == "answer" else batch_size(photos)
     rate: list[Tensor] = []
 
     def parameters() -> Iterator[Parameters]:

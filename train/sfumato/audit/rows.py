@@ -31,6 +31,15 @@ NUMBERS = 2**25
 """Numbers of a part, at most, where all rows would be too many at once: 128 MB of float32."""
 
 
+class Shaped(Protocol):
+    """Anything with rows of one shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)."""
+        ...
+
+
 class Numbers(Protocol):
     """What attacks need of the numbers of many images: `Rows`, or a tensor."""
 
@@ -257,7 +266,7 @@ def in_parts(rows: Numbers, size: int = 256) -> Iterator[Tensor]:
         yield rows[start : start + size].float()
 
 
-def at_once(numbers: Numbers, most: int, limit: int = NUMBERS) -> int:
+def at_once(numbers: Shaped, most: int, limit: int = NUMBERS) -> int:
     """How many rows are worked on at once: `most`, or as many as have `limit` numbers, at least one."""
     return max(1, min(most, limit // max(1, math.prod(numbers.shape[1:]))))
 

@@ -15,7 +15,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attack_data import AttackData, batch_size, batches
 from sfumato.audit.attacks.floors import table_scores
 from sfumato.audit.attacks.provider import regress, to_scores
 from sfumato.audit.plan import Plan
@@ -42,7 +42,10 @@ def predict(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[P
     generator = data.generator("output noise")
     base, draws = data.train.images, plan.stage_draws + 1
     rows = torch.arange(base).repeat(draws)
-    uploads = (data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256))
+    uploads = (
+        data.train.uploads(part, data.channel, generator)
+        for part in torch.split(rows, batch_size(data.train.pixels))
+    )
     splits: list[Iterable[Tensor]] = [uploads, batches(data.validation_uploads), batches(data.test_uploads)]
     responses = [cloud_responses(data.cloud, images, data.keep) for images in splits]
     train, validation, test = (

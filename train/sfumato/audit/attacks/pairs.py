@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from sfumato.audit.attack_data import BATCH, AttackData, clean_batches
+from sfumato.audit.attack_data import BATCH, AttackData, batch_size
 from sfumato.audit.attacks import clean
 from sfumato.audit.attacks.decoder_training import mean_of, photos, restored, train_decoder
 from sfumato.audit.attacks.fit import make_recipe
@@ -60,7 +60,7 @@ def evaluate(
     Args:
         data: has the test photos.
         method: for the report.
-        reconstructed: batches of `BATCH` images (n, 3, H, W), or several of each (k, n, 3, H, W), on the CPU.
+        reconstructed: batches of images (n, 3, H, W), or several of each (k, n, 3, H, W), in order, on the CPU.
         pairs: that the method learned from.
         match: find the persons on them, where persons are labelled.
     """
@@ -68,8 +68,11 @@ def evaluate(
     shown: NDArray[np.uint8] | None = None
     drawings = 0
     matched = Gathered(data.test.images) if match and data.persons is not None else None
-    for images, truth in zip(reconstructed, clean_batches(data.test), strict=True):
+    done = 0
+    for images in reconstructed:
         several = images.dim() == 5
+        truth = data.test.clean(torch.arange(done, done + images.shape[-4]))
+        done += len(truth)
         drawings = len(images) if several else 0
         each = images if several else images[None]
         found.append([similarity(one, truth) for one in each])
@@ -114,7 +117,7 @@ def mean_photos(data: AttackData) -> list[ReconstructedImages]:
             (photos(train, part).sum(0) for part in torch.split(rows, BATCH)), torch.zeros(())
         )
         by_cell[int(cell)] = (total / len(rows)).clamp(0, 1)
-    labels = torch.from_numpy(asked).split(BATCH)
+    labels = torch.from_numpy(asked).split(batch_size(data.test.pixels))
     constant = (whole.repeat(len(part), 1, 1, 1) for part in labels)
     by_label = (torch.stack([by_cell.get(int(cell), whole) for cell in part]) for part in labels)
     return [

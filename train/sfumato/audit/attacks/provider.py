@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attack_data import AttackData, batch_size, batches
 from sfumato.audit.attacks.fit import Recipe, epochs_of_work, fit, make_recipe
 from sfumato.audit.attacks.taps import Taps, pooled
 from sfumato.audit.plan import Plan
@@ -112,7 +112,10 @@ def read_features(data: AttackData, draws: int) -> Features:
     generator = data.generator("stage noise")
     base = data.train.images
     rows = torch.cat([torch.arange(base) + (draw % data.train.copies) * base for draw in range(draws)])
-    uploads = (data.train.uploads(part, data.channel, generator) for part in torch.split(rows, 256))
+    uploads = (
+        data.train.uploads(part, data.channel, generator)
+        for part in torch.split(rows, batch_size(data.train.pixels))
+    )
     return Features(
         train=stage_features(taps, uploads, len(rows)),
         labels={name: values[rows.numpy()] for name, values in data.train.labels.items()},
