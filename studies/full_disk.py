@@ -382,7 +382,7 @@ def command(
     )
     rows: list[dict[str, Any]] = results["rows"]
     prepare()
-    with tempfile.TemporaryDirectory(prefix="sfumato-disk-") as scratch, progress() as bar:
+    with tempfile.TemporaryDirectory(prefix="sfumato-disk-") as scratch, progress(alone=True) as bar:
         root = Path(scratch)
         (root / "disk").mkdir()
         with small_disk(root / "disk") as disk:
@@ -392,7 +392,7 @@ def command(
                 task = bar.add_task(name, total=1, figures="")
 
                 def tell(done: int, total: int, title: str, task: Any = task) -> None:
-                    bar.update(task, completed=done, total=max(total, 1), figures=title)
+                    bar.update(task, completed=done, total=max(total, 1), figures=title, refresh=True)
                     write_json(out, results)
 
                 words = STEPS[name]

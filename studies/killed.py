@@ -201,12 +201,12 @@ def command(
             raise UsageError(f"{out} was made with other settings: choose another file")
     note(f"seed {seed}")
     prepare()
-    with tempfile.TemporaryDirectory(prefix="sfumato-killed-") as scratch, progress() as bar:
+    with tempfile.TemporaryDirectory(prefix="sfumato-killed-") as scratch, progress(alone=True) as bar:
         task = bar.add_task("interruptions", total=points, figures="")
         lasting: dict[str, float] = {}
         for number in range(points):
             which = modes[number % len(modes)]
-            bar.update(task, completed=number, figures=which)
+            bar.update(task, completed=number, figures=which, refresh=True)
             if number < len(results["rows"]):
                 continue
             if which not in lasting:
@@ -219,7 +219,7 @@ def command(
                 moment /= 2
             results["rows"].append({"share": round(share, 4), **row})
             write_json(out, results)
-        bar.update(task, completed=points, figures="")
+        bar.update(task, completed=points, figures="", refresh=True)
     rows = results["rows"]
     shown = [
         (one, part, len(of), sum(row["outcome"] == "equal" for row in of))

@@ -1,5 +1,6 @@
 """onnx2tf, the second converter: it passes every gate, and computes what our own lowering computes."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_a_converter_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tflite, "TIME_LIMIT", 0.1)
     with pytest.raises(SfumatoError, match=r"took longer than 0\.1 s"):
         run_child([str(script)], tmp_path, "direct")
+
+
+def test_a_converter_writes_nothing_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    run_child([sys.executable, "-c", "import keras"], tmp_path, "direct")
+    assert not any(home.iterdir())
 
 
 def test_the_image_s_product_becomes_a_convolution() -> None:

@@ -57,8 +57,12 @@ def show_tables(grids: Iterable[Grid]) -> None:
         show(table(grid.title, grid.columns, grid.rows))
 
 
-def progress() -> Progress:
-    """A progress bar on standard error; `figures` is a free text field beside the bar."""
+def progress(*, alone: bool = False) -> Progress:
+    """A progress bar on standard error; `figures` is a free text field beside the bar.
+
+    Args:
+        alone: without a thread that draws it now and then: a process forked while that thread holds its lock would wait forever.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -68,4 +72,5 @@ def progress() -> Progress:
         TextColumn("{task.fields[figures]}"),
         console=err,
         transient=False,
+        auto_refresh=not alone,
     )
