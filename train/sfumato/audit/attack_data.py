@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
 from sfumato.audit.rows import Kept, Numbers, Rows, at_once, floats, keep
-from sfumato.channels import Channel, Parameters
+from sfumato.channels import CHANNELS, Channel, Parameters
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
 
@@ -173,8 +173,12 @@ class AttackData:
     """Architecture -> network trained on clean images, kept so that later attacks can put it behind a decoder or a filter."""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator of its own for a purpose, so that attacks do not depend on their order; on the device."""
-        return torch.Generator(self.device).manual_seed(self.seed_for(purpose))
+        """A generator of its own for a purpose, so that attacks do not depend on their order; on the device.
+
+        Draws of other methods may look up what lies on the CPU, so theirs stay there.
+        """
+        own = getattr(self.channel, "name", None) in CHANNELS
+        return torch.Generator(self.device if own else CPU).manual_seed(self.seed_for(purpose))
 
     def seed_for(self, purpose: str) -> int:
         """A seed for a purpose."""
