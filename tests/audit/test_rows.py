@@ -172,7 +172,7 @@ def test_draws_are_made_where_the_generator_is(attack_data: Any) -> None:
         == one.generator("x").device
         == one.test.uploads(torch.arange(2), one.channel, one.generator("x")).device
     )
-    other = replace(one, channel=SimpleNamespace(name="fixed"), device=torch.device("meta"))  # type: ignore[arg-type]
+    other = replace(one, channel=SimpleNamespace(name="fixed"), device=torch.device("meta"))
     assert other.generator("x").device.type == "cpu", "another method's draw may need what lies there"
     shapes = one.test.parameters["p"][:2].float(torch.device("meta"))  # type: ignore[call-arg]
     assert (shapes.device.type, shapes.shape, shapes.dtype) == ("meta", (2, 3, 16, 16), torch.float32)
