@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
-from sfumato.channels import Channel, Parameters
+from sfumato.channels import Channel, Parameters, prior_rate
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
 
@@ -219,7 +219,7 @@ def build_split(
         pixels.append(augment(images, copy, rng))
         exact = artifact.parameters(pixels[-1])
         if copy == 0:
-            rate = artifact.channel.rate(exact)
+            rate = prior_rate(artifact.channel, exact)
             size = sum(value[0].numel() for value in exact.values()) * 2 * len(images)
             copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
         parts.append({name: value.half() for name, value in exact.items()})

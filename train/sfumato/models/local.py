@@ -17,12 +17,14 @@ The heads look at a quarter of the resolution, if asked for at half of it, and g
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import BLOCK, Dither
 from sfumato.core.errors import UsageError
-from sfumato.models.argmax_head import Form, make_decision
+from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
     Separable,
     convolution,
@@ -35,6 +37,10 @@ from sfumato.models.layers import (
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
+GATE_WIDTH = 16
+"""Planes of the layer before the gates."""
+GATE_START = 3.0
+"""Log odds of every block before training: one in twenty is closed."""
 STRIDE = 16
 """Height and width must be multiples of this."""
 BLOCKS = (4, 2)
@@ -69,6 +75,30 @@ class Encoder(nn.Module):
         for block in self.down:
             levels.append(block(levels[-1]))
         return levels
+
+
+class Gates(nn.Module):
+    """Which blocks of the upload are open, seen from the features at 1/8 of the resolution, where a block is one place.
+
+    Args:
+        width: planes of these features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.look = Separable(width, GATE_WIDTH)
+        self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
+        nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
+        self.copy = constant(torch.ones(BLOCK**2, 1), torch.zeros(BLOCK**2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
+        z: Tensor = self.odds(self.look(features))
+        return z
+
+    def shut(self, z: Tensor) -> Tensor:
+        """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, 1, H, W)."""
+        return F.pixel_shuffle(self.copy(torch.sigmoid(-STEEP * z)), BLOCK)
 
 
 class LocalNetwork(nn.Module):
@@ -108,6 +138,7 @@ class LocalNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
+        self.gates = Gates(c) if isinstance(channel, Dither) and channel.gates else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -124,14 +155,18 @@ class LocalNetwork(nn.Module):
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
         *finer, eighth = fine
         y = enlarge_to(self.spread(bottleneck), eighth) + eighth
+        opened = None if self.gates is None else self.gates(y)
         for lift, skip in zip(self.up, reversed(finer), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
             parameters = self.channel.parameters(pack(x, self.block), packed)
-            return {name: unpack(value, self.block) for name, value in parameters.items()}
+            parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
+            return parameters if opened is None else self.channel.close(parameters, opened)
         maps = {name: F.pixel_shuffle(head(y), self.block) for name, head in self.heads.items()}
+        if self.gates is not None:
+            maps["shut"] = self.gates.shut(opened)
         return self.channel.parameters(x, maps)
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
