@@ -27,7 +27,7 @@ def network(levels: int = 2, block: int = 4, classes: tuple[int, ...] = (3,)) ->
         made(IMAGES)
         scale = 10 / seen[0].std()
         made.gates.odds.weight.mul_(scale)
-        made.gates.odds.bias.copy_(scale * (GATE_START - seen[0].median()))
+        made.gates.odds.bias.copy_(scale * (GATE_START - seen[0].mean()))
     handle.remove()
     return made
 
