@@ -1,6 +1,7 @@
 """Blocks that can be closed, against loops over pixels."""
 
 import math
+from typing import cast
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ def network(levels: int = 2, block: int = 4, classes: tuple[int, ...] = (3,)) ->
         made(IMAGES)
         scale = 10 / seen[0].std()
         made.gates.odds.weight.mul_(scale)
-        made.gates.odds.bias.copy_(scale * (GATE_START - seen[0].mean()))
+        bias = made.gates.odds.bias
+        assert bias is not None
+        bias.copy_(scale * (GATE_START - seen[0].mean()))
     handle.remove()
     return made
 
@@ -94,7 +97,7 @@ def test_closed_blocks_are_zero_in_every_upload_and_open_ones_as_without_gates(
         handle.remove()
         z = seen[0].clone()
         gates.odds.weight.zero_()
-        gates.odds.bias.fill_(50.0)
+        torch.nn.init.constant_(cast(torch.Tensor, gates.odds.bias), 50.0)
         whole = made(IMAGES)["p"]
     opened = over_pixels((z > 0).float()).bool().expand_as(whole)
     clear = over_pixels((z.abs() > 1).float()).bool().expand_as(whole)
@@ -112,7 +115,7 @@ def test_training_and_evaluation_close_the_same_blocks() -> None:
     made = network(classes=())  # a decision is soft on the phone, and nothing is decided by chance weights
     assert made.gates is not None
     with torch.no_grad():
-        for weights in (made.gates.odds.weight, made.gates.odds.bias):
+        for weights in made.gates.odds.parameters():
             weights.mul_(1000)  # so that no draw turns a gate over
         made.train()
         for part in made.modules():  # statistics as in evaluation

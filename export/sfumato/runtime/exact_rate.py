@@ -55,7 +55,7 @@ def block_rate(q: Bytes) -> float:
     height, width, _ = q.shape
     blocks = q.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1).swapaxes(1, 2)
     closed = ~blocks.any((2, 3, 4))
-    return dither_rate(blocks[~closed]) + closed.size * math.log(2)
+    return dither_rate(blocks[~closed]) + int(closed.size) * math.log(2)
 
 
 @cache

@@ -163,7 +163,7 @@ class Dither:
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
-        Where a map `shut` (B, 1, H, W) is 1 instead of 0, the log odds are `-SHUT`.
+        Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.channels.dither import BLOCK, Dither
+from sfumato.channels.dither import Dither
 from sfumato.core.errors import UsageError
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
@@ -41,6 +41,8 @@ GATE_WIDTH = 16
 """Planes of the layer before the gates."""
 GATE_START = 3.0
 """Log odds of every block before training: one in twenty is closed."""
+STEPS = (2, 4)
+"""Factors by which gates are enlarged; their product is the side of a block."""
 STRIDE = 16
 """Height and width must be multiples of this."""
 BLOCKS = (4, 2)
@@ -82,14 +84,19 @@ class Gates(nn.Module):
 
     Args:
         width: planes of these features.
+        planes: of the channel's parameters, which all need the gates.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, planes: int) -> None:
         super().__init__()
         self.look = Separable(width, GATE_WIDTH)
         self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
         nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
-        self.copy = constant(torch.ones(BLOCK**2, 1), torch.zeros(BLOCK**2))
+        # Every place four times, then each of those sixteen times: kernels of DEPTH_TO_SPACE are made for such steps.
+        first, last = STEPS
+        self.copies = nn.ModuleList(
+            constant(torch.ones(count, 1), torch.zeros(count)) for count in (first**2, last**2 * planes)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
@@ -97,8 +104,11 @@ class Gates(nn.Module):
         return z
 
     def shut(self, z: Tensor) -> Tensor:
-        """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, 1, H, W)."""
-        return F.pixel_shuffle(self.copy(torch.sigmoid(-STEEP * z)), BLOCK)
+        """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, planes, H, W)."""
+        closed = torch.sigmoid(-STEEP * z)
+        for copy, step in zip(self.copies, STEPS, strict=True):
+            closed = F.pixel_shuffle(copy(closed), step)
+        return closed
 
 
 class LocalNetwork(nn.Module):
@@ -138,7 +148,7 @@ class LocalNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
-        self.gates = Gates(c) if isinstance(channel, Dither) and channel.gates else None
+        self.gates = Gates(c, channel.outputs["p"]) if isinstance(channel, Dither) and channel.gates else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -153,21 +163,24 @@ class LocalNetwork(nn.Module):
 
     def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
-        *finer, eighth = fine
-        y = enlarge_to(self.spread(bottleneck), eighth) + eighth
-        opened = None if self.gates is None else self.gates(y)
-        for lift, skip in zip(self.up, reversed(finer), strict=False):
+        y = self.at_eighth(fine, bottleneck)
+        odds = None if self.gates is None else self.gates(y)
+        for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
             parameters = self.channel.parameters(pack(x, self.block), packed)
             parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
-            return parameters if opened is None else self.channel.close(parameters, opened)
+            return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
         maps = {name: F.pixel_shuffle(head(y), self.block) for name, head in self.heads.items()}
-        if self.gates is not None:
-            maps["shut"] = self.gates.shut(opened)
+        if self.gates is not None and odds is not None:
+            maps["shut"] = self.gates.shut(odds)
         return self.channel.parameters(x, maps)
+
+    def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
+        """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""
+        return enlarge_to(self.spread(bottleneck), fine[-1]) + fine[-1]
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
         """A map before `unpack` instead of before `F.pixel_shuffle`."""

@@ -73,6 +73,18 @@ class Pretraining(_Table):
     """One of so many batches is a mixture of pairs of images, labelled by the clean network."""
 
 
+class Gating(_Table):
+    """Which blocks of a picture the phone opens (`sfumato.training.gating`); only with `gates`."""
+
+    epochs: int = Field(default=12, ge=1)
+    """Epochs in which gates and cloud network learn on clean photos whose closed blocks are black, before co-training."""
+    price: Positive = 0.5
+    """Weight of the share of open blocks in the loss, in units of `log K`, the loss of a guess among K classes: at 1 a network
+    may close everything and guess."""
+    climb: Share = 0.5
+    """Share of these epochs in which the price rises from nothing."""
+
+
 class RateControl(_Table):
     """The controller that holds a rate on its way to the goal (`sfumato.training.rate_controller`)."""
 
@@ -303,6 +315,7 @@ class TrainConfig(BaseModel):
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     pretraining: Pretraining = Pretraining()
+    gating: Gating = Gating()
     rate: RateControl = RateControl()
     residual: Residual = Residual()
     odds_control: EqualOddsControl = EqualOddsControl()

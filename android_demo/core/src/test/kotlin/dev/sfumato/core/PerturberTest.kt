@@ -75,6 +75,17 @@ class PerturberTest {
     }
 
     @Test
+    fun aRateOfBlocksCountsTheOpenOnes() {
+        val q = ByteArray(SIDE * SIDE * 3) { 40 }
+        val whole = blockRateBits(q, SIDE, SIDE)
+        assertEquals(ditherRateBits(q) + SIDE * SIDE / 64, whole, 1e-9)
+        for (y in 8 until 16) for (x in 0 until 8) for (c in 0 until 3) q[(y * SIDE + x) * 3 + c] = 0
+        assertEquals(whole - ditherRateBits(ByteArray(192) { 40 }), blockRateBits(q, SIDE, SIDE), 1e-9)
+        q[(8 * SIDE + 3) * 3] = 1  // one byte opens it
+        assertEquals(ditherRateBits(q) + SIDE * SIDE / 64, blockRateBits(q, SIDE, SIDE), 1e-9)
+    }
+
+    @Test
     fun theLogTellsWhatADelegateTook() {
         val lines = listOf(
             "I/tflite  ( 4242): Created TensorFlow Lite XNNPACK delegate for CPU.",
