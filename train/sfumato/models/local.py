@@ -178,6 +178,14 @@ class LocalNetwork(nn.Module):
             maps["shut"] = self.gates.shut(odds)
         return self.channel.parameters(x, maps)
 
+    def gate_odds(self, x: Tensor) -> Tensor:
+        """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
+        assert self.gates is not None
+        *fine, coarse = self.encoder(x)
+        bottleneck = coarse if self.decision is None else self.decision(coarse)[1]
+        odds: Tensor = self.gates(self.at_eighth(fine, bottleneck))
+        return odds
+
     def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
         """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""
         return enlarge_to(self.spread(bottleneck), fine[-1]) + fine[-1]

@@ -51,12 +51,12 @@ class GatedPhotos(nn.Module):
     def forward(self, x: Tensor) -> tuple[Logits, Logits, Tensor]:
         """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the share of open blocks."""
         local, heads = self.model.local, self.model.heads
+        assert local.gates is not None
         *fine, coarse = local.encoder(x)
         own, bottleneck = {}, coarse
         if local.decision is not None:
             planes, bottleneck = local.decision(coarse)
             own = by_head(planes, heads)
-        assert local.gates is not None
         z = local.gates(local.at_eighth(fine, bottleneck))
         logits, _ = answer(self.model.cloud, x * over_pixels(open_blocks(z)))
         return logits, own, z.sigmoid().mean()
