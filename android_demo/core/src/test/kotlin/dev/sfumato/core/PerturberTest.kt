@@ -63,6 +63,9 @@ class PerturberTest {
         val q = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 128.toByte() else 3 }
         val map = noiseMap(mapOf("p" to q), Channel.Dither(1))
         assertEquals(listOf(255, 0), map.take(2).map { it.toInt() and 0xFF })
+        val closed = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 0 else 3 }
+        assertEquals(listOf<Byte>(-1, 0), noiseMap(mapOf("p" to closed), Channel.Dither(1, gates = true)).take(2))
+        assertEquals(listOf<Byte>(0, -1), noiseMap(mapOf("p" to closed), Channel.Dither(1)).take(2))
         val scale = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 200.toByte() else 10 }
         assertEquals(listOf<Byte>(-1, 0), noiseMap(mapOf("scale" to scale), Channel.Gaussian(true, 0.5)).take(2))
         assertEquals(setOf<Byte>(0), noiseMap(mapOf("scale" to ByteArray(SIDE * SIDE * 3)), Channel.Gaussian(true, 0.5)).toSet())
