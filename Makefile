@@ -24,10 +24,10 @@ LINT = status=0; ruff check --quiet --output-format concise . || status=1; ruff 
 	mypy || status=1; codespell || status=1
 
 test: setup ## Lint, types, spelling and all tests
-	@$(LINT); python -m pytest -q -n 2 --dist loadfile || status=1; exit $$status
+	@$(LINT); python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder || status=1; exit $$status
 
 test-quick: setup ## The tests that are not marked slow, without lint
-	@python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	@python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Seven settings in two runs. One setting: make test-matrix ARGS="--only two-threads tests/train"
 test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale

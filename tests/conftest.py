@@ -32,6 +32,15 @@ os.environ.update(
 pytest_plugins = ["tests.fixtures.runs", "tests.fixtures.answer_runs"]
 
 
+LONG = ("tests/test_examples.py", "tests/cli/test_demo.py")
+"""Files of a few long tests. Started last, one of them would run alone for minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: with `--no-loadscope-reorder` workers take files in this order."""
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in LONG)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the public data sets; the test is skipped where it is not."""

@@ -83,6 +83,9 @@ def test_noise_maps() -> None:
     (value,) = plots.noise_maps(create("dither", levels=2), {"p": p}).flatten()
     assert value == pytest.approx((1 + entropy) / 3, abs=1e-6)
     scale = torch.full((1, 3, 1, 1), 0.25)
+    closed = {"p": torch.zeros(1, 3, 8, 8)}
+    assert (plots.noise_maps(create("dither", gates=True), closed) == 1).all()
+    assert not plots.noise_maps(create("dither"), closed).any()
     assert plots.noise_maps(create("gaussian"), {"scale": scale}).item() == pytest.approx(0.5)
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.channels.dither import over_pixels
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
 from sfumato.core.onnx_session import open_session
@@ -25,6 +26,7 @@ from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.gates import int8_gates
 from sfumato.export.pipeline import export
 from sfumato.export.quant_finetune import Tuning, fine_tune
+from sfumato.models.tensors import to_tensor
 from sfumato.runtime.contract import FILE, read_contract
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
@@ -214,7 +216,7 @@ def test_two_exports_are_equal_byte_for_byte(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dither4", "gaussian", "additive"])
+@pytest.mark.parametrize("name", ["dither4", "gates", "gaussian", "additive"])
 def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
     run = make_run(name)
     out = tmp_path / "export"
@@ -237,6 +239,12 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
         contract.figures["rate_bits"]["mean"]["float"], rel=0.15
     )
     assert verify(out).passed
+    if contract.channel.gates:
+        shut = over_pixels((run.local.gate_odds(to_tensor(images)) < -1).float()).bool().expand_as(found["p"])
+        assert 0.1 < shut.float().mean() < 0.9
+        assert not found["p"][shut].any(), "a closed block is zero to the bit"
+        packed = contract.figures["upload_bytes"]["packed"]
+        assert contract.figures["upload_bytes"]["png"] < packed
     if contract.channel.name == "gaussian":
         forge(out, NORMAL_TABLE, lambda content: bytes(2) + content[2:])
         (failed,) = verify(out).failed

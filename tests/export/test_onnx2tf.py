@@ -79,7 +79,7 @@ def test_only_additions_of_two_computed_tensors_are_renamed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dither", "dither4", "dither16", "gaussian", "additive"])
+@pytest.mark.parametrize("name", ["dither", "dither4", "gates", "dither16", "gaussian", "additive"])
 def test_both_converters_compute_the_same(make_run: Callable[[str], Run], tmp_path: Path, name: str) -> None:
     """Every channel: float32 equal, int8 within what a rounding moves, the same findings of lint and delegates."""
     run = make_run(name)

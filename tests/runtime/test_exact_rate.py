@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from sfumato.channels import create
-from sfumato.runtime.exact_rate import dither_rate, dither_table, gaussian_rate, gaussian_table, reference
+from sfumato.channels.dither import Dither
+from sfumato.runtime.exact_rate import (
+    block_rate,
+    dither_rate,
+    dither_table,
+    gaussian_rate,
+    gaussian_table,
+    reference,
+)
 from sfumato.runtime.sampler import dither, gaussian
 
 
@@ -71,3 +79,12 @@ def test_gaussian_is_close_to_the_formula_of_training_where_nothing_clips() -> N
     formula = channel.rate(parameters).item()
     exact = gaussian_rate(mean, scale, largest_scale=0.5, reference_scale=0.15, additive=False)
     assert exact == pytest.approx(formula, rel=0.03)
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_blocks_equal_the_channel(levels: int) -> None:
+    channel = Dither(levels, gates=True)
+    q = np.random.default_rng(levels).integers(0, 256, (16, 24, channel.outputs["p"]), dtype=np.uint8)
+    q[:8, 8:16] = 0
+    p = torch.from_numpy(q).permute(2, 0, 1)[None].double() / 256
+    assert block_rate(q) == pytest.approx(channel.block_rate({"p": p}).item(), rel=1e-9)

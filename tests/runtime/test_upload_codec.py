@@ -78,6 +78,16 @@ def test_rows_with_a_filter_are_the_same_picture(bits: int) -> None:
     assert np.array_equal(decode_png(content, height=16, width=20, bits=bits), levels)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_closed_blocks_take_no_room(bits: int) -> None:
+    levels = np.random.default_rng(bits).integers(0, 1 << bits, (64, 64, 3), dtype=np.uint8)
+    whole = len(encode_png(levels, bits=bits, gates=True))
+    levels[:, 16:] = 0
+    quarter = encode_png(levels, bits=bits, gates=True)
+    assert np.array_equal(decode_png(quarter, height=64, width=64, bits=bits), levels)
+    assert len(quarter) < 0.4 * whole < 0.41 * (64 * 64 * 3 * bits // 8 + 300)
+
+
 def test_a_smooth_picture_is_compressed() -> None:
     smooth = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 3, (64, 1, 3))
     assert len(encode_png(smooth, bits=8)) < smooth.size // 10

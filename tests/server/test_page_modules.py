@@ -1,6 +1,7 @@
 """The page's modules under node: noise and sampler as Python computes them, and types that hold."""
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.fixtures import familiar
 from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract
 
+from sfumato.audit.plots import noise_maps
+from sfumato.channels.dither import Dither
+from sfumato.runtime.exact_rate import block_rate, dither_rate
 from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.sampler import dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import pack
@@ -107,6 +112,38 @@ def test_photos_are_as_unlike_as_in_python() -> None:
     done = node("familiar", given="\n".join(map(json.dumps, cases)))
     assert done.returncode == 0, done.stderr
     familiar.compare([json.loads(line) for line in done.stdout.splitlines()], expected)
+
+
+RATES = """
+import {readFileSync} from "node:fs";
+import {noiseMap} from "PAGE/paint.js";
+import {rateOf} from "PAGE/sampler.js";
+for (const line of readFileSync(0, "utf8").split("\\n").filter(Boolean)) {
+  const {channel, p, height, width} = JSON.parse(line), parameters = {p: Uint8Array.from(p)};
+  console.log(JSON.stringify([rateOf(channel, parameters, height, width), Array.from(noiseMap(channel, parameters))]));
+}
+""".replace("PAGE", str(ROOT / "cloud" / "sfumato" / "server" / "web"))
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_rates_and_maps_are_those_of_python_with_and_without_gates(levels: int) -> None:
+    channel = Dither(levels, gates=True)
+    q = np.random.default_rng(levels).integers(0, 256, (16, 24, channel.outputs["p"]), dtype=np.uint8)
+    q[:8, 8:16] = 0
+    q[8:, :8] = 0
+    q[9, 3, 1] = 1  # one byte opens its block
+    case = {"p": q.flatten().tolist(), "height": 16, "width": 24}
+    cases = [{**case, "channel": {"name": "dither", **one.settings}} for one in (channel, Dither(levels))]
+    command = ["node", "--input-type=module", "-e", RATES]
+    given = "\n".join(map(json.dumps, cases))
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60)
+    parameters = {"p": torch.from_numpy(q).permute(2, 0, 1)[None].float() / 256}
+    for line, nats, one in zip(
+        done.stdout.splitlines(), (block_rate(q), dither_rate(q)), (channel, Dither(levels)), strict=True
+    ):
+        bits, pixels = json.loads(line)
+        assert bits == pytest.approx(nats / math.log(2), rel=1e-9)
+        assert pixels == pytest.approx(noise_maps(one, parameters).flatten().tolist(), abs=1e-9)
 
 
 PARSE = """

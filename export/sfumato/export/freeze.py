@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.channels import create
+from sfumato.channels.dither import over_pixels
 from sfumato.core.errors import SfumatoError
 from sfumato.models import layers
 from sfumato.models.answer_network import AnswerNetwork
@@ -49,6 +50,13 @@ class PhoneNetwork(nn.Module):
         if decision is None:
             return torch.full((len(image),), torch.inf)
         return decision.lead(decision.logits(self.local.encoder(image.permute(0, 3, 1, 2))[-1]))
+
+    def gate_margin(self, image: Tensor) -> Tensor:
+        """How clearly each pixel's block is open or closed, in logits, (B, H, W, 1); infinite without gates."""
+        if self.local.gates is None:
+            return torch.full((*image.shape[:3], 1), torch.inf)
+        odds = self.local.gate_odds(image.permute(0, 3, 1, 2)).abs()
+        return over_pixels(odds).permute(0, 2, 3, 1)
 
 
 class AnswerPhone(nn.Module):

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.channels import Channel
+from sfumato.channels import Channel, prior_rate
 from sfumato.data import Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
-from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
+from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import encode_png, pack
@@ -97,7 +97,8 @@ def measure(
     uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
     right = {kind: hits(cloud, drawn, labels, top_level(channel)) for kind, drawn in uploads.items()}
     bits = bits_of(channel)
-    sizes = [len(encode_png(levels, bits=bits)) for levels in uploads["int8"][: len(images)][:200]]
+    gates, measured = bool(channel.settings.get("gates")), uploads["int8"][: len(images)][:200]
+    sizes = [len(encode_png(levels, bits=bits, gates=gates)) for levels in measured]
     return Figures(
         images=len(images),
         draws=DRAWS,
@@ -202,7 +203,8 @@ def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, 
 def exact_bits(channel: Channel, image: Bytes, q: Mapping[str, Bytes]) -> float:
     """Exact rate of one image of the shipped model, in bits."""
     if channel.name == "dither":
-        return dither_rate(q["p"]) / math.log(2)
+        rate = block_rate if channel.settings.get("gates") else dither_rate
+        return rate(q["p"]) / math.log(2)
     additive = bool(channel.settings["additive"])
     nats = gaussian_rate(
         image if additive else q["mean"],
@@ -230,5 +232,5 @@ def trained_bits(channel: Channel, images: Bytes, exact: Mapping[str, Floats]) -
         rounded = {name: np.clip(np.round(256 * p), 0, 255).astype(np.uint8) for name, p in exact.items()}
         return all_bits(channel, images, rounded)
     p = torch.from_numpy(exact["p"]).permute(0, 3, 1, 2).double()
-    nats: NDArray[np.float64] = channel.rate({"p": p}).numpy()
+    nats: NDArray[np.float64] = prior_rate(channel, {"p": p}).numpy()
     return nats / math.log(2)

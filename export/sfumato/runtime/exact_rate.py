@@ -3,6 +3,7 @@
 Every draw of a sample depends on a byte or two of the model, so the rate of an image is a sum over a table:
 
 - dither: 256 entries, `KL(Bernoulli(q / 256) || Bernoulli(1/2))` in nats;
+- dither with gates: the same for the blocks that are open, and one fair coin a block;
 - gaussian: 256 x 256 entries, the divergence of the 8-bit distribution that `sampler.gaussian` produces for a mean byte
   and a scale byte (65,536 equally likely noise values) from a fixed reference: N(127.5, 255 s_0) rounded to 0..255, the
   tails counted to the ends.
@@ -23,6 +24,9 @@ from sfumato.runtime.sampler import Bytes, gaussian_factor, normal_table
 
 Floats = NDArray[np.float64]
 
+BLOCK = 8
+"""Height and width of a block that can be closed, in pixels."""
+
 
 @cache
 def dither_table() -> Floats:
@@ -41,6 +45,17 @@ def dither_table() -> Floats:
 def dither_rate(q: Bytes) -> float:
     """Rate of one image in nats; q (H, W, 3 * bits)."""
     return float(np.bincount(q.reshape(-1), minlength=256) @ dither_table())
+
+
+def block_rate(q: Bytes) -> float:
+    """Rate of one image in nats where blocks can be closed; q (H, W, 3 * bits), H and W multiples of `BLOCK`.
+
+    A fair coin says whether a block is open, and of open ones each bit counts. All bytes of a closed block are 0.
+    """
+    height, width, _ = q.shape
+    blocks = q.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1).swapaxes(1, 2)
+    closed = ~blocks.any((2, 3, 4))
+    return dither_rate(blocks[~closed]) + int(closed.size) * math.log(2)
 
 
 @cache

@@ -32,7 +32,7 @@ from sfumato.runtime.answer import (
     word_image,
 )
 from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_with_digest
-from sfumato.runtime.exact_rate import dither_rate, gaussian_rate
+from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.familiar import Limits, read_limits
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
@@ -192,7 +192,8 @@ class PhoneModel:
             return math.log2(self.contract.answer.words)
         channel = self.contract.channel
         if channel.name == "dither":
-            return dither_rate(parameters["p"]) / math.log(2)
+            rate = block_rate if channel.gates else dither_rate
+            return rate(parameters["p"]) / math.log(2)
         mean = image if channel.additive else parameters["mean"]
         reference = float(channel.reference_scale or 0)
         nats = gaussian_rate(mean, parameters["scale"], reference_scale=reference, **self._gaussian())
@@ -226,7 +227,9 @@ class PhoneModel:
         if chosen == "word" and answer is not None and word is not None:
             content = word_bytes(word, answer.words)
         else:
-            content = encode_png(levels, bits=self.contract.channel.bits)
+            content = encode_png(
+                levels, bits=self.contract.channel.bits, gates=bool(self.contract.channel.gates)
+            )
         return Upload(
             levels,
             content,

@@ -33,8 +33,15 @@ STORED, SMALLEST = 0, 9
 Bytes = NDArray[np.uint8]
 
 
-def encode_png(levels: Bytes, *, bits: int) -> bytes:
-    """Encode levels (H, W, 3), 0 .. 2^bits - 1, losslessly; bits is 1, 2, 4 (dither) or 8 (gaussian)."""
+def encode_png(levels: Bytes, *, bits: int, gates: bool = False) -> bytes:
+    """Encode levels (H, W, 3), 0 .. 2^bits - 1, losslessly.
+
+    Args:
+        levels: of an upload.
+        bits: 1, 2, 4 (dither) or 8 (gaussian).
+        gates: whether blocks can be closed. Those take no room, so the length tells how many are open; all other dithered
+            uploads of a size are of one length.
+    """
     height, width, _ = levels.shape
     if bits == 8:
         rows = levels.reshape(height, 3 * width)
@@ -42,8 +49,8 @@ def encode_png(levels: Bytes, *, bits: int) -> bytes:
     else:
         planes = levels.transpose(2, 0, 1).reshape(3 * height, width)
         header = _header(width, 3 * height, bits, GREY)
-        # Nor do they hold anything that a row filter could predict.
-        body = _deflate(_pack_rows(planes, bits), 0, STORED)
+        # Nor do they hold anything that a row filter could predict. Closed blocks are zeros, which cost next to nothing.
+        body = _deflate(_pack_rows(planes, bits), 0, SMALLEST if gates else STORED)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.predictions import Floats, Ints, log_prior
 from sfumato.audit.rows import Kept, Numbers, Rows, at_once, floats, keep
-from sfumato.channels import CHANNELS, Channel, Parameters
+from sfumato.channels import CHANNELS, Channel, Parameters, prior_rate
 from sfumato.data import Split
 from sfumato.models.tensors import to_tensor
 
@@ -318,7 +318,7 @@ def build_split(
                 begin, end = first + start, first + min(start + part, len(rows))
                 exact = artifact.parameters(photos[begin:end])
                 if number == 0:
-                    rate.append(artifact.channel.rate(exact))
+                    rate.append(prior_rate(artifact.channel, exact))
                 yield exact
 
     kept = keep(copies * len(rows), parameters(), divisor={"p": PARAMETER_STEPS})

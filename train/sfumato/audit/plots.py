@@ -22,6 +22,7 @@ from scipy.special import entr
 
 from sfumato.audit.schema import AttributeResult
 from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import CLOSED
 from sfumato.core.files import atomic_write
 
 INK = "#010203"
@@ -33,12 +34,13 @@ Floats = NDArray[np.float64]
 def noise_maps(channel: Channel, parameters: Parameters) -> Floats:
     """How uncertain each pixel of the upload is, (N, H, W) in 0..1.
 
-    Dither: mean over the bits of a pixel of the binary entropy in bits. Gaussian: mean scale over the largest
-    one.
+    Dither: mean over the bits of a pixel of the binary entropy in bits; 1 in closed blocks, of which nothing is sent. Gaussian:
+    mean scale over the largest one.
     """
     if channel.name == "dither":
         p = parameters["p"].double().numpy()
-        return np.asarray((entr(p) + entr(1 - p)).mean(axis=1) / np.log(2))
+        maps = np.asarray((entr(p) + entr(1 - p)).mean(axis=1) / np.log(2))
+        return np.where(p.max(axis=1) < CLOSED, 1.0, maps) if channel.settings.get("gates") else maps
     largest = float(channel.settings["largest_scale"])
     return np.asarray((parameters["scale"].double().numpy() / largest).clip(0, 1).mean(axis=1))
 

@@ -70,7 +70,7 @@ class Channel(Protocol):
         ...
 
     def rate(self, parameters: Parameters) -> Tensor:
-        """KL(p(x'|x) || r(x')) in nats per image, shape (B,)."""
+        """KL(p(x'|x) || r(x')) in nats per image, shape (B,); r treats every value alike."""
         ...
 
     @property
@@ -111,3 +111,10 @@ def create(name: str, **settings: float | int | bool) -> Channel:
         return CHANNELS[name](**settings)  # type: ignore[arg-type]
     except TypeError as error:
         raise UsageError(f"channel {name}: {error}") from None
+
+
+def prior_rate(channel: Channel, parameters: Parameters) -> Tensor:
+    """What `--bits` bounds without a learned prior: the rate, by blocks where they can be closed, in nats per image, (B,)."""
+    if isinstance(channel, Dither) and channel.gates:
+        return channel.block_rate(parameters)
+    return channel.rate(parameters)

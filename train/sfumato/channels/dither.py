@@ -11,6 +11,10 @@ The rate is exact, a sum of Bernoulli divergences from the fair coin:
     KL(Bernoulli(p) || Bernoulli(1/2)) = log 2 - H(p).
 
 The plane of bit j (0 = most significant) and colour c is number 3 j + c.
+
+With `gates`, blocks of `BLOCK` x `BLOCK` pixels are open or closed. All bits of a closed block are zero for certain, so it
+carries nothing and need not be sent. The rate is then measured against a prior that opens every block by a fair coin and
+fills the open ones by fair coins: log 2 for each block, and for open ones the divergence of their bits.
 """
 
 import math
@@ -19,12 +23,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sfumato.core.errors import UsageError
 
 LEVELS = (2, 4, 16)
+BLOCK = 8
+"""Height and width of a block that can be closed, in pixels."""
+CLOSED = 1e-5
+"""Probabilities below are never drawn: the smallest random number is 2**-17."""
+SHUT = 12.0
+"""Log odds of zero for the bits of a closed block: its byte is 0, and in floating point p < `CLOSED`."""
 GAIN = 8.0
 """Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
 
@@ -75,11 +86,45 @@ class _Draw(torch.autograd.Function):
         return slope, None
 
 
+class _Open(torch.autograd.Function):
+    """`z > 0` as numbers, with the slope of the logistic function."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return (z > 0).to(z.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        share = z.sigmoid()
+        gradient: Tensor = slope * share * (1 - share)
+        return gradient
+
+
+def open_blocks(z: Tensor) -> Tensor:
+    """Which blocks are open, 0 or 1, drawn with the odds `exp(z)` (Maddison et al., ICLR 2017; Jang et al., ICLR 2017).
+
+    The forward pass is hard, its slope that of the logistic function. The noise lets a network see what an open and what a
+    closed block would do, and drives `z` away from the border.
+    """
+    u = torch.rand_like(z).clamp_(1e-6, 1 - 1e-6)
+    opened: Tensor = _Open.apply(z + u.logit())  # type: ignore[no-untyped-call]
+    return opened
+
+
+def over_pixels(blocks: Tensor) -> Tensor:
+    """A value for each block, (B, 1, h, w), over its pixels, (B, 1, BLOCK * h, BLOCK * w)."""
+    return blocks.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+
+
 @dataclass(frozen=True)
 class Dither:
-    """The dither channel with `levels` in {2, 4, 16} values a sample."""
+    """The dither channel with `levels` in {2, 4, 16} values a sample; `gates`: whether blocks can be closed."""
 
     levels: int = 2
+    gates: bool = False
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -113,17 +158,22 @@ class Dither:
     @property
     def settings(self) -> dict[str, float | int | bool]:
         """Arguments of the constructor."""
-        return {"levels": self.levels}
+        return {"levels": self.levels, **({"gates": True} if self.gates else {})}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
+
+        Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.
         """
         image = GAIN * (x - 0.5)
         planes = torch.cat([image] * self.bits, dim=1) if self.bits > 1 else image
-        return {"p": torch.sigmoid(planes * torch.sigmoid(maps["gate"]) + maps["offset"])}
+        odds = planes * torch.sigmoid(maps["gate"]) + maps["offset"]
+        if "shut" in maps:  # exactly `odds` where it is 0: open blocks lose nothing to int8
+            odds = odds - maps["shut"] * (odds + SHUT)
+        return {"p": torch.sigmoid(odds)}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Uniform numbers in (0, 1), one per bit, in steps of 1 / 65,536: as fine as a probability of the phone's is coarse."""
@@ -152,6 +202,31 @@ class Dither:
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:
         """Exact rate against fair coins, in nats per image, shape (B,)."""
         return binary_rate(parameters["p"]).sum((1, 2, 3))
+
+    def block_rate(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Exact rate against a fair coin for every block and every bit of the open ones, in nats per image, shape (B,)."""
+        p = parameters["p"]
+        if "inside" in parameters:  # in training: the gates have a slope, and so do the bits behind them
+            inside = binary_rate(parameters["inside"]) * over_pixels(parameters["open"])
+        else:
+            lit = F.max_pool2d(p.amax(1, keepdim=True), BLOCK) > CLOSED
+            inside = binary_rate(p) * over_pixels(lit.to(p.dtype))
+        blocks = p.shape[2] * p.shape[3] // BLOCK**2
+        return inside.sum((1, 2, 3)) + blocks * math.log(2)
+
+    def close(self, parameters: dict[str, Tensor], z: Tensor) -> dict[str, Tensor]:
+        """For training: draw which blocks are open and close the others.
+
+        Args:
+            parameters: `p` (B, planes, H, W).
+            z: log odds that a block is open, (B, 1, H / BLOCK, W / BLOCK).
+
+        Returns:
+            `p` with zeros in closed blocks; `inside`, `p` as it was; `open`, 0 or 1 a block.
+        """
+        opened = open_blocks(z)
+        inside = parameters["p"]
+        return {"p": inside * over_pixels(opened), "inside": inside, "open": opened}
 
     @property
     def moments(self) -> Mapping[str, int]:

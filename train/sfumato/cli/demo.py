@@ -51,7 +51,9 @@ def show_summary(result: "Demo", out: Path) -> None:
     typer.echo(
         "\n2. Which object is it, whoever stands beside it? picture mode, for a network that stays in the cloud."
     )
-    typer.echo("Noise is allocated by significance: picture.png shows scenes, noise maps and uploads.\n")
+    typer.echo(
+        "Training was told nothing about the person. What the object does not need is not sent: picture.png shows it.\n"
+    )
     show_audit(result.picture_audit)
     uploads = {"faces": result.audit.upload_bytes, "scenes": result.picture_audit.upload_bytes}
     rows = [("int8 file", f"{(out / 'export' / 'local_int8.tflite').stat().st_size / 1000:.1f} kB")]
@@ -65,7 +67,7 @@ def show_summary(result: "Demo", out: Path) -> None:
     for path, meaning in (
         (
             "picture.png",
-            "scenes, noise maps (dark: little noise), uploads: the least noise lies on the object",
+            "scenes, noise maps (bright: nothing is sent), uploads: what the object needs",
         ),
         (
             "photo.jpg, upload.word, upload.png",

@@ -20,6 +20,7 @@ ASKS_FOR_PICTURES = (
     "objective",
     "channel",
     "levels",
+    "gates",
     "prior",
     "reference",
     "frozen_cloud",
@@ -69,6 +70,12 @@ def command(
     objective: Annotated[str | None, typer.Option(help="literal, rate or suppress.")] = None,
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of the dither channel: 2, 4 or 16.")] = None,
+    gates: Annotated[
+        bool | None,
+        typer.Option(
+            "--gates/--no-gates", help="Let the phone close blocks of 8x8 pixels, which are not sent."
+        ),
+    ] = None,
     bits: Annotated[float | None, typer.Option(help="Target: mean rate of an upload in bits.")] = None,
     prior: Annotated[
         str | None,
@@ -130,6 +137,7 @@ def command(
         "objective": objective,
         "channel": channel,
         "levels": levels,
+        "gates": gates,
         "bits": bits,
         "prior": prior,
         "reference": reference,  # the old name of prior

@@ -90,12 +90,13 @@ class AutoregressivePrior(nn.Module):
         return unpack(self.head(y), 2)
 
 
-def nats_saved(p: Tensor, logits: Tensor) -> Tensor:
+def nats_saved(p: Tensor, logits: Tensor, where: Tensor | float = 1.0) -> Tensor:
     """By how much the prior lowers the rate below that against fair coins, (B,) in nats; negative where it raises it.
 
     Args:
         p: probabilities of the bits, (B, planes, H, W).
         logits: the prior's log odds for the same bits.
+        where: which pixels count, (B, 1, H, W) of 0 and 1.
 
     >>> coin, sure = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 20.0)
     >>> certain = torch.ones(1, 1, 2, 2)
@@ -103,4 +104,4 @@ def nats_saved(p: Tensor, logits: Tensor) -> Tensor:
     (0.0, 4.0)
     """
     missed = F.binary_cross_entropy_with_logits(logits, p, reduction="none")
-    return (log(2) - missed).sum((1, 2, 3))
+    return ((log(2) - missed) * where).sum((1, 2, 3))

@@ -17,12 +17,14 @@ The heads look at a quarter of the resolution, if asked for at half of it, and g
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
+from sfumato.channels.dither import Dither
 from sfumato.core.errors import UsageError
-from sfumato.models.argmax_head import Form, make_decision
+from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
     Separable,
     convolution,
@@ -35,6 +37,12 @@ from sfumato.models.layers import (
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
+GATE_WIDTH = 16
+"""Planes of the layer before the gates."""
+GATE_START = 3.0
+"""Log odds of every block before training: one in twenty is closed."""
+STEPS = (2, 4)
+"""Factors by which gates are enlarged; their product is the side of a block."""
 STRIDE = 16
 """Height and width must be multiples of this."""
 BLOCKS = (4, 2)
@@ -69,6 +77,38 @@ class Encoder(nn.Module):
         for block in self.down:
             levels.append(block(levels[-1]))
         return levels
+
+
+class Gates(nn.Module):
+    """Which blocks of the upload are open, seen from the features at 1/8 of the resolution, where a block is one place.
+
+    Args:
+        width: planes of these features.
+        planes: of the channel's parameters, which all need the gates.
+    """
+
+    def __init__(self, width: int, planes: int) -> None:
+        super().__init__()
+        self.look = Separable(width, GATE_WIDTH)
+        self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
+        nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
+        # Every place four times, then each of those sixteen times: kernels of DEPTH_TO_SPACE are made for such steps.
+        first, last = STEPS
+        self.copies = nn.ModuleList(
+            constant(torch.ones(count, 1), torch.zeros(count)) for count in (first**2, last**2 * planes)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
+        z: Tensor = self.odds(self.look(features))
+        return z
+
+    def shut(self, z: Tensor) -> Tensor:
+        """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, planes, H, W)."""
+        closed = torch.sigmoid(-STEEP * z)
+        for copy, step in zip(self.copies, STEPS, strict=True):
+            closed = F.pixel_shuffle(copy(closed), step)
+        return closed
 
 
 class LocalNetwork(nn.Module):
@@ -108,6 +148,7 @@ class LocalNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
+        self.gates = Gates(c, channel.outputs["p"]) if isinstance(channel, Dither) and channel.gates else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -122,17 +163,32 @@ class LocalNetwork(nn.Module):
 
     def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
-        *finer, eighth = fine
-        y = enlarge_to(self.spread(bottleneck), eighth) + eighth
-        for lift, skip in zip(self.up, reversed(finer), strict=False):
+        y = self.at_eighth(fine, bottleneck)
+        odds = None if self.gates is None else self.gates(y)
+        for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
             parameters = self.channel.parameters(pack(x, self.block), packed)
-            return {name: unpack(value, self.block) for name, value in parameters.items()}
+            parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
+            return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
         maps = {name: F.pixel_shuffle(head(y), self.block) for name, head in self.heads.items()}
+        if self.gates is not None and odds is not None:
+            maps["shut"] = self.gates.shut(odds)
         return self.channel.parameters(x, maps)
+
+    def gate_odds(self, x: Tensor) -> Tensor:
+        """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
+        assert self.gates is not None
+        *fine, coarse = self.encoder(x)
+        bottleneck = coarse if self.decision is None else self.decision(coarse)[1]
+        odds: Tensor = self.gates(self.at_eighth(fine, bottleneck))
+        return odds
+
+    def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
+        """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""
+        return enlarge_to(self.spread(bottleneck), fine[-1]) + fine[-1]
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
         """A map before `unpack` instead of before `F.pixel_shuffle`."""

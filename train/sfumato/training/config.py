@@ -73,6 +73,18 @@ class Pretraining(_Table):
     """One of so many batches is a mixture of pairs of images, labelled by the clean network."""
 
 
+class Gating(_Table):
+    """Which blocks of a picture the phone opens (`sfumato.training.gating`); only with `gates`."""
+
+    epochs: int = Field(default=12, ge=1)
+    """Epochs in which gates and cloud network learn on clean photos whose closed blocks are black, before co-training."""
+    price: Positive = 0.5
+    """Weight of the share of open blocks in the loss, in units of `log K`, the loss of a guess among K classes: at 1 a network
+    may close everything and guess."""
+    climb: Share = 0.5
+    """Share of these epochs in which the price rises from nothing."""
+
+
 class RateControl(_Table):
     """The controller that holds a rate on its way to the goal (`sfumato.training.rate_controller`)."""
 
@@ -202,6 +214,7 @@ PICTURE_OPTIONS = (
     "objective",
     "channel",
     "levels",
+    "gates",
     "block",
     "prior",
     "frozen_cloud",
@@ -233,6 +246,8 @@ class TrainConfig(BaseModel):
     """How uploads are drawn (`sfumato.channels`). The objective `literal` is the paper's additive noise: `gaussian`."""
     levels: Literal[2, 4, 16] = 2
     """Levels a sample of the dither channel can take."""
+    gates: bool = False
+    """Whether the phone can close blocks of 8x8 pixels: nothing of a closed block is in the upload (docs/decisions/0031)."""
     block: Literal[2, 4] = 4
     """Height and width of the block of pixels under each place of the local network's heads. 2 sees edges, which helps uploads
     that show parts of a picture, and costs the phone 20 to 40 % more (docs/decisions/0016)."""
@@ -300,6 +315,7 @@ class TrainConfig(BaseModel):
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     pretraining: Pretraining = Pretraining()
+    gating: Gating = Gating()
     rate: RateControl = RateControl()
     residual: Residual = Residual()
     odds_control: EqualOddsControl = EqualOddsControl()
@@ -355,6 +371,10 @@ class TrainConfig(BaseModel):
             )
         if self.channel != "dither" and self._changed("levels"):
             raise ValueError(f"levels belong to the channel dither: leave them out with {self.channel}")
+        if self.gates and (self.channel != "dither" or self.beyond is not None or self.local is not None):
+            raise ValueError(
+                "gates belong to the channel dither and our local network: leave beyond and local out"
+            )
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "literal" and any(target is not None for target in targets):
             raise ValueError("the objective 'literal' has no rate target: it is steered by noise_weight")
@@ -432,7 +452,7 @@ class TrainConfig(BaseModel):
     def channel_settings(self) -> dict[str, float | int | bool]:
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
-            return {"levels": self.levels}
+            return {"levels": self.levels, **({"gates": True} if self.gates else {})}
         literal = self.objective == "literal"
         largest = self.gaussian.largest or (2.0 if literal else 0.5)
         return {"additive": literal, "largest_scale": largest, "reference_scale": self.gaussian.reference}

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sfumato.channels import prior_rate
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import evaluating
@@ -55,16 +56,17 @@ def evaluate(
     """Evaluate on a split; the noise is fixed by `seed`, so two calls give the same figures."""
     generator = torch.Generator(device=batches.device).manual_seed(seed)
     right: dict[str, int] = {}
-    entropy, nats, saved, count = 0.0, 0.0, 0.0, 0
+    entropy, nats, learned, count = 0.0, 0.0, 0.0, 0
     with evaluating(*(module for module in (cloud, local, prior) if module is not None)):
         for batch in batches.ordered():
             upload = batch.images
             if local is not None:
                 parameters = local(batch.images)
                 upload = local.channel.sample(parameters, local.channel.noise(parameters, generator))
-                nats += local.channel.rate(parameters).sum().item()
+                nats += prior_rate(local.channel, parameters).sum().item()
                 if prior is not None:
-                    saved += nats_saved(parameters["p"], prior(upload)).sum().item()
+                    p = parameters["p"]
+                    learned += (local.channel.rate(parameters) - nats_saved(p, prior(upload))).sum().item()
             logits = cloud(upload)
             for name, of_head in logits.items():
                 right[name] = right.get(name, 0) + int((of_head.argmax(1) == batch.labels[name]).sum())
@@ -74,5 +76,5 @@ def evaluate(
         {name: hits / count for name, hits in right.items()},
         entropy / count,
         None if local is None else nats / count / log(2),
-        None if prior is None else (nats - saved) / count / log(2),
+        None if prior is None else learned / count / log(2),
     )

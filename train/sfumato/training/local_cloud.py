@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
-from sfumato.channels import Parameters
+from sfumato.channels import Parameters, prior_rate
 from sfumato.models.cloud import answer
 from sfumato.models.local import LocalNetwork
 
@@ -106,5 +106,5 @@ class LocalCloudModel(nn.Module):
         parameters = self.local.decode(x, fine, bottleneck)
         upload = channel.sample(parameters, channel.noise(parameters))
         logits, features = answer(self.cloud, upload)
-        rate = channel.rate(parameters)
+        rate = prior_rate(channel, parameters)
         return ForwardOutput(logits, features, aux_logits, decision, parameters, upload, rate)

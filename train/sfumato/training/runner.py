@@ -62,8 +62,9 @@ from sfumato.training.clean import (
 )
 from sfumato.training.config import TrainConfig, differences, make_config, stored_config
 from sfumato.training.evaluate import evaluate
+from sfumato.training.gating import learn_gates
 from sfumato.training.loader import Batches
-from sfumato.training.local_cloud import EncoderClassifier
+from sfumato.training.local_cloud import EncoderClassifier, LocalCloudModel
 from sfumato.training.log import TrainingLog
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
@@ -265,10 +266,12 @@ def _cotraining_stage(
     log_file: TrainingLog | None,
 ) -> None:
     """Pretraining, co-training and the finished run of picture mode."""
-    local = _pretraining_stage(fabric, config, dataset, clean, out, log_file)
-    if local is not None and fabric.is_global_zero:
-        _warn_between_modes(config, dataset, local, clean, fabric)
-    trainer = CoTrainer(config, dataset, clean, out, fabric, pretrained=local)
+    first = _pretraining_stage(fabric, config, dataset, clean, out, log_file)
+    if first is not None and fabric.is_global_zero:
+        _warn_between_modes(config, dataset, first.local, clean, fabric)
+    if config.gates and not checkpoint.exists(out / "checkpoint"):
+        first = _gate_stage(fabric, config, dataset, clean, out, first, log_file)
+    trainer = CoTrainer(config, dataset, clean, out, fabric, first=first)
     if log_file is not None:
         log_file.drop_after("cotrain", trainer.epoch)
     _announce(fabric, dataset, local=trainer.model.local, cloud=trainer.model.cloud)
@@ -389,16 +392,16 @@ def _pretraining_stage(
     clean: nn.Module,
     out: Path,
     log_file: TrainingLog | None,
-) -> LocalNetwork | None:
-    """The local network after pretraining; None where there is nothing to pretrain or co-training has begun already."""
+) -> LocalCloudModel | None:
+    """Both networks after pretraining the local one; None where there is nothing to pretrain or co-training has begun."""
     if checkpoint.exists(out / "checkpoint"):
         return None
     learned = out / CHECKPOINT
     if checkpoint.exists(learned):  # `auto` has trained the same encoder already, for longer
-        local = first_model(config, dataset, clean, out).local
+        model = first_model(config, dataset, clean, out)
         with checkpoint.restored(learned) as state:
-            adopt(local, state["best"])
-        return local
+            adopt(model.local, state["best"])
+        return model
     if log_file is not None:
         log_file.drop_after("pretrain", 0)
     model = first_model(config, dataset, clean, out)
@@ -407,7 +410,26 @@ def _pretraining_stage(
     classifier = EncoderClassifier(model.local, model.heads)
     batches = training_batches(config, dataset, fabric, hidden=True)
     pretrain(classifier, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
-    return model.local
+    return model
+
+
+def _gate_stage(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    clean: nn.Module,
+    out: Path,
+    first: LocalCloudModel | None,
+    log_file: TrainingLog | None,
+) -> LocalCloudModel:
+    """Both networks once the gates have learned; they start from `first`, where there was something to pretrain."""
+    if log_file is not None:
+        log_file.drop_after("gates", 0)
+    model = first_model(config, dataset, clean, out) if first is None else first
+    batches = training_batches(config, dataset, fabric, hidden=False)
+    model.to(fabric.device)
+    learn_gates(model, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
+    return model
 
 
 def adopt(local: LocalNetwork, answer_network: Mapping[str, Tensor]) -> None:

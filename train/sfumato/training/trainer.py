@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models.autoregressive import AutoregressivePrior
-from sfumato.models.local import LocalNetwork
 from sfumato.models.schedule import set_learning_rate
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, training_batches, weight_groups
@@ -66,7 +65,7 @@ class CoTrainer:
         clean: the clean cloud network, on any device.
         folder: of the run.
         fabric: launched; says on which device and in which process this is.
-        pretrained: a local network whose encoder and decision have learned on clean images; None starts from scratch.
+        first: both networks as they were pretrained on clean images; None starts from the clean cloud network alone.
 
     Attributes:
         model: local and cloud network.
@@ -85,7 +84,7 @@ class CoTrainer:
         folder: Path,
         fabric: Fabric,
         *,
-        pretrained: LocalNetwork | None = None,
+        first: LocalCloudModel | None = None,
     ) -> None:
         self.config, self.dataset, self.folder, self.fabric = config, dataset, folder, fabric
         self.clean = fabric.to_device(clean).eval()
@@ -97,8 +96,8 @@ class CoTrainer:
         self.targets = self._targets()
         # First weights come from one generator, so the order in which networks are made belongs to the seed.
         self.model = first_model(config, dataset, clean, folder)
-        if pretrained is not None:
-            self.model.local.load_state_dict(pretrained.state_dict())
+        if first is not None:
+            self.model.load_state_dict(first.state_dict())
         self.best = make_model(config, dataset, folder)
         self.best_record: dict[str, Any] = {}
         optimizer = torch.optim.AdamW(

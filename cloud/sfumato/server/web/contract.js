@@ -7,6 +7,7 @@
  * @typedef {object} Channel
  * @property {string} name
  * @property {number} [levels]
+ * @property {boolean} [gates] whether blocks can be closed
  * @property {boolean} [additive]
  * @property {number} [largest_scale]
  *

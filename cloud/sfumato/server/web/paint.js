@@ -13,7 +13,8 @@ import {bitsOf} from "./sampler.js";
 const STOPS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 
 /**
- * How uncertain each pixel of the upload is, 0..1: the mean entropy of its bits, or its scale as a share of the largest.
+ * How uncertain each pixel of the upload is, 0..1: the mean entropy of its bits, or its scale as a share of the largest. 1 in closed
+ * blocks, of which nothing is sent.
  *
  * @param {Channel} channel
  * @param {Record<string, Bytes>} parameters
@@ -27,7 +28,9 @@ export function noiseMap(channel, parameters) {
     const p = byte / 256;
     map[Math.floor(i / planes)] += (dither ? share(p) + share(1 - p) : p) / planes;
   });
-  return map;
+  if (!channel.gates) return map;
+  const closed = (/** @type {number} */ pixel) => values.subarray(pixel * planes, (pixel + 1) * planes).every((byte) => !byte);
+  return map.map((value, pixel) => (closed(pixel) ? 1 : value));
 }
 
 /** Stretched over 0..1: at a low rate nearly every bit is close to uniform. @param {Float64Array} map @returns {Bytes} RGB */

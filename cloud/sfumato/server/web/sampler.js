@@ -106,6 +106,42 @@ export function ditherRate(q) {
   return counts.reduce((sum, count, byte) => sum + count * (1 + share(byte / 256) + share(1 - byte / 256)), 0);
 }
 
+const BLOCK = 8;
+
+/**
+ * The same where blocks of 8x8 pixels can be closed: a fair coin for every block, and the bits of the open ones. All bytes of a
+ * closed block are 0.
+ *
+ * @param {Bytes} q
+ * @param {number} height
+ * @param {number} width
+ */
+export function blockRate(q, height, width) {
+  const planes = q.length / (height * width);
+  let sum = 0;
+  for (let top = 0; top < height; top += BLOCK) {
+    for (let left = 0; left < width; left += BLOCK) {
+      const rows = Array.from({length: BLOCK}, (_, y) => ((top + y) * width + left) * planes);
+      const block = rows.flatMap((start) => Array.from(q.subarray(start, start + BLOCK * planes)));
+      sum += 1 + (block.some(Boolean) ? ditherRate(Uint8Array.from(block)) : 0);
+    }
+  }
+  return sum;
+}
+
+/**
+ * The rate of an upload; null for a gaussian channel.
+ *
+ * @param {Channel} channel
+ * @param {Parameters} parameters
+ * @param {number} height
+ * @param {number} width
+ */
+export function rateOf(channel, {p}, height, width) {
+  if (!p) return null;
+  return channel.gates ? blockRate(p, height, width) : ditherRate(p);
+}
+
 /** @param {Bytes} noise @param {number} count */
 function exactly(noise, count) {
   if (noise.length !== count) throw new Error(`this draw needs ${count} noise bytes, not ${noise.length}`);

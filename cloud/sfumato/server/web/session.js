@@ -17,7 +17,7 @@ import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
-import {bitsOf, ditherRate, draw, noiseBytes, pack} from "./sampler.js";
+import {bitsOf, draw, noiseBytes, pack, rateOf} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -126,7 +126,7 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
-  const rate = parameters.p ? ditherRate(parameters.p) : null;
+  const rate = rateOf(channel, parameters, height, width);
   return {pixels, parameters, levels, word: null, upload, draw: id, rate, unlike: strange, milliseconds};
 }
 

@@ -8,7 +8,7 @@
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
-import {bitsOf, dither, ditherRate, draw, gaussian, noiseBytes, pack} from "./sampler.js";
+import {bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
@@ -155,7 +155,8 @@ async function modelCase(entry, table, model, counts) {
     ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
     : draw(channel, stored, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
-  if (stored.p && Math.abs(ditherRate(stored.p) - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
+  const rate = rateOf(channel, stored, height, width);
+  if (rate !== null && Math.abs(rate - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");
   }
   return {problems, largest};

@@ -2,7 +2,8 @@
 
 `base` has the interface. `rate` is the rate of an upload (or, for the literal scheme, the reward for noise) and
 `autoregressive` the same rate against a learned prior. `residual` is the rate beyond the phone's decision. `task` is the
-desired labels and the clean network's outputs. `equal_odds` and `adversaries` belong to the objective `suppress`.
+desired labels and the clean network's outputs. `gates` is the price of open blocks. `equal_odds` and `adversaries` belong to
+the objective `suppress`.
 
     terms = create(setting, TaskLoss(setting, clean))
     loss = sum(part for term in terms for part in term.losses(output, batch, step, log))
@@ -12,6 +13,7 @@ from sfumato.training.regularisers.adversaries import AdversarialPenalty
 from sfumato.training.regularisers.autoregressive import AutoregressiveRatePenalty
 from sfumato.training.regularisers.base import Regulariser, Setting
 from sfumato.training.regularisers.equal_odds import EqualOddsPenalty
+from sfumato.training.regularisers.gates import GatePenalty
 from sfumato.training.regularisers.rate import NoiseLoss, RatePenalty
 from sfumato.training.regularisers.residual import ResidualPenalty
 from sfumato.training.regularisers.task import TaskLoss
@@ -29,7 +31,8 @@ def create(setting: Setting, task: TaskLoss) -> list[Regulariser]:
     if config.objective == "suppress":
         suppress = [EqualOddsPenalty(setting), AdversarialPenalty(setting)]
     rate = AutoregressiveRatePenalty if config.prior == "autoregressive" else RatePenalty
+    gates = [GatePenalty(setting)] if config.gates else []
     # Without a decision there is nothing that an upload could go beyond, and no errors to equalise.
     if setting.model.local.decision is None:
-        return [rate(setting), task, *suppress[1:]]
-    return [rate(setting), ResidualPenalty(setting), task, *suppress]
+        return [rate(setting), task, *suppress[1:], *gates]
+    return [rate(setting), ResidualPenalty(setting), task, *suppress, *gates]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sfumato.channels.dither import Dither
+from sfumato.channels.dither import Dither, over_pixels
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.schedule import set_learning_rate
 from sfumato.training import checkpoint
@@ -39,9 +39,10 @@ class AutoregressiveRatePenalty(RatePenalty):
 
     def rate(self, output: ForwardOutput) -> Tensor:
         """R of every image, (B,) in nats: an upper bound for any prior, however well it has been fitted."""
-        p, logits = output.parameters["p"], self.shared(output.upload.detach())
+        parameters, logits = output.parameters, self.shared(output.upload.detach())
+        p, open_places = parameters["p"], 1.0 if "open" not in parameters else over_pixels(parameters["open"])
         self.prior_loss = -nats_saved(p.detach(), logits).mean()
-        return output.rate - nats_saved(p, logits.detach())
+        return output.rate - nats_saved(parameters.get("inside", p), logits.detach(), open_places)
 
     def update(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> None:
         """One step of the prior on the uploads that `rate` has seen."""

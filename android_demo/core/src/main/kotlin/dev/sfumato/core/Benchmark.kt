@@ -277,7 +277,7 @@ private class PhotoStages(
             return laps.copyOf()
         }
         val levels = timed { sample(contract.channel, input, q, noise, table) }
-        timed { encodePng(levels, contract.height, contract.width, contract.channel.bits) }
+        timed { encodePng(levels, contract.height, contract.width, contract.channel) }
         return laps.copyOf()
     }
 

@@ -47,6 +47,8 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
 
     fun child(key: String): JsonObject = JsonObject("$where: $key", map(key))
 
+    fun flagOrNull(key: String): Boolean? = if (isNull(key)) null else flag(key)
+
     fun textOrNull(key: String): String? = if (isNull(key)) null else text(key)
 
     fun wholeOrNull(key: String): Long? = if (isNull(key)) null else whole(key)

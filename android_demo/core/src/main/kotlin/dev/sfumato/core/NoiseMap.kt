@@ -11,7 +11,7 @@ private val ENTROPY = DoubleArray(256) { q ->
 
 /**
  * How uncertain each pixel of the upload is, one byte each: mean entropy of its bits (dither) or mean scale (gaussian), spread over
- * 0..255. At a low rate nearly every sample is close to uniform; unspread, the map would show nothing.
+ * 0..255; the largest in closed blocks, of which nothing is sent. At a low rate nearly every sample is close to uniform; unspread, the map would show nothing.
  */
 fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
     val (bytes, planes) = when (channel) {
@@ -20,7 +20,11 @@ fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
         Channel.Answer -> throw SfumatoException("an answer has no map of noise")
     }
     val value: (Byte) -> Double = if (channel is Channel.Dither) { b -> ENTROPY[b.unsigned] } else { b -> b.unsigned / 256.0 }
-    val raw = DoubleArray(bytes.size / planes) { pixel -> (0 until planes).sumOf { value(bytes[pixel * planes + it]) } / planes }
+    val gates = channel is Channel.Dither && channel.gates
+    val raw = DoubleArray(bytes.size / planes) { pixel ->
+        val own = (0 until planes).map { bytes[pixel * planes + it] }
+        if (gates && own.all { it == 0.toByte() }) 1.0 else own.sumOf(value) / planes
+    }
     val low = raw.sorted()[raw.size / 500]
     val spread = maxOf(raw.max() - low, 1e-9)
     return ByteArray(raw.size) { ((raw[it] - low).coerceAtLeast(0.0) / spread * 255).roundToInt().toByte() }

@@ -74,7 +74,7 @@ class Perturber(
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
-        val rate = if (contract.channel is Channel.Dither) ditherRateBits(q.getValue("p")) else null
+        val rate = rateBits(contract.channel, q, contract.height, contract.width)
         val map = noiseMap(q, contract.channel)
         return Perturbed(input, map, shown(levels), Upload(content, encoding), times, rate, draw(input, q), unlike(input))
     }
@@ -91,7 +91,7 @@ class Perturber(
     private fun unlike(input: Picture): Boolean? = contract.familiar?.unlike(input)
 
     private fun encode(levels: ByteArray): ByteArray = when (encoding) {
-        Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel.bits)
+        Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel)
         Encoding.PACKED -> pack(levels, contract.channel.bits)
         Encoding.WORD -> error("a picture is no word")
     }

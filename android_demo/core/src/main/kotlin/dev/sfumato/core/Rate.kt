@@ -16,3 +16,30 @@ private val NATS = DoubleArray(256) { q ->
  * send it. For the gaussian channel the figure needs a table of 65,536 divergences, which this app does not make.
  */
 fun ditherRateBits(q: ByteArray): Double = q.sumOf { NATS[it.unsigned] } / LN2
+
+/** Height and width of a block that can be closed, in pixels. */
+private const val BLOCK = 8
+
+/**
+ * The same where blocks can be closed: a fair coin for every block, and the bits of the open ones. All bytes of a closed block are 0.
+ */
+fun blockRateBits(q: ByteArray, height: Int, width: Int): Double {
+    val planes = q.size / (height * width)
+    val across = width / BLOCK
+    val sums = DoubleArray(height / BLOCK * across)
+    val open = BooleanArray(sums.size)
+    for (i in q.indices) {
+        val pixel = i / planes
+        val block = pixel / width / BLOCK * across + pixel % width / BLOCK
+        sums[block] += NATS[q[i].unsigned]
+        if (q[i] != 0.toByte()) open[block] = true
+    }
+    return sums.indices.filter { open[it] }.sumOf { sums[it] } / LN2 + sums.size
+}
+
+/** The rate of an upload in bits; null for the gaussian channel. [q] as in [sample]. */
+fun rateBits(channel: Channel, q: Map<String, ByteArray>, height: Int, width: Int): Double? = when {
+    channel !is Channel.Dither -> null
+    channel.gates -> blockRateBits(q.getValue("p"), height, width)
+    else -> ditherRateBits(q.getValue("p"))
+}

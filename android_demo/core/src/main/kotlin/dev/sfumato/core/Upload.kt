@@ -17,12 +17,22 @@ import java.util.zip.DeflaterOutputStream
 private val SIGNATURE = byteArrayOf(0x89.toByte(), 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A)
 private const val GREY = 0
 private const val RGB = 2
+private const val STORED = Deflater.NO_COMPRESSION
+private const val SMALLEST = Deflater.BEST_COMPRESSION
 
 /** Levels in the order row, column, colour, [bits] bits each, most significant first; the last byte is filled with zeros. */
 fun pack(levels: ByteArray, bits: Int): ByteArray = ByteArray((levels.size * bits + 7) / 8).also { packRow(levels, bits, it, 0) }
 
-/** Levels (row, column, colour) as a PNG: grey planes one below the other for 1, 2 or 4 bits, RGB for 8. */
-fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int): ByteArray {
+/** The PNG of an upload of [channel]. */
+fun encodePng(levels: ByteArray, height: Int, width: Int, channel: Channel): ByteArray =
+    encodePng(levels, height, width, channel.bits, channel is Channel.Dither && channel.gates)
+
+/**
+ * Levels (row, column, colour) as a PNG: grey planes one below the other for 1, 2 or 4 bits, RGB for 8.
+ *
+ * With [gates] closed blocks take no room, so the length tells how many are open. All other dithered uploads of a size are of one length.
+ */
+fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int, gates: Boolean = false): ByteArray {
     require(levels.size == height * width * 3) { "$height x $width does not fit ${levels.size} levels" }
     val content = ByteArrayOutputStream()
     content.write(SIGNATURE)
@@ -31,7 +41,7 @@ fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int): ByteArray 
         content.chunk("IDAT", smallest(levels, height, 3 * width))
     } else {
         content.chunk("IHDR", header(width, 3 * height, bits, GREY))
-        content.chunk("IDAT", deflate(stackedPlanes(levels, height, width, bits)))
+        content.chunk("IDAT", deflate(stackedPlanes(levels, height, width, bits), if (gates) SMALLEST else STORED))
     }
     content.chunk("IEND", ByteArray(0))
     return content.toByteArray()
@@ -86,8 +96,8 @@ private fun smallest(levels: ByteArray, height: Int, stride: Int): ByteArray {
     return listOf(none, sub, up).minBy { it.size }
 }
 
-private fun deflate(rows: ByteArray): ByteArray {
-    val deflater = Deflater(Deflater.BEST_COMPRESSION)
+private fun deflate(rows: ByteArray, level: Int = SMALLEST): ByteArray {
+    val deflater = Deflater(level)
     val content = ByteArrayOutputStream()
     DeflaterOutputStream(content, deflater).use { it.write(rows) }
     deflater.end()

@@ -43,6 +43,15 @@ class ContractTest {
     }
 
     @Test
+    fun gatesAreReadAndBelongToDither() {
+        val parts = contractParts()
+        parts["channel"] = mapOf("name" to "dither", "levels" to 2, "gates" to true)
+        assertEquals(Channel.Dither(1, gates = true), Contract.parse(contractBytes(parts)).channel)
+        parts["channel"] = mapOf("name" to "dither", "levels" to 2, "gates" to 1)
+        assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
+    }
+
+    @Test
     fun whatDoesNotFitIsRefusedWithAReason() {
         for ((change, word) in CHANGES) {
             val parts = contractParts()

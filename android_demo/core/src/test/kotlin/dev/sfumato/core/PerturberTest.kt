@@ -63,6 +63,9 @@ class PerturberTest {
         val q = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 128.toByte() else 3 }
         val map = noiseMap(mapOf("p" to q), Channel.Dither(1))
         assertEquals(listOf(255, 0), map.take(2).map { it.toInt() and 0xFF })
+        val closed = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 0 else 3 }
+        assertEquals(listOf<Byte>(-1, 0), noiseMap(mapOf("p" to closed), Channel.Dither(1, gates = true)).take(2))
+        assertEquals(listOf<Byte>(0, -1), noiseMap(mapOf("p" to closed), Channel.Dither(1)).take(2))
         val scale = ByteArray(SIDE * SIDE * 3) { if (it / 3 % 2 == 0) 200.toByte() else 10 }
         assertEquals(listOf<Byte>(-1, 0), noiseMap(mapOf("scale" to scale), Channel.Gaussian(true, 0.5)).take(2))
         assertEquals(setOf<Byte>(0), noiseMap(mapOf("scale" to ByteArray(SIDE * SIDE * 3)), Channel.Gaussian(true, 0.5)).toSet())
@@ -72,6 +75,17 @@ class PerturberTest {
     fun aRateCountsBits() {
         assertEquals(0.0, ditherRateBits(ByteArray(30) { 128.toByte() }), 0.0)
         assertEquals(30.0, ditherRateBits(ByteArray(30)), 1e-12)
+    }
+
+    @Test
+    fun aRateOfBlocksCountsTheOpenOnes() {
+        val q = ByteArray(SIDE * SIDE * 3) { 40 }
+        val whole = blockRateBits(q, SIDE, SIDE)
+        assertEquals(ditherRateBits(q) + SIDE * SIDE / 64, whole, 1e-9)
+        for (y in 8 until 16) for (x in 0 until 8) for (c in 0 until 3) q[(y * SIDE + x) * 3 + c] = 0
+        assertEquals(whole - ditherRateBits(ByteArray(192) { 40 }), blockRateBits(q, SIDE, SIDE), 1e-9)
+        q[(8 * SIDE + 3) * 3] = 1  // one byte opens it
+        assertEquals(ditherRateBits(q) + SIDE * SIDE / 64, blockRateBits(q, SIDE, SIDE), 1e-9)
     }
 
     @Test

@@ -31,6 +31,16 @@ class UploadTest {
     }
 
     @Test
+    fun theLengthTellsNothingButOfClosedBlocks() {
+        for (bits in listOf(1, 2, 4)) {
+            val busy = levels(32, 32, bits)
+            val flat = ByteArray(busy.size)
+            assertEquals(encodePng(busy, 32, 32, bits).size, encodePng(flat, 32, 32, bits).size)
+            assert(encodePng(flat, 32, 32, bits, gates = true).size < encodePng(busy, 32, 32, bits, gates = true).size / 2)
+        }
+    }
+
+    @Test
     fun aPngHoldsThePictureAndNothingElse() {
         for (bits in listOf(1, 8)) {
             val content = ByteBuffer.wrap(encodePng(levels(16, 16, bits), 16, 16, bits)).position(8) as ByteBuffer

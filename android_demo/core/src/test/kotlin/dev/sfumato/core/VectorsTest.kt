@@ -96,7 +96,7 @@ class VectorsTest {
                 wordImage(it.word(case.parameters.getValue(Contract.SCORES), noise), it.words, contract.height, contract.width)
             } ?: sample(contract.channel, picture, case.parameters, noise, bundle.table)
             assertArrayEquals(case.uploadPacked, pack(levels, contract.channel.bits))
-            case.parameters["p"]?.let { assertEquals(case.rateBits, ditherRateBits(it), 1e-6) }
+            rateBits(contract.channel, case.parameters, contract.height, contract.width)?.let { assertEquals(case.rateBits, it, 1e-6) }
         }
     }
 

@@ -1,0 +1,126 @@
+"""Which blocks of a picture are worth sending: learned on clean photos, before any noise.
+
+    loss = CE(cloud(photo with closed blocks black)) + price * share of open blocks
+
+Local and cloud network learn together, as in co-training (Chen et al., L2X, ICML 2018; Dabkowski and Gal, NeurIPS 2017, with a
+fixed classifier). In co-training itself gates learn too slowly: whatever a block does for the task drowns in the noise of the
+draws, and no gate ever closed (docs/decisions/0031). There the price holds what was learned here.
+
+    learn_gates(model, clean, batches, config, fabric, log)
+"""
+
+import time
+from collections.abc import Mapping
+from math import log as ln
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.channels.dither import open_blocks, over_pixels
+from sfumato.core.console import progress
+from sfumato.core.seeding import seed_everything
+from sfumato.models.cloud import answer
+from sfumato.models.schedule import one_cycle, set_learning_rate
+from sfumato.models.tensors import evaluating
+from sfumato.training.clean import weight_groups
+from sfumato.training.config import Gating
+from sfumato.training.loader import Batches
+from sfumato.training.local_cloud import LocalCloudModel, by_head
+from sfumato.training.log import RunningMeans
+from sfumato.training.losses import Logits, task_loss
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from sfumato.training.config import TrainConfig
+    from sfumato.training.log import TrainingLog
+
+
+class GatedPhotos(nn.Module):
+    """The cloud network behind gates alone: what is sent is sent as it is.
+
+    Args:
+        model: local network with gates, and cloud network.
+    """
+
+    def __init__(self, model: LocalCloudModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Logits, Logits, Tensor]:
+        """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the share of open blocks."""
+        local, heads = self.model.local, self.model.heads
+        assert local.gates is not None
+        *fine, coarse = local.encoder(x)
+        own, bottleneck = {}, coarse
+        if local.decision is not None:
+            planes, bottleneck = local.decision(coarse)
+            own = by_head(planes, heads)
+        z = local.gates(local.at_eighth(fine, bottleneck))
+        logits, _ = answer(self.model.cloud, x * over_pixels(open_blocks(z)))
+        return logits, own, z.sigmoid().mean()
+
+
+def learn_gates(
+    model: LocalCloudModel,
+    clean: nn.Module,
+    batches: Batches,
+    config: "TrainConfig",
+    fabric: "Fabric",
+    log: "TrainingLog | None",
+) -> None:
+    """Train gates, encoder and cloud network in place.
+
+    Args:
+        model: both networks; a fixed cloud network stays as it is.
+        clean: the teacher.
+        batches: the defender's.
+        config: of the run.
+        fabric: where to train.
+        log: one record an epoch, stage `gates`; None in processes that do not write.
+    """
+    how, epochs, price = config.gating, config.gating.epochs, gate_price(model.heads, config.gating)
+    optimizer: Any = torch.optim.AdamW(
+        weight_groups(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    shared, optimizer = fabric.setup(GatedPhotos(model), optimizer)
+    steps = epochs * batches.steps
+    with progress() as bar:
+        task = bar.add_task("gates", total=steps, figures="", visible=fabric.is_global_zero)
+        for epoch in range(epochs):
+            seed_everything(config.seed, "gates", epoch)
+            started, means = time.perf_counter(), RunningMeans()
+            shared.train()
+            for step, batch in enumerate(batches.epoch(), epoch * batches.steps):
+                set_learning_rate(
+                    optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
+                )
+                with evaluating(clean):
+                    soft = clean(batch.images)
+                logits, own, opened = shared(batch.images)
+                climbed = min(1.0, step / max(1.0, how.climb * steps))
+                seen = task_loss(logits, batch.labels, soft, config.distill)
+                loss = seen + climbed * price * opened
+                if own:
+                    loss = loss + config.aux_weight * task_loss(own, batch.labels, soft, config.distill)
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                optimizer.step()
+                means.add(task_loss=seen.item(), open_share=opened.item())
+                bar.advance(task)
+            figures = means.result()
+            bar.update(task, figures=f"open {100 * figures['open_share']:.0f} %")
+            if log is not None:
+                seconds = round(time.perf_counter() - started, 3)
+                log.write({"stage": "gates", "epoch": epoch, **figures, "seconds": seconds})
+
+
+def gate_price(heads: Mapping[str, int], settings: Gating) -> float:
+    """Weight of the share of open blocks, in nats.
+
+    Args:
+        heads: kept attribute -> number of classes.
+        settings: `price` in units of the loss of a guess.
+    """
+    return settings.price * sum(ln(classes) for classes in heads.values()) / len(heads)
