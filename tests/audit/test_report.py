@@ -22,6 +22,7 @@ from sfumato.channels import create
 from sfumato.cli import audit as audit_command
 from sfumato.core.errors import SfumatoError
 from sfumato.models.tensors import to_tensor
+from sfumato.runtime.upload_codec import encode_png
 
 Audited = Callable[[str], tuple[Audit, Path]]
 
@@ -99,6 +100,18 @@ def test_figure_holds_originals_maps_and_uploads(tmp_path: Path) -> None:
     assert np.array_equal(
         grid[272:400:4, 136:264:4, :3], (uploads[1] * 255).astype(np.uint8).transpose(1, 2, 0)
     )
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_closed_blocks_are_measured_as_the_png_that_travels(levels: int) -> None:
+    drawn = np.random.default_rng(levels).integers(0, levels, (5, 32, 24, 3), dtype=np.uint8)
+    drawn[:, 8:] = 0
+    uploads = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / (levels - 1)
+    bits = levels.bit_length() - 1
+    sizes = [len(encode_png(one, bits=bits, gates=True)) for one in drawn]
+    found = upload_bytes(create("dither", levels=levels, gates=True), np.zeros((5, 32, 24, 3), np.uint8), uploads)
+    assert found.mean == np.mean(sizes) - 57  # signature, three chunks around the pixels
+    assert found.mean < 0.5 * 32 * 24 * 3 * bits / 8
 
 
 def test_upload_sizes() -> None:

@@ -1,12 +1,13 @@
 """Size of an upload in bytes, beside the photo it stands for.
 
-A dither upload is packed: log2(levels) bits a colour sample, nothing else. A gaussian upload is a byte a
-sample in a PNG. Both are measured without headers of the transport.
+A dither upload is packed: log2(levels) bits a colour sample, nothing else; where blocks can be closed it is a PNG. A gaussian
+upload is a byte a sample in a PNG. All are measured without headers of the transport.
 
     upload_bytes(channel, pixels, uploads).mean
 """
 
 import io
+import zlib
 from math import prod
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.audit.attack_data import Pixels
-from sfumato.audit.rows import Numbers
+from sfumato.audit.rows import Numbers, pack
 from sfumato.audit.schema import UploadBytes
 from sfumato.channels import Channel
 from sfumato.channels.dither import Dither
@@ -30,6 +31,12 @@ def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
     return stream.tell()
 
 
+def deflated(levels: NDArray[np.uint8], bits: int) -> bytes:
+    """The pixels of a PNG of levels (3, H, W), the planes one below the other, where closed blocks take no room."""
+    rows = pack(levels.reshape(-1, levels.shape[2]), bits)
+    return zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes(), 9)
+
+
 def upload_bytes(channel: Channel, pixels: Pixels, uploads: Numbers) -> UploadBytes:
     """Mean bytes of an upload and of the raw image as JPEG 90.
 
@@ -39,6 +46,10 @@ def upload_bytes(channel: Channel, pixels: Pixels, uploads: Numbers) -> UploadBy
         uploads: (N, 3, H, W) in 0..1.
     """
     raw = float(np.mean([encoded(image, "JPEG", quality=90) for image in pixels[:SAMPLE]]))
+    if isinstance(channel, Dither) and channel.gates:
+        shown = (uploads[:SAMPLE].float() * (channel.levels - 1)).round().byte().numpy()
+        sizes = [len(deflated(levels, channel.bits)) for levels in shown]
+        return UploadBytes(mean=float(np.mean(sizes)), raw_jpeg90_mean=raw, encoding="PNG of open blocks")
     if isinstance(channel, Dither):
         size = -(-prod(uploads.shape[1:]) * channel.bits // 8)
         return UploadBytes(
