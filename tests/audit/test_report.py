@@ -109,7 +109,9 @@ def test_closed_blocks_are_measured_as_the_png_that_travels(levels: int) -> None
     uploads = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / (levels - 1)
     bits = levels.bit_length() - 1
     sizes = [len(encode_png(one, bits=bits, gates=True)) for one in drawn]
-    found = upload_bytes(create("dither", levels=levels, gates=True), np.zeros((5, 32, 24, 3), np.uint8), uploads)
+    found = upload_bytes(
+        create("dither", levels=levels, gates=True), np.zeros((5, 32, 24, 3), np.uint8), uploads
+    )
     assert found.mean == np.mean(sizes) - 57  # signature, three chunks around the pixels
     assert found.mean < 0.5 * 32 * 24 * 3 * bits / 8
 

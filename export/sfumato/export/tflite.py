@@ -155,7 +155,9 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "PYTHONHASHSEED": "0",
-        "KERAS_HOME": str(folder.resolve() / "keras"),  # where it writes its settings as soon as it is imported
+        "KERAS_HOME": str(
+            folder.resolve() / "keras"
+        ),  # where it writes its settings as soon as it is imported
         "PYTHONUTF8": "1",  # onnx2tf prints more than ASCII, whatever the locale
     }
     try:

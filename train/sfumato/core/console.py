@@ -61,7 +61,8 @@ def progress(*, alone: bool = False) -> Progress:
     """A progress bar on standard error; `figures` is a free text field beside the bar.
 
     Args:
-        alone: without a thread that draws it now and then: a process forked while that thread holds its lock would wait forever.
+        alone: without a thread that draws it now and then: a process that is forked while it holds its lock would wait
+            forever.
     """
     return Progress(
         TextColumn("{task.description}"),
