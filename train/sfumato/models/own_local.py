@@ -27,14 +27,14 @@ from sfumato.models.tensors import evaluating
 
 
 class OwnLocal(nn.Module):
-    """A user's network with the channel behind it; to training it looks like `LocalNetwork` without a decision.
+    """A user's network with the channel behind it; to training it looks like `LocalNetwork` without decision and gates.
 
     Args:
         channel: says which maps are needed and how they become parameters.
         network: (B, 3, H, W) in 0..1 -> a dict of maps.
     """
 
-    decision = None
+    decision = gates = None
     block = 1
 
     def __init__(self, channel: Channel, network: nn.Module) -> None:
