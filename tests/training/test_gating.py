@@ -181,6 +181,20 @@ def test_a_run_with_gates_says_how_much_is_open_and_resumes_to_the_same(
     ).read_bytes()
 
 
+def test_two_processes_learn_gates_together(squares: tuple[Dataset, str], tmp_path: Path) -> None:
+    _, spec = squares
+    config = configuration(spec, clean_epochs=1, gating={"epochs": 2}, bits=40_000)
+    run = train(config, tmp_path / "two", processes=2)
+    shares = [
+        one["open_share"] for one in read_records(tmp_path / "two" / "metrics.jsonl") if "open_share" in one
+    ]
+    assert len(shares) == 3
+    assert all(0 <= share <= 1 for share in shares)
+    assert "residual_bits" not in run.card["best_epoch"], (
+        "it would be measured against another prior than the rate"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"channel": "gaussian"}, "gates"), ({"beyond": 0.1}, "gates"), ({"mode": "answer"}, "gates")],

@@ -157,9 +157,12 @@ class LocalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Parameters:
         """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
+        return self.decode(x, *self.encode(x))
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The encoder's finer features, and its decision or else the coarsest features."""
         *fine, coarse = self.encoder(x)
-        bottleneck = coarse if self.decision is None else self.decision(coarse)[1]
-        return self.decode(x, fine, bottleneck)
+        return fine, coarse if self.decision is None else self.decision(coarse)[1]
 
     def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
@@ -181,9 +184,7 @@ class LocalNetwork(nn.Module):
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
         assert self.gates is not None
-        *fine, coarse = self.encoder(x)
-        bottleneck = coarse if self.decision is None else self.decision(coarse)[1]
-        odds: Tensor = self.gates(self.at_eighth(fine, bottleneck))
+        odds: Tensor = self.gates(self.at_eighth(*self.encode(x)))
         return odds
 
     def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from sfumato.models.tensors import evaluating
 from sfumato.training.clean import weight_groups
 from sfumato.training.config import Gating
 from sfumato.training.loader import Batches
-from sfumato.training.local_cloud import LocalCloudModel, by_head
+from sfumato.training.local_cloud import LocalCloudModel
 from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Logits, task_loss
 
@@ -46,19 +46,25 @@ class GatedPhotos(nn.Module):
 
     def __init__(self, model: LocalCloudModel) -> None:
         super().__init__()
-        self.model = model
+        local = model.local
+        parts = (
+            local.encoder,
+            local.decision,
+            local.spread,
+            local.gates,
+            None if model.fixed else model.cloud,
+        )
+        self.learning = nn.ModuleList(part for part in parts if part is not None)
+        # In a tuple, which torch does not look into: processes that share a batch would wait for gradients of the decoder.
+        self.networks = (model,)
 
     def forward(self, x: Tensor) -> tuple[Logits, Logits, Tensor]:
         """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the share of open blocks."""
-        local, heads = self.model.local, self.model.heads
-        assert local.gates is not None
-        *fine, coarse = local.encoder(x)
-        own, bottleneck = {}, coarse
-        if local.decision is not None:
-            planes, bottleneck = local.decision(coarse)
-            own = by_head(planes, heads)
-        z = local.gates(local.at_eighth(fine, bottleneck))
-        logits, _ = answer(self.model.cloud, x * over_pixels(open_blocks(z)))
+        (model,) = self.networks
+        fine, bottleneck, own = model.look(x)
+        assert model.local.gates is not None
+        z = model.local.gates(model.local.at_eighth(fine, bottleneck))
+        logits, _ = answer(model.cloud, x * over_pixels(open_blocks(z)))
         return logits, own, z.sigmoid().mean()
 
 
@@ -81,10 +87,11 @@ def learn_gates(
         log: one record an epoch, stage `gates`; None in processes that do not write.
     """
     how, epochs, price = config.gating, config.gating.epochs, gate_price(model.heads, config.gating)
+    photos = GatedPhotos(model)
     optimizer: Any = torch.optim.AdamW(
-        weight_groups(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        weight_groups(photos), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    shared, optimizer = fabric.setup(GatedPhotos(model), optimizer)
+    shared, optimizer = fabric.setup(photos, optimizer)
     steps = epochs * batches.steps
     with progress() as bar:
         task = bar.add_task("gates", total=steps, figures="", visible=fabric.is_global_zero)
@@ -97,7 +104,7 @@ def learn_gates(
                     optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
                 )
                 with evaluating(clean):
-                    soft = clean(batch.images)
+                    soft = clean(batch.images) if config.distill else None
                 logits, own, opened = shared(batch.images)
                 climbed = min(1.0, step / max(1.0, how.climb * steps))
                 seen = task_loss(logits, batch.labels, soft, config.distill)

@@ -98,13 +98,23 @@ class LocalCloudModel(nn.Module):
     def forward(self, x: Tensor) -> ForwardOutput:
         """Images (B, 3, H, W) in 0..1 -> what both networks make of them, with one fresh upload for each."""
         channel = self.local.channel
-        *fine, coarse = self.local.encoder(x)
-        aux_logits, decision, bottleneck = {}, {}, coarse
-        if self.local.decision is not None:  # the literal scheme has none
-            planes, bottleneck = self.local.decision(coarse)
-            aux_logits, decision = by_head(planes, self.heads), by_head(bottleneck, self.heads)
+        fine, bottleneck, aux_logits = self.look(x)
+        decision = by_head(bottleneck, self.heads) if aux_logits else {}
         parameters = self.local.decode(x, fine, bottleneck)
         upload = channel.sample(parameters, channel.noise(parameters))
         logits, features = answer(self.cloud, upload)
         rate = prior_rate(channel, parameters)
         return ForwardOutput(logits, features, aux_logits, decision, parameters, upload, rate)
+
+    def look(self, x: Tensor) -> tuple[list[Tensor], Tensor, Logits]:
+        """What the phone sees on images (B, 3, H, W) before its decoder.
+
+        Returns:
+            The encoder's finer features, its decision or else the coarsest features, and the logits of the decision, head ->
+            (B, classes); without a decision none.
+        """
+        *fine, coarse = self.local.encoder(x)
+        if self.local.decision is None:  # the literal scheme has none
+            return fine, coarse, {}
+        planes, decision = self.local.decision(coarse)
+        return fine, decision, by_head(planes, self.heads)

@@ -35,4 +35,6 @@ def create(setting: Setting, task: TaskLoss) -> list[Regulariser]:
     # Without a decision there is nothing that an upload could go beyond, and no errors to equalise.
     if setting.model.local.decision is None:
         return [rate(setting), task, *suppress[1:], *gates]
-    return [rate(setting), ResidualPenalty(setting), task, *suppress, *gates]
+    if config.gates:  # references are measured against coins for all bits, the rate is not
+        return [rate(setting), task, *suppress, *gates]
+    return [rate(setting), ResidualPenalty(setting), task, *suppress]
