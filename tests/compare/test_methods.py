@@ -36,6 +36,7 @@ from sfumato.compare.methods.training import (
     train_method,
 )
 from sfumato.compare.methods.uniform import UniformGaussian
+from sfumato.compare.rows import Point, choose_rows
 from sfumato.core.errors import UsageError
 from sfumato.data import Split
 from sfumato.data.label_cells import label_cells
@@ -50,6 +51,10 @@ ACTIVE, WARM = Phase(epoch=0, epochs=3), Phase(epoch=-1, epochs=3)
 
 def weights(module: torch.nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten().clone() for p in module.parameters()] or [torch.zeros(1)])
+
+
+def photos(batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+    return (batch.images * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def train(method: Method, task: Task, batch: Batch, steps: int, phase: Phase = ACTIVE) -> dict[str, float]:
@@ -138,7 +143,7 @@ def test_uploads_are_cheap_to_describe_and_fixed_by_their_noise(name: str, make:
     assert method.cloud(upload)["smiling"].shape == (len(batch.images), 2)
     assert method.draw.rate(parameters).shape == (len(batch.images),)
     price = method.cost((3, 48, 48))
-    assert min(price.parameters, price.macs, method.upload_size(upload)[0] - 1) >= 0
+    assert min(price.parameters, price.macs, method.upload_sizes(upload, photos(batch))[0].min() - 1) >= 0
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("protective",)])
@@ -170,14 +175,30 @@ def test_pixelate_leaves_one_colour_a_cell(batch: Batch) -> None:
     torch.testing.assert_close(cells[..., 0][0, 0, 0, 0], batch.images[0, 0, :6, :6].mean())
 
 
-def test_jpeg_is_what_the_codec_makes_of_the_image(make: Make, batch: Batch) -> None:
-    upload = make("jpeg").upload(batch.images[:1])
-    pixels = (batch.images[0] * 255).round().byte().permute(1, 2, 0).numpy()
+@pytest.mark.parametrize(("name", "quality"), [("jpeg", 10), ("webp", 10), ("avif", 20)])
+def test_a_picture_format_is_what_the_codec_makes_of_the_image(
+    name: str, quality: int, make: Make, batch: Batch
+) -> None:
+    method = make(name)
+    upload = method.upload(batch.images[:1])
+    pixels = photos(batch)[0]
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=10)
+    Image.fromarray(pixels).save(stream, name, quality=quality)
+    sizes, _ = method.upload_sizes(upload, photos(batch)[:1])
+    assert sizes.tolist() == [len(stream.getvalue())], "the file itself, not a second encoding"
     expected = np.asarray(Image.open(stream).convert("RGB"))
     assert np.array_equal((upload[0] * 255).round().byte().permute(1, 2, 0).numpy(), expected)
     assert np.abs(expected.astype(int) - pixels).mean() > 1
+
+
+def test_a_format_that_pillow_does_not_write_is_a_line(
+    task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
+    assert "avif" not in {row.method for row in choose_rows(["all"], [Point(8)])}
+    assert "avif is left out" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="writes no AVIF"):
+        create("avif", task)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
@@ -554,7 +575,8 @@ def test_on_phone_sends_its_answer_at_the_price_of_our_network(make: Make, task:
     assert all(picture.unique().numel() == 1 for picture in upload)
     ours = cost(make_local(task.config, task.dataset), task.shape).macs
     assert 0.6 * ours < method.cost(task.shape).macs <= ours
-    assert method.upload_size(upload) == (1, "answer")
+    sizes, encoding = method.upload_sizes(upload, photos(batch))
+    assert (sizes.tolist(), encoding) == ([1], "answer")
     assert method.draw.rate(method.phone(batch.images)).unique().item() == pytest.approx(log(2))
 
 

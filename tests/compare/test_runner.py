@@ -172,6 +172,10 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     assert arden.cost.upload_encoding == "float32 features"
     assert arden.cost.upload_bytes == 4 * 16 * 24 * 24
     assert ours.cost.upload_bytes == 3 * 48 * 48 / 8
+    assert 0 < jpeg.cost.upload_bytes < (jpeg.cost.upload_bytes_p95 or 0)
+    assert (jpeg.cost.lossless_bytes, ours.cost.upload_bytes_p95) == (None, ours.cost.upload_bytes)
+    assert 0 < (ours.cost.lossless_bytes or 0) <= (ours.cost.lossless_bytes_p95 or 0)
+    assert (finished[1] / "accuracy-bytes.png").read_bytes().startswith(b"\x89PNG")
     assert jpeg.cost.macs == 0 < ours.cost.macs < arden.cost.macs
 
 

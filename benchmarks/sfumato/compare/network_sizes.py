@@ -41,6 +41,8 @@ PAPERS: Mapping[str, Paper] = {
     "blur": Paper(None, "the same: a fixed filter, no network"),
     "pixelate": NO_NETWORK,
     "jpeg": NO_NETWORK,
+    "webp": NO_NETWORK,
+    "avif": NO_NETWORK,
     "gaussian": NO_NETWORK,
     "laplace": NO_NETWORK,
     "arden": Paper(

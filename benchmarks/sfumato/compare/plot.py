@@ -207,6 +207,37 @@ def rate_panel(axes: Any, comparison: Comparison) -> None:
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
+def byte_points(rows: Sequence[ComparisonRow], *, lossless: bool) -> list[tuple[float, float, float, float]]:
+    """Mean bytes and the desired accuracy (low, mean, high) of a method's rows, by bytes; rows without bytes are left out."""
+    sizes = [row.cost.lossless_bytes if lossless else row.cost.upload_bytes for row in rows]
+    return sorted((size, *desired_span(row)) for size, row in zip(sizes, rows, strict=True) if size)
+
+
+def draw_bytes(comparison: Comparison, path: Path) -> None:
+    """Write accuracy against the bytes of an upload as a PNG; dashed: ours as lossless WebP. Nothing before the first row."""
+    if not comparison.rows:
+        return
+    plot = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes: Any = plot.subplots()
+    clean = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
+    axes.axhline(clean, color=GREY, linewidth=0.8, linestyle="--", label="clean cloud network")
+    for method, colour in zip(dict.fromkeys(row.method for row in comparison.rows), cycle(COLOURS)):
+        rows = [row for row in comparison.rows if row.method == method]
+        for lossless, style in ((False, "o-"), (True, "s--")):
+            if points := byte_points(rows, lossless=lossless):
+                size, low, middle, high = zip(*points, strict=True)
+                name = f"{method}, lossless" if lossless else method
+                axes.plot(size, middle, style, color=colour, markersize=4, linewidth=1.2, label=name)
+                axes.fill_between(size, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes of an upload, mean", fontsize=9)
+    axes.set_ylabel(f"accuracy on {', '.join(comparison.keep)}", fontsize=9)
+    axes.yaxis.set_major_formatter(percent)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.legend(fontsize=7, frameon=False, loc="best")
+    save_png(plot, path)
+
+
 def draw(comparison: Comparison, path: Path) -> None:
     """Write the picture as a PNG; nothing is drawn before the first row."""
     if not comparison.rows:

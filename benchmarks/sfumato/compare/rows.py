@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-from sfumato.compare.methods import METHODS, Curve
+from sfumato.compare.methods import METHODS, Curve, available
+from sfumato.core.console import note
 from sfumato.core.errors import UsageError, unknown
 from sfumato.core.options import names
 from sfumato.core.rates import PICTURE_BITS
@@ -186,6 +187,9 @@ def choose_rows(
     rows: list[RowPlan] = []
     for name in known:
         if name not in methods and "all" not in methods:
+            continue
+        if name in METHODS and name not in methods and not available(name):
+            note(f"{name} is left out: this Pillow does not write it")
             continue
         if curve_of(name) is not None:
             rows += [RowPlan(method=name, setting=value) for value in settings.values(name)]

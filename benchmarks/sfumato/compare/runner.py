@@ -6,7 +6,8 @@
 Every row is one JSON file below `rows/`, written when it is finished; one that diverged is a note below `failed/`. Trained
 weights are kept in `methods/` and `runs/`, so an interrupted comparison goes on with what is missing, and takes more settings.
 All rows start from one clean cloud network (`clean.safetensors`), learn from it, and are attacked on the same test images by
-attackers with the same seeds. `comparison.json`, `.md` and `.png` are written anew after each row.
+attackers with the same seeds. `comparison.json`, `.md`, `.png`
+and `accuracy-bytes.png` are written anew after each row.
 """
 
 import time
@@ -14,7 +15,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sfumato.audit.answer_audit import answer_rate
 from sfumato.audit.artifact import Artifact
@@ -23,11 +27,11 @@ from sfumato.audit.bounds import information_bounds
 from sfumato.audit.exact_answer import exact_leaks
 from sfumato.audit.pass_rule import leakage_bound_bits, shortfalls
 from sfumato.audit.plan import create_plan
-from sfumato.audit.upload_size import SAMPLE, upload_bytes
+from sfumato.audit.upload_size import SAMPLE, image_sizes, upload_sizes
 from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
 from sfumato.compare.config import CompareConfig
-from sfumato.compare.methods import METHODS, Method, Task, create
+from sfumato.compare.methods import METHODS, Method, Task, available, create
 from sfumato.compare.methods.training import SEED_WORD, DivergedError, adversary_accuracy, train_method
 from sfumato.compare.rows import OUR_CURVES, OURS, RowPlan, curve_of
 from sfumato.compare.schema import Comparison, ComparisonRow, PhoneCost, Setting, read_row
@@ -183,11 +187,12 @@ class Comparer:
         method, record = self.train_method(plan)
         audit = self.audit(self.freeze(method, self.clean_accuracy), plan)
         test = self.batches(Split.TEST, (*self.config.keep, *self.config.hide))
-        size, encoding = method.upload_size(audit.data.test_uploads[:SAMPLE].float())
+        uploads = audit.data.test_uploads[:SAMPLE].float()
+        sizes, encoding = method.upload_sizes(uploads, audit.data.test.pixels[:SAMPLE])
         return self.row(
             plan,
             audit,
-            phone_cost(method.cost(self.task.shape), size, encoding, stored_bytes=method.stored_bytes),
+            phone_cost(method.cost(self.task.shape), sizes, encoding, stored_bytes=method.stored_bytes),
             record["seconds"],
             reads=method.reads_hidden,
             losses=record["means"],
@@ -224,11 +229,16 @@ class Comparer:
         if isinstance(run, AnswerRun):
             return self.answer_row(plan, run, audit, seconds)
         rate, data = audit.rate_bits, audit.data
-        size = upload_bytes(run.channel, data.test.pixels, data.test_uploads)
+        sizes, encoding = upload_sizes(run.channel, data.test_uploads)
         return self.row(
             plan,
             audit,
-            phone_cost(cost(run.local, self.task.shape), size.mean, size.encoding),
+            phone_cost(
+                cost(run.local, self.task.shape),
+                sizes,
+                encoding,
+                lossless=lossless_sizes(data.test_uploads[:SAMPLE].float()),
+            ),
             seconds,
             reads=config.objective == "suppress",
             validation=run.card["best_epoch"]["val_accuracy"],
@@ -248,7 +258,10 @@ class Comparer:
             plan,
             replace(audit, rate_bits=answer_rate(table)),
             phone_cost(
-                cost(run.local, self.task.shape), word_size(table.words), "code word", stored_bytes=stored
+                cost(run.local, self.task.shape),
+                np.array([float(word_size(table.words))]),
+                "code word",
+                stored_bytes=stored,
             ),
             seconds,
             reads=run.config.equal_odds is not None,
@@ -324,7 +337,7 @@ class Comparer:
         )
 
     def write(self, plans: tuple[RowPlan, ...]) -> Comparison:
-        """Write `comparison.json`, `.md` and `.png` from all rows in the folder, whoever asked for them."""
+        """Write the comparison and its plots from all rows in the folder, whoever asked for them."""
         rows = tuple(sorted(map(read_row, (self.out / "rows").glob("*.json")), key=position))
         failed = map(read_json, sorted((self.out / "failed").glob("*.json")))
         chosen = best_points(rows, self.clean_validation)
@@ -351,16 +364,32 @@ class Comparer:
         with atomic_write(self.out / "comparison.md") as scratch:
             scratch.write_text("\n\n".join(map(markdown, comparison_tables(result))) + "\n", encoding="utf-8")
         plot.draw(result, self.out / "comparison.png")
+        plot.draw_bytes(result, self.out / "accuracy-bytes.png")
         return result
 
 
-def phone_cost(network: Cost, upload_bytes: float, encoding: str, *, stored_bytes: int = 0) -> PhoneCost:
-    """What a row costs on the phone."""
+def lossless_sizes(uploads: Tensor) -> NDArray[np.float64] | None:
+    """Bytes of uploads (N, 3, H, W) in 0..1 as lossless WebP, (N,); None where this Pillow writes none."""
+    return image_sizes(uploads, "WEBP", lossless=1) if available("webp") else None
+
+
+def phone_cost(
+    network: Cost,
+    sizes: NDArray[np.float64],
+    encoding: str,
+    *,
+    stored_bytes: int = 0,
+    lossless: NDArray[np.float64] | None = None,
+) -> PhoneCost:
+    """What a row costs on the phone; `sizes` and `lossless`: (M,) bytes of uploads."""
     return PhoneCost(
         parameters=network.parameters,
         macs=network.macs,
-        upload_bytes=upload_bytes,
+        upload_bytes=float(sizes.mean()),
+        upload_bytes_p95=float(np.percentile(sizes, 95)),
         upload_encoding=encoding,
+        lossless_bytes=None if lossless is None else float(lossless.mean()),
+        lossless_bytes_p95=None if lossless is None else float(np.percentile(lossless, 95)),
         stored_bytes=stored_bytes,
     )
 

@@ -106,19 +106,37 @@ def published_table(comparison: Comparison) -> Grid:
 
 def cost_table(comparison: Comparison) -> Grid:
     """What a method costs on the phone."""
-    columns = ("method", "parameters", "million MACs", "upload bytes", "as", "stored bytes")
+    columns = (
+        "method",
+        "parameters",
+        "million MACs",
+        "desired",
+        "upload bytes",
+        "p95",
+        "as",
+        "lossless, p95",
+        "stored bytes",
+    )
     rows = tuple(
         (
             row.id,
             f"{row.cost.parameters:,}",
             f"{row.cost.macs / 1e6:.2f}",
+            f"{accuracy(row):.1%}",
             f"{row.cost.upload_bytes:,.0f}",
+            whole(row.cost.upload_bytes_p95),
             row.cost.upload_encoding,
+            f"{whole(row.cost.lossless_bytes)}, {whole(row.cost.lossless_bytes_p95)}",
             f"{row.cost.stored_bytes:,}",
         )
         for row in comparison.rows
     )
     return Grid("on the phone, an image", columns, rows)
+
+
+def whole(number: float | None) -> str:
+    """A count of bytes, or a dash."""
+    return "-" if number is None else f"{number:,.0f}"
 
 
 def failed_table(comparison: Comparison) -> Grid:

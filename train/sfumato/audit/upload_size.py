@@ -7,18 +7,19 @@ upload is a byte a sample in a PNG. All are measured without headers of the tran
 """
 
 import io
-import zlib
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from sfumato.audit.attack_data import Pixels
-from sfumato.audit.rows import Numbers, pack
+from sfumato.audit.rows import Numbers
 from sfumato.audit.schema import UploadBytes
 from sfumato.channels import Channel
 from sfumato.channels.dither import Dither
+from sfumato.runtime.upload_codec import encode_png
 
 SAMPLE = 256
 """Images that are encoded; enough for a mean."""
@@ -31,10 +32,31 @@ def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
     return stream.tell()
 
 
-def deflated(levels: NDArray[np.uint8], bits: int) -> bytes:
-    """The pixels of a PNG of levels (3, H, W), the planes one below the other, where closed blocks take no room."""
-    rows = pack(levels.reshape(-1, levels.shape[2]), bits)
-    return zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes(), 9)
+def image_sizes(images: Tensor, form: str, **settings: int) -> NDArray[np.float64]:
+    """Bytes of images (N, 3, H, W) in 0..1, each as a file of one format: (N,)."""
+    shown = (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    sizes = [encoded(np.ascontiguousarray(image), form, **settings) for image in shown]
+    return np.array(sizes, dtype=np.float64)
+
+
+def upload_sizes(channel: Channel, uploads: Numbers) -> tuple[NDArray[np.float64], str]:
+    """Bytes of the first uploads, and how they are packed.
+
+    Args:
+        channel: says how an upload is packed.
+        uploads: (N, 3, H, W) in 0..1.
+
+    Returns:
+        (M,) bytes, at most `SAMPLE`; M is 1 where all have one size.
+    """
+    if isinstance(channel, Dither) and channel.gates:
+        shown = (uploads[:SAMPLE].float() * (channel.levels - 1)).round().byte().permute(0, 2, 3, 1).numpy()
+        sizes = [len(encode_png(levels, bits=channel.bits, gates=True)) for levels in shown]
+        return np.array(sizes, dtype=np.float64), "PNG of open blocks"
+    if isinstance(channel, Dither):
+        size = -(-prod(uploads.shape[1:]) * channel.bits // 8)
+        return np.array([float(size)]), f"{channel.bits} bit(s) a sample, packed"
+    return image_sizes(uploads[:SAMPLE].float(), "PNG"), "PNG"
 
 
 def upload_bytes(channel: Channel, pixels: Pixels, uploads: Numbers) -> UploadBytes:
@@ -46,15 +68,5 @@ def upload_bytes(channel: Channel, pixels: Pixels, uploads: Numbers) -> UploadBy
         uploads: (N, 3, H, W) in 0..1.
     """
     raw = float(np.mean([encoded(image, "JPEG", quality=90) for image in pixels[:SAMPLE]]))
-    if isinstance(channel, Dither) and channel.gates:
-        shown = (uploads[:SAMPLE].float() * (channel.levels - 1)).round().byte().numpy()
-        sizes = [len(deflated(levels, channel.bits)) for levels in shown]
-        return UploadBytes(mean=float(np.mean(sizes)), raw_jpeg90_mean=raw, encoding="PNG of open blocks")
-    if isinstance(channel, Dither):
-        size = -(-prod(uploads.shape[1:]) * channel.bits // 8)
-        return UploadBytes(
-            mean=float(size), raw_jpeg90_mean=raw, encoding=f"{channel.bits} bit(s) a sample, packed"
-        )
-    images = (uploads[:SAMPLE].float() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    mean = float(np.mean([encoded(np.ascontiguousarray(image), "PNG") for image in images]))
-    return UploadBytes(mean=mean, raw_jpeg90_mean=raw, encoding="PNG")
+    sizes, encoding = upload_sizes(channel, uploads)
+    return UploadBytes(mean=float(sizes.mean()), raw_jpeg90_mean=raw, encoding=encoding)

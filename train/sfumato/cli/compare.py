@@ -28,7 +28,7 @@ def command(
     methods: Annotated[
         str,
         typer.Option(
-            help="all, or some of: raw, blur, pixelate, jpeg, gaussian, laplace, arden, shredder, cloak, "
+            help="all, or some of: raw, blur, pixelate, jpeg, webp, avif, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, infodecom-style, on-phone; of ours: literal, rate, "
             "rate-levels4 and rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian, "
             "answer, answer-odds."

@@ -15,9 +15,9 @@ from sfumato.compare.methods.arden import Arden
 from sfumato.compare.methods.base import Curve, Method, Task
 from sfumato.compare.methods.blur import Blurred
 from sfumato.compare.methods.cloak import Cloak
+from sfumato.compare.methods.codecs import Avif, Compressed, Jpeg, WebP
 from sfumato.compare.methods.deep_obfuscator import DeepObfuscator
 from sfumato.compare.methods.info_decom import InfoDecomStyle
-from sfumato.compare.methods.jpeg import Compressed
 from sfumato.compare.methods.mass import Mass
 from sfumato.compare.methods.maxent_arl import MaxEntArl
 from sfumato.compare.methods.narl import Narl
@@ -34,7 +34,9 @@ METHODS: dict[str, type[Method]] = {
     "raw": Raw,
     "blur": Blurred,
     "pixelate": Pixelated,
-    "jpeg": Compressed,
+    "jpeg": Jpeg,
+    "webp": WebP,
+    "avif": Avif,
     "gaussian": UniformGaussian,
     "laplace": UniformLaplace,
     "arden": Arden,
@@ -74,4 +76,10 @@ def create(name: str, task: Task, value: float | None = None) -> Method:
     return make(task, **{curve.option: curve.accept(name, curve.values[0] if value is None else value)})
 
 
-__all__ = ["METHODS", "Curve", "Method", "Task", "create"]
+def available(name: str) -> bool:
+    """Whether a method can be made here: picture formats need a Pillow that writes them."""
+    method = METHODS[name]
+    return not issubclass(method, Compressed) or method.available()
+
+
+__all__ = ["METHODS", "Curve", "Method", "Task", "available", "create"]

@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from math import inf, log
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.audit.upload_size import SAMPLE, encoded
+from sfumato.audit.upload_size import SAMPLE, image_sizes
 from sfumato.channels import Parameters
 from sfumato.compare.methods.draws import Draw
 from sfumato.core.errors import UsageError
@@ -232,12 +234,19 @@ class Method(nn.Module):
         """Bytes that have to be on the phone beside the network."""
         return 0
 
-    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
-        """Mean bytes of an upload and how they are counted: images as PNG, features as float32."""
+    def upload_sizes(self, uploads: Tensor, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
+        """Bytes of some uploads, and how they are counted: images as PNG, features as float32.
+
+        Args:
+            uploads: (N, C, H, W), images in 0..1 or features.
+            pixels: (N, H, W, 3) the photos they were made of.
+
+        Returns:
+            (M,) bytes of each of the first uploads, at most `SAMPLE`; M is 1 where all have one size.
+        """
         if uploads.shape[1] != 3:
-            return 4.0 * uploads[0].numel(), "float32 features"
-        images = (uploads[:SAMPLE].float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        return sum(encoded(image, "PNG") for image in images) / len(images), "PNG"
+            return np.array([4.0 * uploads[0].numel()]), "float32 features"
+        return image_sizes(uploads[:SAMPLE], "PNG"), "PNG"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ like any other.
 from dataclasses import dataclass
 from math import log, log2, prod
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
@@ -112,9 +114,9 @@ class OnPhone(Method):
         self.turn += 1
         return {"loss": task, "task": task}
 
-    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_sizes(self, uploads: Tensor, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
         """Whole bytes for one of the possible answers."""
-        return float(-(-log2(self.phone.cells) // 8)), "answer"
+        return np.array([-(-log2(self.phone.cells) // 8)]), "answer"
 
 
 def widest(task: Task, most: int) -> Classifier:

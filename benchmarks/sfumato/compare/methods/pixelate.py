@@ -5,7 +5,9 @@
 The grid is ours: coarse enough that a face is hard to name by eye.
 """
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.audit.upload_size import SAMPLE, encoded
@@ -37,8 +39,9 @@ class Pixelated(Method):
         super().__init__(task, phone=Pixelate(grid), draw=Fixed(), cloud=task.clean_cloud())
         self.grid = grid
 
-    def upload_size(self, uploads: Tensor) -> tuple[float, str]:
+    def upload_sizes(self, uploads: Tensor, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
         """One pixel a cell is all that has to travel."""
         cells = F.adaptive_avg_pool2d(uploads[:SAMPLE].float(), self.grid)
         images = (cells * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        return sum(encoded(image, "PNG") for image in images) / len(images), "PNG of the cells"
+        sizes = [encoded(image, "PNG") for image in images]
+        return np.array(sizes, dtype=np.float64), "PNG of the cells"
