@@ -75,9 +75,9 @@ def test_suppression_takes_the_strongest_adversary_and_stops_at_the_floor() -> N
     weak, strong = torch.zeros(2, 3), torch.tensor(ANSWERS)
     bound = 1.05
     expected = max(0.0, bound - cross_entropy(ANSWERS, LABELS), bound - math.log(3)) ** 2
-    value = suppression([{"s": weak}, {"s": strong}], labels, {"s": bound}).item()
+    value = suppression([{"s": weak}, {"s": strong}], labels, {"s": bound})["s"].item()
     assert value == pytest.approx(expected, rel=1e-4)
-    assert suppression([{"s": strong}], labels, {"s": 0.0}).item() == 0.0
+    assert suppression([{"s": strong}], labels, {"s": 0.0})["s"].item() == 0.0
 
 
 @pytest.mark.parametrize("response", [0.02, 0.1])

@@ -65,6 +65,7 @@ def start(out: Path, *extra: str) -> subprocess.Popen[bytes]:
     ]
     (out.parent / f"{out.name}.toml").write_text(
         'epochs = 4\nclean_epochs = 1\npretrain_epochs = 1\nbatch_size = 64\nprior = "autoregressive"\n'
+        'leak = "background:0.1"\nadversaries.photo_epochs = 1\n'
     )
     roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
     environment = {**os.environ, "PYTHONPATH": roots}

@@ -17,6 +17,7 @@ ASKS_FOR_PICTURES = (
     "bits",
     "max_drop",
     "beyond",
+    "leak",
     "objective",
     "channel",
     "levels",
@@ -90,6 +91,12 @@ def command(
     beyond: Annotated[
         float | None, typer.Option(help="Target: bits an upload may tell beyond the phone's own decision.")
     ] = None,
+    leak: Annotated[
+        str | None,
+        typer.Option(
+            help="Target: what may be found of hidden attributes, race:0.05,gender:0.1bits; a NAG or bits."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of co-training.")] = None,
     local: Annotated[
         str | None, typer.Option(help="module:factory of a phone network of your own; ours without.")
@@ -143,6 +150,7 @@ def command(
         "reference": reference,  # the old name of prior
         "max_drop": max_drop,
         "beyond": beyond,
+        "leak": leak,
         "epochs": epochs,
         "local": local,
         "cloud": cloud,
@@ -286,8 +294,9 @@ def default_mode(given: Mapping[str, Any], config: Path | None) -> str:
 
 
 def show_picture(card: Mapping[str, Any], out: Path) -> None:
-    """Print accuracy and rate of a run in picture mode."""
-    from sfumato.core.console import show, table
+    """Print accuracy, rate and leaks of a run in picture mode."""
+    from sfumato.core.console import note, show, table
+    from sfumato.core.leak_limits import read_leaks
 
     bound = card["autoregressive_bits"]
     show(
@@ -298,6 +307,25 @@ def show_picture(card: Mapping[str, Any], out: Path) -> None:
             accuracies(card),
         )
     )
+    if limits := read_leaks(card["config"].get("leak", "")):
+        leaks = card["best_epoch"].get("val_leak", {})
+        asked = ", ".join(
+            f"{name} {limit.show(leaks[name]) if name in leaks else 'not measured'} ({limit.show(limit.most)} asked for)"
+            for name, limit in limits.items()
+        )
+        note(f"what the adversaries of training find on validation: {asked}; the audit trains fresh ones")
+    if points := card.get("nearest"):
+        rows = [
+            (
+                str(one["epoch"]),
+                f"{100 * one['val_accuracy']:.1f} %",
+                f"{one['val_rate_bits']:.1f}",
+                *(limit.show(one["val_leak"][name]) for name, limit in limits.items()),
+            )
+            for one in points
+        ]
+        titles = ("epoch", "accuracy", "bits", *limits)
+        show(table("the goals were not met together; the nearest epochs, on validation", titles, rows))
 
 
 def show_answer(card: Mapping[str, Any], out: Path) -> None:

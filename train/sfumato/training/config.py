@@ -20,6 +20,7 @@ from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint, first_line
 from sfumato.core.files import read_bytes, read_object
+from sfumato.core.leak_limits import LeakLimit, read_leaks
 from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
 
@@ -159,6 +160,21 @@ class Adversaries(_Table):
     learning_rate: Positive = 2e-3
     """Of AdamW, constant."""
     weight_decay: float = Field(default=1e-3, ge=0)
+    photo_epochs: int = Field(default=6, ge=1)
+    """With `leak`: epochs that they learn on clean photos first. That says what a leak is a share of."""
+
+
+class LeakControl(_Table):
+    """The weights that hold each hidden attribute at its limit (`sfumato.training.regularisers.leak_weights`); with `leak`."""
+
+    pace: Positive = 0.02
+    """How far a weight moves in a step, in its logarithm, where the leak is twice its limit or more."""
+    momentum: float = Field(default=0.98, ge=0, lt=1)
+    """Of the running mean of each adversary's success."""
+    least_weight: Positive = 0.1
+    """Smallest weight."""
+    limit: Positive = 100.0
+    """Largest weight. A larger one does not hide more: it drowns the task's gradient."""
 
 
 class AutoregressiveFit(_Table):
@@ -211,6 +227,7 @@ PICTURE_OPTIONS = (
     "bits",
     "max_drop",
     "beyond",
+    "leak",
     "objective",
     "channel",
     "levels",
@@ -264,10 +281,14 @@ class TrainConfig(BaseModel):
     """Instead of `bits`: the lowest rate whose desired accuracy stays within this many points of the clean network's."""
     beyond: float | None = Field(default=None, gt=0)
     """Target of the residual rate in bits an image: what an upload may tell beyond the phone's own decision."""
+    leak: str = ""
+    """Of the objective `suppress`: the most that the adversaries of training may find of hidden attributes, beside the other
+    targets: `race:0.05,gender:0.1bits`, each a NAG or bits. The weight of each attribute is found by the run itself."""
     noise_weight: float = Field(default=0.1, ge=0)
     """Lambda of the objective `literal`: weight of the mean log noise scale."""
     suppress_weight: float = Field(default=1.0, ge=0)
-    """Gamma of the objective `suppress`: weight of the adversarial term and of equal odds."""
+    """Gamma of the objective `suppress`: weight of the adversarial term and of equal odds; with `leak` the first weight of each
+    attribute named there."""
     distill: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that follows the clean network's soft outputs instead of the labels."""
     feature_weight: float | None = Field(default=None, ge=0)
@@ -320,6 +341,7 @@ class TrainConfig(BaseModel):
     residual: Residual = Residual()
     odds_control: EqualOddsControl = EqualOddsControl()
     adversaries: Adversaries = Adversaries()
+    leak_control: LeakControl = LeakControl()
     autoregressive: AutoregressiveFit = AutoregressiveFit()
     gaussian: GaussianScale = GaussianScale()
     answer: Answer = Answer()
@@ -353,6 +375,7 @@ class TrainConfig(BaseModel):
         self._check_mode()
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
+        self._check_leaks()
         if self.prior == "autoregressive" and (self.channel != "dither" or self.objective == "literal"):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
@@ -414,6 +437,19 @@ class TrainConfig(BaseModel):
             )
         if self.equal_odds is not None and not self.hide:
             raise ValueError("equal_odds needs attributes to hide (--hide)")
+
+    def _check_leaks(self) -> None:
+        if self.leak and self.objective != "suppress":
+            raise ValueError(
+                "leak is held by the adversaries of the objective suppress: give --objective suppress too"
+            )
+        if unknown := set(self.leaks) - set(self.hide):
+            raise ValueError(f"leak names {', '.join(sorted(unknown))}, which --hide does not")
+
+    @property
+    def leaks(self) -> dict[str, LeakLimit]:
+        """Hidden attribute -> the most that may be found of it, of those that `leak` names."""
+        return read_leaks(self.leak)
 
     def _changed(self, name: str) -> bool:
         return bool(getattr(self, name) != type(self).model_fields[name].default)

@@ -2,11 +2,16 @@
 
 A run is steered towards `--bits`, and perhaps `--beyond` (then the best epoch is the most accurate one within both targets),
 or towards `--max-drop` (then it is the one with the lowest rate that keeps the accuracy). Without any, as in the objective
-`literal`, the last epoch is kept: the first ones, still without noise, would always be the most accurate.
+`literal`, the last epoch is kept: the first ones, still without noise, would always be the most accurate. Limits of `--leak`
+come beside either target.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
 
+from sfumato.core.leak_limits import LeakLimit
 from sfumato.training.config import Selection
 
 DEFAULTS = Selection()
@@ -20,11 +25,23 @@ class Targets:
         bits: mean rate of an upload, of `--bits`; None where there is no rate target.
         least_accuracy: validation accuracy that `--max-drop` allows, a fraction; None without.
         beyond: bits beyond the decision, of `--beyond`; None without.
+        leaks: hidden attribute -> the most that may be found of it, of `--leak`.
     """
 
     bits: float | None = None
     least_accuracy: float | None = None
     beyond: float | None = None
+    leaks: Mapping[str, LeakLimit] = field(default_factory=dict)
+
+    def leak_excess(self, found: Mapping[str, float] | None) -> float:
+        """The largest leak as a multiple of its limit; 0 without limits, infinite where none was measured.
+
+        >>> Targets(leaks={"race": LeakLimit(0.05)}).leak_excess({"race": 0.1})
+        2.0
+        """
+        if not self.leaks:
+            return 0.0
+        return inf if found is None else max(found[name] / limit.most for name, limit in self.leaks.items())
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +59,7 @@ def score(
     targets: Targets,
     *,
     residual_bits: float = 0.0,
+    leaks: Mapping[str, float] | None = None,
     settings: Selection = DEFAULTS,
 ) -> Score:
     """Rank an epoch.
@@ -51,6 +69,7 @@ def score(
         bits: mean rate on validation.
         targets: of the run.
         residual_bits: mean rate beyond the decision; counts if there is a target for it.
+        leaks: what the adversaries find of hidden attributes on validation; None before they have learned.
         settings: the tolerances.
 
     >>> score(0.9, 8.1, Targets(bits=8)) > score(0.95, 20, Targets(bits=8))
@@ -58,16 +77,46 @@ def score(
     >>> score(0.9, 8, Targets(least_accuracy=0.89)) > score(0.95, 20, Targets(least_accuracy=0.89))
     True
     """
+    leak = targets.leak_excess(leaks)
     if targets.bits is not None:
         residual = residual_bits / targets.beyond if targets.beyond is not None else 0.0
         # The residual, a mean over a whole epoch of training, has its own tolerance; both are compared as multiples of it.
-        excess = max(bits / targets.bits / settings.tolerance, residual / settings.residual_tolerance)
+        excess = max(bits / targets.bits / settings.tolerance, residual / settings.residual_tolerance, leak)
         met = excess <= 1
         return Score(met, accuracy if met else -excess, -bits)
     if targets.least_accuracy is not None:
-        met = accuracy >= targets.least_accuracy
-        return Score(met, -bits if met else accuracy, accuracy)
+        missing = targets.least_accuracy - accuracy
+        met = missing <= 0 and leak <= 1
+        return Score(met, -bits if met else -max(100 * missing, leak - 1, 0), accuracy)
     return Score(True, 0.0, 0.0)
+
+
+def nearest(
+    records: Sequence[Mapping[str, Any]], targets: Targets, settings: Selection = DEFAULTS
+) -> list[Mapping[str, Any]]:
+    """The epochs that come nearest to goals which were not met together, the most accurate first.
+
+    Of two epochs only one is named if it is as accurate, keeps the rate as well and leaks no more.
+
+    Args:
+        records: of co-training.
+        targets: with limits of leaks.
+        settings: the tolerance of the rate.
+    """
+    points = []
+    for record in records:
+        if (leaks := record.get("val_leak")) is None:
+            continue
+        rate = record["val_rate_bits"] / targets.bits / settings.tolerance if targets.bits else 0.0
+        points.append(
+            ((record["val_accuracy"], -max(rate, 1.0), -max(targets.leak_excess(leaks), 1.0)), record)
+        )
+    points.sort(key=lambda pair: pair[0], reverse=True)
+    found: list[tuple[tuple[float, float, float], Mapping[str, Any]]] = []
+    for point, record in points:
+        if not any(all(a >= b for a, b in zip(other, point, strict=True)) for other, _ in found):
+            found.append((point, record))
+    return [record for _, record in found]
 
 
 def next_goal(goal: float, accuracy: float, least_accuracy: float, settings: Selection = DEFAULTS) -> float:

@@ -2,7 +2,7 @@
 
     literal   CE - lambda * mean log s(x)                                     (Xia et al., ICME 2020)
     rate      CE + beta * R + delta * R_D                                      R = KL(p(x'|x) || r), nats per image
-    suppress  CE + beta * R + delta * R_D + gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2
+    suppress  CE + beta * R + delta * R_D + sum_s gamma_s * max_k (H(S|Y) - CE(a_k(x'), s))_+^2
 
 `suppress` also keeps the errors of the phone's decision from depending on s (`sfumato.training.regularisers.equal_odds`).
 R_D is the residual rate (`sfumato.training.regularisers.residual`): what the upload tells beyond the phone's own decision.
@@ -73,8 +73,10 @@ def noise_loss(scale: Tensor, weight: float) -> Tensor:
     return -weight * scale.log().mean()
 
 
-def suppression(adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[str, float]) -> Tensor:
-    """`sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2`: zero once no adversary beats what the desired labels already tell.
+def suppression(
+    adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """`max_k (H(S|Y) - CE(a_k(x'), s))_+^2` of each s: zero once no adversary beats what the desired labels already tell.
 
     Args:
         adversaries: one mapping attribute -> (B, classes) per adversary.
@@ -82,11 +84,11 @@ def suppression(adversaries: Sequence[Logits], labels: Labels, entropy: Mapping[
         entropy: attribute -> H(S|Y) in nats.
 
     >>> blind = {"s": torch.zeros(4, 2)}
-    >>> suppression([blind], {"s": torch.tensor([0, 1, 0, 1])}, {"s": 0.6931471805599453}).item()
+    >>> suppression([blind], {"s": torch.tensor([0, 1, 0, 1])}, {"s": 0.6931471805599453})["s"].item()
     0.0
     """
-    total = torch.zeros(())
+    terms = {}
     for name, bound in entropy.items():
         gaps = [F.relu(bound - F.cross_entropy(logits[name], labels[name])) for logits in adversaries]
-        total = total.to(gaps[0].device) + torch.stack(gaps).max() ** 2
-    return total
+        terms[name] = torch.stack(gaps).max() ** 2
+    return terms

@@ -61,16 +61,20 @@ from sfumato.training.clean import (
     training_batches,
 )
 from sfumato.training.config import TrainConfig, differences, make_config, stored_config
+from sfumato.training.epoch_selection import nearest
 from sfumato.training.evaluate import evaluate
 from sfumato.training.gating import learn_gates
 from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier, LocalCloudModel
-from sfumato.training.log import TrainingLog
+from sfumato.training.log import TrainingLog, read_records
 from sfumato.training.pretrain import pretrain
 from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
 from sfumato.training.start import CARD, CONFIG, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
+
+NEAREST = 8
+"""Epochs that a card names where goals were not met together."""
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -78,7 +82,9 @@ def describe(record: dict[str, Any]) -> str:
     parts = [f"accuracy {100 * record['val_accuracy']:.1f} %"]
     if record["val_rate_bits"] is not None:
         parts.append(f"{record['val_rate_bits']:.1f} bits")
-    if "adversary_accuracy" in record:
+    if "val_leak" in record:
+        parts.append("leak " + ", ".join(f"{name} {leak:.3f}" for name, leak in record["val_leak"].items()))
+    elif "adversary_accuracy" in record:
         parts.append(f"adversary {100 * record['adversary_accuracy']:.1f} %")
     return ", ".join(parts)
 
@@ -481,6 +487,13 @@ def _finish(trainer: CoTrainer) -> None:
         "best_epoch": trainer.best_record,
         "goal_met": trainer.best_record["goal_met"],
     }
+    if config.leaks and not card["goal_met"]:
+        stages = (one for one in read_records(out / "metrics.jsonl") if one.get("stage") == "cotrain")
+        shown = ("epoch", "val_accuracy", "val_rate_bits", "val_leak")
+        card["nearest"] = [
+            {name: one[name] for name in shown}
+            for one in nearest(list(stages), trainer.targets, config.selection)[:NEAREST]
+        ]
     if config.given_onnx is not None:
         card["given_cloud"] = {"file": ONNX_COPY, "sha256": sha256(out / ONNX_COPY)}
     write_json(out / CARD, card)

@@ -118,15 +118,22 @@ class CoTrainer:
         if checkpoint.exists(folder / "checkpoint"):
             with checkpoint.restored(folder / "checkpoint") as state:
                 self._load(state)
+        else:
+            for term in self.regularisers:
+                term.begin()
 
     def _targets(self) -> Targets:
         config = self.config
         if config.max_drop is not None:
             clean_accuracy = evaluate(self.clean, self.validation).accuracy
-            return Targets(least_accuracy=clean_accuracy - config.max_drop / 100, beyond=config.beyond)
+            return Targets(
+                least_accuracy=clean_accuracy - config.max_drop / 100,
+                beyond=config.beyond,
+                leaks=config.leaks,
+            )
         if config.objective == "literal":
             return Targets()
-        return Targets(bits=config.bits or config.rate.default_bits, beyond=config.beyond)
+        return Targets(bits=config.bits or config.rate.default_bits, beyond=config.beyond, leaks=config.leaks)
 
     @property
     def prior(self) -> AutoregressivePrior | None:
@@ -156,7 +163,11 @@ class CoTrainer:
             advance()
         seed = derive_seed(config.seed, "val")
         result = evaluate(self.model.cloud, self.validation, self.model.local, seed=seed, prior=self.prior)
-        record = self.record(result, log, time.perf_counter() - started)
+        end = first + self.batches.steps
+        more = {
+            name: figure for term in self.regularisers for name, figure in term.validate(end, seed).items()
+        }
+        record = self.record(result, log, time.perf_counter() - started) | more
         self.keep_best(record)
         self.epoch += 1
         for term in self.regularisers:
@@ -200,6 +211,7 @@ class CoTrainer:
             record["val_rate_bits"] or 0.0,
             self.targets,
             residual_bits=record.get("residual_bits", 0.0),
+            leaks=record.get("val_leak"),
             settings=self.config.selection,
         )
 

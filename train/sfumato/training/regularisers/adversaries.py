@@ -5,10 +5,13 @@ An ensemble of different architectures, each with one head per hidden attribute.
 One of them starts over every other epoch: networks that only outrun adversaries which have lost their plasticity leak to fresh
 ones. None of these adversaries takes part in the audit.
 
-    loss += gamma * sum_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2          (`sfumato.training.losses.suppression`)
+    loss += sum_s gamma_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2          (`sfumato.training.losses.suppression`)
+
+With limits on what may be found (`leak`) they learn on clean photos first, which says what a leak is a share of, and each
+gamma_s follows what the strongest of them finds (`sfumato.training.regularisers.leak_weights`). Else all are `suppress_weight`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from math import log as ln
 from typing import Any
@@ -17,19 +20,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.console import progress
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Split
-from sfumato.data.label_dependence import conditional_entropy
+from sfumato.data.label_dependence import conditional_entropy, label_only_accuracy
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
-from sfumato.models.tensors import frozen
+from sfumato.models.tensors import evaluating, frozen
 from sfumato.training import checkpoint
+from sfumato.training.clean import training_batches
 from sfumato.training.config import Adversaries
-from sfumato.training.loader import Batch
+from sfumato.training.loader import Batch, Batches
 from sfumato.training.local_cloud import ForwardOutput, Logits
 from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Labels, suppression
 from sfumato.training.regularisers.base import Regulariser, Setting
+from sfumato.training.regularisers.leak_weights import (
+    LeakScale,
+    LeakWeights,
+    Success,
+    largest_leak,
+    successes,
+)
 
 
 class Ensemble(nn.Module):
@@ -115,6 +127,80 @@ class AdversarialPenalty(Regulariser):
         rows = dataset.splits[Split.DEFENDER]
         kept = [dataset.labels[name][rows] for name in config.keep]
         self.entropy = {n: conditional_entropy(dataset.labels[n][rows], kept) * ln(2) for n in config.hide}
+        self.limits = config.leaks
+        scales = {name: LeakScale(0.0, 1.0, self.entropy[name]) for name in self.limits}  # until `begin`
+        self.weights = LeakWeights(self.limits, scales, config.suppress_weight, config.leak_control)
+        self.validation = Batches(
+            dataset, Split.VALIDATION, config.hide, config.batch_size, device=setting.fabric.device
+        )
+
+    def begin(self) -> None:
+        """With limits: train the adversaries on clean photos, and keep how much they find there."""
+        if not self.limits:
+            return
+        setting, config = self.setting, self.setting.config
+        batches = training_batches(config, setting.dataset, setting.fabric, hidden=True)
+        with progress() as bar:
+            task = bar.add_task(
+                "adversaries on photos",
+                total=self.how.photo_epochs * batches.steps,
+                figures="",
+                visible=setting.fabric.is_global_zero,
+            )
+            for epoch in range(self.how.photo_epochs):
+                seed_everything(config.seed, "adversaries", epoch)
+                for batch in batches.epoch():
+                    self.learn(batch.images, batch.labels)
+                    bar.advance(task)
+        found = self.on_validation(lambda photos: photos)
+        scales = {}
+        for name in self.limits:
+            photos = max(one.accuracy for one in found[name])
+            scales[name] = LeakScale(self.guess(name), photos, self.entropy[name])
+        self.weights.scales = scales
+
+    def guess(self, name: str) -> float:
+        """Validation accuracy of guessing an attribute from the desired labels, learned on the images of training."""
+        data, keep = self.setting.dataset, self.setting.config.keep
+        learned, judged = (data.splits[split] for split in (Split.DEFENDER, Split.VALIDATION))
+        labels = data.labels
+        return label_only_accuracy(
+            labels[name][learned],
+            [labels[one][learned] for one in keep],
+            labels[name][judged],
+            [labels[one][judged] for one in keep],
+        )
+
+    def on_validation(self, upload: Callable[[Tensor], Tensor]) -> dict[str, list[Success]]:
+        """How well each adversary does on validation: images (B, 3, H, W) -> what it is shown of them."""
+        totals = {name: [Success(0.0, 0.0) for _ in self.ensemble.members] for name in self.limits}
+        with evaluating(self.ensemble, self.setting.model):
+            for batch in self.validation.ordered():
+                outputs = self.ensemble(upload(batch.images))
+                for name, sums in totals.items():
+                    for total, one in zip(sums, successes(outputs, batch.labels, name), strict=True):
+                        share = len(batch.images) / len(self.setting.dataset.splits[Split.VALIDATION])
+                        total.accuracy += share * one.accuracy
+                        total.cross_entropy += share * one.cross_entropy
+        return totals
+
+    def validate(self, step: int, seed: int) -> Mapping[str, Any]:
+        """With limits: what the strongest adversary finds, and the weights. Before they count it would mean nothing."""
+        if not self.limits or step <= self.setting.config.rate.ramp[1] * self.setting.steps:
+            return {}
+        local = self.setting.model.local
+        generator = torch.Generator(device=self.setting.fabric.device).manual_seed(seed)
+
+        def upload(photos: Tensor) -> Tensor:
+            parameters = local(photos)
+            return local.channel.sample(parameters, local.channel.noise(parameters, generator))
+
+        found = self.on_validation(upload)
+        leaks = {
+            name: largest_leak(limit, self.weights.scales[name], found[name])
+            for name, limit in self.limits.items()
+        }
+        return {"val_leak": leaks, "leak_weight": dict(self.weights.weights)}
 
     def learning(self, step: int) -> bool:
         """Whether the adversaries are updated by then."""
@@ -131,9 +217,21 @@ class AdversarialPenalty(Regulariser):
         if step < self.setting.config.rate.ramp[1] * self.setting.steps:
             return []
         with frozen(self.ensemble):
-            hidden = suppression(self.ensemble(output.upload), batch.labels, self.entropy)
-        log.add(suppression=hidden.item())
-        return [self.setting.config.suppress_weight * hidden]
+            outputs = self.ensemble(output.upload)
+            hidden = suppression(outputs, batch.labels, self.entropy)
+        self.weights.update({name: self.shared_successes(outputs, batch, name) for name in self.limits})
+        same = self.setting.config.suppress_weight
+        log.add(suppression=sum(one.item() for one in hidden.values()))
+        return [(self.weights[name] if name in self.limits else same) * one for name, one in hidden.items()]
+
+    def shared_successes(self, outputs: list[Logits], batch: Batch, name: str) -> list[Success]:
+        """Of every adversary, over the batches of all processes."""
+        found = successes(outputs, batch.labels, name)
+        if self.setting.fabric.world_size > 1:
+            figures = torch.tensor([[one.accuracy, one.cross_entropy] for one in found])
+            self.setting.share({"": figures})
+            found = [Success(*one) for one in figures.tolist()]
+        return found
 
     def update(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> None:
         """Train the adversaries on fresh draws from the same parameters."""
@@ -142,21 +240,30 @@ class AdversarialPenalty(Regulariser):
         channel = self.setting.model.local.channel
         parameters = {name: value.detach() for name, value in output.parameters.items()}
         for _ in range(self.how.steps):
-            guesses = self.shared(channel.sample(parameters, channel.noise(parameters)))
-            loss = adversary_loss(guesses, batch.labels)
-            self.optimizer.zero_grad()
-            self.setting.fabric.backward(loss)
-            self.optimizer.step()
+            guesses = self.learn(channel.sample(parameters, channel.noise(parameters)), batch.labels)
         log.add(adversary_accuracy=best_accuracy(guesses, batch.labels))
 
+    def learn(self, shown: Tensor, labels: Labels) -> list[Logits]:
+        """One step of all adversaries on images (B, 3, H, W); what they answered before it."""
+        outputs: list[Logits] = self.shared(shown)
+        loss = adversary_loss(outputs, labels)
+        self.optimizer.zero_grad()
+        self.setting.fabric.backward(loss)
+        self.optimizer.step()
+        return outputs
+
     def state_dict(self) -> dict[str, Any]:
-        """Of ensemble and optimiser."""
+        """Of ensemble, optimiser and weights."""
+        limited = {"leaks": self.weights.state_dict()} if self.limits else {}
         return {
+            **limited,
             "ensemble": self.ensemble.state_dict(),
             "optimizer": checkpoint.optimizer_state(self.optimizer),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Of ensemble and optimiser."""
+        """Of ensemble, optimiser and weights."""
+        if self.limits:
+            self.weights.load_state_dict(state["leaks"])
         self.ensemble.load_state_dict(state["ensemble"])
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])

@@ -62,6 +62,9 @@ class Regulariser(ABC):
     name: str
     """Key of its state in a checkpoint."""
 
+    def begin(self) -> None:  # noqa: B027
+        """Before the first epoch of a run, not of one that continues. May reseed the global generator."""
+
     def start_epoch(self, epoch: int, step: int) -> None:  # noqa: B027 - most terms have nothing to do
         """Before the first batch of an epoch; `step` is the number of that batch. May reseed the global generator."""
 
@@ -73,6 +76,10 @@ class Regulariser(ABC):
         self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans
     ) -> None:
         """Learn from the batch, after the optimiser step of the networks."""
+
+    def validate(self, step: int, seed: int) -> Mapping[str, Any]:
+        """After the last step of an epoch: figures on validation for its record; noise is fixed by `seed`."""
+        return {}
 
     def end_epoch(self, record: Mapping[str, Any], step: int) -> None:  # noqa: B027
         """After an epoch: its record in `metrics.jsonl`, and the number of the next step."""
