@@ -8,7 +8,7 @@ import torch
 
 from sfumato.channels import create, prior_rate
 from sfumato.channels.dither import BLOCK, CLOSED, SHUT, Dither, binary_rate, open_blocks, over_pixels
-from sfumato.models.local import GATE_START, LocalNetwork
+from sfumato.models.local import EDGE, FAR, GATE_START, Gates, LocalNetwork
 
 LOG2 = math.log(2)
 
@@ -127,6 +127,51 @@ def test_training_and_evaluation_close_the_same_blocks() -> None:
     assert torch.equal(drawn["p"] > CLOSED, shipped["p"] > CLOSED)
     assert torch.allclose(drawn["p"], shipped["p"], atol=1e-5)
     assert torch.allclose(prior_rate(made.channel, drawn), prior_rate(made.channel, shipped), rtol=1e-4)
+
+
+@pytest.mark.parametrize("region", [1, 3, 5])
+def test_blocks_are_open_around_the_likeliest_alone(region: int) -> None:
+    gates = Gates(8, 3, region)
+    z = 6 * torch.randn(40, 1, 6, 7, generator=torch.Generator().manual_seed(region))
+    reach = region // 2
+    found, distance = gates.bounded(z)
+    for picture, odds, far in zip(z[:, 0], found[:, 0], distance[:, 0], strict=True):
+        top, left = divmod(int(picture.argmax()), 7)
+        for y in range(6):
+            for x in range(7):
+                around = picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+                behind = (picture.max() - around.max()).item()
+                assert far[y, x].item() == pytest.approx(behind, abs=1e-5)
+                lost = min(EDGE * behind, FAR)
+                assert odds[y, x].item() == pytest.approx(picture[y, x].item() - lost, abs=1e-3)
+                within = abs(y - top) <= reach and abs(x - left) <= reach
+                assert (behind == 0) == within
+    gates.look = torch.nn.Identity()  # type: ignore[assignment]
+    gates.odds = torch.nn.Identity()  # type: ignore[assignment]
+    assert torch.equal(gates(z), found)
+    gates.anywhere = True
+    assert torch.equal(gates(z), z)
+
+
+def test_a_margin_says_what_turns_a_block_over() -> None:
+    """Moving the likeliest block by less than every margin leaves all blocks as they are; by more, some turn over."""
+    made = LocalNetwork(Dither(2, gates=True), (), (32, 48), region=1).eval()
+    gates = made.gates
+    assert gates is not None
+    gates.look = torch.nn.Identity()  # type: ignore[assignment]
+    gates.odds = torch.nn.Identity()  # type: ignore[assignment]
+    z = 3 * torch.randn(200, 1, 4, 6, generator=torch.Generator().manual_seed(3))
+    made.encode = lambda x: ([x], x)  # type: ignore[method-assign]
+    made.at_eighth = lambda fine, bottleneck: bottleneck  # type: ignore[method-assign]
+    odds, margin = made.gate_odds(z), made.gate_margin(z)
+    best = z == z.amax((2, 3), keepdim=True)
+    seen = 0
+    for step in (0.01, 0.05, 0.2):
+        moved = made.gate_odds(z - step * best)
+        turned = (moved > 0) != (odds > 0)
+        assert not (turned & (margin > 1.2 * step)).any()
+        seen += int(turned.sum())
+    assert seen > 0
 
 
 def test_a_closed_byte_is_zero() -> None:

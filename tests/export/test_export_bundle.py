@@ -216,7 +216,7 @@ def test_two_exports_are_equal_byte_for_byte(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dither4", "gates", "gaussian", "additive"])
+@pytest.mark.parametrize("name", ["dither4", "gates", "region", "gaussian", "additive"])
 def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
     run = make_run(name)
     out = tmp_path / "export"
@@ -225,9 +225,12 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
     images = np.array(run.dataset.images[:4])
     wanted, found = run.parameters(images), load_export(out).parameters(images)
     assert set(wanted) == set(found)
+    clear = torch.ones(4, 1, 32, 32)
+    if run.local.gates is not None:  # near the edge of a step a block may be open in one of both
+        clear = over_pixels((run.local.gate_margin(to_tensor(images)) > 0.5).float())
     for key, value in wanted.items():
         unit = next((t.unit for t in contract.outputs if t.name == key), 1.0)
-        assert (value - found[key]).abs().mean() < 2 / 256 * unit
+        assert ((value - found[key]).abs() * clear).mean() < 2 / 256 * unit
     upload = model.perturb(images[0], key=KEY)
     bits = contract.channel.bits
     assert np.array_equal(decode_png(upload.content, height=32, width=32, bits=bits), upload.levels)
@@ -240,7 +243,8 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
     )
     assert verify(out).passed
     if contract.channel.gates:
-        shut = over_pixels((run.local.gate_odds(to_tensor(images)) < -1).float()).bool().expand_as(found["p"])
+        odds, margin = run.local.gate_odds(to_tensor(images)), run.local.gate_margin(to_tensor(images))
+        shut = over_pixels(((odds < 0) & (margin > 1)).float()).bool().expand_as(found["p"])
         assert 0.1 < shut.float().mean() < 0.9
         assert not found["p"][shut].any(), "a closed block is zero to the bit"
         packed = contract.figures["upload_bytes"]["packed"]

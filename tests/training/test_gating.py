@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sfumato.channels.dither import BLOCK, over_pixels
+from sfumato.core.errors import UsageError
 from sfumato.core.files import read_object
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.tensors import to_tensor
 from sfumato.training.clean import make_cloud, train_clean, training_batches
-from sfumato.training.config import Gating, TrainConfig
+from sfumato.training.config import Gating, TrainConfig, make_config
 from sfumato.training.gating import GatedPhotos, gate_price, learn_gates
 from sfumato.training.log import read_records
 from sfumato.training.runner import train
@@ -179,6 +180,23 @@ def test_a_run_with_gates_says_how_much_is_open_and_resumes_to_the_same(
     assert (again / "local.safetensors").read_bytes() == (
         tmp_path / "whole" / "local.safetensors"
     ).read_bytes()
+
+
+def test_with_a_region_blocks_are_open_in_one_place(squares: tuple[Dataset, str], tmp_path: Path) -> None:
+    dataset, spec = squares
+    config = configuration(spec, clean_epochs=1, gating={"epochs": 2, "region": 1})
+    run = train(config, tmp_path / "region")
+    assert run.local.gates is not None
+    assert not run.local.gates.anywhere
+    with torch.no_grad():
+        odds = run.local.gate_odds(to_tensor(np.array(dataset.images[:50])))
+        run.local.gates.anywhere = True
+        everywhere = run.local.gate_odds(to_tensor(np.array(dataset.images[:50])))
+    opened, found = ((one > 0).flatten(1).sum(1).float().mean() for one in (odds, everywhere))
+    assert opened < 2, "one block, but for some that are almost alike after so few steps"
+    assert found > opened + 1
+    with pytest.raises(UsageError, match="odd"):
+        make_config({"data": spec, "keep": ["kind"], "gates": True, "gating": {"region": 2}})
 
 
 def test_two_processes_learn_gates_together(squares: tuple[Dataset, str], tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ class PhoneNetwork(nn.Module):
         """How clearly each pixel's block is open or closed, in logits, (B, H, W, 1); infinite without gates."""
         if self.local.gates is None:
             return torch.full((*image.shape[:3], 1), torch.inf)
-        odds = self.local.gate_odds(image.permute(0, 3, 1, 2)).abs()
-        return over_pixels(odds).permute(0, 2, 3, 1)
+        return over_pixels(self.local.gate_margin(image.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
 
 
 class AnswerPhone(nn.Module):

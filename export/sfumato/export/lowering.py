@@ -148,6 +148,11 @@ def max_pool(node: Node, x: Value) -> Value:
     )
 
 
+def global_max(node: Node, x: Value) -> Value:
+    """Largest of each plane."""
+    return tf.nn.max_pool2d(x, list(x.shape[1:3]), [1, 1], "VALID")
+
+
 def average_pool(node: Node, x: Value) -> Value:
     """Mean of each block; zeros around the picture are counted, or left out where SAME leaves them out.
 
@@ -363,6 +368,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "MaxPool": max_pool,
+    "GlobalMaxPool": global_max,
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
     "ReduceMax": reduce_max,

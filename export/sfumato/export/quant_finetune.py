@@ -25,7 +25,7 @@ from sfumato.export.freeze import AnswerPhone, PhoneNetwork
 
 Phone = TypeVar("Phone", PhoneNetwork, AnswerPhone)
 
-MOVES = ("permute", "identity", "detach", "pixel_shuffle", "amax")
+MOVES = ("permute", "identity", "detach", "pixel_shuffle", "amax", "adaptive_max_pool2d", "max_pool2d")
 """Values change places and nothing else: TensorFlow Lite keeps their scale, and the export does it later or not at all."""
 LOGISTIC_RANGE = (0.0, 255 / 256)
 """Scale 1/256, zero point -128, by definition."""

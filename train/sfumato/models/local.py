@@ -41,6 +41,10 @@ GATE_WIDTH = 16
 """Planes of the layer before the gates."""
 GATE_START = 3.0
 """Log odds of every block before training: one in twenty is closed."""
+FAR = 16.0
+"""Log odds that a block outside the open region loses."""
+EDGE = 64.0
+"""How fast it loses them, per logit that its surroundings lie behind the likeliest block. int8 logits differ by about .2."""
 STEPS = (2, 4)
 """Factors by which gates are enlarged; their product is the side of a block."""
 STRIDE = 16
@@ -82,16 +86,30 @@ class Encoder(nn.Module):
 class Gates(nn.Module):
     """Which blocks of the upload are open, seen from the features at 1/8 of the resolution, where a block is one place.
 
+    With a region, blocks are open in one place alone. What else looks worth sending has to beat the best of the picture, not a
+    threshold.
+
     Args:
         width: planes of these features.
         planes: of the channel's parameters, which all need the gates.
+        region: side, in blocks, of the square around the likeliest block that may be open; odd. 0: anywhere.
+
+    Attributes:
+        anywhere: whether training leaves the region aside for now.
     """
 
-    def __init__(self, width: int, planes: int) -> None:
+    def __init__(self, width: int, planes: int, region: int = 0) -> None:
         super().__init__()
+        self.region, self.anywhere = region, False
         self.look = Separable(width, GATE_WIDTH)
         self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
         nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
+        if region:
+            one = torch.ones(1, 1)
+            self.scale, self.offset = (
+                constant(EDGE * one, torch.tensor([FAR])),
+                constant(one, torch.tensor([-FAR])),
+            )
         # Every place four times, then each of those sixteen times: kernels of DEPTH_TO_SPACE are made for such steps.
         first, last = STEPS
         self.copies = nn.ModuleList(
@@ -101,7 +119,16 @@ class Gates(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
         z: Tensor = self.odds(self.look(features))
-        return z
+        return self.bounded(z)[0] if self.region and not self.anywhere else z
+
+    def bounded(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log odds (B, 1, h, w) with those outside the region lowered by `FAR`, and how far their surroundings lie behind.
+
+        Surroundings that are almost as likely as the likeliest block lose less: two that are alike may both be open.
+        """
+        behind = z - F.adaptive_max_pool2d(z, 1)
+        near = F.max_pool2d(behind, self.region, 1, self.region // 2)  # 0 within the region, below 0 outside
+        return self.offset(z) + F.relu(self.scale(near)), -near
 
     def shut(self, z: Tensor) -> Tensor:
         """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, planes, H, W)."""
@@ -122,6 +149,7 @@ class LocalNetwork(nn.Module):
         block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
+        region: of `Gates`.
     """
 
     def __init__(
@@ -133,6 +161,7 @@ class LocalNetwork(nn.Module):
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (0, 2, 1),
         form: Form | None = None,
+        region: int = 0,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
@@ -148,7 +177,8 @@ class LocalNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
-        self.gates = Gates(c, channel.outputs["p"]) if isinstance(channel, Dither) and channel.gates else None
+        gated = isinstance(channel, Dither) and channel.gates
+        self.gates = Gates(c, channel.outputs["p"], region) if gated else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -186,6 +216,22 @@ class LocalNetwork(nn.Module):
         assert self.gates is not None
         odds: Tensor = self.gates(self.at_eighth(*self.encode(x)))
         return odds
+
+    def gate_margin(self, x: Tensor) -> Tensor:
+        """How clearly each block of an image (B, 3, H, W) is open or closed, in logits, (B, 1, H / 8, W / 8)."""
+        assert self.gates is not None
+        z: Tensor = self.gates.odds(self.gates.look(self.at_eighth(*self.encode(x))))
+        if not self.gates.region:
+            return z.abs()
+        _, behind = self.gates.bounded(z)
+        # A likely block is open where its surroundings lie behind by less than this: within the region by nothing, but another
+        # place may overtake them.
+        enough = z / EDGE
+        lead = z.amax((2, 3), keepdim=True) - z.masked_fill(behind == 0, -torch.inf).amax(
+            (2, 3), keepdim=True
+        )
+        within, outside = torch.minimum(z, lead + enough), (behind - enough).abs()
+        return torch.where(z < 0, -z, torch.where(behind == 0, within, outside))
 
     def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
         """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""

@@ -14,7 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.console import note
@@ -84,6 +92,16 @@ class Gating(_Table):
     may close everything and guess."""
     climb: Share = 0.5
     """Share of these epochs in which the price rises from nothing."""
+    region: int = Field(default=0, ge=0)
+    """Side, in blocks of 8x8, of the square around the likeliest block that may be open, an odd number. 0: blocks may be open
+    anywhere. What else catches the eye is then never sent, so use it where the answer lies in one place of the picture."""
+
+    @field_validator("region")
+    @classmethod
+    def _has_a_middle(cls, region: int) -> int:
+        if region and region % 2 == 0:
+            raise ValueError(f"the region has a block in its middle: its side is odd, not {region}")
+        return region
 
 
 class RateControl(_Table):

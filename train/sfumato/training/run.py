@@ -102,10 +102,9 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
             LocalNetwork, channels_last(OwnLocal(channel, make_own(config.local, channel, dataset.size)))
         )
     form = decision_form(config, dataset)
-    if form is None:
-        return channels_last(LocalNetwork(channel, (), dataset.size, config.block))
-    classes = list(class_counts(config, dataset).values())
-    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block, form=form))
+    classes = [] if form is None else list(class_counts(config, dataset).values())
+    region = config.gating.region
+    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block, form=form, region=region))
 
 
 MOST_WEIGHTS = 80_000
