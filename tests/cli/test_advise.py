@@ -77,7 +77,7 @@ def test_a_report_holds_every_row(folder: Path) -> None:
     assert [row["network"] for row in report["networks"]] == ["phone", "larger", "cloud"]
     assert set(report["seconds"]) == {"cloud", "phone", "larger", "attacker"}
     costs = report["costs"]
-    assert 3 * costs["phone"]["macs"] < costs["larger"]["macs"] <= 10 * 2_200_000
+    assert costs["larger"]["macs"] == pytest.approx(10 * costs["phone"]["macs"], rel=0.1)
     assert costs["cloud"]["instructions"]["cortex-a53"] > costs["cloud"]["instructions"]["cortex-a76"]
     assert report["advice"]["mode"] in {"answer", "phone", "picture"}
     (skin,) = report["hidden"]
@@ -100,6 +100,12 @@ def test_a_folder_goes_on_and_refuses_other_settings(folder: Path, tmp_path: Pat
         advise(configuration(DATA, ["smiling"], ["hair"]), out=folder)
     with only_process(folder), pytest.raises(SfumatoError, match="another process is at work"):
         advise(config, out=folder)
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    assert settings.pop("classifiers") == 2
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(SfumatoError, match="by another version: choose another --out"):
+        advise(config, out=tmp_path / "old")
     (tmp_path / "note").write_text("mine")
     with pytest.raises(SfumatoError, match="not empty"):
         advise(config, out=tmp_path)

@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from itertools import product
 from math import log
 from typing import Any
@@ -12,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.compare.methods import METHODS, Curve, Method, Task, create
+from sfumato.audit.attacks.taps import Taps
+from sfumato.compare.methods import METHODS, Curve, Method, Task, UnsuitableError, create
 from sfumato.compare.methods.arden import Arden
 from sfumato.compare.methods.base import Phase, cross_entropies
 from sfumato.compare.methods.blur import Blur
@@ -23,7 +26,7 @@ from sfumato.compare.methods.info_decom import InfoDecomStyle, without_block_mea
 from sfumato.compare.methods.mass import Mass, suppression_hinge, utility_hinge
 from sfumato.compare.methods.maxent_arl import MaxEntArl, answer_entropy
 from sfumato.compare.methods.narl import Narl
-from sfumato.compare.methods.on_phone import OnPhone, Reader
+from sfumato.compare.methods.on_phone import NARROWEST, Classifier, OnPhone, Reader, widest
 from sfumato.compare.methods.pixelate import Pixelate
 from sfumato.compare.methods.protective import Protective, margin
 from sfumato.compare.methods.shredder import Shredder
@@ -40,7 +43,9 @@ from sfumato.compare.rows import Point, choose_rows
 from sfumato.core.errors import UsageError
 from sfumato.data import Split
 from sfumato.data.label_cells import label_cells
+from sfumato.models import pretrained
 from sfumato.models.cost import cost
+from sfumato.training.clean import make_cloud
 from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import task_loss
 from sfumato.training.run import make_local
@@ -74,11 +79,11 @@ def test_an_unknown_method_is_refused_with_the_known_ones(task: Task) -> None:
 
 def test_every_method_has_a_curve_but_the_yardsticks(task: Task) -> None:
     without = {name for name, method in METHODS.items() if method.curve is None}
-    assert without == {"raw", "on-phone"}
+    assert without == {"raw"}
     for name, method in METHODS.items():
         if method.curve is None:
             continue
-        assert len(set(method.curve.values)) >= 4, name
+        assert len(set(method.curve.values)) >= (2 if name == "on-phone" else 4), name
         assert len({type(value) for value in method.curve.values}) == 1, name
         assert method.curve.published
         assert [method.curve.accept(name, value) for value in method.curve.values] == list(
@@ -573,11 +578,76 @@ def test_on_phone_sends_its_answer_at_the_price_of_our_network(make: Make, task:
     decided = method.phone.answers(batch.images)["smiling"].argmax(1)
     assert torch.equal(method.cloud(upload)["smiling"].argmax(1), decided)
     assert all(picture.unique().numel() == 1 for picture in upload)
-    ours = cost(make_local(task.config, task.dataset), task.shape).macs
-    assert 0.6 * ours < method.cost(task.shape).macs <= ours
     sizes, encoding = method.upload_sizes(upload, photos(batch))
     assert (sizes.tolist(), encoding) == ([1], "answer")
     assert method.draw.rate(method.phone(batch.images)).unique().item() == pytest.approx(log(2))
+
+
+@pytest.mark.parametrize("times", [1, 3, 10, 30])
+def test_the_phone_alone_costs_what_it_is_said_to(times: int, task: Task) -> None:
+    """The widest network that fits: at its width and one plane more, counted."""
+    most = times * cost(make_local(task.config, task.dataset), task.shape).macs
+    method = create("on-phone", task, times)
+    assert isinstance(method, OnPhone)
+    assert 0.9 * most < method.cost(task.shape).macs <= most
+    wider = Classifier(method.phone.encoder.width // 4 + 1, task.dataset.size, task.kept)
+    assert cost(wider, task.shape).macs > most
+
+
+@pytest.fixture
+def library_task(task: Task, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """The same task with a small network of a library in the cloud, its first convolution and batch norm frozen."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3, 2), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 8, 3, 2)]
+    backbone = torch.nn.Sequential(
+        torch.nn.Sequential(*layers[:2]),
+        torch.nn.Sequential(*layers[2:]),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    )
+    made = (backbone, (0.5,) * 3, (0.5,) * 3)
+    monkeypatch.setattr(pretrained, "_timm", lambda spec, size: deepcopy(made))
+    config = task.config.model_copy(update={"cloud": "timm:small,freeze=2,rate=0.5"})
+    return replace(task, config=config, clean=make_cloud(config, task.dataset).eval())
+
+
+SPLIT = {"arden", "shredder", "deepobfuscator", "maxent-arl", "narl", "infodecom-style"}
+
+
+def test_methods_keep_what_a_library_network_freezes_or_say_that_they_cannot_cut_it(
+    library_task: Task, batch: Batch
+) -> None:
+    for name in METHODS:
+        torch.manual_seed(0)
+        if name in SPLIT:
+            with pytest.raises(UnsuitableError, match="cuts the cloud network in two"):
+                create(name, library_task)
+            continue
+        method = create(name, library_task)
+        before = {key: value.clone() for key, value in method.cloud.state_dict().items()}
+        train(method, library_task, batch, 2)
+        after = method.cloud.state_dict()
+        for key, value in before.items():
+            learns = "cloud" in method.trained and not key.startswith("backbone.0.")
+            assert torch.equal(value, after[key]) != learns, (name, key)
+    groups = create("raw", library_task).groups()
+    assert [(len(group["params"]), group["factor"]) for group in groups] == [(2, 1.0), (2, 0.5)]
+
+
+def test_mass_needs_features(make: Make, batch: Batch) -> None:
+    class Bare(torch.nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"smiling": x.mean((2, 3))[:, :2]}
+
+    method = make("mass")
+    assert isinstance(method, Mass)
+    method.taps = Taps(Bare())
+    with pytest.raises(UnsuitableError, match="no part of this cloud network"):
+        method.features(batch.images)
+
+
+def test_no_phone_is_too_small_for_a_network(task: Task) -> None:
+    assert widest(task, 0).encoder.width == 4 * NARROWEST
 
 
 def test_several_answers_come_apart_again() -> None:

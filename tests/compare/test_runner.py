@@ -1,5 +1,6 @@
 """`sfumato compare`: rows, end to end on tiny data, continuing, and wrong use."""
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from sfumato.audit.plan import Plan
 from sfumato.audit.schema import RateBits
+from sfumato.bench.instructions import price
 from sfumato.cli.compare import show_comparison
 from sfumato.cli.main import app
 from sfumato.compare import runner
@@ -34,8 +36,14 @@ from sfumato.compare.rows import (
 from sfumato.compare.runner import compare
 from sfumato.compare.schema import Comparison, ComparisonRow, Setting, read_comparison
 from sfumato.compare.selection import best_points, match_comparisons
+from sfumato.compare.tables import cost_table
 from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.core.files import read_json, write_json
+from sfumato.models import pretrained
+from sfumato.models.cloud import create_cloud
+from sfumato.models.pretrained import Pretrained
+from sfumato.training.config import Gating
+from sfumato.training.run import load_run
 
 TINY = Plan(
     name="quick",
@@ -79,9 +87,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path
 
 def test_all_is_every_method_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
-    assert {row.method for row in rows} == {*METHODS, *OURS} - {"rate-context", "rate-levels4"}
+    assert {row.method for row in rows} == {*METHODS, *OURS} - {"rate-context", "rate-levels4", "gates"}
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
-    assert len(rows) == 4 * (len(METHODS) - 2) + 2 + 4 * len(OUR_CURVES) + 1 + 4 * len(POINTS)
+    assert len(rows) == 4 * (len(METHODS) - 2) + 1 + 2 + 4 * len(OUR_CURVES) + 1 + 4 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
     curve = curve_of("pass")
     assert curve is not None
@@ -130,13 +138,21 @@ def test_wrong_settings_are_wrong_use(text: str, message: str) -> None:
 
 def test_the_bound_that_foresees_is_a_goal_where_there_is_something_to_foresee() -> None:
     points = [Point(8), Point(1000)]
-    assert [row.id for row in choose_rows(["all"], points) if row.method == "rate-context"] == [
-        "rate-context-1000"
-    ]
+    for name in ("rate-context", "rate-levels4", "gates"):
+        assert [row.id for row in choose_rows(["all"], points) if row.method == name] == [f"{name}-1000"]
     assert [row.id for row in choose_rows(["rate-context"], points)] == [
         "rate-context-8",
         "rate-context-1000",
     ]
+
+
+@pytest.mark.parametrize(("epochs", "split"), [(1, (0, 1)), (3, (1, 2)), (24, (12, 12))])
+def test_gates_share_the_warm_up(epochs: int, split: tuple[int, int]) -> None:
+    config = CompareConfig(**{**CONFIG, "epochs": epochs})
+    gates, plain = (config.training(**OURS[name], bits=200) for name in ("gates", "rate"))
+    assert (gates.pretrain_epochs, gates.gating.epochs) == split
+    assert (plain.pretrain_epochs, plain.gating) == (epochs, Gating()), "begun runs are gone on with"
+    assert gates.epochs == plain.epochs == epochs
 
 
 def test_rows_stand_side_by_side(finished: tuple[Comparison, Path]) -> None:
@@ -226,6 +242,56 @@ def test_other_options_are_not_mixed_in(finished: tuple[Comparison, Path]) -> No
         compare(CompareConfig(**{**CONFIG, "epochs": 2}), out, choose_rows(["jpeg"], [Point(8)], SETTINGS))
 
 
+def test_another_cloud_network_is_that_of_all_rows(
+    finished: tuple[Comparison, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A library's, kept by the folder; what does not go with it is a line."""
+    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    made = (torch.nn.Sequential(*layers), (0.5,) * 3, (0.5,) * 3)
+    monkeypatch.setattr(pretrained, "_timm", lambda spec, size: copy.deepcopy(made))
+    config = CompareConfig(**{**CONFIG, "data": "synthetic,size=16,count=600", "cloud": "timm:small"})
+    rows = choose_rows(
+        ["raw", "arden", "gates", "answer-odds"], [Point(200), Point(200, 1)], parse_settings(["1"])
+    )
+    for plans in (rows, rows[:2]):  # the second finds everything there
+        comparison = compare(config, tmp_path, plans)
+        assert [row.id for row in comparison.rows] == ["raw", "gates-200"]
+        assert list(comparison.failed) == [
+            "answer-odds-equal-odds-0.05",
+            "arden-scale-0.25",
+            "gates-200-1",
+        ]
+    assert "cuts the cloud network in two" in comparison.failed["arden-scale-0.25"]
+    assert "cannot be held to equal odds" in comparison.failed["answer-odds-equal-odds-0.05"]
+    assert "leave beyond and local out" in comparison.failed["gates-200-1"]
+    assert "does not say what data" not in capsys.readouterr().err
+    assert read_json(tmp_path / "comparison-config.json")["cloud"] == "timm:small"
+    run = load_run(tmp_path / "runs" / "gates-200")
+    assert isinstance(run.cloud, Pretrained)
+    assert run.config.gates
+    for other, folder in ((config, finished[1]), (CompareConfig(**CONFIG), tmp_path)):
+        with pytest.raises(SfumatoError, match=r"another cloud .*--overwrite"):
+            compare(other, folder, ())
+
+
+def test_a_cloud_network_that_cannot_be_had_stops_before_anything_is_lost(
+    finished: tuple[Comparison, Path], tmp_path: Path
+) -> None:
+    _, out = finished
+    before = sorted(out.rglob("*"))
+    for folder, overwrite in ((tmp_path / "new", False), (out, True)):
+        config = CompareConfig(**CONFIG, cloud=f"lite0,weights={tmp_path / 'none.pth'}")
+        with pytest.raises(SfumatoError, match=r"none\.pth"):
+            compare(config, folder, (), overwrite=overwrite)
+        with pytest.raises(UsageError, match="unknown cloud network 'gap'"):
+            compare(CompareConfig(**CONFIG, cloud="gap"), folder, (), overwrite=overwrite)
+    assert sorted(out.rglob("*")) == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_same_data_may_be_named_otherwise(finished: tuple[Comparison, Path]) -> None:
     _, out = finished
     before = sorted(path.read_bytes() for path in (out / "rows").iterdir())
@@ -292,8 +358,14 @@ def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
 
 def test_with_nothing_to_hide_accuracy_stands_beside_the_rate(tmp_path: Path) -> None:
     config = CompareConfig(**{**CONFIG, "hide": ()})
-    comparison = compare(config, tmp_path / "out", choose_rows(["raw", "on-phone", "rate"], [Point(8)]))
+    comparison = compare(
+        config,
+        tmp_path / "out",
+        choose_rows(["raw", "on-phone", "narl", "rate", "suppress"], [Point(8)], parse_settings(["1"])),
+    )
     raw, phone, ours = comparison.rows
+    assert list(comparison.failed) == ["narl-weight-0.01", "suppress-8"]
+    assert all("(--hide)" in why or "with --hide" in why for why in comparison.failed.values())
     assert not any(row.attacks or row.attributes for row in comparison.rows)
     assert raw.rate_bits is None
     assert isinstance(phone.rate_bits, RateBits)
@@ -303,7 +375,12 @@ def test_with_nothing_to_hide_accuracy_stands_beside_the_rate(tmp_path: Path) ->
 
 
 def test_there_is_no_provider_without_a_cloud_network(tmp_path: Path) -> None:
-    (row,) = compare(CompareConfig(**CONFIG), tmp_path / "out", choose_rows(["on-phone"], [Point(8)])).rows
+    (row,) = compare(
+        CompareConfig(**CONFIG),
+        tmp_path / "out",
+        choose_rows(["on-phone"], [Point(8)], parse_settings(["1"])),
+    ).rows
+    assert row.setting == Setting(name="times", value=1)
     assert any("provider was left out" in note for note in row.notes)
     assert {"probe", "output"} <= {attack.attack for attack in row.attacks}
 
@@ -415,8 +492,26 @@ def test_tables_are_written_as_markdown(finished: tuple[Comparison, Path]) -> No
     assert comparison.rule in text
 
 
+def test_the_clean_network_on_the_phone_has_the_price_that_advise_names(
+    finished: tuple[Comparison, Path],
+) -> None:
+    comparison = finished[0]
+    clean = create_cloud("resnet", {"smiling": 2}, size=(48, 48))
+    told, advised = comparison.clean_cost, price(clean, (3, 48, 48))
+    assert told is not None
+    assert (told.macs, told.int8_bytes) == (advised.macs, advised.bytes)
+    assert told.int8_instructions == advised.instructions
+    norms = [part for part in clean.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    weights = sum(one.numel() for one in clean.parameters()) - sum(one.num_features for one in norms)
+    assert (told.parameters, told.float_bytes) == (weights, 4 * weights)
+    line = cost_table(comparison).rows[-1]
+    assert line[1:4] == (f"{weights:,}", f"{4 * weights:,}", f"{told.macs / 1e6:.2f}")
+    assert line[4] == f"{comparison.clean_accuracy['smiling']:.1%}"
+    assert len(cost_table(comparison).rows) == len(comparison.rows) + 1
+
+
 NEW_IN_ROWS = ("setting", "validation_accuracy", "epoch", "own_adversary", "published")
-NEW = ("rule", "best_points", "failed", "clean_validation_accuracy")
+NEW = ("rule", "best_points", "failed", "clean_validation_accuracy", "clean_cost")
 
 
 def schema_2(comparison: Comparison) -> dict[str, Any]:
@@ -531,7 +626,9 @@ def test_quick_is_two_settings_and_targets_and_hidden_points_have_a_default(
     common += ["--methods", "pass,rate"]
     for further in (["--hide", "skin", "--quick"], ["--hide", "skin"], [], ["--settings", "pass=0.3"]):
         CliRunner().invoke(app, [*common, *further])
-    quick, hidden, bare, given = seen
+    CliRunner().invoke(app, [*common, "--cloud", "lite0,size=112"])
+    quick, hidden, bare, given, library = seen
+    assert library[0].training().cloud == "lite0,size=112"
     assert quick == (
         make_compare_config({**CONFIG, "epochs": 2}),
         ["pass-temperature-0.05", "pass-temperature-0.02", "rate-1-0.1", "rate-2-0.1"],

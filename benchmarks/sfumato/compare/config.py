@@ -27,6 +27,8 @@ class CompareConfig(BaseModel):
     keep: tuple[str, ...] = Field(min_length=1)
     hide: tuple[str, ...] = ()
     """Attributes under attack. Without any, accuracy is compared with the rate alone."""
+    cloud: str = "resnet"
+    """Cloud network of every row, as in `TrainConfig`."""
     attacks: str = "quick"
     """Plan of the audit: quick or default."""
     epochs: int = Field(default=8, ge=1)
@@ -39,9 +41,13 @@ class CompareConfig(BaseModel):
     seed: int = 0
 
     def training(self, **options: Any) -> TrainConfig:
-        """The training configuration of one row."""
-        epochs = {"epochs": self.epochs, "pretrain_epochs": self.epochs, "clean_epochs": self.epochs}
-        common = self.model_dump(include={"data", "keep", "hide", "batch_size", "precision", "seed"})
+        """The training configuration of one row. Gates share the warm-up, so that no row has more epochs than another."""
+        epochs: dict[str, Any] = {"epochs": self.epochs, "clean_epochs": self.epochs}
+        gating = -(-self.epochs // 2) if options.get("gates") else 0
+        epochs["pretrain_epochs"] = self.epochs - gating
+        if gating:
+            epochs["gating"] = {"epochs": gating}
+        common = self.model_dump(include={"data", "keep", "hide", "cloud", "batch_size", "precision", "seed"})
         augmentation = {"mirror_only": self.mirror_only}
         return make_config({**common, "augmentation": augmentation, **epochs, **options})
 

@@ -71,7 +71,8 @@ PAPERS: Mapping[str, Paper] = {
         None, "first layers of the shared cloud network behind a filter; the paper's layers were not at hand"
     ),
     "on-phone": Paper(
-        "mobilenet", "the widest of our encoders within our own MACs; beside it, MobileNetV2 at width 0.35"
+        "mobilenet",
+        "the widest of our encoders within our own MACs (10 times that in its other row); beside it, MobileNetV2 at width 0.35",
     ),
 }
 """Method -> its paper. Every method of `METHODS` and every network of `PHONE_NETWORKS` stands here."""

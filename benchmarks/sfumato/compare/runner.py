@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.audit.answer_audit import answer_rate
 from sfumato.audit.artifact import Artifact
@@ -28,17 +28,18 @@ from sfumato.audit.exact_answer import exact_leaks
 from sfumato.audit.pass_rule import leakage_bound_bits, shortfalls
 from sfumato.audit.plan import create_plan
 from sfumato.audit.upload_size import SAMPLE, image_sizes, upload_sizes
+from sfumato.bench.instructions import price
 from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
 from sfumato.compare.config import CompareConfig
-from sfumato.compare.methods import METHODS, Method, Task, available, create
+from sfumato.compare.methods import METHODS, Method, Task, UnsuitableError, available, create
 from sfumato.compare.methods.training import SEED_WORD, DivergedError, adversary_accuracy, train_method
 from sfumato.compare.rows import OUR_CURVES, OURS, RowPlan, curve_of
-from sfumato.compare.schema import Comparison, ComparisonRow, PhoneCost, Setting, read_row
+from sfumato.compare.schema import CleanCost, Comparison, ComparisonRow, PhoneCost, Setting, read_row
 from sfumato.compare.selection import RULE, best_points, match_comparisons
 from sfumato.compare.tables import comparison_tables
 from sfumato.core.console import note
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import atomic_write, claim_folder, only_process, read_json, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
@@ -49,14 +50,18 @@ from sfumato.models.cost import Cost, cost
 from sfumato.models.local import check_size
 from sfumato.runtime.answer import word_size
 from sfumato.training import checkpoint
-from sfumato.training.clean import make_cloud, train_clean
+from sfumato.training.answer import check_answer
+from sfumato.training.clean import check_cloud, make_cloud, train_clean
 from sfumato.training.config import TrainConfig
 from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.run import AnswerRun
 from sfumato.training.runner import train
 from sfumato.training.start import check_devices
+from sfumato.training.started import record as record_start
 
+CLEAN = "clean.safetensors"
+"""The clean network, here as in a run."""
 WEIGHTS = "methods"
 """Folder of trained methods."""
 TRAINER = 2
@@ -87,6 +92,8 @@ def compare(
     check_devices(accelerator)
     keep_freed_memory()
     comparer = Comparer(config, out, accelerator)
+    if overwrite or not (out / CLEAN).exists():  # later that file is the network, whatever it was made of
+        check_cloud(comparer.training, comparer.dataset)
     values = {**config.model_dump(mode="json"), "dataset": comparer.dataset.id, "trainer": TRAINER}
     _claim(out, values, overwrite=overwrite)
     with only_process(out):
@@ -96,12 +103,12 @@ def compare(
                 note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
                 continue
             if comparer.failure(plan).exists():
-                note(f"[{number}/{len(plans)}] {plan.id}: diverged before")
+                note(f"[{number}/{len(plans)}] {plan.id}: could not be trained before")
                 continue
             note(f"[{number}/{len(plans)}] {plan.id}")
             try:
                 row = comparer.make(plan)
-            except DivergedError as error:
+            except (DivergedError, UnsuitableError) as error:
                 note(str(error))
                 write_json(comparer.failure(plan), {"id": plan.id, "reason": str(error)})
             else:
@@ -166,7 +173,7 @@ class Comparer:
         """
         if self.config.hide:
             select_attributes(self.freeze(create("raw", self.task), {}), self.config.hide)
-        path = self.out / "clean.safetensors"
+        path = self.out / CLEAN
         if not path.exists():
             trained = train_clean(self.training, self.dataset, self.fabric, None)
             checkpoint.save_module(trained, path)
@@ -216,11 +223,21 @@ class Comparer:
         return method, read_json(record)
 
     def make_ours(self, plan: RowPlan) -> ComparisonRow:
-        """A row of our own."""
+        """A row of our own.
+
+        Raises:
+            UnsuitableError: these attributes or this target are not for it.
+        """
         target = {} if plan.point is None else asdict(plan.point)
         if plan.setting is not None:
             target = {OUR_CURVES[plan.method].option: plan.setting}
-        config, folder = self.config.training(**OURS[plan.method], **target), self.out / "runs" / plan.id
+        folder = self.out / "runs" / plan.id
+        try:
+            config = self.config.training(**OURS[plan.method], **target)
+            if config.mode == "answer":
+                check_answer(config, self.dataset)
+        except UsageError as error:
+            raise UnsuitableError(str(error)) from None
         started = time.perf_counter()
         self.share_clean_network(config, folder)
         run = train(config, folder, resume=True, accelerator=self.accelerator)
@@ -279,7 +296,8 @@ class Comparer:
         """Start a run with the clean network that all rows share; a run that has begun has it already."""
         if not (folder / "config.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.save_module(self.clean, folder / "clean.safetensors")
+            checkpoint.save_module(self.clean, folder / CLEAN)
+            record_start(folder, config, self.dataset, auto=False)
             write_json(folder / "config.json", config.model_dump(mode="json"))
 
     def freeze(self, method: Method, accuracy: dict[str, float]) -> MethodArtifact:
@@ -349,6 +367,7 @@ class Comparer:
             n_test=len(self.dataset.splits[Split.TEST]),
             clean_accuracy=self.clean_accuracy,
             clean_validation_accuracy=self.clean_validation,
+            clean_cost=clean_cost(self.clean, self.task.shape),
             config=self.config.model_dump(mode="json"),
             rows=rows,
             rule=RULE,
@@ -391,6 +410,18 @@ def phone_cost(
         lossless_bytes=None if lossless is None else float(lossless.mean()),
         lossless_bytes_p95=None if lossless is None else float(np.percentile(lossless, 95)),
         stored_bytes=stored_bytes,
+    )
+
+
+def clean_cost(network: nn.Module, shape: tuple[int, int, int]) -> CleanCost:
+    """What the clean network would cost on the phone, for an image of `shape` (3, H, W)."""
+    parameters, estimate = cost(network, shape).parameters, price(network, shape)
+    return CleanCost(
+        parameters=parameters,
+        macs=estimate.macs,
+        float_bytes=4 * parameters,
+        int8_bytes=estimate.bytes,
+        int8_instructions=dict(estimate.instructions),
     )
 
 

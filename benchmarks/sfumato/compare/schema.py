@@ -54,6 +54,21 @@ class PhoneCost(_Frozen):
     """What has to be stored beside the network."""
 
 
+class CleanCost(_Frozen):
+    """What the clean cloud network would cost on the phone, for one image: what `sfumato advise` says of it."""
+
+    parameters: int
+    """Learned numbers, batch norm folded."""
+    macs: int
+    """Multiply-accumulates."""
+    float_bytes: int
+    """Size of these numbers as float32."""
+    int8_bytes: int
+    """Size of an int8 model, estimated (`sfumato.bench.instructions`)."""
+    int8_instructions: dict[str, float]
+    """Core -> executed instructions of that model, estimated."""
+
+
 class Setting(_Frozen):
     """What a method's curve varies, and its value in this row."""
 
@@ -138,8 +153,10 @@ class Comparison(_Frozen):
     """Of the clean cloud network that every method starts from."""
     clean_validation_accuracy: float | None = None
     """The same on validation, mean over the desired attributes."""
+    clean_cost: CleanCost | None = None
+    """Of the clean network on the phone; null in files of earlier releases."""
     config: dict[str, Any]
-    """Epochs, batch size, seed and attacks: the same for every row."""
+    """Cloud network, epochs, batch size, seed and attacks: the same for every row."""
     rows: tuple[ComparisonRow, ...]
     rule: str = ""
     """How `best_points` and `matched_comparisons` were chosen, in a sentence."""

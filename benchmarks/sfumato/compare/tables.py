@@ -3,7 +3,7 @@
 for grid in comparison_tables(comparison): ...
 """
 
-from sfumato.compare.schema import Comparison, ComparisonRow, MatchResult
+from sfumato.compare.schema import CleanCost, Comparison, ComparisonRow, MatchResult
 from sfumato.compare.selection import MARGIN
 from sfumato.core.reports import Grid
 
@@ -105,10 +105,11 @@ def published_table(comparison: Comparison) -> Grid:
 
 
 def cost_table(comparison: Comparison) -> Grid:
-    """What a method costs on the phone."""
+    """What a method costs on the phone; below them the clean network itself, which would send no image."""
     columns = (
         "method",
         "parameters",
+        "as float32, bytes",
         "million MACs",
         "desired",
         "upload bytes",
@@ -117,10 +118,11 @@ def cost_table(comparison: Comparison) -> Grid:
         "lossless, p95",
         "stored bytes",
     )
-    rows = tuple(
+    rows: tuple[tuple[str, ...], ...] = tuple(
         (
             row.id,
             f"{row.cost.parameters:,}",
+            f"{4 * row.cost.parameters:,}",
             f"{row.cost.macs / 1e6:.2f}",
             f"{accuracy(row):.1%}",
             f"{row.cost.upload_bytes:,.0f}",
@@ -131,7 +133,26 @@ def cost_table(comparison: Comparison) -> Grid:
         )
         for row in comparison.rows
     )
+    if rows and comparison.clean_cost is not None:
+        rows += (clean_cells(comparison, comparison.clean_cost),)
     return Grid("on the phone, an image", columns, rows)
+
+
+def clean_cells(comparison: Comparison, clean: CleanCost) -> tuple[str, ...]:
+    """The cells of the clean network on the phone, in the table of costs."""
+    right = sum(comparison.clean_accuracy.values()) / len(comparison.clean_accuracy)
+    return (
+        "the clean cloud network itself",
+        f"{clean.parameters:,}",
+        f"{clean.float_bytes:,}",
+        f"{clean.macs / 1e6:.2f}",
+        f"{right:.1%}",
+        "-",
+        "-",
+        f"no upload; int8: {clean.int8_bytes:,} bytes",
+        "-",
+        "-",
+    )
 
 
 def whole(number: float | None) -> str:

@@ -49,6 +49,8 @@ TIMES = 10
 """The larger classifier may cost so many times what the local network does."""
 SEEN = {"cloud": 32_000, "phone": 64_000, "larger": 32_000, "attacker": 20_000}
 """Images that each training sees, as whole epochs within `EPOCHS`."""
+CLASSIFIERS = 2
+"""Version of the phone's classifiers, kept with a folder. 1, which none kept: at most 64 planes, in steps of 4."""
 EPOCHS = (4, 32)
 """Fewest and most epochs of a training."""
 
@@ -145,7 +147,8 @@ def advise(
     check_names((*config.keep, *config.hide))
     check_cloud(config, dataset)
     if out is not None:
-        claim(out, {"config": config.model_dump(mode="json"), "dataset": dataset.id})
+        settings = {"config": config.model_dump(mode="json"), "dataset": dataset.id}
+        claim(out, {**settings, "classifiers": CLASSIFIERS})
     with nullcontext() if out is None else only_process(out):
         report = measure(Stages(config, dataset, out), private_cloud=private_cloud, limits=limits)
         if out is not None:
@@ -363,11 +366,13 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     """Take a folder, or go on in it.
 
     Raises:
-        SfumatoError: it holds something else, or was begun with other settings.
+        SfumatoError: it holds something else, or was begun with other settings or by an earlier version.
     """
     if (out / SETTINGS).exists():
         if read_json(out / SETTINGS) != settings:
-            raise SfumatoError(f"{out} was begun with other settings: choose another --out, or remove it")
+            raise SfumatoError(
+                f"{out} was begun with other settings or by another version: choose another --out, or remove it"
+            )
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SfumatoError(f"{out} is not empty and holds no {SETTINGS}: choose another --out")

@@ -25,12 +25,19 @@ def command(
             help="Attributes that the attackers are after, comma separated; none: accuracy against rate alone."
         ),
     ] = "",
+    cloud: Annotated[
+        str,
+        typer.Option(
+            help="Cloud network of every row: resnet, lite0, timm:NAME, torchvision:NAME, or module:factory of your own. "
+            "Methods that cut it in two need resnet."
+        ),
+    ] = "resnet",
     methods: Annotated[
         str,
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, webp, avif, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, infodecom-style, on-phone; of ours: literal, rate, "
-            "rate-levels4 and rate-context (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian, "
+            "rate-levels4, rate-context and gates (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian, "
             "answer, answer-odds."
         ),
     ] = "all",
@@ -110,6 +117,7 @@ def command(
             "data": data,
             "keep": names(keep),
             "hide": names(hide),
+            "cloud": cloud,
             "attacks": attacks,
             **({} if epochs is None else {"epochs": epochs}),
             "batch_size": batch_size,

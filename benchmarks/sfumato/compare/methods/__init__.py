@@ -12,7 +12,7 @@ A further method is one file with a `Method` and its `Curve`, one line in `METHO
 from collections.abc import Callable
 
 from sfumato.compare.methods.arden import Arden
-from sfumato.compare.methods.base import Curve, Method, Task
+from sfumato.compare.methods.base import Curve, Method, Task, UnsuitableError
 from sfumato.compare.methods.blur import Blurred
 from sfumato.compare.methods.cloak import Cloak
 from sfumato.compare.methods.codecs import Avif, Compressed, Jpeg, WebP
@@ -63,7 +63,8 @@ def create(name: str, task: Task, value: float | None = None) -> Method:
         value: of its setting; None: the one that stands for the method.
 
     Raises:
-        UsageError: the name is not known, the value is out of range, or the method needs hidden attributes and none was named.
+        UsageError: the name is not known, or the value is out of range.
+        UnsuitableError: the method needs hidden attributes and none was named, or another cloud network.
     """
     if name not in METHODS:
         raise UsageError(unknown("method", name, METHODS))
@@ -82,4 +83,4 @@ def available(name: str) -> bool:
     return not issubclass(method, Compressed) or method.available()
 
 
-__all__ = ["METHODS", "Curve", "Method", "Task", "available", "create"]
+__all__ = ["METHODS", "Curve", "Method", "Task", "UnsuitableError", "available", "create"]

@@ -34,7 +34,7 @@ from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
 from sfumato.models.cost import Cost, cost
 from sfumato.models.tensors import evaluating, frozen
-from sfumato.training.clean import make_cloud
+from sfumato.training.clean import make_cloud, weight_groups
 from sfumato.training.config import TrainConfig
 from sfumato.training.loader import Batch
 from sfumato.training.losses import Logits, task_loss
@@ -45,6 +45,10 @@ CHOSEN_FROM = 2 / 3
 """Share of the training proper after which epochs are candidates: by then every method's privacy terms have long counted."""
 
 
+class UnsuitableError(UsageError):
+    """A method cannot be made for these attributes or this cloud network, whatever its setting; the message says why."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """The setting of a method that a comparison varies, from one row to the next."""
@@ -52,7 +56,8 @@ class Curve:
     option: str
     """Keyword of the method's constructor, a number."""
     values: tuple[float, ...]
-    """At least four. The first stands for the method where only one is made: the paper's, or one that its module argues for."""
+    """At least four, of a yardstick two. The first stands for the method where only one is made: the paper's, or one that its
+    module argues for."""
     published: str = field(kw_only=True)
     """What its paper reports, and what of it a row here can be held against."""
     least: float = 0.0
@@ -101,10 +106,12 @@ class Task:
         """Classes of the attributes to hide.
 
         Raises:
-            UsageError: none was named, but the method needs them.
+            UnsuitableError: none was named, but the method needs them.
         """
         if not self.config.hide:
-            raise UsageError("this method learns from the labels of hidden attributes: name some with --hide")
+            raise UnsuitableError(
+                "this method learns from the labels of hidden attributes: name some with --hide"
+            )
         return self.classes(self.config.hide)
 
     def entropy(self, name: str) -> float:
@@ -149,7 +156,7 @@ class Method(nn.Module):
     """
 
     curve: ClassVar[Curve | None] = None
-    """What is varied; None for yardsticks, which have nothing to vary."""
+    """What is varied; None where there is nothing to vary."""
     reads_hidden: ClassVar[bool] = False
     """Whether training reads the labels of hidden attributes."""
     trained: ClassVar[tuple[str, ...]] = ("phone", "cloud")
@@ -210,16 +217,21 @@ class Method(nn.Module):
         """Training mode for the trained parts and the adversary, evaluation mode for the frozen ones."""
         for name in ("phone", "cloud"):
             part = getattr(self, name)
-            part.train(name in self.trained).requires_grad_(name in self.trained)
+            part.train(name in self.trained)
+            if (
+                name not in self.trained
+            ):  # a trained one may hold weights that never learn, of a library's first parts
+                part.requires_grad_(False)
         if self.adversary is not None:
             self.adversary.train()
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups of the defender; `factor` multiplies the common learning rate."""
+        """Parameter groups of the defender; `factor` multiplies the common learning rate, as a library's network asks."""
         return [
-            {"params": list(getattr(self, name).parameters()), "factor": 1.0}
+            {"params": group["params"], "factor": group.get("share", 1.0)}
             for name in self.trained
-            if any(True for _ in getattr(self, name).parameters())
+            for group in weight_groups(getattr(self, name))
+            if group["params"]
         ]
 
     def finish(self) -> None:

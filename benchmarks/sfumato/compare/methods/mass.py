@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.audit.attacks.taps import Taps, pooled
-from sfumato.compare.methods.base import Curve, Method, Phase, Task, frozen_copy
+from sfumato.compare.methods.base import Curve, Method, Phase, Task, UnsuitableError, frozen_copy
 from sfumato.compare.methods.draws import Fixed
 from sfumato.compare.methods.parts import image_network
 from sfumato.training.loader import Batch
@@ -75,8 +75,16 @@ class Mass(Method):
         self.projection = nn.Linear(width, 32)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features of images in the last stage of the clean network, (B, F)."""
+        """Features of images in the last stage of the clean network, (B, F).
+
+        Raises:
+            UnsuitableError: no part of the network puts out a tensor.
+        """
         features = list(self.taps(x)[0].values())
+        if not features:
+            raise UnsuitableError(
+                "this method compares features, and no part of this cloud network puts any out: choose another --cloud"
+            )
         return pooled(features[-1], 1)
 
     def losses(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:

@@ -3,14 +3,17 @@
 No privacy method, but the alternative that every split has to beat: log2 K bits an image, and whoever gets the answer
 learns the answer alone. It is trained as patiently as our encoder is: on the labels and on what the clean network says
 about images and about mixtures of two (`sfumato.training.pretrain`). Its encoder is the widest of our local network's kind
-whose multiply-accumulates do not exceed the local network's.
+whose multiply-accumulates do not exceed `times` those of the local network of `rate`. `times` is the curve: 1 spends what our
+phone side spends, 10 asks whether a larger network on the phone would do without any cloud.
+
+    widest(task, 10 * local_macs)       # untrained
 
 The upload is an even picture whose grey says which combination of desired labels was found, so the audit can attack it
 like any other.
 """
 
 from dataclasses import dataclass
-from math import log, log2, prod
+from math import log, log2, prod, sqrt
 
 import numpy as np
 import torch
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Method, Phase, Task
+from sfumato.compare.methods.base import Curve, Method, Phase, Task
 from sfumato.compare.methods.draws import Fixed
 from sfumato.data.label_cells import label_cells
 from sfumato.models.argmax_head import make_decision
@@ -29,7 +32,9 @@ from sfumato.training.local_cloud import by_head
 from sfumato.training.pretrain import distillation_loss
 from sfumato.training.run import make_local
 
-WIDTH_STEP, WIDEST = 4, 64
+NARROWEST = 4
+SAMPLED = (8, 16, 24)
+"""Widths whose cost is counted, to know that of all."""
 DEPTHS = (1, 2, 1)
 
 
@@ -93,11 +98,18 @@ class Answer(Fixed):
 class OnPhone(Method):
     """No cloud network at all."""
 
+    curve = Curve(
+        "times",
+        (1.0, 10.0),
+        published="no paper: what a phone without a cloud can do, at the cost of our local network and at ten times that",
+        least=0.1,
+        most=100.0,
+    )
     trained = ("phone",)
     phone: Classifier
 
-    def __init__(self, task: Task) -> None:
-        most = cost(make_local(task.config, task.dataset), task.shape).macs
+    def __init__(self, task: Task, *, times: float = 1.0) -> None:
+        most = int(times * cost(make_local(task.config, task.dataset), task.shape).macs)
         super().__init__(
             task,
             phone=widest(task, most),
@@ -120,11 +132,12 @@ class OnPhone(Method):
 
 
 def widest(task: Task, most: int) -> Classifier:
-    """The widest classifier that costs at most `most` multiply-accumulates an image."""
-    fitting = Classifier(WIDTH_STEP, task.dataset.size, task.kept)
-    for width in range(2 * WIDTH_STEP, WIDEST + 1, WIDTH_STEP):
-        wider = Classifier(width, task.dataset.size, task.kept)
-        if cost(wider, task.shape).macs > most:
-            break
-        fitting = wider
-    return fitting
+    """The widest classifier that costs at most `most` multiply-accumulates an image, but none under `NARROWEST` planes."""
+
+    def make(width: int) -> Classifier:
+        return Classifier(width, task.dataset.size, task.kept)
+
+    # Planes meet planes in pairs, so the cost is a quadratic polynomial of the width: three networks tell it.
+    a, b, c = np.polyfit(SAMPLED, [cost(make(width), task.shape).macs for width in SAMPLED], 2)
+    width = (sqrt(max(0.0, b * b + 4 * a * (most - c))) - b) / (2 * a)
+    return make(max(NARROWEST, int(width)))

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from sfumato.channels import Parameters
-from sfumato.compare.methods.base import Task
-from sfumato.core.errors import UsageError
+from sfumato.compare.methods.base import Task, UnsuitableError
 from sfumato.data import Split
 from sfumato.models import channels_last
 from sfumato.models.cloud import GRID, ResNet, pool
@@ -51,10 +50,12 @@ def split(clean: nn.Module) -> tuple[nn.Module, ResNet]:
     """The first stages of the built-in network, copied, and the network itself.
 
     Raises:
-        UsageError: the cloud network is the user's own, and nobody knows where it can be cut.
+        UnsuitableError: it is another cloud network, and nobody knows where it can be cut.
     """
     if not isinstance(clean, ResNet):
-        raise UsageError("split methods need the built-in cloud network: leave --cloud out")
+        raise UnsuitableError(
+            "this method cuts the cloud network in two, which needs the built-in cloud network: leave --cloud out"
+        )
     return deepcopy(clean.stages[:CUT]), clean
 
 
