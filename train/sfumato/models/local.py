@@ -87,20 +87,17 @@ class Gates(nn.Module):
     """Which blocks of the upload are open, seen from the features at 1/8 of the resolution, where a block is one place.
 
     With a region, blocks are open in one place alone. What else looks worth sending has to beat the best of the picture, not a
-    threshold.
+    threshold. Training leaves it aside: gates that are shut elsewhere anyway never learn what is not worth sending.
 
     Args:
         width: planes of these features.
         planes: of the channel's parameters, which all need the gates.
         region: side, in blocks, of the square around the likeliest block that may be open; odd. 0: anywhere.
-
-    Attributes:
-        anywhere: whether training leaves the region aside for now.
     """
 
     def __init__(self, width: int, planes: int, region: int = 0) -> None:
         super().__init__()
-        self.region, self.anywhere = region, False
+        self.region = region
         self.look = Separable(width, GATE_WIDTH)
         self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
         nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
@@ -119,7 +116,7 @@ class Gates(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
         z: Tensor = self.odds(self.look(features))
-        return self.bounded(z)[0] if self.region and not self.anywhere else z
+        return z if self.training or not self.region else self.bounded(z)[0]
 
     def bounded(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log odds (B, 1, h, w) with those outside the region lowered by `FAR`, and how far their surroundings lie behind.

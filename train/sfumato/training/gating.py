@@ -87,8 +87,7 @@ def learn_gates(
         log: one record an epoch, stage `gates`; None in processes that do not write.
     """
     how, epochs, price = config.gating, config.gating.epochs, gate_price(model.heads, config.gating)
-    photos, gates = GatedPhotos(model), model.local.gates
-    assert gates is not None
+    photos = GatedPhotos(model)
     optimizer: Any = torch.optim.AdamW(
         weight_groups(photos), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -100,8 +99,6 @@ def learn_gates(
             seed_everything(config.seed, "gates", epoch)
             started, means = time.perf_counter(), RunningMeans()
             shared.train()
-            # First what matters is to be found, wherever it is; then it has to lie in one place.
-            gates.anywhere = epoch < how.climb * epochs
             for step, batch in enumerate(batches.epoch(), epoch * batches.steps):
                 set_learning_rate(
                     optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
@@ -124,7 +121,6 @@ def learn_gates(
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
                 log.write({"stage": "gates", "epoch": epoch, **figures, "seconds": seconds})
-    gates.anywhere = False
 
 
 def gate_price(heads: Mapping[str, int], settings: Gating) -> float:
