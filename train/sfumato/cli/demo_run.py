@@ -64,10 +64,10 @@ SCENES = {
     "data": "scenes,count=6000",
     "clean_epochs": 10,
     "pretrain_epochs": 6,
-    "gating": {"epochs": 12},
+    "gating": {"epochs": 12, "region": 5},
     "epochs": 10,
 }
-# This example shows where noise goes. Its leaks are large: one network of each kind finds them.
+# This example shows where noise goes. One network of each kind is enough to find its leaks.
 SCENE_ATTACKS = QUICK.model_copy(
     update={
         "name": "demo",
@@ -84,7 +84,7 @@ QUICK_SCENES = {
     "data": "scenes,size=48,count=600",
     "clean_epochs": 2,
     "pretrain_epochs": 2,
-    "gating": {"epochs": 2},
+    "gating": {"epochs": 2, "region": 5},
     "epochs": 2,
 }
 PICTURES = 6
