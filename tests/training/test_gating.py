@@ -187,17 +187,26 @@ def test_the_middle_of_a_region_is_a_block(squares: tuple[Dataset, str]) -> None
         make_config({"data": squares[1], "keep": ["kind"], "gates": True, "gating": {"region": 2}})
 
 
-def test_two_processes_learn_gates_of_one_region_together(
+def test_two_processes_learn_gates_of_one_region_and_hold_leaks_together(
     squares: tuple[Dataset, str], tmp_path: Path
 ) -> None:
     dataset, spec = squares
-    config = configuration(spec, clean_epochs=1, gating={"epochs": 2, "region": 1}, bits=40_000)
+    config = configuration(
+        spec,
+        clean_epochs=1,
+        gating={"epochs": 2, "region": 1},
+        bits=40_000,
+        objective="suppress",
+        leak="other:0.1",
+        adversaries={"photo_epochs": 1},
+    )
     run = train(config, tmp_path / "two", processes=2)
     shares = [
         one["open_share"] for one in read_records(tmp_path / "two" / "metrics.jsonl") if "open_share" in one
     ]
     assert len(shares) == 3
     assert all(0 <= share <= 1 for share in shares)
+    assert set(run.card["best_epoch"]["val_leak"]) == {"other"}
     assert "residual_bits" not in run.card["best_epoch"], (
         "it would be measured against another prior than the rate"
     )

@@ -44,7 +44,7 @@ GATE_START = 3.0
 FAR = 16.0
 """Log odds that a block outside the open region loses."""
 EDGE = 64.0
-"""How fast it loses them, per logit that its surroundings lie behind the likeliest block. int8 logits differ by about .2."""
+"""How fast it loses them, per logit that its surroundings lie behind the likeliest block: all of them at a quarter."""
 STEPS = (2, 4)
 """Factors by which gates are enlarged; their product is the side of a block."""
 STRIDE = 16

@@ -218,9 +218,8 @@ class Method(nn.Module):
         for name in ("phone", "cloud"):
             part = getattr(self, name)
             part.train(name in self.trained)
-            if (
-                name not in self.trained
-            ):  # a trained one may hold weights that never learn, of a library's first parts
+            # A trained one may hold weights that never learn, of a library's first parts.
+            if name not in self.trained:
                 part.requires_grad_(False)
         if self.adversary is not None:
             self.adversary.train()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.audit.upload_size import SAMPLE, encoded
+from sfumato.audit.upload_size import SAMPLE, image_sizes
 from sfumato.channels import Parameters
 from sfumato.compare.methods.base import Curve, Method, Task
 from sfumato.compare.methods.draws import Fixed
@@ -42,6 +42,4 @@ class Pixelated(Method):
     def upload_sizes(self, uploads: Tensor, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
         """One pixel a cell is all that has to travel."""
         cells = F.adaptive_avg_pool2d(uploads[:SAMPLE].float(), self.grid)
-        images = (cells * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        sizes = [encoded(image, "PNG") for image in images]
-        return np.array(sizes, dtype=np.float64), "PNG of the cells"
+        return image_sizes(cells, "PNG"), "PNG of the cells"

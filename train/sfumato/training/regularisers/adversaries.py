@@ -228,7 +228,9 @@ class AdversarialPenalty(Regulariser):
         """Of every adversary, over the batches of all processes."""
         found = successes(outputs, batch.labels, name)
         if self.setting.fabric.world_size > 1:
-            figures = torch.tensor([[one.accuracy, one.cross_entropy] for one in found])
+            figures = torch.tensor(
+                [[one.accuracy, one.cross_entropy] for one in found], device=self.setting.fabric.device
+            )
             self.setting.share({"": figures})
             found = [Success(*one) for one in figures.tolist()]
         return found

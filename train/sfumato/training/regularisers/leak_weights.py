@@ -8,7 +8,7 @@ factor a step, and below it shrinks again:
 These adversaries are those of training. What an attacker who comes later finds is for the audit to say.
 
     weights = LeakWeights({"race": LeakLimit(0.05)}, {"race": scale}, first=1.0)
-    weights.update(adversaries, labels)
+    weights.update({"race": successes(adversaries, labels, "race")})
     weights["race"]
 """
 
