@@ -8,7 +8,7 @@ import torch
 
 from sfumato.channels import create, prior_rate
 from sfumato.channels.dither import BLOCK, CLOSED, SHUT, Dither, binary_rate, open_blocks, over_pixels
-from sfumato.models.local import EDGE, FAR, GATE_START, Gates, LocalNetwork
+from sfumato.models.local import EDGE, FAR, GATE_START, NEAR, Gates, LocalNetwork
 
 LOG2 = math.log(2)
 
@@ -146,7 +146,7 @@ def test_blocks_are_open_around_the_likeliest_alone(region: int) -> None:
                 assert odds[y, x].item() == pytest.approx(picture[y, x].item() - lost, abs=1e-3)
                 within = abs(y - top) <= reach and abs(x - left) <= reach
                 assert (behind == 0) == within
-    gates.look = torch.nn.Identity()  # type: ignore[assignment]
+    gates.look = torch.nn.Identity()
     gates.odds = torch.nn.Identity()  # type: ignore[assignment]
     assert torch.equal(gates(z), z), "training looks everywhere"
     assert torch.equal(gates.eval()(z), found)
@@ -157,7 +157,7 @@ def test_a_margin_says_what_turns_a_block_over() -> None:
     made = LocalNetwork(Dither(2, gates=True), (), (32, 48), region=1).eval()
     gates = made.gates
     assert gates is not None
-    gates.look = torch.nn.Identity()  # type: ignore[assignment]
+    gates.look = torch.nn.Identity()
     gates.odds = torch.nn.Identity()  # type: ignore[assignment]
     z = 3 * torch.randn(200, 1, 4, 6, generator=torch.Generator().manual_seed(3))
     made.encode = lambda x: ([x], x)  # type: ignore[method-assign]
@@ -171,6 +171,21 @@ def test_a_margin_says_what_turns_a_block_over() -> None:
         assert not (turned & (margin > 1.2 * step)).any()
         seen += int(turned.sum())
     assert seen > 0
+
+
+def test_a_gate_sees_its_surroundings_alone() -> None:
+    """Its log odds depend on every pixel of a square around its block, and on none outside."""
+    made = LocalNetwork(Dither(2, gates=True), (), (64, 80), near=True).eval()
+    x = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    for y, column in ((4, 5), (0, 9), (7, 0)):
+        (slope,) = torch.autograd.grad(made.gate_odds(x)[0, 0, y, column], x)
+        rows, columns = (slope[0].abs().sum((0, dim)).nonzero().flatten() for dim in (2, 1))
+        for seen, place, length in ((rows, y, 64), (columns, column, 80)):
+            first, last = 8 * place - NEAR // 2, 8 * place + NEAR // 2
+            assert (int(seen.min()), int(seen.max())) == (max(0, first), min(length - 1, last))
+    whole = LocalNetwork(Dither(2, gates=True), (), (64, 80)).eval()
+    (slope,) = torch.autograd.grad(whole.gate_odds(x)[0, 0, 4, 5], x)
+    assert (slope[0].abs().sum(0) > 0).float().mean() > 0.9
 
 
 def test_a_closed_byte_is_zero() -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +419,35 @@ def test_every_channel_leaves_full_size_to_its_last_operator(name: str, block: i
     large = Counter(kind for kind, shape in operators(model) if shape[1:3] == (48, 80))
     del large["Placeholder"], large["Identity"]
     assert large == {"DepthToSpace": len(network.names)}
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_gates_close_the_same_blocks(near: bool, tmp_path: Path) -> None:
+    """Gates of one region against torch: some blocks are open, some closed."""
+    import tensorflow as tf
+
+    torch.manual_seed(0)
+    local = LocalNetwork(create("dither", gates=True), (), (48, 80), region=3, near=near).eval()
+    image = torch.rand(1, 48, 80, 3)
+    with torch.no_grad():
+        assert local.gates is not None
+        odds = local.gates.odds(local.gates.look(local.gates_see(*seen_by(local, image))))
+        assert local.gates.odds.bias is not None
+        local.gates.odds.weight.mul_(4 / odds.std())
+        local.gates.odds.bias.sub_(odds.mean()).mul_(4 / odds.std())
+    network = PhoneNetwork(fold(freeze(local)))
+    write_onnx(network, image, tmp_path / "local.onnx", inputs=["image"], outputs=network.names)
+    found = lower(onnx.load(tmp_path / "local.onnx"))(tf.constant(image.numpy()))["p"].numpy()
+    with torch.no_grad():
+        (wanted,) = network(image)
+    assert 0.05 < (wanted.numpy() > 0.01).mean() < 0.95
+    assert np.abs(found - wanted.numpy()).max() < 1e-4
+
+
+def seen_by(local: LocalNetwork, image: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+    """What `gates_see` chooses from, of an image (1, H, W, 3)."""
+    fine, bottleneck = local.encode(image.permute(0, 3, 1, 2))
+    return fine, local.at_eighth(fine, bottleneck)
 
 
 class Around(nn.Module):

@@ -187,14 +187,15 @@ def test_the_middle_of_a_region_is_a_block(squares: tuple[Dataset, str]) -> None
         make_config({"data": squares[1], "keep": ["kind"], "gates": True, "gating": {"region": 2}})
 
 
+@pytest.mark.parametrize("near", [False, True])
 def test_two_processes_learn_gates_of_one_region_and_hold_leaks_together(
-    squares: tuple[Dataset, str], tmp_path: Path
+    squares: tuple[Dataset, str], tmp_path: Path, near: bool
 ) -> None:
     dataset, spec = squares
     config = configuration(
         spec,
         clean_epochs=1,
-        gating={"epochs": 2, "region": 1},
+        gating={"epochs": 2, "region": 1, "near": near},
         bits=40_000,
         objective="suppress",
         leak="other:0.1",

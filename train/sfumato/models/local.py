@@ -39,6 +39,8 @@ fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 GATE_WIDTH = 16
 """Planes of the layer before the gates."""
+NEAR = 31
+"""Height and width, in pixels, of what a gate sees that looks near its block alone: four convolutions, three by two."""
 GATE_START = 3.0
 """Log odds of every block before training: one in twenty is closed."""
 FAR = 16.0
@@ -84,7 +86,7 @@ class Encoder(nn.Module):
 
 
 class Gates(nn.Module):
-    """Which blocks of the upload are open, seen from the features at 1/8 of the resolution, where a block is one place.
+    """Which blocks of the upload are open, seen from features at 1/8 of the resolution, where a block is one place.
 
     With a region, blocks are open in one place alone. What else looks worth sending has to beat the best of the picture, not a
     threshold. Training leaves it aside: gates that are shut elsewhere anyway never learn what is not worth sending.
@@ -93,12 +95,17 @@ class Gates(nn.Module):
         width: planes of these features.
         planes: of the channel's parameters, which all need the gates.
         region: side, in blocks, of the square around the likeliest block that may be open; odd. 0: anywhere.
+        near: whether they look at features at 1/4 of the resolution instead: a gate then sees `NEAR` pixels, not the picture.
     """
 
-    def __init__(self, width: int, planes: int, region: int = 0) -> None:
+    def __init__(self, width: int, planes: int, region: int = 0, *, near: bool = False) -> None:
         super().__init__()
-        self.region = region
-        self.look = Separable(width, GATE_WIDTH)
+        self.region, self.near = region, near
+        self.look: nn.Module = (
+            nn.Sequential(Separable(width, GATE_WIDTH, stride=2), Separable(GATE_WIDTH, GATE_WIDTH))
+            if near
+            else Separable(width, GATE_WIDTH)
+        )
         self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
         nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
         if region:
@@ -114,7 +121,7 @@ class Gates(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, h, w) -> log odds that a block is open, (B, 1, h, w)."""
+        """Features (B, width, ...) -> log odds that a block is open, (B, 1, h, w)."""
         z: Tensor = self.odds(self.look(features))
         return z if self.training or not self.region else self.bounded(z)[0]
 
@@ -146,7 +153,7 @@ class LocalNetwork(nn.Module):
         block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
-        region: of `Gates`.
+        region, near: of `Gates`.
     """
 
     def __init__(
@@ -159,6 +166,7 @@ class LocalNetwork(nn.Module):
         depths: tuple[int, int, int] = (0, 2, 1),
         form: Form | None = None,
         region: int = 0,
+        near: bool = False,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
@@ -175,7 +183,7 @@ class LocalNetwork(nn.Module):
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
         gated = isinstance(channel, Dither) and channel.gates
-        self.gates = Gates(c, channel.outputs["p"], region) if gated else None
+        self.gates = Gates(b if near else c, channel.outputs["p"], region, near=near) if gated else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -194,7 +202,7 @@ class LocalNetwork(nn.Module):
     def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
         y = self.at_eighth(fine, bottleneck)
-        odds = None if self.gates is None else self.gates(y)
+        odds = None if self.gates is None else self.gates(self.gates_see(fine, y))
         for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:
@@ -211,13 +219,16 @@ class LocalNetwork(nn.Module):
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
         assert self.gates is not None
-        odds: Tensor = self.gates(self.at_eighth(*self.encode(x)))
+        fine, bottleneck = self.encode(x)
+        odds: Tensor = self.gates(self.gates_see(fine, self.at_eighth(fine, bottleneck)))
         return odds
 
     def gate_margin(self, x: Tensor) -> Tensor:
         """How clearly each block of an image (B, 3, H, W) is open or closed, in logits, (B, 1, H / 8, W / 8)."""
         assert self.gates is not None
-        z: Tensor = self.gates.odds(self.gates.look(self.at_eighth(*self.encode(x))))
+        fine, bottleneck = self.encode(x)
+        seen = self.gates_see(fine, self.at_eighth(fine, bottleneck))
+        z: Tensor = self.gates.odds(self.gates.look(seen))
         if not self.gates.region:
             return z.abs()
         _, behind = self.gates.bounded(z)
@@ -233,6 +244,11 @@ class LocalNetwork(nn.Module):
     def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
         """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""
         return enlarge_to(self.spread(bottleneck), fine[-1]) + fine[-1]
+
+    def gates_see(self, fine: Sequence[Tensor], y: Tensor) -> Tensor:
+        """What the gates look at, of the encoder's finer features and of `at_eighth`."""
+        assert self.gates is not None
+        return fine[1] if self.gates.near else y
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
         """A map before `unpack` instead of before `F.pixel_shuffle`."""

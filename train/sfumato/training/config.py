@@ -96,6 +96,10 @@ class Gating(_Table):
     """Side, in blocks of 8x8, of the square around the likeliest block that may be open, an odd number. 0: blocks may be open
     anywhere. What else catches the eye is then never sent, so use it where the answer lies in one place of the picture."""
 
+    near: bool = False
+    """Whether a gate sees 31x31 pixels around its block alone. What stands elsewhere in the picture cannot move it then, and
+    which blocks are open tells less."""
+
     @field_validator("region")
     @classmethod
     def _has_a_middle(cls, region: int) -> int:

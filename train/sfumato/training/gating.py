@@ -47,13 +47,12 @@ class GatedPhotos(nn.Module):
     def __init__(self, model: LocalCloudModel) -> None:
         super().__init__()
         local = model.local
-        parts = (
-            local.encoder,
-            local.decision,
-            local.spread,
-            local.gates,
-            None if model.fixed else model.cloud,
-        )
+        assert local.gates is not None
+        parts: tuple[nn.Module | None, ...] = (local.encoder, local.decision, local.spread)
+        if local.gates.near:  # nothing coarser takes part, but for a decision of its own
+            fine = (local.encoder.stem, local.encoder.down[0])
+            parts = fine if local.decision is None else (local.encoder, local.decision)
+        parts = (*parts, local.gates, None if model.fixed else model.cloud)
         self.learning = nn.ModuleList(part for part in parts if part is not None)
         # In a tuple, which torch does not look into: processes that share a batch would wait for gradients of the decoder.
         self.networks = (model,)
@@ -63,7 +62,7 @@ class GatedPhotos(nn.Module):
         (model,) = self.networks
         fine, bottleneck, own = model.look(x)
         assert model.local.gates is not None
-        z = model.local.gates(model.local.at_eighth(fine, bottleneck))
+        z = model.local.gates(model.local.gates_see(fine, model.local.at_eighth(fine, bottleneck)))
         logits, _ = answer(model.cloud, x * over_pixels(open_blocks(z)))
         return logits, own, z.sigmoid().mean()
 

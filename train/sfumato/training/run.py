@@ -103,8 +103,11 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
         )
     form = decision_form(config, dataset)
     classes = [] if form is None else list(class_counts(config, dataset).values())
-    region = config.gating.region
-    return channels_last(LocalNetwork(channel, classes, dataset.size, config.block, form=form, region=region))
+    how = config.gating
+    network = LocalNetwork(
+        channel, classes, dataset.size, config.block, form=form, region=how.region, near=how.near
+    )
+    return channels_last(network)
 
 
 MOST_WEIGHTS = 80_000
