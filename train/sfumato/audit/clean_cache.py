@@ -1,6 +1,7 @@
 """Networks trained on clean photos, kept from audit to audit: they depend on photos, labels and recipe, not on the artifact.
 
-An entry is named by a digest of all of that, and lies in the user's cache folder beside the decoded pictures.
+An entry is named by a digest of all of that, and lies in the user's cache folder beside the decoded pictures. All of them take
+`LIMIT` bytes at most; those that were used longest ago leave first.
 
     path = entry(data, ("race",), [recipe])
     kept = load(path, start, [recipe])          # None if there is none; else the network has its weights
@@ -10,6 +11,7 @@ An entry is named by a digest of all of that, and lies in the user's cache folde
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +27,10 @@ from sfumato.data.cache import cache_folder, trusted
 
 VERSION = 4
 """Raised whenever attackers on clean photos are trained differently."""
+
+
+LIMIT = 2 * 10**9
+"""Bytes that all entries may take. One of the built-in networks takes about a megabyte, EfficientNet-Lite0 fourteen."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ def load(path: Path, start: Callable[[Recipe], nn.Module], recipes: Sequence[Rec
     found = read_plain(path) if trusted(path) else None  # what another user wrote decides no audit
     if found is None:
         return None
+    with suppress(OSError):  # another audit may just have removed it; what was read is whole
+        path.touch()
     recipe = recipes[found["recipe"]]
     network = start(recipe)
     network.load_state_dict(found["weights"])
@@ -65,7 +73,7 @@ def load(path: Path, start: Callable[[Recipe], nn.Module], recipes: Sequence[Rec
 
 
 def save(path: Path, kept: Kept, recipes: Sequence[Recipe]) -> None:
-    """Keep a network and the predictions."""
+    """Keep a network and the predictions, and remove what was used longest ago where there is too much."""
     weights = {name: value.cpu() for name, value in kept.network.state_dict().items()}
     plain = {
         "recipe": list(recipes).index(kept.recipe),
@@ -73,3 +81,18 @@ def save(path: Path, kept: Kept, recipes: Sequence[Recipe]) -> None:
         "predictions": to_plain(kept.predictions),
     }
     write_plain(path, plain)
+    _make_room(path.parent, LIMIT)
+
+
+def _make_room(folder: Path, limit: int) -> None:
+    entries = []
+    for path in folder.glob("*.pt"):
+        with suppress(OSError):  # another audit has just removed it
+            found = path.stat()
+            entries.append((found.st_mtime_ns, found.st_size, path))
+    total = 0
+    for _, size, path in sorted(entries, reverse=True):  # the last used first
+        total += size
+        if total > limit:
+            with suppress(OSError):
+                path.unlink()
