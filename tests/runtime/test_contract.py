@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import Contract, parse_contract
 
 STATES = (3 * 2 * 3) * (2 * 1 * 3)
@@ -59,6 +59,33 @@ def answer() -> dict[str, Any]:
         "conversion": {},
         "provenance": {},
     }
+
+
+def point(strength: int) -> dict[str, Any]:
+    """What a contract says of a strength."""
+    return {
+        "strength": strength,
+        "accuracy": {"age": 0.9, "glasses": 0.8},
+        "rate_bits": {"mean": 40.5, "p95": 60, "max": 70},
+        "upload_bytes": {"png": 500.5, "packed": 480},
+    }
+
+
+def picture() -> dict[str, Any]:
+    """contract.json of picture mode with three points, 40 x 32 pixels."""
+    values = answer()
+    p = {
+        "name": "p",
+        "shape": [1, 40, 32, 3],
+        "range": [0, 1],
+        "int8_scale": 1 / 256,
+        "int8_zero_point": -128,
+    }
+    values |= {"mode": "picture", "outputs": [p], "points": [point(128), point(64), point(1)]}
+    values["channel"].update(name="dither", gates=True)
+    values["upload"].update(encoding="png")
+    values.pop("answer")
+    return values
 
 
 def read(values: dict[str, Any]) -> Contract:
@@ -132,3 +159,63 @@ def test_version_1_is_refused_with_the_reason_and_a_way_out() -> None:
         read(answer() | {"schema": "sfumato-contract/1"})
     assert "export the run again with this version" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_points_read_and_write_themselves() -> None:
+    contract = read(picture())
+    assert contract.strengths == (128, 64, 1)
+    assert contract.points is not None
+    assert contract.points[1].rate_bits.mean == 40.5
+    assert parse_contract(contract.to_json().encode()) == contract
+    contract.check_strength(64)
+    with pytest.raises(UsageError, match=r"no point of strength 65: it has 128, 64, 1$"):
+        contract.check_strength(65)
+
+
+def test_a_contract_without_points_has_one_strength() -> None:
+    values = picture()
+    values.pop("points")
+    contract = read(values)
+    assert (contract.points, contract.strengths) == (None, ())
+    assert contract == read(values | {"points": None})
+    assert "points" not in contract.to_json()
+    with pytest.raises(UsageError, match="one strength alone: leave 128 out"):
+        contract.check_strength(128)
+
+
+POINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no point": (lambda v: v.update(points=[]), "not none"),
+    "weaker first": (lambda v: v["points"].pop(0), "not 64, 1"),
+    "equal points": (lambda v: v["points"][2].update(strength=64), "not 128, 64, 64"),
+    "rising points": (lambda v: v["points"].reverse(), "not 1, 64, 128"),
+    "strength 0": (lambda v: v["points"][2].update(strength=0), "greater than or equal to 1"),
+    "strength 129": (lambda v: v["points"][0].update(strength=129), "less than or equal to 128"),
+    "half a strength": (lambda v: v["points"][1].update(strength=64.5), "strength"),
+    "another attribute": (lambda v: v["points"][1].update(accuracy={"age": 1}), "of the kept attributes"),
+    "accuracy": (lambda v: v["points"][1]["accuracy"].update(age=90), "less than or equal to 1"),
+    "no rate": (lambda v: v["points"][1]["rate_bits"].pop("mean"), "mean"),
+    "unknown size": (lambda v: v["points"][1]["upload_bytes"].update(jpeg=1), "Extra inputs"),
+    "unknown key": (lambda v: v["points"][1].update(colour=1), "Extra inputs"),
+    "gaussian": (
+        lambda v: v.update(
+            channel={"name": "gaussian", "additive": False, "largest_scale": 0.5, "reference_scale": 0.3},
+            outputs=[v["outputs"][0] | {"name": name} for name in ("mean", "scale")],
+            upload={"encoding": "png", "bit_depth": 8, "colour": "rgb", "width": 32, "height": 40},
+        ),
+        "points belong to the channel dither, not gaussian",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_points_that_cannot_be_are_refused(name: str) -> None:
+    change, expected = POINTS[name]
+    values = picture()
+    change(values)
+    with pytest.raises(SfumatoError, match=expected):
+        read(values)
+
+
+def test_an_answer_has_no_points() -> None:
+    with pytest.raises(SfumatoError, match="points belong to the channel dither, not answer"):
+        read(answer() | {"points": [point(128)]})

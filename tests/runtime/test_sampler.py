@@ -1,6 +1,7 @@
 """The integer sampler against loops over plain Python integers, and against the distributions it stands for."""
 
 import hashlib
+from fractions import Fraction
 from statistics import NormalDist
 
 import numpy as np
@@ -9,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.errors import SfumatoError
-from sfumato.runtime.sampler import dither, gaussian, gaussian_factor, normal_table, to_q
+from sfumato.runtime.exact_rate import block_rate, dither_table
+from sfumato.runtime.sampler import (
+    dither,
+    gaussian,
+    gaussian_factor,
+    normal_table,
+    open_blocks,
+    to_q,
+    weaken,
+)
 
 # Pinned: Kotlin and JavaScript ship the same table.
 TABLE_SHA256 = "43d03e095117a1d0df720e7f5af5df75e619f6584463c3904b9a1139c8a0cfd3"
@@ -137,3 +147,46 @@ def test_wrong_amounts_of_noise_and_planes_are_refused() -> None:
         dither(q, np.zeros(48, np.uint8), bits=2)
     with pytest.raises(SfumatoError, match="largest_scale"):
         gaussian(q, q, np.zeros(96, np.uint8), largest_scale=0.3, additive=False)
+
+
+def weakened(byte: int, strength: int) -> int:
+    """The byte closest to the probability behind a binary symmetric channel; of two the upper one."""
+    return int((128 + Fraction((byte - 128) * strength, 128) + Fraction(1, 2)) // 1)
+
+
+@pytest.mark.parametrize("strength", range(1, 129))
+def test_every_byte_at_every_strength(strength: int) -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(1, 1, 256)
+    found = weaken(every, strength, gates=False).reshape(-1)
+    assert found.tolist() == [weakened(byte, strength) for byte in range(256)]
+    # What docs/decisions/0033 says of rounding: at most half a byte, and no two bytes move apart.
+    flip = (1 - strength / 128) / 2
+    p = np.arange(256) / 256
+    assert np.abs(found / 256 - (p * (1 - flip) + (1 - p) * flip)).max() <= 1 / 512
+    assert set(np.diff(found.astype(int))) <= {0, 1}
+    # No bit's rate rises, and no open block looks closed.
+    assert (dither_table()[found] <= dither_table() + 1e-15).all()
+    assert strength == 128 or found.min() == 128 - strength
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_the_strength_acts_in_open_blocks_alone(bits: int) -> None:
+    """Two images at once, against a loop over blocks."""
+    q = np.random.default_rng(bits).integers(0, 256, (2, 16, 24, 3 * bits), dtype=np.uint8)
+    q[0, :8, 8:16] = 0
+    q[1, 8:, :8] = 0
+    q[1, 9, 3, 1] = 1  # one byte opens its block
+    found = weaken(q, 48, gates=True)
+    for image in range(2):
+        for top in range(0, 16, 8):
+            for left in range(0, 24, 8):
+                at = (image, slice(top, top + 8), slice(left, left + 8))
+                closed = not q[at].any()
+                assert closed == (image == 0 and (top, left) == (0, 8))
+                assert open_blocks(q)[image, top // 8, left // 8] != closed
+                expected = [0 if closed else weakened(int(byte), 48) for byte in q[at].flat]
+                assert found[at].flatten().tolist() == expected
+        assert np.array_equal(open_blocks(found[image]), open_blocks(q[image]))
+        assert block_rate(found[image]) < block_rate(q[image])
+    assert (weaken(q, 48, gates=False)[0, :8, 8:16] == 80).all()
+    assert np.array_equal(weaken(q, 128, gates=True), q)

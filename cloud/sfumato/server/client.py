@@ -157,27 +157,34 @@ class Client:
             )
         self._checked = True
 
-    def send(self, image: Any, *, key: bytes | None, encoding: str | None = None) -> Reply:
+    def send(
+        self, image: Any, *, key: bytes | None, encoding: str | None = None, strength: int | None = None
+    ) -> Reply:
         """Perturb a photo here and send the upload.
 
         Args:
             image: whatever `PhoneModel.perturb` takes: a file, the bytes of one, or pixels.
             key: the device key; None draws fresh noise, for measurements only.
-            encoding: as for `PhoneModel.perturb`.
+            encoding, strength: as for `PhoneModel.perturb`.
 
         Raises:
             DataError: the photo cannot be read.
-            UsageError: the export has no such encoding.
+            UsageError: the export has no such encoding, or no point of this strength.
             LimitError: the upload would pass the ledger's limit; nothing was sent.
             LogError: the ledger cannot be kept; nothing was sent.
             ServerError: another contract, a refusal, or no answer after all tries.
         """
         self.check_contract()
-        upload = self.phone.perturb(image, key=key, encoding=encoding)
+        upload = self.phone.perturb(image, key=key, encoding=encoding, strength=strength)
         return self.send_upload(upload)
 
     def send_many(
-        self, images: Sequence[Any], *, key: bytes | None, encoding: str | None = None
+        self,
+        images: Sequence[Any],
+        *,
+        key: bytes | None,
+        encoding: str | None = None,
+        strength: int | None = None,
     ) -> list[Reply | ServerError | LimitError]:
         """Perturb photos here and send all uploads, as many in a request as the service takes.
 
@@ -185,6 +192,7 @@ class Client:
             images: each as for `send`.
             key: as for `send`.
             encoding: as for `send`; images travel packed, without a PNG around each.
+            strength: as for `send`.
 
         Returns:
             One entry for each photo, in order: its reply, or why the service or the ledger refused this one. A reply's
@@ -192,12 +200,14 @@ class Client:
 
         Raises:
             DataError: a photo cannot be read; nothing was sent.
-            UsageError: the export has no such encoding; nothing was sent.
+            UsageError: the export has no such encoding, or no point of this strength; nothing was sent.
             LogError: the ledger cannot be kept.
             ServerError: another contract, a refusal of a whole request, or no answer after all tries.
         """
         self.check_contract()
-        uploads = [self.phone.perturb(image, key=key, encoding=encoding) for image in images]
+        uploads = [
+            self.phone.perturb(image, key=key, encoding=encoding, strength=strength) for image in images
+        ]
         if not uploads:
             return []
         most = largest_batch(self.phone.contract, BATCH_TYPES[uploads[0].encoding])

@@ -5,10 +5,10 @@ parameters = artifact.parameters(images)        # what the phone computes, to th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 from sfumato.channels import Channel, Parameters, create
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_object
+from sfumato.core.strengths import FULL
 from sfumato.data import Dataset, open_dataset
 from sfumato.export.answer_bundle import int8_reader
 from sfumato.export.parity import channel_parameters, run_int8
@@ -42,6 +43,8 @@ class ExportArtifact:
     cloud: nn.Module
     clean_accuracy: Mapping[str, float]
     config: TrainConfig
+    strength: int = FULL
+    """At which uploads are drawn."""
 
     @property
     def kind(self) -> Literal["int8"]:
@@ -70,7 +73,19 @@ class ExportArtifact:
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3): the shipped bytes q as q / 256, (N, planes, H, W)."""
-        return channel_parameters(self.channel, run_int8(self.phone.session, images), images)
+        q = run_int8(self.phone.session, images)
+        if self.strength != FULL:
+            q = self.phone.at_strength(q, self.strength)
+        return channel_parameters(self.channel, q, images)
+
+    def at_strength(self, strength: int) -> Self:
+        """The same bundle at the strength of one of its points.
+
+        Raises:
+            UsageError: it has no such point.
+        """
+        self.contract.check_strength(strength)
+        return replace(self, strength=strength)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ keep chance small.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,10 @@ from sfumato.data import Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
+from sfumato.runtime.contract import PointPart, RatePart, SizePart
 from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table
+from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table, weaken
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.training.run import Run
 
@@ -69,10 +70,36 @@ class Figures:
 
 def measure_run(run: Run, network: PhoneNetwork, session: Session) -> Figures:
     """`measure` on test images of a run."""
+    return measure(run.channel, run.cloud, network, session, *measured_images(run))
+
+
+def measured_images(run: Run) -> tuple[Bytes, dict[str, NDArray[np.int64]]]:
+    """The test images that are measured, (N, H, W, 3), and their labels, (N,) per kept attribute."""
     dataset = run.dataset
     rows = dataset.splits[Split.TEST][:IMAGES]
     labels = {name: dataset.labels[name][rows] for name in run.keep}
-    return measure(run.channel, run.cloud, network, session, np.array(dataset.images[rows]), labels)
+    return np.array(dataset.images[rows]), labels
+
+
+def measure_points(run: Run, session: Session, strengths: Sequence[int]) -> tuple[PointPart, ...]:
+    """What the int8 model of a dither channel reaches at each strength, on the images and noise of `measure_run`."""
+    images, labels = measured_images(run)
+    shipped, gates = run_int8(session, images), bool(run.channel.settings.get("gates"))
+    points = []
+    for strength in strengths:
+        q = {"p": weaken(shipped["p"], strength, gates=gates)}
+        drawn = draw(run.channel, images, q)
+        right = hits(run.cloud, drawn, labels, top_level(run.channel))
+        rates = spread(all_bits(run.channel, images, q))
+        points.append(
+            PointPart(
+                strength=strength,
+                accuracy={name: round(share, 6) for name, share in right.items()},
+                rate_bits=RatePart(**{name: round(bits, 6) for name, bits in rates.items()}),
+                upload_bytes=SizePart(**sizes(run.channel, drawn[: len(images)])),
+            )
+        )
+    return tuple(points)
 
 
 def measure(
@@ -96,19 +123,20 @@ def measure(
     exact, shipped = reference(network, images), run_int8(session, images)
     uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
     right = {kind: hits(cloud, drawn, labels, top_level(channel)) for kind, drawn in uploads.items()}
-    bits = bits_of(channel)
-    gates, measured = bool(channel.settings.get("gates")), uploads["int8"][: len(images)][:200]
-    sizes = [len(encode_png(levels, bits=bits, gates=gates)) for levels in measured]
     return Figures(
         images=len(images),
         draws=DRAWS,
         accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in labels},
         rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
-        upload_bytes={
-            "png": float(np.mean(sizes)),
-            "packed": float(len(pack(uploads["int8"][0], bits=bits))),
-        },
+        upload_bytes=sizes(channel, uploads["int8"][: len(images)]),
     )
+
+
+def sizes(channel: Channel, drawn: Sequence[Bytes]) -> dict[str, float]:
+    """Bytes of uploads: the mean PNG of the first 200, and the packed form, which has one size."""
+    bits, gates = bits_of(channel), bool(channel.settings.get("gates"))
+    pngs = [len(encode_png(levels, bits=bits, gates=gates)) for levels in drawn[:200]]
+    return {"png": float(np.mean(pngs)), "packed": float(len(pack(drawn[0], bits=bits)))}
 
 
 def bits_of(channel: Channel) -> int:
@@ -193,10 +221,16 @@ def hits(
 
 
 def _rates(floats: NDArray[np.float64], ints: NDArray[np.float64]) -> dict[str, Int8VsFloat]:
+    trained, int8 = spread(floats), spread(ints)
+    return {name: Int8VsFloat(trained[name], int8[name]) for name in trained}
+
+
+def spread(rates: NDArray[np.float64]) -> dict[str, float]:
+    """Mean, 95th percentile and largest of rates (N,)."""
     return {
-        "mean": Int8VsFloat(float(floats.mean()), float(ints.mean())),
-        "p95": Int8VsFloat(float(np.percentile(floats, 95)), float(np.percentile(ints, 95))),
-        "max": Int8VsFloat(float(floats.max()), float(ints.max())),
+        "mean": float(rates.mean()),
+        "p95": float(np.percentile(rates, 95)),
+        "max": float(rates.max()),
     }
 
 

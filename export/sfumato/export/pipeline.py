@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, first_line, unknown
 from sfumato.core.files import atomic_folder
+from sfumato.core.strengths import FULL, check_strengths
 from sfumato.data import Split
 from sfumato.export import answer_bundle
 from sfumato.export.answer_bundle import AnswerModel, answer_gates, check_answer_model, int8_reader, ship
@@ -37,7 +38,7 @@ from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
 from sfumato.export.goal import require_goal, shipped_goal
-from sfumato.export.measure import Figures
+from sfumato.export.measure import Figures, measure_points
 from sfumato.export.onnx_files import write_cloud, write_local
 from sfumato.export.parity import ParityImages, parity_images
 from sfumato.export.quant_finetune import answer_divergence, fine_tune
@@ -77,6 +78,7 @@ def export(
     overwrite: bool = False,
     signer: Ed25519PrivateKey | None = None,
     tune: Tune = "auto",
+    points: Sequence[int] | None = None,
     allow_missed_goal: bool = False,
     cloud: str | None = None,
     watch: Callable[[int, str], None] = lambda done, title: None,
@@ -91,12 +93,14 @@ def export(
         overwrite: replace an export that is there.
         signer: sign the contract with this key.
         tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
+        points: strengths at which the phone may use the model, from 128 down; None: those of training (`dial`), if any. Each is
+            measured with the int8 model.
         allow_missed_goal: export a model whose int8 form misses the goal of training on test; the contract says so.
         cloud: the `module:factory` of the run's cloud network, where that is the user's own and `run` is a folder.
         watch: called with the number of steps done and the title of the step that begins.
 
     Raises:
-        UsageError: an unknown variant, back-end or way of tuning.
+        UsageError: an unknown variant, back-end or way of tuning, or points that cannot be.
         SfumatoError: a step failed; one line says which figure, and what is allowed.
     """
     for variant in variants:
@@ -111,6 +115,7 @@ def export(
     chosen, out = [variant for variant in VARIANTS if variant in variants], Path(out)
     refuse_occupied(out, overwrite=overwrite)
     run = run if isinstance(run, Run) else load_run(Path(run), cloud=cloud)
+    strengths = chosen_points(run, points, chosen)
     dataset, size = run.dataset, run.dataset.size
 
     def begin(step: Step) -> None:
@@ -170,12 +175,36 @@ def export(
             photos, labels = validation_photos(run)
             logits = picture_logits(run, open_model(models["int8"].content), photos)
             contract = with_figures(contract, calibrate(run, labels, logits))
+            if strengths:
+                measured = measure_points(run, open_model(models["int8"].content), strengths)
+                contract = contract.model_copy(update={"points": measured})
         if "int8" in models:
             write_vectors(folder, contract)
 
         begin(Step.BUNDLE)
         write_audit_files(run, folder / AUDIT)
         return write_contract(contract, folder, signer)
+
+
+def chosen_points(run: Run, given: Sequence[int] | None, variants: Sequence[str]) -> tuple[int, ...]:
+    """The strengths of an export: those that are given, else those of training, for an int8 model.
+
+    Raises:
+        UsageError: they are no points, or there is no dither channel or no int8 model that they could be measured with.
+    """
+    if given is None:
+        return (FULL, *run.config.dial) if run.config.dial and "int8" in variants else ()
+    if not given:
+        return ()
+    try:
+        check_strengths(given)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if isinstance(run, AnswerRun) or run.config.channel != "dither":
+        raise UsageError("points belong to picture mode and the channel dither: leave them out")
+    if "int8" not in variants:
+        raise UsageError("points are measured with the int8 model: export the variant int8 too")
+    return tuple(given)
 
 
 def convert_local(

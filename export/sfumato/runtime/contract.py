@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sfumato.core.errors import SfumatoError, complaint
+from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import parse_json, read_inside
+from sfumato.core.strengths import FULL, check_strengths
 
 SCHEMA = "sfumato-contract/2"
 REPEATING = "sfumato-contract/1"
@@ -213,6 +214,32 @@ class GoalPart(Part):
     met: bool
 
 
+class RatePart(Part):
+    """Rates over test images, in bits."""
+
+    mean: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    max: float = Field(ge=0)
+
+
+class SizePart(Part):
+    """Bytes of an upload: the mean of the PNG, and the packed form."""
+
+    png: float = Field(gt=0)
+    packed: float = Field(gt=0)
+
+
+class PointPart(Part):
+    """A strength at which the model may be used, and what was measured there with the int8 model, as in `figures`."""
+
+    strength: int = Field(ge=1, le=FULL)
+    """How far probabilities stay from a fair coin; 128 changes nothing (docs/contract.md, "Strength")."""
+    accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    """Fraction right, per kept attribute."""
+    rate_bits: RatePart
+    upload_bytes: SizePart
+
+
 class Gate(Part):
     """One check of the export: a figure and what it may be."""
 
@@ -252,6 +279,8 @@ class Contract(Part):
     answer: AnswerPart | None = None
     """In answer mode alone."""
     goal: GoalPart | None = None
+    points: tuple[PointPart, ...] | None = None
+    """Strengths at which the phone may use the model, the strongest first; None: at full strength alone."""
     cost: dict[str, int]
     gates: tuple[Gate, ...]
     figures: dict[str, Any]
@@ -289,6 +318,7 @@ class Contract(Part):
         if twice := repeated([*(entry.name for entry in self.keep), *self.hide]):
             raise ValueError(f"the attribute {twice[0]!r} is listed twice")
         self._check_answer()
+        self._check_points()
         return self
 
     def _check_answer(self) -> None:
@@ -301,6 +331,36 @@ class Contract(Part):
             size = 4 * self.answer.states(self.classes) * self.answer.words
             if self.file(self.answer.table).bytes != size:
                 raise ValueError(f"{self.answer.table} must have {size} bytes")
+
+    def _check_points(self) -> None:
+        """Compare points with the channel and the kept attributes."""
+        if self.points is None:
+            return
+        if self.channel.name != "dither":
+            raise ValueError(f"points belong to the channel dither, not {self.channel.name}")
+        check_strengths(self.strengths)
+        names = {entry.name for entry in self.keep}
+        if any(set(point.accuracy) != names for point in self.points):
+            raise ValueError("the accuracy of every point is that of the kept attributes")
+
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """Of the points, the strongest first; none where the model is used at full strength alone."""
+        return tuple(point.strength for point in self.points or ())
+
+    def check_strength(self, strength: int) -> None:
+        """Refuse a strength at which nothing was measured.
+
+        Raises:
+            UsageError: it is that of no point.
+        """
+        if self.points is None:
+            raise UsageError(
+                f"this export has one strength alone: leave {strength} out, or export with points"
+            )
+        if strength not in self.strengths:
+            known = ", ".join(map(str, self.strengths))
+            raise UsageError(f"this export has no point of strength {strength}: it has {known}")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -20,12 +20,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.runtime.sampler import Bytes, gaussian_factor, normal_table
+from sfumato.runtime.sampler import BLOCK, Bytes, gaussian_factor, normal_table, open_blocks
 
 Floats = NDArray[np.float64]
-
-BLOCK = 8
-"""Height and width of a block that can be closed, in pixels."""
 
 
 @cache
@@ -54,8 +51,8 @@ def block_rate(q: Bytes) -> float:
     """
     height, width, _ = q.shape
     blocks = q.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1).swapaxes(1, 2)
-    closed = ~blocks.any((2, 3, 4))
-    return dither_rate(blocks[~closed]) + int(closed.size) * math.log(2)
+    opened = open_blocks(q)
+    return dither_rate(blocks[opened]) + int(opened.size) * math.log(2)
 
 
 @cache

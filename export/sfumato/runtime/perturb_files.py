@@ -35,6 +35,8 @@ class Perturbed:
     """Shown to the user only: it depends on the photo, so it is not written into the upload's files."""
     unlike: bool | None = None
     """As in `Upload`; the same holds for it."""
+    strength: int | None = None
+    """As in `Upload`."""
 
 
 def perturb_files(
@@ -44,6 +46,7 @@ def perturb_files(
     *,
     key: bytes | None,
     encoding: str | None = None,
+    strength: int | None = None,
     ledger: Ledger | None = None,
     service: str = FILES,
     overwrite: bool = False,
@@ -51,9 +54,9 @@ def perturb_files(
 ) -> Iterator[Perturbed]:
     """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
-    `encoding` is that of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where there is a ledger,
-    each upload is counted for `service` before it is written. `photos` and names are those of `uploads_of`. `on_error` is
-    told of a photo that cannot be read, and the others are done; without it the first such photo ends the batch.
+    `encoding` and `strength` are those of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where
+    there is a ledger, each upload is counted for `service` before it is written. `photos` and names are those of `uploads_of`.
+    `on_error` is told of a photo that cannot be read, and the others are done; without it the first such photo ends the batch.
 
     Raises:
         SfumatoError: two photos would share a name, or an upload of that name is there without `overwrite`: nothing is
@@ -67,7 +70,7 @@ def perturb_files(
     assert model.digest is not None, "a model that was loaded from an export has its contract's digest"
     for photo, name in names.items():
         try:
-            upload = model.perturb(photo, key=key, encoding=encoding)
+            upload = model.perturb(photo, key=key, encoding=encoding, strength=strength)
         except DataError as error:
             if on_error is None:
                 raise
@@ -86,7 +89,7 @@ def perturb_files(
         except BaseException:
             target.unlink(missing_ok=True)  # without the file that describes it an upload is half written
             raise
-        yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike)
+        yield Perturbed(photo, target, len(upload.content), upload.rate_bits, upload.unlike, upload.strength)
 
 
 def _files_of(out: Path, name: str) -> list[Path]:

@@ -21,6 +21,7 @@ from PIL import Image
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.image_io import Source
 from sfumato.core.image_io import load as load_image
+from sfumato.core.strengths import FULL
 from sfumato.runtime.answer import (
     NOISE_BYTES,
     decide,
@@ -38,7 +39,15 @@ from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.ledger import draw_id
 from sfumato.runtime.makers import check_remembered
-from sfumato.runtime.sampler import dither, dither_noise_bytes, gaussian, gaussian_noise_bytes, to_int8, to_q
+from sfumato.runtime.sampler import (
+    dither,
+    dither_noise_bytes,
+    gaussian,
+    gaussian_noise_bytes,
+    to_int8,
+    to_q,
+    weaken,
+)
 from sfumato.runtime.upload_codec import encode_png
 
 Bytes = NDArray[np.uint8]
@@ -65,6 +74,8 @@ class Upload:
     unlike: bool | None = None
     """The photo looks like none of those that the model was made for, so its answer means nothing; None: the bundle does not
     say what they look like. Depends on the photo: keep it on the phone."""
+    strength: int | None = None
+    """Of the point that was chosen; None: the bundle has no points."""
 
     @cached_property
     def rate_bits(self) -> float:
@@ -136,6 +147,10 @@ class PhoneModel:
             )
         return {name: to_q(value[0]) for name, value in self.session.run(to_int8(image)[None]).items()}
 
+    def at_strength(self, parameters: dict[str, Bytes], strength: int) -> dict[str, Bytes]:
+        """The parameter bytes q' from which a dither channel draws at a strength of 1..128; those of 128 are q itself."""
+        return {"p": weaken(parameters["p"], strength, gates=bool(self.contract.channel.gates))}
+
     @cached_property
     def noise_bytes(self) -> int:
         """Noise bytes one image needs."""
@@ -200,7 +215,12 @@ class PhoneModel:
         return nats / math.log(2)
 
     def perturb(
-        self, image: Source | Bytes, *, key: bytes | None = None, encoding: str | None = None
+        self,
+        image: Source | Bytes,
+        *,
+        key: bytes | None = None,
+        encoding: str | None = None,
+        strength: int | None = None,
     ) -> Upload:
         """Crop, resize, run, draw, encode.
 
@@ -209,15 +229,22 @@ class PhoneModel:
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
             encoding: one of `ENCODINGS`; None takes the word of an answer bundle, and the image of any other.
+            strength: of one of the contract's points; None takes the first, which is full strength.
 
         Raises:
             DataError: the image cannot be read.
-            UsageError: an unknown encoding, or the word of a picture bundle.
+            UsageError: an unknown encoding, the word of a picture bundle, or a strength that is that of no point.
             SfumatoError: the array has another size or type, the key is no key, or the contract is not written yet.
         """
         chosen, answer = self._encoding(encoding), self.contract.answer
+        if strength is not None:
+            self.contract.check_strength(strength)
+        elif self.contract.points is not None:
+            strength = FULL
         pixels = self._pixels(image)
         parameters = self.parameters(pixels)
+        if strength is not None:
+            parameters = self.at_strength(parameters, strength)
         noise = self.noise(pixels, parameters, key)
         if answer is None:
             word, levels = None, self.sample(pixels, parameters, noise)
@@ -239,6 +266,7 @@ class PhoneModel:
             None if key is None else self.draw_id(pixels, parameters, key),
             lambda: self.rate_bits(pixels, parameters),
             None if self.limits is None else self.limits.unlike(pixels),
+            strength,
         )
 
     def unlike(self, image: Source | Bytes) -> bool:

@@ -15,6 +15,8 @@ rounding down. All of it fits in 32 signed bits up to largest_scale = 16. The ta
 entries of 8 bits the draws would lie on a lattice of two grey levels, and which lattice would tell the mean
 (docs/decisions/0005).
 
+Before a dither draw the probabilities may be drawn towards a fair coin, by one strength for all of them (`weaken`).
+
     levels = dither(parameters["p"], noise, bits=1)
 """
 
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.strengths import FULL
 
 VERSION = 1
 NORMAL_TABLE = "normal_table.bin"
@@ -33,6 +36,8 @@ NORMAL_SCALE = 4080
 """Entries of the normal table are in units of 1/4080 standard deviation; 4080 = 16 * 255, so that no rounding is left."""
 LARGEST = 16
 """Largest `largest_scale` whose arithmetic fits in 32 bits."""
+BLOCK = 8
+"""Height and width of a block that can be closed, in pixels."""
 
 Bytes = NDArray[np.uint8]
 
@@ -92,6 +97,36 @@ def dither(q: Bytes, noise: Bytes, *, bits: int) -> Bytes:
     for plane in range(1, bits):
         levels = (levels << np.uint8(1)) | drawn[:, :, plane]
     return levels
+
+
+def open_blocks(q: Bytes) -> NDArray[np.bool_]:
+    """Which blocks are open, (..., H / BLOCK, W / BLOCK), for q (..., H, W, planes): all bytes of a closed one are 0."""
+    *images, height, width, planes = q.shape
+    blocks = q.reshape(*images, height // BLOCK, BLOCK, width // BLOCK, BLOCK, planes)
+    opened: NDArray[np.bool_] = blocks.any((-4, -2, -1))
+    return opened
+
+
+def weaken(q: Bytes, strength: int, *, gates: bool) -> Bytes:
+    """Probabilities drawn towards a fair coin: `128 + (((q - 128) strength + 64) >> 7)`.
+
+    The strength acts in open blocks alone, in which every byte is then at least 1: closed ones stay closed.
+
+    >>> weaken(np.array([[[0, 128, 255]]], dtype=np.uint8), 64, gates=False).tolist()
+    [[[64, 128, 192]]]
+
+    Args:
+        q: probabilities in 1/256, (..., H, W, planes).
+        strength: 1..128; 128 changes nothing.
+        gates: whether blocks can be closed.
+    """
+    if strength == FULL:
+        return q
+    drawn = (128 + (((q.astype(np.int16) - 128) * np.int16(strength) + 64) >> 7)).astype(np.uint8)
+    if not gates:
+        return drawn
+    over_pixels = open_blocks(q).repeat(BLOCK, -2).repeat(BLOCK, -1)
+    return np.where(over_pixels[..., None], drawn, q)
 
 
 def gaussian_factor(largest_scale: float) -> int:

@@ -2,8 +2,9 @@
 
 Noise and sampler cases cover the edges (probabilities 0 and 255/256, every bit depth, clipped and silent gaussian noise);
 upload cases lead from key and picture to the packed upload, for every channel; model cases run formula-made pictures through
-the shipped int8 model. No photo is in them: the file ships. contract.json lists this file by its hash, so no case can hold the
-contract's own digest: each names the digest that stands in for it.
+the shipped int8 model, and point cases do so at each strength that the contract offers. No photo is in them: the file ships.
+contract.json lists this file by its hash, so no case can hold the contract's own digest: each names the digest that stands in
+for it.
 
     vectors = make_vectors(PhoneModel.load(folder))
     problems = check_vectors(vectors, model)
@@ -20,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.strengths import FULL
 from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
 from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.sampler import dither, gaussian, normal_table, to_int8
+from sfumato.runtime.sampler import dither, gaussian, normal_table, to_int8, weaken
 from sfumato.runtime.upload_codec import pack
 
 SCHEMA = "sfumato-vectors/2"
@@ -83,6 +85,7 @@ def hashed_bytes(count: int, start: int = 0) -> Bytes:
 def make_vectors(model: PhoneModel) -> dict[str, Any]:
     """All cases for a model; the same model gives the same file."""
     model = replace(model, digest=CONTRACT)
+    points = point_cases(model)
     return {
         "schema": SCHEMA,
         "normal_table_sha256": hashlib.sha256(normal_table().tobytes()).hexdigest(),
@@ -92,7 +95,22 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "upload": upload_cases(),
         "answer": answer_cases(),
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
+        **({"points": points} if points else {}),
     }
+
+
+def point_cases(model: PhoneModel) -> list[dict[str, Any]]:
+    """One for each point of the contract: what becomes of every byte of an open block, and a picture's upload."""
+    every = np.arange(256, dtype=np.uint8).reshape(1, 1, 256)
+    names = list(PATTERNS)
+    return [
+        {
+            "strength": strength,
+            "bytes": weaken(every, strength, gates=False).tobytes().hex(),
+            **model_case(model, names[-1 - i % len(names)], KEYS[i % 3], strength),
+        }
+        for i, strength in enumerate(model.contract.strengths)
+    ]
 
 
 def noise_cases() -> list[dict[str, Any]]:
@@ -280,12 +298,13 @@ def answer_case(
     }
 
 
-def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
-    """One picture through model, noise and sampler."""
+def model_case(model: PhoneModel, pattern: str, key: bytes, strength: int = FULL) -> dict[str, Any]:
+    """One picture through model, noise and sampler; `parameters` are the model's own, whatever the strength."""
     image = PATTERNS[pattern](*model.contract.size)
     parameters = model.parameters(image)
-    noise = model.noise(image, parameters, key)
-    levels = model.sample(image, parameters, noise)
+    drawn = parameters if strength == FULL else model.at_strength(parameters, strength)
+    noise = model.noise(image, drawn, key)
+    levels = model.sample(image, drawn, noise)
     return {
         "pattern": pattern,
         "image_sha256": image_hash(image).hex(),
@@ -294,7 +313,7 @@ def model_case(model: PhoneModel, pattern: str, key: bytes) -> dict[str, Any]:
         "parameters": {name: encode(value.tobytes()) for name, value in parameters.items()},
         "noise_sha256": hashlib.sha256(noise.tobytes()).hexdigest(),
         "upload_packed": encode(pack(levels, bits=model.contract.channel.bits)),
-        "rate_bits": round(model.rate_bits(image, parameters), 9),
+        "rate_bits": round(model.rate_bits(image, drawn), 9),
     }
 
 
@@ -321,16 +340,17 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
         for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer")
         if vectors.get(part) != expected[part]
     ]
-    cases = vectors.get("model")
-    if not isinstance(cases, list) or len(cases) != len(expected["model"]):
-        return [*found, f"model: {FILE} holds other cases"]
-    for stored, made in zip(cases, expected["model"], strict=True):
-        try:
-            found += [f"model, {made['pattern']}: {p}" for p in _model_problems(stored, made, model)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise SfumatoError(
-                f"{FILE}: model, {made['pattern']}: damaged ({type(error).__name__})"
-            ) from None
+    for part in ("model", "points"):
+        cases, wanted = vectors.get(part, []), expected.get(part, [])
+        if not isinstance(cases, list) or len(cases) != len(wanted):
+            found.append(f"{part}: {FILE} holds other cases")
+            continue
+        for stored, made in zip(cases, wanted, strict=True):
+            name = f"{part}, {made['strength'] if part == 'points' else made['pattern']}"
+            try:
+                found += [f"{name}: {problem}" for problem in _model_problems(stored, made, model)]
+            except (KeyError, TypeError, ValueError) as error:
+                raise SfumatoError(f"{FILE}: {name}: damaged ({type(error).__name__})") from None
     return found
 
 
@@ -346,7 +366,14 @@ def tolerance(model: PhoneModel) -> int:
 
 
 def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: PhoneModel) -> list[str]:
-    found = [name for name in ("pattern", "image_sha256", "key", "contract") if stored[name] != made[name]]
+    given = (
+        "pattern",
+        "image_sha256",
+        "key",
+        "contract",
+        *(("strength", "bytes") if "strength" in made else ()),
+    )
+    found = [name for name in given if stored[name] != made[name]]
     parameters: dict[str, Bytes] = {}
     for tensor in model.contract.outputs:
         old, new = (
@@ -356,6 +383,8 @@ def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: P
         if old.shape != new.shape or np.abs(old.astype(int) - new.astype(int)).max() > tolerance(model):
             return [*found, f"the model's {tensor.name} differs"]
         parameters[tensor.name] = old.reshape(tensor.shape[1:])
+    if "strength" in made:
+        parameters = model.at_strength(parameters, made["strength"])
     image = PATTERNS[made["pattern"]](*model.contract.size)
     noise = replace(model, digest=CONTRACT).noise(image, parameters, bytes.fromhex(made["key"]))
     if hashlib.sha256(noise.tobytes()).hexdigest() != stored["noise_sha256"]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.data import Dataset
 
 GROUP = "sfumato.artifacts"
@@ -71,6 +71,21 @@ class Artifact(Protocol):
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3), on the CPU."""
         ...
+
+
+def at_strength(artifact: Artifact, strength: int) -> Artifact:
+    """The same artifact where it draws its uploads at the strength of one of its points.
+
+    Raises:
+        UsageError: it has no such point; a run has none.
+    """
+    choose = getattr(artifact, "at_strength", None)
+    if choose is None:
+        raise UsageError(
+            f"{artifact.folder} is no export, and exports alone have points: leave the strength out"
+        )
+    chosen: Artifact = choose(strength)
+    return chosen
 
 
 def load(folder: Path, *, cloud: str | None = None) -> Artifact:

@@ -20,7 +20,7 @@ import numpy as np
 
 from sfumato.audit import metrics, report
 from sfumato.audit.answer_audit import Answering, audit_answer
-from sfumato.audit.artifact import Artifact, load
+from sfumato.audit.artifact import Artifact, at_strength, load
 from sfumato.audit.attack_data import AttackData, batches, build_attack_data
 from sfumato.audit.attacks import create
 from sfumato.audit.attacks.ensemble import combine
@@ -54,6 +54,7 @@ from sfumato.core.errors import UsageError
 from sfumato.core.files import only_process, replaced_result, write_json
 from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
+from sfumato.core.strengths import FULL
 from sfumato.data import Split
 
 Watch = Callable[[int, int, str, str], None]
@@ -94,12 +95,15 @@ def audit(
     out: str | Path | None = None,
     resume: bool = False,
     cloud: str | None = None,
+    strength: int | None = None,
     others: Mapping[str, Artifact] | None = None,
     rule: Rule = DEFAULT,
     command: str = "",
     watch: Watch = silent,
 ) -> Audit:
     """Attack an artifact, write `audit.json` and `report.html`, and return the audit.
+
+    With a strength the files are `audit-strength-64.json` and `report-strength-64.html`, beside those of the artifact as it is.
 
     Args:
         artifact: the frozen model, float or int8, or the folder of a run or an export.
@@ -113,6 +117,7 @@ def audit(
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
         cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
+        strength: attack uploads of this one of an export's points; a goal of training counts at full strength alone.
         others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
             see `sfumato.audit.compositions`.
         rule: the thresholds of the verdict.
@@ -120,7 +125,8 @@ def audit(
         watch: told about progress.
 
     Raises:
-        UsageError: an unknown plan, no seed, no fold, or attributes that are kept or cannot be attacked.
+        UsageError: an unknown plan, no seed, no fold, a strength of no point, or attributes that are kept or cannot be
+            attacked.
         DataError: an unknown attribute, or so many folds that one has too few images.
         SfumatoError: the folder holds neither a run nor an export, or `audit.json` there is something else.
     """
@@ -133,9 +139,12 @@ def audit(
         raise UsageError(f"an audit needs at least one fold, not {folds}")
     if isinstance(artifact, str | Path):
         artifact = load(Path(artifact), cloud=cloud)
+    if strength is not None:
+        artifact = at_strength(artifact, strength)
     selection = select_attributes(artifact, attributes)
     folder = artifact.folder if out is None else Path(out)
-    if (old := replaced_result(folder / "audit.json", "sfumato-audit")) is not None:
+    result_file, page = result_files(folder, strength)
+    if (old := replaced_result(result_file, "sfumato-audit")) is not None:
         note(f"replaces the audit of {old.get('date') or 'an earlier day'} in {folder}: --out keeps both")
     if getattr(artifact, "mode", "picture") == "answer":
         if seeds > 1 or folds > 1 or others:
@@ -146,8 +155,8 @@ def audit(
         exact, images = audit_answer(
             words, plan, selection, seed=seed, rule=rule, command=command, watch=watch
         )
-        write_json(folder / "audit.json", exact.to_json())
-        report.write(exact, images, artifact.folder, folder / "report.html")
+        write_json(result_file, exact.to_json())
+        report.write(exact, images, artifact.folder, page)
         return exact
 
     if not resume and remove_stored(folder):
@@ -182,7 +191,7 @@ def audit(
         information_bounds(data, photos, steps=plan.prior_steps),
         worst_groups(artifact.dataset, photos[0]),
     )
-    config = getattr(artifact, "config", None)
+    config = getattr(artifact, "config", None) if strength in (None, FULL) else None
     goal = None if config is None else measure_goal(config, rate, bounds, first.desired, data.test.images)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
     judgement = over_seeds(
@@ -233,12 +242,23 @@ def audit(
         provenance=provenance(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
+        strength=strength,
     )
     watch(0, 1, "report", "")
-    write_json(folder / "audit.json", result.to_json())
-    report.write(result, data, artifact.folder, folder / "report.html", first.reconstructed)
+    write_json(result_file, result.to_json())
+    report.write(result, data, artifact.folder, page, first.reconstructed)
     remove_stored(folder)
     return result
+
+
+def result_files(folder: Path, strength: int | None) -> tuple[Path, Path]:
+    """The result and the report of an audit, in its folder.
+
+    >>> [path.name for path in result_files(Path("export"), 64)]
+    ['audit-strength-64.json', 'report-strength-64.html']
+    """
+    point = "" if strength is None else f"-strength-{strength}"
+    return folder / f"audit{point}.json", folder / f"report{point}.html"
 
 
 @dataclass(frozen=True)

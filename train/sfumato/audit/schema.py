@@ -549,6 +549,8 @@ class Audit(_Frozen):
     """When it was made, ISO 8601 in UTC."""
     command: str = ""
     """The command line; empty where the audit was called from Python."""
+    strength: int | None = None
+    """Of the point that was attacked; null: the artifact as it is, at full strength."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

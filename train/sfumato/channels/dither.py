@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sfumato.core.errors import UsageError
+from sfumato.core.strengths import FULL
 
 LEVELS = (2, 4, 16)
 BLOCK = 8
@@ -227,6 +228,20 @@ class Dither:
         opened = open_blocks(z)
         inside = parameters["p"]
         return {"p": inside * over_pixels(opened), "inside": inside, "open": opened}
+
+    def weaken(self, parameters: dict[str, Tensor], strength: Tensor) -> dict[str, Tensor]:
+        """For training: probabilities drawn towards a fair coin, in open blocks alone (`sfumato.core.strengths`).
+
+        Args:
+            parameters: `p` (B, planes, H, W); with gates those of `close`.
+            strength: of each image, (B,) in 1..128.
+
+        Returns:
+            `p`, unrounded.
+        """
+        inside = parameters.get("inside", parameters["p"])
+        drawn = 0.5 + (inside - 0.5) * (strength / FULL).view(-1, 1, 1, 1)
+        return {"p": drawn * over_pixels(parameters["open"]) if "open" in parameters else drawn}
 
     @property
     def moments(self) -> Mapping[str, int]:

@@ -49,6 +49,12 @@ def command(
             "Several with commas."
         ),
     ] = None,
+    strength: Annotated[
+        int | None,
+        typer.Option(
+            help="Attack uploads of this one of an EXPORT's points; the result stands beside that of full strength."
+        ),
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Rule: points of desired accuracy that may be lost.")
     ] = 1.5,
@@ -73,6 +79,7 @@ def command(
     import sys
 
     from sfumato.audit import audit, load
+    from sfumato.audit.runner import result_files
     from sfumato.audit.schema import make_rule
     from sfumato.core.console import emit_json, note, progress
 
@@ -93,6 +100,7 @@ def command(
             out=out,
             resume=resume,
             cloud=cloud,
+            strength=strength,
             others={f"this and {path.name}": load(path, cloud=cloud) for path in other or ()},
             rule=rule,
             command=shlex.join(["sfumato", *sys.argv[1:]]),
@@ -102,7 +110,8 @@ def command(
         emit_json(result.to_json())
     else:
         show_audit(result)
-    note(f"wrote {(out or artifact) / 'audit.json'} and report.html")
+    result_file, page = result_files(out or artifact, strength)
+    note(f"wrote {result_file} and {page.name}")
     if not result.passed:
         raise typer.Exit(NOT_PASSED)
 

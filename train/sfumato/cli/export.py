@@ -23,6 +23,12 @@ def command(
         str, typer.Option(help="Converter: direct (our lowering of ONNX), or onnx2tf as a cross-check.")
     ] = "direct",
     tune: Annotated[str, typer.Option(help="Fine-tune for int8: auto, never or always.")] = "auto",
+    points: Annotated[
+        str | None,
+        typer.Option(
+            help="Strengths that the phone's user may choose from, 128,64,32; by default those of training."
+        ),
+    ] = None,
     cloud: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +63,7 @@ def command(
 
     from sfumato.core.console import note, progress
     from sfumato.core.errors import UsageError, unknown
+    from sfumato.core.strengths import read_strengths
     from sfumato.export.android import place, require_project
     from sfumato.export.pipeline import TUNE, Step, export
     from sfumato.runtime.contract import FILE
@@ -90,6 +97,7 @@ def command(
             overwrite=overwrite,
             signer=signer,
             tune=tune,
+            points=None if points is None else read_strengths(points),
             allow_missed_goal=allow_missed_goal,
             watch=watch,
         )
@@ -134,3 +142,15 @@ def show(contract: "Contract") -> None:
             (f"upload, {name}", "", f"{size:,.0f} bytes") for name, size in figures["upload_bytes"].items()
         ]
         show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))
+    if contract.points:
+        names = list(contract.points[0].accuracy)
+        measured = [
+            (
+                str(one.strength),
+                *(f"{100 * one.accuracy[name]:.1f} %" for name in names),
+                f"{one.rate_bits.mean:.1f} bits",
+                f"{one.upload_bytes.png:,.0f} bytes",
+            )
+            for one in contract.points
+        ]
+        show(table("points", ("strength", *names, "rate, mean", "upload, png"), measured))

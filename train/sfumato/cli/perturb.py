@@ -27,6 +27,9 @@ def command(
             help="word or image (a PNG); by default word for an answer bundle, image for any other."
         ),
     ] = None,
+    strength: Annotated[
+        int | None, typer.Option(help="Of one of the export's points; by default the strongest.")
+    ] = None,
     service: Annotated[
         str, typer.Option(help="Host of the service that the uploads are for; the ledger counts them there.")
     ] = "files",
@@ -64,6 +67,7 @@ def command(
             out,
             key=secret,
             encoding=encoding,
+            strength=strength,
             ledger=book,
             service=service,
             overwrite=overwrite,
@@ -81,6 +85,7 @@ def command(
                 "bytes": d.bytes,
                 "rate_bits": round(d.rate_bits, 4),
                 "unlike": d.unlike,
+                "strength": d.strength,
             }
             for d in done
         ]

@@ -27,6 +27,9 @@ def command(
             help="word or image (a PNG); by default word for an answer bundle, image for any other."
         ),
     ] = None,
+    strength: Annotated[
+        int | None, typer.Option(help="Of one of the export's points; by default the strongest.")
+    ] = None,
     ledger: LedgerFile = None,
     public_key: PublicKey = None,
     token: Annotated[
@@ -57,7 +60,9 @@ def command(
     require_maker(export, public_key)
     device, book = device_ledger(key, ledger)
     with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
-        upload = client.phone.perturb(image, key=None if fresh_noise else device, encoding=encoding)
+        upload = client.phone.perturb(
+            image, key=None if fresh_noise else device, encoding=encoding, strength=strength
+        )
         if upload.unlike and not anyway:
             raise SfumatoError(
                 f"{image} looks like none of the photos this model was made for, so nothing was sent: its answer would "
@@ -66,7 +71,7 @@ def command(
         reply = client.send_upload(upload)
         account = book.account(client.service).sentence()
     if as_json:
-        emit_json({**reply.to_json(), "account": account})
+        emit_json({**reply.to_json(), "account": account, "strength": upload.strength})
     else:
         show(reply, account)
 

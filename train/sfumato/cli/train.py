@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfumato.core.options import names
+from sfumato.core.strengths import read_strengths
 
 if TYPE_CHECKING:
     from sfumato.training.config import TrainConfig
@@ -22,6 +23,7 @@ ASKS_FOR_PICTURES = (
     "channel",
     "levels",
     "gates",
+    "dial",
     "prior",
     "reference",
     "frozen_cloud",
@@ -75,6 +77,12 @@ def command(
         bool | None,
         typer.Option(
             "--gates/--no-gates", help="Let the phone close blocks of 8x8 pixels, which are not sent."
+        ),
+    ] = None,
+    dial: Annotated[
+        str | None,
+        typer.Option(
+            help="Weaker strengths that the phone's user may choose, 64,32: the cloud learns to read them too."
         ),
     ] = None,
     bits: Annotated[float | None, typer.Option(help="Target: mean rate of an upload in bits.")] = None,
@@ -145,6 +153,7 @@ def command(
         "channel": channel,
         "levels": levels,
         "gates": gates,
+        "dial": None if dial is None else read_strengths(dial),
         "bits": bits,
         "prior": prior,
         "reference": reference,  # the old name of prior

@@ -31,6 +31,7 @@ from sfumato.core.files import read_bytes, read_object
 from sfumato.core.leak_limits import LeakLimit, read_leaks
 from sfumato.core.options import names, take_bins
 from sfumato.core.rates import PICTURE_BITS
+from sfumato.core.strengths import FULL, check_strengths, read_strengths
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -38,6 +39,11 @@ Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda given: names(given) if isinstance(given, str) else given)
 ]
 """Attribute names; a comma-separated text is split."""
+Strengths = Annotated[
+    tuple[int, ...],
+    BeforeValidator(lambda given: read_strengths(given) if isinstance(given, str) else given),
+]
+"""Strengths below 128, descending; a comma-separated text is split."""
 
 
 class _Table(BaseModel):
@@ -254,6 +260,7 @@ PICTURE_OPTIONS = (
     "channel",
     "levels",
     "gates",
+    "dial",
     "block",
     "prior",
     "frozen_cloud",
@@ -287,6 +294,9 @@ class TrainConfig(BaseModel):
     """Levels a sample of the dither channel can take."""
     gates: bool = False
     """Whether the phone can close blocks of 8x8 pixels: nothing of a closed block is in the upload (docs/decisions/0031)."""
+    dial: Strengths = ()
+    """Further strengths, 64,32 for instance, at which the phone's user may have uploads drawn (docs/decisions/0033): the cloud
+    network learns on uploads of full strength, 128, and of these. Rate and choice of the epoch are those of full strength."""
     block: Literal[2, 4] = 4
     """Height and width of the block of pixels under each place of the local network's heads. 2 sees edges, which helps uploads
     that show parts of a picture, and costs the phone 20 to 40 % more (docs/decisions/0016)."""
@@ -420,6 +430,10 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "gates belong to the channel dither and our local network: leave beyond and local out"
             )
+        if self.dial:
+            if self.channel != "dither":
+                raise ValueError(f"dial belongs to the channel dither: leave it out with {self.channel}")
+            check_strengths((FULL, *self.dial))
         targets = (self.bits, self.max_drop, self.beyond)
         if self.objective == "literal" and any(target is not None for target in targets):
             raise ValueError("the objective 'literal' has no rate target: it is steered by noise_weight")

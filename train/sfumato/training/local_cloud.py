@@ -5,12 +5,15 @@ output = model(images)                     # images: (B, 3, H, W) in 0..1
 output.logits["gender"], output.rate       # (B, 2), and (B,) in nats
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from sfumato.channels import Parameters, prior_rate
+from sfumato.channels.dither import Dither
+from sfumato.core.strengths import FULL
 from sfumato.models.cloud import answer
 from sfumato.models.local import LocalNetwork
 
@@ -27,7 +30,7 @@ class ForwardOutput(NamedTuple):
         aux_logits: of the local network's own classification, head -> (B, classes); empty without a decision.
         decision: of the local network, one-hot, head -> (B, classes); empty without.
         parameters: of the channel, each (B, planes, H, W).
-        upload: (B, 3, H, W) in 0..1.
+        upload: (B, 3, H, W) in 0..1, of full strength.
         rate: of the upload against the uniform prior, (B,) in nats.
     """
 
@@ -78,13 +81,21 @@ class LocalCloudModel(nn.Module):
         local, cloud: the two networks.
         heads: names and classes of the kept attributes, in the order of the decision's planes.
         fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it.
+        dial: strengths, beside full strength, of the uploads that the cloud network learns from.
     """
 
     def __init__(
-        self, local: LocalNetwork, cloud: nn.Module, heads: Mapping[str, int], *, fixed: bool = False
+        self,
+        local: LocalNetwork,
+        cloud: nn.Module,
+        heads: Mapping[str, int],
+        *,
+        fixed: bool = False,
+        dial: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.local, self.cloud, self.heads, self.fixed = local, cloud, dict(heads), fixed
+        self.strengths = (FULL, *dial)
         if fixed:
             cloud.eval().requires_grad_(False)
 
@@ -101,8 +112,14 @@ class LocalCloudModel(nn.Module):
         fine, bottleneck, aux_logits = self.look(x)
         decision = by_head(bottleneck, self.heads) if aux_logits else {}
         parameters = self.local.decode(x, fine, bottleneck)
-        upload = channel.sample(parameters, channel.noise(parameters))
-        logits, features = answer(self.cloud, upload)
+        noise = channel.noise(parameters)
+        upload = seen = channel.sample(parameters, noise)
+        if self.training and len(self.strengths) > 1:
+            # One of the strengths for each image. Everything but the cloud network looks at uploads of full strength.
+            chosen = torch.randint(len(self.strengths), (len(x),), device=x.device)
+            strength = torch.tensor(self.strengths, device=x.device)[chosen]
+            seen = channel.sample(cast(Dither, channel).weaken(parameters, strength), noise)
+        logits, features = answer(self.cloud, seen)
         rate = prior_rate(channel, parameters)
         return ForwardOutput(logits, features, aux_logits, decision, parameters, upload, rate)
 

@@ -45,7 +45,8 @@ def make_model(config: TrainConfig, dataset: Dataset, folder: Path | None) -> Lo
     """
     heads = {name: len(dataset.attributes[name].classes) for name in config.keep}
     cloud = make_cloud(config, dataset, folder)
-    return LocalCloudModel(make_local(config, dataset), cloud, heads, fixed=config.frozen_cloud is not None)
+    fixed = config.frozen_cloud is not None
+    return LocalCloudModel(make_local(config, dataset), cloud, heads, fixed=fixed, dial=config.dial)
 
 
 def first_model(config: TrainConfig, dataset: Dataset, clean: nn.Module, folder: Path) -> LocalCloudModel:
