@@ -1,6 +1,7 @@
 """Photos made to look like uploads are found; what the phone draws never is."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +122,16 @@ def test_signs_are_counted_as_the_formulas_say(model: CloudModel, size: tuple[in
                 ),
             }
             assert {name: values[number] for name, (values, _, _) in found.items()} == expected
+
+
+def test_closed_blocks_are_no_sign_of_a_photo(dial_export: Path, pictures: list[Bytes]) -> None:
+    """They are black in every upload. What lies in open ones is judged as ever, at every strength."""
+    phone = PhoneModel.load(dial_export)
+    strengths = phone.contract.strengths
+    uploads = [phone.perturb(p, strength=s).levels for p in pictures for s in strengths for _ in range(5)]
+    assert max(result.score for result in check_uploads(uploads, phone.contract)) < 0.8
+    plain = changed(phone.contract, {"name": "dither", "levels": 4})
+    assert min(result.score for result in check_uploads(uploads, plain)) > 1
+    for picture in pictures:
+        (result,) = check_uploads([picture >> np.uint8(6)], phone.contract)
+        assert not result.passed

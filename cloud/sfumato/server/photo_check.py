@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.runtime.contract import Contract
+from sfumato.runtime.sampler import BLOCK as GATED
+from sfumato.runtime.sampler import open_blocks
 
 DEVIATIONS = 8.0
 """Standard deviations of chance that are allowed: a false alarm in about 10^15 uploads."""
@@ -81,13 +83,18 @@ def _worst(scores: Mapping[str, float]) -> PhotoCheck:
 def standardised(levels: Bytes, contract: Contract) -> list[Samples]:
     """Levels (B, H, W, 3) as samples of mean 0 and variance 1 under the reference.
 
-    One array per bit for dither, of int8: an eighth of the memory, which is what takes the time.
+    One array per bit for dither, of int8: an eighth of the memory, which is what takes the time. With gates it is of float32,
+    and 0 in closed blocks: they are black for certain, however little the channel tells.
     """
     channel = contract.channel
     if channel.name == "dither":
         shifts = range(channel.bits - 1, -1, -1)
         planes = [((levels >> np.uint8(shift)) & np.uint8(1)).view(np.int8) for shift in shifts]
-        return [plane * np.int8(2) - np.int8(1) for plane in planes]
+        signed: list[Samples] = [plane * np.int8(2) - np.int8(1) for plane in planes]
+        if not channel.gates:
+            return signed
+        over_pixels = open_blocks(levels).repeat(GATED, -2).repeat(GATED, -1)[..., None]
+        return [np.where(over_pixels, plane, np.float32(0)) for plane in signed]
     scale = np.float32(255.0 * float(channel.reference_scale or 1.0))
     return [(levels.astype(np.float32) - np.float32(127.5)) / scale]
 
