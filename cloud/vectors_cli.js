@@ -4,8 +4,8 @@
  *     node cloud/vectors_cli.js check export/vectors.json [normal_table.bin]
  *         what this JavaScript computes differently, one sentence a line; exit code 1 if anything
  *     node cloud/vectors_cli.js upload [normal_table.bin] < cases.jsonl
- *         a case of the list `upload` of vectors.json a line (`pixels` in hexadecimal may stand for `pattern`, `height` and `width`)
- *         -> {"noise": hex, "packed": hex} a line
+ *         a case of the list `upload` of vectors.json a line (`pixels` in hexadecimal may stand for `pattern`, `height` and `width`),
+ *         with `strength` also `gates`, `height` and `width` -> {"noise": hex, "packed": hex} a line
  *     node cloud/vectors_cli.js answer < cases.jsonl
  *         a case of the list `answer` a line -> {"decision", "word", "bytes", "packed"}, with a table also "state", a line
  *     node cloud/vectors_cli.js familiar < cases.jsonl

@@ -288,6 +288,38 @@ def test_an_answer_bundle_sends_the_code_word_and_says_so(
 
 @needs_page
 @needs_browser
+def test_a_point_is_chosen_on_the_page(
+    open_page: Open, dial_export: Path, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    assert open_page(f"{server.url}/").locator("#dial").is_hidden()  # a bundle without points
+    phone, model = PhoneModel.load(dial_export), CloudModel.load(dial_export)
+    running = start_server(dial_export, model.contract_digest, tmp_path / "log")
+    try:
+        page = open_page(f"{running.url}/")
+        assert page.locator("#status").get_attribute("data-deviation") == "0"
+        offered = page.locator("#strength option").all_inner_texts()
+        assert phone.contract.points is not None
+        for text, point in zip(offered, phone.contract.points, strict=True):
+            right = f"glasses {100 * point.accuracy['glasses']:.1f} %"
+            assert text == f"{point.rate_bits.mean:.1f} bits; {right} (strength {point.strength})"
+        use_key(page, KEY)
+        picture = photo(tmp_path / "photo.png", 45, 60)
+        choose(page, picture)
+        for strength in (128, 31, 64):
+            page.locator("#strength").select_option(str(strength))
+            await_state(page, "ready")
+            upload = phone.perturb(picture, key=KEY, strength=strength)
+            expect(page.locator("#facts")).to_contain_text(f"at most {upload.rate_bits:.1f} bits")
+            send(page)
+            assert "Sent" in page.locator("#status").inner_text()
+            assert seen.sent[-1][1] == pack(upload.levels, bits=2)
+        assert "3 photos" in page.locator("#account").inner_text()
+    finally:
+        running.stop()
+
+
+@needs_page
+@needs_browser
 def test_the_key_stays_and_cannot_be_read(
     open_page: Open, server: Server, seen: Seen, tmp_path: Path
 ) -> None:

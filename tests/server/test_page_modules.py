@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.fixtures import familiar
+from tests.fixtures import dial, familiar
 from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract
 
@@ -41,6 +41,20 @@ def table(tmp_path: Path) -> Path:
 def test_every_vector_holds(bundle: Path, table: Path) -> None:
     done = node("check", bundle / "vectors.json", table)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_vector_of_a_bundle_with_points_holds(dial_export: Path, table: Path) -> None:
+    done = node("check", dial_export / "vectors.json", table)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_byte_of_another_strength_is_found(dial_export: Path, tmp_path: Path) -> None:
+    vectors = json.loads((dial_export / "vectors.json").read_text(encoding="utf-8"))
+    text = vectors["points"][1]["bytes"]
+    vectors["points"][1]["bytes"] = f"{text[:-2]}00"
+    (tmp_path / "wrong.json").write_text(json.dumps(vectors))
+    done = node("check", tmp_path / "wrong.json")
+    assert (done.returncode, done.stdout) == (1, "points, case 1: differs\n")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +109,14 @@ def test_random_uploads_are_those_of_python(table: Path) -> None:
     done = node("upload", table, given="\n".join(json.dumps(case) for case, _ in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [answer for _, answer in cases]
+
+
+def test_random_uploads_of_any_strength_are_those_of_python() -> None:
+    cases, expected = dial.cases(7)
+    assert {case["gates"] for case in cases} == {True, False}
+    done = node("upload", given="\n".join(map(json.dumps, cases)))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
 def test_random_answers_are_those_of_python() -> None:
@@ -196,6 +218,29 @@ def test_the_page_reads_both_modes_and_refuses_what_python_refuses(bundle: Path)
         test_contract.EDITS[name][0](changed[-1])
     answers = dict(zip(names, parse(changed), strict=True))
     assert [name for name, told in answers.items() if told in ("picture", "answer")] == []
+
+
+def test_the_page_reads_points_and_refuses_what_python_refuses(dial_export: Path) -> None:
+    shipped = json.loads((dial_export / "contract.json").read_text(encoding="utf-8"))
+    assert parse([shipped, test_contract.picture(), shipped | {"points": None}]) == ["picture"] * 3
+    changed = []
+    for name in ("no point", "weaker first", "equal points", "rising points", "strength 0", "strength 129"):
+        changed.append(test_contract.picture())
+        test_contract.POINTS[name][0](changed[-1])
+    assert set(parse(changed)) == {"the contract's points do not descend from strength 128"}
+    changed = []
+    for name in ("another attribute", "accuracy", "no rate"):
+        changed.append(test_contract.picture())
+        test_contract.POINTS[name][0](changed[-1])
+    assert set(parse(changed)) == {"a point of the contract does not say what was measured there"}
+    gaussian, half = test_contract.picture(), test_contract.picture()
+    test_contract.POINTS["gaussian"][0](gaussian)
+    test_contract.POINTS["half a strength"][0](half)
+    assert parse([gaussian, half, test_contract.answer() | {"points": shipped["points"]}]) == [
+        "points belong to the channel dither, not gaussian",
+        "the contract's points do not descend from strength 128",
+        "points belong to the channel dither, not answer",
+    ]
 
 
 @pytest.mark.skipif(not TSC.exists(), reason="the page was not built: install node and npm, then make setup")

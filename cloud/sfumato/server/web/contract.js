@@ -21,6 +21,12 @@
  * @property {string | null} [table]
  * @property {number} entropy_bits
  *
+ * @typedef {object} Point a strength at which the model may be used, and what was measured there (docs/contract.md, "Strength")
+ * @property {number} strength
+ * @property {Record<string, number>} accuracy a fraction, per kept attribute
+ * @property {{mean: number, p95: number, max: number}} rate_bits
+ * @property {{png: number, packed: number}} upload_bytes
+ *
  * @typedef {object} Contract
  * @property {string} schema
  * @property {"picture" | "answer"} mode
@@ -34,8 +40,11 @@
  * @property {{name: string, classes: string[]}[]} keep
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
+ * @property {Point[] | null} [points] the strongest first; without them the model is used at full strength
  * @property {Record<string, unknown>} [figures]
  */
+
+import {FULL} from "./sampler.js";
 
 const REPEATING = "sfumato-contract/1";
 const KNOWN = {schema: "sfumato-contract/2", sampler: 1, noise: 2};
@@ -55,6 +64,7 @@ export function parseContract(text) {
   if (!channels) throw new Error(`this page knows no mode ${contract.mode}`);
   if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
   if (contract.mode === "answer") checkAnswer(contract);
+  checkPoints(contract);
   const pixels = Math.abs(input.int8_scale * 255 - 1) < 1e-6 && input.int8_zero_point === -128;
   const probabilities = contract.mode === "answer"
     || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
@@ -83,6 +93,23 @@ function checkAnswer({answer, channel, keep, outputs, upload, files}) {
   const states = counts.reduce((product, count) => product * count * (count - 1) * (margins.length + 1), 1);
   const listed = files.find(({name}) => name === table);
   if (table && listed?.bytes !== 4 * states * words) throw new Error(`${table} is not a table of ${states} states and ${words} words`);
+}
+
+/**
+ * Points descend from full strength, and each says what was measured there.
+ *
+ * @param {Contract} contract
+ */
+function checkPoints({points, channel, keep}) {
+  if (points === null || points === undefined) return;
+  if (channel.name !== "dither") throw new Error(`points belong to the channel dither, not ${channel.name}`);
+  const descending = points.every(({strength}, i) => Number.isInteger(strength) && strength >= 1
+    && (i ? strength < points[i - 1].strength : strength === FULL));
+  if (!points.length || !descending) throw new Error("the contract's points do not descend from strength 128");
+  const names = String(keep.map(({name}) => name).sort());
+  const measured = points.every(({accuracy, rate_bits}) => String(Object.keys(accuracy).sort()) === names
+    && Object.values(accuracy).every((share) => share >= 0 && share <= 1) && rate_bits.mean >= 0);
+  if (!measured) throw new Error("a point of the contract does not say what was measured there");
 }
 
 /** @param {Contract} contract */

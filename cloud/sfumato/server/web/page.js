@@ -12,7 +12,7 @@ import {openLedger} from "./ledger_store.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, paint, tinted} from "./paint.js";
 import {AS_STORED, canvasIsExact} from "./picture.js";
-import {bitsOf} from "./sampler.js";
+import {FULL, bitsOf} from "./sampler.js";
 import {RefusedError, ask, openSession, perturb, travelling} from "./session.js";
 
 /** @typedef {import("./noise.js").DeviceKey} DeviceKey */
@@ -35,6 +35,8 @@ const page = {
   status: part("status", HTMLElement),
   choose: part("choose", HTMLElement),
   file: part("file", HTMLInputElement),
+  dial: part("dial", HTMLElement),
+  strength: part("strength", HTMLSelectElement),
   camera: part("camera", HTMLButtonElement),
   result: part("result", HTMLElement),
   original: part("original", HTMLCanvasElement),
@@ -128,11 +130,23 @@ async function start() {
   session = await openSession(document.baseURI);
   deviceKey = (await storedKey()) ?? (await newKey());
   if (session.contract.answer) sayWord();
+  showPoints();
   ledger = await openLedger();
   await showAccount();
   page.status.dataset.deviation = String(session.deviation);
   for (const control of [page.file, page.camera, page.useKey, page.newKey, page.setLimit]) control.disabled = false;
   showStatus("ready", "Ready. Choose a picture: it stays on this device.");
+}
+
+/** The strengths to choose from, each with the bits and the accuracy that were measured there. */
+function showPoints() {
+  const {points} = session.contract;
+  if (!points) return;
+  page.strength.replaceChildren(...points.map(({strength, rate_bits, accuracy}) => {
+    const right = Object.entries(accuracy).map(([name, share]) => `${name} ${(100 * share).toFixed(1)} %`).join(", ");
+    return new Option(`${rate_bits.mean.toFixed(1)} bits; ${right} (strength ${strength})`, String(strength));
+  }));
+  page.dial.hidden = false;
 }
 
 /** Perturb a picture and show the result. @param {ImageBitmap} bitmap @param {number} size bytes of the photo; 0: unknown */
@@ -142,7 +156,7 @@ async function take(bitmap, size) {
   page.send.disabled = true;
   if (chosen !== bitmap) chosen?.close();
   chosen = bitmap;
-  perturbed = await perturb(session, deviceKey, bitmap);
+  perturbed = await perturb(session, deviceKey, bitmap, Number(page.strength.value) || FULL);
   photoSize = size;
   const {pixels, parameters, levels} = perturbed;
   const {channel, answer, input: {shape: [, height, width]}} = session.contract;
@@ -314,6 +328,7 @@ document.addEventListener("drop", (event) => {
   if (file && !page.file.disabled) doing(() => takeFile(file));
 });
 page.asImage.addEventListener("change", showUpload);
+page.strength.addEventListener("change", () => doing(async () => { if (chosen) await take(chosen, photoSize); }));
 page.send.addEventListener("click", () => ifIdle(send));
 page.camera.addEventListener("click", () => ifIdle(openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));

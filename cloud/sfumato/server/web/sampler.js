@@ -12,6 +12,10 @@ import {NOISE_BYTES} from "./answer.js";
 /** @typedef {import("./contract.js").Channel} Channel */
 /** @typedef {Record<string, Bytes>} Parameters */
 
+/** The strength that changes nothing. */
+export const FULL = 128;
+const BLOCK = 8;
+
 /** Bits a colour sample of the upload. @param {Channel} channel */
 export function bitsOf(channel) {
   return channel.levels ? Math.log2(channel.levels) : 8;
@@ -79,6 +83,40 @@ export function gaussian(mean, scale, noise, table, factor, additive) {
 }
 
 /**
+ * Which blocks of 8x8 pixels are open: all bytes of a closed one are 0.
+ *
+ * @param {Bytes} q
+ * @param {number} height
+ * @param {number} width
+ * @returns {(i: number) => boolean} whether byte i lies in an open block
+ */
+function inOpenBlocks(q, height, width) {
+  const planes = q.length / (height * width), across = width / BLOCK, open = new Uint8Array((height / BLOCK) * across);
+  const blockOf = (/** @type {number} */ i) => {
+    const pixel = Math.floor(i / planes);
+    return Math.floor(pixel / width / BLOCK) * across + Math.floor((pixel % width) / BLOCK);
+  };
+  q.forEach((byte, i) => { if (byte) open[blockOf(i)] = 1; });
+  return (i) => open[blockOf(i)] === 1;
+}
+
+/**
+ * Probabilities drawn towards a fair coin, in open blocks alone: what a dither channel draws from at a strength of 1 to 128.
+ *
+ * @param {Channel} channel
+ * @param {Parameters} parameters
+ * @param {number} strength
+ * @param {number} height
+ * @param {number} width
+ * @returns {Parameters}
+ */
+export function atStrength(channel, parameters, strength, height, width) {
+  if (strength === FULL) return parameters;
+  const {p} = parameters, open = channel.gates ? inOpenBlocks(p, height, width) : () => true;
+  return {p: p.map((byte, i) => (open(i) ? 128 + (((byte - 128) * strength + 64) >> 7) : byte))};
+}
+
+/**
  * The packed upload: levels one after the other, most significant bit first, the last byte filled with zeros.
  *
  * @param {Bytes} levels
@@ -106,8 +144,6 @@ export function ditherRate(q) {
   return counts.reduce((sum, count, byte) => sum + count * (1 + share(byte / 256) + share(1 - byte / 256)), 0);
 }
 
-const BLOCK = 8;
-
 /**
  * The same where blocks of 8x8 pixels can be closed: a fair coin for every block, and the bits of the open ones. All bytes of a
  * closed block are 0.
@@ -117,16 +153,8 @@ const BLOCK = 8;
  * @param {number} width
  */
 export function blockRate(q, height, width) {
-  const planes = q.length / (height * width);
-  let sum = 0;
-  for (let top = 0; top < height; top += BLOCK) {
-    for (let left = 0; left < width; left += BLOCK) {
-      const rows = Array.from({length: BLOCK}, (_, y) => ((top + y) * width + left) * planes);
-      const block = rows.flatMap((start) => Array.from(q.subarray(start, start + BLOCK * planes)));
-      sum += 1 + (block.some(Boolean) ? ditherRate(Uint8Array.from(block)) : 0);
-    }
-  }
-  return sum;
+  const open = inOpenBlocks(q, height, width);
+  return (height * width) / BLOCK ** 2 + ditherRate(q.filter((_, i) => open(i)));
 }
 
 /**

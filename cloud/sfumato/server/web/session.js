@@ -17,7 +17,7 @@ import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
 import {fit} from "./picture.js";
-import {bitsOf, draw, noiseBytes, pack, rateOf} from "./sampler.js";
+import {FULL, atStrength, bitsOf, draw, noiseBytes, pack, rateOf} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -37,7 +37,7 @@ import {checkVectors} from "./vectors.js";
  *
  * @typedef {object} Perturbed
  * @property {Bytes} pixels what the model saw
- * @property {Record<string, Bytes>} parameters
+ * @property {Record<string, Bytes>} parameters that the upload was drawn from
  * @property {Bytes} levels
  * @property {number | null} word the code word; null in picture mode
  * @property {Bytes} upload what travels: packed levels, or the bytes of the code word
@@ -107,12 +107,13 @@ export async function openSession(base) {
  * @param {Session} session
  * @param {import("./noise.js").DeviceKey} key
  * @param {ImageBitmap} bitmap
+ * @param {number} [strength] of one of the contract's points
  * @returns {Promise<Perturbed>}
  */
-export async function perturb({contract, digest, model, table, counts, limits}, key, bitmap) {
+export async function perturb({contract, digest, model, table, counts, limits}, key, bitmap, strength = FULL) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
-  const parameters = await model.run(pixels);
+  const parameters = atStrength(channel, await model.run(pixels), strength, height, width);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
   const id = await drawId(key, fromHex(digest), q, pixels);
   const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));

@@ -8,7 +8,7 @@
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
-import {bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
+import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
@@ -30,6 +30,8 @@ const TOLERANCE = 2;  // in 1/256: how far another runtime's model may round
  */
 export async function checkVectors(vectors, table, model, counts = null) {
   if (vectors.schema !== "sfumato-vectors/2") return {problems: ["vectors.json is of another schema"], largest: 0};
+  /** @type {Case[]} */
+  const points = vectors.points ?? [];
   /** @type {[string, Case[], (entry: Case) => boolean | Promise<boolean>][]} */
   const parts = [
     ["noise", vectors.noise, noiseHolds],
@@ -37,6 +39,7 @@ export async function checkVectors(vectors, table, model, counts = null) {
     ["gaussian", table ? vectors.gaussian : [], (entry) => gaussianHolds(entry, /** @type {Int16Array} */ (table))],
     ["upload", vectors.upload, (entry) => (entry.bits || table ? uploadHolds(entry, table) : true)],
     ["answer", vectors.answer, answerHolds],
+    ["points", points, strengthHolds],
   ];
   const problems = [];
   for (const [name, cases, holds] of parts) {
@@ -44,8 +47,12 @@ export async function checkVectors(vectors, table, model, counts = null) {
       if (!(await holds(entry))) problems.push(`${name}, case ${i}: differs`);
     }
   }
+  const promised = model?.contract.points ?? [];
+  if (model && String(points.map(({strength}) => strength)) !== String(promised.map(({strength}) => strength))) {
+    problems.push("points: vectors.json holds other cases");
+  }
   let largest = 0;
-  for (const entry of model ? vectors.model : []) {
+  for (const entry of model ? [...vectors.model, ...points] : []) {
     const found = await modelCase(entry, table, /** @type {Model} */ (model), counts);
     largest = Math.max(largest, found.largest);
     problems.push(...found.problems.map((problem) => `model, ${entry.pattern}: ${problem}`));
@@ -87,21 +94,28 @@ async function uploadHolds(entry, table) {
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
  * @param {Case} entry `bits`, or `additive` and `largest_scale`; `contract`, a digest, and `parameters` by output name, in the order
- *     of a contract, in hexadecimal
+ *     of a contract, in hexadecimal; `strength` may be given, and then `gates`, `height` and `width`
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
  */
 export async function upload(entry, pixels, key, table) {
-  const {bits, additive, largest_scale} = entry;
+  const {bits, gates, additive, largest_scale, strength = FULL, height, width} = entry;
   /** @type {Channel} */
-  const channel = bits ? {name: "dither", levels: 1 << bits} : {name: "gaussian", additive, largest_scale};
-  const parameters = Object.fromEntries(
+  const channel = bits ? {name: "dither", levels: 1 << bits, gates} : {name: "gaussian", additive, largest_scale};
+  const given = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
+  const parameters = atStrength(channel, given, strength, height, width);
   const q = parameterBytes(Object.keys(parameters), parameters);
   const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
+}
+
+/** Every byte of an open block at the strength of a point. @param {Case} entry */
+function strengthHolds(entry) {
+  const every = {p: Uint8Array.from({length: 256}, (_, byte) => byte)};
+  return toHex(atStrength({name: "dither"}, every, entry.strength, 1, 256).p) === entry.bytes;
 }
 
 /** @param {Case} entry */
@@ -147,15 +161,16 @@ async function modelCase(entry, table, model, counts) {
     made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
   }
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
-  const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), stored);
+  const drawn = atStrength(contract.channel, stored, entry.strength ?? FULL, height, width);
+  const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), drawn);
   const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, pixels.length));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
   const {channel, answer: coded} = contract;
   const levels = coded
     ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
-    : draw(channel, stored, pixels, noise, table);
+    : draw(channel, drawn, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
-  const rate = rateOf(channel, stored, height, width);
+  const rate = rateOf(channel, drawn, height, width);
   if (rate !== null && Math.abs(rate - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");
   }
