@@ -47,6 +47,20 @@ def test_junit_on_an_answer_bundle(kit: Any, app: Any, tmp_path: Path, randomise
     assert "\nOK (" in done.stdout, done.stdout
 
 
+def test_junit_on_a_bundle_with_points(
+    kit: Any, app: Any, build_export: Callable[[str, Path], Path], tmp_path: Path
+) -> None:
+    export = build_export("dial", tmp_path / "export")
+    (export / "normal_table.bin").write_bytes(normal_table().tobytes())
+    classpath = kit.path([app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", f"-Dsfumato.export={export}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", "dev.sfumato.core.VectorsTest")
+    assert "\nOK (" in done.stdout, done.stdout
+    core = kit.path([app.core, *kit.RUNTIME])
+    said = kit.run(*kit.JAVA, "-cp", core, "dev.sfumato.core.CheckExport", export)
+    assert said.stdout.endswith("32 x 32, glasses, strengths 128, 64, 31\n"), said.stderr
+
+
 def test_the_core_knows_nothing_of_android() -> None:
     sources = list((PROJECT / "core" / "src" / "main").rglob("*.kt"))
     assert sources

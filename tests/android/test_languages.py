@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fixtures import familiar, ledger_events
+from tests.fixtures import dial, familiar, ledger_events
 from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
@@ -85,6 +85,13 @@ def test_one_upload_from_every_language(kit: Any, kotlin: Any, table: Path, expo
     assert done.returncode == 0, done.stderr
     javascript = [json.loads(line) for line in done.stdout.splitlines()]
     assert javascript == [{name: answer[name] for name in ("noise", "packed")} for answer in answers]
+
+
+def test_one_upload_of_any_strength_from_every_language(kotlin: Any, table: Path) -> None:
+    """The page's modules are asked in tests/server/test_page_modules.py."""
+    cases, expected = dial.cases(8)
+    answers = kotlin("upload", cases, table)
+    assert [{name: answer[name] for name in ("noise", "packed")} for answer in answers] == expected
 
 
 def test_one_answer_from_every_language(kit: Any, kotlin: Any) -> None:

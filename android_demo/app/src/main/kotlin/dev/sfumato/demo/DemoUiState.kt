@@ -3,8 +3,10 @@ package dev.sfumato.demo
 
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Delegation
+import dev.sfumato.core.FULL_STRENGTH
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Reply
+import dev.sfumato.core.StrengthPoint
 
 sealed interface DemoUiState {
     /** The export is being read and checked. */
@@ -24,6 +26,9 @@ sealed interface DemoUiState {
         val account: AccountState = AccountState(""),
         /** Whether a code word travels as its image; null for an export that sends pictures anyway. */
         val asImage: Boolean? = null,
+        /** Strengths that the user may choose from; none for an export that has one alone. */
+        val points: List<StrengthPoint> = emptyList(),
+        val strength: Int = FULL_STRENGTH,
     ) : DemoUiState
 }
 

@@ -14,6 +14,7 @@ import dev.sfumato.core.Client
 import dev.sfumato.core.Contract
 import dev.sfumato.core.DeviceKeys
 import dev.sfumato.core.Encoding
+import dev.sfumato.core.FULL_STRENGTH
 import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.LogException
@@ -85,7 +86,9 @@ class DemoViewModel(
                 val opened = parts.openBundle().also { bundle = it }
                 val settings = parts.settings
                 val asImage = if (opened.code == null) null else false
-                val ready = DemoUiState.Ready(RuntimeChoice(), server = settings.server, hasToken = settings.token != null, asImage = asImage)
+                val ready = DemoUiState.Ready(
+                    RuntimeChoice(), server = settings.server, hasToken = settings.token != null, asImage = asImage, points = opened.contract.points,
+                )
                 mutableState.value = ready
                 showAccount()
                 open(ready.choice)
@@ -114,6 +117,15 @@ class DemoViewModel(
             engine = engine?.sending(encoding(), checkNotNull(bundle), parts)
             photo?.let { perturb { it } }
         }
+    }
+
+    /** Draw uploads at the strength of another point; what is shown is drawn anew. */
+    fun chooseStrength(strength: Int) {
+        val now = state.value as? DemoUiState.Ready ?: return
+        if (now.strength == strength) return
+        forgetAnswer()
+        ready { copy(strength = strength, photo = if (photo is PhotoState.Shown) PhotoState.Working else photo) }
+        scope.launch(network) { photo?.let { perturb { it } } }
     }
 
     private fun encoding(): Encoding {
@@ -258,7 +270,7 @@ class DemoViewModel(
         val shown = try {
             val picture = read().also { photo = it }
             val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
-            PhotoState.Shown(perturber.perturb(picture))
+            PhotoState.Shown(perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH))
         } catch (error: SfumatoException) {
             PhotoState.Failed(error.message.orEmpty())
         }

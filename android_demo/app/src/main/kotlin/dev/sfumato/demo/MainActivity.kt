@@ -30,6 +30,7 @@ import dev.sfumato.core.CodeWord
 import dev.sfumato.core.Ledger
 import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Picture
+import dev.sfumato.core.StrengthPoint
 import java.io.File
 import java.util.concurrent.Executors
 import kotlinx.coroutines.CoroutineScope
@@ -43,6 +44,7 @@ class MainActivity : ComponentActivity() {
     private lateinit var camera: LiveCamera
     private lateinit var views: Views
     private var shown: Perturbed? = null
+    private var offered: List<StrengthPoint> = emptyList()
 
     private val pickPhoto = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
         if (uri != null) model.openPhoto(uri.toString())
@@ -80,6 +82,7 @@ class MainActivity : ComponentActivity() {
         reset.setOnClickListener { confirmReset() }
         wipe.setOnSeekBarChangeListener(OnMoved { compare.share = it / 100f })
         rightPicture.setOnCheckedChangeListener { _, _ -> showPictures() }
+        strength.onItemSelectedListener = OnChosen { offered.getOrNull(strength.selectedItemPosition)?.let { model.chooseStrength(it.strength) } }
         accelerator.onItemSelectedListener = OnChosen(::chooseRuntime)
         threads.onItemSelectedListener = OnChosen(::chooseRuntime)
     }
@@ -118,6 +121,7 @@ class MainActivity : ComponentActivity() {
     private fun render(state: DemoUiState.Ready) = with(views) {
         status.setText(if (state.live) R.string.live_explained else R.string.explained)
         live.setText(if (state.live) R.string.stop_camera else R.string.camera)
+        showPoints(state)
         if (state.live) camera.start() else camera.stop()
         accelerator.setSelection(state.choice.accelerator.ordinal)
         threads.setSelection(THREADS.indexOf(state.choice.threads).coerceAtLeast(0))
@@ -140,6 +144,21 @@ class MainActivity : ComponentActivity() {
             shown = perturbed
             showPictures()
         }
+    }
+
+    /** The strengths to choose from, each with the bits and the accuracy that were measured there. */
+    private fun showPoints(state: DemoUiState.Ready) = with(views) {
+        strength.visibility = if (state.points.isEmpty()) View.GONE else View.VISIBLE
+        if (offered != state.points) {
+            offered = state.points
+            strength.adapter = ArrayAdapter(this@MainActivity, android.R.layout.simple_spinner_dropdown_item, offered.map(::describe))
+        }
+        strength.setSelection(offered.indexOfFirst { it.strength == state.strength }.coerceAtLeast(0))
+    }
+
+    private fun describe(point: StrengthPoint): String {
+        val right = point.accuracy.entries.joinToString { (name, share) -> getString(R.string.right, name, 100 * share) }
+        return getString(R.string.point, point.meanBits, right, point.strength)
     }
 
     private fun showPictures() = with(views) {
@@ -202,6 +221,7 @@ class MainActivity : ComponentActivity() {
         val content: View = activity.findViewById(R.id.content)
         val choose: Button = activity.findViewById(R.id.choose)
         val live: Button = activity.findViewById(R.id.live)
+        val strength: Spinner = activity.findViewById(R.id.strength)
         val compare: CompareView = activity.findViewById(R.id.compare)
         val wipe: SeekBar = activity.findViewById(R.id.wipe)
         val rightPicture: RadioGroup = activity.findViewById(R.id.right_picture)

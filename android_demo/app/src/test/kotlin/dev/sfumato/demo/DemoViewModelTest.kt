@@ -24,6 +24,7 @@ import dev.sfumato.core.Upload
 import dev.sfumato.core.answerBundle
 import dev.sfumato.core.encodePng
 import dev.sfumato.core.pattern
+import dev.sfumato.core.points
 import dev.sfumato.core.smallBundle
 import dev.sfumato.core.wordImage
 import java.io.File
@@ -286,6 +287,29 @@ class DemoViewModelTest {
         model.sendAsImage(true)
         assertEquals(null, model.await { true }.asImage)
         assertTrue(shown === model.shown())
+    }
+
+    @Test
+    fun anotherPointDrawsAnotherUpload() {
+        val model = model { smallBundle(points = points(128, 64)) }
+        assertEquals(listOf(128, 64), model.await { it.points.isNotEmpty() }.points.map { it.strength })
+        model.openPhoto("photo")
+        val full = model.shown()
+        model.chooseStrength(128) // nothing new is drawn
+        assertTrue(full === model.shown())
+        model.chooseStrength(64)
+        val half = model.shown(after = full)
+        assertTrue(half.rateBits!! < full.rateBits!!)
+        model.choose(Accelerator.GPU, 2) // the choice outlives another delegate
+        assertArrayEquals(half.upload.content, model.shown(after = half).upload.content)
+        model.send()
+        assertEquals(64, model.await { it.answer is AnswerState.Received }.strength)
+        assertArrayEquals(half.upload.content, server.sent.single().content)
+    }
+
+    @Test
+    fun anExportWithoutPointsOffersNone() {
+        assertEquals(emptyList<Any>(), model().await { it.runtime is RuntimeState.Running }.points)
     }
 
     @Test

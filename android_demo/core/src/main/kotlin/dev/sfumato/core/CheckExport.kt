@@ -14,7 +14,9 @@ fun main(arguments: Array<String>) {
     val folder = File(arguments.single())
     try {
         val contract = Bundle.open { name -> File(folder, name).readBytes() }.contract
-        println("export ${contract.sha256.take(12)}: ${contract.height} x ${contract.width}, ${contract.keep.joinToString { it.name }}")
+        val points = contract.points.joinToString { it.strength.toString() }
+        val strengths = if (points.isEmpty()) "" else ", strengths $points"
+        println("export ${contract.sha256.take(12)}: ${contract.height} x ${contract.width}, ${contract.keep.joinToString { it.name }}$strengths")
     } catch (error: SfumatoException) {
         System.err.println("sfumato: ${error.message}")
         exitProcess(1)

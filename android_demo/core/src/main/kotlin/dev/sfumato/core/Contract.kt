@@ -90,6 +90,9 @@ data class AnswerSpec(val words: Int, val margins: List<Int>, val table: String?
     fun states(classes: List<Int>): Long = classes.fold(1L) { rows, count -> rows * count * (count - 1) * (margins.size + 1) }
 }
 
+/** A [strength] at which the model may be used; measured there: the share of right answers by attribute, and the mean rate. */
+data class StrengthPoint(val strength: Int, val accuracy: Map<String, Double>, val meanBits: Double)
+
 /** The whole contract; [sha256] names it in every request. */
 data class Contract(
     val sha256: String,
@@ -105,6 +108,8 @@ data class Contract(
     val answer: AnswerSpec?,
     /** What ordinary photos look like; null in bundles of earlier versions. */
     val familiar: Familiar?,
+    /** The strongest first; none where the model is used at full strength alone. */
+    val points: List<StrengthPoint>,
 ) {
     /** [sha256] as 32 bytes: keyed noise depends on it. */
     val digest: ByteArray get() = sha256.hexToByteArray()
@@ -170,12 +175,14 @@ private class ContractReader(private val root: JsonObject) {
             hide = root.texts("hide"),
             answer = root.childOrNull("answer")?.let(::readAnswer),
             familiar = Familiar.read(root.child("figures")),
+            points = root.childrenOrNull("points")?.map(::readPoint)?.also { demand(it.isNotEmpty()) { "points are empty" } }.orEmpty(),
         )
         root.refuseOthers()
         val answering = listOf(found.channel == Channel.Answer, found.encoding == Encoding.WORD, found.answer != null)
         demand(answering.all { it == (mode == "answer") }) { "channel, upload and answer do not belong to the mode $mode" }
         demandConsistent(found, models)
         if (found.answer != null) demandAnswer(found, found.answer) else demandPicture(found)
+        if (found.points.isNotEmpty()) demandPoints(found)
         return found
     }
 
@@ -215,6 +222,30 @@ private class ContractReader(private val root: JsonObject) {
             val size = 4 * answer.states(classes) * answer.words
             demand(found.file(answer.table).bytes == size) { "${answer.table} must have $size bytes" }
         }
+    }
+
+    /** Points descend from full strength, and each says what was measured there. */
+    private fun demandPoints(found: Contract) {
+        demand(found.channel is Channel.Dither) { "points belong to the channel dither" }
+        val strengths = found.points.map { it.strength }
+        val descend = strengths.zipWithNext().all { (first, second) -> first > second }
+        demand(strengths.first() == FULL_STRENGTH && strengths.last() >= 1 && descend) { "points do not descend from strength $FULL_STRENGTH" }
+        val names = found.keep.map { it.name }.toSet()
+        demand(found.points.all { it.accuracy.keys == names }) { "the accuracy of every point is that of the kept attributes" }
+    }
+
+    private fun readPoint(part: JsonObject): StrengthPoint {
+        val accuracy = part.child("accuracy")
+        fun figures(key: String, vararg names: String): List<Double> {
+            val child = part.child(key)
+            return names.map(child::number).also { child.refuseOthers() }
+        }
+        val rates = figures("rate_bits", "mean", "p95", "max")
+        val sizes = figures("upload_bytes", "png", "packed")
+        val point = StrengthPoint(part.int("strength"), accuracy.keys.associateWith(accuracy::number), rates.first())
+        part.refuseOthers()
+        demand(point.accuracy.values.all { it in 0.0..1.0 } && rates.all { it >= 0 } && sizes.all { it > 0 }) { "a point's figures are impossible" }
+        return point
     }
 
     private fun readAnswer(part: JsonObject): AnswerSpec {

@@ -60,6 +60,8 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
     fun children(key: String): List<JsonObject> =
         list(key).mapIndexed { i, value -> value.asObject("$where: $key[$i]") }
 
+    fun childrenOrNull(key: String): List<JsonObject>? = if (isNull(key)) null else children(key)
+
     fun texts(key: String): List<String> = list(key).map { it as? String ?: fail(key, "a list of texts") }
 
     /** Whether the key is there at all; then it counts as asked for. */

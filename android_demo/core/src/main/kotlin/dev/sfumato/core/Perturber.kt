@@ -53,12 +53,16 @@ class Perturber(
         if (encoding == Encoding.WORD && bundle.code == null) throw SfumatoException("this export sends pictures, which have no code words")
     }
 
-    /** Perturb an upright photo of any size. */
-    fun perturb(photo: Picture): Perturbed {
+    /** Perturb an upright photo of any size, at the [strength] of one of the contract's points. */
+    fun perturb(photo: Picture, strength: Int = FULL_STRENGTH): Perturbed {
+        if (strength != FULL_STRENGTH && contract.points.none { it.strength == strength }) {
+            val known = contract.points.joinToString { it.strength.toString() }.ifEmpty { "none" }
+            throw SfumatoException("this export has no point of strength $strength: it has $known")
+        }
         val clock = Clock(nanoTime)
         val input = photo.fit(contract.height, contract.width)
         val pre = clock.lap()
-        val q = parameters(input)
+        val q = atStrength(contract.channel, parameters(input), strength, contract.height, contract.width)
         val ran = clock.lap()
         val noise = noise(input, q)
         if (bundle.code != null) {
@@ -79,7 +83,7 @@ class Perturber(
         return Perturbed(input, map, shown(levels), Upload(content, encoding), times, rate, draw(input, q), unlike(input))
     }
 
-    /** Parameter bytes q by output name, for a picture of the model's size. */
+    /** The network's parameter bytes q by output name, of full strength, for a picture of the model's size. */
     fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =

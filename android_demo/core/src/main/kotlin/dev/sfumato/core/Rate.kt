@@ -17,24 +17,12 @@ private val NATS = DoubleArray(256) { q ->
  */
 fun ditherRateBits(q: ByteArray): Double = q.sumOf { NATS[it.unsigned] } / LN2
 
-/** Height and width of a block that can be closed, in pixels. */
-private const val BLOCK = 8
-
 /**
  * The same where blocks can be closed: a fair coin for every block, and the bits of the open ones. All bytes of a closed block are 0.
  */
 fun blockRateBits(q: ByteArray, height: Int, width: Int): Double {
-    val planes = q.size / (height * width)
-    val across = width / BLOCK
-    val sums = DoubleArray(height / BLOCK * across)
-    val open = BooleanArray(sums.size)
-    for (i in q.indices) {
-        val pixel = i / planes
-        val block = pixel / width / BLOCK * across + pixel % width / BLOCK
-        sums[block] += NATS[q[i].unsigned]
-        if (q[i] != 0.toByte()) open[block] = true
-    }
-    return sums.indices.filter { open[it] }.sumOf { sums[it] } / LN2 + sums.size
+    val blocks = OpenBlocks(q, height, width)
+    return q.indices.sumOf { if (it in blocks) NATS[q[it].unsigned] else 0.0 } / LN2 + blocks.count
 }
 
 /** The rate of an upload in bits; null for the gaussian channel. [q] as in [sample]. */

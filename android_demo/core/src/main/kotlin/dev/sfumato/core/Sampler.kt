@@ -27,6 +27,45 @@ fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise:
         Channel.Answer -> throw SfumatoException("an answer is a word, not drawn sample by sample")
     }
 
+/** The strength that changes nothing. */
+const val FULL_STRENGTH = 128
+
+/**
+ * The parameters that a dither channel draws from at a [strength] of 1 to 128: in open blocks every probability is drawn towards a fair
+ * coin, closed blocks stay closed.
+ */
+fun atStrength(channel: Channel, q: Map<String, ByteArray>, strength: Int, height: Int, width: Int): Map<String, ByteArray> {
+    if (strength == FULL_STRENGTH) return q
+    val p = q.getValue("p")
+    val blocks = if (channel is Channel.Dither && channel.gates) OpenBlocks(p, height, width) else null
+    fun drawn(byte: Byte) = (128 + (((byte.unsigned - 128) * strength + 64) shr 7)).toByte()
+    return mapOf("p" to ByteArray(p.size) { if (blocks == null || it in blocks) drawn(p[it]) else p[it] })
+}
+
+/** Height and width of a block that can be closed, in pixels. */
+private const val BLOCK = 8
+
+/** Which bytes of [q] lie in open blocks: all bytes of a closed one are 0. */
+internal class OpenBlocks(q: ByteArray, height: Int, private val width: Int) {
+    private val planes = q.size / (height * width)
+    private val across = width / BLOCK
+    private val open = BooleanArray(height / BLOCK * across)
+
+    /** How many blocks there are, open and closed. */
+    val count get() = open.size
+
+    init {
+        for (i in q.indices) if (q[i] != 0.toByte()) open[blockOf(i)] = true
+    }
+
+    operator fun contains(i: Int) = open[blockOf(i)]
+
+    private fun blockOf(i: Int): Int {
+        val pixel = i / planes
+        return pixel / width / BLOCK * across + pixel % width / BLOCK
+    }
+}
+
 /** Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. */
 fun dither(q: ByteArray, noise: ByteArray, bits: Int): ByteArray {
     requireNoise(noise, q.size)

@@ -21,10 +21,12 @@ class ModelCase(
     val noiseSha256: String,
     val uploadPacked: ByteArray,
     val rateBits: Double,
+    /** At which noise, upload and rate were made from [parameters], which are of full strength. */
+    val strength: Int,
 )
 
-/** The parsed file; [root] holds the cases of noise, sampler and upload for tests. */
-class Vectors(val root: JsonObject, val model: List<ModelCase>) {
+/** The parsed file; [root] holds the cases of noise, sampler and upload for tests, [points] one case for each of the contract's. */
+class Vectors(val root: JsonObject, val model: List<ModelCase>, val points: List<ModelCase>) {
     /** By how many 1/256 the network's bytes differ from the stored ones, at most, over all pictures. */
     fun largestDifference(perturber: Perturber, contract: Contract): Int = model.maxOf { case ->
         val found = perturber.parameters(pattern(case.pattern, contract.height, contract.width))
@@ -44,7 +46,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
             if (root.text("schema") != SCHEMA) throw SfumatoException("$FILE does not have the schema $SCHEMA: update the app")
             val model = root.children("model").map(::readCase)
             if (model.isEmpty()) throw SfumatoException("$FILE holds no answers of the model: export again")
-            return Vectors(root, model)
+            return Vectors(root, model, root.childrenOrNull("points").orEmpty().map(::readCase))
         }
 
         private fun readCase(case: JsonObject): ModelCase {
@@ -59,6 +61,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>) {
                     case.text("noise_sha256"),
                     Base64.decode(case.text("upload_packed")),
                     case.number("rate_bits"),
+                    if ("strength" in case) case.int("strength") else FULL_STRENGTH,
                 )
             } catch (error: IllegalArgumentException) {
                 throw SfumatoException("$FILE is damaged: export again")

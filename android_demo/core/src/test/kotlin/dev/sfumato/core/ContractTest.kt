@@ -52,6 +52,29 @@ class ContractTest {
     }
 
     @Test
+    fun pointsAreReadAndBelongToDither() {
+        fun read(points: Any?) = Contract.parse(contractBytes(contractParts() + ("points" to points))).points
+        assertEquals(listOf(StrengthPoint(128, mapOf("smiling" to 0.9), 64.0), StrengthPoint(1, mapOf("smiling" to 0.9), 0.5)), read(points(128, 1)))
+        assertEquals(emptyList<StrengthPoint>(), read(null))
+        val one = points(128).single()
+        val refused = listOf(
+            emptyList<Any>(), points(64), points(128, 128), points(128, 32, 64), points(128, 0), points(129, 128), listOf(one - "strength"),
+            listOf(one + ("accuracy" to mapOf("skin" to 0.9))), listOf(one + ("accuracy" to mapOf("smiling" to 90))),
+            listOf(one + ("rate_bits" to mapOf("mean" to 1.0))), listOf(one + ("colour" to 1)), listOf(one + ("strength" to 128.5)), "128",
+        )
+        for (points in refused) assertThrows("$points", SfumatoException::class.java) { read(points) }
+        val parts = contractParts()
+        @Suppress("UNCHECKED_CAST")
+        val p = (parts["outputs"] as List<Map<String, Any?>>).single()
+        parts["outputs"] = listOf(p + ("name" to "mean"), p + ("name" to "scale"))
+        parts["channel"] = mapOf("name" to "gaussian", "additive" to false, "largest_scale" to 0.5, "reference_scale" to 0.3)
+        parts["upload"] = mapOf("encoding" to "packed", "bit_depth" to 8, "colour" to "rgb", "width" to SIDE, "height" to SIDE)
+        Contract.parse(contractBytes(parts))
+        parts["points"] = points(128)
+        assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
+    }
+
+    @Test
     fun whatDoesNotFitIsRefusedWithAReason() {
         for ((change, word) in CHANGES) {
             val parts = contractParts()

@@ -8,7 +8,8 @@
  *     java -cp ... dev.sfumato.core.CrossLanguage argb < pictures.jsonl
  *         {"height", "width", "argb": [numbers]} -> {"rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage upload normal_table.bin < cases.jsonl
- *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal -> {"noise": hex, "packed": hex, "png": hex}
+ *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal, or of a `strength`, with `gates`
+ *         -> {"noise": hex, "packed": hex, "png": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage answer < cases.jsonl
  *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
  *     java -cp ... dev.sfumato.core.CrossLanguage account FILE KEY < events.jsonl
@@ -53,10 +54,14 @@ private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rg
 private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { case ->
     val (height, width) = case.int("height") to case.int("width")
     val picture = if ("pixels" in case) Picture(height, width, case.text("pixels").hexToByteArray()) else pattern(case.text("pattern"), height, width)
-    val channel =
-        if ("bits" in case) Channel.Dither(case.int("bits")) else Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
+    val channel = if ("bits" in case) {
+        Channel.Dither(case.int("bits"), gates = case.flagOrNull("gates") ?: false)
+    } else {
+        Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
+    }
     val parameters = case.child("parameters")
-    val q = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
+    val given = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
+    val q = atStrength(channel, given, if ("strength" in case) case.int("strength") else FULL_STRENGTH, height, width)
     val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
     val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size))
     val levels = sample(channel, picture, q, noise, table)

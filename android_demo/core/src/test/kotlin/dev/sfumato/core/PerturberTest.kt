@@ -4,6 +4,7 @@ import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
 import org.junit.Test
 
 class PerturberTest {
@@ -51,6 +52,37 @@ class PerturberTest {
             assertEquals(strange, flagged.unlike)
             assertEquals(plain.upload.content.size, flagged.upload.content.size)
         }
+    }
+
+    @Test
+    fun anUploadIsDrawnAtTheStrengthOfAPoint() {
+        val bundle = smallBundle(points = points(128, 64, 1))
+        val perturber = Perturber(bundle, FakeNetwork(), FakeKeys())
+        val full = perturber.perturb(photo)
+        assertArrayEquals(full.upload.content, perturber.perturb(photo, 128).upload.content)
+        val network = perturber.parameters(full.input).getValue("p")
+        val q = ByteArray(network.size) { (128 + Math.floorDiv(((network[it].toInt() and 0xFF) - 128) * 64 + 64, 128)).toByte() }
+        val noise = keyedNoise(KEY, bundle.contract.digest, q, full.input.rgb, q.size)
+        val half = perturber.perturb(photo, 64)
+        assertArrayEquals(encodePng(dither(q, noise, 1), SIDE, SIDE, 1), half.upload.content)
+        assertEquals(ditherRateBits(q), half.rateBits!!, 0.0)
+        assertArrayEquals(drawId(KEY, bundle.contract.digest, q, full.input.rgb), half.draw)
+        assertTrue(half.rateBits < full.rateBits!! && !half.draw.contentEquals(full.draw))
+        val error = assertThrows(SfumatoException::class.java) { perturber.perturb(photo, 65) }
+        assertEquals("this export has no point of strength 65: it has 128, 64, 1", error.message)
+        val plain = Perturber(smallBundle(), FakeNetwork(), FakeKeys())
+        assertThrows(SfumatoException::class.java) { plain.perturb(photo, 64) }
+    }
+
+    @Test
+    fun closedBlocksStayClosedAtEveryStrength() {
+        val q = ByteArray(8 * 16 * 3) { if (it / 3 % 16 < 8) 0 else (it % 7).toByte() }
+        val found = atStrength(Channel.Dither(1, gates = true), mapOf("p" to q), 64, 8, 16).getValue("p")
+        for (i in q.indices) {
+            val open = i / 3 % 16 >= 8
+            assertEquals(if (open) (128 + Math.floorDiv((i % 7 - 128) * 64 + 64, 128)).toByte() else 0.toByte(), found[i])
+        }
+        assertEquals(2 + ditherRateBits(found.filter { it != 0.toByte() }.toByteArray()), blockRateBits(found, 8, 16), 1e-9)
     }
 
     @Test

@@ -86,17 +86,28 @@ class VectorsTest {
     fun model() {
         val contract = bundle.contract
         assertEquals(5, bundle.vectors.model.size)
-        for (case in bundle.vectors.model) {
+        assertEquals(contract.points.map { it.strength }, bundle.vectors.points.map { it.strength })
+        for (case in bundle.vectors.model + bundle.vectors.points) {
             val picture = pattern(case.pattern, contract.height, contract.width)
             assertEquals(case.imageSha256, imageHash(picture.rgb).toHexString())
-            val given = contract.parameterBytes(case.parameters)
+            val q = atStrength(contract.channel, case.parameters, case.strength, contract.height, contract.width)
+            val given = contract.parameterBytes(q)
             val noise = keyedNoise(case.key, case.contract, given, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
             assertEquals(case.noiseSha256, sha256(noise))
             val levels = bundle.code?.let {
                 wordImage(it.word(case.parameters.getValue(Contract.SCORES), noise), it.words, contract.height, contract.width)
-            } ?: sample(contract.channel, picture, case.parameters, noise, bundle.table)
+            } ?: sample(contract.channel, picture, q, noise, bundle.table)
             assertArrayEquals(case.uploadPacked, pack(levels, contract.channel.bits))
-            rateBits(contract.channel, case.parameters, contract.height, contract.width)?.let { assertEquals(case.rateBits, it, 1e-6) }
+            rateBits(contract.channel, q, contract.height, contract.width)?.let { assertEquals(case.rateBits, it, 1e-6) }
+        }
+    }
+
+    @Test
+    fun everyByteAtEveryPoint() {
+        val every = mapOf("p" to ByteArray(256) { it.toByte() })
+        for (case in root.childrenOrNull("points").orEmpty()) {
+            val found = atStrength(Channel.Dither(1), every, case.int("strength"), 1, 256)
+            assertEquals(case.text("bytes"), found.getValue("p").toHexString())
         }
     }
 

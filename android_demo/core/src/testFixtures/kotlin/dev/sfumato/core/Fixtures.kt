@@ -86,9 +86,17 @@ fun figures(familiar: Familiar?): Map<String, Any?> = if (familiar == null) empt
         mapOf("means" to familiar.means, "spreads" to familiar.spreads, "limit" to familiar.limit, "alarms" to 0.01, "images" to 9),
 )
 
-fun smallBundle(levels: Int = 2, familiar: Familiar? = null): Bundle = Bundle.open { name ->
+/** The key `points` of a contract that keeps smiling. */
+fun points(vararg strengths: Int): List<Map<String, Any?>> = strengths.map {
+    mapOf(
+        "strength" to it, "accuracy" to mapOf("smiling" to 0.9), "rate_bits" to mapOf("mean" to it / 2.0, "p95" to 90.0, "max" to 99.0),
+        "upload_bytes" to mapOf("png" to 500.5, "packed" to 480.0),
+    )
+}
+
+fun smallBundle(levels: Int = 2, familiar: Familiar? = null, points: List<Map<String, Any?>>? = null): Bundle = Bundle.open { name ->
     when (name) {
-        Contract.FILE -> contractBytes(contractParts(levels) + ("figures" to figures(familiar)))
+        Contract.FILE -> contractBytes(contractParts(levels) + ("figures" to figures(familiar)) + listOfNotNull(points?.let { "points" to it }))
         "local_int8.tflite" -> MODEL
         "vectors.json" -> vectorsBytes(levels)
         else -> throw IOException(name)
