@@ -2,6 +2,7 @@
 
 import hashlib
 from fractions import Fraction
+from math import log
 from statistics import NormalDist
 
 import numpy as np
@@ -190,3 +191,16 @@ def test_the_strength_acts_in_open_blocks_alone(bits: int) -> None:
         assert block_rate(found[image]) < block_rate(q[image])
     assert (weaken(q, 48, gates=False)[0, :8, 8:16] == 80).all()
     assert np.array_equal(weaken(q, 128, gates=True), q)
+
+
+@pytest.mark.parametrize(
+    ("strength", "largest", "mean"), [(96, 1.7e-5, 3.7e-6), (64, 1.0e-5, 4.2e-6), (32, 8.1e-6, 2.9e-6)]
+)
+def test_what_rounding_changes_is_what_the_decision_says(strength: int, largest: float, mean: float) -> None:
+    """The divergence of a bit, in nats, from the bit of full strength behind the exact channel."""
+    found = []
+    for byte in range(256):
+        shipped, exact = weakened(byte, strength) / 256, 0.5 + (byte / 256 - 0.5) * strength / 128
+        found.append(shipped * log(shipped / exact) + (1 - shipped) * log((1 - shipped) / (1 - exact)))
+    assert max(found) == pytest.approx(largest, rel=0.02)
+    assert sum(found) / 256 == pytest.approx(mean, rel=0.02)
