@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.server.conftest import KEY, Server, Start
+from tests.server.conftest import KEY, Server, Start, start_server
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -76,6 +76,40 @@ def test_many_at_once_get_what_each_gets_alone(server: Server, phone: PhoneModel
             assert found == pytest.approx(expected, abs=2e-6)
             assert (reply.rate_bits, reply.sent_bytes) == (alone.rate_bits, 384)
         assert replies[0].request_id != replies[71].request_id  # type: ignore[union-attr]
+
+
+def test_an_upload_of_a_chosen_strength_is_sent_and_counted(
+    dial_export: Path, pictures: Pictures, tmp_path: Path
+) -> None:
+    phone, model = PhoneModel.load(dial_export), CloudModel.load(dial_export)
+    photo, key = tmp_path / "photo.png", tmp_path / "key"
+    Image.fromarray(pictures[3]).save(photo)
+    key.write_bytes(KEY)
+    key.chmod(0o600)
+    app = Typer()
+    app.command()(send.command)
+    upload = phone.perturb(photo, key=KEY, strength=64)
+    (expected,) = model.predict([upload.levels])
+    running = start_server(dial_export, model.contract_digest, tmp_path / "log")
+    try:
+        arguments = [str(dial_export), str(photo), "--server", running.url, "--key", str(key), "--anyway"]
+        result = CliRunner().invoke(app, [*arguments, "--json", "--strength", "64"])
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.stdout)
+        assert answer["strength"] == 64
+        assert answer["rate_bits"] == pytest.approx(upload.rate_bits)
+        assert answer["answers"]["glasses"]["label"] == expected["glasses"].label
+        refused = CliRunner().invoke(app, [*arguments, "--strength", "65"])
+        assert isinstance(refused.exception, UsageError)
+        ledger = Ledger(tmp_path / "key.ledger", KEY)
+        with Client(phone, running.url, ledger=ledger) as client:
+            assert client.send(photo, key=KEY, strength=64).rate_bits == upload.rate_bits
+            (reply,) = client.send_many([photo], key=KEY, strength=31)
+            assert isinstance(reply, Reply)
+        # The command's draw again is no new one; another strength is.
+        assert ledger.account("127.0.0.1").total.draws == 2
+    finally:
+        running.stop()
 
 
 def test_one_refusal_among_many_stands_in_its_place(
