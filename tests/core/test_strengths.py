@@ -12,7 +12,7 @@ def test_what_is_written_is_read() -> None:
     assert read_strengths("") == ()
 
 
-@pytest.mark.parametrize("text", ["64.5", "-1", "half", "64 32", "\u0664"])
+@pytest.mark.parametrize("text", ["64.5", "-1", "half", "64 32", "1" * 5000, "\u0664"])
 def test_what_is_no_whole_number_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="a strength is a whole number, not"):
         read_strengths(f"128,{text}")

@@ -6,6 +6,7 @@ At 128 an upload is what the network computed. At s each bit is also flipped wit
 of full strength as a binary symmetric channel lets it through (docs/decisions/0033-operating-points.md).
 """
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -39,6 +40,6 @@ def read_strengths(text: str) -> tuple[int, ...]:
         UsageError: a part is no whole number.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if odd := next((part for part in parts if not (part.isascii() and part.isdigit())), None):
+    if odd := next((part for part in parts if not re.fullmatch("[0-9]{1,9}", part)), None):
         raise UsageError(f"a strength is a whole number, not {odd!r}")
     return tuple(map(int, parts))
