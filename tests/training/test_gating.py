@@ -151,11 +151,12 @@ def test_photos_behind_gates_equal_a_loop(squares: tuple[Dataset, str], tmp_path
         for weights in model.local.gates.odds.parameters():
             weights.mul_(1e4)  # so that no draw turns a gate over
         odds = model.local.gate_odds(images)
-        logits, own, share = GatedPhotos(model)(images)
+        logits, own, found = GatedPhotos(model)(images)
         black = images.clone()
         for image, top, left in np.argwhere(odds[:, 0].numpy() <= 0):
             black[image, :, top * BLOCK : (top + 1) * BLOCK, left * BLOCK : (left + 1) * BLOCK] = 0
-        assert 0 < share < 1
+        assert torch.equal(found, odds)
+        assert 0 < (odds > 0).float().mean() < 1
         assert torch.allclose(logits["kind"], model.cloud(black)["kind"], atol=1e-5)
         assert own["kind"].shape == (4, 2)
 
@@ -164,7 +165,7 @@ def test_a_run_with_gates_says_how_much_is_open_and_resumes_to_the_same(
     squares: tuple[Dataset, str], tmp_path: Path
 ) -> None:
     _, spec = squares
-    config = configuration(spec, clean_epochs=1, gating={"epochs": 1})
+    config = configuration(spec, clean_epochs=1, gating={"epochs": 1, "guide": 1.0})
     whole = train(config, tmp_path / "whole")
     stages = [one["stage"] for one in read_records(tmp_path / "whole" / "metrics.jsonl")]
     assert stages == ["clean", "pretrain", "gates", "cotrain"]
@@ -195,7 +196,7 @@ def test_two_processes_learn_gates_of_one_region_and_hold_leaks_together(
     config = configuration(
         spec,
         clean_epochs=1,
-        gating={"epochs": 2, "region": 1, "near": near},
+        gating={"epochs": 2, "region": 1, "near": near, "guide": float(near)},
         bits=40_000,
         objective="suppress",
         leak="other:0.1",

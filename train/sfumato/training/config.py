@@ -102,6 +102,9 @@ class Gating(_Table):
     """Side, in blocks of 8x8, of the square around the likeliest block that may be open, an odd number. 0: blocks may be open
     anywhere. What else catches the eye is then never sent, so use it where the answer lies in one place of the picture."""
 
+    guide: float = Field(default=0.0, ge=0)
+    """Weight of the distance between where gates look and where the clean network does (`sfumato.training.significance`). Where
+    the answer is hard to find, gates that learn from the task alone stay open everywhere for long; 1 is a good start then."""
     near: bool = False
     """Whether a gate sees 31x31 pixels around its block alone. What stands elsewhere in the picture cannot move it then, and
     which blocks are open tells less."""
