@@ -104,7 +104,8 @@ class Gating(_Table):
 
     guide: float = Field(default=0.0, ge=0)
     """Weight of the distance between where gates look and where the clean network does (`sfumato.training.significance`). Where
-    the answer is hard to find, gates that learn from the task alone stay open everywhere for long; 1 is a good start then."""
+    the answer is hard to find, gates that learn from the task alone stay open everywhere for long. 1 was tried
+    (docs/decisions/0031)."""
     near: bool = False
     """Whether a gate sees 31x31 pixels around its block alone. What stands elsewhere in the picture cannot move it then, and
     which blocks are open tells less."""
