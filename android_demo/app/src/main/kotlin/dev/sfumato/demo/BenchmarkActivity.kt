@@ -23,6 +23,7 @@ import dev.sfumato.core.BenchmarkMachine
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Picture
 import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.reason
 import java.io.File
 import java.io.IOException
 import kotlin.concurrent.thread
@@ -77,7 +78,7 @@ private class PhoneMachine(private val context: Context, private val front: () -
     override fun file(name: String): ByteArray = try {
         File(context.filesDir, "bench/$name").readBytes()
     } catch (error: IOException) {
-        throw SfumatoException("files/bench/$name cannot be read: ${error.message}")
+        throw SfumatoException("files/bench/$name cannot be read: ${error.reason}")
     }
 
     override fun decode(photo: ByteArray, height: Int, width: Int): Picture = decodePhoto(photo, height, width)

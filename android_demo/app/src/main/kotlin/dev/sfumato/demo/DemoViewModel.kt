@@ -34,8 +34,10 @@ import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
 import kotlinx.coroutines.flow.update
+import kotlinx.coroutines.isActive
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runInterruptible
+import kotlinx.coroutines.withContext
 
 /** Reads a photo, upright, large enough for an input of this size. */
 fun interface PhotoReader {
@@ -79,6 +81,7 @@ class DemoViewModel(
     private val ledger by lazy(parts.openLedger)
     private var asking: Job? = null
     private var source: AnswerSource? = null
+    private val showing = Any()
 
     init {
         scope.launch(network) {
@@ -169,22 +172,29 @@ class DemoViewModel(
         ready { copy(answer = AnswerState.Asking) }
         asking = scope.launch {
             val answer = try {
-                AnswerState.Received(runInterruptible(io) { countAndSend(shown.perturbed) })
+                AnswerState.Received(countAndSend(shown.perturbed))
             } catch (error: SfumatoException) {
                 AnswerState.Failed(error.message.orEmpty())
             }
-            ready { copy(answer = answer) }
+            ready { if (isActive) copy(answer = answer) else this } // the state of a forgotten question is another's by now
         }
     }
 
-    /** Counted first: what the server may have is in the account, whatever becomes of the answer. */
-    private fun countAndSend(perturbed: Perturbed): Reply {
-        try {
-            ledger.spend(Ledger.serviceOf(parts.settings.server), perturbed.draw, perturbed.rateBits)
-        } finally {
-            showAccount()
+    /**
+     * Counted first: what the server may have is in the account, whatever becomes of the answer. An interruption would close the
+     * ledger under the entry, so only the wait for the answer is interrupted; a question forgotten while it is counted is not sent.
+     */
+    private suspend fun countAndSend(perturbed: Perturbed): Reply {
+        val source = withContext(io) {
+            val (service, source) = destination()
+            try {
+                ledger.spend(service, perturbed.draw, perturbed.rateBits)
+            } finally {
+                showAccount()
+            }
+            source
         }
-        return answerSource().send(perturbed.upload)
+        return runInterruptible(io) { source.send(perturbed.upload) }
     }
 
     /** Send no more than this many bits a day to the server; an empty text lifts the limit. */
@@ -209,7 +219,8 @@ class DemoViewModel(
         }
     }
 
-    private fun showAccount() {
+    /** One at a time: an account that was read earlier is shown earlier. */
+    private fun showAccount() = synchronized(showing) {
         val shown = try {
             val account = ledger.account(Ledger.serviceOf(parts.settings.server))
             AccountState(account.sentence, limit = account.limit.day?.let { "%.6f".format(Locale.ROOT, it / 1e6).trimEnd('0').trimEnd('.') }.orEmpty())
@@ -225,10 +236,12 @@ class DemoViewModel(
         try {
             val checked = Client.checkedUrl(server)
             Client.checkToken(token)
-            if (token.isNotEmpty() || checked != settings.server) settings.token = token.ifEmpty { null }
-            settings.server = checked
-            source = null
             forgetAnswer()
+            synchronized(settings) {
+                if (token.isNotEmpty() || checked != settings.server) settings.token = token.ifEmpty { null }
+                settings.server = checked
+                source = null
+            }
             ready { copy(server = checked, hasToken = settings.token != null) }
             scope.launch(io) { showAccount() }
         } catch (error: SfumatoException) {
@@ -277,8 +290,11 @@ class DemoViewModel(
         ready { copy(photo = shown) }
     }
 
-    private fun answerSource(): AnswerSource =
-        source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it }
+    /** The account's name of the server, and the way to it. A question about to be forgotten must not bring back the server of before. */
+    private fun destination(): Pair<String, AnswerSource> = synchronized(parts.settings) {
+        val now = source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it }
+        Ledger.serviceOf(parts.settings.server) to now
+    }
 
     private fun forgetAnswer() {
         asking?.cancel()

@@ -12,6 +12,7 @@ import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.TensorInfo
+import dev.sfumato.core.reason
 import java.io.IOException
 import java.nio.Buffer
 import java.nio.ByteBuffer
@@ -59,7 +60,7 @@ class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory
     }
 
     private fun refusal(accelerator: Accelerator, error: Throwable) =
-        SfumatoException("$accelerator refuses this model: ${error.message ?: error.javaClass.simpleName}".lines().joinToString(" "))
+        SfumatoException("$accelerator refuses this model: ${error.reason}".lines().joinToString(" "))
 }
 
 private class LiteRtNetwork(
@@ -87,7 +88,7 @@ private class LiteRtNetwork(
         try {
             interpreter.runForMultipleInputsOutputs(inputArray, resultMap)
         } catch (error: RuntimeException) {
-            throw SfumatoException("the network failed: ${error.message}")
+            throw SfumatoException("the network failed: ${error.reason}")
         }
     }
 

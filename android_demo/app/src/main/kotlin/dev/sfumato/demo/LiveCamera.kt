@@ -9,6 +9,7 @@ import androidx.camera.lifecycle.ProcessCameraProvider
 import androidx.core.content.ContextCompat
 import androidx.lifecycle.LifecycleOwner
 import dev.sfumato.core.Picture
+import dev.sfumato.core.reason
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executor
 
@@ -61,7 +62,7 @@ class LiveCamera(
 
     private fun fail(error: Throwable) {
         wanted = false
-        onFailed(error.message ?: error.javaClass.simpleName)
+        onFailed(error.reason)
     }
 
     private fun read(image: ImageProxy): Picture {

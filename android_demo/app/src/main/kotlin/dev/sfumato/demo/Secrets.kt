@@ -14,6 +14,7 @@ import android.util.AtomicFile
 import dev.sfumato.core.DeviceKey
 import dev.sfumato.core.DeviceKeys
 import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.reason
 import java.io.File
 import java.io.FileNotFoundException
 import java.io.IOException
@@ -55,7 +56,7 @@ class SecretFile(context: Context, private val name: String) {
             file.finishWrite(stream)
         } catch (error: IOException) {
             file.failWrite(stream)
-            throw SfumatoException("the secret $name cannot be stored: ${error.message}")
+            throw SfumatoException("the secret $name cannot be stored: ${error.reason}")
         }
     }
 
@@ -67,9 +68,9 @@ class SecretFile(context: Context, private val name: String) {
     private fun orWhyNot(problem: String, work: () -> ByteArray): ByteArray = try {
         work()
     } catch (error: GeneralSecurityException) {
-        throw SfumatoException("the secret $name $problem (${error.message})")
+        throw SfumatoException("the secret $name $problem (${error.reason})")
     } catch (error: ProviderException) { // thrown by a broken Keystore
-        throw SfumatoException("the secret $name $problem (${error.message})")
+        throw SfumatoException("the secret $name $problem (${error.reason})")
     }
 
     private fun wrappingKey(): SecretKey {

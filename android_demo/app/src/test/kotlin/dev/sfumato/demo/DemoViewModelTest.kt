@@ -4,6 +4,7 @@ import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Answer
 import dev.sfumato.core.AnswerSource
 import dev.sfumato.core.Bundle
+import dev.sfumato.core.Contract
 import dev.sfumato.core.Delegation
 import dev.sfumato.core.Encoding
 import dev.sfumato.core.FakeKeys
@@ -31,6 +32,8 @@ import java.io.File
 import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
+import java.util.concurrent.atomic.AtomicBoolean
+import kotlin.concurrent.thread
 import kotlinx.coroutines.CoroutineExceptionHandler
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -38,6 +41,7 @@ import kotlinx.coroutines.SupervisorJob
 import kotlinx.coroutines.asCoroutineDispatcher
 import kotlinx.coroutines.cancel
 import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.job
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withContext
 import kotlinx.coroutines.withTimeout
@@ -58,14 +62,23 @@ class DemoViewModelTest {
     private val settings = FakeSettings()
     private val server = FakeServer()
     private val photos = FakePhotos()
+    private val connected = CopyOnWriteArrayList<String>()
+    private var whileConnecting: () -> Unit = {}
+    private var clock: () -> Long = System::currentTimeMillis
     private val crashes = CopyOnWriteArrayList<Throwable>()
     private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default + CoroutineExceptionHandler { _, error -> crashes += error })
     private val thread = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
 
     private fun model(openBundle: () -> Bundle = { smallBundle() }) =
-        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), ::openLedger, photos, settings) { _, _ -> server }, scope, thread, Dispatchers.IO)
+        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), ::openLedger, photos, settings, ::source), scope, thread, Dispatchers.IO)
 
-    private fun openLedger() = Ledger(File(folder.root, "ledger"), KEY)
+    private fun source(contract: Contract, to: ServerSettings): AnswerSource {
+        val address = to.server
+        whileConnecting()
+        return server.also { connected += address }
+    }
+
+    private fun openLedger() = Ledger(File(folder.root, "ledger"), KEY, clock)
 
     /** Waits for a state; fails with the last one after ten seconds. */
     private fun DemoViewModel.await(wanted: (DemoUiState.Ready) -> Boolean): DemoUiState.Ready = runBlocking {
@@ -235,6 +248,54 @@ class DemoViewModelTest {
         assertEquals(AnswerState.None, (model.state.value as DemoUiState.Ready).answer)
     }
 
+    /** The interruption meets the write: the clock is asked while the ledger is held, the address just before. */
+    @Test
+    fun aQuestionForgottenWhileItIsCountedIsCountedAndNotSent() {
+        for (during in listOf("the entry", "the lock")) {
+            val gate = Gate()
+            File(folder.root, "ledger").delete()
+            File(folder.root, "ledger.anchor").delete()
+            clock = { System.currentTimeMillis().also { if (during == "the entry") gate.pass() } }
+            settings.onRead = { if (during == "the lock") gate.pass() }
+            val model = model()
+            model.openPhoto("photo")
+            model.shown()
+            model.await { it.account.text.startsWith("Today 0 photos") }
+            gate.close()
+            model.send()
+            gate.reached.await()
+            model.openPhoto("another")
+            gate.open()
+            val text = model.await { it.account.text.isNotEmpty() && !it.account.text.startsWith("Today 0 photos") }.account.text
+            assertTrue("$during: $text", text.startsWith("Today 1 photo, at most "))
+            val last = model.await { it.photo is PhotoState.Shown }
+            runBlocking { scope.coroutineContext.job.children.forEach { it.join() } }
+            assertEquals(during, AnswerState.None, model.await { true }.answer)
+            assertEquals(last.account, model.await { true }.account)
+            assertTrue(server.sent.isEmpty())
+        }
+    }
+
+    @Test
+    fun aQuestionForgottenWithItsServerDoesNotBringTheServerBack() {
+        val gate = Gate()
+        whileConnecting = gate::pass
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        gate.close()
+        model.send()
+        gate.reached.await()
+        val setting = thread { model.setServer("https://other.example", "") } // waits for the question, or goes first
+        while (setting.state != Thread.State.BLOCKED && setting.isAlive) Thread.yield()
+        gate.open()
+        setting.join()
+        runBlocking { scope.coroutineContext.job.children.forEach { it.join() } }
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        assertEquals("https://other.example", connected.last())
+    }
+
     @Test
     fun framesAreShownAndNeverSentByThemselves() {
         val model = model()
@@ -367,7 +428,11 @@ private class FakePhotos : PhotoReader {
 }
 
 private class FakeSettings : ServerSettings {
+    @Volatile
+    var onRead: () -> Unit = {}
+
     override var server = "http://127.0.0.1:8080"
+        get() = field.also { onRead() }
     override var token: String? = null
 }
 
@@ -381,5 +446,26 @@ private class FakeServer : AnswerSource {
         problem?.let { throw ServerException(it) }
         sent += upload
         return Reply(mapOf("smiling" to Answer("yes", mapOf("no" to 0.1, "yes" to 0.9))), "r1", upload.content.size, 1, 2.0)
+    }
+}
+
+/** Once closed, holds the next one who passes until it is opened; without a wait that an interruption would end. */
+private class Gate {
+    val reached = CountDownLatch(1)
+    private val closed = AtomicBoolean()
+
+    @Volatile
+    private var opened = false
+
+    fun close() = closed.set(true)
+
+    fun open() {
+        opened = true
+    }
+
+    fun pass() {
+        if (!closed.getAndSet(false)) return
+        reached.countDown()
+        while (!opened) Thread.yield()
     }
 }

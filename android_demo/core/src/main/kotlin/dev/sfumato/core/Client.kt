@@ -126,7 +126,7 @@ class Client(
             }
         } catch (error: IOException) {
             if (Thread.interrupted()) throw InterruptedException()
-            Outcome.Busy(ServerException("$base gives no answer (${error.message ?: error.javaClass.simpleName})"), 0)
+            Outcome.Busy(ServerException("$base gives no answer (${error.reason})"), 0)
         } finally {
             connection.disconnect()
         }

@@ -14,6 +14,8 @@ import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
 import java.io.RandomAccessFile
+import java.nio.channels.ClosedByInterruptException
+import java.nio.channels.FileLockInterruptionException
 import java.nio.channels.OverlappingFileLockException
 import java.security.MessageDigest
 
@@ -25,7 +27,10 @@ private const val REPAIR = "repair the account, which keeps what is whole and no
 /** The account is not what was written, or cannot be written: nothing may be sent. */
 class LogException(message: String) : SfumatoException(message)
 
-/** One log in one file. Safe to use from several threads and processes; two logs of one file in one process are not for use at once. */
+/**
+ * One log in one file. Safe to use from several threads and processes; two logs of one file in one process are not for use at once.
+ * A thread that is interrupted before it has the file is refused and stays interrupted; once it has the file, its work is finished.
+ */
 internal class SealedLog<B>(
     private val file: File,
     private val key: ByteArray,
@@ -97,11 +102,17 @@ internal class SealedLog<B>(
                 work()
             }
         }
+    } catch (error: ClosedByInterruptException) {
+        throw cannotBeKept("the thread was interrupted")
+    } catch (error: FileLockInterruptionException) {
+        throw cannotBeKept("the thread was interrupted")
     } catch (error: IOException) {
-        throw LogException("${file.name} cannot be kept (${error.message}): nothing may be sent without it")
+        throw cannotBeKept(error.reason)
     } catch (error: OverlappingFileLockException) {
         throw LogException("${file.name} is held by another part of this app: nothing may be sent without it")
     }
+
+    private fun cannotBeKept(why: String) = LogException("${file.name} cannot be kept ($why): nothing may be sent without it")
 
     /** Take in what is new and compare it with the anchor. */
     private fun catchUp() {

@@ -153,6 +153,22 @@ class LedgerTest {
     }
 
     @Test
+    fun anInterruptedThreadIsRefusedInWordsAndLosesNothing() {
+        val ledger = ledger()
+        ledger.spend(HOST, draw(1), 1.0)
+        Thread.currentThread().interrupt()
+        val error = assertThrows(LogException::class.java) { ledger.spend(HOST, draw(2), 1.0) }
+        assertTrue(Thread.interrupted())
+        assertEquals("ledger cannot be kept (the thread was interrupted): nothing may be sent without it", error.message)
+        assertEquals(2, ledger.spend(HOST, draw(2), 1.0).total.draws)
+
+        val interrupting = Ledger(file, KEY) { now.also { Thread.currentThread().interrupt() } } // while the file is held
+        assertEquals(3, interrupting.spend(HOST, draw(3), 1.0).total.draws)
+        assertTrue(Thread.interrupted())
+        assertEquals(3, ledger().account(HOST).total.uploads)
+    }
+
+    @Test
     fun aServiceIsTheHostOfItsAddress() {
         assertEquals(listOf(HOST, "::1"), listOf("https://photos.example:8443/v1", "http://[::1]:80").map(Ledger::serviceOf))
     }
