@@ -1,6 +1,7 @@
 """Drawn scenes: deterministic, labelled as told, the person on one side and the object on the other."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +133,40 @@ def test_two_data_sets_stand_beside_each_other(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, both[row])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("smaller", ["objects", "faces"])
+def test_pictures_that_stand_in_several_scenes_stay_in_one_split(
+    smaller: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+    counts = {"objects": 620, "faces": 620, smaller: 280}
+    objects, faces = (
+        folder(tmp_path / "o", "kind", (255, 0, 0), counts["objects"]),
+        folder(tmp_path / "f", "mood", (0, 255, 0), counts["faces"]),
+    )
+    spec = f"scenes,count=600,objects={objects},faces={faces},size=32"
+    told = source(spec)
+    names = [name.split(" + ")[smaller == "faces"] for name in told.pictures.names]
+    assert sorted(Counter(names).values()) == [2] * 240 + [3] * 40
+    assert len(set(told.pictures.names)) == 600
+    data = open_dataset(spec, keep=["kind"])
+    homes: dict[str, set[str]] = {}
+    for split, rows in data.splits.items():
+        for row in rows.tolist():
+            homes.setdefault(names[row], set()).add(split)
+    assert all(len(splits) == 1 for splits in homes.values())
+    assert sum(map(len, data.splits.values())) == 600
+
+
 def test_data_sets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     objects, faces = (
         folder(tmp_path / "o", "mood", (255, 0, 0), 20),
         folder(tmp_path / "f", "mood", (0, 255, 0), 20),
     )
+    others = folder(tmp_path / "m", "tone", (0, 0, 255))
     for spec, said in [
         (f"scenes,objects={objects}", "need both"),
         (f"scenes,objects={objects},faces={faces}", "both have an attribute 'mood'"),
-        (f"scenes,count=21,objects={objects},faces=synthetic", "has 20 pictures"),
+        (f"scenes,count=321,objects={objects},faces={others}", "the larger of both sources has 320 pictures"),
         (f"scenes,objects={objects},faces=nothing", "unknown data set"),
     ]:
         with pytest.raises(DataError, match=said):

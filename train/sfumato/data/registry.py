@@ -154,6 +154,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     source = source.take(decoded.rows)
     _check_classes(source, asked)
     together = [source.labels[source.identity]] if source.identity and rule != "stratified" else []
+    together += [] if source.together is None else [source.together]
     order = _order(source, parsed.seed, first)
     official = None
     if rule == "official" and source.official is not None:

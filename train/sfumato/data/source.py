@@ -60,6 +60,8 @@ class Source:
     official: Ints | None = None
     """(N,) `TRAIN`, `VALIDATION` or `TEST`, where the makers decided."""
     identity: str | None = None
+    together: Ints | None = None
+    """(N,) pictures with the same number stay in one split, whatever the rule; None: each may go anywhere."""
     skipped: tuple[str, ...] = ()
     """What the loader itself had to leave out, with reasons."""
     quantities: frozenset[str] = frozenset()
@@ -72,6 +74,7 @@ class Source:
             pictures=self.pictures.take(rows),
             labels={name: labels[rows] for name, labels in self.labels.items()},
             official=None if self.official is None else self.official[rows],
+            together=None if self.together is None else self.together[rows],
         )
 
 

@@ -1,7 +1,8 @@
 """Scenes composed from two data sets: a picture of one on the left or right, one of the other on the other side.
 
-The room behind them is that of the drawn scenes. Every picture is used once at most, so a face of the training split is in no
-other, and persons who are told apart stay in one split.
+The room behind them is that of the drawn scenes. Every picture is used once, or with a larger `count` those of the smaller data
+set several times; scenes that share one are in one split. So a face of the training split is in no other, and persons who are
+told apart stay in one split.
 
 Usage: `sfumato data inspect scenes,objects=cifar10:CIFAR,faces=utkface:UTKFace,size=128 --keep label --hide race`
 """
@@ -89,7 +90,7 @@ def compose(objects: Source, faces: Source, spec: Spec, present: float, count: i
         faces: who stands beside it; their identity decides the splits.
         spec: its seed pairs and places them.
         present: share of the scenes that show the face.
-        count: scenes; None makes as many as the smaller source allows.
+        count: scenes, at most as many as the larger source has pictures; None makes as many as the smaller one allows.
 
     Raises:
         DataError: both name an attribute alike, one of them is called `presence`, or there are not enough pictures.
@@ -97,25 +98,27 @@ def compose(objects: Source, faces: Source, spec: Spec, present: float, count: i
     names = [one.name for one in (*objects.attributes, PRESENCE, *faces.attributes)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"objects and faces both have an attribute {twice[0]!r}: rename it in one of them")
-    most = min(len(objects.pictures.names), len(faces.pictures.names))
-    if count is not None and count > most:
-        raise DataError(f"option count={count}: the smaller of both sources has {most} pictures")
+    sizes = [len(one.pictures.names) for one in (objects, faces)]
+    count = min(sizes) if count is None else count
+    if count > max(sizes):
+        raise DataError(f"option count={count}: the larger of both sources has {max(sizes)} pictures")
     chance = np.random.Generator(np.random.PCG64(np.random.SeedSequence(spec.seed).spawn(1)[0]))
-    orders = [chance.permutation(len(one.pictures.names))[: count or most] for one in (objects, faces)]
+    orders = [np.resize(chance.permutation(size), count) for size in sizes]
     things, people = (one.take(order) for one, order in zip((objects, faces), orders, strict=True))
-    shown = (chance.random(count or most) < present).astype(np.int64)
+    shown = (chance.random(count) < present).astype(np.int64)
     return replace(
         things,
         pictures=ComposedScenes(
             objects=things.pictures,
             faces=people.pictures,
             present=shown,
-            chances=chance.random((count or most, _PLACES + ROOM_CHANCES)),
+            chances=chance.random((count, _PLACES + ROOM_CHANCES)),
         ),
         attributes=(*things.attributes, PRESENCE, *people.attributes),
         labels={**things.labels, "presence": shown, **people.labels},
         size=(128, 128),
         official=None,
         identity=people.identity,
+        together=orders[int(np.argmin(sizes))] if count > min(sizes) else None,
         skipped=(*things.skipped, *people.skipped),
     )
