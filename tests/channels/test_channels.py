@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.channels import CHANNELS, create
-from sfumato.channels.dither import Dither
+from sfumato.channels.dither import SHARP, THRESHOLDS, Dither
 from sfumato.channels.gaussian import Gaussian
 from sfumato.core.errors import UsageError
 
@@ -70,6 +70,25 @@ def test_dither_uploads_are_exact_levels() -> None:
     p = torch.rand(2, 3, 8, 8)
     upload = Dither(2).sample({"p": p}, torch.rand(2, 3, 8, 8))
     assert set(upload.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+def test_sharp_bits_are_thresholds_of_their_own(levels: int) -> None:
+    """An even ramp, with gate and offset as training starts: every bit is certain but near its threshold."""
+    channel = Dither(levels, sharp=True)
+    x = torch.linspace(0, 1, 101).view(1, 1, 1, 101).expand(1, 3, 1, 101)
+    maps = {
+        name: torch.full((1, planes, 1, 101), channel.starts[name]) for name, planes in channel.maps.items()
+    }
+    p = channel.parameters(x, maps)["p"][0].view(channel.bits, 3, 101)
+    assert torch.equal(p[:, 0], p[:, 1])
+    slope = SHARP / (1 + math.exp(-channel.starts["gate"]))
+    for bit, threshold in zip(p[:, 2], THRESHOLDS[levels], strict=True):
+        for value, found in zip(x[0, 0, 0].tolist(), bit.tolist(), strict=True):
+            assert found == pytest.approx(1 / (1 + math.exp(-slope * (value - threshold))), abs=1e-5)
+    coins = Dither(levels).parameters(x, maps)
+    assert channel.rate({"p": p.view(1, -1, 1, 101)}) > 2 * Dither(levels).rate(coins)
+    assert Dither(levels, sharp=True).settings == {"levels": levels}, "the phone's draw is the same"
 
 
 def test_fair_coins_carry_nothing_and_certain_bits_carry_one_bit_each() -> None:

@@ -8,7 +8,8 @@ import torch
 
 from sfumato.channels import create, prior_rate
 from sfumato.channels.dither import BLOCK, CLOSED, SHUT, Dither, binary_rate, open_blocks, over_pixels
-from sfumato.models.local import EDGE, FAR, GATE_START, NEAR, Gates, LocalNetwork
+from sfumato.core.errors import UsageError
+from sfumato.models.local import EDGE, FAR, GATE_START, Gates, LocalNetwork, check_window
 
 LOG2 = math.log(2)
 
@@ -173,19 +174,57 @@ def test_a_margin_says_what_turns_a_block_over() -> None:
     assert seen > 0
 
 
-def test_a_gate_sees_its_surroundings_alone() -> None:
-    """Its log odds depend on every pixel of a square around its block, and on none outside."""
-    made = LocalNetwork(Dither(2, gates=True), (), (64, 80), near=True).eval()
-    x = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    for y, column in ((4, 5), (0, 9), (7, 0)):
-        (slope,) = torch.autograd.grad(made.gate_odds(x)[0, 0, y, column], x)
-        rows, columns = (slope[0].abs().sum((0, dim)).nonzero().flatten() for dim in (2, 1))
-        for seen, place, length in ((rows, y, 64), (columns, column, 80)):
-            first, last = 8 * place - NEAR // 2, 8 * place + NEAR // 2
-            assert (int(seen.min()), int(seen.max())) == (max(0, first), min(length - 1, last))
-    whole = LocalNetwork(Dither(2, gates=True), (), (64, 80)).eval()
-    (slope,) = torch.autograd.grad(whole.gate_odds(x)[0, 0, 4, 5], x)
-    assert (slope[0].abs().sum(0) > 0).float().mean() > 0.9
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+def test_the_window_that_is_worth_most_is_open(window: int) -> None:
+    gates = Gates(8, 3, window=window)
+    z = 2 * torch.randn(60, 1, 5, 7, generator=torch.Generator().manual_seed(window))
+    z[0] = 0.5  # all alike: all open
+    for picture, odds, margin in zip(z, gates.best_window(z), gates.margin(z), strict=True):
+        scores = {
+            (top, left): picture[0, top : top + window, left : left + window].mean().item()
+            for top in range(6 - window)
+            for left in range(8 - window)
+        }
+        best = max(scores.values())
+        for y in range(5):
+            for x in range(7):
+                reaching = {at for at in scores if 0 <= y - at[0] < window and 0 <= x - at[1] < window}
+                here = max(scores[at] for at in reaching)
+                there = max((score for at, score in scores.items() if at not in reaching), default=-math.inf)
+                lead = here - there + 0.5 / EDGE
+                assert margin[0, y, x].item() == pytest.approx(abs(lead), abs=1e-5)
+                if abs(lead) > 1e-4:
+                    assert (odds[0, y, x] > 0) == (lead > 0) == (best - here < 0.5 / EDGE)
+    assert gates.best_window(z[:1]).min() > 0
+    gates.worth = lambda features: features  # type: ignore[method-assign]
+    assert torch.equal(gates.train()(z), gates.eval()(z)), "training sees what the phone sends"
+
+
+def test_a_window_fits_the_picture() -> None:
+    check_window(4, 32, 48)
+    with pytest.raises(UsageError, match=r"gating\.window is 5 blocks of 8 pixels, and 32x48 has room for 4"):
+        check_window(5, 32, 48)
+
+
+def test_what_is_held_does_not_move_and_the_rest_learns() -> None:
+    torch.manual_seed(3)
+    made = LocalNetwork(Dither(2, gates=True), (), (32, 48), window=2)
+    made.hold()
+    made.train()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.1)
+    made(IMAGES)["p"].square().mean().backward()
+    optimizer.step()
+    moved = {
+        name.split(".")[0]
+        for name, value in made.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert moved == {"up", "heads"}
+    assert made.gates is not None
+    modes = {"made": made, "up": made.up, "encoder": made.encoder, "gates": made.gates}
+    assert [name for name, part in modes.items() if part.training] == ["made", "up"]
+    assert not made.eval().up.training
 
 
 def test_a_closed_byte_is_zero() -> None:

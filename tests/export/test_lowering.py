@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -421,17 +421,17 @@ def test_every_channel_leaves_full_size_to_its_last_operator(name: str, block: i
     assert large == {"DepthToSpace": len(network.names)}
 
 
-@pytest.mark.parametrize("near", [False, True])
-def test_gates_close_the_same_blocks(near: bool, tmp_path: Path) -> None:
-    """Gates of one region against torch: some blocks are open, some closed."""
+@pytest.mark.parametrize(("region", "window"), [(3, 0), (0, 2), (0, 3)])
+def test_gates_close_the_same_blocks(region: int, window: int, tmp_path: Path) -> None:
+    """Gates of one square against torch: some blocks are open, some closed."""
     import tensorflow as tf
 
     torch.manual_seed(0)
-    local = LocalNetwork(create("dither", gates=True), (), (48, 80), region=3, near=near).eval()
+    local = LocalNetwork(create("dither", gates=True), (), (48, 80), region=region, window=window).eval()
     image = torch.rand(1, 48, 80, 3)
     with torch.no_grad():
         assert local.gates is not None
-        odds = local.gates.odds(local.gates.look(local.gates_see(*seen_by(local, image))))
+        odds = local.gates.worth(local.at_eighth(*local.encode(image.permute(0, 3, 1, 2))))
         assert local.gates.odds.bias is not None
         local.gates.odds.weight.mul_(4 / odds.std())
         local.gates.odds.bias.sub_(odds.mean()).mul_(4 / odds.std())
@@ -442,12 +442,6 @@ def test_gates_close_the_same_blocks(near: bool, tmp_path: Path) -> None:
         (wanted,) = network(image)
     assert 0.05 < (wanted.numpy() > 0.01).mean() < 0.95
     assert np.abs(found - wanted.numpy()).max() < 1e-4
-
-
-def seen_by(local: LocalNetwork, image: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
-    """What `gates_see` chooses from, of an image (1, H, W, 3)."""
-    fine, bottleneck = local.encode(image.permute(0, 3, 1, 2))
-    return fine, local.at_eighth(fine, bottleneck)
 
 
 class Around(nn.Module):

@@ -151,12 +151,11 @@ def test_photos_behind_gates_equal_a_loop(squares: tuple[Dataset, str], tmp_path
         for weights in model.local.gates.odds.parameters():
             weights.mul_(1e4)  # so that no draw turns a gate over
         odds = model.local.gate_odds(images)
-        logits, own, found = GatedPhotos(model)(images)
+        logits, own, share = GatedPhotos(model)(images)
         black = images.clone()
         for image, top, left in np.argwhere(odds[:, 0].numpy() <= 0):
             black[image, :, top * BLOCK : (top + 1) * BLOCK, left * BLOCK : (left + 1) * BLOCK] = 0
-        assert torch.equal(found, odds)
-        assert 0 < (odds > 0).float().mean() < 1
+        assert 0 < share < 1
         assert torch.allclose(logits["kind"], model.cloud(black)["kind"], atol=1e-5)
         assert own["kind"].shape == (4, 2)
 
@@ -165,7 +164,7 @@ def test_a_run_with_gates_says_how_much_is_open_and_resumes_to_the_same(
     squares: tuple[Dataset, str], tmp_path: Path
 ) -> None:
     _, spec = squares
-    config = configuration(spec, clean_epochs=1, gating={"epochs": 1, "guide": 1.0})
+    config = configuration(spec, clean_epochs=1, gating={"epochs": 1})
     whole = train(config, tmp_path / "whole")
     stages = [one["stage"] for one in read_records(tmp_path / "whole" / "metrics.jsonl")]
     assert stages == ["clean", "pretrain", "gates", "cotrain"]
@@ -188,15 +187,14 @@ def test_the_middle_of_a_region_is_a_block(squares: tuple[Dataset, str]) -> None
         make_config({"data": squares[1], "keep": ["kind"], "gates": True, "gating": {"region": 2}})
 
 
-@pytest.mark.parametrize("near", [False, True])
 def test_two_processes_learn_gates_of_one_region_and_hold_leaks_together(
-    squares: tuple[Dataset, str], tmp_path: Path, near: bool
+    squares: tuple[Dataset, str], tmp_path: Path
 ) -> None:
     dataset, spec = squares
     config = configuration(
         spec,
         clean_epochs=1,
-        gating={"epochs": 2, "region": 1, "near": near, "guide": float(near)},
+        gating={"epochs": 2, "region": 1},
         bits=40_000,
         objective="suppress",
         leak="other:0.1",

@@ -32,10 +32,10 @@ class PhoneNetwork(nn.Module):
     def __init__(self, local: LocalNetwork) -> None:
         super().__init__()
         self.local = copy.deepcopy(local)
-        settings = dict(local.channel.settings)
-        if "largest_scale" in settings:
-            settings["largest_scale"] = 1.0
-        self.local.channel = create(local.channel.name, **settings)
+        if "largest_scale" in local.channel.settings:
+            self.local.channel = create(
+                local.channel.name, **{**local.channel.settings, "largest_scale": 1.0}
+            )
         self.names = tuple(local.channel.outputs)
         self.eval()
 

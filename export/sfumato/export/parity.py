@@ -166,12 +166,19 @@ def clear_blocks(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np
     """Pixels (N, H, W) whose block is clearly open or closed, for images (N, H, W, 3); None where no block can be closed.
 
     A gate is a step like a decision. What a gate near its edge costs is measured as accuracy and rate.
+
+    Raises:
+        SfumatoError: no block is clear.
     """
     if network.local.gates is None:
         return None
     with torch.no_grad():
         margin = torch.cat([network.gate_margin(pixels) for pixels in batches(images)])
     clear: NDArray[np.bool_] = (margin[..., 0] > MARGIN).numpy()
+    if not clear.any():
+        raise SfumatoError(
+            f"no block of {len(images)} photos is clearly open or closed: the gates have not learned which to open"
+        )
     return clear
 
 

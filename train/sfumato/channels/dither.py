@@ -39,6 +39,10 @@ SHUT = 12.0
 """Log odds of zero for the bits of a closed block: its byte is 0, and in floating point p < `CLOSED`."""
 GAIN = 8.0
 """Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
+SHARP = 32.0
+"""The same where bits are sharp: all but the values within a sixteenth of a threshold give the same bit nearly always."""
+THRESHOLDS = {2: (0.5,), 4: (0.4, 0.7), 16: (0.4, 0.6, 0.2, 0.8)}
+"""Levels -> pixel value at which each sharp bit turns over, most significant first."""
 
 
 def binary_rate(p: Tensor) -> Tensor:
@@ -122,10 +126,18 @@ def over_pixels(blocks: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Dither:
-    """The dither channel with `levels` in {2, 4, 16} values a sample; `gates`: whether blocks can be closed."""
+    """The dither channel.
+
+    Attributes:
+        levels: 2, 4 or 16 values a sample.
+        gates: whether blocks can be closed.
+        sharp: each bit starts as a threshold of its own, nearly without noise: a picture of few values. Else all bits of a
+            sample start alike, as coins that are weighted by the pixel.
+    """
 
     levels: int = 2
     gates: bool = False
+    sharp: bool = False
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -158,19 +170,23 @@ class Dither:
 
     @property
     def settings(self) -> dict[str, float | int | bool]:
-        """Arguments of the constructor."""
+        """Arguments of the constructor, but for what concerns the network alone."""
         return {"levels": self.levels, **({"gates": True} if self.gates else {})}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
+        Sharp bits have a larger slope, and thresholds of their own instead of 1/2.
         Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.
         """
-        image = GAIN * (x - 0.5)
-        planes = torch.cat([image] * self.bits, dim=1) if self.bits > 1 else image
+        if self.sharp:
+            images = [SHARP * (x - threshold) for threshold in THRESHOLDS[self.levels]]
+        else:
+            images = [GAIN * (x - 0.5)] * self.bits
+        planes = torch.cat(images, dim=1) if self.bits > 1 else images[0]
         odds = planes * torch.sigmoid(maps["gate"]) + maps["offset"]
         if "shut" in maps:  # exactly `odds` where it is 0: open blocks lose nothing to int8
             odds = odds - maps["shut"] * (odds + SHUT)

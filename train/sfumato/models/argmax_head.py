@@ -44,11 +44,12 @@ Form = Literal["pairwise", "largest"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
-def constant(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A 1x1 convolution of fixed weights (outputs, inputs) and bias (outputs,)."""
-    outputs, inputs = weight.shape
-    layer = nn.Conv2d(inputs, outputs, 1)
-    layer.weight = nn.Parameter(weight.view(outputs, inputs, 1, 1), requires_grad=False)
+def constant(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
+    """A convolution of fixed weights (outputs, inputs, height, width), or (outputs, inputs) for 1x1, and bias (outputs,)."""
+    weight = weight.view(*weight.shape, *[1] * (4 - weight.dim()))
+    outputs, inputs, height, width = weight.shape
+    layer = nn.Conv2d(inputs, outputs, (height, width), padding=padding)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
     layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer
 

@@ -15,7 +15,7 @@ The heads look at a quarter of the resolution, if asked for at half of it, and g
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +39,6 @@ fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
 GATE_WIDTH = 16
 """Planes of the layer before the gates."""
-NEAR = 31
-"""Height and width, in pixels, of what a gate sees that looks near its block alone: four convolutions, three by two."""
 GATE_START = 3.0
 """Log odds of every block before training: one in twenty is closed."""
 FAR = 16.0
@@ -88,32 +86,34 @@ class Encoder(nn.Module):
 class Gates(nn.Module):
     """Which blocks of the upload are open, seen from features at 1/8 of the resolution, where a block is one place.
 
-    With a region, blocks are open in one place alone. What else looks worth sending has to beat the best of the picture, not a
-    threshold. Training leaves it aside: gates that are shut elsewhere anyway never learn what is not worth sending.
+    With a region or a window, blocks are open in one place alone. What else looks worth sending has to beat the best of the
+    picture, not a threshold. Training leaves a region aside: gates that are shut elsewhere anyway never learn what is not worth
+    sending. A window is the square whose blocks have the highest mean; it is open as a whole, in training too.
 
     Args:
         width: planes of these features.
         planes: of the channel's parameters, which all need the gates.
         region: side, in blocks, of the square around the likeliest block that may be open; odd. 0: anywhere.
-        near: whether they look at features at 1/4 of the resolution instead: a gate then sees `NEAR` pixels, not the picture.
+        window: side, in blocks, of the square that is open. 0: blocks are open one by one.
     """
 
-    def __init__(self, width: int, planes: int, region: int = 0, *, near: bool = False) -> None:
+    def __init__(self, width: int, planes: int, region: int = 0, window: int = 0) -> None:
         super().__init__()
-        self.region, self.near = region, near
-        self.look: nn.Module = (
-            nn.Sequential(Separable(width, GATE_WIDTH, stride=2), Separable(GATE_WIDTH, GATE_WIDTH))
-            if near
-            else Separable(width, GATE_WIDTH)
-        )
+        self.region, self.window = region, window
+        self.look: nn.Module = Separable(width, GATE_WIDTH)
         self.odds = nn.Conv2d(GATE_WIDTH, 1, 1)
-        nn.init.constant_(self.odds.bias, GATE_START)  # type: ignore[arg-type]
+        nn.init.constant_(self.odds.bias, 0.0 if window else GATE_START)  # type: ignore[arg-type]
+        one = torch.ones(1, 1)
         if region:
-            one = torch.ones(1, 1)
             self.scale, self.offset = (
                 constant(EDGE * one, torch.tensor([FAR])),
                 constant(one, torch.tensor([-FAR])),
             )
+        if window:
+            self.scale = constant(EDGE * one, torch.ones(1))
+            # Every block counts the open windows that reach it. Kernels pad a convolution and not a maximum.
+            all_around = torch.full((1, 1, window, window), 2 * FAR)
+            self.cover = constant(all_around, torch.tensor([-FAR]), padding=window - 1)
         # Every place four times, then each of those sixteen times: kernels of DEPTH_TO_SPACE are made for such steps.
         first, last = STEPS
         self.copies = nn.ModuleList(
@@ -122,8 +122,28 @@ class Gates(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, width, ...) -> log odds that a block is open, (B, 1, h, w)."""
-        z: Tensor = self.odds(self.look(features))
+        z = self.worth(features)
+        if self.window:
+            return self.best_window(z)
         return z if self.training or not self.region else self.bounded(z)[0]
+
+    def worth(self, features: Tensor) -> Tensor:
+        """Features (B, width, ...) -> what each block is worth sending, in logits, (B, 1, h, w)."""
+        z: Tensor = self.odds(self.look(features))
+        return z
+
+    def scores(self, z: Tensor) -> Tensor:
+        """What each window is worth, row by row from the top left: the mean of its blocks, (B, 1, h - window + 1, ...)."""
+        return F.avg_pool2d(z, self.window, 1)
+
+    def best_window(self, z: Tensor) -> Tensor:
+        """`FAR` or more in the window that is worth most, `-FAR` outside. Two that are almost alike are both open."""
+        scores = self.scores(z)
+        best = F.relu(
+            self.scale(scores - F.adaptive_max_pool2d(scores, 1))
+        )  # 1 for the best window, 0 for most
+        opened: Tensor = self.cover(best)
+        return opened
 
     def bounded(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log odds (B, 1, h, w) with those outside the region lowered by `FAR`, and how far their surroundings lie behind.
@@ -134,12 +154,47 @@ class Gates(nn.Module):
         near = F.max_pool2d(behind, self.region, 1, self.region // 2)  # 0 within the region, below 0 outside
         return self.offset(z) + F.relu(self.scale(near)), -near
 
+    def margin(self, z: Tensor) -> Tensor:
+        """How clearly each block is open or closed, in logits, (B, 1, h, w): a smaller change of `z` turns none over."""
+        if self.window:
+            return self.window_margin(z)
+        if not self.region:
+            return z.abs()
+        _, behind = self.bounded(z)
+        # A likely block is open where its surroundings lie behind by less than this: within the region by nothing, but another
+        # place may overtake them.
+        enough = z / EDGE
+        lead = z.amax((2, 3), keepdim=True) - z.masked_fill(behind == 0, -torch.inf).amax(
+            (2, 3), keepdim=True
+        )
+        within, outside = torch.minimum(z, lead + enough), (behind - enough).abs()
+        return torch.where(z < 0, -z, torch.where(behind == 0, within, outside))
+
+    def window_margin(self, z: Tensor) -> Tensor:
+        """`margin` of a window: how far the best one that covers a block is ahead of the best that does not, or behind."""
+        scores, side = self.scores(z), self.window
+        covering = F.max_pool2d(F.pad(scores, (side - 1,) * 4, value=-torch.inf), side, 1)
+        rows, columns = scores.amax(3, keepdim=True), scores.amax(2, keepdim=True).mT
+        elsewhere = torch.maximum(_highest_elsewhere(rows, side), _highest_elsewhere(columns, side).mT)
+        enough = 0.5 / EDGE  # what lies behind by less is open as well
+        return torch.where(
+            covering + enough >= elsewhere, covering - elsewhere + enough, elsewhere - covering - enough
+        )
+
     def shut(self, z: Tensor) -> Tensor:
         """What the phone computes of log odds: 1 at the pixels of closed blocks, else 0, (B, planes, H, W)."""
         closed = torch.sigmoid(-STEEP * z)
         for copy, step in zip(self.copies, STEPS, strict=True):
             closed = F.pixel_shuffle(copy(closed), step)
         return closed
+
+
+def _highest_elsewhere(scores: Tensor, window: int) -> Tensor:
+    """The highest score (B, 1, n, 1) of the windows that do not reach a row, for each of n + window - 1 rows."""
+    above, below = scores.cummax(2).values, scores.flip(2).cummax(2).values.flip(2)
+    before = F.pad(above[:, :, :-1], (0, 0, window, 0), value=-torch.inf)
+    after = F.pad(below[:, :, 1:], (0, 0, 0, window), value=-torch.inf)
+    return torch.maximum(before, after)
 
 
 class LocalNetwork(nn.Module):
@@ -153,7 +208,7 @@ class LocalNetwork(nn.Module):
         block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
-        region, near: of `Gates`.
+        region, window: of `Gates`.
     """
 
     def __init__(
@@ -166,11 +221,11 @@ class LocalNetwork(nn.Module):
         depths: tuple[int, int, int] = (0, 2, 1),
         form: Form | None = None,
         region: int = 0,
-        near: bool = False,
+        window: int = 0,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
-        self.channel, self.block = channel, block
+        self.channel, self.block, self.held = channel, block, False
         self.encoder = Encoder(widths, depths)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(d, grid, classes, form) if classes else None
@@ -183,7 +238,7 @@ class LocalNetwork(nn.Module):
             {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
         )
         gated = isinstance(channel, Dither) and channel.gates
-        self.gates = Gates(b if near else c, channel.outputs["p"], region, near=near) if gated else None
+        self.gates = Gates(c, channel.outputs["p"], region, window) if gated else None
         for name, head in self.heads.items():
             # At first the gate is nearly open and the noise small, so the cloud sees the picture. A network that starts
             # out noisy does not learn.
@@ -202,7 +257,7 @@ class LocalNetwork(nn.Module):
     def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
         """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
         y = self.at_eighth(fine, bottleneck)
-        odds = None if self.gates is None else self.gates(self.gates_see(fine, y))
+        odds = None if self.gates is None else self.gates(y)
         for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
             y = enlarge(lift(y)) + skip
         if self.training:
@@ -219,36 +274,41 @@ class LocalNetwork(nn.Module):
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
         assert self.gates is not None
-        fine, bottleneck = self.encode(x)
-        odds: Tensor = self.gates(self.gates_see(fine, self.at_eighth(fine, bottleneck)))
+        odds: Tensor = self.gates(self.at_eighth(*self.encode(x)))
         return odds
 
     def gate_margin(self, x: Tensor) -> Tensor:
         """How clearly each block of an image (B, 3, H, W) is open or closed, in logits, (B, 1, H / 8, W / 8)."""
         assert self.gates is not None
-        fine, bottleneck = self.encode(x)
-        seen = self.gates_see(fine, self.at_eighth(fine, bottleneck))
-        z: Tensor = self.gates.odds(self.gates.look(seen))
-        if not self.gates.region:
-            return z.abs()
-        _, behind = self.gates.bounded(z)
-        # A likely block is open where its surroundings lie behind by less than this: within the region by nothing, but another
-        # place may overtake them.
-        enough = z / EDGE
-        lead = z.amax((2, 3), keepdim=True) - z.masked_fill(behind == 0, -torch.inf).amax(
-            (2, 3), keepdim=True
-        )
-        within, outside = torch.minimum(z, lead + enough), (behind - enough).abs()
-        return torch.where(z < 0, -z, torch.where(behind == 0, within, outside))
+        return self.gates.margin(self.gates.worth(self.at_eighth(*self.encode(x))))
+
+    def window_scores(self, x: Tensor) -> Tensor:
+        """Log odds that each window of an image (B, 3, H, W) shows the answer, (B, 1, rows, columns); of one with a window."""
+        assert self.gates is not None
+        return self.gates.scores(self.gates.worth(self.at_eighth(*self.encode(x))))
+
+    def hold(self) -> None:
+        """Leave whatever decides where the window lies as it is from now on; the decoder goes on learning."""
+        self.held = True
+        for part in self.seeing():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def seeing(self) -> list[nn.Module]:
+        """The parts that gates depend on, and the gates."""
+        return [part for part in (self.encoder, self.decision, self.spread, self.gates) if part is not None]
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode; parts that are held stay in evaluation mode, so that no statistic of theirs moves."""
+        super().train(mode)
+        if self.held:
+            for part in self.seeing():
+                part.eval()
+        return self
 
     def at_eighth(self, fine: Sequence[Tensor], bottleneck: Tensor) -> Tensor:
         """What decoder and gates start from, at 1/8 of the resolution. Arguments as in `decode`."""
         return enlarge_to(self.spread(bottleneck), fine[-1]) + fine[-1]
-
-    def gates_see(self, fine: Sequence[Tensor], y: Tensor) -> Tensor:
-        """What the gates look at, of the encoder's finer features and of `at_eighth`."""
-        assert self.gates is not None
-        return fine[1] if self.gates.near else y
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
         """A map before `unpack` instead of before `F.pixel_shuffle`."""
@@ -266,6 +326,20 @@ def check_size(height: int, width: int) -> None:
         near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in (height, width))
         raise UsageError(
             f"height and width must be multiples of {STRIDE}, not {height}x{width}: the nearest is size={near} in the data spec"
+        )
+
+
+def check_window(side: int, height: int, width: int) -> None:
+    """Refuse a window that is larger than the picture.
+
+    Raises:
+        UsageError: its side, in blocks.
+    """
+    place = STEPS[0] * STEPS[1]
+    most = min(height, width) // place
+    if side > most:
+        raise UsageError(
+            f"gating.window is {side} blocks of {place} pixels, and {height}x{width} has room for {most}"
         )
 
 

@@ -92,7 +92,8 @@ class Gating(_Table):
     """Which blocks of a picture the phone opens (`sfumato.training.gating`); only with `gates`."""
 
     epochs: int = Field(default=12, ge=1)
-    """Epochs in which gates and cloud network learn on clean photos whose closed blocks are black, before co-training."""
+    """Epochs before co-training in which gates learn; without a `window` the cloud network learns too, on clean photos whose
+    closed blocks are black."""
     price: Positive = 0.5
     """Weight of the share of open blocks in the loss, in units of `log K`, the loss of a guess among K classes: at 1 a network
     may close everything and guess."""
@@ -101,14 +102,11 @@ class Gating(_Table):
     region: int = Field(default=0, ge=0)
     """Side, in blocks of 8x8, of the square around the likeliest block that may be open, an odd number. 0: blocks may be open
     anywhere. What else catches the eye is then never sent, so use it where the answer lies in one place of the picture."""
-
-    guide: float = Field(default=0.0, ge=0)
-    """Weight of the distance between where gates look and where the clean network does (`sfumato.training.significance`). Where
-    the answer is hard to find, gates that learn from the task alone stay open everywhere for long. 1 was tried
-    (docs/decisions/0031)."""
-    near: bool = False
-    """Whether a gate sees 31x31 pixels around its block alone. What stands elsewhere in the picture cannot move it then, and
-    which blocks are open tells less."""
+    window: int = Field(default=0, ge=0)
+    """Side, in blocks of 8x8, of the one square that is open: that in which the clean network would know the answer best, as
+    the phone foresees it. It is open as a whole, so no price moves it. 0: blocks open one by one."""
+    views: int = Field(default=6, ge=1)
+    """Windows of each photo that the clean network is asked about, before the phone learns to foresee what it says."""
 
     @field_validator("region")
     @classmethod
@@ -116,6 +114,12 @@ class Gating(_Table):
         if region and region % 2 == 0:
             raise ValueError(f"the region has a block in its middle: its side is odd, not {region}")
         return region
+
+    @model_validator(mode="after")
+    def _one_square(self) -> Self:
+        if self.region and self.window:
+            raise ValueError("region and window are both the square that may be open: leave one of them out")
+        return self
 
 
 class RateControl(_Table):
@@ -263,6 +267,7 @@ PICTURE_OPTIONS = (
     "objective",
     "channel",
     "levels",
+    "sharp",
     "gates",
     "dial",
     "block",
@@ -296,6 +301,9 @@ class TrainConfig(BaseModel):
     """How uploads are drawn (`sfumato.channels`). The objective `literal` is the paper's additive noise: `gaussian`."""
     levels: Literal[2, 4, 16] = 2
     """Levels a sample of the dither channel can take."""
+    sharp: bool = False
+    """Whether each bit of a sample starts as a threshold of its own, nearly without noise, instead of as a coin weighted by the
+    pixel. More bits and a clearer picture: where a real cloud network has to recognise it (docs/decisions/0034)."""
     gates: bool = False
     """Whether the phone can close blocks of 8x8 pixels: nothing of a closed block is in the upload (docs/decisions/0031)."""
     dial: Strengths = ()
@@ -428,8 +436,10 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the objective 'literal' adds gaussian noise: leave channel out, or give gaussian"
             )
-        if self.channel != "dither" and self._changed("levels"):
-            raise ValueError(f"levels belong to the channel dither: leave them out with {self.channel}")
+        if self.channel != "dither" and (self._changed("levels") or self.sharp):
+            raise ValueError(
+                f"levels belong to the channel dither, sharp too: leave them out with {self.channel}"
+            )
         if self.gates and (self.channel != "dither" or self.beyond is not None or self.local is not None):
             raise ValueError(
                 "gates belong to the channel dither and our local network: leave beyond and local out"
@@ -528,7 +538,8 @@ class TrainConfig(BaseModel):
     def channel_settings(self) -> dict[str, float | int | bool]:
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
-            return {"levels": self.levels, **({"gates": True} if self.gates else {})}
+            chosen = {"gates": self.gates, "sharp": self.sharp}
+            return {"levels": self.levels, **{name: True for name, value in chosen.items() if value}}
         literal = self.objective == "literal"
         largest = self.gaussian.largest or (2.0 if literal else 0.5)
         return {"additive": literal, "largest_scale": largest, "reference_scale": self.gaussian.reference}

@@ -1,6 +1,6 @@
 """Which blocks of a picture are worth sending: learned on clean photos, before any noise.
 
-    loss = CE(cloud(photo with closed blocks black)) + price * share of open blocks + guide * CE(significance, gates)
+    loss = CE(cloud(photo with closed blocks black)) + price * share of open blocks
 
 Local and cloud network learn together, as in co-training (Chen et al., L2X, ICML 2018; Dabkowski and Gal, NeurIPS 2017, with a
 fixed classifier). In co-training itself gates learn too slowly: whatever a block does for the task drowns in the noise of the
@@ -29,7 +29,6 @@ from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import LocalCloudModel
 from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Logits, task_loss
-from sfumato.training.significance import answers_and_significance, guide_loss
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,24 +47,25 @@ class GatedPhotos(nn.Module):
     def __init__(self, model: LocalCloudModel) -> None:
         super().__init__()
         local = model.local
-        assert local.gates is not None
-        parts: tuple[nn.Module | None, ...] = (local.encoder, local.decision, local.spread)
-        if local.gates.near:  # nothing coarser takes part, but for a decision of its own
-            fine = (local.encoder.stem, local.encoder.down[0])
-            parts = fine if local.decision is None else (local.encoder, local.decision)
-        parts = (*parts, local.gates, None if model.fixed else model.cloud)
+        parts = (
+            local.encoder,
+            local.decision,
+            local.spread,
+            local.gates,
+            None if model.fixed else model.cloud,
+        )
         self.learning = nn.ModuleList(part for part in parts if part is not None)
         # In a tuple, which torch does not look into: processes that share a batch would wait for gradients of the decoder.
         self.networks = (model,)
 
     def forward(self, x: Tensor) -> tuple[Logits, Logits, Tensor]:
-        """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the gates' log odds."""
+        """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the share of open blocks."""
         (model,) = self.networks
         fine, bottleneck, own = model.look(x)
         assert model.local.gates is not None
-        z = model.local.gates(model.local.gates_see(fine, model.local.at_eighth(fine, bottleneck)))
+        z = model.local.gates(model.local.at_eighth(fine, bottleneck))
         logits, _ = answer(model.cloud, x * over_pixels(open_blocks(z)))
-        return logits, own, z
+        return logits, own, z.sigmoid().mean()
 
 
 def learn_gates(
@@ -103,16 +103,14 @@ def learn_gates(
                 set_learning_rate(
                     optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
                 )
-                soft, shares = _teach(clean, batch.images, config)
-                logits, own, odds = shared(batch.images)
-                opened = odds.sigmoid().mean()
+                with evaluating(clean):
+                    soft = clean(batch.images) if config.distill else None
+                logits, own, opened = shared(batch.images)
                 climbed = min(1.0, step / max(1.0, how.climb * steps))
                 seen = task_loss(logits, batch.labels, soft, config.distill)
                 loss = seen + climbed * price * opened
                 if own:
                     loss = loss + config.aux_weight * task_loss(own, batch.labels, soft, config.distill)
-                if shares is not None:
-                    loss = loss + how.guide * guide_loss(odds, shares)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
@@ -123,14 +121,6 @@ def learn_gates(
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
                 log.write({"stage": "gates", "epoch": epoch, **figures, "seconds": seconds})
-
-
-def _teach(clean: nn.Module, photos: Tensor, config: "TrainConfig") -> tuple[Logits | None, Tensor | None]:
-    """What the clean network answers, and the significance of each block; each only where it is asked for."""
-    if config.gating.guide:
-        return answers_and_significance(clean, photos)
-    with evaluating(clean):
-        return clean(photos) if config.distill else None, None
 
 
 def gate_price(heads: Mapping[str, int], settings: Gating) -> float:

@@ -66,11 +66,17 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
     down = torch.stack([mirror * over * wide, along, uniform(2 * reach.shift)], dim=1)
     grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return vary_light(moved, reach)
+
+
+def vary_light(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
+    """Vary contrast and brightness of each of the images (B, 3, H, W) a little. Arguments and result as of `augment`."""
     contrast, brightness = (
-        1 + uniform(most).view(-1, 1, 1, 1) for most in (reach.contrast, reach.brightness)
+        1 + ((torch.rand(len(images)) * 2 - 1) * most).to(images.device).view(-1, 1, 1, 1)
+        for most in (reach.contrast, reach.brightness)
     )
-    middle = moved.mean((1, 2, 3), keepdim=True)
-    varied = (((moved - middle) * contrast + middle) * brightness).clamp(0, 1)
+    middle = images.mean((1, 2, 3), keepdim=True)
+    varied = (((images - middle) * contrast + middle) * brightness).clamp(0, 1)
     return varied.contiguous(memory_format=torch.channels_last)
 
 
@@ -122,17 +128,20 @@ class Batches:
     def epoch(self, *, only_mirror: bool = False) -> Iterator[Batch]:
         """One shuffled, augmented pass; with `only_mirror` images are at most mirrored. Draws from torch's global generator."""
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
-        # Every process draws the same order and takes its own share of each batch.
-        shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
-        indices = indices[torch.randperm(len(indices), generator=shuffle)]
-        seed_everything(torch.initial_seed(), self.rank)
-        shares = (
-            indices[step * self.size : (step + 1) * self.size][self.rank :: self.world]
-            for step in range(self.steps)
-        )
-        for batch in self._loaded(shares):
+        for batch in self._loaded(indices[places] for places in self.places()):
             varied = mirror(batch.images) if only_mirror else augment(batch.images, self.augmentation)
             yield Batch(varied, batch.labels)
+
+    def places(self) -> list[Tensor]:
+        """Where in the split the images of each batch of one shuffled pass are; draws from torch's global generator."""
+        # Every process draws the same order and takes its own share of each batch.
+        shuffle = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        order = torch.randperm(len(self.dataset.splits[self.split]), generator=shuffle)
+        seed_everything(torch.initial_seed(), self.rank)
+        return [
+            order[step * self.size : (step + 1) * self.size][self.rank :: self.world]
+            for step in range(self.steps)
+        ]
 
     def ordered(self) -> Iterator[Batch]:
         """One pass in order, without augmentation, the last batch included."""

@@ -26,7 +26,7 @@ from sfumato.data import Dataset, open_dataset
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.argmax_head import Form, form_of
-from sfumato.models.local import LocalNetwork
+from sfumato.models.local import LocalNetwork, check_window
 from sfumato.models.own_local import OwnLocal, check_maps, make_own
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
@@ -104,8 +104,9 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     form = decision_form(config, dataset)
     classes = [] if form is None else list(class_counts(config, dataset).values())
     how = config.gating
+    check_window(how.window, *dataset.size)
     network = LocalNetwork(
-        channel, classes, dataset.size, config.block, form=form, region=how.region, near=how.near
+        channel, classes, dataset.size, config.block, form=form, region=how.region, window=how.window
     )
     return channels_last(network)
 

@@ -72,6 +72,7 @@ from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run
 from sfumato.training.start import CARD, CONFIG, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
 from sfumato.training.trainer import CoTrainer, first_model
+from sfumato.training.windows import learn_windows
 
 NEAREST = 8
 """Epochs that a card names where goals were not met together."""
@@ -434,7 +435,8 @@ def _gate_stage(
     model = first_model(config, dataset, clean, out) if first is None else first
     batches = training_batches(config, dataset, fabric, hidden=False)
     model.to(fabric.device)
-    learn_gates(model, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
+    learn = learn_windows if config.gating.window else learn_gates
+    learn(model, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
     return model
 
 

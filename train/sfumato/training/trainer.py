@@ -99,6 +99,8 @@ class CoTrainer:
         self.model = first_model(config, dataset, clean, folder)
         if first is not None:
             self.model.load_state_dict(first.state_dict())
+        if config.gating.window:
+            self.model.local.hold()
         self.best = make_model(config, dataset, folder)
         self.best_record: dict[str, Any] = {}
         optimizer = torch.optim.AdamW(

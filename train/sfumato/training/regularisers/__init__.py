@@ -31,7 +31,7 @@ def create(setting: Setting, task: TaskLoss) -> list[Regulariser]:
     if config.objective == "suppress":
         suppress = [EqualOddsPenalty(setting), AdversarialPenalty(setting)]
     rate = AutoregressiveRatePenalty if config.prior == "autoregressive" else RatePenalty
-    gates = [GatePenalty(setting)] if config.gates else []
+    gates = [GatePenalty(setting)] if config.gates and not config.gating.window else []
     # Without a decision there is nothing that an upload could go beyond, and no errors to equalise.
     if setting.model.local.decision is None:
         return [rate(setting), task, *suppress[1:], *gates]
