@@ -40,7 +40,7 @@ SHUT = 12.0
 GAIN = 8.0
 """Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
 SHARP = 32.0
-"""The same where bits are sharp: all but the values within a sixteenth of a threshold give the same bit nearly always."""
+"""The same where bits are sharp: a value an eighth of the range from a threshold gives one bit in 97 % of the draws."""
 THRESHOLDS = {2: (0.5,), 4: (0.4, 0.7), 16: (0.4, 0.6, 0.2, 0.8)}
 """Levels -> pixel value at which each sharp bit turns over, most significant first."""
 
