@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato.channels import create
 from sfumato.core.errors import SfumatoError
 from sfumato.core.onnx_session import open_session
 from sfumato.export import gates, onnx_files, parity, pipeline
@@ -17,10 +18,11 @@ from sfumato.export.freeze import PhoneNetwork, freeze_network
 from sfumato.export.gates import accuracy_gates, lint_gates, make_gate, parity_gate, require_passed
 from sfumato.export.measure import Figures, Int8VsFloat, measure_run
 from sfumato.export.onnx_files import write_cloud
-from sfumato.export.parity import Parity, compare, difference, parity_images
+from sfumato.export.parity import Parity, clear_blocks, compare, difference, parity_images
 from sfumato.export.pipeline import Tune, export, needs_tuning
 from sfumato.export.tflite import model_file
 from sfumato.models.cloud import create_cloud
+from sfumato.models.local import LocalNetwork
 from sfumato.runtime.contract import Gate
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.training.run import Run
@@ -38,6 +40,17 @@ def refusal(found: list[Gate]) -> str:
     with pytest.raises(SfumatoError, match="the export was refused, nothing was written") as caught:
         require_passed(found)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(("region", "window"), [(0, 0), (3, 0), (0, 2)])
+def test_gates_that_have_learned_nothing_are_refused_in_one_line(region: int, window: int) -> None:
+    local = LocalNetwork(create("dither", gates=True), (), (32, 32), region=region, window=window).eval()
+    assert local.gates is not None
+    for weights in local.gates.odds.parameters():
+        torch.nn.init.zeros_(weights)
+    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(SfumatoError, match="no block of 3 photos is clearly open or closed"):
+        clear_blocks(freeze_network(local, (32, 32)), images)
 
 
 def test_size(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

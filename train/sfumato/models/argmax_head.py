@@ -45,7 +45,11 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def constant(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
-    """A convolution of fixed weights (outputs, inputs, height, width), or (outputs, inputs) for 1x1, and bias (outputs,)."""
+    """A convolution of fixed weights (outputs, inputs, height, width), or (outputs, inputs) for 1x1, and bias (outputs,).
+
+    Args:
+        padding: zeros around the picture, on every side.
+    """
     weight = weight.view(*weight.shape, *[1] * (4 - weight.dim()))
     outputs, inputs, height, width = weight.shape
     layer = nn.Conv2d(inputs, outputs, (height, width), padding=padding)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.channels.dither import Dither
+from sfumato.channels.dither import BLOCK, Dither
 from sfumato.core.errors import UsageError
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
@@ -139,10 +139,10 @@ class Gates(nn.Module):
     def best_window(self, z: Tensor) -> Tensor:
         """`FAR` or more in the window that is worth most, `-FAR` outside. Two that are almost alike are both open."""
         scores = self.scores(z)
-        best = F.relu(
-            self.scale(scores - F.adaptive_max_pool2d(scores, 1))
-        )  # 1 for the best window, 0 for most
-        opened: Tensor = self.cover(best)
+        behind = scores - F.adaptive_max_pool2d(scores, 1)
+        opened: Tensor = self.cover(
+            F.relu(self.scale(behind))
+        )  # the inner part is 1 for the best window, 0 for most
         return opened
 
     def bounded(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,12 +280,16 @@ class LocalNetwork(nn.Module):
     def gate_margin(self, x: Tensor) -> Tensor:
         """How clearly each block of an image (B, 3, H, W) is open or closed, in logits, (B, 1, H / 8, W / 8)."""
         assert self.gates is not None
-        return self.gates.margin(self.gates.worth(self.at_eighth(*self.encode(x))))
+        return self.gates.margin(self._worth(x))
 
     def window_scores(self, x: Tensor) -> Tensor:
         """Log odds that each window of an image (B, 3, H, W) shows the answer, (B, 1, rows, columns); of one with a window."""
         assert self.gates is not None
-        return self.gates.scores(self.gates.worth(self.at_eighth(*self.encode(x))))
+        return self.gates.scores(self._worth(x))
+
+    def _worth(self, x: Tensor) -> Tensor:
+        assert self.gates is not None
+        return self.gates.worth(self.at_eighth(*self.encode(x)))
 
     def hold(self) -> None:
         """Leave whatever decides where the window lies as it is from now on; the decoder goes on learning."""
@@ -335,11 +339,10 @@ def check_window(side: int, height: int, width: int) -> None:
     Raises:
         UsageError: its side, in blocks.
     """
-    place = STEPS[0] * STEPS[1]
-    most = min(height, width) // place
+    most = min(height, width) // BLOCK
     if side > most:
         raise UsageError(
-            f"gating.window is {side} blocks of {place} pixels, and {height}x{width} has room for {most}"
+            f"gating.window is {side} blocks of {BLOCK} pixels, and {height}x{width} has room for {most}"
         )
 
 

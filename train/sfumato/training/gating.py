@@ -10,9 +10,9 @@ draws, and no gate ever closed (docs/decisions/0031). There the price holds what
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import log as ln
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
 from sfumato.training.clean import weight_groups
 from sfumato.training.config import Gating
-from sfumato.training.loader import Batches
+from sfumato.training.loader import Batch, Batches
 from sfumato.training.local_cloud import LocalCloudModel
 from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Logits, task_loss
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from sfumato.training.log import TrainingLog
 
 
+Given = TypeVar("Given")
+"""What one step of a stage needs."""
+
+
 class GatedPhotos(nn.Module):
     """The cloud network behind gates alone: what is sent is sent as it is.
 
@@ -46,15 +50,7 @@ class GatedPhotos(nn.Module):
 
     def __init__(self, model: LocalCloudModel) -> None:
         super().__init__()
-        local = model.local
-        parts = (
-            local.encoder,
-            local.decision,
-            local.spread,
-            local.gates,
-            None if model.fixed else model.cloud,
-        )
-        self.learning = nn.ModuleList(part for part in parts if part is not None)
+        self.learning = nn.ModuleList([*model.local.seeing(), *([] if model.fixed else [model.cloud])])
         # In a tuple, which torch does not look into: processes that share a batch would wait for gradients of the decoder.
         self.networks = (model,)
 
@@ -86,38 +82,78 @@ def learn_gates(
         fabric: where to train.
         log: one record an epoch, stage `gates`; None in processes that do not write.
     """
-    how, epochs, price = config.gating, config.gating.epochs, gate_price(model.heads, config.gating)
-    photos = GatedPhotos(model)
-    optimizer: Any = torch.optim.AdamW(
-        weight_groups(photos), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    how, price = config.gating, gate_price(model.heads, config.gating)
+    steps = how.epochs * batches.steps
+
+    def loss_of(shared: Any, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
+        with evaluating(clean):
+            soft = clean(batch.images) if config.distill else None
+        logits, own, opened = shared(batch.images)
+        climbed = min(1.0, step / max(1.0, how.climb * steps))
+        seen = task_loss(logits, batch.labels, soft, config.distill)
+        loss = seen + climbed * price * opened
+        if own:
+            loss = loss + config.aux_weight * task_loss(own, batch.labels, soft, config.distill)
+        return loss, {"task_loss": seen.item(), "open_share": opened.item()}
+
+    run_epochs(
+        GatedPhotos(model),
+        batches.epoch,
+        loss_of,
+        lambda figures: f"open {100 * figures['open_share']:.0f} %",
+        steps=batches.steps,
+        config=config,
+        fabric=fabric,
+        log=log,
     )
-    shared, optimizer = fabric.setup(photos, optimizer)
-    steps = epochs * batches.steps
+
+
+def run_epochs(
+    network: nn.Module,
+    draw: Callable[[], Iterable[Given]],
+    loss_of: Callable[[Any, Given, int], tuple[Tensor, dict[str, float]]],
+    tell: Callable[[dict[str, float]], str],
+    *,
+    steps: int,
+    config: "TrainConfig",
+    fabric: "Fabric",
+    log: "TrainingLog | None",
+) -> None:
+    """The epochs of the stage `gates`, on one schedule.
+
+    Args:
+        network: what learns.
+        draw: gives what the steps of one epoch need, from torch's global generator, which is seeded for the epoch.
+        loss_of: `network` as `fabric.setup` returns it, what one step needs, and the step's number -> loss and figures.
+        tell: says an epoch's mean figures beside the bar.
+        steps: of one epoch.
+        config: of the run.
+        fabric: where to train.
+        log: one record an epoch; None in processes that do not write.
+    """
+    epochs, rate = config.gating.epochs, config.learning_rate
+    optimizer: Any = torch.optim.AdamW(
+        weight_groups(network), lr=rate, weight_decay=config.weight_decay, fused=True
+    )
+    shared, optimizer = fabric.setup(network, optimizer)
     with progress() as bar:
-        task = bar.add_task("gates", total=steps, figures="", visible=fabric.is_global_zero)
+        task = bar.add_task("gates", total=epochs * steps, figures="", visible=fabric.is_global_zero)
         for epoch in range(epochs):
             seed_everything(config.seed, "gates", epoch)
             started, means = time.perf_counter(), RunningMeans()
             shared.train()
-            for step, batch in enumerate(batches.epoch(), epoch * batches.steps):
+            for step, given in enumerate(draw(), epoch * steps):
                 set_learning_rate(
-                    optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
+                    optimizer, one_cycle(step, epochs * steps, rate, **config.schedule.model_dump())
                 )
-                with evaluating(clean):
-                    soft = clean(batch.images) if config.distill else None
-                logits, own, opened = shared(batch.images)
-                climbed = min(1.0, step / max(1.0, how.climb * steps))
-                seen = task_loss(logits, batch.labels, soft, config.distill)
-                loss = seen + climbed * price * opened
-                if own:
-                    loss = loss + config.aux_weight * task_loss(own, batch.labels, soft, config.distill)
+                loss, found = loss_of(shared, given, step)
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 optimizer.step()
-                means.add(task_loss=seen.item(), open_share=opened.item())
+                means.add(**found)
                 bar.advance(task)
             figures = means.result()
-            bar.update(task, figures=f"open {100 * figures['open_share']:.0f} %")
+            bar.update(task, figures=tell(figures))
             if log is not None:
                 seconds = round(time.perf_counter() - started, 3)
                 log.write({"stage": "gates", "epoch": epoch, **figures, "seconds": seconds})

@@ -6,13 +6,12 @@
 The clean network is asked about a few windows of each photo, once (Petsiuk et al., RISE, BMVC 2018, ask about many masks of one
 photo). The phone learns what it would say about any window of any photo (as Jethani et al., FastSHAP, ICLR 2022, learn Shapley
 values), so noise of single answers averages out. Nothing draws, and the cloud network is not trained: minutes, where learning
-from the task takes hours (docs/decisions/0034). A face has no value for a question about objects, so no window opens on it, and
-nobody has to say so.
+from the task takes hours (docs/decisions/0034). A face has no value for a question about objects: the window has no reason to
+open on it, and nobody has to name it.
 
     learn_windows(model, clean, batches, config, fabric, log)
 """
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +21,11 @@ from torch import Tensor, nn
 
 from sfumato.channels.dither import BLOCK, over_pixels
 from sfumato.core.console import progress
-from sfumato.core.seeding import derive_seed, seed_everything
-from sfumato.models.schedule import one_cycle, set_learning_rate
+from sfumato.core.seeding import derive_seed
 from sfumato.models.tensors import evaluating
-from sfumato.training.clean import weight_groups
+from sfumato.training.gating import run_epochs
 from sfumato.training.loader import Batches, vary_light
 from sfumato.training.local_cloud import LocalCloudModel
-from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Logits
 
 if TYPE_CHECKING:
@@ -143,48 +140,30 @@ def learn_windows(
     how, rows = config.gating, torch.from_numpy(batches.dataset.splits[batches.split].copy())
     height, width = batches.dataset.size
     masks = window_masks(height // BLOCK, width // BLOCK, how.window)
-    network = WindowScores(model)
-    optimizer: Any = torch.optim.AdamW(
-        weight_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    shared, optimizer = fabric.setup(network, optimizer)
-    steps = how.epochs * batches.steps
     with progress() as bar:
         asking = bar.add_task(
             "windows", total=how.views * len(rows), figures="", visible=fabric.is_global_zero
         )
+        seed = derive_seed(config.seed, "windows")
         chosen, values = window_values(
-            clean,
-            batches,
-            masks,
-            how.views,
-            derive_seed(config.seed, "windows"),
-            lambda photos: bar.advance(asking, photos),
+            clean, batches, masks, how.views, seed, lambda photos: bar.advance(asking, photos)
         )
-        task = bar.add_task("gates", total=steps, figures="", visible=fabric.is_global_zero)
-        for epoch in range(how.epochs):
-            seed_everything(config.seed, "gates", epoch)
-            started, means = time.perf_counter(), RunningMeans()
-            shared.train()
-            for step, places in enumerate(batches.places(), epoch * batches.steps):
-                set_learning_rate(
-                    optimizer, one_cycle(step, steps, config.learning_rate, **config.schedule.model_dump())
-                )
-                images = vary_light(batches.load(rows[places]).images, config.augmentation)
-                turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
-                scores = shared(torch.where(turned, images.flip(3), images))
-                loss = window_loss(
-                    torch.where(turned, scores.flip(3), scores),
-                    chosen[places].to(scores.device),
-                    values[places].to(scores.device),
-                )
-                optimizer.zero_grad()
-                fabric.backward(loss)
-                optimizer.step()
-                means.add(window_loss=loss.item())
-                bar.advance(task)
-            figures = means.result()
-            bar.update(task, figures=f"loss {figures['window_loss']:.3f}")
-            if log is not None:
-                seconds = round(time.perf_counter() - started, 3)
-                log.write({"stage": "gates", "epoch": epoch, **figures, "seconds": seconds})
+
+    def loss_of(shared: Any, places: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        images = vary_light(batches.load(rows[places]).images, config.augmentation)
+        turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
+        scores = shared(torch.where(turned, images.flip(3), images))
+        scores = torch.where(turned, scores.flip(3), scores)
+        loss = window_loss(scores, chosen[places].to(scores.device), values[places].to(scores.device))
+        return loss, {"window_loss": loss.item()}
+
+    run_epochs(
+        WindowScores(model),
+        batches.places,
+        loss_of,
+        lambda figures: f"loss {figures['window_loss']:.3f}",
+        steps=batches.steps,
+        config=config,
+        fabric=fabric,
+        log=log,
+    )
