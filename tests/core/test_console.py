@@ -1,11 +1,13 @@
 """What is said is one line in a log or a pipe, and broken between words in a terminal alone."""
 
 import io
+import re
 import sys
 
 import pytest
 
-from sfumato.core.console import note, show, table
+from sfumato.core import console
+from sfumato.core.console import note, progress, show, table
 
 PATH = "/home/someone/" + "a folder with spaces/" * 12 + "garden.jpg"
 
@@ -58,3 +60,38 @@ def test_rows_of_a_table_in_a_pipe_are_unbroken(
     monkeypatch.setattr(sys, "stdout", terminal)
     show(grid)
     assert not any(PATH in line for line in terminal.getvalue().splitlines())
+
+
+def advance(monkeypatch: pytest.MonkeyPatch, file: io.StringIO, seconds: list[float]) -> str:
+    """What a bar of as many steps writes, if each happens at its time; rich's own clock is left alone."""
+    clock = iter([0.0, *seconds])
+    monkeypatch.setattr(console, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.err, "file", file)
+    with progress(alone=True) as bar:
+        task = bar.add_task("clean network ", total=len(seconds), figures="accuracy 70.1 %")
+        for _ in seconds:
+            bar.advance(task)
+    return file.getvalue()
+
+
+def test_progress_in_a_log_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step within the first minute, then late ones: a line for each that comes a minute after the last line."""
+    *lines, bar = advance(monkeypatch, io.StringIO(), [59.0, 61.0, 100.0, 121.5]).splitlines()
+    assert [re.sub(r"\d+:\d\d:\d\d", "T", line) for line in lines] == [
+        "clean network: 2 of 4, T so far, T left, accuracy 70.1 %",
+        "clean network: 4 of 4, T so far, accuracy 70.1 %",
+    ]
+    assert "4/4" in bar
+
+
+def test_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "so far" not in advance(monkeypatch, Terminal(), [61.0, 122.0])
+
+
+def test_another_process_of_the_same_run_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(console.err, "file", file)
+    with progress(alone=True) as bar:
+        bar.advance(bar.add_task("clean network", total=2, figures="", visible=False))
+    assert "clean" not in file.getvalue()

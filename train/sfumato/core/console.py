@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -20,6 +23,9 @@ from sfumato.core.reports import Grid
 
 UNBROKEN = 10_000
 """Columns of a log or a pipe, which have no width of their own."""
+
+LINE_SECONDS = 60.0
+"""Least time between two lines of progress in a log."""
 
 err = Console(stderr=True, highlight=False, emoji=False)
 
@@ -57,14 +63,53 @@ def show_tables(grids: Iterable[Grid]) -> None:
         show(table(grid.title, grid.columns, grid.rows))
 
 
+class _Progress(Progress):
+    """A bar on a terminal. A file or a pipe gets a line a minute instead, so that a run in the background can be watched."""
+
+    def __init__(self, *columns: Any, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self._told = monotonic()
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """As rich's."""
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """As rich's."""
+        super().update(task_id, **changes)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        now, task = monotonic(), self._tasks[task_id]
+        if self.console.file.isatty() or not task.visible or now - self._told < LINE_SECONDS:
+            return
+        self._told = now
+        total = "" if task.total is None else f" of {task.total:g}"
+        parts = [f"{task.description.strip()}: {task.completed:g}{total}", f"{_clock(task.elapsed)} so far"]
+        if task.time_remaining:
+            parts.append(f"{_clock(task.time_remaining)} left")
+        if figures := task.fields.get("figures"):
+            parts.append(str(figures))
+        self.console.print(", ".join(parts), markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float | None) -> str:
+    """
+    >>> _clock(3725.9)
+    '1:02:05'
+    """
+    return str(timedelta(seconds=int(seconds or 0)))
+
+
 def progress(*, alone: bool = False) -> Progress:
-    """A progress bar on standard error; `figures` is a free text field beside the bar.
+    """A progress bar on standard error, lines where that is no terminal; `figures` is a free text field beside the bar.
 
     Args:
         alone: without a thread that draws it now and then: a process that is forked while it holds its lock would wait
             forever.
     """
-    return Progress(
+    return _Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
