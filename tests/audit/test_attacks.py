@@ -16,7 +16,7 @@ from sfumato.audit.attacks.discriminant import LEAST_VARIANCE, RIDGES, factors
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.fit import Recipe, fit
 from sfumato.audit.attacks.floors import table_scores
-from sfumato.audit.attacks.posterior import LIKELIHOODS, class_scores, likelihoods
+from sfumato.audit.attacks.posterior import class_scores, likelihood_of, likelihoods
 from sfumato.audit.attacks.probe import train
 from sfumato.audit.attacks.taps import Taps, pooled
 from sfumato.audit.plan import PLANS
@@ -54,7 +54,9 @@ def test_posterior_on_dither_equals_enumeration() -> None:
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=12))).reshape(-1, 3, 2, 2)
     slow = torch.stack([torch.where(every == 1, q, 1 - q).double().flatten(1).prod(1) for q in p], dim=1)
     assert slow.sum(0).numpy() == pytest.approx(np.ones(3)), "each candidate's uploads sum to one"
-    assert torch.exp(LIKELIHOODS["dither"](every, {"p": p})).numpy() == pytest.approx(slow.numpy(), rel=1e-4)
+    assert torch.exp(likelihood_of(Dither())(every, {"p": p})).numpy() == pytest.approx(
+        slow.numpy(), rel=1e-4
+    )
 
     table = likelihoods(create_channel("dither", levels=2), every.half(), {"p": p.half()})
     scores = class_scores(table, labels, 2, 1.0, prior)
@@ -70,7 +72,7 @@ def test_posterior_on_gaussian_equals_the_density() -> None:
     parameters = {"mean": mean, "scale": scale}
     uploads = channel.sample(parameters, channel.noise(parameters, torch.Generator().manual_seed(0)))
     assert ((uploads == 0) | (uploads == 1)).any()
-    fast = LIKELIHOODS["gaussian"](uploads, parameters)
+    fast = likelihood_of(channel)(uploads, parameters)
     for i, j in itertools.product(range(4), range(4)):
         slow = 0.0
         for x, m, s in zip(uploads[i].flatten(), mean[j].flatten(), scale[j].flatten(), strict=True):

@@ -149,9 +149,9 @@ def test_mean_statistics_hold_what_all_uploads_hold(attack_data: GIVEN) -> None:
     candidates = {name: value[:5].float() for name, value in one.train.parameters.items()}
     generator = torch.Generator().manual_seed(0)
     uploads = [one.test.uploads(torch.arange(4), one.channel, generator) for _ in range(3)]
-    likelihood = posterior.LIKELIHOODS["dither"]
+    likelihood = posterior.likelihood_of(one.channel)
     slow = torch.stack([likelihood(upload, candidates) for upload in uploads]).sum(0)
-    statistics = mean(likelihood.statistics(upload, candidates) for upload in uploads)
+    statistics = mean(likelihood.statistics(upload) for upload in uploads)
     fast = 3 * posterior.combined(statistics, *likelihood.weights(candidates))
     assert fast.numpy() == pytest.approx(slow.numpy(), rel=1e-4)
 

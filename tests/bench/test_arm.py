@@ -83,6 +83,7 @@ CHANNELS = [
     {"name": "dither", "levels": 2},
     {"name": "dither", "levels": 4},
     {"name": "dither", "levels": 16},
+    {"name": "dither", "levels": 16, "gray": True},
     {"name": "gaussian", "additive": False, "largest_scale": 0.5, "reference_scale": 0.3},
     {"name": "gaussian", "additive": True, "largest_scale": 2.0, "reference_scale": 0.3},
 ]
@@ -100,7 +101,7 @@ def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values:
     q = b"".join(value.tobytes() for value in parameters.values())  # in the order of the channel's outputs
     if channel.name == "dither":
         noise = keyed_noise(KEY, CONTRACT, q, image, image.size * channel.bits)
-        wanted = dither(parameters["p"], noise, bits=channel.bits)
+        wanted = dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
     else:
         noise = keyed_noise(KEY, CONTRACT, q, image, 2 * image.size)
         mean = image if channel.additive else parameters["mean"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.channels import CHANNELS, create
-from sfumato.channels.dither import SHARP, THRESHOLDS, Dither
+from sfumato.channels.dither import STEP_GAIN, Dither, folded
 from sfumato.channels.gaussian import Gaussian
 from sfumato.core.errors import UsageError
 
@@ -73,22 +73,54 @@ def test_dither_uploads_are_exact_levels() -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16])
-def test_sharp_bits_are_thresholds_of_their_own(levels: int) -> None:
-    """An even ramp, with gate and offset as training starts: every bit is certain but near its threshold."""
-    channel = Dither(levels, sharp=True)
-    x = torch.linspace(0, 1, 101).view(1, 1, 1, 101).expand(1, 3, 1, 101)
+def test_a_gray_code_starts_as_an_even_dither(levels: int) -> None:
+    """An even ramp, with gate and offset as training starts: every draw is one of the two nearest levels, but for rare ones."""
+    channel, steps, draws = Dither(levels, gray=True), 241, 400
+    x = torch.linspace(0, 1, steps).view(1, 1, 1, steps).expand(draws, 3, 1, steps)
     maps = {
-        name: torch.full((1, planes, 1, 101), channel.starts[name]) for name, planes in channel.maps.items()
+        name: torch.full((1, planes, 1, steps), channel.starts[name]) for name, planes in channel.maps.items()
     }
-    p = channel.parameters(x, maps)["p"][0].view(channel.bits, 3, 101)
-    assert torch.equal(p[:, 0], p[:, 1])
-    slope = SHARP / (1 + math.exp(-channel.starts["gate"]))
-    for bit, threshold in zip(p[:, 2], THRESHOLDS[levels], strict=True):
-        for value, found in zip(x[0, 0, 0].tolist(), bit.tolist(), strict=True):
-            assert found == pytest.approx(1 / (1 + math.exp(-slope * (value - threshold))), abs=1e-5)
-    coins = Dither(levels).parameters(x, maps)
-    assert channel.rate({"p": p.view(1, -1, 1, 101)}) > 2 * Dither(levels).rate(coins)
-    assert Dither(levels, sharp=True).settings == {"levels": levels}, "the phone's draw is the same"
+    p = channel.parameters(x, maps)
+    upload = channel.sample(p, channel.noise(p, torch.Generator().manual_seed(0)))
+    within = (upload - x).abs() * (levels - 1) <= 1 + 1e-4
+    assert within.float().mean() > 0.99
+    slope = STEP_GAIN / (1 + math.exp(-channel.starts["gate"]))
+    for value, found in zip(
+        (x[0, 0, 0] * (levels - 1)).tolist(), (upload.mean((0, 1, 2)) * (levels - 1)).tolist(), strict=True
+    ):
+        below = min(int(value), levels - 2)
+        assert found == pytest.approx(below + 1 / (1 + math.exp(-slope * (value - below - 0.5))), abs=0.07)
+    assert channel.settings["gray"] is True
+
+
+@pytest.mark.parametrize("levels", [4, 16])
+def test_a_gray_bit_turns_over_where_the_nearest_level_s_does(levels: int) -> None:
+    x = torch.linspace(0, 1, 1000, dtype=torch.float64)
+    nearest = (x * (levels - 1)).round().long()
+    code = nearest ^ (nearest >> 1)
+    bits = folded(x, levels)
+    for bit, distance in enumerate(bits):
+        assert torch.equal((distance > 0).long(), (code >> (len(bits) - 1 - bit)) & 1)
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+def test_all_gray_codes_are_drawn_and_read_back(levels: int) -> None:
+    """Every combination of bits, by the definition `level ^ (level >> 1)`, and the slope of each bit by turning it over."""
+    channel = Dither(levels, gray=True)
+    every = torch.arange(levels)
+    code = every ^ (every >> 1)
+    bits = torch.stack([(code >> (channel.bits - 1 - bit)) & 1 for bit in range(channel.bits)], 1).float()
+    p = bits[:, :, None].expand(-1, -1, 3).reshape(levels, -1, 1, 1).clone().requires_grad_()
+    upload = channel.sample({"p": p}, torch.full_like(p, 0.5))
+    assert (upload[:, 0, 0, 0] * (levels - 1)).round().tolist() == list(range(levels))
+    assert torch.equal(channel.planes(upload.half().float()), p)
+    (slope,) = torch.autograd.grad(upload.sum(), p)
+    for plane in range(3 * channel.bits):
+        other = p.detach().clone()
+        other[:, plane] = 1 - other[:, plane]
+        change = channel.sample({"p": other}, torch.full_like(p, 0.5)) - upload
+        turned = change.sum((1, 2, 3)) / (other - p)[:, plane, 0, 0]
+        assert slope[:, plane, 0, 0].tolist() == pytest.approx(turned.tolist(), abs=1e-6)
 
 
 def test_fair_coins_carry_nothing_and_certain_bits_carry_one_bit_each() -> None:

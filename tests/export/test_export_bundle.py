@@ -216,7 +216,7 @@ def test_two_exports_are_equal_byte_for_byte(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gates", "region", "window", "sharp", "gaussian", "additive"])
+@pytest.mark.parametrize("name", ["gates", "region", "window", "gray", "gaussian", "additive"])
 def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
     run = make_run(name)
     out = tmp_path / "export"

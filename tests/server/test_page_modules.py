@@ -87,8 +87,9 @@ def draw(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, str]]:
     if bits := int(random.choice([0, 1, 2, 4])):
         q = random.integers(0, 256, (height, width, 3 * bits), dtype=np.uint8)
         noise = keyed_noise(key, contract, q.tobytes(), pixels, q.size)
-        case |= {"bits": bits, "parameters": {"p": q.tobytes().hex()}}
-        levels = dither(q, noise, bits=bits)
+        gray = bool(random.integers(2))
+        case |= {"bits": bits, "gray": gray, "parameters": {"p": q.tobytes().hex()}}
+        levels = dither(q, noise, bits=bits, gray=gray)
     else:
         additive, largest = bool(random.integers(2)), float(random.integers(1, 257)) / 16
         mean, scale = random.integers(0, 256, (2, *pixels.shape), dtype=np.uint8)

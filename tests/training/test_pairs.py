@@ -116,7 +116,7 @@ def test_every_accepted_pair_takes_its_first_step(
     [
         ({"objective": "literal", "channel": "dither"}, "adds gaussian noise"),
         ({"channel": "gaussian", "levels": 4}, "levels belong"),
-        ({"channel": "gaussian", "sharp": True}, "sharp too"),
+        ({"channel": "gaussian", "gray": True}, "gray too"),
     ],
 )
 def test_pairs_that_stopped_late_are_refused(options: dict[str, Any], what: str) -> None:

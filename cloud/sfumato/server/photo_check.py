@@ -89,7 +89,8 @@ def standardised(levels: Bytes, contract: Contract) -> list[Samples]:
     channel = contract.channel
     if channel.name == "dither":
         shifts = range(channel.bits - 1, -1, -1)
-        planes = [((levels >> np.uint8(shift)) & np.uint8(1)).view(np.int8) for shift in shifts]
+        drawn = levels ^ (levels >> np.uint8(1)) if channel.gray else levels
+        planes = [((drawn >> np.uint8(shift)) & np.uint8(1)).view(np.int8) for shift in shifts]
         signed: list[Samples] = [plane * np.int8(2) - np.int8(1) for plane in planes]
         if not channel.gates:
             return signed

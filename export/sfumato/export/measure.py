@@ -176,7 +176,7 @@ def draw(channel: Channel, images: Bytes, parameters: Mapping[str, NDArray[Any]]
 def sample_bytes(channel: Channel, image: Bytes, q: Mapping[str, Bytes], noise: Bytes) -> Bytes:
     """One draw of the shipped sampler."""
     if channel.name == "dither":
-        return dither(q["p"], noise, bits=bits_of(channel))
+        return dither(q["p"], noise, bits=bits_of(channel), gray=bool(channel.settings.get("gray")))
     additive = bool(channel.settings["additive"])
     largest = float(channel.settings["largest_scale"])
     mean = image if additive else q["mean"]
@@ -195,7 +195,7 @@ def sample_floats(
         # A probability of exactly k/256 gives the very bit that the byte k would.
         reached = noise.reshape(fine.shape) + fine < 256 * p["p"].astype(np.float64)
         certain = np.where(reached, 255, 0).astype(np.uint8)
-        return dither(certain, np.zeros_like(noise), bits=bits_of(channel))
+        return sample_bytes(channel, image, {"p": certain}, np.zeros_like(noise))
     steps = normal_table()[noise.view("<u2")].reshape(image.shape) / NORMAL_SCALE
     mean = image / 255 if channel.settings["additive"] else p["mean"]
     value = mean + float(channel.settings["largest_scale"]) * p["scale"] * steps

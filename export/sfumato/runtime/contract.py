@@ -102,6 +102,8 @@ class ChannelPart(Part):
     levels: Literal[2, 4, 16] | None = None
     gates: Literal[True] | None = None
     """Of dither: blocks of 8x8 pixels whose bytes are all 0 are closed."""
+    gray: Literal[True] | None = None
+    """Of dither: the bits of a sample are its level's Gray code."""
     additive: bool | None = None
     largest_scale: float | None = Field(default=None, gt=0, le=16, multiple_of=1 / 16)
     reference_scale: float | None = Field(default=None, gt=0, le=100)
@@ -109,8 +111,8 @@ class ChannelPart(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         gaussian = (self.additive, self.largest_scale, self.reference_scale)
-        if self.name != "dither" and self.gates:
-            raise ValueError("gates belong to dither")
+        if self.name != "dither" and (self.gates or self.gray):
+            raise ValueError("gates and a Gray code belong to dither")
         if self.name == "dither" and (self.levels is None or any(value is not None for value in gaussian)):
             raise ValueError("dither has levels and nothing else")
         if self.name == "gaussian" and (self.levels is not None or any(value is None for value in gaussian)):

@@ -197,7 +197,7 @@ class PhoneModel:
             return word_image(self.word(parameters, noise), self.contract.answer.words, *self.contract.size)
         channel = self.contract.channel
         if channel.name == "dither":
-            return dither(parameters["p"], noise, bits=channel.bits)
+            return dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
         mean = image if channel.additive else parameters["mean"]
         return gaussian(mean, parameters["scale"], noise, **self._gaussian())
 

@@ -4,7 +4,8 @@ The same few lines exist in Kotlin and JavaScript and give the same bytes (docs/
 byte is `q = int8 + 128`, 0..255, and stands for q / 256.
 
 Dither, k bits a colour: bit = 1 if u < q else 0, one noise byte `u` per bit, in the order of the tensor (y, x, plane).
-Plane `3 j + c` is bit j (0 = most significant) of colour c; the level of a colour is `sum_j bit_j 2^(k-1-j)`.
+Plane `3 j + c` is bit j (0 = most significant) of colour c; the level of a colour is `sum_j bit_j 2^(k-1-j)`. With a Gray code
+each of these bits is the exclusive or of the drawn ones up to it.
 
 Gaussian: `t` = NORMAL[u] for the little-endian 16-bit noise `u` of each sample, `K = 16 * largest_scale`,
 
@@ -78,13 +79,14 @@ def gaussian_noise_bytes(height: int, width: int) -> int:
     return 2 * height * width * 3
 
 
-def dither(q: Bytes, noise: Bytes, *, bits: int) -> Bytes:
+def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     """Draw the levels of one image.
 
     Args:
         q: probabilities in 1/256, (H, W, 3 * bits).
         noise: H * W * 3 * bits bytes.
         bits: bits a colour sample, 1, 2 or 4.
+        gray: whether they are the level's Gray code.
 
     Returns:
         (H, W, 3) uint8, levels 0 .. 2^bits - 1.
@@ -95,7 +97,8 @@ def dither(q: Bytes, noise: Bytes, *, bits: int) -> Bytes:
     drawn = (_exactly(noise, q.size).reshape(q.shape) < q).view(np.uint8).reshape(height, width, bits, 3)
     levels: Bytes = drawn[:, :, 0]
     for plane in range(1, bits):
-        levels = (levels << np.uint8(1)) | drawn[:, :, plane]
+        bit = drawn[:, :, plane] ^ (levels & np.uint8(1)) if gray else drawn[:, :, plane]
+        levels = (levels << np.uint8(1)) | bit
     return levels
 
 

@@ -90,7 +90,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "schema": SCHEMA,
         "normal_table_sha256": hashlib.sha256(normal_table().tobytes()).hexdigest(),
         "noise": noise_cases(),
-        "dither": dither_cases(),
+        "dither": dither_cases(gray=bool(model.contract.channel.gray)),
         "gaussian": gaussian_cases(),
         "upload": upload_cases(),
         "answer": answer_cases(),
@@ -146,7 +146,7 @@ def noise_case(key: bytes, contract: bytes, q: Bytes, pattern: str) -> dict[str,
     }
 
 
-def dither_cases() -> list[dict[str, Any]]:
+def dither_cases(*, gray: bool) -> list[dict[str, Any]]:
     """Every bit depth with ordinary and extreme probabilities, and all 256 thresholds against their neighbours."""
     cases = []
     for bits in (1, 2, 4):
@@ -156,19 +156,20 @@ def dither_cases() -> list[dict[str, Any]]:
             np.zeros(shape, np.uint8),
             np.full(shape, 255, np.uint8),
         ):
-            cases.append(dither_case(q, hashed_bytes(count, 100 + bits), bits))
+            cases.append(dither_case(q, hashed_bytes(count, 100 + bits), bits, gray))
     every = np.arange(256, dtype=np.uint8)
     # u = q - 1, q, q + 1 around each q: 768 thresholds, 16 x 16 samples of 3 colours.
     q = np.repeat(every, 3).reshape(16, 16, 3)
     u = (np.repeat(every.astype(int), 3) + np.tile([-1, 0, 1], 256)).clip(0, 255).astype(np.uint8)
-    return [*cases, dither_case(q, u, 1)]
+    return [*cases, dither_case(q, u, 1, gray)]
 
 
-def dither_case(q: Bytes, noise: Bytes, bits: int) -> dict[str, Any]:
-    """One draw."""
-    levels = dither(q, noise, bits=bits)
+def dither_case(q: Bytes, noise: Bytes, bits: int, gray: bool) -> dict[str, Any]:
+    """One draw; only a bundle whose uploads are in Gray code has cases of it, which other readers do not know."""
+    levels = dither(q, noise, bits=bits, gray=gray)
     return {
         "bits": bits,
+        **({"gray": True} if gray else {}),
         "height": q.shape[0],
         "width": q.shape[1],
         "p": q.tobytes().hex(),

@@ -77,7 +77,7 @@ def compose(
     """
     clean = {name: best_of(predictions, data, name, clean=True) for name in attributes}
     rows: list[Composition] = []
-    if data.channel.name in posterior.LIKELIHOODS:
+    if data.channel.name in posterior.NAMES:
         rows += same_photo(data, attributes, clean, others or {"two releases or services": artifact})
         rows += frames(artifact, data, plan, attributes, clean)
     for name in attributes:
@@ -298,7 +298,7 @@ def frames(
         for index, (split, part) in enumerate(zip(splits, rows, strict=True)):
             parameters = floats(artifact.parameters(frame(split.pixels[part], rng)), device=data.device)
             uploads = data.channel.sample(parameters, data.channel.noise(parameters, generator))
-            totals[index] = totals[index] + likelihood.statistics(uploads, parameters)
+            totals[index] = totals[index] + likelihood.statistics(uploads)
         if number in plan.frames:
             tables = [
                 posterior.likelihoods_from_statistics(data.channel, total, known, number) for total in totals

@@ -12,6 +12,10 @@ The rate is exact, a sum of Bernoulli divergences from the fair coin:
 
 The plane of bit j (0 = most significant) and colour c is number 3 j + c.
 
+With `gray` these bits are the level's Gray code, `level ^ (level >> 1)`. Neighbouring levels differ in one bit. So a value
+between two levels makes one bit uncertain and leaves the others certain: drawn independently, they are an even dither of all
+levels. In plain binary code 7 and 8 differ in all four bits, and independent draws give any level (docs/decisions/0035).
+
 With `gates`, blocks of `BLOCK` x `BLOCK` pixels are open or closed. All bits of a closed block are zero for certain, so it
 carries nothing and need not be sent. The rate is then measured against a prior that opens every block by a fair coin and
 fills the open ones by fair coins: log 2 for each block, and for open ones the divergence of their bits.
@@ -39,10 +43,8 @@ SHUT = 12.0
 """Log odds of zero for the bits of a closed block: its byte is 0, and in floating point p < `CLOSED`."""
 GAIN = 8.0
 """Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
-SHARP = 32.0
-"""The same where bits are sharp: a value an eighth of the range from a threshold gives one bit in 97 % of the draws."""
-THRESHOLDS = {2: (0.5,), 4: (0.4, 0.7), 16: (0.4, 0.6, 0.2, 0.8)}
-"""Levels -> pixel value at which each sharp bit turns over, most significant first."""
+STEP_GAIN = 16.0
+"""The same over one step between levels, with a Gray code: values in the middle half of a step are dithered, others certain."""
 
 
 def binary_rate(p: Tensor) -> Tensor:
@@ -119,9 +121,43 @@ def open_blocks(z: Tensor) -> Tensor:
     return opened
 
 
+def folded(x: Tensor, levels: int) -> list[Tensor]:
+    """How far each value is from turning over each bit of its Gray code, in the value's units, most significant bit first.
+
+    Positive where the bit of the nearest level is 1. The first bit turns over in the middle of the range; the others see the
+    range folded there, and again for each further bit.
+
+    >>> [round(float(bit), 2) for bit in folded(torch.tensor(0.4), 4)]
+    [-0.1, 0.23]
+    """
+    bits = [x - 0.5]
+    while 2 ** len(bits) < levels:
+        # The distance from the next lower or higher border: its half-width less |previous|, without an absolute value, which
+        # NNAPI does not take in int8.
+        half_width = levels / 2 ** (len(bits) + 1) / (levels - 1)
+        bits.append(bits[-1] + half_width - F.relu(2 * bits[-1]))
+    return bits
+
+
 def over_pixels(blocks: Tensor) -> Tensor:
     """A value for each block, (B, 1, h, w), over its pixels, (B, 1, BLOCK * h, BLOCK * w)."""
     return blocks.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+
+
+def from_gray(planes: Tensor) -> Tensor:
+    """Bits of a Gray code, 0 or 1, (B, k, ...), most significant first -> the bits of the binary code.
+
+    Each is the exclusive or of all Gray bits up to it. As a product of signs it has a slope: what turning over that one bit of
+    the Gray code would change, the others being as they were drawn.
+
+    >>> from_gray(torch.tensor([[1.0, 1.0, 0.0, 1.0]])).tolist()
+    [[1.0, 0.0, 0.0, 1.0]]
+    """
+    signs = 1 - 2 * planes
+    products = [signs[:, 0]]
+    for bit in range(1, planes.shape[1]):
+        products.append(products[-1] * signs[:, bit])
+    return (1 - torch.stack(products, 1)) / 2
 
 
 @dataclass(frozen=True)
@@ -131,13 +167,13 @@ class Dither:
     Attributes:
         levels: 2, 4 or 16 values a sample.
         gates: whether blocks can be closed.
-        sharp: each bit starts as a threshold of its own, nearly without noise: a picture of few values. Else all bits of a
-            sample start alike, as coins that are weighted by the pixel.
+        gray: the bits of a sample are its level's Gray code, and start as an even dither between neighbouring levels. Else all
+            bits of a sample start alike, as coins that are weighted by the pixel.
     """
 
     levels: int = 2
     gates: bool = False
-    sharp: bool = False
+    gray: bool = False
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -170,20 +206,21 @@ class Dither:
 
     @property
     def settings(self) -> dict[str, float | int | bool]:
-        """Arguments of the constructor, but for what concerns the network alone."""
-        return {"levels": self.levels, **({"gates": True} if self.gates else {})}
+        """Arguments of the constructor that are not at their defaults, and `levels`."""
+        flags = {"gates": self.gates, "gray": self.gray}
+        return {"levels": self.levels, **{name: True for name, value in flags.items() if value}}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
-        Sharp bits have a larger slope, and thresholds of their own instead of 1/2.
+        With a Gray code each bit has thresholds of its own (`folded`), and the slope is `STEP_GAIN` for a step between levels.
         Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.
         """
-        if self.sharp:
-            images = [SHARP * (x - threshold) for threshold in THRESHOLDS[self.levels]]
+        if self.gray:
+            images = [STEP_GAIN * (self.levels - 1) * bit for bit in folded(x, self.levels)]
         else:
             images = [GAIN * (x - 0.5)] * self.bits
         planes = torch.cat(images, dim=1) if self.bits > 1 else images[0]
@@ -206,6 +243,8 @@ class Dither:
         if self.bits == 1:
             return bits
         planes = bits.view(len(bits), self.bits, 3, *bits.shape[2:])  # (B, k, 3, H, W)
+        if self.gray:
+            planes = from_gray(planes)
         weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=bits.device)
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 
@@ -214,6 +253,8 @@ class Dither:
         if self.bits == 1:
             return upload.round()
         values = (upload * (self.levels - 1)).round().long()
+        if self.gray:
+            values = values ^ (values >> 1)
         return torch.cat([(values >> (self.bits - 1 - j)) & 1 for j in range(self.bits)], dim=1).float()
 
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:

@@ -267,7 +267,7 @@ PICTURE_OPTIONS = (
     "objective",
     "channel",
     "levels",
-    "sharp",
+    "gray",
     "gates",
     "dial",
     "block",
@@ -301,9 +301,10 @@ class TrainConfig(BaseModel):
     """How uploads are drawn (`sfumato.channels`). The objective `literal` is the paper's additive noise: `gaussian`."""
     levels: Literal[2, 4, 16] = 2
     """Levels a sample of the dither channel can take."""
-    sharp: bool = False
-    """Whether each bit of a sample starts as a threshold of its own, nearly without noise, instead of as a coin weighted by the
-    pixel. More bits and a clearer picture: where a real cloud network has to recognise it (docs/decisions/0034)."""
+    gray: bool = False
+    """Whether the bits of a sample are its level's Gray code, which starts as an even dither of all levels, instead of coins
+    weighted by the pixel. More bits and a clearer picture: where a real cloud network has to recognise it
+    (docs/decisions/0035)."""
     gates: bool = False
     """Whether the phone can close blocks of 8x8 pixels: nothing of a closed block is in the upload (docs/decisions/0031)."""
     dial: Strengths = ()
@@ -436,9 +437,9 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the objective 'literal' adds gaussian noise: leave channel out, or give gaussian"
             )
-        if self.channel != "dither" and (self._changed("levels") or self.sharp):
+        if self.channel != "dither" and (self._changed("levels") or self.gray):
             raise ValueError(
-                f"levels belong to the channel dither, sharp too: leave them out with {self.channel}"
+                f"levels belong to the channel dither, gray too: leave them out with {self.channel}"
             )
         if self.gates and (self.channel != "dither" or self.beyond is not None or self.local is not None):
             raise ValueError(
@@ -540,7 +541,7 @@ class TrainConfig(BaseModel):
     def channel_settings(self) -> dict[str, float | int | bool]:
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
-            chosen = {"gates": self.gates, "sharp": self.sharp}
+            chosen = {"gates": self.gates, "gray": self.gray}
             return {"levels": self.levels, **{name: True for name, value in chosen.items() if value}}
         literal = self.objective == "literal"
         largest = self.gaussian.largest or (2.0 if literal else 0.5)

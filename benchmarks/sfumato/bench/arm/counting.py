@@ -171,7 +171,7 @@ def run_upload(
         files = [folder / file for file in ("image", "key", "contract", "parameters", "upload")]
         arguments = [channel.name, toolbox.crypto, *files, str(runs + WARM)]
         if channel.name == "dither":
-            arguments.append(str(channel.bits))
+            arguments += [str(channel.bits), str(int(bool(channel.gray)))]
         else:
             factor = gaussian_factor(float(channel.largest_scale or 0))
             arguments += [str(factor), str(int(bool(channel.additive))), folder / "table"]

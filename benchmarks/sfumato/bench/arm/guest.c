@@ -1,7 +1,7 @@
 /* Runs on the emulated ARM64 core: a model through TensorFlow Lite's C interface, or the noise and the draw around it.
  *
  *   guest model  LIBLITERT MODEL INPUT OUTPUTS RUNS
- *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS
+ *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS GRAY
  *   guest gaussian LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
  * CONTRACT holds the 32 bytes of a digest.
  *
@@ -168,8 +168,8 @@ static void keyed_noise(const crypto *c, const byte *key, const byte *contract, 
     c->EVP_CIPHER_CTX_free(cipher);
 }
 
-/* Sampler v1, dither: bit = u < q; plane 3 j + c is bit j of colour c, the most significant first. */
-static void dither(const byte *q, const byte *noise, size_t pixels, int bits, byte *levels)
+/* Sampler v1, dither: bit = u < q; plane 3 j + c is bit j of colour c, the most significant first; `gray`: of its Gray code. */
+static void dither(const byte *q, const byte *noise, size_t pixels, int bits, int gray, byte *levels)
 {
     if (bits == 1) {
         for (size_t i = 0; i < 3 * pixels; i++)
@@ -180,7 +180,7 @@ static void dither(const byte *q, const byte *noise, size_t pixels, int bits, by
         for (int colour = 0; colour < 3; colour++) {
             byte level = 0;
             for (int j = 0; j < bits; j++)
-                level = 2 * level + (noise[3 * j + colour] < q[3 * j + colour]);
+                level = 2 * level + ((noise[3 * j + colour] < q[3 * j + colour]) ^ (gray & level));
             *levels++ = level;
         }
 }
@@ -225,6 +225,7 @@ static int run_upload(int is_dither, char **arguments)
     byte *image = read_file(arguments[1], &size), *key = read_file(arguments[2], &unused);
     byte *contract = read_file(arguments[3], &unused), *q = read_file(arguments[4], &planes);
     int runs = atoi(arguments[6]), bits = is_dither ? atoi(arguments[7]) : 8;
+    int gray = is_dither ? atoi(arguments[8]) : 0;
     int32_t factor = is_dither ? 0 : atoi(arguments[7]);
     int additive = is_dither ? 0 : atoi(arguments[8]);
     int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[9], &unused);
@@ -237,7 +238,7 @@ static int run_upload(int is_dither, char **arguments)
         keyed_noise(&c, key, contract, q, planes, image, size, noise, count);
         mark(), mark();
         if (is_dither)
-            dither(q, noise, size / 3, bits, levels);
+            dither(q, noise, size / 3, bits, gray, levels);
         else if (additive)
             gaussian(image, 65536, q, noise, table, factor, size, levels);
         else
@@ -255,7 +256,7 @@ int main(int argc, char **argv)
 {
     if (argc == 7 && !strcmp(argv[1], "model"))
         return run_model(argv + 2);
-    if (argc == 10 && !strcmp(argv[1], "dither"))
+    if (argc == 11 && !strcmp(argv[1], "dither"))
         return run_upload(1, argv + 2);
     if (argc == 12 && !strcmp(argv[1], "gaussian"))
         return run_upload(0, argv + 2);

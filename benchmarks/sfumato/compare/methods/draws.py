@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sfumato.audit.attacks.discriminant import Moments
-from sfumato.audit.attacks.posterior import LIKELIHOODS
+from sfumato.audit.attacks.posterior import GAUSSIAN
 from sfumato.channels import Parameters
 from sfumato.channels.gaussian import gaussian_rate
 
@@ -69,7 +69,7 @@ def noisy(noise_variance: float) -> Moments:
         scale = parameters.get("scale")
         return torch.zeros_like(mean) if scale is None else noise_variance * scale.float().flatten(1) ** 2
 
-    return Moments(lambda uploads, _: uploads.flatten(1), lambda p: p["mean"].float().flatten(1), variance)
+    return Moments(lambda uploads: uploads.flatten(1), lambda p: p["mean"].float().flatten(1), variance)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Additive:
             scale = float(parameters["scale"].float().mean())
             means = parameters["mean"].float().flatten(1)
             return -torch.cdist(uploads.flatten(1), means, p=1.0).double() / scale
-        return (LIKELIHOODS["gaussian"] if self.clip else open_gaussian)(uploads, parameters)
+        return (GAUSSIAN if self.clip else open_gaussian)(uploads, parameters)
 
 
 def open_gaussian(uploads: Tensor, parameters: Parameters) -> Tensor:

@@ -8,6 +8,7 @@
  * @property {string} name
  * @property {number} [levels]
  * @property {boolean} [gates] whether blocks can be closed
+ * @property {boolean} [gray] whether the bits of a sample are its level's Gray code
  * @property {boolean} [additive]
  * @property {number} [largest_scale]
  *

@@ -38,7 +38,7 @@ export function noiseBytes(channel, samples) {
  * @returns {Bytes} H * W * 3 levels
  */
 export function draw(channel, parameters, pixels, noise, table) {
-  if (channel.name === "dither") return dither(parameters.p, noise, bitsOf(channel));
+  if (channel.name === "dither") return dither(parameters.p, noise, bitsOf(channel), channel.gray);
   if (!table || !channel.largest_scale) throw new Error("a gaussian channel needs normal_table.bin and largest_scale");
   const mean = channel.additive ? pixels : parameters.mean;
   return gaussian(mean, parameters.scale, noise, table, 16 * channel.largest_scale, Boolean(channel.additive));
@@ -50,14 +50,17 @@ export function draw(channel, parameters, pixels, noise, table) {
  * @param {Bytes} q H * W * 3k probabilities in 1/256: plane 3 j + c is bit j of colour c, bit 0 the most significant
  * @param {Bytes} noise as many bytes
  * @param {number} bits k
+ * @param {boolean} [gray] whether they are the level's Gray code: each bit is the exclusive or of the drawn ones up to it
  * @returns {Bytes}
  */
-export function dither(q, noise, bits) {
+export function dither(q, noise, bits, gray = false) {
   exactly(noise, q.length);
   const planes = 3 * bits, levels = new Uint8Array(q.length / bits);
   for (let i = 0; i < q.length; i++) {
     const plane = i % planes, colour = plane % 3, bit = (plane - colour) / 3;
-    if (noise[i] < q[i]) levels[3 * ((i - plane) / planes) + colour] |= 1 << (bits - 1 - bit);
+    // In Gray code a drawn bit turns over all that follow it too.
+    const turned = gray ? (1 << (bits - bit)) - 1 : 1 << (bits - 1 - bit);
+    if (noise[i] < q[i]) levels[3 * ((i - plane) / planes) + colour] ^= turned;
   }
   return levels;
 }

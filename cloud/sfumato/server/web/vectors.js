@@ -72,7 +72,7 @@ async function noiseHolds(entry) {
 
 /** @param {Case} entry */
 function ditherHolds(entry) {
-  const levels = dither(fromHex(entry.p), fromHex(entry.noise), entry.bits);
+  const levels = dither(fromHex(entry.p), fromHex(entry.noise), entry.bits, entry.gray);
   return toHex(levels) === entry.levels && toHex(pack(levels, entry.bits)) === entry.packed;
 }
 
@@ -93,16 +93,16 @@ async function uploadHolds(entry, table) {
 /**
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
- * @param {Case} entry `bits`, or `additive` and `largest_scale`; `contract`, a digest, and `parameters` by output name, in the order
- *     of a contract, in hexadecimal; `strength` may be given, and then `gates`, `height` and `width`
+ * @param {Case} entry `bits`, with `gates` and `gray` where the channel has them, or `additive` and `largest_scale`; `contract`, a
+ *     digest, and `parameters` by output name, in the order of a contract, in hexadecimal; `strength` may be given, and then `gates`, `height` and `width`
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
  */
 export async function upload(entry, pixels, key, table) {
-  const {bits, gates, additive, largest_scale, strength = FULL, height, width} = entry;
+  const {bits, gates, gray, additive, largest_scale, strength = FULL, height, width} = entry;
   /** @type {Channel} */
-  const channel = bits ? {name: "dither", levels: 1 << bits, gates} : {name: "gaussian", additive, largest_scale};
+  const channel = bits ? {name: "dither", levels: 1 << bits, gates, gray} : {name: "gaussian", additive, largest_scale};
   const given = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );

@@ -56,7 +56,7 @@ def likelihood_tables(
     likelihood = posterior.likelihood_of(averaged.channel)
     for part in torch.split(rows, at_once(next(iter(split.parameters.values())), ROWS)):
         uploads = split.draws(part, averaged.channel, generator)
-        statistics = mean(likelihood.statistics(one, candidates) for one in uploads)
+        statistics = mean(likelihood.statistics(one) for one in uploads)
         yield posterior.likelihoods_from_statistics(averaged.channel, statistics, candidates)
 
 

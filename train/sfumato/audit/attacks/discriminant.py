@@ -52,16 +52,12 @@ LEAST_VARIANCE = 1e-4
 class Moments:
     """What is known of an upload before it is drawn."""
 
-    values: Callable[[Tensor, Kept], Tensor]
-    """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> the samples (n, D)."""
+    values: Callable[[Tensor], Tensor]
+    """Uploads (n, 3, H, W) -> the samples (n, D)."""
     mean: Callable[[Parameters], Tensor]
     """Their means (n, D)."""
     variance: Callable[[Parameters], Tensor]
     """Their variances (n, D)."""
-
-
-def _bits(uploads: Tensor, parameters: Kept) -> Tensor:
-    return Dither(levels=2 ** (parameters["p"].shape[1] // 3)).planes(uploads).flatten(1)
 
 
 def _bit_variance(parameters: Parameters) -> Tensor:
@@ -69,21 +65,24 @@ def _bit_variance(parameters: Parameters) -> Tensor:
     return p * (1 - p)
 
 
-MOMENTS: dict[str, Moments] = {
-    "dither": Moments(_bits, lambda known: known["p"].float().flatten(1), _bit_variance),
-    "gaussian": Moments(
-        lambda uploads, _: uploads.flatten(1),
-        lambda known: known["mean"].float().flatten(1),
-        lambda known: known["scale"].float().flatten(1) ** 2,
-    ),
-}
-"""Channel -> its moments. Gaussian: before clipping."""
+GAUSSIAN = Moments(
+    lambda uploads: uploads.flatten(1),
+    lambda known: known["mean"].float().flatten(1),
+    lambda known: known["scale"].float().flatten(1) ** 2,
+)
+"""Before clipping."""
 
 
 def moments_of(channel: Channel) -> Moments | None:
     """What a channel says of its uploads itself, `upload_moments`, or what is known of it here; None if neither."""
+    if isinstance(channel, Dither):
+        return Moments(
+            lambda uploads: channel.planes(uploads).flatten(1),
+            lambda known: known["p"].float().flatten(1),
+            _bit_variance,
+        )
     own: Moments | None = getattr(channel, "upload_moments", None)
-    return own or MOMENTS.get(channel.name)
+    return own or (GAUSSIAN if channel.name == "gaussian" else None)
 
 
 @dataclass(frozen=True)
@@ -147,12 +146,12 @@ def factors(white: Tensor) -> list[Tensor]:
     return [torch.linalg.cholesky(products + ridge * eye) for ridge in RIDGES]
 
 
-def read(moments: Moments, readers: Readers, uploads: Numbers, parameters: Kept) -> list[Floats]:
-    """Scores (n, classes) of uploads, one table for every ridge; parameters only tell the planes."""
+def read(moments: Moments, readers: Readers, uploads: Numbers) -> list[Floats]:
+    """Scores (n, classes) of uploads, one table for every ridge."""
     parts: list[list[Tensor]] = [[] for _ in readers.weights]
     for start in range(0, len(uploads), ROWS):
         rows = uploads[start : start + ROWS].float().to(readers.centre.device)
-        samples = moments.values(rows, parameters) - readers.centre
+        samples = moments.values(rows) - readers.centre
         for part, weights in zip(parts, readers.weights, strict=True):
             part.append((samples @ weights).double().cpu())
     return [torch.cat(part).numpy() for part in parts]
@@ -179,7 +178,7 @@ def predict(data: AttackData, attributes: tuple[str, ...]) -> list[Prediction]:
         # Regression gives P(s | x') - P(s) to first order; over P(s) it is the log-likelihood ratio.
         over = np.exp(prior)
         validation, test = (
-            [table / over for table in read(moments, readers, uploads, known)]
+            [table / over for table in read(moments, readers, uploads)]
             for uploads in (data.validation_uploads, data.test_uploads)
         )
         scaled = [float(np.sqrt((table**2).mean())) or 1.0 for table in validation]

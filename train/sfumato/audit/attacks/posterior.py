@@ -67,14 +67,14 @@ EMPTY = math.log(1e-6)
 class Likelihood:
     """log P(upload | candidate) = statistics . weights + constant, in nats."""
 
-    statistics: Callable[[Tensor, Kept], Tensor]
-    """Uploads (n, 3, H, W), and parameters whose shapes tell the planes -> (n, F)."""
+    statistics: Callable[[Tensor], Tensor]
+    """Uploads (n, 3, H, W) -> (n, F)."""
     weights: Callable[[Parameters], tuple[Tensor, Tensor]]
     """Parameters of c candidates -> (c, F) weights and (c,) constants."""
 
     def __call__(self, uploads: Tensor, parameters: Parameters) -> Tensor:
         """All pairs, (uploads, candidates)."""
-        return combined(self.statistics(uploads, parameters), *self.weights(parameters))
+        return combined(self.statistics(uploads), *self.weights(parameters))
 
 
 def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
@@ -83,9 +83,8 @@ def combined(statistics: Tensor, weights: Tensor, constant: Tensor) -> Tensor:
     return product.double() + constant
 
 
-def dither_statistics(uploads: Tensor, parameters: Kept) -> Tensor:
+def dither_statistics(channel: Dither, uploads: Tensor) -> Tensor:
     """The bits, centred: that halves the magnitude of the sums, and with it the rounding error of the product."""
-    channel = Dither(levels=2 ** (parameters["p"].shape[1] // 3))
     return channel.planes(uploads).flatten(1) - 0.5
 
 
@@ -95,7 +94,7 @@ def dither_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     return torch.logit(p), (torch.log(p) + torch.log1p(-p)).double().sum(1) / 2
 
 
-def gaussian_statistics(uploads: Tensor, _parameters: Kept) -> Tensor:
+def gaussian_statistics(uploads: Tensor) -> Tensor:
     """Per sample: inside or clipped at an end, and the value and its square if inside; around 1/2 to keep them small."""
     x = uploads.flatten(1)
     low, high = (x <= 0).float(), (x >= 1).float()
@@ -115,10 +114,9 @@ def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
     return weights, torch.zeros(len(mean), device=mean.device)
 
 
-LIKELIHOODS: dict[str, Likelihood] = {
-    "dither": Likelihood(dither_statistics, dither_weights),
-    "gaussian": Likelihood(gaussian_statistics, gaussian_weights),
-}
+GAUSSIAN = Likelihood(gaussian_statistics, gaussian_weights)
+NAMES = ("dither", "gaussian")
+"""Channels whose formula is known."""
 
 
 def likelihood_of(channel: Channel) -> Likelihood:
@@ -127,9 +125,11 @@ def likelihood_of(channel: Channel) -> Likelihood:
     Raises:
         SfumatoError: none is known.
     """
-    if channel.name not in LIKELIHOODS:
-        raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
-    return LIKELIHOODS[channel.name]
+    if isinstance(channel, Dither):
+        return Likelihood(partial(dither_statistics, channel), dither_weights)
+    if channel.name == "gaussian":
+        return GAUSSIAN
+    raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
 
 
 def likelihoods(
@@ -153,7 +153,7 @@ def likelihoods(
     def table(rows: Tensor) -> NDArray[np.float32]:
         if own is not None:
             return in_chunks(lambda part: own(rows.cpu(), part), parameters)
-        statistics = likelihood_of(channel).statistics(rows.to(device), parameters)
+        statistics = likelihood_of(channel).statistics(rows.to(device))
         return likelihoods_from_statistics(channel, statistics, parameters)
 
     # Of pictures up to 64x64, two bits a sample, all uploads that anybody asks about are one part.

@@ -47,8 +47,8 @@ sealed interface Channel {
     /** Noise bytes that [samples] colour samples need. */
     fun noiseBytes(samples: Int): Int
 
-    /** Every sample is one of 2^[bits] levels; with [gates] blocks can be closed. */
-    data class Dither(override val bits: Int, val gates: Boolean = false) : Channel {
+    /** Every sample is one of 2^[bits] levels, drawn bit by bit, in [gray] code or plain; with [gates] blocks can be closed. */
+    data class Dither(override val bits: Int, val gates: Boolean = false, val gray: Boolean = false) : Channel {
         override val outputs get() = mapOf("p" to 3 * bits)
 
         override fun noiseBytes(samples: Int) = samples * bits
@@ -310,6 +310,7 @@ private class ContractReader(private val root: JsonObject) {
                     else -> throw SfumatoException("${Contract.FILE}: dither has 2, 4 or 16 levels, not $levels")
                 },
                 gates = part.flagOrNull("gates") ?: false,
+                gray = part.flagOrNull("gray") ?: false,
             )
             "gaussian" -> {
                 val largest = part.number("largest_scale")

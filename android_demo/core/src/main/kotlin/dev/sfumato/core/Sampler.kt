@@ -19,7 +19,7 @@ fun flipTopBit(bytes: ByteArray): ByteArray = ByteArray(bytes.size) { (bytes[it]
 /** Draw the levels of one picture from the parameters q of a contract's outputs; [table] is needed for gaussian channels. */
 fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise: ByteArray, table: NormalTable?): ByteArray =
     when (channel) {
-        is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits)
+        is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits, channel.gray)
         is Channel.Gaussian -> {
             val mean = if (channel.additive) picture.rgb else q.getValue("mean")
             gaussian(mean, q.getValue("scale"), noise, channel, checkNotNull(table))
@@ -66,8 +66,11 @@ internal class OpenBlocks(q: ByteArray, height: Int, private val width: Int) {
     }
 }
 
-/** Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. */
-fun dither(q: ByteArray, noise: ByteArray, bits: Int): ByteArray {
+/**
+ * Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. In [gray] code each bit of the
+ * level is the exclusive or of the drawn ones up to it.
+ */
+fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): ByteArray {
     requireNoise(noise, q.size)
     val planes = 3 * bits
     return ByteArray(q.size / bits) { sample ->
@@ -75,7 +78,8 @@ fun dither(q: ByteArray, noise: ByteArray, bits: Int): ByteArray {
         var level = 0
         for (bit in 0 until bits) {
             val at = first + 3 * bit
-            level = 2 * level + if (noise[at].unsigned < q[at].unsigned) 1 else 0
+            val drawn = if (noise[at].unsigned < q[at].unsigned) 1 else 0
+            level = 2 * level + if (gray) drawn xor (level and 1) else drawn
         }
         level.toByte()
     }

@@ -55,7 +55,7 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val (height, width) = case.int("height") to case.int("width")
     val picture = if ("pixels" in case) Picture(height, width, case.text("pixels").hexToByteArray()) else pattern(case.text("pattern"), height, width)
     val channel = if ("bits" in case) {
-        Channel.Dither(case.int("bits"), gates = case.flagOrNull("gates") ?: false)
+        Channel.Dither(case.int("bits"), gates = case.flagOrNull("gates") ?: false, gray = case.flagOrNull("gray") ?: false)
     } else {
         Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
     }

@@ -40,7 +40,7 @@ class VectorsTest {
     fun dither() {
         for (case in cases("dither", 10)) {
             val bits = case.int("bits")
-            val levels = dither(case.bytes("p"), case.bytes("noise"), bits)
+            val levels = dither(case.bytes("p"), case.bytes("noise"), bits, case.flagOrNull("gray") ?: false)
             assertEquals(case.text("levels"), levels.toHexString())
             assertEquals(case.text("packed"), pack(levels, bits).toHexString())
         }
