@@ -147,8 +147,9 @@ def test_bad_windows_are_refused(squares: tuple[Dataset, str], tmp_path: Path) -
         make_config(
             {"data": squares[1], "keep": ["kind"], "gates": True, "gating": {"region": 3, "window": 3}}
         )
-    with pytest.raises(UsageError, match="belongs to gates"):
-        make_config({"data": squares[1], "keep": ["kind"], "gating": {"window": 3}})
+    for name in ("region", "window"):
+        with pytest.raises(UsageError, match=f"gating.{name} belongs to gates"):
+            make_config({"data": squares[1], "keep": ["kind"], "gating": {name: 3}})
     config = configuration(squares[1], gating={"window": 5})
     with pytest.raises(UsageError, match="room for 4"):
         train(config, tmp_path / "large")

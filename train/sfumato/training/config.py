@@ -445,8 +445,9 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "gates belong to the channel dither and our local network: leave beyond and local out"
             )
-        if self.gating.window and not self.gates:
-            raise ValueError("gating.window belongs to gates: set gates, or leave the window out")
+        for name in ("region", "window"):
+            if getattr(self.gating, name) and not self.gates:
+                raise ValueError(f"gating.{name} belongs to gates: set gates, or leave the {name} out")
         if self.dial:
             if self.channel != "dither":
                 raise ValueError(f"dial belongs to the channel dither: leave it out with {self.channel}")
