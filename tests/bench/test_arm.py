@@ -1,8 +1,10 @@
 """The real emulator, set up in the tests' cache: exact counts, other kernels for other cores, this computer's bytes."""
 
+import inspect
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 
 from sfumato.bench.arm import debian
 from sfumato.bench.arm import toolbox as boxes
-from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, read_outputs, run_upload
+from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, count_model, read_outputs, run_upload
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
-from sfumato.bench.arm.toolbox import Toolbox, open_toolbox
+from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
 from sfumato.bench.peak import product_model
 from sfumato.bench.subjects import Subject
+from sfumato.cli.bench import arm
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import ChannelPart
 from sfumato.runtime.keyed_noise import keyed_noise
@@ -113,10 +116,33 @@ def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values:
     assert all(stage.instructions is not None and stage.instructions > image.size / 16 for stage in stages)
 
 
+def test_the_app_s_runtime_is_counted_first_and_the_toolchain_s_too() -> None:
+    """One release in the app, one in Python: both are counted, the app's unless another is asked for."""
+    root = Path(__file__).parents[2]
+    app = tomllib.loads((root / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8"))
+    assert app["versions"]["litert"] == APP_RUNTIME
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = [one for one in project["dependencies"] if one.startswith("ai-edge-litert==")]
+    assert [one.removeprefix("ai-edge-litert==").split(";")[0].strip() for one in pinned] == [
+        list(RUNTIMES)[-1]
+    ]
+    option = inspect.signature(arm).parameters["runtime"]
+    assert option.default == APP_RUNTIME
+    with pytest.raises(UsageError, match=r"unknown runtime '9.9'"):
+        bench_arm([], ["cortex-a53"], runtime="9.9")
+
+
+def test_every_runtime_counts_and_is_named(toolbox: Toolbox) -> None:
+    rows = {name: count_model(toolbox, "cortex-a76", product("int8"), 1, name) for name in RUNTIMES}
+    assert [row.runtime for row in rows.values()] == [f"ai-edge-litert {name} (aarch64)" for name in RUNTIMES]
+    assert all(row.same_as_host for row in rows.values()), "int8 is exact"
+    assert len({row.instructions for row in rows.values()}) == len(RUNTIMES)
+
+
 def test_a_guest_that_fails_is_quoted(toolbox: Toolbox, tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     model.write_bytes(b"no model")
-    arguments: list[str | Path] = ["model", toolbox.litert, model, model, tmp_path / "out", "1"]
+    arguments: list[str | Path] = ["model", toolbox.litert(), model, model, tmp_path / "out", "1"]
     with pytest.raises(SfumatoError, match=r"emulated cortex-a53 failed: .*model"):
         run_guest(toolbox, "cortex-a53", arguments)
     with pytest.raises(UsageError, match="unknown core 'max': known are cortex-a53"):
@@ -149,7 +175,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(
 def test_a_set_up_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(debian, "mirror", lambda: f"file://{tmp_path}/no-archive")
-    monkeypatch.setattr(boxes, "fetch_runtime", lambda target, scratch: None)
+    monkeypatch.setattr(boxes, "fetch_runtime", lambda runtime, made, scratch: None)
     with pytest.raises(SfumatoError, match="setting up the emulator failed: E: "):
         open_toolbox()
     assert os.listdir(tmp_path / "cache" / "arm") == []

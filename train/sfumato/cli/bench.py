@@ -107,6 +107,9 @@ def arm(
     cores: Annotated[
         str, typer.Option(help="Emulated cores, with commas.")
     ] = "cortex-a53,cortex-a72,cortex-a76",
+    runtime: Annotated[
+        str, typer.Option(help="Release of ai-edge-litert: 1.4.0, which the Android app has, or 2.1.0.")
+    ] = "1.4.0",
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each model.")] = 3,
     out: Out = None,
     as_json: Json = False,
@@ -118,7 +121,7 @@ def arm(
 
     subjects = gather(export, names(variant), network_names(networks, peers), size)
     model = None if size else PhoneModel.load(export)
-    results = bench_arm(subjects, names(cores), runs=runs, model=model, watch=note)
+    results = bench_arm(subjects, names(cores), runs=runs, runtime=runtime, model=model, watch=note)
     finish(results, out, as_json=as_json)
 
 

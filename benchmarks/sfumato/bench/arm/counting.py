@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfumato.bench.arm.emulator import CORES, Counts, run_guest
-from sfumato.bench.arm.toolbox import RUNTIME, Toolbox, open_toolbox
+from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
 from sfumato.bench.results import Measurement, Results, Stage
 from sfumato.bench.standard import output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
@@ -37,6 +37,7 @@ def bench_arm(
     cores: Sequence[str],
     *,
     runs: int = 3,
+    runtime: str = APP_RUNTIME,
     model: PhoneModel | None = None,
     watch: Callable[[str], None] = lambda title: None,
 ) -> Results:
@@ -46,17 +47,20 @@ def bench_arm(
         subjects: the models.
         cores: keys of `CORES`.
         runs: counted runs of each.
+        runtime: one of `RUNTIMES`; by default that of the Android app.
         model: the export whose noise, draw and packing are counted too; None leaves them out. An answer bundle's are left out
             with a word: choosing one of a few scores costs next to nothing, and the emulated program knows pictures alone.
         watch: called with the name of each part as it begins.
 
     Raises:
-        UsageError: an unknown core.
+        UsageError: an unknown core or runtime.
         SfumatoError: the set-up or the emulated program failed, or its upload is not this computer's.
     """
     for core in cores:
         if core not in CORES:
             raise UsageError(unknown("core", core, CORES))
+    if runtime not in RUNTIMES:
+        raise UsageError(unknown("runtime", runtime, RUNTIMES))
     if model is not None and model.contract.answer is not None:
         watch("an answer bundle: the network alone is counted, its word takes a few integer operations")
         model = None
@@ -65,20 +69,32 @@ def bench_arm(
     for core in cores:
         for subject in subjects:
             watch(f"{core}: {subject.name} {subject.variant}")
-            rows.append(count_model(toolbox, core, subject, runs))
+            rows.append(count_model(toolbox, core, subject, runs, runtime))
         if model is not None:
             watch(f"{core}: noise, sampler, packing")
             stages += count_upload(toolbox, core, model, runs)
     return Results(
         target="arm",
-        environment={**provenance(), "emulator": qemu_version(toolbox), "toolbox": toolbox.packages},
+        environment={
+            **provenance(),
+            "emulator": qemu_version(toolbox),
+            "toolbox": toolbox.packages,
+            "runtime": named(runtime),
+        },
         rows=tuple(rows),
         stages=tuple(stages),
         settings={"runs": runs},
     )
 
 
-def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Measurement:
+def named(runtime: str) -> str:
+    """What tables call a runtime."""
+    return f"ai-edge-litert {runtime} (aarch64)"
+
+
+def count_model(
+    toolbox: Toolbox, core: str, subject: Subject, runs: int, runtime: str = APP_RUNTIME
+) -> Measurement:
     """One model on one core, on the standard input."""
     session = open_model(subject.content)
     (entry,) = session.inputs.values()
@@ -87,7 +103,7 @@ def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Mea
         (folder / "model.tflite").write_bytes(subject.content)
         (folder / "input").write_bytes(standard_input(entry).tobytes())
         files = [folder / "model.tflite", folder / "input", folder / "outputs"]
-        found = run_guest(toolbox, core, ["model", toolbox.litert, *files, str(runs + WARM)])
+        found = run_guest(toolbox, core, ["model", toolbox.litert(runtime), *files, str(runs + WARM)])
         outputs = read_outputs((folder / "outputs").read_bytes())
     counts, notes = agreed(found[WARM:])
     digest = hashlib.sha256(b"".join(outputs[key] for key in sorted(outputs))).hexdigest()
@@ -96,7 +112,7 @@ def count_model(toolbox: Toolbox, core: str, subject: Subject, runs: int) -> Mea
         notes += (f"the int8 output on {core} is not this computer's",)
     return Measurement(
         **subject.facts(),
-        runtime=f"ai-edge-litert {RUNTIME} (aarch64)",
+        runtime=named(runtime),
         delegate="xnnpack",
         threads=1,
         cpu=core,

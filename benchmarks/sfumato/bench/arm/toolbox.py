@@ -2,7 +2,7 @@
 
 - qemu-aarch64 of Debian 12, whose build counts by plugin (Debian 13's does not), with its own libraries and loader, so that
   nothing is installed and the host's C library does not matter;
-- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL), and ai-edge-litert for aarch64, whose sha256 is pinned;
+- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL), and ai-edge-litert for aarch64 in the releases of `RUNTIMES`;
 - `guest.c`, compiled for ARM64 by a cross compiler that is thrown away afterwards, and `count.c`, compiled by the host's.
 
 Why packages are unpacked and not installed: `qemu-user-static` counts nothing (a static qemu has no plugins), and the C library
@@ -31,10 +31,45 @@ from sfumato.core.files import atomic_folder, read_json, sha256, write_json
 from sfumato.data.cache import cache_folder
 
 HERE = Path(__file__).parent
-RUNTIME = "2.1.0"
-"""ai-edge-litert, as the export pins it; its aarch64 library has the C interface. 2.2 and 2.3 crash under qemu 7.2."""
-RUNTIME_SHA256 = "92b24d2507fccf5680c26e712c156266dcf64a892df3921dd42f4a7d26527462"
-"""Of the wheel."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A release of ai-edge-litert whose wheel for aarch64 has a library with the C interface."""
+
+    version: str
+    platform: str
+    """The wheel's platform tag."""
+    sha256: str
+    """Of the wheel."""
+    library: str
+    """The library's file name in the wheel."""
+
+    @property
+    def file(self) -> str:
+        """Its name in the toolbox."""
+        return f"liblitert-{self.version}.so"
+
+
+RUNTIMES = {
+    one.version: one
+    for one in (
+        Runtime(
+            "1.4.0",
+            "manylinux_2_17_aarch64",
+            "131d1c12dedc0c45aa683106d71ea895117c2332b0efb52712965f8b5e63781d",
+            "libLiteRtRuntimeCApi.so",
+        ),
+        Runtime(
+            "2.1.0",
+            "manylinux_2_27_aarch64",
+            "92b24d2507fccf5680c26e712c156266dcf64a892df3921dd42f4a7d26527462",
+            "libLiteRt.so",
+        ),
+    )
+}
+"""The Android app's release first, then the one that the export pins. 2.2 and 2.3 crash under qemu 7.2."""
+APP_RUNTIME = next(iter(RUNTIMES))
 EMULATOR = ("qemu-user",)
 COMPILER = (
     "cpp-12-aarch64-linux-gnu",
@@ -73,10 +108,9 @@ class Toolbox:
         """The program that runs on ARM64."""
         return self.folder / "guest"
 
-    @property
-    def litert(self) -> Path:
-        """The runtime's library for ARM64."""
-        return self.folder / "libLiteRt.so"
+    def litert(self, version: str = APP_RUNTIME) -> Path:
+        """The library for ARM64 of a runtime in `RUNTIMES`."""
+        return self.folder / RUNTIMES[version].file
 
     @property
     def crypto(self) -> Path:
@@ -91,7 +125,7 @@ class Toolbox:
 
 
 def open_toolbox(watch: Callable[[str], None] = lambda title: None) -> Toolbox:
-    """The toolbox, built if it is not there yet: half a minute with a fast connection, 60 MB fetched.
+    """The toolbox, built if it is not there yet: half a minute with a fast connection, 70 MB fetched.
 
     Raises:
         SfumatoError: this is not x86-64 Linux, a program is missing, or something cannot be fetched; says what to do.
@@ -139,27 +173,28 @@ def build(made: Path, scratch: Path) -> None:
         lambda: install("arm64", LIBRARIES, root, scratch / "arm64"),
     }
     with ThreadPoolExecutor() as pool:
-        runtime = pool.submit(fetch_runtime, made / "libLiteRt.so", scratch)
+        runtimes = [pool.submit(fetch_runtime, one, made, scratch) for one in RUNTIMES.values()]
         versions = [job.result() for job in [pool.submit(step) for step in fetch]]
-        runtime.result()
+        for runtime in runtimes:
+            runtime.result()
     run(["cc", "-O2", "-shared", "-fPIC", "-o", str(made / "libcount.so"), str(HERE / "count.c")])
     cross_compile(HERE / "guest.c", made / "guest", tools, scratch)
     keep_emulator(tools)
     packages = {name: version for part in versions for name, version in part.items()}
-    write_json(made / "packages.json", {**packages, "ai-edge-litert (aarch64)": RUNTIME})
+    write_json(made / "packages.json", {**packages, "ai-edge-litert (aarch64)": ", ".join(RUNTIMES)})
 
 
-def fetch_runtime(target: Path, scratch: Path) -> None:
+def fetch_runtime(runtime: Runtime, made: Path, scratch: Path) -> None:
     """The runtime's library for aarch64, out of its wheel."""
-    folder = scratch / "wheel"
+    folder = scratch / f"wheel-{runtime.version}"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    where = ["--only-binary=:all:", "--platform", "manylinux_2_27_aarch64", "--python-version", "3.11"]
-    run([*pip, *where, "--dest", str(folder), f"ai-edge-litert=={RUNTIME}"])
+    where = ["--only-binary=:all:", "--platform", runtime.platform, "--python-version", "3.11"]
+    run([*pip, *where, "--dest", str(folder), f"ai-edge-litert=={runtime.version}"])
     (wheel,) = folder.glob("*.whl")
-    if sha256(wheel) != RUNTIME_SHA256:
+    if sha256(wheel) != runtime.sha256:
         raise SfumatoError(f"{wheel.name} is not the file that was tested: its sha256 is {sha256(wheel)}")
     with zipfile.ZipFile(wheel) as archive:
-        target.write_bytes(archive.read("ai_edge_litert/libLiteRt.so"))
+        (made / runtime.file).write_bytes(archive.read(f"ai_edge_litert/{runtime.library}"))
 
 
 def cross_compile(source: Path, target: Path, tools: Path, scratch: Path) -> None:
