@@ -11,13 +11,15 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from sfumato.channels import create
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork, fold, freeze, freeze_network
-from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes
+from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes, zeros_for_same
 from sfumato.export.onnx_files import write_local, write_onnx
 from sfumato.models.local import BLOCKS, LocalNetwork
 
@@ -84,6 +86,44 @@ def test_convolutions(stride: int, groups: int, outputs: int, size: int, pads: l
     wanted, found = both(conv(groups, size, stride, pads, outputs))
     assert wanted.shape == found.shape
     assert np.abs(wanted - found).max() < 1e-4
+
+
+@pytest.mark.parametrize("groups", [1, C])
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_padding_of_strided_convolutions_is_same(groups: int, size: int, late: int) -> None:
+    """Symmetric padding of even pictures, and TensorFlow's own, which starts one later: no PAD is left."""
+    import tensorflow as tf
+
+    half = size // 2
+    model = conv(groups, size, 2, [half - late, half - late, half, half], C)
+    wanted, found = both(model)
+    assert np.abs(wanted - found).max() < 1e-4
+    graph = tf.function(lower(model)).get_concrete_function(tf.TensorSpec((1, H, W, C))).graph
+    assert not [entry.type for entry in graph.get_operations() if "Pad" in entry.type]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, 7),
+    stride=st.integers(1, 3),
+    before=st.integers(0, 4),
+    after=st.integers(0, 4),
+    length=st.integers(1, 20),
+)
+def test_zeros_at_the_end_of_a_kernel(size: int, stride: int, before: int, after: int, length: int) -> None:
+    """A row of numbers, padded and convolved by hand, and by TensorFlow's SAME."""
+    import tensorflow as tf
+
+    zeros = zeros_for_same(size, stride, before, after, length)
+    if zeros is None or length + before + after < size:
+        return
+    row, kernel = RNG.standard_normal(length), RNG.standard_normal(size)
+    wide = np.concatenate([np.zeros(before), row, np.zeros(after)])
+    by_hand = [wide[at : at + size] @ kernel for at in range(0, len(wide) - size + 1, stride)]
+    longer = np.concatenate([kernel, np.zeros(zeros)]).reshape(-1, 1, 1)
+    same = tf.nn.conv1d(row.reshape(1, -1, 1), longer, stride, "SAME").numpy().ravel()
+    assert same.tolist() == pytest.approx(by_hand, abs=1e-9)
 
 
 def test_convolution_without_bias() -> None:

@@ -59,8 +59,33 @@ def padded(x: Value, pads: list[int]) -> Value:
     return tf.pad(x, [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]]) if any(pads) else x
 
 
+def zeros_for_same(size: int, stride: int, before: int, after: int, length: int) -> int | None:
+    """How many zeros at a kernel's end make SAME padding lie where the given padding does; None if no number does.
+
+    SAME divides what is missing for `ceil(length / stride)` outputs evenly, and puts an odd one at the end (TensorFlow's
+    documentation of `tf.nn`). A kernel that is longer by zeros computes the same and is missing more.
+
+    >>> zeros_for_same(3, 2, 1, 1, 64)  # a usual strided convolution: of a kernel of 4, one row is missing on either side
+    1
+    >>> zeros_for_same(3, 2, 0, 1, 64), zeros_for_same(3, 1, 1, 1, 64), zeros_for_same(3, 2, 2, 2, 64)
+    (0, 0, None)
+    """
+    outputs = -(-length // stride)
+    if (length + before + after - size) // stride + 1 != outputs:
+        return None
+    for zeros in range(stride + 1):
+        missing = max((outputs - 1) * stride + size + zeros - length, 0)
+        if missing // 2 == before:
+            return zeros
+    return None
+
+
 def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    """Convolution, in groups or depthwise too; padding other than SAME at stride 1 becomes an explicit PAD."""
+    """Convolution, in groups or depthwise too.
+
+    Its padding becomes SAME, where needed with a kernel that zeros lengthen: XNNPACK of LiteRT 1.4 runs a PAD of bytes by
+    itself, which takes as long as a small convolution. What SAME cannot do becomes an explicit PAD.
+    """
     given = attributes(node)
     groups, strides = given.get("group", 1), list(given.get("strides", [1, 1]))
     apart = list(given.get("dilations", [1, 1]))
@@ -68,11 +93,13 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if given.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise RefusedError(f"{node.name}: automatic padding")
-    # SAME pads an even kernel by one more at the end, which ONNX's symmetric pads never do.
-    odd = all(side % 2 for side in kernel.shape[:2])
-    reach = [gap * (side // 2) for gap, side in zip(apart, kernel.shape[:2], strict=True)]
-    same = odd and strides == [1, 1] and pads == reach * 2
-    if not same:
+    reached = [gap * (side - 1) + 1 for gap, side in zip(apart, kernel.shape[:2], strict=True)]
+    each = zip(reached, strides, pads[:2], pads[2:], x.shape[1:3], strict=True)
+    more = [zeros_for_same(*one) for one in each]
+    same = any(pads) and all(zeros == 0 or (zeros is not None and apart == [1, 1]) for zeros in more)
+    if same:
+        kernel = np.pad(kernel, [(0, more[0]), (0, more[1]), (0, 0), (0, 0)])
+    else:
         x = padded(x, pads)
     padding = "SAME" if same else "VALID"
     if groups == 1:
