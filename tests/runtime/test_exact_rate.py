@@ -10,6 +10,7 @@ import torch
 
 from sfumato.channels import create
 from sfumato.channels.dither import Dither
+from sfumato.export.parity import channel_parameters
 from sfumato.runtime.exact_rate import (
     block_rate,
     dither_rate,
@@ -82,9 +83,12 @@ def test_gaussian_is_close_to_the_formula_of_training_where_nothing_clips() -> N
 
 
 @pytest.mark.parametrize("levels", [2, 4])
-def test_blocks_equal_the_channel(levels: int) -> None:
-    channel = Dither(levels, gates=True)
+@pytest.mark.parametrize("gray", [False, True])
+def test_blocks_equal_the_channel(levels: int, gray: bool) -> None:
+    channel = Dither(levels, gates=True, gray=gray)
     q = np.random.default_rng(levels).integers(0, 256, (16, 24, channel.outputs["p"]), dtype=np.uint8)
     q[:8, 8:16] = 0
-    p = torch.from_numpy(q).permute(2, 0, 1)[None].double() / 256
-    assert block_rate(q) == pytest.approx(channel.block_rate({"p": p}).item(), rel=1e-9)
+    q[8:, :8] = 255
+    p = channel_parameters(channel, {"p": q[None]}, np.zeros((1, 16, 24, 3), np.uint8))["p"].double()
+    assert bool((p == 1).any()) is gray
+    assert block_rate(q, gray=gray) == pytest.approx(channel.block_rate({"p": p}).item(), rel=1e-9)

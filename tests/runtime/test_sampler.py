@@ -46,21 +46,24 @@ def test_the_table_is_a_standard_normal() -> None:
         assert abs(eps[u] - NormalDist().inv_cdf((u + 0.5) / 65536)) <= 0.5 / 4080 + 1e-12
 
 
-@given(st.sampled_from([1, 2, 4]), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
-def test_dither_equals_a_loop(bits: int, seed: int) -> None:
+@given(st.sampled_from([1, 2, 4]), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_dither_equals_a_loop(bits: int, gray: bool, seed: int) -> None:
+    """In Gray code a level is found by looking for the one whose code was drawn; the largest bytes are frequent here."""
     rng = np.random.default_rng(seed)
-    q = rng.integers(0, 256, (2, 3, 3 * bits), dtype=np.uint8)
-    noise = rng.integers(0, 256, q.size, dtype=np.uint8)
-    found = dither(q, noise, bits=bits)
+    q = rng.choice(np.array([0, 1, 100, 254, 255], np.uint8), (2, 3, 3 * bits))
+    noise = rng.choice(np.array([0, 99, 100, 253, 254, 255], np.uint8), q.size)
+    found = dither(q, noise, bits=bits, gray=gray)
     stream = iter(noise.tolist())
+    codes = {level ^ (level >> 1) if gray else level: level for level in range(2**bits)}
     for y in range(2):
         for x in range(3):
             levels = [0, 0, 0]
             for plane in range(3 * bits):
-                bit = 1 if next(stream) < int(q[y, x, plane]) else 0
+                byte = int(q[y, x, plane])
+                bit = 1 if next(stream) < byte + (gray and byte == 255) else 0
                 levels[plane % 3] = 2 * levels[plane % 3] + bit
-            assert found[y, x].tolist() == levels
+            assert found[y, x].tolist() == [codes[level] for level in levels]
 
 
 @given(st.booleans(), st.sampled_from([0.0625, 0.5, 2.0, 16.0]), st.integers(0, 2**32 - 1))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from tests.fixtures import dial, familiar
 from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract
 
 from sfumato.audit.plots import noise_maps
 from sfumato.channels.dither import Dither
+from sfumato.export.parity import channel_parameters
 from sfumato.runtime.exact_rate import block_rate, dither_rate
 from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.sampler import dither, gaussian, normal_table
@@ -149,20 +149,25 @@ for (const line of readFileSync(0, "utf8").split("\\n").filter(Boolean)) {
 
 
 @pytest.mark.parametrize("levels", [2, 4])
-def test_rates_and_maps_are_those_of_python_with_and_without_gates(levels: int) -> None:
-    channel = Dither(levels, gates=True)
+@pytest.mark.parametrize("gray", [False, True])
+def test_rates_and_maps_are_those_of_python_with_and_without_gates(levels: int, gray: bool) -> None:
+    channel, without = Dither(levels, gates=True, gray=gray), Dither(levels, gray=gray)
     q = np.random.default_rng(levels).integers(0, 256, (16, 24, channel.outputs["p"]), dtype=np.uint8)
     q[:8, 8:16] = 0
     q[8:, :8] = 0
     q[9, 3, 1] = 1  # one byte opens its block
+    q[:4, :4] = 255
     case = {"p": q.flatten().tolist(), "height": 16, "width": 24}
-    cases = [{**case, "channel": {"name": "dither", **one.settings}} for one in (channel, Dither(levels))]
+    cases = [{**case, "channel": {"name": "dither", **one.settings}} for one in (channel, without)]
     command = ["node", "--input-type=module", "-e", RATES]
     given = "\n".join(map(json.dumps, cases))
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60)
-    parameters = {"p": torch.from_numpy(q).permute(2, 0, 1)[None].float() / 256}
+    parameters = channel_parameters(channel, {"p": q[None]}, np.zeros((1, 16, 24, 3), np.uint8))
     for line, nats, one in zip(
-        done.stdout.splitlines(), (block_rate(q), dither_rate(q)), (channel, Dither(levels)), strict=True
+        done.stdout.splitlines(),
+        (block_rate(q, gray=gray), dither_rate(q, gray=gray)),
+        (channel, without),
+        strict=True,
     ):
         bits, pixels = json.loads(line)
         assert bits == pytest.approx(nats / math.log(2), rel=1e-9)

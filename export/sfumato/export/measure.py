@@ -238,7 +238,7 @@ def exact_bits(channel: Channel, image: Bytes, q: Mapping[str, Bytes]) -> float:
     """Exact rate of one image of the shipped model, in bits."""
     if channel.name == "dither":
         rate = block_rate if channel.settings.get("gates") else dither_rate
-        return rate(q["p"]) / math.log(2)
+        return rate(q["p"], gray=bool(channel.settings.get("gray"))) / math.log(2)
     additive = bool(channel.settings["additive"])
     nats = gaussian_rate(
         image if additive else q["mean"],

@@ -22,7 +22,7 @@ from sfumato.data import Dataset, Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.models.tensors import to_tensor
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import to_int8, to_q
+from sfumato.runtime.sampler import CERTAIN, to_int8, to_q
 
 Floats = NDArray[np.float32]
 
@@ -118,7 +118,7 @@ def run_int8(session: Session, images: NDArray[np.uint8]) -> dict[str, NDArray[n
 def channel_parameters(
     channel: Channel, q: Mapping[str, NDArray[np.uint8]], images: NDArray[np.uint8]
 ) -> Parameters:
-    """What a channel takes, from the bytes q of an int8 model: q / 256 of each, (N, planes, H, W).
+    """What a channel takes, from the bytes q of an int8 model: q / 256 of each, (N, planes, H, W); 1 for 255 in Gray code.
 
     Args:
         channel: that the model was trained with.
@@ -129,6 +129,8 @@ def channel_parameters(
         name: torch.from_numpy(value).permute(0, 3, 1, 2).float().contiguous() / 256
         for name, value in q.items()
     }
+    if channel.settings.get("gray"):
+        found["p"][found["p"] == CERTAIN / 256] = 1.0
     if "scale" in found:
         found["scale"] *= float(channel.settings["largest_scale"])
     if channel.settings.get("additive"):

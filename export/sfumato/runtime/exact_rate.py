@@ -3,6 +3,7 @@
 Every draw of a sample depends on a byte or two of the model, so the rate of an image is a sum over a table:
 
 - dither: 256 entries, `KL(Bernoulli(q / 256) || Bernoulli(1/2))` in nats;
+- dither with a Gray code: the same, but q = 255 stands for 1;
 - dither with gates: the same for the blocks that are open, and one fair coin a block;
 - gaussian: 256 x 256 entries, the divergence of the 8-bit distribution that `sampler.gaussian` produces for a mean byte
   and a scale byte (65,536 equally likely noise values) from a fixed reference: N(127.5, 255 s_0) rounded to 0..255, the
@@ -20,31 +21,33 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.runtime.sampler import BLOCK, Bytes, gaussian_factor, normal_table, open_blocks
+from sfumato.runtime.sampler import BLOCK, CERTAIN, Bytes, gaussian_factor, normal_table, open_blocks
 
 Floats = NDArray[np.float64]
 
 
 @cache
-def dither_table() -> Floats:
+def dither_table(gray: bool = False) -> Floats:
     """Nats per bit for q = 0..255.
 
-    >>> [round(float(dither_table()[q]), 6) for q in (0, 128)]
-    [0.693147, 0.0]
+    >>> [round(float(dither_table()[q]), 6) for q in (0, 128, 255)], round(float(dither_table(gray=True)[255]), 6)
+    ([0.693147, 0.0, 0.667646], 0.693147)
     """
     p = np.arange(256) / 256
+    if gray:
+        p[CERTAIN] = 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.nan_to_num(p * np.log(p)) - np.nan_to_num((1 - p) * np.log(1 - p))
     table: Floats = np.maximum(math.log(2) - entropy, 0.0)
     return table
 
 
-def dither_rate(q: Bytes) -> float:
+def dither_rate(q: Bytes, *, gray: bool = False) -> float:
     """Rate of one image in nats; q (H, W, 3 * bits)."""
-    return float(np.bincount(q.reshape(-1), minlength=256) @ dither_table())
+    return float(np.bincount(q.reshape(-1), minlength=256) @ dither_table(gray))
 
 
-def block_rate(q: Bytes) -> float:
+def block_rate(q: Bytes, *, gray: bool = False) -> float:
     """Rate of one image in nats where blocks can be closed; q (H, W, 3 * bits), H and W multiples of `BLOCK`.
 
     A fair coin says whether a block is open, and of open ones each bit counts. All bytes of a closed block are 0.
@@ -52,7 +55,7 @@ def block_rate(q: Bytes) -> float:
     height, width, _ = q.shape
     blocks = q.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1).swapaxes(1, 2)
     opened = open_blocks(q)
-    return dither_rate(blocks[opened]) + int(opened.size) * math.log(2)
+    return dither_rate(blocks[opened], gray=gray) + int(opened.size) * math.log(2)
 
 
 @cache

@@ -208,7 +208,7 @@ class PhoneModel:
         channel = self.contract.channel
         if channel.name == "dither":
             rate = block_rate if channel.gates else dither_rate
-            return rate(parameters["p"]) / math.log(2)
+            return rate(parameters["p"], gray=bool(channel.gray)) / math.log(2)
         mean = image if channel.additive else parameters["mean"]
         reference = float(channel.reference_scale or 0)
         nats = gaussian_rate(mean, parameters["scale"], reference_scale=reference, **self._gaussian())

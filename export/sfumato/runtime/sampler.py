@@ -5,7 +5,8 @@ byte is `q = int8 + 128`, 0..255, and stands for q / 256.
 
 Dither, k bits a colour: bit = 1 if u < q else 0, one noise byte `u` per bit, in the order of the tensor (y, x, plane).
 Plane `3 j + c` is bit j (0 = most significant) of colour c; the level of a colour is `sum_j bit_j 2^(k-1-j)`. With a Gray code
-each of these bits is the exclusive or of the drawn ones up to it.
+each of these bits is the exclusive or of the drawn ones up to it, and q = 255 stands for 1: a bit that is wrong in one draw of
+256 would give a level far from the right one.
 
 Gaussian: `t` = NORMAL[u] for the little-endian 16-bit noise `u` of each sample, `K = 16 * largest_scale`,
 
@@ -37,6 +38,8 @@ NORMAL_SCALE = 4080
 """Entries of the normal table are in units of 1/4080 standard deviation; 4080 = 16 * 255, so that no rounding is left."""
 LARGEST = 16
 """Largest `largest_scale` whose arithmetic fits in 32 bits."""
+CERTAIN = 255
+"""With a Gray code this byte stands for 1, not for 255/256."""
 BLOCK = 8
 """Height and width of a block that can be closed, in pixels."""
 
@@ -94,7 +97,10 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     height, width, planes = q.shape
     if planes != 3 * bits:
         raise SfumatoError(f"dither with {bits} bits needs {3 * bits} planes, not {planes}")
-    drawn = (_exactly(noise, q.size).reshape(q.shape) < q).view(np.uint8).reshape(height, width, bits, 3)
+    ones = _exactly(noise, q.size).reshape(q.shape) < q
+    if gray:
+        ones |= q == CERTAIN
+    drawn = ones.view(np.uint8).reshape(height, width, bits, 3)
     levels: Bytes = drawn[:, :, 0]
     for plane in range(1, bits):
         bit = drawn[:, :, plane] ^ (levels & np.uint8(1)) if gray else drawn[:, :, plane]

@@ -168,19 +168,25 @@ static void keyed_noise(const crypto *c, const byte *key, const byte *contract, 
     c->EVP_CIPHER_CTX_free(cipher);
 }
 
+/* In Gray code a byte of 255 stands for 1. */
+static inline byte drawn(byte q, byte noise, int gray)
+{
+    return (noise < q) | (gray & (q == 255));
+}
+
 /* Sampler v1, dither: bit = u < q; plane 3 j + c is bit j of colour c, the most significant first; `gray`: of its Gray code. */
 static void dither(const byte *q, const byte *noise, size_t pixels, int bits, int gray, byte *levels)
 {
     if (bits == 1) {
         for (size_t i = 0; i < 3 * pixels; i++)
-            levels[i] = noise[i] < q[i];
+            levels[i] = drawn(q[i], noise[i], gray);
         return;
     }
     for (size_t i = 0; i < pixels; i++, q += 3 * bits, noise += 3 * bits)
         for (int colour = 0; colour < 3; colour++) {
             byte level = 0;
             for (int j = 0; j < bits; j++)
-                level = 2 * level + ((noise[3 * j + colour] < q[3 * j + colour]) ^ (gray & level));
+                level = 2 * level + (drawn(q[3 * j + colour], noise[3 * j + colour], gray) ^ (gray & level));
             *levels++ = level;
         }
 }

@@ -4,7 +4,7 @@
  *     paint(canvas, colours(pixels), 64, 64);
  */
 
-import {bitsOf} from "./sampler.js";
+import {CERTAIN, bitsOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
@@ -25,7 +25,7 @@ export function noiseMap(channel, parameters) {
   const planes = dither ? 3 * bitsOf(channel) : 3, map = new Float64Array(values.length / planes);
   const share = (/** @type {number} */ p) => (p ? -p * Math.log2(p) : 0);
   values.forEach((byte, i) => {
-    const p = byte / 256;
+    const p = channel.gray && byte === CERTAIN ? 1 : byte / 256;
     map[Math.floor(i / planes)] += (dither ? share(p) + share(1 - p) : p) / planes;
   });
   if (!channel.gates) return map;

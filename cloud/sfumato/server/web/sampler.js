@@ -15,6 +15,8 @@ import {NOISE_BYTES} from "./answer.js";
 /** The strength that changes nothing. */
 export const FULL = 128;
 const BLOCK = 8;
+/** With a Gray code this byte stands for 1, not for 255/256. */
+export const CERTAIN = 255;
 
 /** Bits a colour sample of the upload. @param {Channel} channel */
 export function bitsOf(channel) {
@@ -50,7 +52,8 @@ export function draw(channel, parameters, pixels, noise, table) {
  * @param {Bytes} q H * W * 3k probabilities in 1/256: plane 3 j + c is bit j of colour c, bit 0 the most significant
  * @param {Bytes} noise as many bytes
  * @param {number} bits k
- * @param {boolean} [gray] whether they are the level's Gray code: each bit is the exclusive or of the drawn ones up to it
+ * @param {boolean} [gray] whether they are the level's Gray code: each bit is the exclusive or of the drawn ones up to it, and a
+ *     byte of 255 stands for 1
  * @returns {Bytes}
  */
 export function dither(q, noise, bits, gray = false) {
@@ -60,7 +63,7 @@ export function dither(q, noise, bits, gray = false) {
     const plane = i % planes, colour = plane % 3, bit = (plane - colour) / 3;
     // In Gray code a drawn bit turns over all that follow it too.
     const turned = gray ? (1 << (bits - bit)) - 1 : 1 << (bits - 1 - bit);
-    if (noise[i] < q[i]) levels[3 * ((i - plane) / planes) + colour] ^= turned;
+    if (noise[i] < q[i] || (gray && q[i] === CERTAIN)) levels[3 * ((i - plane) / planes) + colour] ^= turned;
   }
   return levels;
 }
@@ -139,12 +142,16 @@ export function pack(levels, bits) {
  * Exact rate of one picture: how many bits of it the upload can carry. For the user's eyes, never sent.
  *
  * @param {Bytes} q probabilities of a dither channel
+ * @param {boolean} [gray] as in `dither`
  */
-export function ditherRate(q) {
+export function ditherRate(q, gray = false) {
   const counts = new Uint32Array(256);
   for (const byte of q) counts[byte] += 1;
   const share = (/** @type {number} */ p) => (p ? p * Math.log2(p) : 0);
-  return counts.reduce((sum, count, byte) => sum + count * (1 + share(byte / 256) + share(1 - byte / 256)), 0);
+  return counts.reduce((sum, count, byte) => {
+    const p = gray && byte === CERTAIN ? 1 : byte / 256;
+    return sum + count * (1 + share(p) + share(1 - p));
+  }, 0);
 }
 
 /**
@@ -154,10 +161,11 @@ export function ditherRate(q) {
  * @param {Bytes} q
  * @param {number} height
  * @param {number} width
+ * @param {boolean} [gray] as in `dither`
  */
-export function blockRate(q, height, width) {
+export function blockRate(q, height, width, gray = false) {
   const open = inOpenBlocks(q, height, width);
-  return (height * width) / BLOCK ** 2 + ditherRate(q.filter((_, i) => open(i)));
+  return (height * width) / BLOCK ** 2 + ditherRate(q.filter((_, i) => open(i)), gray);
 }
 
 /**
@@ -170,7 +178,7 @@ export function blockRate(q, height, width) {
  */
 export function rateOf(channel, {p}, height, width) {
   if (!p) return null;
-  return channel.gates ? blockRate(p, height, width) : ditherRate(p);
+  return channel.gates ? blockRate(p, height, width, channel.gray) : ditherRate(p, channel.gray);
 }
 
 /** @param {Bytes} noise @param {number} count */

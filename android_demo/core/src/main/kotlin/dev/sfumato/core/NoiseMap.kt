@@ -19,7 +19,11 @@ fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
         is Channel.Gaussian -> q.getValue("scale") to 3
         Channel.Answer -> throw SfumatoException("an answer has no map of noise")
     }
-    val value: (Byte) -> Double = if (channel is Channel.Dither) { b -> ENTROPY[b.unsigned] } else { b -> b.unsigned / 256.0 }
+    val gray = channel is Channel.Dither && channel.gray
+    val value: (Byte) -> Double = when (channel) {
+        is Channel.Dither -> { b -> if (gray && b.unsigned == CERTAIN) 0.0 else ENTROPY[b.unsigned] }
+        else -> { b -> b.unsigned / 256.0 }
+    }
     val gates = channel is Channel.Dither && channel.gates
     val raw = DoubleArray(bytes.size / planes) { pixel ->
         val own = (0 until planes).map { bytes[pixel * planes + it] }

@@ -42,6 +42,9 @@ fun atStrength(channel: Channel, q: Map<String, ByteArray>, strength: Int, heigh
     return mapOf("p" to ByteArray(p.size) { if (blocks == null || it in blocks) drawn(p[it]) else p[it] })
 }
 
+/** With a Gray code this byte stands for 1, not for 255/256. */
+internal const val CERTAIN = 255
+
 /** Height and width of a block that can be closed, in pixels. */
 private const val BLOCK = 8
 
@@ -68,7 +71,7 @@ internal class OpenBlocks(q: ByteArray, height: Int, private val width: Int) {
 
 /**
  * Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. In [gray] code each bit of the
- * level is the exclusive or of the drawn ones up to it.
+ * level is the exclusive or of the drawn ones up to it, and a byte of 255 stands for 1.
  */
 fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): ByteArray {
     requireNoise(noise, q.size)
@@ -78,7 +81,7 @@ fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): By
         var level = 0
         for (bit in 0 until bits) {
             val at = first + 3 * bit
-            val drawn = if (noise[at].unsigned < q[at].unsigned) 1 else 0
+            val drawn = if (noise[at].unsigned < q[at].unsigned || gray && q[at].unsigned == CERTAIN) 1 else 0
             level = 2 * level + if (gray) drawn xor (level and 1) else drawn
         }
         level.toByte()
