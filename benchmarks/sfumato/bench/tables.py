@@ -184,7 +184,8 @@ def arm_tables(results: Results) -> list[Grid]:
         for what, core, count, classes, macs, same in lines
     )
     columns = ("what", "core", "instructions", "ld/st", "SIMD", "dot", "MACs", "as here")
-    return [Grid("executed A64 instructions, one thread; not time", columns, rows)]
+    runtimes = ", ".join(dict.fromkeys(row.runtime for row in results.rows))
+    return [Grid(f"executed A64 instructions, {runtimes}, one thread; not time", columns, rows)]
 
 
 def _core(name: str | None) -> str:
