@@ -31,7 +31,7 @@ def dither_table(gray: bool = False) -> Floats:
     """Nats per bit for q = 0..255.
 
     >>> [round(float(dither_table()[q]), 6) for q in (0, 128, 255)], round(float(dither_table(gray=True)[255]), 6)
-    ([0.693147, 0.0, 0.667646], 0.693147)
+    ([0.693147, 0.0, 0.667588], 0.693147)
     """
     p = np.arange(256) / 256
     if gray:
