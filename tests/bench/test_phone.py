@@ -195,6 +195,8 @@ def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callabl
         1,
     ]
     assert [rows["nnapi", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [4, 3, 2]
+    # An older runtime's line does not say of how many: those of the file.
+    assert [rows["gpu", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [1, 1, 1]
     # The toy's own arithmetic of the documented input gives this computer's bytes.
     assert all(row["same_as_host"] for row in rows.values())
     assert values["environment"]["device"] == "Toys Toy Phone, Android 16"
@@ -264,6 +266,27 @@ def test_a_configuration_that_fails_is_written_down_and_the_next_one_runs(
         ("sfumato int8, gpu, 1 threads", "the app: GPU delegate: not supported on this device"),
     ]
     assert [row.delegate for row in results.rows] == ["xnnpack"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [("silent", "TensorFlow Lite's log has no line of {}"), ("none taken", "0 of 1 nodes")],
+)
+def test_a_delegate_that_takes_nothing_is_refused_though_xnnpack_took_all(
+    plug_in: Callable[..., Toy], behaviour: str, why: str
+) -> None:
+    toy = plug_in()
+    toy.behave(nnapi=behaviour, gpu=behaviour)
+    results = bench(toy, delegates=("nnapi", "gpu", "cpu"), threads=(1,))
+    assert [row.delegate for row in results.rows] == ["xnnpack"]
+    names = {"nnapi": "TfLiteNnapiDelegate", "gpu": "TfLiteGpuDelegate"}
+    assert [(failure.what, failure.reason) for failure in results.failures] == [
+        (
+            f"sfumato int8, {delegate}, 1 threads",
+            f"{delegate} took no node of this model ({why.format(name)}): the time is the CPU's, and is not kept",
+        )
+        for delegate, name in names.items()
+    ]
 
 
 def test_no_result_an_old_one_or_one_of_another_schema_is_none(plug_in: Callable[..., Toy]) -> None:

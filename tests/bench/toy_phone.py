@@ -122,7 +122,7 @@ def app(text: str) -> None:
     elif extras["model"] not in os.listdir(APP / "files/bench"):
         finish({**result, "status": "failed", "error": "no such model"})
     else:
-        finish({**result, **measure(extras), "foreground": behaviour != "background"})
+        finish({**result, **measure(extras, behaviour), "foreground": behaviour != "background"})
 
 
 def finish(result: dict[str, Any]) -> None:
@@ -131,7 +131,23 @@ def finish(result: dict[str, Any]) -> None:
     part.rename(APP / "files/bench.json")
 
 
-def measure(extras: dict[str, Any]) -> dict[str, Any]:
+def log_lines(delegate: str, behaviour: str) -> list[str]:
+    """What TensorFlow Lite logs on a real phone: XNNPACK follows every other delegate and takes what that one left.
+
+    A delegate that takes no node (`silent`) has no line of its own; on a phone whose NNAPI has no driver, NNAPI is one.
+    """
+    head = "11-29 20:15:01.123  4242  4260 I tflite  : "
+    line = "Replacing {} node(s) with delegate ({}) node, yielding {} partitions"
+    lines = [head + "Created TensorFlow Lite XNNPACK delegate for CPU."]
+    if behaviour in ("silent", "none taken") or delegate == "cpu":
+        return [*lines, head + line.format("4 out of 4", "TfLiteXNNPackDelegate", 1) + " for subgraph 0."]
+    if delegate == "nnapi":
+        lines += [head + line.format("3 out of 4", "TfLiteNnapiDelegate", 2) + " for subgraph 0."]
+        return [*lines, head + line.format("1 out of 2", "TfLiteXNNPackDelegate", 2) + " for subgraph 0."]
+    return [*lines, head + line.format("1", "TfLiteGpuDelegateV2", 1) + "."]
+
+
+def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
     import numpy as np
 
     from sfumato.runtime.interpreter import open_model
@@ -162,9 +178,8 @@ def measure(extras: dict[str, Any]) -> dict[str, Any]:
     windows = [[run() for _ in range(20)] for _ in range(extras["sustained"])]
     outputs = session.run(image)
     with (HOME / "log").open("a") as log:
-        log.write(
-            "tflite  : Replacing 3 out of 4 node(s) with delegate (TfLiteNnapiDelegate) node, yielding 2 partitions\n"
-        )
+        log.writelines(f"{line}\n" for line in log_lines(extras["delegate"], behaviour))
+    taken = 0 if behaviour == "none taken" else 1 if extras["delegate"] == "cpu" else None
     steps = ("decode", "resize", "network", "noise", "sampler", "encode")
     return {
         "status": "done",
@@ -172,9 +187,9 @@ def measure(extras: dict[str, Any]) -> dict[str, Any]:
         "model": extras["model"],
         "sha256": hashlib.sha256(content).hexdigest(),
         "runtime": "toy 1.0",
-        "nodes": 1 if extras["delegate"] == "cpu" else None,
-        "delegated_nodes": 1 if extras["delegate"] == "cpu" else None,
-        "partitions": 1 if extras["delegate"] == "cpu" else None,
+        "nodes": None if taken is None else 1,
+        "delegated_nodes": taken,
+        "partitions": taken,
         "init_ms": (ready - begun) / 1e6,
         "first_ms": first / 1e6,
         "warmup": extras["warmup"],

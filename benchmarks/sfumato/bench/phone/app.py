@@ -14,7 +14,15 @@ from pathlib import Path
 
 from sfumato.bench.phone.adb import Phone
 from sfumato.bench.phone.config import PhoneConfig
-from sfumato.bench.phone.protocol import FOLDER, PACKAGE, RESULT, PhoneResult, parse_result, start_command
+from sfumato.bench.phone.protocol import (
+    FOLDER,
+    LOGGED_AS,
+    PACKAGE,
+    RESULT,
+    PhoneResult,
+    parse_result,
+    start_command,
+)
 from sfumato.bench.stages import make_photo
 from sfumato.bench.subjects import Subject
 from sfumato.core.errors import SfumatoError
@@ -23,7 +31,9 @@ from sfumato.runtime.contract import read_contract, read_file
 from sfumato.runtime.sampler import NORMAL_TABLE
 
 PHOTO = "photo.jpg"
-LOG_LINE = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate .* yielding (\d+) partitions")
+LOG_LINE = re.compile(
+    r"Replacing (\d+) (?:out of (\d+) )?node\(s\) with delegate \((\w+)\) node, yielding (\d+) partitions"
+)
 CRASHES = re.compile(
     r"(?:AndroidRuntime|DEBUG|libc)\s*:\s+((?:[\w.]+\.)?\w+(?:Exception|Error)\b.*|.*[Ff]atal signal.*)"
 )
@@ -85,7 +95,8 @@ def run_configuration(
 
     Raises:
         PhoneGoneError: the phone is gone.
-        SfumatoError: the activity is missing, crashed, took too long, failed, or measured something else.
+        SfumatoError: the activity is missing, crashed, took too long, failed, or measured something else; or the delegate took
+            no node, so that the time would be the CPU's.
     """
     as_app(phone, "rm", "-f", RESULT)
     phone.shell("logcat", "-c", check=False)
@@ -108,7 +119,9 @@ def run_configuration(
         raise SfumatoError(f"the app: {result.error or 'no reason given'}")
     if result.sha256 != subject.facts()["sha256"]:
         raise SfumatoError(f"the app measured another file (sha256 {result.sha256[:16]}...)")
-    return with_delegation(result, phone.shell("logcat", "-d", "-s", "tflite:V", check=False))
+    result = with_delegation(result, delegate, phone.shell("logcat", "-d", "-s", "tflite:V", check=False))
+    require_taken(result, delegate)
+    return result
 
 
 def wait_for(phone: Phone, key: str, limit: float, poll: float) -> PhoneResult:
@@ -136,10 +149,35 @@ def crash_reason(phone: Phone) -> str:
     return found[0].strip() if found else "its log says nothing"
 
 
-def with_delegation(result: PhoneResult, log: str) -> PhoneResult:
-    """Fill in from the runtime's own log what the app could not know: the nodes a delegate took, and its partitions."""
-    lines = LOG_LINE.findall(log)
+def with_delegation(result: PhoneResult, delegate: str, log: str) -> PhoneResult:
+    """Fill in from the runtime's own log what the app could not know: the nodes a delegate took, and its partitions.
+
+    A phone also logs XNNPACK, which takes what another delegate leaves: only a line with this delegate's name counts.
+    """
+    lines = [found for found in LOG_LINE.findall(log) if found[2].startswith(LOGGED_AS[delegate])]
     if result.delegated_nodes is not None or not lines:
         return result
-    taken, nodes, partitions = map(int, lines[-1])
-    return result.model_copy(update={"nodes": nodes, "delegated_nodes": taken, "partitions": partitions})
+    taken, nodes, _, partitions = lines[-1]
+    found = {"delegated_nodes": int(taken), "partitions": int(partitions)}
+    return result.model_copy(update={**found, **({"nodes": int(nodes)} if nodes else {})})
+
+
+def require_taken(result: PhoneResult, delegate: str) -> None:
+    """Refuse a result of the CPU in another delegate's name.
+
+    A delegate that takes nothing is silent: NNAPI without a vendor's driver gives no error and writes no line, and XNNPACK runs
+    the whole model (nnapi_delegate.cc of LiteRT 1.4, StatefulNnApiDelegate::DoPrepare).
+
+    Raises:
+        SfumatoError: no line of this delegate, or it took no node.
+    """
+    if delegate == "cpu" or result.delegated_nodes:
+        return
+    why = (
+        f"TensorFlow Lite's log has no line of {LOGGED_AS[delegate]}"
+        if result.delegated_nodes is None
+        else f"0 of {result.nodes or 'its'} nodes"
+    )
+    raise SfumatoError(
+        f"{delegate} took no node of this model ({why}): the time is the CPU's, and is not kept"
+    )

@@ -15,7 +15,8 @@ from sfumato.core.errors import SfumatoError, complaint
 SCHEMA = "sfumato-phone/1"
 PACKAGE, ACTIVITY = "dev.sfumato.demo", ".BenchmarkActivity"
 FOLDER, RESULT = "files/bench", "files/bench.json"
-DELEGATES = ("cpu", "nnapi", "gpu")
+LOGGED_AS = {"cpu": "TfLiteXNNPackDelegate", "nnapi": "TfLiteNnapiDelegate", "gpu": "TfLiteGpuDelegate"}
+"""Delegate -> how its name begins in TensorFlow Lite's log; that of the GPU goes on with V2."""
 
 
 class _Open(BaseModel):

@@ -43,7 +43,7 @@ sealed interface RuntimeState {
     data object Opening : RuntimeState
 
     data class Running(
-        /** What the delegate took; null where the runtime does not say. */
+        /** What the delegate took; null where the runtime does not say, which only the CPU may do. */
         val delegation: Delegation?,
         /** By how many 1/256 its outputs differ from the export's known answers, at most. */
         val difference: Int,

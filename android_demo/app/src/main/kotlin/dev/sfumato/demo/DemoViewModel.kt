@@ -24,6 +24,7 @@ import dev.sfumato.core.Perturber
 import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.requireTaken
 import java.util.Locale
 import java.util.concurrent.Executor
 import kotlinx.coroutines.CoroutineDispatcher
@@ -313,7 +314,7 @@ private class Engine(val network: LocalNetwork, val perturber: Perturber, val op
 
     companion object {
         fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts, encoding: Encoding): Engine {
-            val network = parts.networks.open(bundle.model, choice.accelerator, choice.threads)
+            val network = parts.networks.open(bundle.model, choice.accelerator, choice.threads).requireTaken(choice.accelerator)
             val openedAt = System.nanoTime()
             try {
                 val perturber = Perturber(bundle, network, parts.keys, encoding)

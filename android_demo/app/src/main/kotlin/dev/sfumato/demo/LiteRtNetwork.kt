@@ -6,6 +6,7 @@
 package dev.sfumato.demo
 
 import android.os.Build
+import android.util.Log
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Delegation
 import dev.sfumato.core.LocalNetwork
@@ -13,10 +14,12 @@ import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.TensorInfo
 import dev.sfumato.core.reason
+import dev.sfumato.core.requireTaken
 import java.io.IOException
 import java.nio.Buffer
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.util.UUID
 import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Delegate
 import org.tensorflow.lite.Interpreter
@@ -26,15 +29,19 @@ import org.tensorflow.lite.nnapi.NnApiDelegate
 
 /** Opens models; [log] gives TensorFlow Lite's lines so far, oldest first. */
 class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory {
-    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork = orWhyNot(accelerator) {
-        val before = log().size
+    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork =
+        orWhyNot(accelerator) { load(model, accelerator, threads) }.requireTaken(accelerator)
+
+    private fun load(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork {
+        // Lines from here on: what an earlier network of this app wrote is not taken for this one's.
+        val mark = "sfumato loads a network, ${UUID.randomUUID()}"
+        Log.i("tflite", mark)
         val delegate = makeDelegate(accelerator)
         try {
             val options = Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true)
             if (delegate != null) options.addDelegate(delegate)
             val interpreter = Interpreter(direct(model), options)
-            val lines = log().let { if (it.size >= before) it.drop(before) else it }
-            LiteRtNetwork(interpreter, delegate, Delegation.fromLog(lines, accelerator))
+            return LiteRtNetwork(interpreter, delegate, Delegation.fromLog(log().dropWhile { mark !in it }, accelerator))
         } catch (error: RuntimeException) {
             delegate?.close()
             throw error
@@ -44,8 +51,9 @@ class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory
     private fun makeDelegate(accelerator: Accelerator): Delegate? = when (accelerator) {
         Accelerator.CPU -> null
         Accelerator.NNAPI -> {
-            if (Build.VERSION.SDK_INT < Build.VERSION_CODES.O_MR1) throw SfumatoException("NNAPI begins with Android 8.1")
-            // Without a vendor's driver NNAPI would run its own slow CPU code; better that it refuses.
+            // Without a vendor's driver NNAPI would run its own slow CPU code. The delegate can leave that out from Android 10 on
+            // (nnapi_delegate.cc, ShouldUseTargetDevices); before, it would take nodes and run them on the CPU.
+            if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) throw SfumatoException("NNAPI without its own CPU code begins with Android 10")
             NnApiDelegate(NnApiDelegate.Options().setUseNnapiCpu(false))
         }
         Accelerator.GPU -> GpuDelegate()

@@ -150,6 +150,20 @@ class DemoViewModelTest {
     }
 
     @Test
+    fun aDelegateThatSilentlyTakesNothingIsRefused() {
+        val model = model()
+        model.await { it.runtime is RuntimeState.Running }
+        val silent = FakeNetwork(delegation = null)
+        networks.answering = { silent }
+        model.choose(Accelerator.NNAPI, 1)
+        val reason = "NNAPI takes no node of this model (TensorFlow Lite's log has no line of TfLiteNnapiDelegate), and nothing runs in its place"
+        assertEquals(RuntimeState.Refused(reason), model.await { it.runtime is RuntimeState.Refused }.runtime)
+        assertEquals(listOf(0, true), listOf(silent.invoked, silent.closed))
+        model.choose(Accelerator.CPU, 1) // the CPU may be silent
+        assertEquals(null, (model.await { it.runtime is RuntimeState.Running }.runtime as RuntimeState.Running).delegation)
+    }
+
+    @Test
     fun theSamePhotoIsPerturbedAnewOnAnotherDelegateAndGivesTheSameUpload() {
         val model = model()
         model.openPhoto("photo")

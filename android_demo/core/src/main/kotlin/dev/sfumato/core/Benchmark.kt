@@ -115,10 +115,9 @@ class Benchmark(private val machine: BenchmarkMachine) {
         val contract = photo?.let { Contract.parse(machine.file(Contract.FILE)) }
         val thermalBefore = machine.thermalStatus()
         val begin = machine.nanoTime()
-        machine.networks.open(content, request.accelerator, request.threads).use { model ->
+        machine.networks.open(content, request.accelerator, request.threads).requireTaken(request.accelerator).use { model ->
             val initMillis = (machine.nanoTime() - begin) / 1e6
             val delegation = model.delegation
-            if (delegation?.delegated == 0) throw SfumatoException("the delegate took no node of this model")
             model.fill(standardInput(model.inputs))
             val firstMillis = time(model) / 1e6
             repeat(request.warmup) { model.invoke() }

@@ -49,7 +49,7 @@ interface LocalNetwork : AutoCloseable {
     val inputs: List<TensorInfo>
     val outputs: List<TensorInfo>
 
-    /** What the delegate took; null where the runtime does not say. */
+    /** What the delegate took; null where the runtime does not say, which [requireTaken] lets the CPU alone do. */
     val delegation: Delegation?
 
     /** Put bytes into the input, in the order of memory. */
@@ -77,6 +77,21 @@ fun interface NetworkFactory {
      * Load a model. Refuses with a [SfumatoException] that gives the runtime's reason; never falls back to another accelerator.
      */
     fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork
+}
+
+/**
+ * This network; closes and refuses it where the accelerator runs no node of it.
+ *
+ * A delegate that takes nothing is silent: NNAPI without a vendor's driver gives no error and writes no line, and XNNPACK then runs the
+ * whole model (nnapi_delegate.cc of LiteRT 1.4, StatefulNnApiDelegate::DoPrepare). So a missing line refuses as a zero does. The CPU
+ * alone may be without a line: nothing can run in its place.
+ */
+fun <N : LocalNetwork> N.requireTaken(accelerator: Accelerator): N {
+    val found = delegation
+    if (found == null && accelerator == Accelerator.CPU || found != null && found.delegated > 0) return this
+    close()
+    val why = found?.let { "0 of ${it.nodes ?: "its"} nodes" } ?: "TensorFlow Lite's log has no line of ${accelerator.delegateName}"
+    throw SfumatoException("$accelerator takes no node of this model ($why), and nothing runs in its place")
 }
 
 /** Compare names, shapes, types, scales and zero points of a loaded model with the contract. */

@@ -109,13 +109,32 @@ class BenchmarkTest {
         for ((extras, word) in cases) assertFailed(run(extras), word)
         assertFailed(run(asked, Machine(refuse = SfumatoException("NNAPI says no\nreally"))), "NNAPI says no really")
         assertFailed(run(asked, Machine(refuse = UnsatisfiedLinkError("libtensorflowlite_gpu_jni.so"))), "gpu_jni")
-        assertFailed(run(asked, Machine(opened = FakeNetwork(delegation = Delegation(42, 0, 1)))), "no node")
         val changed = mapOf("local_int8.tflite" to byteArrayOf(1), Contract.FILE to contractBytes(), "photo.png" to byteArrayOf(1))
         assertFailed(run(asked + ("photo" to "photo.png"), Machine(files = changed)), "sha256")
         val two = object : LocalNetwork by network {
             override val inputs = network.inputs + network.inputs
         }
         assertFailed(run(asked, Machine(opened = two)), "2 inputs")
+    }
+
+    @Test
+    fun whatRunsOnTheCpuInItsPlaceIsNotMeasured() {
+        for (name in listOf("nnapi", "gpu")) {
+            val accelerator = Accelerator.valueOf(name.uppercase())
+            val cases = listOf(null to "no line of ${accelerator.delegateName}", Delegation(42, 0, 1) to "0 of 42 nodes")
+            for ((delegation, word) in cases) {
+                val opened = FakeNetwork(delegation = delegation)
+                val result = run(asked + ("delegate" to name), Machine(opened = opened))
+                assertFailed(result, word)
+                assertFailed(result, "${name.uppercase()} takes no node of this model")
+                assertEquals(listOf(0, true), listOf(opened.invoked, opened.closed))
+            }
+            val part = run(asked + ("delegate" to name), Machine(opened = FakeNetwork(delegation = Delegation(42, 1, 3))))
+            assertEquals(listOf<Any?>("done", name, 1L), listOf(part["status"], part["delegate"], part["delegated_nodes"]))
+        }
+        val silent = run(asked, Machine(opened = FakeNetwork(delegation = null)))
+        assertEquals(listOf<Any?>("done", "cpu", null), listOf(silent["status"], silent["delegate"], silent["delegated_nodes"]))
+        assertFailed(run(asked, Machine(opened = FakeNetwork(delegation = Delegation(42, 0, 1)))), "CPU takes no node")
     }
 
     private fun assertFailed(result: Map<*, *>, word: String) {

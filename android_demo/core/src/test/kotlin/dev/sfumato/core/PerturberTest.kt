@@ -132,5 +132,7 @@ class PerturberTest {
         assertEquals(Delegation(3, 2, 2), Delegation.fromLog(lines, Accelerator.CPU))
         assertEquals(Delegation(null, 5, 1), Delegation.fromLog(lines, Accelerator.GPU))
         assertEquals(null, Delegation.fromLog(lines.take(1), Accelerator.CPU))
+        val ofTheCpuAlone = listOf(lines[0], lines[2])
+        assertEquals(listOf(null, null), listOf(Accelerator.NNAPI, Accelerator.GPU).map { Delegation.fromLog(ofTheCpuAlone, it) })
     }
 }

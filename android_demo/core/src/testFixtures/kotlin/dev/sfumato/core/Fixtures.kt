@@ -181,7 +181,7 @@ private val ANSWER_VECTORS = vectorsBytes(parameters = mapOf("scores" to flipTop
 class ScoresNetwork(private val scores: ByteArray) : LocalNetwork {
     override val inputs = listOf(TensorInfo("image", listOf(1, SIDE, SIDE, 3), "int8", (1 / 255.0).toFloat(), -128))
     override val outputs = listOf(TensorInfo("scores", listOf(1, 1, 1, scores.size), "int8", 0.07f, 3))
-    override val delegation: Delegation? = null
+    override val delegation: Delegation? = Delegation(42, 42, 1)
     var input = ByteArray(0)
 
     override fun fill(input: ByteArray) {
