@@ -17,7 +17,7 @@ from sfumato.runtime.contract import read_contract
 
 @pytest.fixture(scope="module")
 def every_model(small_export: Callable[..., Path]) -> Path:
-    """An export of three models, one of which NNAPI refuses."""
+    """An export of three models, each of which NNAPI takes whole at feature level 30."""
     return small_export("float32", "dynamic", "int8")
 
 
@@ -29,7 +29,7 @@ def test_the_models_side_by_side(every_model: Path) -> None:
     for variant, model in models.items():
         assert model.bytes == contract.file(f"local_{variant}.tflite").bytes
         assert model.partitions == 1
-        assert (model.nnapi == ()) == (variant != "dynamic")
+        assert (model.nnapi, model.nnapi_level) == ((), 30)
         assert model.attack is None
     int8, float32 = models["int8"], models["float32"]
     accuracy, rate = contract.figures["accuracy"]["glasses"], contract.figures["rate_bits"]["mean"]
@@ -65,11 +65,24 @@ def test_the_command_prints_json_alone(every_model: Path) -> None:
 
 
 def test_the_command_shows_people_what_is_missing(every_model: Path) -> None:
-    done = CliRunner().invoke(app, ["bench", "models", str(every_model)])
+    done = CliRunner().invoke(app, ["bench", "models", str(every_model), "--nnapi-level", "28"])
     assert done.exit_code == 0, done.output
-    assert "dynamic: NNAPI: " in done.stdout
+    assert "dynamic: NNAPI, feature level 28: " in done.stdout
     assert "glasses: int8 " in done.stdout
     assert "best attack: not audited yet" in done.stdout
+
+
+def test_the_feature_level_of_nnapi_can_be_said(every_model: Path) -> None:
+    """Before Android 10 NNAPI's convolutions have no int8."""
+    arguments = ["bench", "models", str(every_model), "--nnapi-level", "28", "--json"]
+    models = {one["variant"]: one for one in json.loads(CliRunner().invoke(app, arguments).stdout)["models"]}
+    assert models["int8"]["nnapi_level"] == 28
+    assert any(
+        "CONV_2D: " in one and "INT8, which needs feature level 29" in one for one in models["int8"]["nnapi"]
+    )
+    arguments[4] = "26"
+    done = CliRunner().invoke(app, arguments)
+    assert str(done.exception) == "unknown feature level 26 of NNAPI: known are 27 to 31"
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["{export}", "nowhere"]])

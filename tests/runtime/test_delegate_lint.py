@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.export import check
 from sfumato.export.check import lint_model
 from sfumato.export.gates import lint_gates, require_passed
 from sfumato.runtime.contract import Gate
-from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
+from sfumato.runtime.delegate_lint import (
+    LEVELS,
+    graph_findings,
+    nnapi_findings,
+    xnnpack_findings,
+    xnnpack_partitions,
+)
 from sfumato.runtime.interpreter import find_runtime, open_model
 from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo, read_graph, rename
 
@@ -22,12 +28,18 @@ SIZE = 16
 
 
 def converted(
-    function: Callable[[Any], Any], *, shape: tuple[int | None, ...] = (1, SIZE, SIZE, 3), int8: bool = False
+    function: Callable[[Any], Any],
+    *,
+    shape: tuple[int | None, ...] = (1, SIZE, SIZE, 3),
+    int8: bool = False,
+    dynamic: bool = False,
 ) -> bytes:
     import tensorflow as tf
 
     traced = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    if dynamic:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         images = np.random.default_rng(0).random((4, 1, SIZE, SIZE, 3)).astype(np.float32)
@@ -66,6 +78,32 @@ def dilated(x: Any) -> Any:
     weight = np.random.default_rng(1).standard_normal((3, 3, 3, 1)).astype(np.float32)
     y = tf.nn.depthwise_conv2d(x, weight, [1, 1, 1, 1], "SAME", dilations=[2, 2])
     return tf.nn.bias_add(y, np.ones(3, np.float32))
+
+
+def wide(x: Any) -> Any:
+    import tensorflow as tf
+
+    inner = tf.nn.bias_add(tf.nn.conv2d(x, kernel(3, 3, 64), 1, "SAME"), np.ones(64, np.float32))
+    return tf.nn.bias_add(tf.nn.conv2d(inner, kernel(3, 64, 3), 1, "SAME"), np.ones(3, np.float32))
+
+
+def larger(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.maximum(plain(x), tf.sigmoid(x))
+
+
+def exponential(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.sigmoid(tf.exp(plain(x)))
+
+
+def enlarged(x: Any) -> Any:
+    import tensorflow as tf
+
+    small = tf.nn.max_pool2d(plain(x), 2, 2, "SAME")
+    return tf.compat.v1.image.resize_bilinear(small, [SIZE, SIZE], half_pixel_centers=True)
 
 
 def frozen_noise(x: Any) -> Any:
@@ -108,10 +146,31 @@ def test_a_plain_model_passes() -> None:
     assert [operator.name for operator in graph.operators] == ["CONV_2D", "LOGISTIC"]
 
 
+def at_29(graph: Graph) -> list[str]:
+    return nnapi_findings(graph, level=29)
+
+
+def test_what_nnapi_has_taken_since_android_10_passes() -> None:
+    """Int8 weights below floats, dilated int8, and the larger of two computed tensors."""
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        (wide, {"dynamic": True}),
+        (dilated, {"int8": True}),
+        (larger, {}),
+    ]
+    for function, how in cases:
+        graph = read_graph(converted(function, **how))
+        assert (nnapi_findings(graph), at_29(graph)) == ([], [])
+        assert nnapi_findings(graph, level=28) != []
+        if how == {"dynamic": True}:
+            types = [tuple(tensor.type for tensor in node.inputs[:2] if tensor) for node in graph.operators]
+            assert ("FLOAT32", "INT8") in types
+
+
 CASES = [
-    (grouped, False, nnapi_findings, "grouped convolution|version 6"),
-    (dilated, True, nnapi_findings, "int8 with dilation"),
-    (gelu, False, nnapi_findings, "GELU: NNAPI has no such operator"),
+    (grouped, False, nnapi_findings, "version 6, NNAPI takes up to 5"),
+    (exponential, True, nnapi_findings, "EXP: "),
+    (gelu, False, nnapi_findings, "GELU: not on our list of NNAPI's operators"),
+    (enlarged, True, at_29, "RESIZE_BILINEAR: half-pixel centres needs feature level 30"),
     (transposed, False, graph_findings, "TRANSPOSE"),
     (transposed, False, graph_findings, "not channels last"),
     (frozen_noise, False, graph_findings, "frozen random draw"),
@@ -155,6 +214,21 @@ TAKEN = {
     "one value times everything": node("MUL", fact("d", shape=(1, 1, 1, 3)), fact(), version=2),
     "float16 weights": node("DEQUANTIZE", stored(type="FLOAT16"), version=3),
     "clip": node("MINIMUM", fact(), stored(shape=())),
+    "the smaller of two": node("MINIMUM", fact(), fact("z")),
+    "int8 weights below floats": node("CONV_2D", fact(), stored(type="INT8"), stored("b"), version=5),
+    "grouped": node("CONV_2D", fact(shape=(1, 4, 4, 6)), stored(), stored("b")),
+    "int8 with dilation": node(
+        "DEPTHWISE_CONV_2D",
+        fact(type="INT8"),
+        stored(type="INT8"),
+        stored("b"),
+        version=3,
+        output=fact("y", type="INT8"),
+        DilationWFactor=2,
+    ),
+    "an average of everything": node("AVERAGE_POOL_2D", fact(), version=2, FilterWidth=32, FilterHeight=32),
+    "a shape without a second input": node("RESHAPE", fact()),
+    "computed weights": node("FULLY_CONNECTED", fact(), fact("w")),
     "enlargement by weights": node("TRANSPOSE_CONV", SIZES, stored(), fact(), version=3),
     "four planes for one": node("DEPTH_TO_SPACE", fact(shape=(1, 4, 4, 12))),
     "four planes for one, int8": node(
@@ -178,7 +252,11 @@ REFUSED = {
     "type of what is enlarged": (node("TRANSPOSE_CONV", SIZES, stored(), fact(type="INT16")), "x is INT16"),
     "type of planes": (node("DEPTH_TO_SPACE", fact(type="INT16", shape=(1, 4, 4, 12))), "x is INT16"),
     "dynamic range": (
-        node("CONV_2D", fact(), stored(type="INT8"), stored("b")),
+        node("DEPTHWISE_CONV_2D", fact(), stored(type="INT8"), stored("b")),
+        "float input with int8 weights",
+    ),
+    "dynamic range, enlarged": (
+        node("TRANSPOSE_CONV", SIZES, stored(type="INT8"), fact()),
         "float input with int8 weights",
     ),
     "rank": (node("MUL", fact(shape=(1, 1, 4, 4, 3)), fact()), "x has rank 5, NNAPI takes up to 4"),
@@ -190,21 +268,23 @@ REFUSED = {
         "input 1 is not a constant",
     ),
     "computed shape": (node("TRANSPOSE_CONV", fact("size"), stored(), fact()), "input 0 is not a constant"),
-    "computed limit": (node("MAXIMUM", fact(), fact("z")), "neither operand is a constant"),
+    "computed limit": (
+        node("MAXIMUM", fact(), fact("z", shape=())),
+        "input 1 is a single value and not a constant",
+    ),
+    "computed new shape": (node("RESHAPE", fact(), fact("size")), "input 1 is not a constant"),
+    "mean of all": (node("MEAN", fact(), SIZES, output=fact("y", shape=())), "the output is a single value"),
+    "version of a constant in int8": (node("DEQUANTIZE", fact(type="INT8"), version=3), "version 3, .*to 2"),
     "computed padding": (node("PAD", fact(), fact("pads")), "input 1 is not a constant"),
     "too few inputs": (node("RESIZE_BILINEAR", fact()), "1 inputs"),
-    "grouped": (node("CONV_2D", fact(shape=(1, 4, 4, 6)), stored(), stored("b")), "grouped convolution"),
-    "dilated": (
-        node("DEPTHWISE_CONV_2D", fact(type="INT8"), stored(type="INT8"), stored("b"), DilationWFactor=2),
-        "int8 with dilation",
-    ),
     "fused activation": (
         node("CONCATENATION", fact(), fact(), FusedActivationFunction=1),
         "fused activation",
     ),
-    "unknown": (node("BROADCAST_TO", fact(), SIZES), "NNAPI has no such operator"),
-    "random": (node("RANDOM_UNIFORM", SIZES), "NNAPI has no such operator"),
-    "clip to one": (node("RELU_0_TO_1", fact()), "NNAPI has no such operator"),
+    "too few for its kind": (node("TRANSPOSE_CONV", SIZES, stored()), "2 inputs"),
+    "unknown": (node("BROADCAST_TO", fact(), SIZES), "not on our list"),
+    "random": (node("RANDOM_UNIFORM", SIZES), "not on our list"),
+    "clip to one": (node("RELU_0_TO_1", fact()), "not on our list"),
 }
 
 
@@ -214,6 +294,90 @@ def test_nnapi_refuses_and_says_which_node_and_why(name: str) -> None:
     (finding,) = nnapi_findings(Graph((), (), (node("RELU", fact()), operator)))
     assert finding.startswith(f"node 1 {operator.name}: ")
     assert re.search(expected, finding), finding
+
+
+I8 = {"type": "INT8"}
+WEIGHTS = (stored(**I8), stored("b"))
+
+
+def int8(name: str, *others: TensorInfo, version: int = 1, **options: int) -> Operator:
+    return node(name, fact(**I8), *others, version=version, output=fact("y", **I8), **options)
+
+
+SINCE = [
+    (27, node("CONV_2D", fact(), stored(), stored("b"))),
+    (29, int8("CONV_2D", *WEIGHTS, version=3)),
+    (29, node("CONV_2D", fact(), *WEIGHTS, version=2)),
+    (29, node("CONV_2D", fact(), stored(), stored("b"), DilationHFactor=2)),
+    (29, node("CONV_2D", fact(shape=(1, 4, 4, 6)), stored(), stored("b"))),
+    (27, node("DEPTHWISE_CONV_2D", fact(), stored(), stored("b"))),
+    (29, node("DEPTHWISE_CONV_2D", fact(), stored(), stored("b"), version=2, DilationWFactor=2)),
+    (29, int8("DEPTHWISE_CONV_2D", *WEIGHTS, version=3)),
+    (27, node("FULLY_CONNECTED", fact(), stored())),
+    (29, int8("FULLY_CONNECTED", *WEIGHTS, version=4)),
+    (29, node("FULLY_CONNECTED", fact(), *WEIGHTS, version=3)),
+    (30, node("FULLY_CONNECTED", fact(), stored(), version=5, KeepNumDims=1)),
+    (29, node("TRANSPOSE_CONV", SIZES, stored(), fact())),
+    (27, int8("ADD", fact("d", **I8), version=2)),
+    (27, int8("MUL", fact("d", **I8), version=2)),
+    (29, int8("MUL", fact("d", **I8), version=3)),
+    (28, node("SUB", fact(), fact("d"))),
+    (29, int8("SUB", fact("d", **I8), version=2)),
+    (28, node("DIV", fact(), fact("d"))),
+    (29, node("MAXIMUM", fact(), fact("d"))),
+    (27, int8("LOGISTIC", version=2)),
+    (27, node("TANH", fact())),
+    (29, int8("TANH", version=2)),
+    (27, int8("HARD_SWISH")),
+    (29, node("LEAKY_RELU", fact())),
+    (29, node("PRELU", fact(), stored())),
+    (27, int8("SOFTMAX", version=2)),
+    (29, node("SOFTMAX", fact(shape=(1, 4, 3)))),
+    (27, int8("AVERAGE_POOL_2D", version=2, FilterWidth=16, FilterHeight=16)),
+    (29, int8("AVERAGE_POOL_2D", version=2, FilterWidth=17, FilterHeight=16)),
+    (28, node("MEAN", fact(), SIZES)),
+    (29, int8("MEAN", SIZES, version=2)),
+    (28, node("PAD", fact(), SIZES)),
+    (29, int8("PAD", SIZES, version=2)),
+    (29, node("PAD", fact(), SIZES, stored("v"))),
+    (29, node("PADV2", fact(), SIZES, stored("v"))),
+    (27, node("RESIZE_BILINEAR", fact(), SIZES)),
+    (29, node("RESIZE_BILINEAR", fact(), SIZES, output=fact("y", shape=(1, 8, 9, 3)))),
+    (29, int8("RESIZE_BILINEAR", SIZES, version=2)),
+    (30, node("RESIZE_BILINEAR", fact(), SIZES, version=3, HalfPixelCenters=1)),
+    (30, int8("RESIZE_BILINEAR", SIZES, version=2, AlignCorners=1)),
+    (29, node("RESIZE_NEAREST_NEIGHBOR", fact(), SIZES)),
+    (30, node("RESIZE_NEAREST_NEIGHBOR", fact(), SIZES, version=3, HalfPixelCenters=1)),
+    (29, node("SPLIT", SIZES, fact())),
+    (30, node("SPLIT", SIZES, fact(**I8), version=2, output=fact("y", **I8))),
+    (29, node("SLICE", fact(), SIZES, SIZES)),
+    (28, int8("STRIDED_SLICE", version=2)),
+    (29, node("EXP", fact())),
+    (30, node("QUANTIZE", fact(), output=fact("y", **I8))),
+    (29, node("DEQUANTIZE", fact(**I8, zero_points=(0,)), version=2)),
+    (30, node("DEQUANTIZE", fact(**I8, zero_points=(-128,)), version=2)),
+    (27, node("DEQUANTIZE", stored(type="FLOAT16"), version=3)),
+    (30, node("DEQUANTIZE", fact(type="FLOAT16"), version=3)),
+]
+"""Lowest feature level -> what it takes, as the `case` of each operator in nnapi_delegate.cc reads."""
+
+
+@pytest.mark.parametrize(("since", "operator"), SINCE)
+def test_each_rule_begins_at_its_feature_level(since: int, operator: Operator) -> None:
+    graph = Graph((), (), (operator,))
+    taken = {level: nnapi_findings(graph, level=level) for level in LEVELS}
+    assert {level: found == [] for level, found in taken.items()} == {
+        level: level >= since for level in LEVELS
+    }
+    if since > LEVELS[0]:
+        assert f"needs feature level {since}" in taken[since - 1][0]
+    assert nnapi_findings(graph) == taken[30]
+
+
+@pytest.mark.parametrize("level", [26, 32, 1_000_006])
+def test_a_feature_level_that_is_not_known_is_refused(level: int) -> None:
+    with pytest.raises(UsageError, match=f"unknown feature level {level} of NNAPI: known are 27 to 31"):
+        nnapi_findings(Graph((), (), ()), level=level)
 
 
 LARGE = {
@@ -331,7 +495,7 @@ GATES = [
     ("float32", random, "RANDOM_STANDARD_NORMAL is random"),
     ("float32", nearest, "float32: XNNPACK partitions is 2"),
     ("float32", nearest, "RESIZE_NEAREST_NEIGHBOR: XNNPACK leaves it to the reference kernels"),
-    ("int8", dilated, "int8: nodes NNAPI refuses is 1, allowed is 0"),
+    ("int8", exponential, "int8: nodes NNAPI refuses is 1, allowed is 0"),
     # Calibrated on pictures without the exact values 0 and 255.
     ("int8", plain, "int8: image bytes off scale 1/255, zero point -128 is"),
     ("int8", unbounded, "int8: output bytes off scale 1/256, zero point -128 is"),

@@ -29,7 +29,7 @@ from sfumato.export.bundle import AUDIT
 from sfumato.export.measure import DRAWS, Bytes, all_bits, draw, hits, top_level, trained_bits
 from sfumato.export.parity import Floats, difference, run_float, run_int8
 from sfumato.runtime.contract import Model, read_file
-from sfumato.runtime.delegate_lint import nnapi_findings, xnnpack_partitions
+from sfumato.runtime.delegate_lint import LEVEL, check_level, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.tflite_graph import read_graph
 
@@ -54,13 +54,15 @@ class VariantMeasurement:
     partitions: int | None
     """Of XNNPACK; None where the runtime has none."""
     nnapi: tuple[str, ...]
-    """Why NNAPI refuses a node, one sentence each; empty: it takes the whole graph."""
+    """Why NNAPI's delegate leaves a node to the CPU, one sentence each; empty: it offers the whole graph to the driver."""
+    nnapi_level: int = LEVEL
+    """The driver's feature level that this holds for."""
     attack: Mapping[str, float] | None = None
     """Accuracy of the best attack on each attribute, fractions; None where this variant was not attacked."""
 
 
 def compare_variants(
-    artifact: ExportArtifact, run: Path | None = None, *, limit: int = IMAGES
+    artifact: ExportArtifact, run: Path | None = None, *, limit: int = IMAGES, level: int = LEVEL
 ) -> list[VariantMeasurement]:
     """Measure every model of an export.
 
@@ -68,16 +70,21 @@ def compare_variants(
         artifact: the export.
         run: the run it was made from, which may hold the audit of the float model.
         limit: most test images.
+        level: NNAPI's feature level, 27 to 31.
 
     Raises:
         SfumatoError: a file is damaged, or the export was not made from this run.
+        UsageError: no such level.
     """
+    check_level(level)
     audits = read_audits(artifact, run)
     dataset = artifact.dataset
     test = dataset.splits[Split.TEST][:limit]
     images = np.array(dataset.images[test])
     labels = {name: dataset.labels[name][test] for name in artifact.keep}
-    found = [measure_variant(artifact, model, images, labels) for model in artifact.contract.models]
+    found = [
+        measure_variant(artifact, model, images, labels, level=level) for model in artifact.contract.models
+    ]
     return [replace(one, attack=best_attacks(audits.get(one.variant))) for one in found]
 
 
@@ -101,7 +108,12 @@ def read_audits(artifact: ExportArtifact, run: Path | None) -> dict[str, Audit]:
 
 
 def measure_variant(
-    artifact: ExportArtifact, model: Model, images: Bytes, labels: Mapping[str, NDArray[np.int64]]
+    artifact: ExportArtifact,
+    model: Model,
+    images: Bytes,
+    labels: Mapping[str, NDArray[np.int64]],
+    *,
+    level: int = LEVEL,
 ) -> VariantMeasurement:
     """Measure one model on images (N, H, W, 3)."""
     content = read_file(artifact.folder, artifact.contract.file(model.file))
@@ -119,7 +131,8 @@ def measure_variant(
         accuracy=hits(artifact.cloud, draw(channel, images, found), labels, top_level(channel)),
         rate_bits=float(bits.mean()),
         partitions=xnnpack_partitions(session),
-        nnapi=tuple(nnapi_findings(read_graph(content))),
+        nnapi=tuple(nnapi_findings(read_graph(content), level=level)),
+        nnapi_level=level,
     )
 
 
@@ -186,7 +199,10 @@ def remarks(models: Sequence[VariantMeasurement], changes: Sequence[AccuracyChan
     lines = []
     for model in models:
         more = " and more" if len(model.nnapi) > 1 else ""
-        lines += [f"{model.variant}: NNAPI: {reason}{more}" for reason in model.nnapi[:1]]
+        lines += [
+            f"{model.variant}: NNAPI, feature level {model.nnapi_level}: {reason}{more}"
+            for reason in model.nnapi[:1]
+        ]
     lines += [change.sentence for change in changes]
     if not any(model.attack for model in models):
         lines.append("best attack: not audited yet: run sfumato audit on this export")

@@ -152,6 +152,8 @@ OPTIONS = {
     "Conv2DOptions": ("DilationWFactor", "DilationHFactor"),
     "DepthwiseConv2DOptions": ("DilationWFactor", "DilationHFactor", "DepthMultiplier"),
     "ResizeBilinearOptions": ("AlignCorners", "HalfPixelCenters"),
+    "ResizeNearestNeighborOptions": ("AlignCorners", "HalfPixelCenters"),
+    "FullyConnectedOptions": ("KeepNumDims",),
     "Pool2DOptions": ("FilterWidth", "FilterHeight"),
     "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
 }

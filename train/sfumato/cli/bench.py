@@ -181,6 +181,9 @@ def models(
     cloud: Annotated[
         str | None, typer.Option(help="module:factory of your own cloud network, as in training.")
     ] = None,
+    nnapi_level: Annotated[
+        int, typer.Option(help="Feature level of the phone's NNAPI driver, 27 to 31: that of its Android.")
+    ] = 30,
     as_json: Json = False,
 ) -> None:
     """Compare the models of an export: size, parity, accuracy, best attack, rate, delegates; int8 against float."""
@@ -195,7 +198,7 @@ def models(
     from sfumato.export.artifact import load_export
 
     artifact = load_export(export, cloud=cloud)
-    measured = compare_variants(artifact, run)
+    measured = compare_variants(artifact, run, level=nnapi_level)
     changes = accuracy_changes(artifact, measured, run)
     if as_json:
         emit_json(variant_json(measured, changes))

@@ -125,7 +125,8 @@ SLOW = {
 """What no converter of ours brings to a phone at int8, and what it takes instead.
 
 Measured, as docs/own-networks.md shows. XNNPACK leaves to the reference kernels: of the norms RSQRT and SQUARED_DIFFERENCE, of
-GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX, of edges MIRROR_PAD. NNAPI has no BATCH_MATMUL.
+GELU the operator itself, or the ABS and EXP of its parts, of attention SOFTMAX, of edges MIRROR_PAD. NNAPI has BATCH_MATMUL
+from its feature level 6 on alone.
 """
 CALLS = {
     "gelu": "GELU",
