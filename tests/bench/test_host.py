@@ -223,7 +223,8 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     assert tuple(row["size"]) == contract.size
     # The file holds what the network holds, and a few numbers for the image's own scale.
     # It also holds the convolution that packs and scales the image.
-    assert row["macs"] == pytest.approx(contract.cost["macs"], rel=0.1)
+    # The file asks for the zeros too that lengthen strided kernels; 3x3 becomes 4x4 there.
+    assert contract.cost["macs"] <= row["macs"] <= 1.25 * contract.cost["macs"]
     assert row["params"] == pytest.approx(contract.cost["parameters"], rel=0.05)
     assert row["delegated_nodes"] == row["nodes"]
     layers = row["layers"]

@@ -1,6 +1,7 @@
 """What a .tflite file asks of a machine: parameters, multiply-accumulates, bytes moved; and the time that takes at least.
 
-Counted from the file alone, so the same count holds for every method and every target.
+Counted from the file alone, so the same count holds for every method and every target. Zeros that lengthen a strided kernel
+(`sfumato.export.lowering`) count: they are executed.
 
     layers = read_layers(content)
     sum(layer.macs for layer in layers)
