@@ -105,6 +105,20 @@ def test_a_machine_without_amx_is_another_machine() -> None:
     assert names == ["host: sfumato int8", "host without AMX: sfumato int8"]
 
 
+def test_a_folder_holds_other_studies_too(tmp_path: Path) -> None:
+    """Those of this project do; a benchmark of another version is still named, and so is a study that is asked for by name."""
+    kept = find_results([Path(__file__).parents[2] / "benchmarks/results"])
+    assert {"host", "arm", "training"} <= set(kept)
+    assert "given-networks" not in kept
+    study = tmp_path / "study.json"
+    study.write_text('{"question": "?"}', encoding="utf-8")
+    with pytest.raises(SfumatoError, match="has schema None"):
+        find_results([study])
+    (tmp_path / "old.json").write_text('{"schema": "sfumato-bench/0"}', encoding="utf-8")
+    with pytest.raises(SfumatoError, match=r"old.json has schema 'sfumato-bench/0'"):
+        find_results([tmp_path])
+
+
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     with pytest.raises(SfumatoError, match=r"no result files in .*: make some with --out"):
         find_results([tmp_path])

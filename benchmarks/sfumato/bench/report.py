@@ -7,25 +7,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.bench.plots import PLOTS
-from sfumato.bench.results import Results, read_results
+from sfumato.bench.results import SCHEMA, Results, read_results
 from sfumato.bench.tables import tables
 from sfumato.core.errors import SfumatoError
-from sfumato.core.files import atomic_write
+from sfumato.core.files import atomic_write, read_json
 from sfumato.core.reports import markdown, save_png
 
 PAGE = "report.md"
 
 
 def find_results(paths: Sequence[Path]) -> dict[str, Results]:
-    """Result files by name; a folder stands for the result files in it.
+    """Result files by name; a folder stands for those in it, of whatever version. Other studies may lie beside them.
 
     Raises:
         SfumatoError: there is none, or one cannot be read.
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_of_benchmarks(path) if path.is_dir() else [path])]
     if not files:
         raise SfumatoError(f"no result files in {', '.join(map(str, paths))}: make some with --out FILE.json")
     return {file.stem: read_results(file) for file in files}
+
+
+def _of_benchmarks(folder: Path) -> list[Path]:
+    kind = SCHEMA.partition("/")[0]
+    values = {file: read_json(file) for file in sorted(folder.glob("*.json"))}
+    schemas = {file: value.get("schema") for file, value in values.items() if isinstance(value, dict)}
+    return [file for file, schema in schemas.items() if str(schema).partition("/")[0] == kind]
 
 
 def write_report(found: dict[str, Results], out: Path) -> list[Path]:
