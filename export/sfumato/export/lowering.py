@@ -98,7 +98,7 @@ def conv(node: Node, x: Value, weight: Value, bias: Value | None = None) -> Valu
     more = [zeros_for_same(*one) for one in each]
     same = any(pads) and all(zeros == 0 or (zeros is not None and apart == [1, 1]) for zeros in more)
     if same:
-        kernel = np.pad(kernel, [(0, more[0]), (0, more[1]), (0, 0), (0, 0)])
+        kernel = np.pad(kernel, [*((0, zeros or 0) for zeros in more), (0, 0), (0, 0)])
     else:
         x = padded(x, pads)
     padding = "SAME" if same else "VALID"
