@@ -66,7 +66,7 @@ def advance(monkeypatch: pytest.MonkeyPatch, file: io.StringIO, seconds: list[fl
     """What a bar of as many steps writes, if each happens at its time; rich's own clock is left alone."""
     clock = iter([0.0, *seconds])
     monkeypatch.setattr(console, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(console.err, "file", file)
+    monkeypatch.setattr(console.err, "_file", file)  # `file` would be pinned afterwards
     with progress(alone=True) as bar:
         task = bar.add_task("clean network ", total=len(seconds), figures="accuracy 70.1 %")
         for _ in seconds:
@@ -91,7 +91,7 @@ def test_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_process_of_the_same_run_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(console.err, "file", file)
+    monkeypatch.setattr(console.err, "_file", file)  # `file` would be pinned afterwards
     with progress(alone=True) as bar:
         bar.advance(bar.add_task("clean network", total=2, figures="", visible=False))
     assert "clean" not in file.getvalue()
