@@ -113,3 +113,6 @@ def test_another_arithmetic_moves_bytes_by_one_step() -> None:
     steps = (compositions.rounded({"p": p})["p"].float() - p.float()) * 256
     assert set(steps.unique().tolist()) == {-1.0, 0.0, 1.0}
     assert 0.1 < float((steps != 0).float().mean()) < 0.25
+    # In Gray code the phone has no 255/256: its largest byte is certain, and the neighbour of a certain one is 254/256.
+    found = compositions.rounded({"p": torch.ones(4, 3, 8, 8).half()}, gray=True)["p"].float() * 256
+    assert set(found.unique().tolist()) == {254.0, 256.0}

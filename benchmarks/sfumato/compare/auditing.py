@@ -17,7 +17,7 @@ from sfumato.audit import runner
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.attack_data import AttackData
 from sfumato.audit.attacks import discriminant
-from sfumato.audit.attacks.posterior import NAMES
+from sfumato.audit.attacks.posterior import has_likelihood
 from sfumato.audit.attribute_selection import Selection, select_attributes
 from sfumato.audit.plan import Plan
 from sfumato.audit.schema import AttackResult, AttributeResult, DesiredResult, RateBits
@@ -129,7 +129,7 @@ def audit_method(artifact: Artifact, plan: Plan, seed: int, title: str) -> Metho
 def applicable(plan: Plan, artifact: Artifact) -> tuple[Plan, tuple[str, ...]]:
     """The attacks that a method can be put under; and which were left out, with the reason."""
     out, notes = set(plan.attacks) - set(COMPARED), []
-    if not hasattr(artifact.channel, "likelihood") and artifact.channel.name not in NAMES:
+    if not hasattr(artifact.channel, "likelihood") and not has_likelihood(artifact.channel):
         out.add("posterior")
         notes.append(
             f"posterior was left out: no likelihood of an upload is known for the draw {artifact.channel.name!r}"

@@ -37,7 +37,9 @@ from sfumato.audit.predictions import (
 from sfumato.audit.rows import Kept, at_once, floats
 from sfumato.audit.schema import Composition
 from sfumato.channels import Parameters
+from sfumato.channels.dither import Dither
 from sfumato.data.label_dependence import entropy, label_only_floor
+from sfumato.runtime.sampler import CERTAIN
 
 CANDIDATES = 2_000
 """Photos of the attacker's in the prior, at most."""
@@ -77,7 +79,7 @@ def compose(
     """
     clean = {name: best_of(predictions, data, name, clean=True) for name in attributes}
     rows: list[Composition] = []
-    if data.channel.name in posterior.NAMES:
+    if posterior.has_likelihood(data.channel):
         rows += same_photo(data, attributes, clean, others or {"two releases or services": artifact})
         rows += frames(artifact, data, plan, attributes, clean)
     for name in attributes:
@@ -220,13 +222,18 @@ def drawn_table(
     )
 
 
-def rounded(parameters: Kept) -> Parameters:
-    """What another arithmetic makes of the parameters: bytes, one in six of them the neighbour of the right one."""
+def rounded(parameters: Kept, *, gray: bool = False) -> Parameters:
+    """What another arithmetic makes of the parameters: bytes, one in six of them the neighbour of the right one.
+
+    In Gray code the largest byte stands for 1.
+    """
     generator = torch.Generator().manual_seed(1)
     out = {}
     for name, value in parameters.items():
         error = 1.2 * (torch.rand(value.shape, generator=generator) - 0.5)
-        out[name] = ((value.float() * 256 + error).round() / 256).clamp(1 / 256, 255 / 256).half()
+        scaled = value.float() * 256
+        shifted = ((scaled.clamp(max=CERTAIN) if gray else scaled) + error).round().clamp(1, CERTAIN)
+        out[name] = (torch.where(shifted == CERTAIN, 256.0, shifted) if gray else shifted).div(256).half()
     return out
 
 
@@ -240,6 +247,7 @@ def same_photo(
     rows = evenly(data.validation.images, PHOTOS), evenly(data.test.images, PHOTOS)
     splits = (data.validation, data.test)
     known = known_photos(data, data.train.parameters)
+    gray = isinstance(data.channel, Dither) and data.channel.gray
     generator = data.generator("compositions")
     mine = [take(split, part) for split, part in zip(splits, rows, strict=True)]
     first = [drawn_table(data, part, known, generator) for part in mine]
@@ -249,7 +257,7 @@ def same_photo(
             photos = [split.pixels[part] for split, part in zip(splits, rows, strict=True)]
             photos.append(data.train.pixels[: len(next(iter(known.values())))])
             yield f"same photo, {what}", [other.parameters(part) for part in photos]
-        yield "same photo, two arithmetics", [rounded(part) for part in (*mine, known)]
+        yield "same photo, two arithmetics", [rounded(part, gray=gray) for part in (*mine, known)]
 
     for what, (validation, test, candidates) in second():
         both = [

@@ -243,7 +243,7 @@ def positive_control(data: AttackData, plan: Plan, nag: float = WANTED_NAG) -> P
     Returns:
         None where nothing can be planted: the channel of another method, or uploads of a few samples.
     """
-    if data.channel.name not in posterior.NAMES:
+    if not posterior.has_likelihood(data.channel):
         return None
     try:
         planted, leak = plant(data, nag)

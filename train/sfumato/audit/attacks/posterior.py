@@ -115,8 +115,11 @@ def gaussian_weights(parameters: Parameters) -> tuple[Tensor, Tensor]:
 
 
 GAUSSIAN = Likelihood(gaussian_statistics, gaussian_weights)
-NAMES = ("dither", "gaussian")
-"""Channels whose formula is known."""
+
+
+def has_likelihood(channel: Channel) -> bool:
+    """Whether the formula of a channel is known here."""
+    return isinstance(channel, Dither) or channel.name == "gaussian"
 
 
 def likelihood_of(channel: Channel) -> Likelihood:
@@ -125,11 +128,11 @@ def likelihood_of(channel: Channel) -> Likelihood:
     Raises:
         SfumatoError: none is known.
     """
+    if not has_likelihood(channel):
+        raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
     if isinstance(channel, Dither):
         return Likelihood(partial(dither_statistics, channel), dither_weights)
-    if channel.name == "gaussian":
-        return GAUSSIAN
-    raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
+    return GAUSSIAN
 
 
 def likelihoods(
