@@ -64,9 +64,8 @@ RULES = {
     "RELU6": Rule(2),
     "LOGISTIC": Rule(2),
     "TANH": Rule(2, int8=NNAPI_1_2),
-    "HARD_SWISH": Rule(
-        1
-    ),  # the delegate asks for no version, and there is one; before 29 it is put together from other operators
+    # The delegate asks for no version, and there is one. Before 29 it is put together from other operators.
+    "HARD_SWISH": Rule(1),
     "LEAKY_RELU": Rule(1, since=NNAPI_1_2),
     "PRELU": Rule(1, since=NNAPI_1_2),
     "SOFTMAX": Rule(2),
@@ -86,9 +85,8 @@ RULES = {
     "SLICE": Rule(2, since=NNAPI_1_2),
     "STRIDED_SLICE": Rule(2, since=NNAPI_1_1),
     **{name: Rule(1, types=FLOATS, since=NNAPI_1_2) for name in ("SQRT", "EXP", "LOG", "ABS", "POW")},
-    "RSQRT": Rule(
-        2, types=FLOATS, since=NNAPI_1_2
-    ),  # int8 needs feature level 7, which came after Android 12
+    # int8 needs feature level 7, which came after Android 12.
+    "RSQRT": Rule(2, types=FLOATS, since=NNAPI_1_2),
     # The output is uint8 alone before level 30.
     "QUANTIZE": Rule(2, since=NNAPI_1_2, int8=NNAPI_1_3),
     "DEQUANTIZE": Rule(3, types=("INT8", "FLOAT16", "FLOAT32"), int8=NNAPI_1_2),
@@ -185,10 +183,9 @@ def _constant_refusal(operator: Operator, rule: Rule) -> str | None:
     return None
 
 
-def _is_hybrid(operator: Operator) -> bool:
-    """A float operator with int8 weights: what the dynamic variant is made of."""
-    first, weight = operator.inputs[:2]
-    return first is not None and first.type == "FLOAT32" and weight is not None and weight.type == "INT8"
+def _is_hybrid(image: TensorInfo | None, weight: TensorInfo | None) -> bool:
+    """Float input with int8 weights: what the dynamic variant is made of."""
+    return image is not None and image.type == "FLOAT32" and weight is not None and weight.type == "INT8"
 
 
 def _is_dilated(operator: Operator) -> bool:
@@ -205,7 +202,7 @@ def _convolution(operator: Operator, level: int) -> str | None:
     if level >= NNAPI_1_2:
         return None
     image, weight = operator.inputs[:2]
-    if _is_hybrid(operator):
+    if _is_hybrid(image, weight):
         return _needs(NNAPI_1_2, "float input with int8 weights")
     if _is_dilated(operator):
         return _needs(NNAPI_1_2, "dilation")
@@ -218,7 +215,7 @@ def _depthwise(operator: Operator, level: int) -> str | None:
     """Validate, DepthwiseConv2d; weights in int8 below a float input are dequantised for CONV_2D and FULLY_CONNECTED alone."""
     if len(operator.inputs) != 3 or operator.inputs[2] is None:
         return "no bias"
-    if _is_hybrid(operator):
+    if _is_hybrid(*operator.inputs[:2]):
         return "float input with int8 weights"
     if level < NNAPI_1_2 and _is_dilated(operator):
         return _needs(NNAPI_1_2, "dilation")
@@ -227,7 +224,7 @@ def _depthwise(operator: Operator, level: int) -> str | None:
 
 def _fully_connected(operator: Operator, level: int) -> str | None:
     """Validate, FullyConnected."""
-    if level < NNAPI_1_2 and len(operator.inputs) > 1 and _is_hybrid(operator):
+    if level < NNAPI_1_2 and len(operator.inputs) > 1 and _is_hybrid(*operator.inputs[:2]):
         return _needs(NNAPI_1_2, "float input with int8 weights")
     if level < NNAPI_1_3 and operator.options.get("KeepNumDims", 0):
         return _needs(NNAPI_1_3, "an output of the input's rank")
@@ -237,8 +234,7 @@ def _fully_connected(operator: Operator, level: int) -> str | None:
 def _transposed(operator: Operator, level: int) -> str | None:
     """Map, TransposeConv: it has no variation with int8 weights below a float input."""
     weight, image = operator.inputs[1:3]
-    hybrid = image is not None and image.type == "FLOAT32" and weight is not None and weight.type == "INT8"
-    return "float input with int8 weights" if hybrid else None
+    return "float input with int8 weights" if _is_hybrid(image, weight) else None
 
 
 def _multiplication(operator: Operator, level: int) -> str | None:

@@ -82,7 +82,7 @@ class _Progress(Progress):
 
     def _tell(self, task_id: TaskID) -> None:
         now, task = monotonic(), self._tasks[task_id]
-        if self.console.file.isatty() or not task.visible or now - self._told < LINE_SECONDS:
+        if now - self._told < LINE_SECONDS or not task.visible or self.console.file.isatty():
             return
         self._told = now
         total = "" if task.total is None else f" of {task.total:g}"
@@ -95,7 +95,8 @@ class _Progress(Progress):
 
 
 def _clock(seconds: float | None) -> str:
-    """
+    """Seconds as h:mm:ss.
+
     >>> _clock(3725.9)
     '1:02:05'
     """

@@ -140,9 +140,8 @@ class Gates(nn.Module):
         """`FAR` or more in the window that is worth most, `-FAR` outside. Two that are almost alike are both open."""
         scores = self.scores(z)
         behind = scores - F.adaptive_max_pool2d(scores, 1)
-        opened: Tensor = self.cover(
-            F.relu(self.scale(behind))
-        )  # the inner part is 1 for the best window, 0 for most
+        # Scaled and cut off: 1 for the best window, 0 for most.
+        opened: Tensor = self.cover(F.relu(self.scale(behind)))
         return opened
 
     def bounded(self, z: Tensor) -> tuple[Tensor, Tensor]:
