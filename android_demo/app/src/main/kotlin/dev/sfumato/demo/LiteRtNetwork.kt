@@ -14,7 +14,6 @@ import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.TensorInfo
 import dev.sfumato.core.reason
-import dev.sfumato.core.requireTaken
 import java.io.IOException
 import java.nio.Buffer
 import java.nio.ByteBuffer
@@ -30,7 +29,7 @@ import org.tensorflow.lite.nnapi.NnApiDelegate
 /** Opens models; [log] gives TensorFlow Lite's lines so far, oldest first. */
 class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory {
     override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork =
-        orWhyNot(accelerator) { load(model, accelerator, threads) }.requireTaken(accelerator)
+        orWhyNot(accelerator) { load(model, accelerator, threads) }
 
     private fun load(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork {
         // Lines from here on: what an earlier network of this app wrote is not taken for this one's.

@@ -47,6 +47,8 @@ class ContractTest {
         val parts = contractParts()
         parts["channel"] = mapOf("name" to "dither", "levels" to 2, "gates" to true)
         assertEquals(Channel.Dither(1, gates = true), Contract.parse(contractBytes(parts)).channel)
+        parts["channel"] = mapOf("name" to "dither", "levels" to 2, "gray" to true)
+        assertEquals(Channel.Dither(1, gray = true), Contract.parse(contractBytes(parts)).channel)
         parts["channel"] = mapOf("name" to "dither", "levels" to 2, "gates" to 1)
         assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
     }

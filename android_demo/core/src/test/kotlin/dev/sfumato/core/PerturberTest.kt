@@ -107,6 +107,10 @@ class PerturberTest {
     fun aRateCountsBits() {
         assertEquals(0.0, ditherRateBits(ByteArray(30) { 128.toByte() }), 0.0)
         assertEquals(30.0, ditherRateBits(ByteArray(30)), 1e-12)
+        val largest = ByteArray(192) { -1 }
+        assertEquals(192.0, ditherRateBits(largest, gray = true), 1e-9)
+        assertEquals(193.0, rateBits(Channel.Dither(1, gates = true, gray = true), mapOf("p" to largest), 8, 8)!!, 1e-9)
+        assertTrue(ditherRateBits(largest) < 190)
     }
 
     @Test
