@@ -138,6 +138,19 @@ def test_uploads_are_enlarged_and_normalised() -> None:
     assert torch.allclose(folded["a"], logits["a"], atol=1e-4), "the teacher in training"
 
 
+def test_statistics_follow_a_short_epoch() -> None:
+    cloud, x = lite(), 0.2 + 0.1 * torch.rand(64, 3, 32, 32)
+    seen: list[Tensor] = []
+    convolution, norm = list(cloud.backbone.modules())[4:6]
+    convolution.register_forward_hook(lambda layer, given, y: seen.append(y.mean((0, 2, 3))))
+    cloud.train()
+    with torch.no_grad():
+        for _ in range(26):  # an epoch of 2,640 pictures
+            cloud(x)
+    mean = norm.get_buffer("running_mean")
+    assert torch.allclose(mean, seen[-1], rtol=0.1)
+
+
 def test_every_weight_learns_once_at_its_share_and_frozen_parts_stay() -> None:
     cloud = lite("lite0,weights=none,freeze=3,decay=0.5,rate=0.1")
     groups = weight_groups(cloud)

@@ -25,7 +25,7 @@ from sfumato.core.cloud_spec import CloudSpec
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.core.files import read_bytes
 from sfumato.models.lite0 import DEVIATION, MEAN, Lite0, lite0_weights
-from sfumato.models.tensors import evaluating
+from sfumato.models.tensors import evaluating, follow_batches
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of colours, as torchvision's networks were trained with."""
@@ -66,6 +66,7 @@ class Pretrained(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.spec, self.size = backbone, spec, size
+        follow_batches(backbone)
         # Constants of the library, no weights: a checkpoint need not hold them.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)

@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sfumato.channels import Parameters
+
+MOMENTUM = 0.1
+"""Least share of a batch in a batch norm's running statistics: PyTorch's usual one."""
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
@@ -45,6 +49,18 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(mode).requires_grad_(True)
+
+
+def follow_batches(network: nn.Module) -> None:
+    """Let the running statistics of a network from elsewhere follow training as fast as those of our own do.
+
+    Several libraries' networks bring a momentum of 0.01, for epochs of thousands of steps. After an epoch of 26 steps three
+    quarters of such statistics are still those of the pictures they came from: evaluation, which reads them, then judges a
+    network that training never saw.
+    """
+    for part in network.modules():
+        if isinstance(part, _BatchNorm) and part.momentum is not None:
+            part.momentum = max(part.momentum, MOMENTUM)
 
 
 def network_parameters(local: nn.Module, images: NDArray[np.uint8], *, batch_size: int = 256) -> Parameters:

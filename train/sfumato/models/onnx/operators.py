@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError
+from sfumato.models.tensors import follow_batches
 
 
 @dataclass(frozen=True)
@@ -786,6 +787,7 @@ class BatchNorm(nn.BatchNorm2d):
     ) -> None:
         demand(not training_mode, "training_mode is not supported")
         super().__init__(len(weight), epsilon, 1 - momentum)
+        follow_batches(self)
         fill(self, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
 
     def forward(self, x: Tensor) -> Tensor:
