@@ -24,7 +24,9 @@ from sfumato.audit.runner import TimeLeft
 from sfumato.audit.schema import Audit, Reconstruction
 from sfumato.audit.scoring import score
 from sfumato.audit.stored import FOLDER, StoredSteps, fingerprint, from_plain, to_plain
+from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.errors import UsageError
+from sfumato.models.pretrained import create_pretrained
 
 GIVEN = Callable[[str], AttackData]
 LINEAR = Recipe(attack="probe", architecture="linear", lr=1e-2, epochs=3, patience=3, batch_size=64)
@@ -105,6 +107,33 @@ def test_as_few_epochs_as_rounds_are_enough(attack_data: GIVEN) -> None:
     game = Tournament(attack_data("planted"), ("tone",), contestants(epochs=2), rounds=3)
     epochs = [[each.epochs for each in game.play(number)] for number in (1, 2, 3)]
     assert epochs == [[1, 1, 1], [2], [3]]
+
+
+def test_a_large_cloud_network_is_measured_against_a_copy_that_learned_photos(
+    attack_data: GIVEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = parse_cloud("lite0,weights=none")
+    assert spec is not None
+    lite0 = create_pretrained(spec, {"tone": 2}, size=(32, 32))
+    assert sum(weight.numel() for weight in lite0.parameters()) > clean.LARGE
+    data = replace(attack_data("planted"), networks={})
+    plan = QUICK.model_copy(update={"clean_probes": ("linear",), "provider_epochs": 20, "clean_steps": 200})
+    assert [step.title for step in clean.steps(data, plan, (("tone",),))] == ["clean linear"]
+    assert [step.title for step in clean.steps(replace(data, cloud=lite0), plan, (("tone",),))] == [
+        "clean linear",
+        "clean finetune",
+    ]
+    monkeypatch.setattr(clean, "LARGE", 1)
+    before = {name: value.clone() for name, value in data.cloud.state_dict().items()}
+    photos, uploads = (
+        one for one in clean.steps(data, plan, (("tone",),))[1].run() if isinstance(one, Prediction)
+    )
+    assert photos.clean
+    assert not uploads.clean
+    assert photos.attack == uploads.attack == "clean"
+    assert score(photos, data).result.accuracy > 0.9
+    assert len(uploads.test) == data.test.images
+    assert all(torch.equal(value, before[name]) for name, value in data.cloud.state_dict().items())
 
 
 def test_a_probe_starts_from_the_clean_network_and_repeats_itself(

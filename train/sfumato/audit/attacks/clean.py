@@ -3,6 +3,9 @@
 Their accuracy on clean test images is the reference of NAG: what could be learned if nothing were protected. Applied to
 uploads they are the attack that most papers report, and a misleading one: it fails on any unfamiliar image, safe or not.
 
+Beside a large cloud network the plan's small ones are a weak reference, and a weak reference makes a NAG large and coarse. So a
+copy of such a cloud network is trained on clean images as well, as the attack `provider` trains one on uploads.
+
     for step in steps(data, QUICK, (("race",),)): step.run()
 """
 
@@ -15,11 +18,15 @@ from torch import nn
 
 from sfumato.audit import clean_cache
 from sfumato.audit.attack_data import AttackData, batches
+from sfumato.audit.attacks import provider
 from sfumato.audit.attacks.fit import Recipe, epochs_of_work, fit, make_recipe, scores
 from sfumato.audit.attacks.tournament import Contestant, Tournament
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Groups, Prediction, Step, all_attributes
 from sfumato.models.attackers import create_attacker
+
+LARGE = 10**6
+"""Weights of a cloud network from which on a copy of it learns from clean images too; the plan's networks have fewer."""
 
 
 def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module:
@@ -70,24 +77,43 @@ def predict(
             kept = trained()
             clean_cache.save(entry, kept, recipes)
     data.networks[kept.recipe.architecture] = kept.network.to(data.device)
+    own = [one for one in kept.predictions if one.architecture == kept.recipe.architecture]
+    return kept.predictions + applied(data, kept.network, own)
+
+
+def applied(data: AttackData, network: nn.Module, found: Sequence[Prediction]) -> list[Prediction]:
+    """The word of a network on uploads, as it is at the end; none where uploads are no images.
+
+    Args:
+        data: the attacker's.
+        network: trained on clean images.
+        found: what it predicts of those.
+    """
     if data.upload_shape != (3, *data.size):
-        return kept.predictions  # a network for images cannot read features
-    validation = scores(kept.network, batches(data.validation_uploads), group)
-    test = scores(kept.network, batches(data.test_uploads), group)
+        return []
+    names = tuple(one.attribute for one in found)
+    validation = scores(network, batches(data.validation_uploads), names)
+    test = scores(network, batches(data.test_uploads), names)
     # It has never seen an upload, so it is not calibrated on uploads either.
-    applied = [
+    return [
         replace(
-            prediction,
-            validation=validation[prediction.attribute],
-            test=test[prediction.attribute],
+            one,
+            validation=validation[one.attribute],
+            test=test[one.attribute],
             clean=False,
             calibrate=False,
-            best_epoch=prediction.epochs,
+            best_epoch=one.epochs,
         )
-        for prediction in kept.predictions
-        if prediction.architecture == kept.recipe.architecture
+        for one in found
     ]
-    return kept.predictions + applied
+
+
+def finetune(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
+    """Train a copy of the cloud network on clean images. It depends on the artifact, so no cache holds it."""
+    with torch.random.fork_rng():
+        network = provider.start(data, group, recipe)
+        found = fit(network, data, group, recipe)
+    return found + applied(data, network, found)
 
 
 def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
@@ -109,12 +135,22 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
         game = Tournament(data, attributes, [Contestant(start, one) for one in recipes], plan.clean_rounds)
         work = sum(step.work for step in game.steps())
         run = partial(compete, data, attributes, recipes, plan.clean_rounds)
-        return [Step(title=f"{len(recipes)} clean networks", run=run, work=work)]
-    return [
-        Step(
-            title=f"clean {recipe.architecture}",
-            run=partial(train, data, attributes, recipe),
-            work=epochs_of_work(recipe.architecture, plan.clean_epochs),
-        )
-        for recipe in recipes
-    ]
+        small = [Step(title=f"{len(recipes)} clean networks", run=run, work=work)]
+    else:
+        small = [
+            Step(
+                title=f"clean {recipe.architecture}",
+                run=partial(train, data, attributes, recipe),
+                work=epochs_of_work(recipe.architecture, plan.clean_epochs),
+            )
+            for recipe in recipes
+        ]
+    if sum(weight.numel() for weight in data.cloud.parameters()) < LARGE:
+        return small
+    recipe = make_recipe(plan, data, "clean", "finetune", max(plan.provider_rates), plan.provider_epochs)
+    large = Step(
+        title="clean finetune",
+        run=partial(finetune, data, attributes, recipe),
+        work=epochs_of_work("finetune", recipe.epochs),
+    )
+    return [*small, large]
