@@ -35,7 +35,7 @@ test-matrix: setup ## The tests as other machines would run them: kernels, threa
 
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
-	@SFUMATO_ANDROID=1 python -m pytest -q tests/android tests/bench/test_phone.py
+	@SFUMATO_ANDROID=1 python -m pytest -q -n 2 --dist loadgroup tests/android tests/bench/test_phone.py
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export

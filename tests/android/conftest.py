@@ -21,11 +21,12 @@ adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark = pytest.mark.skip(reason="run by make test-android")
     if os.environ.get("SFUMATO_ANDROID"):
-        return
+        mark = pytest.mark.xdist_group("android")  # one process: compiling the app takes longest
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="run by make test-android"))
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
