@@ -195,14 +195,25 @@ def test_missing_and_broken_pictures(photos: Path, tmp_path: Path) -> None:
 
 
 def test_specs() -> None:
-    spec = parse_spec("utkface:a,b/c=d,size=48x64,limit=2000,seed=3,split=stratified")
+    spec = parse_spec("utkface:a,b/c=d,size=48x64,limit=2000,seed=3,split=stratified,attacker=.1")
     assert (str(spec.path), spec.size, spec.limit, spec.seed) == ("a,b/c=d", (48, 64), 2000, 3)
+    assert spec.attacker == 0.1
     assert parse_spec(str(spec)) == spec
     twice = parse_spec("synthetic,count=9,couple=hair:skin:0.5,couple=smiling:glasses:-1")
     assert parse_spec(str(twice)) == twice
     assert "known are synthetic, scenes, folder, " in refusal("coco:here")
     assert "write KIND:PATH" in refusal("synthetic,64")
-    for wrong in ("size=0", "size=4", "size=64x", "limit=0", "limit=1.5", "seed=-1", "split=random", "size="):
+    for wrong in (
+        "size=0",
+        "size=4",
+        "size=64x",
+        "limit=0",
+        "limit=1.5",
+        "seed=-1",
+        "split=random",
+        "size=",
+        "attacker=1",
+    ):
         assert wrong.partition("=")[2] in refusal(f"synthetic,{wrong}")
 
 

@@ -61,6 +61,14 @@ def test_the_makers_partition_is_kept_and_the_rest_is_cut_from_training() -> Non
         np.arange(1000), stratified_order([], 1000, 0), np.repeat([TRAIN, TEST], [800, 200])
     )
     assert [len(no_validation[split]) for split in Split] == [450, 250, 100, 200]
+    few = make_splits(np.arange(1000), stratified_order([], 1000, 0), official, 0.1)
+    assert [len(few[split]) for split in Split] == [630, 70, 100, 200]
+    assert [len(rows) for rows in make_splits(np.arange(1000), np.arange(1000), None, 0.1).values()] == [
+        630,
+        70,
+        100,
+        200,
+    ]
     with pytest.raises(DataError, match="no training images"):
         make_splits(np.arange(10), stratified_order([], 10, 0), np.full(10, TEST))
 

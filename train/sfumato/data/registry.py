@@ -159,7 +159,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     official = None
     if rule == "official" and source.official is not None:
         official = without_copies(source.official, duplicate_groups(decoded.prints))
-    splits = make_splits(duplicate_groups(decoded.prints, *together), order, official)
+    splits = make_splits(duplicate_groups(decoded.prints, *together), order, official, parsed.attacker)
     check_sizes(splits)
     _tell_rare(source, asked, splits)
     for array in (*source.labels.values(), *splits.values()):

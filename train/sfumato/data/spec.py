@@ -11,7 +11,9 @@ from pathlib import Path
 from sfumato.core.errors import DataError, unknown
 
 SPLIT_RULES = ("official", "identity", "stratified")
-COMMON = ("size", "limit", "seed", "split")
+COMMON = ("size", "limit", "seed", "split", "attacker")
+ATTACKER = 0.01, 0.9
+"""Bounds of the attacker's share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class Spec:
     """Decides the splits, the choice made by `limit`, and what `synthetic` draws."""
     split: str | None = None
     """One of `SPLIT_RULES`; None takes the first that the data set allows."""
+    attacker: float | None = None
+    """Share of the pictures for training that the audit's attackers learn from; None: that of `FRACTIONS` in `splits`."""
     extra: tuple[tuple[str, str], ...] = ()
     """Options only this kind knows, in the order given."""
 
@@ -82,6 +86,7 @@ class Spec:
             limit=whole("limit", values["limit"], least=1) if "limit" in values else None,
             seed=whole("seed", values.get("seed", "0"), least=0),
             split=_rule(values["split"]) if "split" in values else None,
+            attacker=_share(values["attacker"]) if "attacker" in values else None,
             extra=tuple(others),
         )
 
@@ -94,6 +99,7 @@ class Spec:
             parts.append(f"limit={self.limit}")
         parts += [f"seed={self.seed}"] * (self.seed != 0)
         parts += [f"split={self.split}"] * (self.split is not None)
+        parts += [f"attacker={self.attacker}"] * (self.attacker is not None)
         return ",".join([*parts, *(f"{name}={value}" for name, value in self.extra)])
 
 
@@ -114,6 +120,13 @@ def _size(text: str) -> tuple[int, int]:
     if not (8 <= height <= 1024 and 8 <= width <= 1024):
         raise DataError(f"option size={text!r} must lie between 8 and 1024 pixels a side")
     return height, width
+
+
+def _share(text: str) -> float:
+    least, most = ATTACKER
+    if not re.fullmatch(r"0?\.[0-9]{1,4}", text) or not least <= float(text) <= most:
+        raise DataError(f"option attacker={text!r} must be a share between {least:g} and {most:g}")
+    return float(text)
 
 
 def _rule(text: str) -> str:

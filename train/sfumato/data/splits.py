@@ -78,7 +78,24 @@ def choose(order: Ints, limit: int) -> Ints:
     return np.sort(order[(np.arange(limit) * len(order)) // limit])
 
 
-def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split, Ints]:
+def shares(attacker: float | None) -> Mapping[Split, float]:
+    """Share of every split.
+
+    Args:
+        attacker: its share of the pictures that are neither for validation nor for test; None: as in `FRACTIONS`.
+
+    >>> {str(split): round(share, 3) for split, share in shares(0.1).items()}
+    {'defender': 0.63, 'attacker': 0.07, 'validation': 0.1, 'test': 0.2}
+    """
+    if attacker is None:
+        return FRACTIONS
+    both = FRACTIONS[Split.DEFENDER] + FRACTIONS[Split.ATTACKER]
+    return {**FRACTIONS, Split.DEFENDER: (1 - attacker) * both, Split.ATTACKER: attacker * both}
+
+
+def make_splits(
+    groups: Ints, order: Ints, official: Ints | None, attacker: float | None = None
+) -> dict[Split, Ints]:
     """Assign every picture to a split.
 
     Args:
@@ -86,6 +103,7 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
         order: (N,) rows in the order in which they are assigned.
         official: (N,) codes of the makers' partition from `without_copies`, or None. Test and validation are
             kept as they are; what the makers did not set apart is cut from their training part.
+        attacker: as in `shares`.
 
     Returns:
         Sorted row numbers per split.
@@ -99,7 +117,8 @@ def make_splits(groups: Ints, order: Ints, official: Ints | None) -> dict[Split,
     rows = order[part[order] == TRAIN]
     if len(rows) == 0:
         raise DataError("the data set's own partition has no training images: use split=stratified")
-    splits = assign(groups[rows], rows, {split: f for split, f in FRACTIONS.items() if split not in present})
+    fractions = {split: share for split, share in shares(attacker).items() if split not in present}
+    splits = assign(groups[rows], rows, fractions)
     for code, split in fixed.items():
         if split in present:
             splits[split] = np.flatnonzero(part == code).astype(np.int64)
