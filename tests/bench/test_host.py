@@ -1,6 +1,8 @@
 """Counting from files, taking turns, the result file, and the command."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from typer.testing import CliRunner
 
-from sfumato.bench import cold, layers, peak, timing
+from sfumato.bench import cold, host_runtime, layers, peak, timing
 from sfumato.bench.arithmetic import Layer, read_layers, shortest_ms
 from sfumato.bench.host import HostConfig, bench_host
+from sfumato.bench.host_runtime import use_runtime
 from sfumato.bench.layers import cut
 from sfumato.bench.peak import product_model
 from sfumato.bench.results import Machine, Results, read_results, write_results
@@ -25,7 +28,7 @@ from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.image_io import REDUCTION, fit, read_rgb
 from sfumato.runtime.contract import read_contract
-from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.interpreter import find_runtime, open_model
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.tflite_graph import read_graph
 
@@ -238,6 +241,34 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     steps = {stage["name"]: stage["p50_ms"] for stage in values["stages"]}
     assert {"decode", "resize", "network", "noise", "sampler", "encode"} <= set(steps)
     assert all(value > 0 for value in steps.values())
+
+
+def test_a_release_that_is_not_installed_measures_and_names_itself(sealed: Path) -> None:
+    """In a process of its own: a runtime that was loaded stays."""
+    options = ["--runtime", "1.4.0", "--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "1"]
+    command = [sys.executable, "-m", "sfumato.cli.main", "bench", "host", str(sealed), *options, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["runtime"] == "ai-edge-litert 1.4.0"
+    assert row["init_ms"] > 0
+    assert row["delegated_nodes"] == row["nodes"]
+    assert open_model((sealed / "local_int8.tflite").read_bytes()).runtime.version != "1.4.0", "is installed"
+
+
+def test_a_runtime_is_chosen_before_a_model_is_opened_and_comes_from_a_known_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find_runtime("ai-edge-litert")
+    with pytest.raises(SfumatoError, match="loaded already"):
+        use_runtime("1.4.0")
+    with pytest.raises(UsageError, match=r"unknown runtime '1.3.0': known are 1.4.0, 2.1.0"):
+        use_runtime("1.3.0")
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    monkeypatch.setitem(host_runtime.WHEELS, "1.4.0", "0" * 64)
+    with pytest.raises(SfumatoError, match="is not the file that was tried"):
+        host_runtime.fetched("1.4.0")
+    assert not list(tmp_path.rglob("*.so"))
 
 
 def test_an_answer_bundle_is_timed_to_its_word(answer_export: Callable[[bool], Path]) -> None:

@@ -47,6 +47,14 @@ def measure_machine() -> Machine:
     )
 
 
+def table(kind: Any, **fields: Any) -> Any:
+    """A table of the schema with these fields. Constructors of older releases take none."""
+    made = kind()
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
 def product_model(side: int, planes: int, kind: str) -> bytes:
     """A .tflite file with one convolution of size 1, (1, side, side, planes) -> the same; `kind` int8 or float32."""
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
@@ -62,10 +70,15 @@ def product_model(side: int, planes: int, kind: str) -> bytes:
     def tensor(name: str, shape: list[int], kind: int, buffer: int, scale: float, channels: int = 1) -> Any:
         quantization = None
         if int8:
-            quantization = schema.QuantizationParametersT(
-                scale=[scale] * channels, zeroPoint=[0] * channels, quantizedDimension=0
+            quantization = table(
+                schema.QuantizationParametersT,
+                scale=[scale] * channels,
+                zeroPoint=[0] * channels,
+                quantizedDimension=0,
             )
-        return schema.TensorT(shape=shape, type=kind, buffer=buffer, name=name, quantization=quantization)
+        return table(
+            schema.TensorT, shape=shape, type=kind, buffer=buffer, name=name, quantization=quantization
+        )
 
     tensors = [
         tensor("image", image, value, 0, 1 / 128),
@@ -73,8 +86,9 @@ def product_model(side: int, planes: int, kind: str) -> bytes:
         tensor("bias", [planes], sums, 2, 1 / 128**2, planes),
         tensor("out", image, value, 0, planes / 128),
     ]
-    options = schema.Conv2DOptionsT(padding=schema.Padding.VALID, strideW=1, strideH=1)
-    operator = schema.OperatorT(
+    options = table(schema.Conv2DOptionsT, padding=schema.Padding.VALID, strideW=1, strideH=1)
+    operator = table(
+        schema.OperatorT,
         opcodeIndex=0,
         inputs=[0, 1, 2],
         outputs=[3],
@@ -82,13 +96,18 @@ def product_model(side: int, planes: int, kind: str) -> bytes:
         builtinOptions=options,
     )
     code = schema.BuiltinOperator.CONV_2D
-    model = schema.ModelT(
+    model = table(
+        schema.ModelT,
         version=3,
         operatorCodes=[
-            schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=3 if int8 else 1)
+            table(
+                schema.OperatorCodeT, deprecatedBuiltinCode=code, builtinCode=code, version=3 if int8 else 1
+            )
         ],
-        subgraphs=[schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[3], operators=[operator])],
-        buffers=[schema.BufferT(data=np.frombuffer(data, np.uint8) if data else None) for data in buffers],
+        subgraphs=[table(schema.SubGraphT, tensors=tensors, inputs=[0], outputs=[3], operators=[operator])],
+        buffers=[
+            table(schema.BufferT, data=np.frombuffer(data, np.uint8) if data else None) for data in buffers
+        ],
     )
     builder = flatbuffers.Builder(len(buffers[1]) + 4096)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

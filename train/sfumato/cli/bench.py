@@ -66,6 +66,12 @@ def host(
             "--no-amx", help="Without the matrix tiles of some server processors; no phone has them."
         ),
     ] = False,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="Release of ai-edge-litert: 1.4.0, which the Android app has, or 2.1.0. Default: what is installed."
+        ),
+    ] = "",
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each model ...")] = 500,
     seconds: Annotated[float, typer.Option(min=0.1, help="... or as many as fit into this time.")] = 10.0,
@@ -75,6 +81,7 @@ def host(
     """Time the models of an export on this computer, taking turns."""
     from sfumato.bench.amx import refuse_amx
     from sfumato.bench.host import HostConfig, bench_host
+    from sfumato.bench.host_runtime import use_runtime
     from sfumato.core.console import note
     from sfumato.runtime.phone_model import PhoneModel
 
@@ -91,6 +98,8 @@ def host(
         note("--plain is called --without-xnnpack now: the old name goes with the next release")
     if no_amx:
         refuse_amx()  # before the first model is opened
+    if runtime:
+        use_runtime(runtime)  # the same
     subjects = gather(export, names(variant), network_names(networks, peers), size)
     model = None if size else PhoneModel.load(export)
     results = bench_host(subjects, config, model=model, watch=note)

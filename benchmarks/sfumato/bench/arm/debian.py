@@ -86,8 +86,13 @@ def loader(tools: Path, program: str) -> list[str]:
     return [str(tools / "lib64/ld-linux-x86-64.so.2"), "--library-path", path, str(tools / program)]
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a step of the set-up.
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    what: str = "setting up the emulator",
+) -> None:
+    """Run a step of the set-up; `what` is what the user waits for.
 
     Raises:
         SfumatoError: it failed; its last line is quoted.
@@ -97,10 +102,8 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
             command, env=environment, capture_output=True, errors="replace", timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise SfumatoError(
-            f"setting up the emulator failed: {command[0]} took longer than {LIMIT_S} s"
-        ) from None
+        raise SfumatoError(f"{what} failed: {command[0]} took longer than {LIMIT_S} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
         reason = next((line for line in lines if "error" in line.lower()), lines[-1])
-        raise SfumatoError(f"setting up the emulator failed: {reason}")
+        raise SfumatoError(f"{what} failed: {reason}")
