@@ -11,7 +11,7 @@ android {
 
     defaultConfig {
         applicationId = "dev.sfumato.demo"
-        minSdk = 24
+        minSdk = 26 // LiteRT 1.4.0 does not load before Android 8: tests/android/manifests.txt
         targetSdk = 36
         versionCode = 1
         versionName = "0.1.0"

@@ -58,6 +58,17 @@ def catalogue(name: str) -> str:
     return found[1]
 
 
+def build_number(name: str) -> int:
+    """A number of app/build.gradle.kts, such as minSdk."""
+    found = re.search(
+        rf"^ +{name} = (\d+)\b",
+        (PROJECT / "app" / "build.gradle.kts").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert found is not None
+    return int(found[1])
+
+
 @dataclass(frozen=True)
 class Kit:
     """The compilers, and a folder for what they make."""

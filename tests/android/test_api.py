@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.android.kit import build_number
 
 HERE = Path(__file__).parent
-LEAST = 24
-"""minSdk."""
+LEAST = build_number("minSdk")
 GUARDED = {
     "android.os.PowerManager.getCurrentThermalStatus": "behind SDK_INT >= Q",
 }

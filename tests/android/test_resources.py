@@ -8,7 +8,9 @@ import pytest
 
 APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
 MAIN = APP / "main"
+KOTLIN = MAIN / "kotlin" / "dev" / "sfumato" / "demo"
 NAME = "{http://schemas.android.com/apk/res/android}"
+REMOVE = "{http://schemas.android.com/tools}node"
 WORDLESS = ("ImageView", "ImageButton", "SeekBar", "Spinner", "CompareView")
 
 
@@ -52,10 +54,12 @@ def test_the_night_knows_every_colour_that_changes_and_no_other() -> None:
 
 def test_the_app_asks_for_camera_and_network_alone() -> None:
     manifest = elements(MAIN / "AndroidManifest.xml")
-    asked = [found.get(NAME + "name") for found in manifest if found.tag == "uses-permission"]
+    asked = [
+        found.get(NAME + "name")
+        for found in manifest
+        if found.tag == "uses-permission" and found.get(REMOVE) != "remove"
+    ]
     assert sorted(map(str, asked)) == ["android.permission.CAMERA", "android.permission.INTERNET"]
-    (application,) = [found for found in manifest if found.tag == "application"]
-    assert application.get(NAME + "allowBackup") == "false"
     # What other apps may start is the screen, and for adb's shell alone the benchmark.
     exported = {
         found.get(NAME + "name"): found.get(NAME + "permission")
@@ -63,6 +67,37 @@ def test_the_app_asks_for_camera_and_network_alone() -> None:
         if found.get(NAME + "exported") == "true"
     }
     assert exported == {".MainActivity": None, ".BenchmarkActivity": "android.permission.DUMP"}
+
+
+def test_nothing_of_the_app_is_backed_up_or_moved_to_another_phone() -> None:
+    """Up to Android 11 `allowBackup` says so; since Android 12 a new phone takes what no rule excludes."""
+    (application,) = [found for found in elements(MAIN / "AndroidManifest.xml") if found.tag == "application"]
+    assert application.get(NAME + "allowBackup") == "false"
+    assert application.get(NAME + "fullBackupContent") == "false"
+    assert application.get(NAME + "dataExtractionRules") == "@xml/data_extraction_rules"
+    rules = ElementTree.parse(MAIN / "res" / "xml" / "data_extraction_rules.xml").getroot()
+    assert [way.tag for way in rules] == ["cloud-backup", "device-transfer"]
+    places = {"root", "file", "database", "sharedpref"}
+    places |= {"external"} | {f"device_{place}" for place in places}
+    for way in rules:
+        assert {rule.tag for rule in way} == {"exclude"}
+        assert {rule.get("domain") for rule in way} == places
+        assert all(set(rule.keys()) == {"domain"} for rule in way)  # the whole place, not a path of it
+
+
+def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
+    """The line begins a network's part of TensorFlow Lite's log; what it holds is a random number."""
+    core = APP.parent.parent / "core" / "src" / "main"
+    lines = [
+        line.strip()
+        for path in [*MAIN.rglob("*.kt"), *core.rglob("*.kt")]
+        if path.name != "CheckExport.kt"  # runs on the computer, before the build
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\bLog\.|\bprint(ln|StackTrace)?\(|System\.(out|err)|Timber", line)
+    ]
+    assert lines == ['Log.i("tflite", mark)']
+    network = (KOTLIN / "LiteRtNetwork.kt").read_text(encoding="utf-8")
+    assert re.findall(r"val mark = (.+)", network) == ['"sfumato loads a network, ${UUID.randomUUID()}"']
 
 
 @pytest.mark.parametrize(("build", "clear"), [("main", []), ("debug", ["127.0.0.1", "localhost"])])
