@@ -100,6 +100,19 @@ def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
     assert re.findall(r"val mark = (.+)", network) == ['"sfumato loads a network, ${UUID.randomUUID()}"']
 
 
+def test_what_is_left_and_right_in_words_is_so_from_right_to_left() -> None:
+    """A mirrored slider would move against the line, and a mirrored row would name the wrong halves."""
+    places = {
+        str(found.get(NAME + "id")).rpartition("/")[2]: found.get(NAME + "layoutDirection")
+        for found in elements(MAIN / "res" / "layout" / "main.xml")
+    }
+    assert {name for name, direction in places.items() if direction == "ltr"} == {"wipe", "right_picture"}
+    view = (KOTLIN / "CompareView.kt").read_text(encoding="utf-8")
+    assert "layoutDirection" not in view  # the photo is on the left there, whatever the language
+    for path in MAIN.glob("res/layout*/*.xml"):
+        assert re.findall(r"android:\w*(?:Left|Right)\w*=", path.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize(("build", "clear"), [("main", []), ("debug", ["127.0.0.1", "localhost"])])
 def test_clear_text_goes_to_this_phone_in_debug_builds_and_to_nobody_else(
     build: str, clear: list[str]
