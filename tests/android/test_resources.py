@@ -113,6 +113,18 @@ def test_what_is_left_and_right_in_words_is_so_from_right_to_left() -> None:
         assert re.findall(r"android:\w*(?:Left|Right)\w*=", path.read_text(encoding="utf-8")) == []
 
 
+def test_what_the_user_chooses_or_types_is_written_on_a_change_alone() -> None:
+    """Every frame of the camera renders the state: OnChange.kt says what that would undo."""
+    source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
+    written = [
+        line
+        for line in source.splitlines()
+        if re.search(r"setSelection\(|\b(server|limit|token)\.setText\(", line)
+    ]
+    assert len(written) == 5
+    assert [line for line in written if not re.search(r"= OnChange<\w+> \{", line)] == []
+
+
 @pytest.mark.parametrize(("build", "clear"), [("main", []), ("debug", ["127.0.0.1", "localhost"])])
 def test_clear_text_goes_to_this_phone_in_debug_builds_and_to_nobody_else(
     build: str, clear: list[str]

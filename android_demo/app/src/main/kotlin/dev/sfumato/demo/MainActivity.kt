@@ -45,6 +45,11 @@ class MainActivity : ComponentActivity() {
     private lateinit var views: Views
     private var shown: Perturbed? = null
     private var offered: List<StrengthPoint> = emptyList()
+    private val showAccelerator = OnChange<Accelerator> { views.accelerator.setSelection(it.ordinal) }
+    private val showThreads = OnChange<Int> { views.threads.setSelection(THREADS.indexOf(it).coerceAtLeast(0)) }
+    private val showStrength = OnChange<Int> { views.strength.setSelection(placeOf(it)) }
+    private val showLimit = OnChange<String> { views.limit.setText(it) }
+    private val showServer = OnChange<String> { views.server.setText(it) }
 
     private val pickPhoto = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
         if (uri != null) model.openPhoto(uri.toString())
@@ -123,8 +128,8 @@ class MainActivity : ComponentActivity() {
         live.setText(if (state.live) R.string.stop_camera else R.string.camera)
         showPoints(state)
         if (state.live) camera.start() else camera.stop()
-        accelerator.setSelection(state.choice.accelerator.ordinal)
-        threads.setSelection(THREADS.indexOf(state.choice.threads).coerceAtLeast(0))
+        showAccelerator(state.choice.accelerator)
+        showThreads(state.choice.threads)
         runtime.text = describe(state.runtime)
         photo.text = describe(state.photo)
         val strange = (state.photo as? PhotoState.Shown)?.perturbed?.unlike == true
@@ -132,12 +137,12 @@ class MainActivity : ComponentActivity() {
         send.setText(if (strange) R.string.send_anyway else R.string.send)
         send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
         account.text = state.account.text
-        if (!limit.hasFocus()) limit.setText(state.account.limit)
+        showLimit(state.account.limit)
         repair.visibility = if (state.account.broken) View.VISIBLE else View.GONE
         answer.text = describe(state.answer)
         asImage.visibility = if (state.asImage == null) View.GONE else View.VISIBLE
         asImage.isChecked = state.asImage == true
-        if (!server.hasFocus()) server.setText(state.server)
+        showServer(state.server)
         token.setHint(if (state.hasToken) R.string.token_stored else R.string.token)
         val perturbed = (state.photo as? PhotoState.Shown)?.perturbed
         if (perturbed !== shown) {
@@ -153,8 +158,10 @@ class MainActivity : ComponentActivity() {
             offered = state.points
             strength.adapter = ArrayAdapter(this@MainActivity, android.R.layout.simple_spinner_dropdown_item, offered.map(::describe))
         }
-        strength.setSelection(offered.indexOfFirst { it.strength == state.strength }.coerceAtLeast(0))
+        showStrength(state.strength)
     }
+
+    private fun placeOf(strength: Int) = offered.indexOfFirst { it.strength == strength }.coerceAtLeast(0)
 
     private fun describe(point: StrengthPoint): String {
         val right = point.accuracy.entries.joinToString { (name, share) -> getString(R.string.right, name, 100 * share) }
