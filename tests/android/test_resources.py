@@ -85,6 +85,14 @@ def test_nothing_of_the_app_is_backed_up_or_moved_to_another_phone() -> None:
         assert all(set(rule.keys()) == {"domain"} for rule in way)  # the whole place, not a path of it
 
 
+def test_secrets_lie_where_no_backup_goes() -> None:
+    source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
+    folders = re.findall(r"SecretFile\((.+?), \"", source)
+    assert len(folders) == 3
+    assert set(folders) <= {"context.noBackupFilesDir", "folder"}
+    assert re.findall(r"val folder = (.+)", source) == ["context.noBackupFilesDir"]
+
+
 def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
     """The line begins a network's part of TensorFlow Lite's log; what it holds is a random number."""
     core = APP.parent.parent / "core" / "src" / "main"

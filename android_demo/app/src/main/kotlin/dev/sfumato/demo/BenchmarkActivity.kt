@@ -54,11 +54,15 @@ class BenchmarkActivity : Activity() {
         super.onPause()
     }
 
-    /** The result appears whole or not at all. */
+    /** The result appears whole or not at all, which a full disk may be the reason of. */
     private fun leave(result: String) {
         val part = File(filesDir, "bench.json.part")
-        part.writeText(result)
-        part.renameTo(File(filesDir, "bench.json"))
+        try {
+            part.writeText(result)
+            part.renameTo(File(filesDir, "bench.json"))
+        } catch (error: IOException) {
+            part.delete()
+        }
         runOnUiThread(::finish)
     }
 

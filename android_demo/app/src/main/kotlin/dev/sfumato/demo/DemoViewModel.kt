@@ -24,9 +24,12 @@ import dev.sfumato.core.Perturber
 import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.inWords
 import dev.sfumato.core.requireTaken
 import java.util.Locale
 import java.util.concurrent.Executor
+import java.util.concurrent.atomic.AtomicInteger
+import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.ExecutorCoroutineDispatcher
@@ -47,8 +50,12 @@ fun interface PhotoReader {
 
 /** Where uploads go; kept over restarts. */
 interface ServerSettings {
+    /** Empty where none is set. */
     var server: String
     var token: String?
+
+    /** Whether this build may speak to this host without encryption. */
+    fun allowsClearText(host: String): Boolean
 }
 
 /** Everything the view model needs from the phone. */
@@ -78,6 +85,10 @@ class DemoViewModel(
     private var bundle: Bundle? = null
     private var engine: Engine? = null
     private var photo: Picture? = null
+    private var done = 0
+
+    /** Counts what changes the picture or how it is drawn, [done] those that are done; between the two nothing that is drawn is shown. */
+    private val changes = AtomicInteger()
 
     private val ledger by lazy(parts.openLedger)
     private var asking: Job? = null
@@ -96,8 +107,8 @@ class DemoViewModel(
                 mutableState.value = ready
                 showAccount()
                 open(ready.choice)
-            } catch (error: SfumatoException) {
-                mutableState.value = DemoUiState.Broken(error.message.orEmpty())
+            } catch (error: Throwable) {
+                mutableState.value = DemoUiState.Broken(error.inWords("it cannot be read"))
             }
         }
     }
@@ -107,19 +118,16 @@ class DemoViewModel(
         val choice = RuntimeChoice(accelerator, threads)
         val now = state.value as? DemoUiState.Ready ?: return
         if (now.choice == choice) return
-        ready { copy(choice = choice, runtime = RuntimeState.Opening) }
-        scope.launch(network) { open(choice) }
+        redrawing({ copy(choice = choice, runtime = RuntimeState.Opening) }) { open(choice) }
     }
 
     /** Send the code word as its image, for services that take images alone; or by itself. */
     fun sendAsImage(image: Boolean) {
         val before = (state.value as? DemoUiState.Ready)?.asImage ?: return
         if (before == image) return
-        forgetAnswer()
-        ready { copy(asImage = image, photo = if (photo is PhotoState.Shown) PhotoState.Working else photo) }
-        scope.launch(network) {
+        redrawing({ copy(asImage = image) }) {
             engine = engine?.sending(encoding(), checkNotNull(bundle), parts)
-            photo?.let { perturb { it } }
+            redraw()
         }
     }
 
@@ -127,9 +135,7 @@ class DemoViewModel(
     fun chooseStrength(strength: Int) {
         val now = state.value as? DemoUiState.Ready ?: return
         if (now.strength == strength) return
-        forgetAnswer()
-        ready { copy(strength = strength, photo = if (photo is PhotoState.Shown) PhotoState.Working else photo) }
-        scope.launch(network) { photo?.let { perturb { it } } }
+        redrawing({ copy(strength = strength) }) { redraw() }
     }
 
     private fun encoding(): Encoding {
@@ -139,13 +145,10 @@ class DemoViewModel(
 
     /** Show a photo of the gallery. */
     fun openPhoto(reference: String) {
-        stopLive()
-        forgetAnswer()
-        ready { copy(photo = PhotoState.Working) }
-        scope.launch(network) {
+        redrawing({ copy(live = false, photo = PhotoState.Working) }) {
             // The photo picker may answer an app that was started anew, with an export that is broken by now.
-            val contract = bundle?.contract ?: return@launch
-            perturb { parts.photos.read(reference, contract.height, contract.width) }
+            val contract = bundle?.contract
+            if (contract != null) perturb { parts.photos.read(reference, contract.height, contract.width) }
         }
     }
 
@@ -154,12 +157,12 @@ class DemoViewModel(
         ready { copy(live = true) }
     }
 
-    /** Keep the last frame. */
+    /** Keep the last frame that is shown. */
     fun stopLive() = ready { copy(live = false) }
 
-    /** A frame of the camera, on [frames]. */
+    /** A frame of the camera, on [frames]. One that is done after the camera was stopped is not shown: another may be on its way already. */
     fun onFrame(frame: () -> Picture) {
-        if ((state.value as? DemoUiState.Ready)?.live == true) perturb(frame)
+        if ((state.value as? DemoUiState.Ready)?.live == true) perturb(frame = true, frame)
     }
 
     /** The camera cannot be used. */
@@ -174,8 +177,10 @@ class DemoViewModel(
         asking = scope.launch {
             val answer = try {
                 AnswerState.Received(countAndSend(shown.perturbed))
-            } catch (error: SfumatoException) {
-                AnswerState.Failed(error.message.orEmpty())
+            } catch (error: CancellationException) {
+                throw error
+            } catch (error: Throwable) {
+                AnswerState.Failed(error.inWords("the upload cannot be sent: try again"))
             }
             ready { if (isActive) copy(answer = answer) else this } // the state of a forgotten question is another's by now
         }
@@ -203,7 +208,7 @@ class DemoViewModel(
         val bits = text.trim().replace(',', '.').ifEmpty { null }?.let {
             it.toDoubleOrNull() ?: throw SfumatoException("a limit is a number of bits, not '$it'")
         }
-        ledger.setLimit(Ledger.serviceOf(parts.settings.server), bits, null)
+        ledger.setLimit(service(), bits, null)
     }
 
     /** Keep what is whole of a damaged account. */
@@ -214,8 +219,8 @@ class DemoViewModel(
             try {
                 work()
                 showAccount()
-            } catch (error: SfumatoException) {
-                ready { copy(account = account.copy(text = error.message.orEmpty(), broken = error is LogException)) }
+            } catch (error: Throwable) {
+                ready { copy(account = account.copy(text = error.inWords(NO_ACCOUNT), broken = error is LogException)) }
             }
         }
     }
@@ -223,10 +228,10 @@ class DemoViewModel(
     /** One at a time: an account that was read earlier is shown earlier. */
     private fun showAccount() = synchronized(showing) {
         val shown = try {
-            val account = ledger.account(Ledger.serviceOf(parts.settings.server))
+            val account = ledger.account(service())
             AccountState(account.sentence, limit = account.limit.day?.let { "%.6f".format(Locale.ROOT, it / 1e6).trimEnd('0').trimEnd('.') }.orEmpty())
-        } catch (error: SfumatoException) {
-            AccountState(error.message.orEmpty(), broken = error is LogException)
+        } catch (error: Throwable) {
+            AccountState(error.inWords(NO_ACCOUNT), broken = error is LogException)
         }
         ready { copy(account = shown) }
     }
@@ -235,7 +240,7 @@ class DemoViewModel(
     fun setServer(server: String, token: String) {
         val settings = parts.settings
         try {
-            val checked = Client.checkedUrl(server)
+            val checked = Client.checkedUrl(server, settings::allowsClearText)
             Client.checkToken(token)
             forgetAnswer()
             synchronized(settings) {
@@ -245,18 +250,16 @@ class DemoViewModel(
             }
             ready { copy(server = checked, hasToken = settings.token != null) }
             scope.launch(io) { showAccount() }
-        } catch (error: SfumatoException) {
-            ready { copy(answer = AnswerState.Failed(error.message.orEmpty())) }
+        } catch (error: Throwable) {
+            ready { copy(answer = AnswerState.Failed(error.inWords("the server cannot be stored: try again"))) }
         }
     }
 
     /** Uploads from now on share nothing with earlier ones, not even those of the same photo. */
     fun resetKey() {
-        forgetAnswer()
-        ready { if (photo is PhotoState.Shown) copy(photo = PhotoState.Working) else this }
-        scope.launch(network) {
+        redrawing({ this }) {
             parts.keys.reset()
-            photo?.let { perturb { it } }
+            redraw()
         }
     }
 
@@ -273,28 +276,66 @@ class DemoViewModel(
             val opened = Engine.open(checkNotNull(bundle), choice, parts, encoding())
             engine = opened
             RuntimeState.Running(opened.network.delegation, opened.difference, (opened.openedAt - start) / 1e6)
-        } catch (error: SfumatoException) {
-            RuntimeState.Refused(error.message.orEmpty())
+        } catch (error: Throwable) {
+            RuntimeState.Refused(error.inWords("the network cannot be loaded"))
         }
         ready { if (this.choice == choice) copy(runtime = runtime) else this }
-        photo?.let { perturb { it } }
+        redraw()
     }
 
-    private fun perturb(read: () -> Picture) {
+    /**
+     * Change the picture, or how it is drawn, by [work] on the network's thread, which draws anew. From now on nothing that was drawn
+     * before can be shown or sent, a frame that is being perturbed included.
+     */
+    private fun redrawing(change: DemoUiState.Ready.() -> DemoUiState.Ready, work: () -> Unit) {
+        val mine = changes.incrementAndGet()
+        forgetAnswer()
+        ready { change().run { if (photo is PhotoState.Shown) copy(photo = PhotoState.Working) else this } }
+        scope.launch(network) {
+            done = mine
+            try {
+                work()
+            } catch (error: Throwable) {
+                ready { copy(photo = PhotoState.Failed(error.inWords("the photo cannot be drawn anew: try again"))) }
+            }
+        }
+    }
+
+    private fun redraw() = photo?.let { perturb { it } }
+
+    /**
+     * Show what becomes of a picture; a [frame] only while the camera runs. What was begun before the last of [changes] is not shown.
+     * Readers may throw anything, errors of a provider and want of memory among them.
+     */
+    private fun perturb(frame: Boolean = false, read: () -> Picture) {
+        val before = photo
         val shown = try {
+            photo = null
             val picture = read().also { photo = it }
             val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
             PhotoState.Shown(perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH))
-        } catch (error: SfumatoException) {
-            PhotoState.Failed(error.message.orEmpty())
+        } catch (error: Throwable) {
+            PhotoState.Failed(error.inWords("the photo cannot be used: choose another one"))
         }
-        ready { copy(photo = shown) }
+        var taken = false
+        ready {
+            taken = (live || !frame) && (shown is PhotoState.Failed || done == changes.get())
+            if (taken) copy(photo = shown) else this
+        }
+        if (frame && !taken) photo = before // what is drawn anew is what is shown
     }
 
     /** The account's name of the server, and the way to it. A question about to be forgotten must not bring back the server of before. */
     private fun destination(): Pair<String, AnswerSource> = synchronized(parts.settings) {
-        val now = source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it }
-        Ledger.serviceOf(parts.settings.server) to now
+        val service = service()
+        Client.checkedUrl(parts.settings.server, parts.settings::allowsClearText) // another build of this app may have stored it
+        service to (source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it })
+    }
+
+    private fun service(): String {
+        val server = parts.settings.server
+        if (server.isEmpty()) throw SfumatoException("no server is set: give its address under Server, such as https://photos.example")
+        return Ledger.serviceOf(server)
     }
 
     private fun forgetAnswer() {
@@ -305,6 +346,8 @@ class DemoViewModel(
     private fun ready(change: DemoUiState.Ready.() -> DemoUiState.Ready) =
         mutableState.update { if (it is DemoUiState.Ready) it.change() else it }
 }
+
+private const val NO_ACCOUNT = "the account cannot be kept, and nothing may be sent without it"
 
 /** A loaded network that was asked for the export's known answers. */
 private class Engine(val network: LocalNetwork, val perturber: Perturber, val openedAt: Long, val difference: Int) {
@@ -319,7 +362,7 @@ private class Engine(val network: LocalNetwork, val perturber: Perturber, val op
             try {
                 val perturber = Perturber(bundle, network, parts.keys, encoding)
                 return Engine(network, perturber, openedAt, bundle.vectors.largestDifference(perturber, bundle.contract))
-            } catch (error: SfumatoException) {
+            } catch (error: Throwable) {
                 network.close()
                 throw error
             }

@@ -41,7 +41,7 @@ class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory
             if (delegate != null) options.addDelegate(delegate)
             val interpreter = Interpreter(direct(model), options)
             return LiteRtNetwork(interpreter, delegate, Delegation.fromLog(log().dropWhile { mark !in it }, accelerator))
-        } catch (error: RuntimeException) {
+        } catch (error: Throwable) {
             delegate?.close()
             throw error
         }

@@ -48,9 +48,7 @@ class LiveCamera(
             cameras.bindToLifecycle(owner, chosen(cameras), analysis)
         } catch (error: ExecutionException) {
             fail(error.cause ?: error)
-        } catch (error: IllegalArgumentException) { // no camera of this kind, or none that can do it
-            fail(error)
-        } catch (error: IllegalStateException) {
+        } catch (error: Exception) { // no camera of this kind, none that can do it, or one that says nothing of itself
             fail(error)
         }
     }

@@ -3,6 +3,7 @@ package dev.sfumato.demo
 
 import android.Manifest
 import android.app.AlertDialog
+import android.content.Context
 import android.content.pm.PackageManager
 import android.graphics.Bitmap
 import android.os.Bundle
@@ -269,10 +270,15 @@ private class DemoViewModelFactory(private val activity: ComponentActivity) : Vi
         val parts = DemoParts(
             openBundle = { Export.open { name -> context.assets.open("${Export.FOLDER}/$name").use { it.readBytes() } } },
             networks = LiteRtNetworkFactory(::tfliteLog),
-            keys = KeystoreDeviceKeys(SecretFile(context, "device.key")),
-            openLedger = { Ledger(File(context.noBackupFilesDir, "ledger"), KeystoreDeviceKeys(SecretFile(context, "ledger.key")).get()) },
+            keys = KeystoreDeviceKeys(SecretFile(context.noBackupFilesDir, "device.key")),
+            openLedger = {
+                val folder = context.noBackupFilesDir
+                Ledger(File(folder, "ledger"), KeystoreDeviceKeys(SecretFile(folder, "ledger.key")).get())
+            },
             photos = ContentPhotoReader(context.contentResolver),
-            settings = StoredServerSettings(context, SecretFile(context, "server.token")),
+            settings = StoredServerSettings(
+                context.getSharedPreferences("server", Context.MODE_PRIVATE), SecretFile(context.noBackupFilesDir, "server.token"),
+            ),
         )
         val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main.immediate)
         val network = Executors.newSingleThreadExecutor().asCoroutineDispatcher()

@@ -24,7 +24,7 @@ class ContentPhotoReader(private val resolver: ContentResolver) : PhotoReader {
             resolver.openInputStream(Uri.parse(reference))?.use(::readLimited)
         } catch (error: IOException) {
             null
-        } catch (error: SecurityException) { // the permission for this photo has ended
+        } catch (error: RuntimeException) { // the permission for this photo has ended, or its provider fails
             null
         }
         return decodePhoto(content ?: throw SfumatoException("the photo cannot be opened: choose it again"), height, width)

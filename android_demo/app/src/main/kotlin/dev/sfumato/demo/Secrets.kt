@@ -7,36 +7,36 @@
  */
 package dev.sfumato.demo
 
-import android.content.Context
+import android.content.SharedPreferences
+import android.security.NetworkSecurityPolicy
 import android.security.keystore.KeyGenParameterSpec
 import android.security.keystore.KeyProperties
-import android.util.AtomicFile
 import dev.sfumato.core.DeviceKey
 import dev.sfumato.core.DeviceKeys
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.reason
 import java.io.File
-import java.io.FileNotFoundException
+import java.io.FileOutputStream
 import java.io.IOException
-import java.security.GeneralSecurityException
 import java.security.KeyStore
-import java.security.ProviderException
 import java.security.SecureRandom
 import javax.crypto.Cipher
 import javax.crypto.KeyGenerator
 import javax.crypto.SecretKey
 import javax.crypto.spec.GCMParameterSpec
 
-/** One secret in one file. */
-class SecretFile(context: Context, private val name: String) {
-    private val file = AtomicFile(File(context.noBackupFilesDir, name))
+/** One secret in one file of a [folder] that is never backed up. */
+class SecretFile(folder: File, private val name: String) {
+    private val file = File(folder, name)
+    private val scratch = File(folder, "$name.new")
 
     /** The secret; null if there is none. */
     fun read(): ByteArray? {
+        if (!file.exists()) return null
         val encrypted = try {
-            file.readFully()
-        } catch (error: FileNotFoundException) {
-            return null
+            file.readBytes()
+        } catch (error: IOException) {
+            throw SfumatoException("the secret $name cannot be read (${error.reason}): try again, or reset it")
         }
         if (encrypted.size <= IV_BYTES) throw SfumatoException("the secret $name is damaged: reset it")
         return orWhyNot("cannot be read any more: reset it") {
@@ -45,31 +45,34 @@ class SecretFile(context: Context, private val name: String) {
         }
     }
 
+    /** The file is the old one or the new one at any time, on a full disk too. */
     fun write(secret: ByteArray) {
         val encrypted = orWhyNot("cannot be stored") {
             val cipher = cipher(Cipher.ENCRYPT_MODE, null)
             cipher.iv + cipher.doFinal(secret)
         }
-        val stream = file.startWrite()
         try {
-            stream.write(encrypted)
-            file.finishWrite(stream)
+            FileOutputStream(scratch).use {
+                it.write(encrypted)
+                it.fd.sync() // a disk without room for it says so here, and nowhere later
+            }
+            if (!scratch.renameTo(file)) throw IOException("${scratch.name} cannot be renamed")
         } catch (error: IOException) {
-            file.failWrite(stream)
-            throw SfumatoException("the secret $name cannot be stored: ${error.reason}")
+            scratch.delete()
+            throw SfumatoException("the secret $name cannot be stored (${error.reason}): make room on this phone and try again")
         }
     }
 
-    fun delete() = file.delete()
+    fun delete() {
+        if (!file.delete() && file.exists()) throw SfumatoException("the secret $name cannot be deleted: try again")
+    }
 
     private fun cipher(mode: Int, parameters: GCMParameterSpec?): Cipher =
         Cipher.getInstance("AES/GCM/NoPadding").apply { init(mode, wrappingKey(), parameters) }
 
     private fun orWhyNot(problem: String, work: () -> ByteArray): ByteArray = try {
         work()
-    } catch (error: GeneralSecurityException) {
-        throw SfumatoException("the secret $name $problem (${error.reason})")
-    } catch (error: ProviderException) { // thrown by a broken Keystore
+    } catch (error: Exception) { // a broken Keystore throws more than its methods declare
         throw SfumatoException("the secret $name $problem (${error.reason})")
     }
 
@@ -110,11 +113,14 @@ class KeystoreDeviceKeys(private val file: SecretFile) : DeviceKeys {
 }
 
 /** The server's address in the preferences, its token in a [SecretFile]. */
-class StoredServerSettings(context: Context, private val tokenFile: SecretFile) : ServerSettings {
-    private val preferences = context.getSharedPreferences("server", Context.MODE_PRIVATE)
-
+class StoredServerSettings(
+    private val preferences: SharedPreferences,
+    private val tokenFile: SecretFile,
+    private val clearText: (String) -> Boolean = { NetworkSecurityPolicy.getInstance().isCleartextTrafficPermitted(it) },
+) : ServerSettings {
+    /** Without an address of the user's: the development server, in builds that may speak to it. */
     override var server: String
-        get() = preferences.getString("address", null) ?: "http://127.0.0.1:8080"
+        get() = preferences.getString("address", null) ?: if (allowsClearText(LOOPBACK)) "http://$LOOPBACK:8080" else ""
         set(value) = preferences.edit().putString("address", value).apply()
 
     /** A token that cannot be read any more is none: it is typed in again. */
@@ -125,4 +131,10 @@ class StoredServerSettings(context: Context, private val tokenFile: SecretFile) 
             null
         }
         set(value) = if (value == null) tokenFile.delete() else tokenFile.write(value.encodeToByteArray())
+
+    override fun allowsClearText(host: String) = clearText(host)
+
+    private companion object {
+        const val LOOPBACK = "127.0.0.1"
+    }
 }

@@ -6,6 +6,8 @@ import dev.sfumato.core.AnswerSource
 import dev.sfumato.core.Bundle
 import dev.sfumato.core.Contract
 import dev.sfumato.core.Delegation
+import dev.sfumato.core.DeviceKey
+import dev.sfumato.core.DeviceKeys
 import dev.sfumato.core.Encoding
 import dev.sfumato.core.FakeKeys
 import dev.sfumato.core.FakeNetwork
@@ -15,6 +17,7 @@ import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Perturbed
+import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.ServerException
 import dev.sfumato.core.SCORES
@@ -65,12 +68,17 @@ class DemoViewModelTest {
     private val connected = CopyOnWriteArrayList<String>()
     private var whileConnecting: () -> Unit = {}
     private var clock: () -> Long = System::currentTimeMillis
+    private val gate = Gate()
+    private val held = CountDownLatch(1)
     private val crashes = CopyOnWriteArrayList<Throwable>()
     private val scope = CoroutineScope(SupervisorJob() + Dispatchers.Default + CoroutineExceptionHandler { _, error -> crashes += error })
     private val thread = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
 
+    private var keys: DeviceKeys = FakeKeys()
+    private var openLedger: () -> Ledger = ::newLedger
+
     private fun model(openBundle: () -> Bundle = { smallBundle() }) =
-        DemoViewModel(DemoParts(openBundle, networks, FakeKeys(), ::openLedger, photos, settings, ::source), scope, thread, Dispatchers.IO)
+        DemoViewModel(DemoParts(openBundle, networks, keys, { openLedger() }, photos, settings, ::source), scope, thread, Dispatchers.IO)
 
     private fun source(contract: Contract, to: ServerSettings): AnswerSource {
         val address = to.server
@@ -78,7 +86,7 @@ class DemoViewModelTest {
         return server.also { connected += address }
     }
 
-    private fun openLedger() = Ledger(File(folder.root, "ledger"), KEY, clock)
+    private fun newLedger() = Ledger(File(folder.root, "ledger"), KEY, clock)
 
     /** Waits for a state; fails with the last one after ten seconds. */
     private fun DemoViewModel.await(wanted: (DemoUiState.Ready) -> Boolean): DemoUiState.Ready = runBlocking {
@@ -94,6 +102,8 @@ class DemoViewModelTest {
 
     @After
     fun stop() {
+        gate.open() // a test that failed may have left the network's thread waiting
+        held.countDown()
         // What the phone would call a crash: nothing may be thrown after the last assertion either.
         runBlocking { withContext(thread) {} }
         scope.cancel()
@@ -323,7 +333,175 @@ class DemoViewModelTest {
         model.await { it.answer is AnswerState.Received }
         assertFalse(model.await { true }.live)
         assertEquals(1, server.sent.size)
-        model.frames.execute { model.onFrame { throw AssertionError("the camera was stopped") } }
+        var asked = false
+        model.frames.execute { model.onFrame { pattern("ramp", 24, 32).also { asked = true } } }
+        runBlocking { withContext(thread) {} }
+        assertFalse("the camera was stopped", asked)
+    }
+
+    /** A model whose camera has shown a frame, and whose next is in the network. */
+    private fun perturbing(openBundle: () -> Bundle = { smallBundle() }): Pair<DemoViewModel, Perturbed> {
+        networks.answering = { FakeNetwork(onInvoke = gate::pass) }
+        val model = model(openBundle)
+        model.await { it.runtime is RuntimeState.Running }
+        model.startLive()
+        model.frames.execute { model.onFrame { pattern("ramp", 24, 32) } }
+        val first = model.shown()
+        gate.close()
+        model.frames.execute { model.onFrame { pattern("grain", 24, 32) } }
+        gate.reached.await()
+        return model to first
+    }
+
+    @Test
+    fun whatIsShownBesideTheAnswerIsWhatWasSent() {
+        val (model, first) = perturbing()
+        model.send()
+        gate.open()
+        model.await { it.answer is AnswerState.Received }
+        runBlocking { withContext(thread) {} }
+        assertTrue(first === model.shown())
+        assertArrayEquals(first.upload.content, server.sent.single().content)
+        model.choose(Accelerator.GPU, 2) // draws the picture that is shown, and no longer answers
+        assertArrayEquals(first.input.rgb, model.shown(after = first).input.rgb)
+        assertEquals(AnswerState.None, model.await { true }.answer)
+    }
+
+    @Test
+    fun aFrameOfBeforeAChangeIsNotSentAfterIt() {
+        val changes = listOf<DemoViewModel.() -> Unit>({ resetKey() }, { choose(Accelerator.GPU, 2) }, { chooseStrength(64) })
+        val (model, first) = perturbing { smallBundle(points = points(128, 64)) }
+        val reached = CountDownLatch(1)
+        model.frames.execute {
+            reached.countDown()
+            held.await()
+        }
+        for (change in changes) model.change()
+        gate.open()
+        reached.await() // the frame is through, no change is
+        assertEquals(PhotoState.Working, model.await { true }.photo)
+        model.send()
+        held.countDown()
+        assertArrayEquals(first.input.rgb, model.shown(after = first).input.rgb)
+        assertTrue(server.sent.isEmpty())
+    }
+
+    @Test
+    fun aPhotoThatAnotherHasOvertakenIsNotShown() {
+        val model = model()
+        model.await { it.runtime is RuntimeState.Running }
+        model.frames.execute { held.await() }
+        val reading = CountDownLatch(1)
+        photos.onRead = {
+            if (it == "second") {
+                reading.countDown()
+                gate.pass()
+            }
+        }
+        gate.close()
+        model.openPhoto("first")
+        model.openPhoto("second")
+        held.countDown()
+        reading.await()
+        assertEquals(PhotoState.Working, model.await { true }.photo)
+        gate.open()
+        model.shown()
+        assertEquals(2, photos.reads)
+    }
+
+    @Test
+    fun whateverAReaderThrowsIsSaidInOneSentence() {
+        val model = model()
+        model.await { it.runtime is RuntimeState.Running }
+        val errors = listOf(OutOfMemoryError("/storage/photo.jpg\nand more"), IllegalStateException("content://photos/7"), NoClassDefFoundError())
+        for (thrown in errors) {
+            val sentence = PhotoState.Failed("the photo cannot be used: choose another one (${thrown.javaClass.simpleName})")
+            photos.thrown = thrown
+            model.openPhoto("photo")
+            assertEquals(sentence, model.await { it.photo is PhotoState.Failed }.photo)
+            photos.thrown = null
+            model.openPhoto("photo")
+            model.shown()
+            model.startLive()
+            model.frames.execute { model.onFrame { throw thrown } }
+            assertEquals(sentence, model.await { it.photo is PhotoState.Failed }.photo)
+            model.frames.execute { model.onFrame { pattern("grain", 24, 32) } }
+            model.shown()
+        }
+    }
+
+    @Test
+    fun nothingElseThatThrowsIsACrash() {
+        val broken = model { throw OutOfMemoryError() }
+        val state = runBlocking { withTimeout(10_000) { broken.state.first { it != DemoUiState.Loading } } }
+        assertEquals(DemoUiState.Broken("it cannot be read (OutOfMemoryError)"), state)
+        openLedger = { throw IllegalStateException("/data/ledger") }
+        val model = model()
+        model.await { it.account.text == "the account cannot be kept, and nothing may be sent without it (IllegalStateException)" }
+        model.setLimit("1")
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        assertEquals(
+            AnswerState.Failed("the upload cannot be sent: try again (IllegalStateException)"), model.await { it.answer is AnswerState.Failed }.answer,
+        )
+        openLedger = ::newLedger // the next try works
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        networks.answering = { throw OutOfMemoryError() }
+        model.choose(Accelerator.GPU, 1)
+        val refused = RuntimeState.Refused("the network cannot be loaded (OutOfMemoryError)")
+        assertEquals(refused, model.await { it.runtime is RuntimeState.Refused }.runtime)
+    }
+
+    @Test
+    fun aKeyThatCannotBeMadeIsSaidInWordsAndTheNextTryWorks() {
+        keys = object : DeviceKeys {
+            var problem: String? = "the secret device.key cannot be stored"
+
+            override fun get(): DeviceKey {
+                problem?.let { throw SfumatoException(it) }
+                return KEY
+            }
+
+            override fun reset() {
+                if (problem == null) throw SfumatoException("the secret device.key cannot be deleted")
+                problem = null
+            }
+        }
+        networks.answering = { FakeNetwork() }
+        val model = model()
+        model.openPhoto("photo")
+        assertEquals(PhotoState.Failed("the secret device.key cannot be stored"), model.await { it.photo is PhotoState.Failed }.photo)
+        model.resetKey() // mends it
+        model.shown()
+        model.resetKey()
+        assertEquals(PhotoState.Failed("the secret device.key cannot be deleted"), model.await { it.photo is PhotoState.Failed }.photo)
+    }
+
+    @Test
+    fun withoutAServerTheAppSaysSoAndSendsNothing() {
+        settings.server = ""
+        settings.clearText = emptySet()
+        val sentence = "no server is set: give its address under Server, such as https://photos.example"
+        val model = model()
+        model.await { it.server == "" && it.account.text == sentence }
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        assertEquals(AnswerState.Failed(sentence), model.await { it.answer is AnswerState.Failed }.answer)
+        model.setServer("http://127.0.0.1:8080", "")
+        model.await { (it.answer as? AnswerState.Failed)?.reason?.endsWith("this build of the app sends nothing in clear text: use https") == true }
+        assertEquals("", settings.server)
+        settings.server = "http://127.0.0.1:8080" // left by a debug build
+        model.send()
+        model.await { (it.answer as? AnswerState.Failed)?.reason?.endsWith("this build of the app sends nothing in clear text: use https") == true }
+        assertEquals(emptyList<String>(), connected)
+        model.setServer("https://photos.example", "")
+        model.await { it.account.text == "Today 0 photos, at most 0.0 bits to photos.example; no limit is set." }
+        model.send()
+        model.await { it.answer is AnswerState.Received }
+        assertEquals(listOf("https://photos.example"), connected)
     }
 
     @Test
@@ -434,11 +612,17 @@ private class FakeNetworks : NetworkFactory {
 
 private class FakePhotos : PhotoReader {
     var problem: String? = null
+    var thrown: Throwable? = null
+    var onRead: (String) -> Unit = {}
 
     @Volatile
     var reads = 0
 
-    override fun read(reference: String, height: Int, width: Int) = problem?.let { throw SfumatoException(it) } ?: pattern("ramp", 40, 50).also { reads++ }
+    override fun read(reference: String, height: Int, width: Int): Picture {
+        onRead(reference)
+        thrown?.let { throw it }
+        return problem?.let { throw SfumatoException(it) } ?: pattern("ramp", 40, 50).also { reads++ }
+    }
 }
 
 private class FakeSettings : ServerSettings {
@@ -448,6 +632,9 @@ private class FakeSettings : ServerSettings {
     override var server = "http://127.0.0.1:8080"
         get() = field.also { onRead() }
     override var token: String? = null
+    var clearText = setOf("127.0.0.1", "localhost")
+
+    override fun allowsClearText(host: String) = host in clearText
 }
 
 private class FakeServer : AnswerSource {

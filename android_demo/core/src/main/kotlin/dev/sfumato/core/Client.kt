@@ -188,8 +188,11 @@ class Client(
         private val AGAIN = setOf(429, 502, 503, 504)
         private val LOOPBACK = setOf("127.0.0.1", "localhost", "[::1]")
 
-        /** The server's address, if it is one that uploads may go to: https, or http to this device alone. */
-        fun checkedUrl(server: String): String {
+        /**
+         * The server's address, if it is one that uploads may go to: https, or http to this device alone, where the app may speak to
+         * that host in [clearText].
+         */
+        fun checkedUrl(server: String, clearText: (String) -> Boolean = { true }): String {
             val parts = try {
                 URI(server.trim())
             } catch (error: URISyntaxException) {
@@ -202,6 +205,9 @@ class Client(
             }
             if (scheme == "http" && parts.host !in LOOPBACK) {
                 throw SfumatoException("$server is not encrypted: use https, or `adb reverse` and http://127.0.0.1")
+            }
+            if (scheme == "http" && !clearText(parts.host)) {
+                throw SfumatoException("$server is not encrypted, and this build of the app sends nothing in clear text: use https")
             }
             return server.trim().trimEnd('/')
         }
