@@ -21,6 +21,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork, fold, freeze, freeze_network
 from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes, zeros_for_same
 from sfumato.export.onnx_files import write_local, write_onnx
+from sfumato.export.onnx_graph import merge_pads
 from sfumato.models.local import BLOCKS, LocalNetwork
 
 RNG = np.random.default_rng(0)
@@ -509,6 +510,20 @@ def own_statistics(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     return norm
 
 
+class Padded(nn.Module):
+    """Zeros around the picture, then two operators that read them."""
+
+    def __init__(self, *around: int, also: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        super().__init__()
+        self.around, self.also = around, also
+        self.convolution = nn.Conv2d(C, 5, 3, 2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x, self.around)
+        y: torch.Tensor = self.convolution(x)
+        return y if self.also is None else y + self.also(x)[:, :5]
+
+
 PARTS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
     "groups": lambda: nn.Conv2d(C, 9, 3, 2, 1, groups=3),
     "groups without bias": lambda: nn.Conv2d(C, 4, 1, groups=2, bias=False),
@@ -541,6 +556,9 @@ PARTS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
     "its own shape": lambda: (
         lambda x: F.interpolate(x.mean((2, 3), keepdim=True), size=x.shape[2:], mode="bilinear")
     ),
+    "zeros around": lambda: lambda x: F.pad(x, (1, 2, 0, 3)) * 2,
+    "zeros before a convolution": lambda: Padded(0, 1, 2, 1),
+    "zeros for two": lambda: Padded(1, 1, 0, 2, also=lambda x: F.avg_pool2d(x, 2)),
     "through channels last": lambda: lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2),
 }
 
@@ -558,6 +576,54 @@ def test_parts_of_common_networks(name: str, tmp_path: Path) -> None:
         (wanted,) = module(image)
     assert found.shape == wanted.shape
     assert np.abs(found - wanted.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(("also", "left"), [(None, 0), (nn.AvgPool2d(3, 2, 1), 1)])
+def test_zeros_become_part_of_the_convolution_that_alone_reads_them(
+    also: nn.Module | None, left: int, tmp_path: Path
+) -> None:
+    """As ONNX Runtime computes the file; what led to the zeros is gone as well."""
+    torch.manual_seed(0)
+    module, image = Around(Padded(0, 1, 0, 1, also=also)).eval(), torch.randn(1, H, W, C)
+    write_onnx(module, image, tmp_path / "part.onnx", inputs=["image"], outputs=["y"])
+    graph = onnx.load(tmp_path / "part.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert (kinds["Pad"], kinds["Conv"]) == (left, 1)
+    if not left:
+        assert kinds == {"Transpose": 2, "Conv": 1}
+        (node,) = (node for node in graph.node if node.op_type == "Conv")
+        assert list(onnx.helper.get_node_attr_value(node, "pads")) == [1, 1, 2, 2]
+    (found,) = open_session(tmp_path / "part.onnx").run(["y"], {"image": image.numpy()})
+    with torch.no_grad():
+        (wanted,) = module(image)
+    assert np.abs(found - wanted.numpy()).max() < 1e-5
+
+
+KEPT = {
+    "another number": ([0, 0, 0, 0, 0, 0, 1, 1], {}, [1.0]),
+    "planes": ([0, 1, 0, 0, 0, 0, 1, 1], {}, [0.0]),
+    "less than nothing": ([0, 0, 0, -1, 0, 0, 1, 1], {}, [0.0]),
+    "mirrored": ([0, 0, 0, 0, 0, 0, 1, 1], {"mode": "reflect"}, [0.0]),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_not_zeros_around_the_picture_stays_and_is_refused(name: str) -> None:
+    import tensorflow as tf
+
+    pads, mode, value = KEPT[name]
+    nodes = [
+        helper.make_node("Pad", ["x", "pads", "value"], ["z"], **mode),
+        helper.make_node("Conv", ["z", "w"], ["y"]),
+    ]
+    model = build(nodes, {"value": value[0], "w": RNG.standard_normal((4, C + pads[1], 2, 2))})
+    model.graph.initializer.append(numpy_helper.from_array(np.array(pads, np.int64), "pads"))
+    before = model.SerializeToString()
+    merge_pads(model)
+    assert [node.op_type for node in model.graph.node] == ["Transpose", "Pad", "Conv", "Transpose"]
+    assert model.SerializeToString() == before
+    with pytest.raises(RefusedError, match="only zeros around the picture"):
+        lower(model)(tf.zeros((1, H, W, C)))
 
 
 REFUSED = {

@@ -298,7 +298,10 @@ def exporter() -> list[Path]:
     """The code that the rows judge."""
     from sfumato import export
 
-    steps = ("freeze", "lowering", "onnx_files", "onnx2tf_converter", "packed_planes", "ranges", "tflite")
+    steps = (
+        *("freeze", "lowering", "onnx_files", "onnx_graph", "onnx2tf_converter", "packed_planes", "ranges"),
+        "tflite",
+    )
     return [Path(str(export.__file__)).with_name(f"{step}.py") for step in steps]
 
 

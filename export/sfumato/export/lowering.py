@@ -15,16 +15,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import onnx
 import tensorflow as tf
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from sfumato.core.errors import SfumatoError
+from sfumato.export.onnx_graph import Node, attributes, sort_out, zeros_around
 from sfumato.export.packed_planes import Affine, Packed, Value, all_packed, whole
 from sfumato.models.local import BLOCKS
-
-Node = Any
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 """The permutations at the edges of the graph; inside, nothing is permuted."""
@@ -32,11 +29,6 @@ TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 class RefusedError(SfumatoError):
     """The graph holds something this lowering does not know."""
-
-
-def attributes(node: Node) -> dict[str, Any]:
-    """Attributes of a node as plain values."""
-    return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
 
 
 def planewise(node: Node, constant: Value, planes: int) -> Value:
@@ -57,6 +49,14 @@ def planewise(node: Node, constant: Value, planes: int) -> Value:
 def padded(x: Value, pads: list[int]) -> Value:
     """With rows and columns of zeros: top, left, bottom, right."""
     return tf.pad(x, [[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]]) if any(pads) else x
+
+
+def pad(node: Node, x: Value, pads: Value, value: Value = None, axes: Value = None) -> Value:
+    """Rows and columns of zeros that no convolution takes up."""
+    around = zeros_around(node, pads, value, axes)
+    if around is None:
+        raise RefusedError(f"{node.name}: only zeros around the picture are known as padding")
+    return padded(x, around)
 
 
 def zeros_for_same(size: int, stride: int, before: int, after: int, length: int) -> int | None:
@@ -394,6 +394,7 @@ ALONE = "Relu alone"
 OPERATORS: dict[str, Callable[..., Value]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "Pad": pad,
     "MaxPool": max_pool,
     "GlobalMaxPool": global_max,
     "AveragePool": average_pool,
@@ -495,27 +496,6 @@ def order_planes(model: Any) -> None:
                 )
             )
         next(entry for entry in node.attribute if entry.name == "mode").s = b"DCR"
-
-
-def sort_out(graph: Any) -> tuple[list[Node], dict[str, Any]]:
-    """The nodes that compute something from the image, and every number that is known before, by its name: initializers,
-    Constant nodes, shapes, and what follows from them."""
-    constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
-    known = {entry.name: entry.type.tensor_type.shape.dim for entry in (*graph.value_info, *graph.input)}
-    nodes = []
-    for node in graph.node:
-        shape = [axis.dim_value for axis in known.get(node.input[0], ())] if node.op_type == "Shape" else []
-        if node.op_type == "Constant":
-            constants[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
-        elif shape and all(shape):
-            given = attributes(node)
-            constants[node.output[0]] = np.array(shape[given.get("start", 0) : given.get("end")], np.int64)
-        elif node.input and all(name in constants or not name for name in node.input):
-            found = ReferenceEvaluator(node).run(None, {name: constants[name] for name in node.input if name})
-            constants.update(zip(node.output, found, strict=True))
-        else:
-            nodes.append(node)
-    return nodes, constants
 
 
 FUSED = ("Conv", "Add", "Sub", "Mul", "BatchNormalization", "MaxPool", "AveragePool")

@@ -94,7 +94,8 @@ def convolve_products(model: Any) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from sfumato.export.lowering import find_affine, sort_out
+    from sfumato.export.lowering import find_affine
+    from sfumato.export.onnx_graph import sort_out
 
     graph = model.graph
     (image,) = graph.input

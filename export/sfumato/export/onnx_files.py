@@ -22,6 +22,7 @@ from sfumato.core.errors import SfumatoError, first_line
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork
+from sfumato.export.onnx_graph import merge_pads
 from sfumato.runtime.answer import word_image
 from sfumato.training.clean import ONNX_COPY
 from sfumato.training.run import AnswerRun, Run
@@ -68,9 +69,10 @@ def write_onnx(
                 dynamic_axes=axes,
                 dynamo=False,
             )
-        model = onnx.shape_inference.infer_shapes(
-            onnx.load_from_string(stream.getvalue()), check_type=True, strict_mode=True, data_prop=True
-        )
+        traced = onnx.load_from_string(stream.getvalue())
+        if not batch:  # a phone's network, which is converted further
+            merge_pads(traced)
+        model = onnx.shape_inference.infer_shapes(traced, check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:  # torch and onnx raise many types for what ONNX cannot say
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SfumatoError(f"{path.name} cannot be written: {reason[0]}") from None
