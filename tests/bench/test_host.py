@@ -226,8 +226,7 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     assert tuple(row["size"]) == contract.size
     # The file holds what the network holds, and a few numbers for the image's own scale.
     # It also holds the convolution that packs and scales the image.
-    # The file asks for the zeros too that lengthen strided kernels; 3x3 becomes 4x4 there.
-    assert contract.cost["macs"] <= row["macs"] <= 1.25 * contract.cost["macs"]
+    assert contract.cost["macs"] <= row["macs"] <= 1.02 * contract.cost["macs"], "no zeros lengthen a kernel"
     assert row["params"] == pytest.approx(contract.cost["parameters"], rel=0.05)
     assert row["delegated_nodes"] == row["nodes"]
     layers = row["layers"]

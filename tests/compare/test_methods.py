@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.audit.attacks.taps import Taps
 from sfumato.compare.methods import METHODS, Curve, Method, Task, UnsuitableError, create
@@ -45,6 +45,7 @@ from sfumato.data import Split
 from sfumato.data.label_cells import label_cells
 from sfumato.models import pretrained
 from sfumato.models.cost import cost
+from sfumato.models.layers import Same
 from sfumato.training.clean import make_cloud
 from sfumato.training.loader import Batch, Batches
 from sfumato.training.losses import task_loss
@@ -590,6 +591,10 @@ def test_the_phone_alone_costs_what_it_is_said_to(times: int, task: Task) -> Non
     method = create("on-phone", task, times)
     assert isinstance(method, OnPhone)
     assert 0.9 * most < method.cost(task.shape).macs <= most
+    halving = [
+        part for part in method.phone.modules() if isinstance(part, nn.Conv2d) and part.stride == (2, 2)
+    ]
+    assert all(isinstance(part, Same) for part in halving), "padded as our own network is"
     wider = Classifier(method.phone.encoder.width // 4 + 1, task.dataset.size, task.kept)
     assert cost(wider, task.shape).macs > most
 

@@ -80,6 +80,43 @@ def test_every_model_is_channels_last_whole_and_named(sealed: Path, variant: str
         assert graph.outputs[0].scales == (1 / 256,)
 
 
+def halving_kernels(content: bytes) -> set[tuple[int, ...]]:
+    """Heights and widths of the kernels that halve the picture."""
+    found = set()
+    for operator in read_graph(content).operators:
+        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            x, weight = operator.inputs[:2]
+            assert x is not None
+            assert weight is not None
+            height = operator.outputs[0].shape[1]
+            if x.shape[1] == 2 * height > 2:  # not the linear layer of the decision, over 2x2 places
+                found.add(weight.shape[1:3])
+    return found
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_kernels_are_as_small_as_they_were_trained(sealed: Path, variant: str) -> None:
+    content = (sealed / f"local_{variant}.tflite").read_bytes()
+    assert not [operator.name for operator in read_graph(content).operators if "PAD" in operator.name]
+    assert halving_kernels(content) == {(3, 3)}
+
+
+@pytest.mark.slow
+def test_a_network_that_was_trained_with_zeros_on_every_side_still_ships(
+    tmp_path: Path, make_run: Callable[[str], Run]
+) -> None:
+    run = make_run("symmetric")
+    export(run, tmp_path / "export", variants=["int8"])
+    content = (tmp_path / "export" / "local_int8.tflite").read_bytes()
+    assert not [operator.name for operator in read_graph(content).operators if "PAD" in operator.name]
+    assert halving_kernels(content) == {(4, 4)}
+    images = np.array(run.dataset.images[:4])
+    gap = load_export(tmp_path / "export").parameters(images)["p"] - run.parameters(images)["p"]
+    assert gap.abs().mean() < 2 / 256
+    config = json.loads((tmp_path / "export" / "audit" / "config.json").read_text(encoding="utf-8"))
+    assert config["padding"] == "symmetric"
+
+
 def test_the_shipped_bytes_are_the_trained_probabilities(sealed: Path, dither_run: Run) -> None:
     """Against the trained network itself, batch norm and all, on images it has not seen."""
     model = PhoneModel.load(sealed)

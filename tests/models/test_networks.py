@@ -14,8 +14,8 @@ from sfumato.models.argmax_head import TIE, Decision, LargestDecision, make_deci
 from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
 from sfumato.models.cost import cost
-from sfumato.models.layers import Halving, fold, pack, reorder, unpack
-from sfumato.models.local import BLOCKS, LocalNetwork, check_size
+from sfumato.models.layers import Halving, Padding, fold, pack, reorder, unpack
+from sfumato.models.local import BLOCKS, Encoder, LocalNetwork, check_size
 
 CHANNELS = [
     ("dither", {"levels": 2}),
@@ -326,6 +326,49 @@ def test_halving_keeps_the_precision_of_what_it_was_given() -> None:
         assert torch.allclose(gradient, wanted, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("size", [(64, 64), (96, 224)])
+def test_layers_that_halve_are_padded_as_asked(size: tuple[int, int], padding: Padding) -> None:
+    """Against zeros put around by hand. The decision of the second size halves 6x14 and then 3x7."""
+    torch.manual_seed(1)
+    local = LocalNetwork(create("dither", levels=2), (2,), size, padding=padding).eval()
+    seen = {}
+    halving = [part for part in local.modules() if isinstance(part, nn.Conv2d) and part.stride == (2, 2)]
+    for part in halving:
+        part.register_forward_hook(lambda part, given, made: seen.update({part: (given[0], made)}))
+    local(torch.rand(2, 3, *size))
+    assert len(seen) == len(halving) == (4 if size == (64, 64) else 6)
+    for part, (x, found) in seen.items():
+        rows, columns = (
+            (0, 1) if padding == "same" and length % 2 == 0 else (1, 1) for length in x.shape[2:]
+        )
+        wanted = F.conv2d(F.pad(x, (*columns, *rows)), part.weight, stride=2, groups=part.groups)
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_paddings_are_mirror_images_of_each_other() -> None:
+    """Of an even length symmetric zeros are read before the picture alone, those of `same` behind it alone."""
+    torch.manual_seed(1)
+    same, symmetric = (
+        Encoder((8, 12, 16, 24), (1, 2, 1), padding=padding).eval() for padding in ("same", "symmetric")
+    )
+    symmetric.load_state_dict(
+        {name: value.flip(2, 3) if value.dim() == 4 else value for name, value in same.state_dict().items()}
+    )
+    x = torch.rand(2, 3, 64, 48)
+    for level, mirrored in zip(same(x), symmetric(x.flip(2, 3)), strict=True):
+        assert level.std() > 1e-3
+        assert torch.allclose(level, mirrored.flip(2, 3), atol=1e-5)
+
+
+def test_the_padding_leaves_weights_and_cost_as_they_are() -> None:
+    same, symmetric = (
+        LocalNetwork(create("dither", levels=2), (2,), padding=padding) for padding in ("same", "symmetric")
+    )
+    assert cost(same, (3, 64, 64)) == cost(symmetric, (3, 64, 64))
+    same.load_state_dict(symmetric.state_dict())
+
+
 def test_a_folded_network_answers_as_before() -> None:
     cloud = create_cloud("resnet", {"a": 3}, size=(48, 48))
     x = torch.rand(16, 3, 48, 48)
@@ -335,6 +378,16 @@ def test_a_folded_network_answers_as_before() -> None:
     folded = fold(cloud)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     assert torch.allclose(folded(x)["a"], before, atol=1e-5)
+
+
+def test_a_folded_local_network_stays_padded() -> None:
+    local, x = LocalNetwork(create("dither", levels=2), (2,)), torch.rand(16, 3, 64, 64)
+    for _ in range(3):
+        local(x)
+    before = local.eval()(x)["p"]
+    folded = fold(local)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert torch.allclose(folded(x)["p"], before, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 6), (10, 14), (3, 5), (8, 6)])

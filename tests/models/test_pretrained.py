@@ -14,8 +14,8 @@ from sfumato.core.cloud_spec import CloudSpec, parse_cloud
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.models import lite0
 from sfumato.models.cloud import answer, create_cloud
-from sfumato.models.layers import fold
-from sfumato.models.lite0 import Lite0, Same, lite0_weights
+from sfumato.models.layers import Same, fold
+from sfumato.models.lite0 import Lite0, lite0_weights
 from sfumato.models.pretrained import Pretrained, load_backbone, read_weights
 from sfumato.models.schedule import set_learning_rate
 from sfumato.training.clean import weight_groups

@@ -12,9 +12,12 @@ from pydantic import BaseModel
 
 import sfumato.training
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.data import open_dataset
+from sfumato.models.layers import Same
 from sfumato.training import TrainConfig, checkpoint, load_run, train
-from sfumato.training.config import make_config, renamed
-from sfumato.training.run import read_card
+from sfumato.training.answer import make_answer_network
+from sfumato.training.config import make_config, renamed, stored_config
+from sfumato.training.run import make_local, read_card
 
 VERSION_1: dict[str, Any] = {
     "data": "synthetic,count=1500,size=32",
@@ -81,6 +84,47 @@ def test_a_configuration_of_version_1_loads(capsys: pytest.CaptureFixture[str]) 
     assert "seed" not in told
     literal = make_config({"data": "synthetic", "keep": ["skin"], "objective": "seed"})
     assert literal.objective == "literal"
+
+
+def test_networks_of_before_keep_their_padding() -> None:
+    """A stored configuration without the key is of an earlier version; its weights were learnt with zeros on every side."""
+    options = {"data": "synthetic,size=32,count=600", "keep": ["skin"]}
+    now = make_config(options)
+    assert now.padding == "same"
+    assert stored_config(VERSION_1).padding == "symmetric"
+    assert stored_config(now.model_dump(mode="json")) == now
+    dataset = open_dataset(now.data, keep=now.keep)
+    for config, kind in ((now, Same), (stored_config(options), torch.nn.Conv2d)):
+        for network in (make_local(config, dataset), make_answer_network(config, dataset)):
+            halving = [
+                part
+                for part in network.modules()
+                if isinstance(part, torch.nn.Conv2d) and part.stride == (2, 2)
+            ]
+            assert {type(part) for part in halving} == {kind}
+
+
+def test_a_run_of_before_goes_on_as_it_began(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "data": "synthetic,size=16,count=600",
+        "keep": ["skin"],
+        "epochs": 1,
+        "clean_epochs": 1,
+        "pretrain_epochs": 0,
+    }
+    run = train(**options, padding="symmetric", out=tmp_path / "run")
+    card, file = run.folder / "card.json", run.folder / "config.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    del written["padding"]
+    file.write_text(json.dumps(written), encoding="utf-8")
+    card.unlink()  # not finished
+    resumed = train(**options, out=run.folder, resume=True)
+    assert resumed.config.padding == "symmetric"
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(resumed.local(x)["p"], run.local(x)["p"])
+    with pytest.raises(SfumatoError, match=r"padding 'symmetric' \(now 'same'\)"):
+        train(**options, padding="same", out=run.folder, resume=True)
 
 
 def test_old_and_new_name_together_are_refused() -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork
+from sfumato.models.layers import Same
 
 Phone = TypeVar("Phone", PhoneNetwork, AnswerPhone)
 
@@ -75,10 +76,18 @@ def _straight_through(x: Tensor, scale: Any, zero: int, lowest: int) -> Tensor:
 def operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
     """What a traced node does, as one word."""
     if node.op == "call_module":
-        return type(modules[str(node.target)]).__name__.lower()
+        part = modules[str(node.target)]
+        return "conv2d" if isinstance(part, Same) else type(part).__name__.lower()
     if node.op in ("call_function", "call_method"):
         return str(getattr(node.target, "__name__", node.target))
     return node.op
+
+
+class _Tracer(fx.Tracer):
+    """Leaves our convolution whole, as it leaves torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Same) or super().is_leaf_module(m, module_qualified_name)
 
 
 class Quantized(fx.Interpreter):
@@ -90,7 +99,7 @@ class Quantized(fx.Interpreter):
     SILENT = (*MOVES, "placeholder", "output", "get_attr", "getitem")
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__(fx.symbolic_trace(network))
+        super().__init__(fx.GraphModule(network, _Tracer().trace(network)))
         self.kinds = {node: operation(node, self.submodules) for node in self.module.graph.nodes}  # type: ignore[union-attr]
         self.ranges: dict[fx.Node, tuple[float, float]] = {}
         self.measuring = False
@@ -120,8 +129,9 @@ class Quantized(fx.Interpreter):
         part = self.submodules[str(n.target)]
         assert isinstance(part, nn.Conv2d)
         (x,), _ = self.fetch_args_kwargs_from_env(n)
-        weight = fake_quantize_weight(part.weight)
-        return F.conv2d(x, weight, part.bias, part.stride, part.padding, part.dilation, part.groups)
+        # Not `F.conv2d`: the layer knows where its zeros lie.
+        made: Tensor = part._conv_forward(x, fake_quantize_weight(part.weight), part.bias)
+        return made
 
     def _measure(self, n: fx.Node, result: Tensor) -> None:
         low, high = self.ranges.get(n, (0.0, 0.0))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from sfumato.models.argmax_head import ClassScores
+from sfumato.models.layers import Padding
 from sfumato.models.local import STRIDE, Encoder
 
 
@@ -22,7 +23,7 @@ class AnswerNetwork(nn.Module):
     Args:
         classes: kept attribute -> number of classes; their scores follow one another in this order.
         size: height and width of the images, multiples of 16.
-        widths, depths: as in `Encoder`.
+        widths, depths, padding: as in `Encoder`.
     """
 
     def __init__(
@@ -31,12 +32,13 @@ class AnswerNetwork(nn.Module):
         size: tuple[int, int] = (64, 64),
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (0, 2, 1),
+        padding: Padding = "same",
     ) -> None:
         super().__init__()
         self.classes = dict(classes)
-        self.encoder = Encoder(widths, depths)
+        self.encoder = Encoder(widths, depths, padding=padding)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
-        self.decision = ClassScores(widths[-1], grid, tuple(classes.values()))
+        self.decision = ClassScores(widths[-1], grid, tuple(classes.values()), padding)
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in 0..1 -> (B, S, 1, 1), S the sum of all class counts."""

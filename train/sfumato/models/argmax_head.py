@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.models.layers import convolution
+from sfumato.models.layers import Padding, convolution
 
 MIXED = 16
 """Planes that go into the linear layer over the grid: most of the weights of a decision."""
@@ -95,14 +95,17 @@ class ClassScores(nn.Module):
         width: planes of the features.
         grid: height and width of the features at the size of the training images.
         classes: how many classes every kept attribute has.
+        padding: of the layers that halve the grid.
     """
 
-    def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
+    def __init__(
+        self, width: int, grid: tuple[int, int], classes: Sequence[int], padding: Padding = "same"
+    ) -> None:
         super().__init__()
         self.classes = tuple(classes)
         shrinks = []
         while max(grid) > LARGEST_GRID:
-            shrinks.append(convolution(width, width, stride=2, groups=width))
+            shrinks.append(convolution(width, width, stride=2, groups=width, padding=padding))
             grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
         self.shrink = nn.Sequential(*shrinks)
         self.mix = convolution(width, MIXED, size=1)
@@ -151,8 +154,10 @@ class OneHot(ClassScores):
 class LargestDecision(OneHot):
     """The decision by the largest logit: K weights. Classes within `TIE` of the largest all count, the nearer the more."""
 
-    def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
-        super().__init__(width, grid, classes)
+    def __init__(
+        self, width: int, grid: tuple[int, int], classes: Sequence[int], padding: Padding = "same"
+    ) -> None:
+        super().__init__(width, grid, classes, padding)
         planes = sum(classes)
         self.near = nn.Conv2d(
             planes, planes, 1, groups=planes
@@ -174,8 +179,10 @@ class LargestDecision(OneHot):
 class Decision(OneHot):
     """The decision by comparing all pairs. Arguments as in `ClassScores`."""
 
-    def __init__(self, width: int, grid: tuple[int, int], classes: Sequence[int]) -> None:
-        super().__init__(width, grid, classes)
+    def __init__(
+        self, width: int, grid: tuple[int, int], classes: Sequence[int], padding: Padding = "same"
+    ) -> None:
+        super().__init__(width, grid, classes, padding)
         self.pairwise, self.one_hot = argmax_layers(classes)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -205,7 +212,11 @@ def form_of(classes: Sequence[int]) -> Form:
 
 
 def make_decision(
-    width: int, grid: tuple[int, int], classes: Sequence[int], form: Form | None = None
+    width: int,
+    grid: tuple[int, int],
+    classes: Sequence[int],
+    form: Form | None = None,
+    padding: Padding = "same",
 ) -> OneHot:
     """A decision, by `form_of` where no form is given; other arguments as in `ClassScores`."""
-    return DECISIONS[form or form_of(classes)](width, grid, classes)
+    return DECISIONS[form or form_of(classes)](width, grid, classes, padding)

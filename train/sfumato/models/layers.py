@@ -3,7 +3,7 @@
 block = nn.Sequential(convolution(3, 16, stride=2), nn.ReLU(), Separable(16, 32, stride=2))
 """
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,44 @@ from torch.nn.grad import conv2d_weight
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Network = TypeVar("Network", bound=nn.Module)
+Padding = Literal["same", "symmetric"]
+"""Where the zeros of a strided convolution lie: as `Same` has them, or as many on either side."""
+
+
+class Same(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME is: where the padding is odd, one more below and to the right.
+
+    (B, C, H, W) -> (B, planes, ceil(H / stride), ceil(W / stride)).
+    """
+
+    # Not `forward`: whoever puts other weights in (quantization) calls this one, as `nn.Conv2d.forward` does.
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        left_to_bottom = []
+        for length, kernel, stride in zip(
+            input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            missing = max((-(-int(length) // stride) - 1) * stride + kernel - int(length), 0)
+            left_to_bottom += [missing // 2, missing - missing // 2]
+        left, right, top, bottom = left_to_bottom
+        # An even padding is the convolution's own; a layer of its own costs a copy of the picture.
+        if (left, top) == (right, bottom):
+            return F.conv2d(input, weight, bias, self.stride, (top, left), groups=self.groups)
+        return F.conv2d(F.pad(input, left_to_bottom), weight, bias, self.stride, groups=self.groups)
 
 
 def convolution(
-    inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1
+    inputs: int,
+    outputs: int,
+    *,
+    size: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    padding: Padding = "symmetric",
 ) -> nn.Sequential:
     """Convolution and batch norm; the two fold into one operator at export."""
+    if padding == "same" and stride > 1:  # one step apart the two are alike
+        layer: nn.Conv2d = Same(inputs, outputs, size, stride, groups=groups, bias=False)
+        return nn.Sequential(layer, nn.BatchNorm2d(outputs))
     if (size, stride, groups) == (5, 2, 1):
         return nn.Sequential(Halving(inputs, outputs), nn.BatchNorm2d(outputs))
     layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
@@ -28,9 +60,9 @@ def convolution(
 class Separable(nn.Module):
     """Depthwise 3x3, pointwise 1x1, ReLU (Howard et al., MobileNets, 2017); residual where the shape allows it."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, padding: Padding = "symmetric") -> None:
         super().__init__()
-        self.depthwise = convolution(inputs, inputs, stride=stride, groups=inputs)
+        self.depthwise = convolution(inputs, inputs, stride=stride, groups=inputs, padding=padding)
         self.pointwise = convolution(inputs, outputs, size=1)
         self.residual = inputs == outputs and stride == 1
 

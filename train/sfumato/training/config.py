@@ -351,6 +351,9 @@ class TrainConfig(BaseModel):
     """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
     or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
     network too large for a phone or, from `PICTURE_BITS` bits on, most of it."""
+    padding: Literal["same", "symmetric"] = "same"
+    """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
+    which costs nothing on the phone, or as many on every side, as up to 0.2."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
@@ -663,9 +666,13 @@ def _toml(value: Any) -> str:
 
 
 def stored_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that a run or an export holds. Up to 0.2 all classes were compared pair by pair, and no key said so."""
+    """The configuration that a run or an export holds.
+
+    Up to 0.2 all classes were compared pair by pair and strided convolutions were padded on every side, and no key said so.
+    """
     literal = values.get("objective") in ("literal", "seed")
-    return make_config({"decision": "none" if literal else "pairwise", **values})
+    before = {"decision": "none" if literal else "pairwise", "padding": "symmetric"}
+    return make_config({**before, **values})
 
 
 def read_config(path: Path, cloud: str | None = None) -> TrainConfig:

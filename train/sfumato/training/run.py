@@ -106,7 +106,14 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     how = config.gating
     check_window(how.window, *dataset.size)
     network = LocalNetwork(
-        channel, classes, dataset.size, config.block, form=form, region=how.region, window=how.window
+        channel,
+        classes,
+        dataset.size,
+        config.block,
+        form=form,
+        region=how.region,
+        window=how.window,
+        padding=config.padding,
     )
     return channels_last(network)
 

@@ -50,7 +50,7 @@ class Classifier(nn.Module):
     def __init__(self, width: int, size: tuple[int, int], heads: dict[str, int]) -> None:
         super().__init__()
         self.heads, self.cells = heads, prod(heads.values())
-        self.encoder = Encoder((width, 2 * width, 3 * width, 4 * width), DEPTHS)
+        self.encoder = Encoder((width, 2 * width, 3 * width, 4 * width), DEPTHS, padding="same")
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(4 * width, grid, tuple(heads.values()))
 
