@@ -112,7 +112,7 @@ class Inverted(nn.Module):
         first = [convolution(inputs, wide, size=1), nn.ReLU6()] if factor > 1 else []
         self.layers = nn.Sequential(
             *first,
-            convolution(wide, wide, stride=stride, groups=wide),
+            convolution(wide, wide, stride=stride, groups=wide, padding="same"),
             nn.ReLU6(),
             convolution(wide, outputs, size=1),
         )
@@ -125,14 +125,17 @@ class Inverted(nn.Module):
 
 
 def mobilenet(width: float = 0.35, classes: int = 2) -> nn.Module:
-    """A whole classifier on the phone, the alternative without a cloud: MobileNetV2 at a width of 0.35."""
+    """A whole classifier on the phone, the alternative without a cloud: MobileNetV2 at a width of 0.35.
+
+    Padded as its authors' is, with TensorFlow's SAME.
+    """
 
     def planes(count: int) -> int:
         rounded = max(8, int(count * width + 4) // 8 * 8)
         return rounded + 8 if rounded < 0.9 * count * width else rounded
 
     stem = planes(32)
-    layers: list[nn.Module] = [convolution(3, stem, stride=2), nn.ReLU6()]
+    layers: list[nn.Module] = [convolution(3, stem, stride=2, padding="same"), nn.ReLU6()]
     inputs = stem
     for factor, count, repeats, stride in INVERTED:
         for index in range(repeats):
@@ -219,7 +222,7 @@ def convert_network(build: Callable[[], nn.Module], size: tuple[int, int], out: 
 def fingerprint() -> str:
     """A name for the code that the models come from: networks, channels, passes."""
     folders = [Path(str(package.__file__)).parent for package in (models, channels)]
-    steps = ("freeze", "lowering", "onnx_files", "packed_planes", "tflite")
+    steps = ("freeze", "lowering", "onnx_files", "onnx_graph", "packed_planes", "tflite")
     modules = [
         Path(__file__),
         *chain.from_iterable(sorted(folder.glob("*.py")) for folder in folders),
