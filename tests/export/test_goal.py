@@ -24,9 +24,7 @@ def aimed(run: Run, **targets: Any) -> Run:
     return replace(run, config=run.config.model_copy(update=targets))
 
 
-def test_a_missed_goal_refuses_the_export_unless_it_is_allowed(
-    rounded_run: Run, tmp_path: Path
-) -> None:
+def test_a_missed_goal_refuses_the_export_unless_it_is_allowed(rounded_run: Run, tmp_path: Path) -> None:
     run = aimed(rounded_run, bits=0.01, beyond=0.001)
     with pytest.raises(
         SfumatoError, match=r"misses the goal .*at most 0.01 bits an upload, .*--allow-missed-goal"
@@ -44,9 +42,7 @@ def test_a_missed_goal_refuses_the_export_unless_it_is_allowed(
     )
 
 
-def test_a_goal_that_is_met_stands_in_the_contract(
-    rounded_run: Run, tmp_path: Path
-) -> None:
+def test_a_goal_that_is_met_stands_in_the_contract(rounded_run: Run, tmp_path: Path) -> None:
     contract = export(aimed(rounded_run, bits=1e6), tmp_path / "out", variants=["int8"], tune="never")
     assert contract.goal is not None
     assert contract.goal.met
