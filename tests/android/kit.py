@@ -49,24 +49,19 @@ def path(parts: Sequence[Path]) -> str:
 
 def catalogue(name: str) -> str:
     """A version of gradle/libs.versions.toml."""
-    found = re.search(
-        rf'^{name} = "(.+)"$',
-        (PROJECT / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    assert found is not None
-    return found[1]
+    return _found(rf'^{name} = "(.+)"$', "gradle/libs.versions.toml")
 
 
 def build_number(name: str) -> int:
     """A number of app/build.gradle.kts, such as minSdk."""
-    found = re.search(
-        rf"^ +{name} = (\d+)\b",
-        (PROJECT / "app" / "build.gradle.kts").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
+    return int(_found(rf"^ +{name} = (\d+)\b", "app/build.gradle.kts"))
+
+
+def _found(pattern: str, file: str) -> str:
+    """What the group of a pattern matches in a file of the project."""
+    found = re.search(pattern, (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
-    return int(found[1])
+    return found[1]
 
 
 @dataclass(frozen=True)

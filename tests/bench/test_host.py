@@ -242,6 +242,10 @@ def test_the_command_measures_an_export_and_prints_json_alone(sealed: Path, tmp_
     assert all(value > 0 for value in steps.values())
 
 
+needs_wheel = pytest.mark.skipif(not host_runtime.is_tried(), reason="no wheel is known for this computer")
+
+
+@needs_wheel
 def test_a_release_that_is_not_installed_measures_and_names_itself(sealed: Path) -> None:
     """In a process of its own: a runtime that was loaded stays."""
     options = ["--runtime", "1.4.0", "--variant", "int8", "--rounds", "2", "--runs", "10", "--seconds", "1"]
@@ -255,9 +259,13 @@ def test_a_release_that_is_not_installed_measures_and_names_itself(sealed: Path)
     assert open_model((sealed / "local_int8.tflite").read_bytes()).runtime.version != "1.4.0", "is installed"
 
 
+@needs_wheel
 def test_a_runtime_is_chosen_before_a_model_is_opened_and_comes_from_a_known_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv(
+        "SFUMATO_RUNTIME", "ai-edge-litert"
+    )  # which `use_runtime` sets, and is taken back after the test
     find_runtime("ai-edge-litert")
     with pytest.raises(SfumatoError, match="loaded already"):
         use_runtime("1.4.0")

@@ -19,6 +19,14 @@ from sfumato.training.answer import make_answer_network
 from sfumato.training.config import make_config, renamed, stored_config
 from sfumato.training.run import make_local, read_card
 
+SMALL: dict[str, Any] = {
+    "data": "synthetic,size=16,count=600",
+    "keep": ["skin"],
+    "epochs": 1,
+    "clean_epochs": 1,
+    "pretrain_epochs": 0,
+}
+"""A run of seconds."""
 VERSION_1: dict[str, Any] = {
     "data": "synthetic,count=1500,size=32",
     "keep": ["skin"],
@@ -105,26 +113,19 @@ def test_networks_of_before_keep_their_padding() -> None:
 
 
 def test_a_run_of_before_goes_on_as_it_began(tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "data": "synthetic,size=16,count=600",
-        "keep": ["skin"],
-        "epochs": 1,
-        "clean_epochs": 1,
-        "pretrain_epochs": 0,
-    }
-    run = train(**options, padding="symmetric", out=tmp_path / "run")
+    run = train(**SMALL, padding="symmetric", out=tmp_path / "run")
     card, file = run.folder / "card.json", run.folder / "config.json"
     written = json.loads(file.read_text(encoding="utf-8"))
     del written["padding"]
     file.write_text(json.dumps(written), encoding="utf-8")
     card.unlink()  # not finished
-    resumed = train(**options, out=run.folder, resume=True)
+    resumed = train(**SMALL, out=run.folder, resume=True)
     assert resumed.config.padding == "symmetric"
     x = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(resumed.local(x)["p"], run.local(x)["p"])
     with pytest.raises(SfumatoError, match=r"padding 'symmetric' \(now 'same'\)"):
-        train(**options, padding="same", out=run.folder, resume=True)
+        train(**SMALL, padding="same", out=run.folder, resume=True)
 
 
 def test_old_and_new_name_together_are_refused() -> None:
@@ -158,14 +159,7 @@ def test_tables_of_a_file_reach_their_component(tmp_path: Path) -> None:
 
 
 def test_every_option_is_in_config_json_and_compared_on_resume(tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "data": "synthetic,size=16,count=600",
-        "keep": ["skin"],
-        "epochs": 1,
-        "clean_epochs": 1,
-        "pretrain_epochs": 0,
-    }
-    run = train(**options, out=str(tmp_path / "run"))
+    run = train(**SMALL, out=str(tmp_path / "run"))
     written = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert flat(written) == leaves(TrainConfig)
     assert make_config(written) == run.config == load_run(str(run.folder)).config
@@ -175,7 +169,7 @@ def test_every_option_is_in_config_json_and_compared_on_resume(tmp_path: Path) -
         ({"bits": 3}, r"bits None \(now 3.0\)"),
     ):
         with pytest.raises(SfumatoError, match=words):
-            train(**options, **changed, out=run.folder, resume=True)
+            train(**SMALL, **changed, out=run.folder, resume=True)
 
 
 def test_train_takes_a_configuration_or_its_fields(tmp_path: Path) -> None:

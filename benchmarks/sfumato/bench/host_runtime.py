@@ -24,7 +24,9 @@ WHEELS = {
     "1.4.0": "138aac5f29c1dfc220519be79c86afec815bc992bd3f08b0f82cee967d8e386f",
     "2.1.0": "dcf7d79374ab467cec19f2edadd3beb243ad17833f8c5ad59bf76712bf1449b1",
 }
-"""Release -> SHA-256 of its wheel for Python 3.11 on x86-64 Linux; the app's first."""
+"""Release -> SHA-256 of its wheel for `TRIED`; the app's first."""
+TRIED = "Linux", "x86_64", (3, 11)
+"""System, processor and Python that the wheels are for."""
 
 
 def use_runtime(release: str) -> None:
@@ -36,9 +38,10 @@ def use_runtime(release: str) -> None:
     """
     if release not in WHEELS:
         raise UsageError(unknown("runtime", release, WHEELS))
+    os.environ["SFUMATO_RUNTIME"] = PACKAGE  # whichever was asked for before
     if release == _installed():
         return
-    if (platform.system(), platform.machine(), sys.version_info[:2]) != ("Linux", "x86_64", (3, 11)):
+    if not is_tried():
         raise UsageError(f"{PACKAGE} {release} is tried by Python 3.11 on x86-64 Linux alone")
     if "ai_edge_litert" in sys.modules:
         raise SfumatoError(
@@ -48,7 +51,11 @@ def use_runtime(release: str) -> None:
     sys.path.insert(0, folder)
     # Fresh processes, which start-up is measured in, look there as well.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
-    os.environ["SFUMATO_RUNTIME"] = PACKAGE
+
+
+def is_tried() -> bool:
+    """Whether there is a wheel for this computer."""
+    return (platform.system(), platform.machine(), sys.version_info[:2]) == TRIED
 
 
 def _installed() -> str | None:
