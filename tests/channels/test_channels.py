@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.channels import CHANNELS, create
-from sfumato.channels.dither import STEP_GAIN, Dither, folded
+from sfumato.channels.dither import STEP_GAIN, SUBSAMPLES, Dither, folded
 from sfumato.channels.gaussian import Gaussian
 from sfumato.core.errors import UsageError
+from sfumato.runtime import contract
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16])
@@ -121,6 +122,36 @@ def test_all_gray_codes_are_drawn_and_read_back(levels: int) -> None:
         change = channel.sample({"p": other}, torch.full_like(p, 0.5)) - upload
         turned = change.sum((1, 2, 3)) / (other - p)[:, plane, 0, 0]
         assert slope[:, plane, 0, 0].tolist() == pytest.approx(turned.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+@pytest.mark.parametrize("side", [2, 4])
+def test_a_sample_of_several_pixels_is_drawn_once_and_repeated(levels: int, side: int) -> None:
+    one, several = Dither(levels, gray=True), Dither(levels, gray=True, subsample=side)
+    p = torch.rand(2, 3 * one.bits, 5, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    noise = one.noise({"p": p}, torch.Generator().manual_seed(2))
+    small, upload = one.sample({"p": p}, noise), several.sample({"p": p}, noise)
+    for row in range(5 * side):
+        for column in range(6 * side):
+            assert torch.equal(upload[:, :, row, column], small[:, :, row // side, column // side])
+    assert torch.equal(several.planes(upload), one.planes(small))
+    weights = torch.randn(upload.shape)
+    (slope,) = torch.autograd.grad((upload * weights).sum(), p, retain_graph=True)
+    summed = weights.view(2, 3, 5, side, 6, side).sum((3, 5))
+    (wanted,) = torch.autograd.grad((small * summed).sum(), p)
+    torch.testing.assert_close(slope, wanted)
+    assert torch.equal(several.rate({"p": p}), one.rate({"p": p}))
+    assert create("dither", **several.settings) == several
+    assert "subsample" not in one.settings
+
+
+def test_squares_that_no_upload_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="stands for 1, 2, 4 pixels a side, not 3"):
+        create("dither", subsample=3)
+    with pytest.raises(UsageError, match="leave gates or subsample out"):
+        create("dither", gates=True, subsample=2)
+    assert create("gaussian", additive=False, largest_scale=0.5, reference_scale=0.3).subsample == 1
+    assert SUBSAMPLES == contract.SUBSAMPLES
 
 
 def test_fair_coins_carry_nothing_and_certain_bits_carry_one_bit_each() -> None:

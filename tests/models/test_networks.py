@@ -299,6 +299,39 @@ def test_a_channel_gives_the_same_on_packed_pixels(name: str, settings: dict[str
         torch.testing.assert_close(packed[name], whole[name])
 
 
+@pytest.mark.parametrize(("subsample", "block"), [(2, 2), (2, 4), (4, 4)])
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_sample_of_several_pixels_is_drawn_from_their_mean(subsample: int, block: int, gray: bool) -> None:
+    """With maps that all places share, the parameters are those of a picture that a loop has made smaller."""
+    channel = create("dither", levels=4, gray=gray, subsample=subsample)
+    local = LocalNetwork(channel, (2,), (32, 48), block).eval()
+    for head in local.heads.values():
+        torch.nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+    x = torch.rand(2, 3, 32, 48)
+    small = torch.zeros(2, 3, 32 // subsample, 48 // subsample)
+    for row in range(small.shape[2]):
+        for column in range(small.shape[3]):
+            square = x[:, :, subsample * row :, subsample * column :][:, :, :subsample, :subsample]
+            small[:, :, row, column] = square.mean((2, 3))
+    maps = {
+        name: torch.full((1, planes, *small.shape[2:]), channel.starts[name])
+        for name, planes in channel.maps.items()
+    }
+    wanted = channel.parameters(small, maps)["p"]
+    torch.testing.assert_close(local(x)["p"], wanted)
+    for head in local.heads.values():
+        torch.nn.init.normal_(head.weight)  # type: ignore[arg-type]
+    whole = local(x)["p"]
+    local.training = True
+    torch.testing.assert_close(local(x)["p"], whole)
+    assert whole.shape == (2, 6, *small.shape[2:])
+
+
+def test_a_block_holds_whole_samples() -> None:
+    with pytest.raises(UsageError, match="a block of 2 pixels a side holds no sample of 4: give block = 4"):
+        LocalNetwork(create("dither", levels=2, subsample=4), (2,), (64, 64), 2)
+
+
 @pytest.mark.parametrize("height", [16, 17])
 def test_halving_is_torchs_own_convolution(height: int) -> None:
     layer = Halving(3, 8).double()

@@ -219,3 +219,48 @@ def test_points_that_cannot_be_are_refused(name: str) -> None:
 def test_an_answer_has_no_points() -> None:
     with pytest.raises(SfumatoError, match="points belong to the channel dither, not answer"):
         read(answer() | {"points": [point(128)]})
+
+
+def subsampled() -> dict[str, Any]:
+    """contract.json of picture mode in which a sample stands for 2 x 2 pixels: 40 x 32 samples of 80 x 64 pixels."""
+    values = picture()
+    values["channel"] = {"name": "dither", "levels": 2, "subsample": 2}
+    values["input"]["shape"] = [1, 80, 64, 3]
+    return values
+
+
+SUBSAMPLED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "side of 3": (lambda v: v["channel"].update(subsample=3), "subsample"),
+    "side of 1": (lambda v: v["channel"].update(subsample=1), "subsample"),
+    "half a side": (lambda v: v["channel"].update(subsample=2.5), "subsample"),
+    "other side": (lambda v: v["channel"].update(subsample=4), "do not belong to the channel"),
+    "no side": (lambda v: v["channel"].pop("subsample"), "do not belong to the channel"),
+    "with gates": (lambda v: v["channel"].update(gates=True), "gates close blocks of pixels"),
+    "half a square": (lambda v: v["input"].update(shape=[1, 80, 65, 3]), "no whole number"),
+    "large output": (lambda v: v["outputs"][0].update(shape=[1, 80, 64, 3]), "do not belong to the channel"),
+    "large upload": (lambda v: v["upload"].update(width=64), "size or bit depth"),
+}
+
+
+def test_a_smaller_upload_reads_and_writes_itself() -> None:
+    contract = read(subsampled())
+    assert (contract.size, contract.upload_size) == ((80, 64), (40, 32))
+    assert parse_contract(contract.to_json().encode()) == contract
+    assert contract.channel.settings == {"levels": 2, "subsample": 2}
+    assert read(picture()).upload_size == (40, 32)
+
+
+@pytest.mark.parametrize("name", SUBSAMPLED)
+def test_smaller_uploads_that_cannot_be_are_refused(name: str) -> None:
+    values = subsampled()
+    change, problem = SUBSAMPLED[name]
+    change(values)
+    with pytest.raises(SfumatoError, match=problem):
+        read(values)
+
+
+def test_only_dither_has_smaller_uploads() -> None:
+    values = answer()
+    values["channel"]["subsample"] = 2
+    with pytest.raises(SfumatoError, match="belong to dither"):
+        read(values)

@@ -394,6 +394,23 @@ def test_a_constant_as_large_as_an_image_is_found_in_any_shape(name: str) -> Non
     assert "a frozen random draw?" in finding
 
 
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("by", [2, 4])
+def test_a_constant_as_large_as_a_smaller_upload_is_found_too(name: str, by: int) -> None:
+    image, upload = fact("image", shape=(1, 8 * by, 12 * by, 3)), fact("p", shape=(1, 8, 12, 6))
+    (finding,) = graph_findings(Graph((image,), (upload,), (LARGE[name],)))
+    assert "a frozen random draw?" in finding
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 32, 6), (1, 6, 8, 4, 4), (1, 6, 10, 6), (1, 6, 12, 3)])
+def test_an_output_that_is_no_upload_of_the_image_is_named(shape: tuple[int, ...]) -> None:
+    image = fact("image", shape=(1, 24, 32, 3))
+    (finding,) = graph_findings(Graph((image,), (fact("p", shape=shape),), ()))
+    assert "not channels last" in finding
+    for by in (1, 2, 4):
+        assert graph_findings(Graph((image,), (fact("p", shape=(1, 24 // by, 32 // by, 6)),), ())) == []
+
+
 def test_a_frozen_draw_in_half_precision_is_found_and_weights_are_not() -> None:
     image = fact("image", shape=(1, 8, 12, 3))
     half, whole = stored(type="FLOAT16", shape=(288,), index=2), fact("draw", shape=(288,), index=3)

@@ -81,14 +81,16 @@ def draw(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, str]]:
     """A random case of a random channel, and Python's answer."""
     key = random.bytes(32)
     height, width = (int(side) for side in random.integers(1, 9, 2))
-    pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    bits = int(random.choice([0, 1, 2, 4]))
+    side = int(random.choice([1, 2, 4])) if bits else 1
+    pixels = random.integers(0, 256, (side * height, side * width, 3), dtype=np.uint8)
     contract = random.bytes(32)
     case: dict[str, Any] = {"key": key.hex(), "contract": contract.hex(), "pixels": pixels.tobytes().hex()}
-    if bits := int(random.choice([0, 1, 2, 4])):
+    if bits:
         q = random.integers(0, 256, (height, width, 3 * bits), dtype=np.uint8)
         noise = keyed_noise(key, contract, q.tobytes(), pixels, q.size)
         gray = bool(random.integers(2))
-        case |= {"bits": bits, "gray": gray, "parameters": {"p": q.tobytes().hex()}}
+        case |= {"bits": bits, "gray": gray, "subsample": side, "parameters": {"p": q.tobytes().hex()}}
         levels = dither(q, noise, bits=bits, gray=gray)
     else:
         additive, largest = bool(random.integers(2)), float(random.integers(1, 257)) / 16
@@ -247,6 +249,16 @@ def test_the_page_reads_points_and_refuses_what_python_refuses(dial_export: Path
         "the contract's points do not descend from strength 128",
         "points belong to the channel dither, not answer",
     ]
+
+
+def test_the_page_reads_smaller_uploads_and_refuses_what_python_refuses() -> None:
+    assert parse([test_contract.subsampled()]) == ["picture"]
+    changed = []
+    for name in ("side of 3", "half a side", "other side", "no side", "half a square", "large output"):
+        changed.append(test_contract.subsampled())
+        test_contract.SUBSAMPLED[name][0](changed[-1])
+    told = parse(changed)
+    assert "picture" not in told, told
 
 
 @pytest.mark.skipif(not TSC.exists(), reason="the page was not built: install node and npm, then make setup")

@@ -18,6 +18,7 @@ from sfumato.training.clean import check_cloud, make_cloud
 from sfumato.training.config import TrainConfig, make_config
 from sfumato.training.loader import Batches
 from sfumato.training.log import RunningMeans
+from sfumato.training.runner import train
 from sfumato.training.trainer import CoTrainer
 
 COMMON = {"data": "synthetic,count=520,size=16", "keep": ("skin",), "hide": ("glasses",), "batch_size": 8}
@@ -111,12 +112,48 @@ def test_every_accepted_pair_takes_its_first_step(
         assert torch.isfinite(torch.tensor(log.result()["loss"])), told
 
 
+SMALLER: tuple[dict[str, Any], ...] = (
+    {"beyond": 0.1},
+    {"objective": "suppress", "leak": "glasses:0.1"},
+    {"prior": "autoregressive", "bits": 300, "decision": "none"},
+    {"gray": True, "dial": (64,), "cloud": "lite0,size=32,weights=none"},
+)
+
+
+@pytest.mark.parametrize("more", SMALLER, ids=lambda more: next(iter(more)))
+def test_every_term_of_the_loss_takes_smaller_uploads(more: dict[str, Any], tmp_path: Path) -> None:
+    options = {**COMMON, "data": "synthetic,count=520,size=32", "levels": 4, "subsample": 2, **more}
+    config = make_config(options)
+    dataset = open_dataset(config.data, keep=("skin",), hide=("glasses",))
+    clean = make_cloud(config, dataset).eval()
+    training, log = (
+        CoTrainer(config, dataset, clean, tmp_path, Fabric(accelerator="cpu", devices=1)),
+        RunningMeans(),
+    )
+    images = Batches(dataset, Split.DEFENDER, ("skin", "glasses"), 8).load(torch.arange(8))
+    training.step(images, 0, log)
+    assert torch.isfinite(torch.tensor(log.result()["loss"]))
+    output = training.model(images.images)
+    assert output.upload.shape == (8, 3, 32, 32)
+    assert output.parameters["p"].shape == (8, 6, 16, 16)
+
+
+def test_an_upload_of_too_few_samples_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="of 16x16 and subsample = 2 it would have 8"):
+        train(make_config({**COMMON, "subsample": 2}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
         ({"objective": "literal", "channel": "dither"}, "adds gaussian noise"),
         ({"channel": "gaussian", "levels": 4}, "levels belong"),
         ({"channel": "gaussian", "gray": True}, "gray too"),
+        ({"channel": "gaussian", "subsample": 2}, "subsample belongs to the channel dither without gates"),
+        ({"gates": True, "subsample": 2}, "subsample belongs to the channel dither without gates"),
+        ({"block": 2, "subsample": 4}, "a sample of 4 pixels a side needs block = 4"),
+        ({"mode": "answer", "subsample": 2}, "subsample has no meaning there"),
     ],
 )
 def test_pairs_that_stopped_late_are_refused(options: dict[str, Any], what: str) -> None:

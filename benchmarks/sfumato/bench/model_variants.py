@@ -26,7 +26,7 @@ from sfumato.core.reports import Grid
 from sfumato.data import Split
 from sfumato.export.artifact import ExportArtifact
 from sfumato.export.bundle import AUDIT
-from sfumato.export.measure import DRAWS, Bytes, all_bits, draw, hits, top_level, trained_bits
+from sfumato.export.measure import DRAWS, Bytes, all_bits, draw, hits, trained_bits
 from sfumato.export.parity import Floats, difference, run_float, run_int8
 from sfumato.runtime.contract import Model, read_file
 from sfumato.runtime.delegate_lint import LEVEL, check_level, nnapi_findings, xnnpack_partitions
@@ -128,7 +128,7 @@ def measure_variant(
         bytes=len(content),
         mean_lsb=max(one.mean_lsb for one in parity),
         max_lsb=max(one.max_lsb for one in parity),
-        accuracy=hits(artifact.cloud, draw(channel, images, found), labels, top_level(channel)),
+        accuracy=hits(artifact.cloud, draw(channel, images, found), labels, channel),
         rate_bits=float(bits.mean()),
         partitions=xnnpack_partitions(session),
         nnapi=tuple(nnapi_findings(read_graph(content), level=level)),

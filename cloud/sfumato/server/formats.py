@@ -52,7 +52,7 @@ def upload_bytes(contract: Contract, kind: str) -> int:
     if kind in (WORD, WORD_BATCH):
         assert contract.answer is not None, "the types of a request are checked first"
         return word_size(contract.answer.words)
-    height, width = contract.size
+    height, width = contract.upload_size
     return -(-height * width * 3 * contract.channel.bits // 8)
 
 

@@ -24,6 +24,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.runtime.confidence import read_temperatures
 from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
 from sfumato.runtime.makers import check_remembered
+from sfumato.runtime.sampler import enlarged
 from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 
 MODEL = "cloud.onnx"
@@ -81,8 +82,14 @@ class CloudModel:
         return (1 << self.contract.channel.bits) - 1
 
     def predict(self, uploads: Sequence[Bytes]) -> list[dict[str, AttributePrediction]]:
-        """Predictions for a batch of uploads, levels (H, W, 3) each: attribute -> prediction, one dictionary an upload."""
-        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
+        """Predictions for a batch of uploads: attribute -> prediction, one dictionary an upload.
+
+        Args:
+            uploads: levels of each, (height, width, 3) of the contract's `upload_size`.
+        """
+        side = self.contract.channel.subsample or 1
+        # A PNG holds one plane after the other already.
+        planes = np.stack([enlarged(levels, side).transpose(2, 0, 1) for levels in uploads])
         logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
         heads = [
             _predictions(entry, head / temperature)

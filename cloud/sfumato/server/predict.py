@@ -261,7 +261,7 @@ class PredictionService:
         def decode_each() -> list[Levels | ProblemError]:
             return [decode_or_refuse(body, kind, self.contract) for body in bodies]
 
-        height, width = self.contract.size
+        height, width = self.contract.upload_size
         small = len(bodies) * height * width <= INLINE_PIXELS
         return decode_each() if small else await run_in_threadpool(decode_each)
 

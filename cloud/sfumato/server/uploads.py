@@ -90,12 +90,12 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
-    """Levels (H, W, 3) of an upload; a word becomes its image.
+    """Levels (H, W, 3) of an upload, H and W those of the upload; a word becomes its image.
 
     Raises:
         ProblemError: it is no upload of this model, or plainly a photo.
     """
-    height, width = contract.size
+    height, width = contract.upload_size
     bits = contract.channel.bits
     try:
         if kind == WORD:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sfumato.channels import upload_size
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.core.provenance import provenance
@@ -60,7 +61,7 @@ def describe(
     goal: GoalPart | None = None,
 ) -> Contract:
     """The contract of a bundle, with the files that lie in `folder` now. Nothing in it depends on the time of day."""
-    height, width = run.dataset.size
+    height, width = upload_size(run.channel, run.dataset.size)
     bits = bits_of(run.channel)
     figures = models["int8"].figures if "int8" in models else None
     return Contract(
@@ -221,7 +222,7 @@ def describe_model(variant: str) -> Model:
 
 def describe_output(run: Run, name: str) -> Tensor:
     """An output tensor: all are logistic functions, so all have the same scale."""
-    height, width = run.dataset.size
+    height, width = upload_size(run.channel, run.dataset.size)
     unit = float(run.channel.settings["largest_scale"]) if name == "scale" else 1.0
     planes = run.channel.outputs[name]
     return Tensor(

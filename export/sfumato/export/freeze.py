@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from sfumato.channels import create
+from sfumato.channels import create, upload_size
 from sfumato.channels.dither import over_pixels
 from sfumato.core.errors import SfumatoError
 from sfumato.models import layers
@@ -40,7 +40,7 @@ class PhoneNetwork(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output."""
+        """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output, smaller by the channel's `subsample`."""
         parameters = self.local(image.permute(0, 3, 1, 2))
         return tuple(parameters[name].permute(0, 2, 3, 1) for name in self.names)
 
@@ -173,8 +173,9 @@ def check_outputs(network: PhoneNetwork, size: tuple[int, int]) -> None:
     """
     with torch.no_grad():
         found = dict(zip(network.names, network(torch.zeros(1, *size, 3)), strict=True))
-    for name, planes in network.local.channel.outputs.items():
-        shape, value = (1, *size, planes), found[name]
+    channel = network.local.channel
+    for name, planes in channel.outputs.items():
+        shape, value = (1, *upload_size(channel, size), planes), found[name]
         if tuple(value.shape) != shape:
             raise SfumatoError(f"the local network's output {name} is {tuple(value.shape)}, not {shape}")
         if not bool(((value >= 0) & (value <= 1)).all()):

@@ -25,7 +25,7 @@ from sfumato.models.tensors import evaluating
 from sfumato.runtime.contract import PointPart, RatePart, SizePart
 from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table, weaken
+from sfumato.runtime.sampler import NORMAL_SCALE, dither, enlarged, gaussian, normal_table, weaken
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.training.run import Run
 
@@ -89,7 +89,7 @@ def measure_points(run: Run, session: Session, strengths: Sequence[int]) -> tupl
     for strength in strengths:
         q = {"p": weaken(shipped["p"], strength, gates=gates)}
         drawn = draw(run.channel, images, q)
-        right = hits(run.cloud, drawn, labels, top_level(run.channel))
+        right = hits(run.cloud, drawn, labels, run.channel)
         rates = spread(all_bits(run.channel, images, q))
         points.append(
             PointPart(
@@ -122,7 +122,7 @@ def measure(
     """
     exact, shipped = reference(network, images), run_int8(session, images)
     uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
-    right = {kind: hits(cloud, drawn, labels, top_level(channel)) for kind, drawn in uploads.items()}
+    right = {kind: hits(cloud, drawn, labels, channel) for kind, drawn in uploads.items()}
     return Figures(
         images=len(images),
         draws=DRAWS,
@@ -151,7 +151,8 @@ def top_level(channel: Channel) -> int:
 
 def noise_bytes(channel: Channel, shape: tuple[int, ...]) -> int:
     """Noise bytes an image (H, W, 3) needs."""
-    return math.prod(shape) * (bits_of(channel) if channel.name == "dither" else 2)
+    samples = math.prod(shape) // channel.subsample**2
+    return samples * (bits_of(channel) if channel.name == "dither" else 2)
 
 
 def draw(channel: Channel, images: Bytes, parameters: Mapping[str, NDArray[Any]]) -> list[Bytes]:
@@ -204,14 +205,14 @@ def sample_floats(
 
 
 def hits(
-    cloud: nn.Module, drawn: list[Bytes], labels: Mapping[str, NDArray[np.int64]], top: int
+    cloud: nn.Module, drawn: list[Bytes], labels: Mapping[str, NDArray[np.int64]], channel: Channel
 ) -> dict[str, float]:
     """Fraction of the uploads whose label the cloud network finds; uploads repeat the images in order."""
     answers: dict[str, list[Tensor]] = {name: [] for name in labels}
     with evaluating(cloud):
         for start in range(0, len(drawn), 128):
-            levels = torch.from_numpy(np.stack(drawn[start : start + 128]))
-            logits = cloud(levels.permute(0, 3, 1, 2).float() / top)
+            levels = torch.from_numpy(enlarged(np.stack(drawn[start : start + 128]), channel.subsample))
+            logits = cloud(levels.permute(0, 3, 1, 2).float() / top_level(channel))
             for name in labels:
                 answers[name].append(logits[name].argmax(1))
     return {

@@ -39,6 +39,8 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9]+)?(/[a-z0-9_]+\
 Side = Annotated[int, Field(ge=1, le=4096)]
 SMALLEST, MOST_PLANES = 16, 12
 """Of a tensor that holds an image: height or width in pixels, and planes."""
+SUBSAMPLES = (1, 2, 4)
+"""Height and width, in pixels, of the square that a sample of the upload can stand for."""
 SCORES = "scores"
 """The output of an answer's network: one value a class of every kept attribute, in order. It is no image."""
 
@@ -104,6 +106,8 @@ class ChannelPart(Part):
     """Of dither: blocks of 8x8 pixels whose bytes are all 0 are closed."""
     gray: Literal[True] | None = None
     """Of dither: the bits of a sample are its level's Gray code."""
+    subsample: Literal[2, 4] | None = None
+    """Of dither: height and width of the square of pixels that a sample of the upload stands for; None: of a pixel."""
     additive: bool | None = None
     largest_scale: float | None = Field(default=None, gt=0, le=16, multiple_of=1 / 16)
     reference_scale: float | None = Field(default=None, gt=0, le=100)
@@ -111,8 +115,10 @@ class ChannelPart(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         gaussian = (self.additive, self.largest_scale, self.reference_scale)
-        if self.name != "dither" and (self.gates or self.gray):
-            raise ValueError("gates and a Gray code belong to dither")
+        if self.name != "dither" and (self.gates or self.gray or self.subsample):
+            raise ValueError("gates, a Gray code and subsample belong to dither")
+        if self.gates and self.subsample:
+            raise ValueError("gates close blocks of pixels: they have no subsample")
         if self.name == "dither" and (self.levels is None or any(value is not None for value in gaussian)):
             raise ValueError("dither has levels and nothing else")
         if self.name == "gaussian" and (self.levels is not None or any(value is None for value in gaussian)):
@@ -293,7 +299,9 @@ class Contract(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Refuse parts that contradict each other, as those of a contract edited by hand often do."""
-        height, width = self.size
+        if any(side % (self.channel.subsample or 1) for side in self.size):
+            raise ValueError("the picture is no whole number of the channel's squares")
+        height, width = self.upload_size
         answering = self.mode == "answer"
         if {answering} != {
             self.channel.name == "answer",
@@ -368,6 +376,12 @@ class Contract(Part):
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes."""
         return self.input.shape[1], self.input.shape[2]
+
+    @property
+    def upload_size(self) -> tuple[int, int]:
+        """(height, width) of the upload in samples: that of the image, or smaller by the channel's `subsample`."""
+        side = self.channel.subsample or 1
+        return self.size[0] // side, self.size[1] // side
 
     @property
     def classes(self) -> tuple[int, ...]:

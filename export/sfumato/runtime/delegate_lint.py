@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.core.errors import UsageError
-from sfumato.runtime.contract import SCORES
+from sfumato.runtime.contract import SCORES, SUBSAMPLES
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.tflite_graph import Graph, Operator, TensorInfo
 
@@ -350,9 +350,10 @@ def graph_findings(graph: Graph) -> list[str]:
         found.append(f"the input {image.name} is {image.shape}, not (1, H, W, 3)")
     for tensor in graph.outputs:
         # An answer's scores are no image; the contract gives their shape.
-        if tensor.name != SCORES and (len(tensor.shape) != 4 or tensor.shape[1:3] != image.shape[1:3]):
+        if tensor.name != SCORES and not _is_upload(tensor, image):
             found.append(f"the output {tensor.name} is {tensor.shape}, not channels last")
     constants = _constants(graph)
+    sizes = {image.shape[1:3], *(tensor.shape[1:3] for tensor in graph.outputs if tensor.name != SCORES)}
     for index, operator in enumerate(graph.operators):
         node = f"node {index} {operator.name}"
         if operator.name == "TRANSPOSE":
@@ -362,7 +363,9 @@ def graph_findings(graph: Graph) -> list[str]:
         found += [
             f"{node}: the constant {tensor.name} {tensor.shape} is as large as an image: a frozen random draw?"
             for tensor in operator.inputs
-            if tensor is not None and tensor.index in constants and _as_large(tensor, image, operator)
+            if tensor is not None
+            and tensor.index in constants
+            and any(_as_large(tensor, size, operator) for size in sizes)
         ]
     return found
 
@@ -386,9 +389,14 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED",
 """Operators whose constants are weights: their shape can show a stored image, their size cannot."""
 
 
-def _as_large(tensor: TensorInfo, image: TensorInfo, operator: Operator) -> bool:
-    """Whether a constant has the image's height and width, in either layout, or as many values as it has pixels."""
-    size = image.shape[1:3]
+def _is_upload(tensor: TensorInfo, image: TensorInfo) -> bool:
+    """Whether an output is channels last and has the image's height and width, or an upload's that is smaller by 2 or 4."""
+    sizes = [tuple(side // by for side in image.shape[1:3]) for by in SUBSAMPLES]
+    return len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) in sizes
+
+
+def _as_large(tensor: TensorInfo, size: tuple[int, ...], operator: Operator) -> bool:
+    """Whether a constant has this height and width, in either layout, or as many values as there are pixels."""
     if len(tensor.shape) >= 3 and size in (tensor.shape[-3:-1], tensor.shape[-2:]):
         return True
     return operator.name not in WEIGHTED and math.prod(tensor.shape) >= math.prod(size)

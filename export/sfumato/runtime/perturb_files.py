@@ -143,7 +143,7 @@ def _repeated(names: Iterable[str]) -> set[str]:
 
 def describe(contract: Contract, digest: str, upload: Upload) -> dict[str, Any]:
     """What a server needs to read an upload. Nothing here depends on the photo but the upload's own hash and size."""
-    height, width = contract.size
+    height, width = contract.upload_size
     return {
         "schema": SCHEMA,
         "contract": digest,

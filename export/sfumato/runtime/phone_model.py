@@ -154,7 +154,7 @@ class PhoneModel:
     @cached_property
     def noise_bytes(self) -> int:
         """Noise bytes one image needs."""
-        height, width = self.contract.size
+        height, width = self.contract.upload_size
         if self.contract.answer is not None:
             return NOISE_BYTES
         if self.contract.channel.name == "dither":
@@ -192,7 +192,10 @@ class PhoneModel:
         return int(draw(self.table, state(decision, classes, answer.margins), noise))
 
     def sample(self, image: Bytes, parameters: dict[str, Bytes], noise: Bytes) -> Bytes:
-        """Draw the levels (H, W, 3) of one image from its parameters and noise bytes; an answer's are its word's image."""
+        """Draw the levels (height, width, 3) of one upload from the image's parameters and noise bytes.
+
+        Height and width are the contract's `upload_size`. An answer's levels are its word's image.
+        """
         if self.contract.answer is not None:
             return word_image(self.word(parameters, noise), self.contract.answer.words, *self.contract.size)
         channel = self.contract.channel

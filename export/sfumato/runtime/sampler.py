@@ -108,6 +108,15 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     return levels
 
 
+def enlarged(levels: Bytes, side: int) -> Bytes:
+    """Levels (..., H, W, 3) as the cloud network sees them: each over a square of pixels, (..., side * H, side * W, 3).
+
+    >>> enlarged(np.array([[[1, 2, 3]]], dtype=np.uint8), 2).tolist()
+    [[[1, 2, 3], [1, 2, 3]], [[1, 2, 3], [1, 2, 3]]]
+    """
+    return levels if side == 1 else levels.repeat(side, -3).repeat(side, -2)
+
+
 def open_blocks(q: Bytes) -> NDArray[np.bool_]:
     """Which blocks are open, (..., H / BLOCK, W / BLOCK), for q (..., H, W, planes): all bytes of a closed one are 0."""
     *images, height, width, planes = q.shape

@@ -40,6 +40,7 @@ def noise_maps(channel: Channel, parameters: Parameters) -> Floats:
     if channel.name == "dither":
         p = parameters["p"].double().numpy()
         maps = np.asarray((entr(p) + entr(1 - p)).mean(axis=1) / np.log(2))
+        maps = maps.repeat(channel.subsample, axis=1).repeat(channel.subsample, axis=2)
         return np.where(p.max(axis=1) < CLOSED, 1.0, maps) if channel.settings.get("gates") else maps
     largest = float(channel.settings["largest_scale"])
     return np.asarray((parameters["scale"].double().numpy() / largest).clip(0, 1).mean(axis=1))

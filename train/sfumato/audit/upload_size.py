@@ -54,7 +54,7 @@ def upload_sizes(channel: Channel, uploads: Numbers) -> tuple[NDArray[np.float64
         sizes = [len(encode_png(levels, bits=channel.bits, gates=True)) for levels in shown]
         return np.array(sizes, dtype=np.float64), "PNG of open blocks"
     if isinstance(channel, Dither):
-        size = -(-prod(uploads.shape[1:]) * channel.bits // 8)
+        size = -(-(prod(uploads.shape[1:]) // channel.subsample**2) * channel.bits // 8)
         return np.array([float(size)]), f"{channel.bits} bit(s) a sample, packed"
     return image_sizes(uploads[:SAMPLE].float(), "PNG"), "PNG"
 

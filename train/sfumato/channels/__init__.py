@@ -8,7 +8,8 @@ nats the draw can carry. The network is deterministic; every bit of randomness i
     upload = channel.sample(parameters, channel.noise(parameters))
     nats = channel.rate(parameters)
 
-Shapes: B images, H x W pixels, 3 colours, `k` bit planes a colour. All tensors are float32, (B, C, H, W).
+Shapes: B images, H x W pixels, 3 colours, `k` bit planes a colour. All tensors are float32, (B, C, H, W). With `subsample` H
+and W of maps, parameters and noise are smaller by it; those of uploads are not, for `sample` repeats.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,11 @@ class Channel(Protocol):
     @property
     def outputs(self) -> Mapping[str, int]:
         """The parameters the exported network returns: name -> number of planes."""
+        ...
+
+    @property
+    def subsample(self) -> int:
+        """Height and width, in pixels, of the square that a sample of the upload stands for."""
         ...
 
     @property
@@ -111,6 +117,11 @@ def create(name: str, **settings: float | int | bool) -> Channel:
         return CHANNELS[name](**settings)  # type: ignore[arg-type]
     except TypeError as error:
         raise UsageError(f"channel {name}: {error}") from None
+
+
+def upload_size(channel: Channel, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width), in samples, of the uploads of images of this height and width."""
+    return size[0] // channel.subsample, size[1] // channel.subsample
 
 
 def prior_rate(channel: Channel, parameters: Parameters) -> Tensor:

@@ -19,6 +19,9 @@ levels. In plain binary code 7 and 8 differ in all four bits, and independent dr
 With `gates`, blocks of `BLOCK` x `BLOCK` pixels are open or closed. All bits of a closed block are zero for certain, so it
 carries nothing and need not be sent. The rate is then measured against a prior that opens every block by a fair coin and
 fills the open ones by fair coins: log 2 for each block, and for open ones the divergence of their bits.
+
+With `subsample` a sample stands for a square of pixels, so an upload has a fourth or a sixteenth of the photo's samples. Maps
+and parameters have the upload's size; `sample` gives pictures of the photo's, every sample repeated (docs/decisions/0037).
 """
 
 import math
@@ -35,6 +38,7 @@ from sfumato.core.errors import UsageError
 from sfumato.core.strengths import FULL
 
 LEVELS = (2, 4, 16)
+SUBSAMPLES = (1, 2, 4)
 BLOCK = 8
 """Height and width of a block that can be closed, in pixels."""
 CLOSED = 1e-5
@@ -144,6 +148,16 @@ def over_pixels(blocks: Tensor) -> Tensor:
     return blocks.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
 
 
+def repeated(samples: Tensor, side: int) -> Tensor:
+    """Every sample (B, C, H, W) over a square of pixels, (B, C, side * H, side * W)."""
+    return samples if side == 1 else F.interpolate(samples, scale_factor=float(side), mode="nearest")
+
+
+def drawn_once(upload: Tensor, side: int) -> Tensor:
+    """The reverse of `repeated`."""
+    return upload[..., ::side, ::side]
+
+
 def from_gray(planes: Tensor) -> Tensor:
     """Bits of a Gray code, 0 or 1, (B, k, ...), most significant first -> the bits of the binary code.
 
@@ -169,15 +183,26 @@ class Dither:
         gates: whether blocks can be closed.
         gray: the bits of a sample are its level's Gray code, and start as an even dither between neighbouring levels. Else all
             bits of a sample start alike, as coins that are weighted by the pixel.
+        subsample: height and width, in pixels, of the square that a sample stands for: 1, 2 or 4.
+
+    Raises:
+        UsageError: levels or squares that no upload has, or gates with squares of more than a pixel.
     """
 
     levels: int = 2
     gates: bool = False
     gray: bool = False
+    subsample: int = 1
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise UsageError(f"dither has {', '.join(map(str, LEVELS))} levels, not {self.levels}")
+        if self.subsample not in SUBSAMPLES:
+            raise UsageError(
+                f"a sample of dither stands for {', '.join(map(str, SUBSAMPLES))} pixels a side, not {self.subsample}"
+            )
+        if self.gates and self.subsample > 1:
+            raise UsageError("gates close blocks of pixels: leave gates or subsample out")
 
     @property
     def name(self) -> str:
@@ -208,7 +233,10 @@ class Dither:
     def settings(self) -> dict[str, float | int | bool]:
         """Arguments of the constructor that are not at their defaults, and `levels`."""
         flags = {"gates": self.gates, "gray": self.gray}
-        return {"levels": self.levels, **{name: True for name, value in flags.items() if value}}
+        chosen: dict[str, float | int | bool] = {name: True for name, value in flags.items() if value}
+        if self.subsample > 1:
+            chosen["subsample"] = self.subsample
+        return {"levels": self.levels, **chosen}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
@@ -239,7 +267,11 @@ class Dither:
 
     def sample(self, parameters: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Draw the bits and read them as levels 0..1; the gradient passes straight through the comparison."""
-        bits: Tensor = _Draw.apply(parameters["p"], noise)  # type: ignore[no-untyped-call]
+        return repeated(self._levels(parameters["p"], noise), self.subsample)
+
+    def _levels(self, p: Tensor, noise: Tensor) -> Tensor:
+        """The samples as they are drawn, (B, 3, H / subsample, W / subsample), 0..1."""
+        bits: Tensor = _Draw.apply(p, noise)  # type: ignore[no-untyped-call]
         if self.bits == 1:
             return bits
         planes = bits.view(len(bits), self.bits, 3, *bits.shape[2:])  # (B, k, 3, H, W)
@@ -249,7 +281,11 @@ class Dither:
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 
     def planes(self, upload: Tensor) -> Tensor:
-        """Uploads (B, 3, H, W) -> the bits that were drawn, (B, 3 * bits, H, W), most significant plane first."""
+        """Uploads (B, 3, H, W) -> the bits that were drawn, (B, 3 * bits, H, W), most significant plane first.
+
+        With `subsample` the bits of a square are there once.
+        """
+        upload = drawn_once(upload, self.subsample)
         if self.bits == 1:
             return upload.round()
         values = (upload * (self.levels - 1)).round().long()

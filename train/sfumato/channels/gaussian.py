@@ -51,6 +51,11 @@ class Gaussian:
             raise UsageError("the gaussian channel needs largest_scale > 0 and reference_scale > 0")
 
     @property
+    def subsample(self) -> int:
+        """Every pixel is a sample."""
+        return 1
+
+    @property
     def name(self) -> str:
         """The registry name."""
         return "gaussian"

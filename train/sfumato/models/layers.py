@@ -93,6 +93,11 @@ def enlarge_to(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, **target, mode="bilinear", align_corners=False)
 
 
+def mean_of_squares(x: Tensor, side: int) -> Tensor:
+    """The mean of every square of pixels: (B, C, H, W) -> (B, C, H / side, W / side)."""
+    return x if side == 1 else F.avg_pool2d(x, side)
+
+
 def unpack(x: Tensor, block: int, colours: int = 3) -> Tensor:
     """Give every pixel its own place again, with a gradient: (B, C * block^2, H, W) -> (B, C, block * H, block * W).
 

@@ -12,6 +12,7 @@ The heads look at a quarter of the resolution, if asked for at half of it, and g
 
     local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
     parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
+                                   # each (B, planes, H / channel.subsample, W / channel.subsample)
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from sfumato.models.layers import (
     convolution,
     enlarge,
     enlarge_to,
+    mean_of_squares,
     pack,
     reorder,
     unpack,
@@ -211,7 +213,8 @@ class LocalNetwork(nn.Module):
         classes: how many classes every kept attribute has; without any there is no decision, and the coarsest features
             are used as they are.
         size: height and width of the training images. Larger ones are decided upon place by place.
-        block: one of `BLOCKS`. 2 also looks at the stem's features, where edges are.
+        block: height and width, in pixels, of the block under each place of the heads, one of `BLOCKS`. 2 also looks at the
+            stem's features, where edges are.
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
         region, window: of `Gates`.
@@ -233,7 +236,14 @@ class LocalNetwork(nn.Module):
     ) -> None:
         super().__init__()
         a, b, c, d = widths
-        self.channel, self.block, self.held = channel, block, False
+        side = channel.subsample
+        if block % side:
+            raise UsageError(
+                f"a block of {block} pixels a side holds no sample of {side}: give block = {BLOCKS[0]}"
+            )
+        self.channel, self.held = channel, False
+        self.block = block // side
+        """Height and width of a block in samples of the upload."""
         self.encoder = Encoder(widths, depths, padding=padding)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(d, grid, classes, form, padding) if classes else None
@@ -243,7 +253,10 @@ class LocalNetwork(nn.Module):
             nn.Sequential(*convolution(inputs, outputs, size=1), nn.ReLU()) for inputs, outputs in steps
         )
         self.heads = nn.ModuleDict(
-            {name: nn.Conv2d(steps[-1][1], block**2 * planes, 1) for name, planes in channel.maps.items()}
+            {
+                name: nn.Conv2d(steps[-1][1], self.block**2 * planes, 1)
+                for name, planes in channel.maps.items()
+            }
         )
         gated = isinstance(channel, Dither) and channel.gates
         self.gates = Gates(c, channel.outputs["p"], region, window) if gated else None
@@ -254,7 +267,7 @@ class LocalNetwork(nn.Module):
             nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Parameters:
-        """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W)."""
+        """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W), or smaller by the channel's `subsample`."""
         return self.decode(x, *self.encode(x))
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -268,16 +281,20 @@ class LocalNetwork(nn.Module):
         odds = None if self.gates is None else self.gates(y)
         for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
             y = enlarge(lift(y)) + skip
+        seen = mean_of_squares(x, self.channel.subsample)
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
-            parameters = self.channel.parameters(pack(x, self.block), packed)
+            parameters = self.channel.parameters(pack(seen, self.block), packed)
             parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
             return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
-        maps = {name: F.pixel_shuffle(head(y), self.block) for name, head in self.heads.items()}
+        maps = {
+            name: F.pixel_shuffle(head(y), self.block) if self.block > 1 else head(y)
+            for name, head in self.heads.items()
+        }
         if self.gates is not None and odds is not None:
             maps["shut"] = self.gates.shut(odds)
-        return self.channel.parameters(x, maps)
+        return self.channel.parameters(seen, maps)
 
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""
@@ -328,16 +345,25 @@ class LocalNetwork(nn.Module):
         return F.conv2d(y, weight, bias)
 
 
-def check_size(height: int, width: int) -> None:
-    """Refuse an image size the local network cannot halve four times.
+def check_size(height: int, width: int, subsample: int = 1) -> None:
+    """Refuse an image size the local network cannot halve four times, or of which too few samples would be left.
+
+    Args:
+        height, width: of the images.
+        subsample: of the channel.
 
     Raises:
-        UsageError: height or width is not a multiple of 16.
+        UsageError: height or width is not a multiple of 16, or of 16 samples.
     """
     if height % STRIDE or width % STRIDE or height < STRIDE or width < STRIDE:
         near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in (height, width))
         raise UsageError(
             f"height and width must be multiples of {STRIDE}, not {height}x{width}: the nearest is size={near} in the data spec"
+        )
+    if min(height, width) < subsample * STRIDE:
+        raise UsageError(
+            f"an upload has at least {STRIDE} samples a side, of {height}x{width} and subsample = {subsample} it would have "
+            f"{min(height, width) // subsample}: take larger pictures, or a smaller subsample"
         )
 
 

@@ -5,8 +5,9 @@
 
 `--local module:factory` names a callable `factory(planes: dict[str, int], size: tuple[int, int]) -> nn.Module`. `planes` says
 which maps the channel takes and how many planes each has, for dither with two levels `{"gate": 3, "offset": 3}`. The module's
-forward maps images (B, 3, H, W) in 0..1 to a dict of these maps, each (B, planes, H, W), any real numbers. Zeros mean: the
-picture as it is, hardly any noise. What the channel makes of maps stays ours, so the rate stays exact.
+forward maps images (B, 3, H, W) in 0..1 to a dict of these maps, each (B, planes, H, W), any real numbers; with `subsample`
+height and width of the maps are those of the upload. Zeros mean: the picture as it is, hardly any noise. What the channel makes
+of maps stays ours, so the rate stays exact.
 
 There is no decision path behind it (`sfumato.models.argmax_head`), so nothing holds what is told beyond the answer: such
 networks are for uploads that show parts of a picture, tens of bits and more.
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sfumato.channels import Channel, Parameters
+from sfumato.channels import Channel, Parameters, upload_size
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.models.cloud import find_factory
+from sfumato.models.layers import mean_of_squares
 from sfumato.models.tensors import evaluating
 
 
@@ -50,8 +52,10 @@ class OwnLocal(nn.Module):
         """Image -> channel parameters; the other arguments are those of `LocalNetwork.decode`."""
         maps: Mapping[str, Tensor] = self.network(x)
         starts = self.channel.starts
+        seen = mean_of_squares(x, self.channel.subsample)
         return self.channel.parameters(
-            x, {name: maps[name] + starts[name] if starts[name] else maps[name] for name in self.channel.maps}
+            seen,
+            {name: maps[name] + starts[name] if starts[name] else maps[name] for name in self.channel.maps},
         )
 
     def forward(self, x: Tensor) -> Parameters:
@@ -92,7 +96,7 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
             comes back through them.
     """
     probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
-    wanted = {key: (len(probe), planes, *size) for key, planes in channel.maps.items()}
+    wanted = {key: (len(probe), planes, *upload_size(channel, size)) for key, planes in channel.maps.items()}
     try:
         with evaluating(network), torch.enable_grad(), _Calls() as calls:
             maps = network(probe)

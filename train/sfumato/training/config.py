@@ -268,6 +268,7 @@ PICTURE_OPTIONS = (
     "channel",
     "levels",
     "gray",
+    "subsample",
     "gates",
     "dial",
     "block",
@@ -305,6 +306,9 @@ class TrainConfig(BaseModel):
     """Whether the bits of a sample are its level's Gray code, which starts as an even dither of all levels, instead of coins
     weighted by the pixel. More bits and a clearer picture: where a real cloud network has to recognise it
     (docs/decisions/0035)."""
+    subsample: Literal[1, 2, 4] = 1
+    """Height and width, in pixels, of the square that one sample of the upload stands for. Where thousands of pixels share a
+    few hundred bits, fewer samples can each tell more (docs/decisions/0037)."""
     gates: bool = False
     """Whether the phone can close blocks of 8x8 pixels: nothing of a closed block is in the upload (docs/decisions/0031)."""
     dial: Strengths = ()
@@ -444,6 +448,10 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"levels belong to the channel dither, gray too: leave them out with {self.channel}"
             )
+        if self.subsample > 1 and (self.channel != "dither" or self.gates):
+            raise ValueError("subsample belongs to the channel dither without gates: leave one of them out")
+        if self.subsample > self.block and self.local is None:
+            raise ValueError(f"a sample of {self.subsample} pixels a side needs block = 4")
         if self.gates and (self.channel != "dither" or self.beyond is not None or self.local is not None):
             raise ValueError(
                 "gates belong to the channel dither and our local network: leave beyond and local out"
@@ -546,7 +554,9 @@ class TrainConfig(BaseModel):
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
             chosen = {"gates": self.gates, "gray": self.gray}
-            return {"levels": self.levels, **{name: True for name, value in chosen.items() if value}}
+            settings: dict[str, float | int | bool] = {"levels": self.levels}
+            settings |= {name: True for name, value in chosen.items() if value}
+            return settings | ({"subsample": self.subsample} if self.subsample > 1 else {})
         literal = self.objective == "literal"
         largest = self.gaussian.largest or (2.0 if literal else 0.5)
         return {"additive": literal, "largest_scale": largest, "reference_scale": self.gaussian.reference}

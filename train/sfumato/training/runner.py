@@ -155,7 +155,7 @@ def train(
     check_devices(accelerator, processes)
     check_free(out, resume=resume, overwrite=overwrite)
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
-    check_size(*dataset.images.shape[1:3])
+    check_size(*dataset.size, config.subsample)
     check_names((*config.keep, *config.hide))
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})

@@ -235,8 +235,9 @@ static int run_upload(int is_dither, char **arguments)
     int32_t factor = is_dither ? 0 : atoi(arguments[7]);
     int additive = is_dither ? 0 : atoi(arguments[8]);
     int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[9], &unused);
-    size_t count = is_dither ? size * bits : 2 * size;
-    byte *noise = malloc(count), *levels = malloc(size), *packed = malloc(size);
+    /* A dithered upload may have fewer samples than the picture has colours. */
+    size_t samples = is_dither ? planes / bits : size, count = is_dither ? planes : 2 * size;
+    byte *noise = malloc(count), *levels = malloc(samples), *packed = malloc(samples);
 
     empty_marks();
     for (int run = 0; run < runs; run++) {
@@ -244,17 +245,17 @@ static int run_upload(int is_dither, char **arguments)
         keyed_noise(&c, key, contract, q, planes, image, size, noise, count);
         mark(), mark();
         if (is_dither)
-            dither(q, noise, size / 3, bits, gray, levels);
+            dither(q, noise, samples / 3, bits, gray, levels);
         else if (additive)
             gaussian(image, 65536, q, noise, table, factor, size, levels);
         else
             gaussian(q, 65280, q + size, noise, table, factor, size, levels);
         mark(), mark();
-        pack(levels, size, bits, packed);
+        pack(levels, samples, bits, packed);
         mark();
     }
     FILE *file = fopen(arguments[5], "wb");
-    size_t bytes = (size * bits + 7) / 8;
+    size_t bytes = (samples * bits + 7) / 8;
     return file && fwrite(packed, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
 }
 

@@ -9,6 +9,7 @@
  * @property {number} [levels]
  * @property {boolean} [gates] whether blocks can be closed
  * @property {boolean} [gray] whether the bits of a sample are its level's Gray code
+ * @property {number} [subsample] height and width of the square of pixels that a sample of the upload stands for; without it a pixel
  * @property {boolean} [additive]
  * @property {number} [largest_scale]
  *
@@ -50,6 +51,12 @@ import {FULL} from "./sampler.js";
 const REPEATING = "sfumato-contract/1";
 const KNOWN = {schema: "sfumato-contract/2", sampler: 1, noise: 2};
 
+/** Height and width of the upload in samples. @param {Contract} contract @returns {[number, number]} */
+export function uploadSize({channel, input: {shape: [, height, width]}}) {
+  const side = channel.subsample ?? 1;
+  return [height / side, width / side];
+}
+
 /** @param {string} text @returns {Contract} */
 export function parseContract(text) {
   const contract = /** @type {Contract & Record<string, unknown>} */ (JSON.parse(text));
@@ -66,6 +73,11 @@ export function parseContract(text) {
   if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
   if (contract.mode === "answer") checkAnswer(contract);
   checkPoints(contract);
+  if (![1, 2, 4].includes(channel.subsample ?? 1)) throw new Error(`this page knows no subsample of ${channel.subsample}`);
+  const [rows, columns] = uploadSize(contract);
+  if (contract.mode === "picture" && outputs.some(({shape}) => shape[1] !== rows || shape[2] !== columns)) {
+    throw new Error("the contract's outputs have another size than its upload");
+  }
   const pixels = Math.abs(input.int8_scale * 255 - 1) < 1e-6 && input.int8_zero_point === -128;
   const probabilities = contract.mode === "answer"
     || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);

@@ -6,6 +6,7 @@
 
 import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
+import {uploadSize} from "./contract.js";
 import {keep, storedKey} from "./key_store.js";
 import {LedgerError, sentence} from "./ledger.js";
 import {openLedger} from "./ledger_store.js";
@@ -161,8 +162,8 @@ async function take(bitmap, size) {
   const {pixels, parameters, levels} = perturbed;
   const {channel, answer, input: {shape: [, height, width]}} = session.contract;
   paint(page.original, pixels, height, width);
-  if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), height, width);
-  paint(page.upload, brightened(levels, bitsOf(channel)), height, width);
+  if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), ...uploadSize(session.contract));
+  paint(page.upload, brightened(levels, bitsOf(channel)), ...uploadSize(session.contract));
   showUpload();
   page.result.hidden = false;
   page.send.disabled = false;

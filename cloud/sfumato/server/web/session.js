@@ -11,7 +11,7 @@
 
 import {readTable, wordBytes, wordImage, wordOf} from "./answer.js";
 import {fromHex, sha256, toHex} from "./bytes.js";
-import {fileOf, modelOf, parseContract} from "./contract.js";
+import {fileOf, modelOf, parseContract, uploadSize} from "./contract.js";
 import {readLimits, unlike} from "./familiar.js";
 import {drawId} from "./ledger.js";
 import {loadModel} from "./model.js";
@@ -113,10 +113,11 @@ export async function openSession(base) {
 export async function perturb({contract, digest, model, table, counts, limits}, key, bitmap, strength = FULL) {
   const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
   const pixels = fit(bitmap, height, width);
-  const parameters = atStrength(channel, await model.run(pixels), strength, height, width);
+  const [rows, columns] = uploadSize(contract);
+  const parameters = atStrength(channel, await model.run(pixels), strength, rows, columns);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
   const id = await drawId(key, fromHex(digest), q, pixels);
-  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, pixels.length));
+  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, 3 * rows * columns));
   const strange = limits && unlike(limits, pixels, height, width);
   if (contract.answer) {
     const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
@@ -127,7 +128,7 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
   const levels = draw(channel, parameters, pixels, noise, table);
   const upload = pack(levels, bitsOf(channel));
   const milliseconds = performance.now() - start;
-  const rate = rateOf(channel, parameters, height, width);
+  const rate = rateOf(channel, parameters, rows, columns);
   return {pixels, parameters, levels, word: null, upload, draw: id, rate, unlike: strange, milliseconds};
 }
 

@@ -6,6 +6,7 @@
  */
 
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
+import {uploadSize} from "./contract.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
@@ -100,15 +101,15 @@ async function uploadHolds(entry, table) {
  * @param {Int16Array | null} table
  */
 export async function upload(entry, pixels, key, table) {
-  const {bits, gates, gray, additive, largest_scale, strength = FULL, height, width} = entry;
+  const {bits, gates, gray, subsample = 1, additive, largest_scale, strength = FULL, height, width} = entry;
   /** @type {Channel} */
-  const channel = bits ? {name: "dither", levels: 1 << bits, gates, gray} : {name: "gaussian", additive, largest_scale};
+  const channel = bits ? {name: "dither", levels: 1 << bits, gates, gray, subsample} : {name: "gaussian", additive, largest_scale};
   const given = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
   const parameters = atStrength(channel, given, strength, height, width);
   const q = parameterBytes(Object.keys(parameters), parameters);
-  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length));
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(channel, pixels.length / subsample ** 2));
   return {noise, packed: pack(draw(channel, parameters, pixels, noise, table), bitsOf(channel))};
 }
 
@@ -161,16 +162,17 @@ async function modelCase(entry, table, model, counts) {
     made[name].forEach((byte, i) => { largest = Math.max(largest, Math.abs(byte - stored[name][i])); });
   }
   if (largest > TOLERANCE) problems.push(`the model differs by ${largest}`);
-  const drawn = atStrength(contract.channel, stored, entry.strength ?? FULL, height, width);
+  const [rows, columns] = uploadSize(contract);
+  const drawn = atStrength(contract.channel, stored, entry.strength ?? FULL, rows, columns);
   const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), drawn);
-  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, pixels.length));
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, 3 * rows * columns));
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
   const {channel, answer: coded} = contract;
   const levels = coded
     ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
     : draw(channel, drawn, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
-  const rate = rateOf(channel, drawn, height, width);
+  const rate = rateOf(channel, drawn, rows, columns);
   if (rate !== null && Math.abs(rate - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
     problems.push("the rate differs");
   }

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.channels import Channel, Parameters
+from sfumato.channels import Channel, Parameters, upload_size
 from sfumato.data.label_cells import label_cells
 from sfumato.training.config import Residual
 from sfumato.training.loader import Batch
@@ -91,11 +91,11 @@ class ResidualPenalty(Regulariser):
 
     def __init__(self, setting: Setting) -> None:
         self.setting, config = setting, setting.config
-        self.heads = setting.model.heads
+        self.heads, channel = setting.model.heads, setting.model.local.channel
         self.references = References(
-            setting.model.local.channel,
+            channel,
             prod(self.heads.values()),
-            setting.dataset.size,
+            upload_size(channel, setting.dataset.size),
             config.residual.momentum,
         ).to(setting.fabric.device)
         goal, early = (config.beyond or 1.0) * ln(2), config.residual.early_bits * ln(2)

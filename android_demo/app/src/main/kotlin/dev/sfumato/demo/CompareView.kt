@@ -1,4 +1,4 @@
-/** Two pictures of the same size on one place: the first left of a line, the second right of it. */
+/** Two pictures of one shape, whatever their sizes, on one place: the first left of a line, the second right of it. */
 package dev.sfumato.demo
 
 import android.content.Context

@@ -174,15 +174,16 @@ class MainActivity : ComponentActivity() {
         val map = perturbed?.noiseMap
         rightPicture.visibility = if (perturbed?.word == null) View.VISIBLE else View.GONE
         val noise = map != null && rightPicture.checkedRadioButtonId == R.id.right_noise
-        val right = if (map != null && noise) noiseBitmap(perturbed.input, map) else perturbed?.drawn?.toBitmap()
+        val right = if (map != null && noise) noiseBitmap(perturbed.drawn, map) else perturbed?.drawn?.toBitmap()
         compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
         val name = if (noise) R.string.noise_map else if (perturbed?.word == null) R.string.upload else R.string.code_word
         compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
     }
 
-    private fun noiseBitmap(input: Picture, map: ByteArray): Bitmap {
+    /** The [map] of [drawn]'s noise: one value for each of its samples. */
+    private fun noiseBitmap(drawn: Picture, map: ByteArray): Bitmap {
         val grey = ByteArray(map.size * 3) { map[it / 3] }
-        return Picture(input.height, input.width, grey).toBitmap()
+        return Picture(drawn.height, drawn.width, grey).toBitmap()
     }
 
     private fun describe(runtime: RuntimeState): String = when (runtime) {

@@ -44,11 +44,22 @@ sealed interface Channel {
     /** Outputs of the network: name to planes. */
     val outputs: Map<String, Int>
 
-    /** Noise bytes that [samples] colour samples need. */
+    /** Height and width of the square of pixels that a sample of the upload stands for. */
+    val subsample: Int get() = 1
+
+    /** Noise bytes that [samples] colour samples of the upload need. */
     fun noiseBytes(samples: Int): Int
 
-    /** Every sample is one of 2^[bits] levels, drawn bit by bit, in [gray] code or plain; with [gates] blocks can be closed. */
-    data class Dither(override val bits: Int, val gates: Boolean = false, val gray: Boolean = false) : Channel {
+    /**
+     * Every sample is one of 2^[bits] levels, drawn bit by bit, in [gray] code or plain; with [gates] blocks can be closed, with
+     * [subsample] a sample stands for several pixels.
+     */
+    data class Dither(
+        override val bits: Int,
+        val gates: Boolean = false,
+        val gray: Boolean = false,
+        override val subsample: Int = 1,
+    ) : Channel {
         override val outputs get() = mapOf("p" to 3 * bits)
 
         override fun noiseBytes(samples: Int) = samples * bits
@@ -115,6 +126,8 @@ data class Contract(
     val digest: ByteArray get() = sha256.hexToByteArray()
     val height: Int get() = input.height
     val width: Int get() = input.width
+    val uploadHeight: Int get() = height / channel.subsample
+    val uploadWidth: Int get() = width / channel.subsample
 
     fun file(name: String): BundleFile =
         files.firstOrNull { it.name == name } ?: throw SfumatoException("$FILE does not list $name")
@@ -201,11 +214,12 @@ private class ContractReader(private val root: JsonObject) {
 
     /** Parameters of a picture: an image of probabilities or scales, each byte a 256th. */
     private fun demandPicture(found: Contract) {
-        val (_, height, width) = found.input
         demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
             "the outputs do not belong to the channel"
         }
-        demand(found.outputs.all { it.height == height && it.width == width }) { "the outputs have another size than the input" }
+        demand(found.outputs.all { it.height == found.uploadHeight && it.width == found.uploadWidth }) {
+            "the outputs have another size than the upload"
+        }
         demand(found.outputs.all { near(it.scale, 1 / 256.0) }) { "an output's scale is not the one of version 1" }
         demand(found.outputs.all { it.zeroPoint == -128 }) { "an output's zero point is not -128" }
     }
@@ -311,7 +325,10 @@ private class ContractReader(private val root: JsonObject) {
                 },
                 gates = part.flagOrNull("gates") ?: false,
                 gray = part.flagOrNull("gray") ?: false,
-            )
+                subsample = if (part.isNull("subsample")) 1 else part.int("subsample"),
+            ).also {
+                demand(it.subsample in SUBSAMPLES && !(it.gates && it.subsample > 1)) { "the channel's subsample is impossible" }
+            }
             "gaussian" -> {
                 val largest = part.number("largest_scale")
                 val reference = part.number("reference_scale")
@@ -328,8 +345,11 @@ private class ContractReader(private val root: JsonObject) {
 
     private fun readUpload(part: JsonObject, channel: Channel, input: TensorSpec): Encoding {
         val grey = channel.bits < 8
+        val side = channel.subsample
+        demand(input.height % side == 0 && input.width % side == 0) { "the picture is no whole number of the channel's squares" }
         val found = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
-        val expected = listOf(channel.bits, input.width, if (grey) 3 * input.height else input.height, if (grey) GREY else "rgb")
+        val (height, width) = listOf(input.height / side, input.width / side)
+        val expected = listOf(channel.bits, width, if (grey) 3 * height else height, if (grey) GREY else "rgb")
         demand(found == expected) { "the upload does not belong to the channel" }
         val encoding = when (val name = part.text("encoding")) {
             "png" -> Encoding.PNG
@@ -370,6 +390,7 @@ private class ContractReader(private val root: JsonObject) {
         val MODES = setOf("picture", "answer")
         val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16
+        val SUBSAMPLES = setOf(1, 2, 4)
         val NAME = Regex("[a-z0-9_]+(\\.[a-z0-9]+)?(/[a-z0-9_]+\\.[a-z0-9]+)?")
         val DIGEST = Regex("[0-9a-f]{64}")
         val ROLES = setOf("phone", "cloud", "audit")

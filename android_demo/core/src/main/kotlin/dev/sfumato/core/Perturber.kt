@@ -47,6 +47,7 @@ class Perturber(
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val contract = bundle.contract
+    private val samples = 3 * contract.uploadHeight * contract.uploadWidth
 
     init {
         checkTensors(contract, network)
@@ -62,7 +63,7 @@ class Perturber(
         val clock = Clock(nanoTime)
         val input = photo.fit(contract.height, contract.width)
         val pre = clock.lap()
-        val q = atStrength(contract.channel, parameters(input), strength, contract.height, contract.width)
+        val q = atStrength(contract.channel, parameters(input), strength, contract.uploadHeight, contract.uploadWidth)
         val ran = clock.lap()
         val noise = noise(input, q)
         if (bundle.code != null) {
@@ -78,7 +79,7 @@ class Perturber(
         val sampled = clock.lap()
         val content = encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
-        val rate = rateBits(contract.channel, q, contract.height, contract.width)
+        val rate = rateBits(contract.channel, q, contract.uploadHeight, contract.uploadWidth)
         val map = noiseMap(q, contract.channel)
         return Perturbed(input, map, shown(levels), Upload(content, encoding), times, rate, draw(input, q), unlike(input))
     }
@@ -87,7 +88,7 @@ class Perturber(
     fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
-        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(input.rgb.size))
+        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(samples))
 
     private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
         drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
@@ -95,14 +96,14 @@ class Perturber(
     private fun unlike(input: Picture): Boolean? = contract.familiar?.unlike(input)
 
     private fun encode(levels: ByteArray): ByteArray = when (encoding) {
-        Encoding.PNG -> encodePng(levels, contract.height, contract.width, contract.channel)
+        Encoding.PNG -> encodePng(levels, contract.uploadHeight, contract.uploadWidth, contract.channel)
         Encoding.PACKED -> pack(levels, contract.channel.bits)
         Encoding.WORD -> error("a picture is no word")
     }
 
     private fun shown(levels: ByteArray): Picture {
         val most = (1 shl contract.channel.bits) - 1
-        return Picture(contract.height, contract.width, ByteArray(levels.size) { (levels[it].unsigned * 255 / most).toByte() })
+        return Picture(contract.uploadHeight, contract.uploadWidth, ByteArray(levels.size) { (levels[it].unsigned * 255 / most).toByte() })
     }
 }
 

@@ -54,6 +54,31 @@ class ContractTest {
     }
 
     @Test
+    fun anUploadMayHaveFewerSamplesThanThePhoto() {
+        fun parts(change: MutableMap<String, Any?>.() -> Unit = {}): Map<String, Any?> = contractParts().apply {
+            @Suppress("UNCHECKED_CAST")
+            val p = (this["outputs"] as List<Map<String, Any?>>).single()
+            @Suppress("UNCHECKED_CAST")
+            val upload = this["upload"] as Map<String, Any?>
+            this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to 2)
+            this["outputs"] = listOf(p + ("shape" to listOf(1, SIDE / 2, SIDE / 2, 3)))
+            this["upload"] = upload + mapOf("width" to SIDE / 2, "height" to 3 * SIDE / 2)
+            change()
+        }
+        val contract = Contract.parse(contractBytes(parts()))
+        assertEquals(Channel.Dither(1, subsample = 2), contract.channel)
+        assertEquals(listOf(SIDE, SIDE / 2, SIDE / 2), listOf(contract.height, contract.uploadHeight, contract.uploadWidth))
+        for (subsample in listOf(1.5, 3, 4, 8, null, "2")) {
+            val changed = parts { this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to subsample) }
+            assertThrows("$subsample", SfumatoException::class.java) { Contract.parse(contractBytes(changed)) }
+        }
+        val gated = parts { this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to 2, "gates" to true) }
+        assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(gated)) }
+        val large = parts { this["outputs"] = contractParts()["outputs"] }
+        assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(large)) }
+    }
+
+    @Test
     fun pointsAreReadAndBelongToDither() {
         fun read(points: Any?) = Contract.parse(contractBytes(contractParts() + ("points" to points))).points
         assertEquals(listOf(StrengthPoint(128, mapOf("smiling" to 0.9), 64.0), StrengthPoint(1, mapOf("smiling" to 0.9), 0.5)), read(points(128, 1)))

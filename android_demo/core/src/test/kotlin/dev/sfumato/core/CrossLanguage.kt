@@ -55,20 +55,26 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val (height, width) = case.int("height") to case.int("width")
     val picture = if ("pixels" in case) Picture(height, width, case.text("pixels").hexToByteArray()) else pattern(case.text("pattern"), height, width)
     val channel = if ("bits" in case) {
-        Channel.Dither(case.int("bits"), gates = case.flagOrNull("gates") ?: false, gray = case.flagOrNull("gray") ?: false)
+        Channel.Dither(
+            case.int("bits"),
+            gates = case.flagOrNull("gates") ?: false,
+            gray = case.flagOrNull("gray") ?: false,
+            subsample = if ("subsample" in case) case.int("subsample") else 1,
+        )
     } else {
         Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
     }
+    val side = channel.subsample
     val parameters = case.child("parameters")
     val given = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
     val q = atStrength(channel, given, if ("strength" in case) case.int("strength") else FULL_STRENGTH, height, width)
     val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
-    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size))
+    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size / (side * side)))
     val levels = sample(channel, picture, q, noise, table)
     mapOf(
         "noise" to noise.toHexString(),
         "packed" to pack(levels, channel.bits).toHexString(),
-        "png" to encodePng(levels, height, width, channel.bits).toHexString(),
+        "png" to encodePng(levels, height / side, width / side, channel.bits).toHexString(),
     )
 }
 
