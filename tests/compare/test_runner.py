@@ -87,7 +87,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path
 
 def test_all_is_every_method_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
-    assert {row.method for row in rows} == {*METHODS, *OURS} - {"rate-context", "rate-levels4", "gates"}
+    assert {row.method for row in rows} == {*METHODS, *OURS} - {
+        "rate-context",
+        "rate-levels4",
+        "subsample",
+        "gates",
+    }
     assert [row.point for row in rows if row.method == "suppress"] == list(POINTS)
     assert len(rows) == 4 * (len(METHODS) - 2) + 1 + 2 + 4 * len(OUR_CURVES) + 1 + 4 * len(POINTS)
     assert len({row.id for row in rows}) == len(rows)
@@ -138,7 +143,7 @@ def test_wrong_settings_are_wrong_use(text: str, message: str) -> None:
 
 def test_the_bound_that_foresees_is_a_goal_where_there_is_something_to_foresee() -> None:
     points = [Point(8), Point(1000)]
-    for name in ("rate-context", "rate-levels4", "gates"):
+    for name in ("rate-context", "rate-levels4", "subsample", "gates"):
         assert [row.id for row in choose_rows(["all"], points) if row.method == name] == [f"{name}-1000"]
     assert [row.id for row in choose_rows(["rate-context"], points)] == [
         "rate-context-8",

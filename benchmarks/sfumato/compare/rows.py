@@ -61,6 +61,14 @@ OURS: dict[str, dict[str, Any]] = {
     "rate": {"objective": "rate", "channel": "dither"},
     "rate-levels4": {"objective": "rate", "channel": "dither", "levels": 4},
     "rate-context": {"objective": "rate", "channel": "dither", "levels": 4, "prior": "autoregressive"},
+    "subsample": {
+        "objective": "rate",
+        "channel": "dither",
+        "levels": 4,
+        "gray": True,
+        "subsample": 2,
+        "prior": "autoregressive",
+    },
     "gates": {"objective": "rate", "channel": "dither", "gates": True},
     "rate-gaussian": {"objective": "rate", "channel": "gaussian"},
     "suppress": {"objective": "suppress", "channel": "dither"},
@@ -80,9 +88,9 @@ OUR_CURVES: dict[str, Curve] = {
     "answer-odds": Curve("equal_odds", (0.05, 0.02, 0.1, 0.2), published="", most=1.0),
 }
 """Ours that have a setting in place of a target."""
-FROM_BITS = {"rate-levels4": PICTURE_BITS, "rate-context": PICTURE_BITS, "gates": PICTURE_BITS}
-"""Targets from which on `all` has a method: below them more levels, a bound that foresees or a coin a block for the gates gain
-nothing (docs/decisions 12, 15 and 31)."""
+FROM_BITS = dict.fromkeys(("rate-levels4", "rate-context", "subsample", "gates"), PICTURE_BITS)
+"""Targets from which on `all` has a method: below them more levels, a bound that foresees, fewer samples or a coin a block for
+the gates gain nothing (docs/decisions 12, 15, 31 and 37)."""
 SETTINGS = 4
 """Settings of every other method, by default."""
 

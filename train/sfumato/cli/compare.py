@@ -37,8 +37,8 @@ def command(
         typer.Option(
             help="all, or some of: raw, blur, pixelate, jpeg, webp, avif, gaussian, laplace, arden, shredder, cloak, "
             "deepobfuscator, maxent-arl, narl, mass, pass, protective, infodecom-style, on-phone; of ours: literal, rate, "
-            "rate-levels4, rate-context and gates (in all from 100 bits on), rate-gaussian, suppress, suppress-gaussian, "
-            "answer, answer-odds."
+            "rate-levels4, rate-context, subsample and gates (in all from 100 bits on), rate-gaussian, suppress, "
+            "suppress-gaussian, answer, answer-odds."
         ),
     ] = "all",
     peers: Annotated[str, typer.Option("--peers", hidden=True, help="The old name of --methods.")] = "",

@@ -22,6 +22,8 @@ ASKS_FOR_PICTURES = (
     "objective",
     "channel",
     "levels",
+    "gray",
+    "subsample",
     "gates",
     "dial",
     "prior",
@@ -73,6 +75,17 @@ def command(
     objective: Annotated[str | None, typer.Option(help="literal, rate or suppress.")] = None,
     channel: Annotated[str | None, typer.Option(help="dither or gaussian.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of the dither channel: 2, 4 or 16.")] = None,
+    gray: Annotated[
+        bool | None,
+        typer.Option(
+            "--gray/--no-gray",
+            help="Levels in Gray code: more bits and a clearer picture (docs/decisions/0035).",
+        ),
+    ] = None,
+    subsample: Annotated[
+        int | None,
+        typer.Option(help="A sample of the upload stands for this many pixels a side: 1, 2 or 4."),
+    ] = None,
     gates: Annotated[
         bool | None,
         typer.Option(
@@ -152,6 +165,8 @@ def command(
         "objective": objective,
         "channel": channel,
         "levels": levels,
+        "gray": gray,
+        "subsample": subsample,
         "gates": gates,
         "dial": None if dial is None else read_strengths(dial),
         "bits": bits,
