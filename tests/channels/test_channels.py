@@ -12,7 +12,7 @@ from sfumato.channels import CHANNELS, create
 from sfumato.channels.dither import STEP_GAIN, SUBSAMPLES, Dither, folded
 from sfumato.channels.gaussian import Gaussian
 from sfumato.core.errors import UsageError
-from sfumato.runtime import contract
+from sfumato.runtime import contract, sampler
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16])
@@ -124,21 +124,34 @@ def test_all_gray_codes_are_drawn_and_read_back(levels: int) -> None:
         assert slope[:, plane, 0, 0].tolist() == pytest.approx(turned.tolist(), abs=1e-6)
 
 
+def neighbours(pixel: int, side: int, count: int) -> list[tuple[int, float]]:
+    """Which of `count` samples a pixel lies between, and the share of each."""
+    place = min(max((pixel - side // 2) / side, 0), count - 1)
+    below = int(place)
+    return [(below, 1 - place + below), (min(below + 1, count - 1), place - below)]
+
+
 @pytest.mark.parametrize("levels", [2, 4, 16])
 @pytest.mark.parametrize("side", [2, 4])
-def test_a_sample_of_several_pixels_is_drawn_once_and_repeated(levels: int, side: int) -> None:
+def test_a_sample_of_several_pixels_is_drawn_once_and_interpolated(levels: int, side: int) -> None:
     one, several = Dither(levels, gray=True), Dither(levels, gray=True, subsample=side)
     p = torch.rand(2, 3 * one.bits, 5, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
     noise = one.noise({"p": p}, torch.Generator().manual_seed(2))
     small, upload = one.sample({"p": p}, noise), several.sample({"p": p}, noise)
-    for row in range(5 * side):
-        for column in range(6 * side):
-            assert torch.equal(upload[:, :, row, column], small[:, :, row // side, column // side])
-    assert torch.equal(several.planes(upload), one.planes(small))
-    weights = torch.randn(upload.shape)
-    (slope,) = torch.autograd.grad((upload * weights).sum(), p, retain_graph=True)
-    summed = weights.view(2, 3, 5, side, 6, side).sum((3, 5))
-    (wanted,) = torch.autograd.grad((small * summed).sum(), p)
+    assert upload.shape == (2, 3, 5 * side, 6 * side)
+    weights = torch.zeros(5 * side, 6 * side, 5, 6)
+    for row, column in itertools.product(range(5 * side), range(6 * side)):
+        for (i, vertical), (j, horizontal) in itertools.product(
+            neighbours(row, side, 5), neighbours(column, side, 6)
+        ):
+            weights[row, column, i, j] += vertical * horizontal
+    torch.testing.assert_close(upload, torch.einsum("yxij,bcij->bcyx", weights, small))
+    assert torch.equal(several.planes(upload.half().float()), one.planes(small))
+    shown = sampler.interpolated(small.detach().permute(0, 2, 3, 1).numpy(), side)
+    torch.testing.assert_close(torch.from_numpy(shown).permute(0, 3, 1, 2), upload)
+    upwards = torch.randn(upload.shape)
+    (slope,) = torch.autograd.grad((upload * upwards).sum(), p, retain_graph=True)
+    (wanted,) = torch.autograd.grad((small * torch.einsum("yxij,bcyx->bcij", weights, upwards)).sum(), p)
     torch.testing.assert_close(slope, wanted)
     assert torch.equal(several.rate({"p": p}), one.rate({"p": p}))
     assert create("dither", **several.settings) == several

@@ -24,7 +24,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.runtime.confidence import read_temperatures
 from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
 from sfumato.runtime.makers import check_remembered
-from sfumato.runtime.sampler import enlarged
+from sfumato.runtime.sampler import interpolated
 from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 
 MODEL = "cloud.onnx"
@@ -87,10 +87,12 @@ class CloudModel:
         Args:
             uploads: levels of each, (height, width, 3) of the contract's `upload_size`.
         """
-        side = self.contract.channel.subsample or 1
-        # A PNG holds one plane after the other already.
-        planes = np.stack([enlarged(levels, side).transpose(2, 0, 1) for levels in uploads])
-        logits = self.run(np.divide(planes, np.float32(self.largest), dtype=np.float32))
+        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
+        samples = np.divide(planes, np.float32(self.largest), dtype=np.float32)
+        if side := self.contract.channel.subsample:
+            pictures = interpolated(samples.transpose(0, 2, 3, 1), side)
+            samples = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+        logits = self.run(samples)
         heads = [
             _predictions(entry, head / temperature)
             for entry, head, temperature in zip(self.contract.keep, logits, self.temperatures, strict=True)

@@ -25,7 +25,7 @@ from sfumato.models.tensors import evaluating
 from sfumato.runtime.contract import PointPart, RatePart, SizePart
 from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import NORMAL_SCALE, dither, enlarged, gaussian, normal_table, weaken
+from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, interpolated, normal_table, weaken
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.training.run import Run
 
@@ -211,8 +211,9 @@ def hits(
     answers: dict[str, list[Tensor]] = {name: [] for name in labels}
     with evaluating(cloud):
         for start in range(0, len(drawn), 128):
-            levels = torch.from_numpy(enlarged(np.stack(drawn[start : start + 128]), channel.subsample))
-            logits = cloud(levels.permute(0, 3, 1, 2).float() / top_level(channel))
+            samples = np.stack(drawn[start : start + 128]) / np.float32(top_level(channel))
+            pictures = torch.from_numpy(interpolated(samples, channel.subsample))
+            logits = cloud(pictures.permute(0, 3, 1, 2))
             for name in labels:
                 answers[name].append(logits[name].argmax(1))
     return {

@@ -108,13 +108,24 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     return levels
 
 
-def enlarged(levels: Bytes, side: int) -> Bytes:
-    """Levels (..., H, W, 3) as the cloud network sees them: each over a square of pixels, (..., side * H, side * W, 3).
+def interpolated(samples: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Samples (..., H, W, C) as the picture that the cloud network sees, (..., side * H, side * W, C), linear between them.
 
-    >>> enlarged(np.array([[[1, 2, 3]]], dtype=np.uint8), 2).tolist()
-    [[[1, 2, 3], [1, 2, 3]], [[1, 2, 3], [1, 2, 3]]]
+    Sample i stands at pixel `side * i + side // 2`; beyond the first and the last nothing changes.
+
+    >>> interpolated(np.array([[[0], [1]]], dtype=np.float32), 2)[..., 0].tolist()
+    [[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.5, 1.0]]
     """
-    return levels if side == 1 else levels.repeat(side, -3).repeat(side, -2)
+    if side == 1:
+        return samples
+    for axis in (-3, -2):
+        count = samples.shape[axis]
+        place = (np.arange(side * count) - side // 2) / side
+        below = np.floor(place).astype(np.int64)
+        share = (place - below).astype(np.float32).reshape(-1, *(1,) * (-axis - 1))
+        low, high = (samples.take((below + more).clip(0, count - 1), axis) for more in (0, 1))
+        samples = low + (high - low) * share
+    return samples
 
 
 def open_blocks(q: Bytes) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ nats the draw can carry. The network is deterministic; every bit of randomness i
     nats = channel.rate(parameters)
 
 Shapes: B images, H x W pixels, 3 colours, `k` bit planes a colour. All tensors are float32, (B, C, H, W). With `subsample` H
-and W of maps, parameters and noise are smaller by it; those of uploads are not, for `sample` repeats.
+and W of maps, parameters and noise are smaller by it; those of uploads are not, for `sample` interpolates.
 """
 
 from collections.abc import Mapping

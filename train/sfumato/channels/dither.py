@@ -21,7 +21,7 @@ carries nothing and need not be sent. The rate is then measured against a prior 
 fills the open ones by fair coins: log 2 for each block, and for open ones the divergence of their bits.
 
 With `subsample` a sample stands for a square of pixels, so an upload has a fourth or a sixteenth of the photo's samples. Maps
-and parameters have the upload's size; `sample` gives pictures of the photo's, every sample repeated (docs/decisions/0037).
+and parameters have the upload's size; `sample` gives pictures of the photo's, linear between the samples (docs/decisions/0037).
 """
 
 import math
@@ -148,14 +148,23 @@ def over_pixels(blocks: Tensor) -> Tensor:
     return blocks.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
 
 
-def repeated(samples: Tensor, side: int) -> Tensor:
-    """Every sample (B, C, H, W) over a square of pixels, (B, C, side * H, side * W)."""
-    return samples if side == 1 else F.interpolate(samples, scale_factor=float(side), mode="nearest")
+def interpolated(samples: Tensor, side: int) -> Tensor:
+    """Samples (B, C, H, W), each at one pixel of its square, as a picture (B, C, side * H, side * W), linear between them.
 
+    Sample i stands at pixel `side * i + side // 2`; beyond the first and the last nothing changes. Pictures without steps
+    between squares are what pretrained networks know, and the samples can be read back.
 
-def drawn_once(upload: Tensor, side: int) -> Tensor:
-    """The reverse of `repeated`."""
-    return upload[..., ::side, ::side]
+    >>> interpolated(torch.tensor([[[[0.0, 1.0]]]]), 2)[0, 0, 0].tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    if side == 1:
+        return samples
+    height, width = samples.shape[2:]
+    around = F.pad(samples, (1, 1, 1, 1), mode="replicate")
+    size = (side * (height + 1) + 1, side * (width + 1) + 1)
+    whole = F.interpolate(around, size=size, mode="bilinear", align_corners=True)
+    first = side - side // 2
+    return whole[:, :, first : first + side * height, first : first + side * width]
 
 
 def from_gray(planes: Tensor) -> Tensor:
@@ -267,7 +276,7 @@ class Dither:
 
     def sample(self, parameters: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Draw the bits and read them as levels 0..1; the gradient passes straight through the comparison."""
-        return repeated(self._levels(parameters["p"], noise), self.subsample)
+        return interpolated(self._levels(parameters["p"], noise), self.subsample)
 
     def _levels(self, p: Tensor, noise: Tensor) -> Tensor:
         """The samples as they are drawn, (B, 3, H / subsample, W / subsample), 0..1."""
@@ -285,7 +294,7 @@ class Dither:
 
         With `subsample` the bits of a square are there once.
         """
-        upload = drawn_once(upload, self.subsample)
+        upload = upload[..., self.subsample // 2 :: self.subsample, self.subsample // 2 :: self.subsample]
         if self.bits == 1:
             return upload.round()
         values = (upload * (self.levels - 1)).round().long()
