@@ -325,7 +325,7 @@ private class ContractReader(private val root: JsonObject) {
                 },
                 gates = part.flagOrNull("gates") ?: false,
                 gray = part.flagOrNull("gray") ?: false,
-                subsample = if (part.isNull("subsample")) 1 else part.int("subsample"),
+                subsample = part.intOrNull("subsample") ?: 1,
             ).also {
                 demand(it.subsample in SUBSAMPLES && !(it.gates && it.subsample > 1)) { "the channel's subsample is impossible" }
             }

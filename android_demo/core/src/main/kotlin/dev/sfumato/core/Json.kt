@@ -49,6 +49,8 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
 
     fun flagOrNull(key: String): Boolean? = if (isNull(key)) null else flag(key)
 
+    fun intOrNull(key: String): Int? = if (isNull(key)) null else int(key)
+
     fun textOrNull(key: String): String? = if (isNull(key)) null else text(key)
 
     fun wholeOrNull(key: String): Long? = if (isNull(key)) null else whole(key)

@@ -57,24 +57,23 @@ class ContractTest {
     fun anUploadMayHaveFewerSamplesThanThePhoto() {
         fun parts(change: MutableMap<String, Any?>.() -> Unit = {}): Map<String, Any?> = contractParts().apply {
             @Suppress("UNCHECKED_CAST")
-            val p = (this["outputs"] as List<Map<String, Any?>>).single()
-            @Suppress("UNCHECKED_CAST")
-            val upload = this["upload"] as Map<String, Any?>
+            val image = this["input"] as Map<String, Any?>
             this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to 2)
-            this["outputs"] = listOf(p + ("shape" to listOf(1, SIDE / 2, SIDE / 2, 3)))
-            this["upload"] = upload + mapOf("width" to SIDE / 2, "height" to 3 * SIDE / 2)
+            this["input"] = image + ("shape" to listOf(1, 2 * SIDE, 2 * SIDE, 3))
             change()
         }
         val contract = Contract.parse(contractBytes(parts()))
         assertEquals(Channel.Dither(1, subsample = 2), contract.channel)
-        assertEquals(listOf(SIDE, SIDE / 2, SIDE / 2), listOf(contract.height, contract.uploadHeight, contract.uploadWidth))
+        assertEquals(listOf(2 * SIDE, SIDE, SIDE), listOf(contract.height, contract.uploadHeight, contract.uploadWidth))
         for (subsample in listOf(1.5, 3, 4, 8, null, "2")) {
             val changed = parts { this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to subsample) }
             assertThrows("$subsample", SfumatoException::class.java) { Contract.parse(contractBytes(changed)) }
         }
         val gated = parts { this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to 2, "gates" to true) }
         assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(gated)) }
-        val large = parts { this["outputs"] = contractParts()["outputs"] }
+        @Suppress("UNCHECKED_CAST")
+        val p = (contractParts()["outputs"] as List<Map<String, Any?>>).single()
+        val large = parts { this["outputs"] = listOf(p + ("shape" to listOf(1, 2 * SIDE, 2 * SIDE, 3))) }
         assertThrows(SfumatoException::class.java) { Contract.parse(contractBytes(large)) }
     }
 
