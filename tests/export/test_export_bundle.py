@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from sfumato.channels.dither import over_pixels
 from sfumato.core.errors import SfumatoError, UsageError
@@ -24,6 +25,7 @@ from sfumato.export import gates, pipeline
 from sfumato.export.artifact import load_export
 from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.gates import int8_gates
+from sfumato.export.measure import pictures
 from sfumato.export.pipeline import export
 from sfumato.export.quant_finetune import Tuning, fine_tune
 from sfumato.models.tensors import to_tensor
@@ -257,6 +259,11 @@ def test_two_exports_are_equal_byte_for_byte(
 def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
     run = make_run(name)
     out = tmp_path / "export"
+
+    def whole(_: nn.Module, given: tuple[torch.Tensor]) -> None:
+        assert given[0].shape[1:] == (3, 32, 32), "the cloud network sees pictures of the photo's size"
+
+    run.cloud.register_forward_pre_hook(whole)
     contract = export(run, out, variants=["int8"])
     model = PhoneModel.load(out)
     images = np.array(run.dataset.images[:4])
@@ -273,6 +280,13 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
     bits = contract.channel.bits
     assert (height, width) == ((16, 16) if name == "subsample" else (32, 32))
     assert np.array_equal(decode_png(upload.content, height=height, width=width, bits=bits), upload.levels)
+    shown = pictures([upload.levels], run.channel)
+    (served,) = CloudModel.load(out).predict([upload.levels])
+    with torch.no_grad():
+        logits = run.cloud(shown)["glasses"] / contract.figures["temperature"]["glasses"]
+    assert list(served["glasses"].probabilities.values()) == pytest.approx(
+        logits.softmax(1)[0].tolist(), abs=1e-4
+    )
     buffer = images[0].copy()
     early = model.perturb(buffer, key=KEY)
     buffer[:] = 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data import Split
-from sfumato.export.measure import draw, top_level
+from sfumato.export.measure import draw, pictures
 from sfumato.export.parity import run_int8
 from sfumato.models.tensors import evaluating
 from sfumato.runtime import answer, confidence, familiar
@@ -44,8 +44,7 @@ def picture_logits(run: Run, session: Session, images: Images) -> dict[str, Tens
     found: dict[str, list[Tensor]] = {name: [] for name in run.keep}
     with evaluating(run.cloud):
         for start in range(0, len(drawn), BATCH):
-            levels = torch.from_numpy(np.stack(drawn[start : start + BATCH]))
-            logits = run.cloud(levels.permute(0, 3, 1, 2).float() / top_level(run.channel))
+            logits = run.cloud(pictures(drawn[start : start + BATCH], run.channel))
             for name in run.keep:
                 found[name].append(logits[name])
     return {name: torch.cat(parts) for name, parts in found.items()}

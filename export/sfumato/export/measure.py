@@ -149,6 +149,12 @@ def top_level(channel: Channel) -> int:
     return int(2 ** bits_of(channel)) - 1
 
 
+def pictures(drawn: Sequence[Bytes], channel: Channel) -> Tensor:
+    """Levels of uploads, (H, W, 3) each, as the cloud network sees them: (N, 3, H, W) of the photos' size, in 0..1."""
+    samples = np.stack(drawn) / np.float32(top_level(channel))
+    return torch.from_numpy(interpolated(samples, channel.subsample)).permute(0, 3, 1, 2)
+
+
 def noise_bytes(channel: Channel, shape: tuple[int, ...]) -> int:
     """Noise bytes an image (H, W, 3) needs."""
     samples = math.prod(shape) // channel.subsample**2
@@ -211,9 +217,7 @@ def hits(
     answers: dict[str, list[Tensor]] = {name: [] for name in labels}
     with evaluating(cloud):
         for start in range(0, len(drawn), 128):
-            samples = np.stack(drawn[start : start + 128]) / np.float32(top_level(channel))
-            pictures = torch.from_numpy(interpolated(samples, channel.subsample))
-            logits = cloud(pictures.permute(0, 3, 1, 2))
+            logits = cloud(pictures(drawn[start : start + 128], channel))
             for name in labels:
                 answers[name].append(logits[name].argmax(1))
     return {

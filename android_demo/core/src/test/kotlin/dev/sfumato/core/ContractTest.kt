@@ -55,13 +55,7 @@ class ContractTest {
 
     @Test
     fun anUploadMayHaveFewerSamplesThanThePhoto() {
-        fun parts(change: MutableMap<String, Any?>.() -> Unit = {}): Map<String, Any?> = contractParts().apply {
-            @Suppress("UNCHECKED_CAST")
-            val image = this["input"] as Map<String, Any?>
-            this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to 2)
-            this["input"] = image + ("shape" to listOf(1, 2 * SIDE, 2 * SIDE, 3))
-            change()
-        }
+        fun parts(change: MutableMap<String, Any?>.() -> Unit = {}): Map<String, Any?> = contractParts(subsample = 2).apply(change)
         val contract = Contract.parse(contractBytes(parts()))
         assertEquals(Channel.Dither(1, subsample = 2), contract.channel)
         assertEquals(listOf(2 * SIDE, SIDE, SIDE), listOf(contract.height, contract.uploadHeight, contract.uploadWidth))

@@ -29,6 +29,23 @@ class PerturberTest {
     }
 
     @Test
+    fun anUploadOfFewerSamplesIsDrawnAndShownInItsOwnSize() {
+        for (side in listOf(2, 4)) {
+            val (bundle, network) = smallBundle(levels = 4, subsample = side) to FakeNetwork(planes = 6, side = side * SIDE)
+            val result = Perturber(bundle, network, FakeKeys()).perturb(photo)
+            val input = photo.fit(side * SIDE, side * SIDE)
+            assertArrayEquals(flipTopBit(input.rgb), network.input)
+            val q = flipTopBit(network.answer(network.input))
+            val drawn = dither(q, keyedNoise(KEY, bundle.contract.digest, q, input.rgb, q.size), 2)
+            assertArrayEquals(encodePng(drawn, SIDE, SIDE, 2), result.upload.content)
+            assertEquals(listOf(SIDE, SIDE), listOf(result.drawn.height, result.drawn.width))
+            assertEquals(listOf(side * SIDE, side * SIDE), listOf(result.input.height, result.input.width))
+            assertEquals(SIDE * SIDE, result.noiseMap!!.size)
+            assertEquals(ditherRateBits(q), result.rateBits!!, 0.0)
+        }
+    }
+
+    @Test
     fun theSamePhotoGivesTheSameUploadUntilTheKeyIsReset() {
         val keys = FakeKeys()
         val perturber = Perturber(smallBundle(), FakeNetwork(), keys)

@@ -43,10 +43,10 @@ fun vectorsBytes(levels: Int = 2, parameters: Map<String, ByteArray>? = null): B
 }
 
 /** The parts of a contract, to be changed by a test before they are written. */
-fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels)): MutableMap<String, Any?> {
+fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels), subsample: Int = 1): MutableMap<String, Any?> {
     val bits = BITS.getValue(levels)
-    fun tensor(name: String, planes: Int, scale: Double) = mapOf(
-        "name" to name, "shape" to listOf(1, SIDE, SIDE, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
+    fun tensor(name: String, side: Int, planes: Int, scale: Double) = mapOf(
+        "name" to name, "shape" to listOf(1, side, side, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
         "unit" to 1.0, "int8_scale" to scale, "int8_zero_point" to -128,
     )
     fun file(name: String, content: ByteArray) =
@@ -56,10 +56,10 @@ fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels)): M
         "mode" to "picture",
         "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectors)),
         "crop" to "centre, then antialiased bilinear (docs/contract.md)",
-        "input" to tensor("image", 3, 1 / 255.0),
-        "outputs" to listOf(tensor("p", 3 * bits, 1 / 256.0)),
+        "input" to tensor("image", subsample * SIDE, 3, 1 / 255.0),
+        "outputs" to listOf(tensor("p", SIDE, 3 * bits, 1 / 256.0)),
         "models" to listOf(mapOf("variant" to "int8", "file" to "local_int8.tflite", "input" to "int8", "output" to "int8")),
-        "channel" to mapOf("name" to "dither", "levels" to levels),
+        "channel" to mapOf("name" to "dither", "levels" to levels) + if (subsample > 1) mapOf("subsample" to subsample) else emptyMap(),
         "sampler" to 1,
         "noise" to 2,
         "upload" to mapOf(
@@ -94,9 +94,15 @@ fun points(vararg strengths: Int): List<Map<String, Any?>> = strengths.map {
     )
 }
 
-fun smallBundle(levels: Int = 2, familiar: Familiar? = null, points: List<Map<String, Any?>>? = null): Bundle = Bundle.open { name ->
+fun smallBundle(
+    levels: Int = 2,
+    familiar: Familiar? = null,
+    points: List<Map<String, Any?>>? = null,
+    subsample: Int = 1,
+): Bundle = Bundle.open { name ->
+    val parts = contractParts(levels, subsample = subsample)
     when (name) {
-        Contract.FILE -> contractBytes(contractParts(levels) + ("figures" to figures(familiar)) + listOfNotNull(points?.let { "points" to it }))
+        Contract.FILE -> contractBytes(parts + ("figures" to figures(familiar)) + listOfNotNull(points?.let { "points" to it }))
         "local_int8.tflite" -> MODEL
         "vectors.json" -> vectorsBytes(levels)
         else -> throw IOException(name)
@@ -108,8 +114,9 @@ class FakeNetwork(
     private val planes: Int = 3,
     override val delegation: Delegation? = Delegation(42, 42, 1),
     private val onInvoke: () -> Unit = {},
+    side: Int = SIDE,
 ) : LocalNetwork {
-    override val inputs = listOf(TensorInfo("image", listOf(1, SIDE, SIDE, 3), "int8", (1 / 255.0).toFloat(), -128))
+    override val inputs = listOf(TensorInfo("image", listOf(1, side, side, 3), "int8", (1 / 255.0).toFloat(), -128))
     override val outputs = listOf(TensorInfo("p", listOf(1, SIDE, SIDE, planes), "int8", (1 / 256.0).toFloat(), -128))
     var input = ByteArray(0)
     var invoked = 0
