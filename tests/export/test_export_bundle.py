@@ -75,10 +75,11 @@ def test_every_model_is_channels_last_whole_and_named(sealed: Path, variant: str
     assert graph_findings(graph) == []
     assert xnnpack_partitions(open_model(content)) == 1
     large = [operator.name for operator in graph.operators if operator.outputs[0].shape[1:3] == (32, 32)]
-    assert large == ["DEPTH_TO_SPACE"]
+    # Others than int8 take photos, which the stem is shown centred.
+    assert large == ["DEPTH_TO_SPACE"] if variant == "int8" else ["DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE"]
     if variant == "int8":
         assert nnapi_findings(graph) == []
-        assert graph.inputs[0].scales == pytest.approx((1 / 255,))
+        assert graph.inputs[0].scales == pytest.approx((8 / 255,))
         assert graph.outputs[0].scales == (1 / 256,)
 
 
@@ -108,7 +109,8 @@ def test_a_network_that_was_trained_with_zeros_on_every_side_still_ships(
     tmp_path: Path, make_run: Callable[[str], Run]
 ) -> None:
     run = make_run("symmetric")
-    export(run, tmp_path / "export", variants=["int8"])
+    contract = export(run, tmp_path / "export", variants=["int8"])
+    assert (contract.input.int8_scale, contract.input.int8_zero_point) == (1 / 255, -128)
     content = (tmp_path / "export" / "local_int8.tflite").read_bytes()
     assert not [operator.name for operator in read_graph(content).operators if "PAD" in operator.name]
     assert halving_kernels(content) == {(4, 4)}
@@ -117,6 +119,18 @@ def test_a_network_that_was_trained_with_zeros_on_every_side_still_ships(
     assert gap.abs().mean() < 2 / 256
     config = json.loads((tmp_path / "export" / "audit" / "config.json").read_text(encoding="utf-8"))
     assert config["padding"] == "symmetric"
+
+
+def test_an_int8_model_takes_a_centred_picture_and_pays_nothing_for_it(sealed: Path) -> None:
+    contract = read_contract(sealed)
+    assert (contract.input.int8_scale, contract.input.int8_zero_point) == (8 / 255, 0)
+    graph = read_graph((sealed / "local_int8.tflite").read_bytes())
+    first = [node for node in graph.operators if graph.inputs[0].index in [x.index for x in node.inputs if x]]
+    assert sorted(node.name for node in first) == ["CONV_2D", "SPACE_TO_DEPTH"]
+    plain = read_graph((sealed / "local_float32.tflite").read_bytes())
+    assert sum(node.name == "DEPTHWISE_CONV_2D" for node in plain.operators) > sum(
+        node.name == "DEPTHWISE_CONV_2D" for node in graph.operators
+    )
 
 
 def test_the_shipped_bytes_are_the_trained_probabilities(sealed: Path, dither_run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,17 @@ from torch import nn
 from sfumato.channels import create
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork, fold, freeze, freeze_network
-from sfumato.export.lowering import RefusedError, find_affine, lower, order_planes, zeros_for_same
+from sfumato.export.lowering import (
+    RefusedError,
+    find_affine,
+    lower,
+    lower_centred,
+    order_planes,
+    zeros_for_same,
+)
 from sfumato.export.onnx_files import write_local, write_onnx
 from sfumato.export.onnx_graph import merge_pads
+from sfumato.export.tflite import centre
 from sfumato.models.local import BLOCKS, LocalNetwork
 
 RNG = np.random.default_rng(0)
@@ -282,10 +290,15 @@ def test_clipping_to_six() -> None:
 
 def operators(model: Any) -> list[tuple[str, tuple[int, ...]]]:
     """Kind and shape of all that the lowering computes."""
+    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    return operators_of(lower(model), shape)
+
+
+def operators_of(function: Any, shape: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
+    """Kind and shape of all that a function of an image of this shape computes."""
     import tensorflow as tf
 
-    shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
-    traced = tf.function(lower(model)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    traced = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32))
     return [(made.type, tuple(out.shape)) for made in traced.graph.get_operations() for out in made.outputs]
 
 
@@ -452,14 +465,77 @@ def test_every_channel_leaves_full_size_to_its_last_operator(name: str, block: i
     image = torch.rand(1, 48, 80, 3)
     write_onnx(network, image, tmp_path / "local.onnx", inputs=["image"], outputs=network.names)
     model = onnx.load(tmp_path / "local.onnx")
-    found = lower(model)(tf.constant(image.numpy()))
+    centred = lower_centred(model)
+    found = [lower(model)(tf.constant(image.numpy()))]
+    assert (centred is not None) is (kind == "dither")
+    if centred is not None:
+        found.append(centred(tf.constant(centre(image.numpy()))))
     with torch.no_grad():
         for output, wanted in zip(network.names, network(image), strict=True):
             assert wanted.std() > 0.1
-            assert np.abs(found[output].numpy() - wanted.numpy()).max() < 1e-5
-    large = Counter(kind for kind, shape in operators(model) if shape[1:3] == (48, 80))
-    del large["Placeholder"], large["Identity"]
-    assert large == {"DepthToSpace": len(network.names)}
+            for one in found:
+                assert np.abs(one[output].numpy() - wanted.numpy()).max() < 1e-5
+    for function in (lower(model), centred):
+        if function is None:
+            continue
+        large = Counter(
+            kind for kind, shape in operators_of(function, (1, 48, 80, 3)) if shape[1:3] == (48, 80)
+        )
+        del large["Placeholder"], large["Identity"]
+        # Of a model that takes photos the stem has to be shown a centred one.
+        shown = {"DepthwiseConv2dNative": 1, "BiasAdd": 1} if function is not centred and centred else {}
+        assert large == {"DepthToSpace": len(network.names), **shown}
+
+
+class Looks(nn.Module):
+    """A network that looks at a centred picture, and in one way more."""
+
+    def __init__(self, more: str) -> None:
+        super().__init__()
+        self.stem, self.more = nn.Conv2d(3, 4, 3), more
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = image.permute(0, 3, 1, 2)
+        y = self.stem(8 * (x - (0.5 if self.more == "other middle" else 128 / 255)))
+        if self.more == "photo":
+            y = y + x[:, :1, 1:-1, 1:-1]
+        if self.more == "average":
+            y = y + F.avg_pool2d(8 * (x - 128 / 255), 3, 1)[:, :1]
+        if self.more == "average of the photo":
+            y = y + 8 * (F.avg_pool2d(x, 3, 1)[:, :1] - 128 / 255)
+        if self.more == "padded average":
+            y = y + 8 * (F.avg_pool2d(x, 5, 1, 1)[:, :1] - 128 / 255)
+        if self.more == "other factor":
+            y = y + 4 * (x[:, :1, 1:-1, 1:-1] - 128 / 255)
+        return torch.sigmoid(y).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "taken"),
+    [
+        ("nothing", True),
+        ("average", True),
+        ("average of the photo", False),
+        ("photo", False),
+        ("padded average", False),
+        ("other factor", False),
+        ("other middle", False),
+    ],
+)
+def test_only_what_looks_at_nothing_else_takes_a_centred_picture(
+    more: str, taken: bool, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    torch.manual_seed(0)
+    network, image = Looks(more).eval(), torch.rand(1, 12, 16, 3)
+    write_onnx(network, image, tmp_path / "looks.onnx", inputs=["image"], outputs=["p"])
+    centred = lower_centred(onnx.load(tmp_path / "looks.onnx"))
+    assert (centred is not None) is taken
+    if centred is not None:
+        with torch.no_grad():
+            wanted = network(image).numpy()
+        assert np.abs(centred(tf.constant(centre(image.numpy())))["p"].numpy() - wanted).max() < 1e-5
 
 
 @pytest.mark.parametrize(("region", "window"), [(3, 0), (0, 2), (0, 3)])

@@ -37,6 +37,7 @@ def test_onnx2tf_exports_offline_and_passes_every_gate(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     contract = export(make_run("dither4"), tmp_path / "out", backend="onnx2tf", variants=["float32", "int8"])
     assert contract.failed_gates == ()
+    assert (contract.input.int8_scale, contract.input.int8_zero_point) == (1 / 255, -128)
     names = [op.name for op in read_graph((tmp_path / "out" / "local_int8.tflite").read_bytes()).operators]
     assert names.count("DEPTHWISE_CONV_2D") >= 7
     assert {"TRANSPOSE", "ADD_N"} & set(names) == set()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.export.tflite import write_variants
+from sfumato.export.tflite import Functions, write_variants
 from sfumato.runtime.tflite_graph import read_graph
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,9 @@ def test_every_tensor_gets_its_own_range() -> None:
     images = RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     images[0, 0, 0], images[0, 0, 1] = 0, 255
     graph = read_graph(
-        dict(write_variants(lambda image: {"p": tf.sigmoid(steps(image)[-1])}, images, ("int8",)))["int8"]
+        dict(write_variants(Functions(lambda image: {"p": tf.sigmoid(steps(image)[-1])}), images, ("int8",)))[
+            "int8"
+        ]
     )
     assert [tensor.type for tensor in (*graph.inputs, *graph.outputs)] == ["INT8", "INT8"]
     assert graph.inputs[0].scales[0] == np.float32(1 / 255)

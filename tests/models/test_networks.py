@@ -317,7 +317,7 @@ def test_a_sample_of_several_pixels_is_drawn_from_their_mean(subsample: int, blo
         name: torch.full((1, planes, *small.shape[2:]), channel.starts[name])
         for name, planes in channel.maps.items()
     }
-    wanted = channel.parameters(small, maps)["p"]
+    wanted = channel.parameters(small, maps, local.middle)["p"]
     torch.testing.assert_close(local(x)["p"], wanted)
     for head in local.heads.values():
         torch.nn.init.normal_(head.weight)  # type: ignore[arg-type]
@@ -325,6 +325,27 @@ def test_a_sample_of_several_pixels_is_drawn_from_their_mean(subsample: int, blo
     local.training = True
     torch.testing.assert_close(local(x)["p"], whole)
     assert whole.shape == (2, 6, *small.shape[2:])
+
+
+def test_a_centred_network_is_another_of_the_same_weights() -> None:
+    """It looks at 8 (x - 128/255), its channel takes 128/255 for the middle; a Gray code leaves both alone."""
+    torch.manual_seed(0)
+    photo = LocalNetwork(create("dither"), (2,), (32, 48), centred=False).eval()
+    centred = LocalNetwork(create("dither"), (2,), (32, 48)).eval()
+    centred.load_state_dict(photo.state_dict())
+    x = torch.rand(2, 3, 32, 48)
+    shown = 8 * (x - 128 / 255)
+    for level, wanted in zip(centred.encoder(x), photo.encoder(shown), strict=True):
+        torch.testing.assert_close(level, wanted)
+    maps = {name: torch.zeros(1, planes, 32, 48) for name, planes in photo.channel.maps.items()}
+    for head in centred.heads.values():
+        torch.nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    torch.testing.assert_close(centred(x)["p"], torch.sigmoid(shown / 2))
+    torch.testing.assert_close(photo.channel.parameters(x, maps)["p"], torch.sigmoid(4 * x - 2))
+    for channel in (create("dither", levels=4, gray=True), create("gaussian", additive=True)):
+        other = LocalNetwork(channel, (2,), (32, 48))
+        assert (other.encoder.centred, other.middle) == (False, 0.5)
 
 
 def test_a_block_holds_whole_samples() -> None:

@@ -264,3 +264,14 @@ def test_only_dither_has_smaller_uploads() -> None:
     values["channel"]["subsample"] = 2
     with pytest.raises(SfumatoError, match="belong to dither"):
         read(values)
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(1 / 255, 0), (8 / 255, -128), (1 / 256, -128), (4 / 255, 0)])
+def test_an_image_that_pixels_cannot_be_is_refused(scale: float, zero: int) -> None:
+    values = picture()
+    for known, middle in ((1 / 255, -128), (8 / 255, 0)):
+        values["input"].update(int8_scale=known, int8_zero_point=middle)
+        assert read(values).input.int8_scale == known
+    values["input"].update(int8_scale=scale, int8_zero_point=zero)
+    with pytest.raises(SfumatoError, match="none that pixels can have"):
+        read(values)

@@ -514,7 +514,7 @@ GATES = [
     ("float32", nearest, "RESIZE_NEAREST_NEIGHBOR: XNNPACK leaves it to the reference kernels"),
     ("int8", exponential, "int8: nodes NNAPI refuses is 1, allowed is 0"),
     # Calibrated on pictures without the exact values 0 and 255.
-    ("int8", plain, "int8: image bytes off scale 1/255, zero point -128 is"),
+    ("int8", plain, "int8: image bytes off scale 1/255, zero point -128, or 8/255 and 0 is"),
     ("int8", unbounded, "int8: output bytes off scale 1/256, zero point -128 is"),
 ]
 

@@ -251,6 +251,15 @@ def test_the_page_reads_points_and_refuses_what_python_refuses(dial_export: Path
     ]
 
 
+def test_the_page_takes_both_meanings_of_a_pixel_s_byte_and_no_other() -> None:
+    told = []
+    for scale, zero in ((1 / 255, -128), (8 / 255, 0), (1 / 255, 0), (8 / 255, -128), (4 / 255, 0)):
+        told.append(test_contract.picture())
+        told[-1]["input"].update(int8_scale=scale, int8_zero_point=zero)
+    refused = "the contract's scales are not those that this page computes with"
+    assert parse(told) == ["picture", "picture", refused, refused, refused]
+
+
 def test_the_page_reads_smaller_uploads_and_refuses_what_python_refuses() -> None:
     assert parse([test_contract.subsampled()]) == ["picture"]
     changed = []

@@ -94,15 +94,17 @@ def test_a_configuration_of_version_1_loads(capsys: pytest.CaptureFixture[str]) 
     assert literal.objective == "literal"
 
 
-def test_networks_of_before_keep_their_padding() -> None:
+def test_networks_of_before_keep_their_padding_and_their_input() -> None:
     """A stored configuration without the key is of an earlier version; its weights were learnt with zeros on every side."""
     options = {"data": "synthetic,size=32,count=600", "keep": ["skin"]}
     now = make_config(options)
-    assert now.padding == "same"
-    assert stored_config(VERSION_1).padding == "symmetric"
+    assert (now.padding, now.phone_input) == ("same", "centred")
+    before = stored_config(VERSION_1)
+    assert (before.padding, before.phone_input) == ("symmetric", "photo")
     assert stored_config(now.model_dump(mode="json")) == now
     dataset = open_dataset(now.data, keep=now.keep)
     for config, kind in ((now, Same), (stored_config(options), torch.nn.Conv2d)):
+        assert make_local(config, dataset).encoder.centred is (config is now)
         for network in (make_local(config, dataset), make_answer_network(config, dataset)):
             halving = [
                 part
@@ -113,19 +115,21 @@ def test_networks_of_before_keep_their_padding() -> None:
 
 
 def test_a_run_of_before_goes_on_as_it_began(tmp_path: Path) -> None:
-    run = train(**SMALL, padding="symmetric", out=tmp_path / "run")
+    run = train(**SMALL, padding="symmetric", phone_input="photo", out=tmp_path / "run")
     card, file = run.folder / "card.json", run.folder / "config.json"
     written = json.loads(file.read_text(encoding="utf-8"))
-    del written["padding"]
+    del written["padding"], written["phone_input"]
     file.write_text(json.dumps(written), encoding="utf-8")
     card.unlink()  # not finished
     resumed = train(**SMALL, out=run.folder, resume=True)
-    assert resumed.config.padding == "symmetric"
+    assert (resumed.config.padding, resumed.config.phone_input) == ("symmetric", "photo")
     x = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(resumed.local(x)["p"], run.local(x)["p"])
     with pytest.raises(SfumatoError, match=r"padding 'symmetric' \(now 'same'\)"):
         train(**SMALL, padding="same", out=run.folder, resume=True)
+    with pytest.raises(SfumatoError, match=r"phone_input 'photo' \(now 'centred'\)"):
+        train(**SMALL, phone_input="centred", out=run.folder, resume=True)
 
 
 def test_old_and_new_name_together_are_refused() -> None:

@@ -16,8 +16,9 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.core.provenance import provenance
 from sfumato.export.answer_bundle import answer_parts
-from sfumato.export.check import CheckedModel
+from sfumato.export.check import CheckedModel, scale_error
 from sfumato.export.freeze import PhoneNetwork
+from sfumato.export.gates import SCALE_LIMIT
 from sfumato.export.measure import bits_of
 from sfumato.export.tflite import model_file
 from sfumato.models.cost import cost
@@ -25,6 +26,7 @@ from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import (
     DIGESTS,
     FILE,
+    INPUTS,
     ChannelPart,
     Contract,
     File,
@@ -40,6 +42,7 @@ from sfumato.runtime.contract import (
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.signing import PUBLIC, SIGNATURE, check_digests, sign, write_digests
+from sfumato.runtime.tflite_graph import read_graph
 from sfumato.training.checkpoint import save_module
 from sfumato.training.run import AnswerRun, Run
 
@@ -66,6 +69,7 @@ def describe(
     figures = models["int8"].figures if "int8" in models else None
     return Contract(
         mode="picture",
+        input=describe_input(run, models["int8"].content if "int8" in models else None),
         outputs=tuple(describe_output(run, name) for name in network.names),
         models=tuple(describe_model(variant) for variant in models),
         channel=ChannelPart(name=run.channel.name, **run.channel.settings),  # type: ignore[arg-type]
@@ -106,6 +110,7 @@ def describe_answer(
     )
     return Contract(
         mode="answer",
+        input=describe_input(run, models.get("int8")),
         outputs=(scores,),
         models=tuple(describe_model(variant) for variant in models),
         channel=channel,
@@ -124,9 +129,6 @@ def describe_run(run: Run, folder: Path) -> dict[str, Any]:
     spent = cost(run.local, (3, height, width))
     return {
         "files": tuple(list_files(folder)),
-        "input": Tensor(
-            name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=1 / 255, int8_zero_point=-128
-        ),
         "keep": tuple(
             LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep
         ),
@@ -212,6 +214,26 @@ def phone_files(contract: Contract) -> list[str]:
     if contract.answer is not None and contract.answer.table is not None:
         tables.append(contract.answer.table)
     return [*models, test_vectors.FILE, *tables]
+
+
+def describe_input(run: Run, int8: bytes | None) -> Tensor:
+    """The image, and what the bytes of the int8 model mean: 0..1, or what a centred network looks at.
+
+    Raises:
+        SfumatoError: bytes that pixels cannot be.
+    """
+    height, width = run.dataset.size
+    scale, zero = INPUTS[0]
+    if int8 is not None:
+        (image,) = read_graph(int8).inputs
+        scale, zero = min(INPUTS, key=lambda one: scale_error(image, *one))
+        if not scale_error(image, scale, zero) <= SCALE_LIMIT:
+            raise SfumatoError(
+                f"the int8 model's image has scale {image.scales} and zero point {image.zero_points}"
+            )
+    return Tensor(
+        name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=scale, int8_zero_point=zero
+    )
 
 
 def describe_model(variant: str) -> Model:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.measure import Figures, measure_run
 from sfumato.export.parity import Parity, ParityImages, compare
+from sfumato.runtime.contract import INPUTS
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.tflite_graph import TensorInfo, read_graph
@@ -31,9 +32,9 @@ class Lint:
     """Partitions of XNNPACK; None where the runtime does not report them."""
     runtime: str
     image_error: float
-    """Largest distance, in bytes, of the int8 image from scale 1/255 and zero point -128; infinite for a float model."""
+    """Largest distance, in bytes, of the int8 image from the nearest of `INPUTS`; infinite for a float model."""
     output_error: float
-    """The same of the outputs and scale 1/256."""
+    """The same of the outputs from scale 1/256 and zero point -128."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ def lint_model(content: bytes, session: Session) -> Lint:
         xnnpack=tuple(xnnpack_findings(session)),
         partitions=xnnpack_partitions(session),
         runtime=session.runtime.name,
-        image_error=scale_error(graph.inputs[0], 1 / 255),
+        image_error=min(scale_error(graph.inputs[0], scale, zero) for scale, zero in INPUTS),
         output_error=max(scale_error(tensor, 1 / 256) for tensor in graph.outputs),
     )
 
 
-def scale_error(tensor: TensorInfo, scale: float) -> float:
-    """Largest distance, in bytes, of what a tensor's bytes mean from `(byte + 128) * scale`; linear in the byte."""
+def scale_error(tensor: TensorInfo, scale: float, zero: int = -128) -> float:
+    """Largest distance, in bytes, of what a tensor's bytes mean from `(byte - zero) * scale`; linear in the byte."""
     if len(tensor.scales) != 1 or len(tensor.zero_points) != 1:
         return float("inf")
     step = tensor.scales[0] / scale
-    return max(abs((byte - tensor.zero_points[0]) * step - (byte + 128)) for byte in (-128, 127))
+    return max(abs((byte - tensor.zero_points[0]) * step - (byte - zero)) for byte in (-128, 127))

@@ -94,7 +94,11 @@ def lint_gates(variant: str, lint: Lint, *, logistic: bool = True) -> list[Gate]
         scale = "int8: output bytes off scale 1/256, zero point -128"
         gates += [
             make_gate("int8: nodes NNAPI refuses", len(lint.nnapi), 0, "; ".join(lint.nnapi)),
-            make_gate("int8: image bytes off scale 1/255, zero point -128", lint.image_error, SCALE_LIMIT),
+            make_gate(
+                "int8: image bytes off scale 1/255, zero point -128, or 8/255 and 0",
+                lint.image_error,
+                SCALE_LIMIT,
+            ),
             *([make_gate(scale, lint.output_error, SCALE_LIMIT)] if logistic else []),
             make_gate("int8: bytes", lint.bytes, SIZE_LIMIT),
         ]

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from onnx import numpy_helper
 
+from sfumato.channels.dither import GAIN, MIDDLE_BYTE
 from sfumato.core.errors import SfumatoError
 from sfumato.export.onnx_graph import Node, attributes, sort_out, zeros_around
 from sfumato.export.packed_planes import Affine, Packed, Value, all_packed, whole
@@ -546,12 +547,60 @@ def find_affine(nodes: list[Node], constants: dict[str, Any]) -> dict[str, tuple
     return found
 
 
+FORWARDING = ("Transpose", "Identity", "AveragePool")
+"""Operators that give the same of `(x - a) * b` as `(x - a) * b` of what they give; an average only without padding."""
+
+
+def takes_centred(nodes: list[Node], products: dict[str, tuple[str, float, float]], entry: str) -> set[str]:
+    """Whether all that looks at the image looks at `GAIN * (image - MIDDLE_BYTE)`.
+
+    Args:
+        nodes: without the differences of `products`.
+        products: of `find_affine`.
+        entry: name of the image.
+
+    Returns:
+        Names of the image and of its averages that are looked at; empty if something looks at them otherwise.
+    """
+    names = {entry}
+    for node in nodes:
+        if (
+            node.op_type in FORWARDING
+            and node.input[0] in names
+            and not any(attributes(node).get("pads", ()))
+        ):
+            names.add(node.output[0])
+        elif names.intersection(node.input):
+            return set()
+    found = [(a, b) for source, a, b in products.values() if source in names]
+    same = all(abs(a - MIDDLE_BYTE) < 1e-6 and abs(b - GAIN) < 1e-6 for a, b in found)
+    return names if found and same else set()
+
+
 def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     """A function from the image (1, H, W, 3) to the outputs by name, each (1, H, W, planes).
 
     Raises:
         RefusedError: an operator, attribute or layout that is not known; nothing is approximated.
     """
+    function = _lower(model, centred=False)
+    assert function is not None
+    return function
+
+
+def lower_centred(model: Any) -> Callable[[Value], dict[str, Value]] | None:
+    """The same of `GAIN * (image - MIDDLE_BYTE)`, which an int8 model can declare its bytes to be.
+
+    Returns:
+        None if the network looks at the image otherwise as well.
+
+    Raises:
+        RefusedError: as `lower`.
+    """
+    return _lower(model, centred=True)
+
+
+def _lower(model: Any, *, centred: bool) -> Callable[[Value], dict[str, Value]] | None:
     model = copy.deepcopy(model)
     order_planes(model)
     nodes, constants = sort_out(model.graph)
@@ -560,6 +609,9 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
     differences = {node.input[0] for node in nodes if node.output[0] in products}
     nodes = [node for node in nodes if node.output[0] not in differences]
     (entry,) = model.graph.input
+    given = takes_centred(nodes, products, entry.name) if centred else set()
+    if centred and not given:
+        return None
     unknown = sorted({node.op_type for node in nodes} - set(OPERATORS))
     if unknown:
         raise RefusedError(f"the network uses operators that the export does not know: {', '.join(unknown)}")
@@ -569,6 +621,8 @@ def lower(model: Any) -> Callable[[Value], dict[str, Value]]:
         for node in nodes:
             if node.output[0] in products:
                 source, offset, factor = products[node.output[0]]
+                if source in given:
+                    offset, factor = 0.0, 1.0
                 last, before = isinstance(values[source], Last), values[source]
                 made = Affine(whole(before.x if last else before), offset, factor)
                 values[node.output[0]] = Last(made) if last else made

@@ -61,6 +61,8 @@ class Affine:
         return self.made[block]
 
     def _scaled(self, x: Value) -> Value:
+        if (self.offset, self.factor) == (0.0, 1.0):
+            return x
         kernel = np.full((1, 1, x.shape[-1], 1), self.factor, np.float32)
         return self._add_bias(tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "VALID"))
 

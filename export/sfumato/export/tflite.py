@@ -1,7 +1,7 @@
 """ONNX -> the four TensorFlow Lite variants, in a process of its own.
 
 TensorFlow's memory and its chatter stay in the child; it sees no network, and its folder is thrown away. A back-end turns
-local.onnx into one TensorFlow function. TensorFlow's own converter makes the variants from that function.
+local.onnx into a TensorFlow function, or two. TensorFlow's own converter makes the variants from them.
 
     models = convert(Path("local.onnx"), images, ("float32", "int8"))
     content = name_tensors(models["int8"], network.names)
@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.channels.dither import GAIN, MIDDLE_BYTE
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.files import save_array
 from sfumato.export.ranges import quantise, with_ranges
@@ -35,24 +36,42 @@ Function = Callable[[Any], dict[str, Any]]
 """A TensorFlow function: image (1, H, W, 3) in 0..1 -> outputs by name."""
 
 
-def direct(model: Path, images: NDArray[np.uint8]) -> Function:
+class Functions(NamedTuple):
+    """A network as TensorFlow functions."""
+
+    plain: Function
+    centred: Function | None = None
+    """Of `centre(image)`, where the network looks at nothing else: its int8 model takes that, and the bytes stay the same."""
+
+
+def centre(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the bytes of an int8 model mean that takes a centred picture: `GAIN * (x - MIDDLE_BYTE)` of x in 0..1.
+
+    >>> centre(np.array([0, 128, 255], np.float32) / np.float32(255)).round(4).tolist()
+    [-4.0157, 0.0, 3.9843]
+    """
+    return np.float32(GAIN) * (pixels - np.float32(MIDDLE_BYTE))
+
+
+def direct(model: Path, images: NDArray[np.uint8]) -> Functions:
     """Our own lowering: nothing is guessed, unknown operators are refused."""
     import onnx
 
-    from sfumato.export.lowering import lower
+    from sfumato.export.lowering import lower, lower_centred
 
-    return lower(onnx.load(model))
+    graph = onnx.load(model)
+    return Functions(lower(graph), lower_centred(graph))
 
 
-def second(model: Path, images: NDArray[np.uint8]) -> Function:
+def second(model: Path, images: NDArray[np.uint8]) -> Functions:
     """onnx2tf, as a cross-check of ours."""
     from sfumato.export.onnx2tf_converter import onnx2tf
 
-    return onnx2tf(model, images)
+    return Functions(onnx2tf(model, images))
 
 
-BACKENDS: dict[str, Callable[[Path, NDArray[np.uint8]], Function]] = {"direct": direct, "onnx2tf": second}
-"""Name of `--backend` -> local.onnx and calibration images to a TensorFlow function."""
+BACKENDS: dict[str, Callable[[Path, NDArray[np.uint8]], Functions]] = {"direct": direct, "onnx2tf": second}
+"""Name of `--backend` -> local.onnx and calibration images to TensorFlow functions."""
 
 
 def model_file(variant: str) -> str:
@@ -184,11 +203,15 @@ def last_words(chatter: str) -> str:
     return f"TensorFlow Lite has no {lacking[-1]}" if lacking else lines[-1]
 
 
-def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> bytes:
-    """One TensorFlow Lite file from a concrete function."""
+def write_variant(
+    variant: str, function: Function, images: NDArray[np.uint8], *, centred: bool = False
+) -> bytes:
+    """One TensorFlow Lite file of a function, which may take centred pictures."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
+    concrete = tf.function(function).get_concrete_function(image)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -197,7 +220,8 @@ def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> byt
     if variant == "int8":
 
         def pixels() -> Iterator[NDArray[np.float32]]:
-            return (image[None].astype(np.float32) / np.float32(255) for image in images)
+            shown = (image[None].astype(np.float32) / np.float32(255) for image in images)
+            return map(centre, shown) if centred else shown
 
         converter.representative_dataset = lambda: ([one] for one in pixels())
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -208,15 +232,14 @@ def write_variant(variant: str, function: Any, images: NDArray[np.uint8]) -> byt
 
 
 def write_variants(
-    function: Function, images: NDArray[np.uint8], variants: Sequence[str]
+    functions: Functions, images: NDArray[np.uint8], variants: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Every variant of a function with its file, in this process."""
-    import tensorflow as tf
-
-    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
-    concrete = tf.function(function).get_concrete_function(image)
+    """Every variant of a network with its file, in this process."""
     for variant in variants:
-        yield variant, write_variant(variant, concrete, images)
+        if variant == "int8" and functions.centred is not None:
+            yield variant, write_variant(variant, functions.centred, images, centred=True)
+        else:
+            yield variant, write_variant(variant, functions.plain, images)
 
 
 def main() -> None:
@@ -226,8 +249,8 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(2)
     job = json.loads(Path(JOB).read_text(encoding="utf-8"))
     images = np.load(CALIBRATION)
-    function = BACKENDS[job["backend"]](Path(job["model"]), images)
-    for variant, content in write_variants(function, images, job["variants"]):
+    functions = BACKENDS[job["backend"]](Path(job["model"]), images)
+    for variant, content in write_variants(functions, images, job["variants"]):
         Path(model_file(variant)).write_bytes(content)
 
 

@@ -41,6 +41,9 @@ SMALLEST, MOST_PLANES = 16, 12
 """Of a tensor that holds an image: height or width in pixels, and planes."""
 SUBSAMPLES = (1, 2, 4)
 """Height and width, in pixels, of the square that a sample of the upload can stand for."""
+INPUTS = ((1 / 255, -128), (8 / 255, 0))
+"""Scale and zero point that an int8 model's image can have: of a pixel's value x in 0..1, or of 8 (x - 128/255). In both its
+bytes are the pixels with the top bit turned over."""
 SCORES = "scores"
 """The output of an answer's network: one value a class of every kept attribute, in order. It is no image."""
 
@@ -301,6 +304,11 @@ class Contract(Part):
         """Refuse parts that contradict each other, as those of a contract edited by hand often do."""
         if any(side % (self.channel.subsample or 1) for side in self.size):
             raise ValueError("the picture is no whole number of the channel's squares")
+        if not any(
+            math.isclose(self.input.int8_scale, scale, rel_tol=1e-6) and self.input.int8_zero_point == zero
+            for scale, zero in INPUTS
+        ):
+            raise ValueError("the image's scale and zero point are none that pixels can have")
         height, width = self.upload_size
         answering = self.mode == "answer"
         if {answering} != {

@@ -340,7 +340,8 @@ def _check_tensor(tensor: Tensor, found: Any, *, int8: bool) -> None:
         raise SfumatoError(f"the model's {tensor.name} is {dtype} {shape}, the contract says {tensor.shape}")
     if int8:
         scale, zero = found["quantization"]
-        if not abs(scale - tensor.int8_scale) <= 1e-9 or zero != tensor.int8_zero_point:
+        # A model holds single precision.
+        if not math.isclose(scale, tensor.int8_scale, rel_tol=1e-6) or zero != tensor.int8_zero_point:
             raise SfumatoError(
                 f"the model's {tensor.name} has scale {scale} and zero point {zero}, the contract says "
                 f"{tensor.int8_scale} and {tensor.int8_zero_point}"

@@ -59,8 +59,10 @@ class Channel(Protocol):
         """The keyword arguments that `create` needs to make this channel again."""
         ...
 
-    def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> Parameters:
+    def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = 0.5) -> Parameters:
         """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W).
+
+        `middle` is the value of a pixel that is as good as none: without an offset its samples are coins.
 
         Value by value: where the pixels of each block are packed as planes (`sfumato.models.layers.pack`), in both, the
         parameters come out packed alike.

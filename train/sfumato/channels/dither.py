@@ -47,6 +47,8 @@ SHUT = 12.0
 """Log odds of zero for the bits of a closed block: its byte is 0, and in floating point p < `CLOSED`."""
 GAIN = 8.0
 """Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
+MIDDLE_BYTE = 128 / 255
+"""The pixel whose byte is 0 once it is signed. As the middle of the range it costs an int8 network nothing to take away."""
 STEP_GAIN = 16.0
 """The same over one step between levels, with a Gray code: values in the middle half of a step are dithered, others certain."""
 
@@ -247,8 +249,8 @@ class Dither:
             chosen["subsample"] = self.subsample
         return {"levels": self.levels, **chosen}
 
-    def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`p = sigmoid(g * GAIN * (x - 1/2) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
+    def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = 0.5) -> dict[str, Tensor]:
+        """`p = sigmoid(g * GAIN * (x - middle) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
         With a Gray code each bit has thresholds of its own (`folded`), and the slope is `STEP_GAIN` for a step between levels.
         Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
@@ -259,7 +261,7 @@ class Dither:
         if self.gray:
             images = [STEP_GAIN * (self.levels - 1) * bit for bit in folded(x, self.levels)]
         else:
-            images = [GAIN * (x - 0.5)] * self.bits
+            images = [GAIN * (x - middle)] * self.bits
         planes = torch.cat(images, dim=1) if self.bits > 1 else images[0]
         odds = planes * torch.sigmoid(maps["gate"]) + maps["offset"]
         if "shut" in maps:  # exactly `odds` where it is 0: open blocks lose nothing to int8

@@ -84,13 +84,13 @@ class Gaussian:
             "reference_scale": self.reference_scale,
         }
 
-    def parameters(self, x: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = CENTRE) -> dict[str, Tensor]:
         """Mean in 0..1 and scale in (0, s_max); the scale starts at 2 % of s_max, which is nearly clean."""
         scale = self.largest_scale * torch.sigmoid(maps["noise"])
         if self.additive:
             return {"mean": x, "scale": scale}
         gate = torch.sigmoid(maps["gate"])
-        return {"mean": torch.sigmoid(GAIN * (x - CENTRE) * gate + maps["offset"]), "scale": scale}
+        return {"mean": torch.sigmoid(GAIN * (x - middle) * gate + maps["offset"]), "scale": scale}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Standard normal numbers, one per sample."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.channels.dither import BLOCK, Dither
+from sfumato.channels.dither import BLOCK, GAIN, MIDDLE_BYTE, Dither
 from sfumato.core.errors import UsageError
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
@@ -64,6 +64,7 @@ class Encoder(nn.Module):
         depths: residual blocks at 1/4, 1/8 and 1/16, after the block that halves the resolution.
         inputs: planes of what it looks at.
         padding: of the layers that halve the resolution. The phone's networks have `same`.
+        centred: look at `GAIN * (x - MIDDLE_BYTE)`, which an int8 file can take as its input, instead of x.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class Encoder(nn.Module):
         depths: tuple[int, int, int],
         inputs: int = 3,
         padding: Padding = "symmetric",
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        self.width = widths[-1]
+        self.width, self.centred = widths[-1], centred
         self.stem = convolution(inputs, widths[0], stride=2, padding=padding)
         self.down = nn.ModuleList(
             nn.Sequential(
@@ -86,6 +88,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, inputs, H, W) -> features at the four resolutions, finest first."""
+        if self.centred:
+            x = GAIN * (x - MIDDLE_BYTE)
         levels = [F.relu(self.stem(x))]
         for block in self.down:
             levels.append(block(levels[-1]))
@@ -219,6 +223,8 @@ class LocalNetwork(nn.Module):
         form: of the decision; None takes what suits the number of classes.
         region, window: of `Gates`.
         padding: as in `Encoder`; TensorFlow Lite has no other way to pad than `same` that costs nothing.
+        centred: as in `Encoder`, for the channel too. Of a Gray code and of gaussian noise nothing would be saved, so there it
+            changes nothing.
     """
 
     def __init__(
@@ -233,9 +239,11 @@ class LocalNetwork(nn.Module):
         region: int = 0,
         window: int = 0,
         padding: Padding = "same",
+        centred: bool = True,
     ) -> None:
         super().__init__()
         a, b, c, d = widths
+        centred = centred and isinstance(channel, Dither) and not channel.gray
         side = channel.subsample
         if block % side:
             raise UsageError(
@@ -244,7 +252,8 @@ class LocalNetwork(nn.Module):
         self.channel, self.held = channel, False
         self.block = block // side
         """Height and width of a block in samples of the upload."""
-        self.encoder = Encoder(widths, depths, padding=padding)
+        self.encoder = Encoder(widths, depths, padding=padding, centred=centred)
+        self.middle = MIDDLE_BYTE if centred else 0.5
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(d, grid, classes, form, padding) if classes else None
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
@@ -285,7 +294,7 @@ class LocalNetwork(nn.Module):
         if self.training:
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
-            parameters = self.channel.parameters(pack(seen, self.block), packed)
+            parameters = self.channel.parameters(pack(seen, self.block), packed, self.middle)
             parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
             return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
         maps = {
@@ -294,7 +303,7 @@ class LocalNetwork(nn.Module):
         }
         if self.gates is not None and odds is not None:
             maps["shut"] = self.gates.shut(odds)
-        return self.channel.parameters(seen, maps)
+        return self.channel.parameters(seen, maps, self.middle)
 
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""

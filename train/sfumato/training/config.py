@@ -358,6 +358,9 @@ class TrainConfig(BaseModel):
     padding: Literal["same", "symmetric"] = "same"
     """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
+    phone_input: Literal["centred", "photo"] = "centred"
+    """What our local network looks at: 8 (x - 128/255), which an int8 file can take as its input, or a photo's values x
+    themselves, as up to 0.2. The bytes that it is given are the same."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
@@ -678,10 +681,12 @@ def _toml(value: Any) -> str:
 def stored_config(values: Mapping[str, Any]) -> TrainConfig:
     """The configuration that a run or an export holds.
 
-    Up to 0.2 all classes were compared pair by pair and strided convolutions were padded on every side, and no key said so.
+    Up to 0.2 all classes were compared pair by pair, strided convolutions were padded on every side, the phone's network looked
+    at a photo's own values, and no key said so.
     """
     literal = values.get("objective") in ("literal", "seed")
-    before = {"decision": "none" if literal else "pairwise", "padding": "symmetric"}
+    decision = "none" if literal else "pairwise"
+    before = {"decision": decision, "padding": "symmetric", "phone_input": "photo"}
     return make_config({**before, **values})
 
 

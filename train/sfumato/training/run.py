@@ -114,6 +114,7 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
         region=how.region,
         window=how.window,
         padding=config.padding,
+        centred=config.phone_input == "centred",
     )
     return channels_last(network)
 

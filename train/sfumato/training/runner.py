@@ -166,8 +166,8 @@ def train(
         before = stored_config(read_object(out / CONFIG))
         if asked == "auto":
             config = config.model_copy(update={"decision": before.decision})
-        if "padding" not in config.model_fields_set:  # nobody asked for another one
-            config = config.model_copy(update={"padding": before.padding})
+        kept = {"padding", "phone_input"} - config.model_fields_set  # nobody asked for another one
+        config = config.model_copy(update={name: getattr(before, name) for name in kept})
         other = changed(out, config, dataset, auto=auto)
         if auto and before.mode == "picture":  # the choice was made
             auto, config = False, config.model_copy(update={"mode": "picture"})

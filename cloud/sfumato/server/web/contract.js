@@ -49,6 +49,8 @@
 import {FULL} from "./sampler.js";
 
 const REPEATING = "sfumato-contract/1";
+/** Scale and zero point of the image: pixels 0..1, or 8 (x - 128/255) of them. The bytes are the same. */
+const INPUTS = [[1 / 255, -128], [8 / 255, 0]];
 const KNOWN = {schema: "sfumato-contract/2", sampler: 1, noise: 2};
 
 /** Height and width of the upload in samples. @param {Contract} contract @returns {[number, number]} */
@@ -78,7 +80,7 @@ export function parseContract(text) {
   if (contract.mode === "picture" && outputs.some(({shape}) => shape[1] !== rows || shape[2] !== columns)) {
     throw new Error("the contract's outputs have another size than its upload");
   }
-  const pixels = Math.abs(input.int8_scale * 255 - 1) < 1e-6 && input.int8_zero_point === -128;
+  const pixels = INPUTS.some(([scale, zero]) => Math.abs(input.int8_scale / scale - 1) < 1e-6 && input.int8_zero_point === zero);
   const probabilities = contract.mode === "answer"
     || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
   if (!pixels || !probabilities) throw new Error("the contract's scales are not those that this page computes with");

@@ -202,8 +202,9 @@ private class ContractReader(private val root: JsonObject) {
     /** The parts must agree with each other: those of a contract edited by hand seldom do. */
     private fun demandConsistent(found: Contract, models: List<ModelSpec>) {
         demand(found.input.name == "image" && found.input.planes == 3) { "the input must be image, with three colours" }
-        demand(near(found.input.scale, 1 / 255.0)) { "the input's scale is not the one of version 1" }
-        demand(found.input.zeroPoint == -128) { "the input's zero point is not -128" }
+        demand(INPUTS.any { (scale, zero) -> near(found.input.scale, scale) && found.input.zeroPoint == zero }) {
+            "the input's scale and zero point are none that pixels can have"
+        }
         val names = found.files.map { it.name }
         demand(names.toSet().size == names.size && Contract.FILE !in names) { "a file is listed twice, or the contract lists itself" }
         demand(models.map { it.variant }.toSet().size == models.size) { "a variant is listed twice" }
@@ -391,6 +392,9 @@ private class ContractReader(private val root: JsonObject) {
         val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16
         val SUBSAMPLES = setOf(1, 2, 4)
+
+        /** Scale and zero point of the image: pixels 0..1, or 8 (x - 128/255) of them. The bytes are the same. */
+        val INPUTS = listOf(1 / 255.0 to -128, 8 / 255.0 to 0)
         val NAME = Regex("[a-z0-9_]+(\\.[a-z0-9]+)?(/[a-z0-9_]+\\.[a-z0-9]+)?")
         val DIGEST = Regex("[0-9a-f]{64}")
         val ROLES = setOf("phone", "cloud", "audit")

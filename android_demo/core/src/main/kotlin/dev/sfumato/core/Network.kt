@@ -110,7 +110,7 @@ private fun check(expected: List<TensorSpec>, found: List<TensorInfo>) {
         if (tensor.shape != shape || tensor.type != "int8") {
             throw SfumatoException("the model's ${spec.name} is ${tensor.type} ${tensor.shape}, the contract says int8 $shape")
         }
-        if (Math.abs(tensor.scale - spec.scale) > 1e-9 || tensor.zeroPoint != spec.zeroPoint) {
+        if (Math.abs(tensor.scale - spec.scale) > 1e-6 * spec.scale || tensor.zeroPoint != spec.zeroPoint) {
             throw SfumatoException(
                 "the model's ${spec.name} has scale ${tensor.scale} and zero point ${tensor.zeroPoint}, " +
                     "the contract says ${spec.scale} and ${spec.zeroPoint}",

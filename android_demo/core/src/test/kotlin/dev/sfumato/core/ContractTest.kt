@@ -54,6 +54,20 @@ class ContractTest {
     }
 
     @Test
+    fun aPixelsByteHasOneOfTwoMeanings() {
+        fun read(scale: Double, zero: Int): Contract {
+            val parts = contractParts()
+            @Suppress("UNCHECKED_CAST")
+            parts["input"] = (parts["input"] as Map<String, Any?>) + mapOf("int8_scale" to scale, "int8_zero_point" to zero)
+            return Contract.parse(contractBytes(parts))
+        }
+        assertEquals(listOf(-128, 0), listOf(read(1 / 255.0, -128), read(8 / 255.0, 0)).map { it.input.zeroPoint })
+        for ((scale, zero) in listOf(1 / 255.0 to 0, 8 / 255.0 to -128, 4 / 255.0 to 0)) {
+            assertThrows(SfumatoException::class.java) { read(scale, zero) }
+        }
+    }
+
+    @Test
     fun anUploadMayHaveFewerSamplesThanThePhoto() {
         fun parts(change: MutableMap<String, Any?>.() -> Unit = {}): Map<String, Any?> = contractParts(subsample = 2).apply(change)
         val contract = Contract.parse(contractBytes(parts()))
