@@ -16,7 +16,7 @@ CLASSES = {"gender": 2, "age": 5}
 
 def test_the_scores_are_the_logits_of_the_local_networks_decision() -> None:
     torch.manual_seed(0)
-    local = LocalNetwork(create("dither", levels=2), classes=(2, 5), size=(32, 48)).eval()
+    local = LocalNetwork(create("dither", levels=2), classes=(2, 5), size=(32, 48), centred=False).eval()
     network = AnswerNetwork(CLASSES, size=(32, 48)).eval()
     shared = {name: value for name, value in local.state_dict().items() if name in network.state_dict()}
     network.load_state_dict(shared)

@@ -18,7 +18,6 @@ from sfumato.core.provenance import provenance
 from sfumato.export.answer_bundle import answer_parts
 from sfumato.export.check import CheckedModel, scale_error
 from sfumato.export.freeze import PhoneNetwork
-from sfumato.export.gates import SCALE_LIMIT
 from sfumato.export.measure import bits_of
 from sfumato.export.tflite import model_file
 from sfumato.models.cost import cost
@@ -217,20 +216,12 @@ def phone_files(contract: Contract) -> list[str]:
 
 
 def describe_input(run: Run, int8: bytes | None) -> Tensor:
-    """The image, and what the bytes of the int8 model mean: 0..1, or what a centred network looks at.
-
-    Raises:
-        SfumatoError: bytes that pixels cannot be.
-    """
+    """The image, and what the bytes of the int8 model mean, the nearest of `INPUTS`: how near is a gate of its own."""
     height, width = run.dataset.size
     scale, zero = INPUTS[0]
     if int8 is not None:
         (image,) = read_graph(int8).inputs
         scale, zero = min(INPUTS, key=lambda one: scale_error(image, *one))
-        if not scale_error(image, scale, zero) <= SCALE_LIMIT:
-            raise SfumatoError(
-                f"the int8 model's image has scale {image.scales} and zero point {image.zero_points}"
-            )
     return Tensor(
         name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=scale, int8_zero_point=zero
     )

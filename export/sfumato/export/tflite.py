@@ -47,7 +47,7 @@ class Functions(NamedTuple):
 def centre(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the bytes of an int8 model mean that takes a centred picture: `GAIN * (x - MIDDLE_BYTE)` of x in 0..1.
 
-    >>> centre(np.array([0, 128, 255], np.float32) / np.float32(255)).round(4).tolist()
+    >>> [round(float(value), 4) for value in centre(np.array([0, 128, 255], np.float32) / np.float32(255))]
     [-4.0157, 0.0, 3.9843]
     """
     return np.float32(GAIN) * (pixels - np.float32(MIDDLE_BYTE))
