@@ -129,9 +129,11 @@ def test_closed_blocks_are_no_sign_of_a_photo(dial_export: Path, pictures: list[
     phone = PhoneModel.load(dial_export)
     strengths = phone.contract.strengths
     uploads = [phone.perturb(p, strength=s).levels for p in pictures for s in strengths for _ in range(5)]
-    assert max(result.score for result in check_uploads(uploads, phone.contract)) < 0.8
+    highest = max(result.score for result in check_uploads(uploads, phone.contract))
+    assert highest < 0.8
+    # Without a word about closed blocks the same uploads would look far more like photos.
     plain = changed(phone.contract, {"name": "dither", "levels": 4})
-    assert min(result.score for result in check_uploads(uploads, plain)) > 1
+    assert min(result.score for result in check_uploads(uploads, plain)) > 3 * highest
     for picture in pictures:
         (result,) = check_uploads([picture >> np.uint8(6)], phone.contract)
         assert not result.passed
