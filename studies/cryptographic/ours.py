@@ -13,7 +13,7 @@ from studies.cryptographic.answers import Answers
 from torch import Tensor
 
 from sfumato.export.artifact import ExportArtifact
-from sfumato.export.measure import top_level
+from sfumato.export.measure import pictures
 from sfumato.models.tensors import to_tensor
 
 
@@ -23,13 +23,13 @@ def answer(export: ExportArtifact, images: NDArray[np.uint8]) -> tuple[Answers, 
     Returns:
         Answers, and the milliseconds of the cloud network alone on each of the images as they are.
     """
-    key, name, top = secrets.token_bytes(32), export.keep[0], top_level(export.channel)
+    key, name = secrets.token_bytes(32), export.keep[0]
     logits, perturb, read, alone, sent, cpu_ms = [], [], [], [], [], []
     for image in images:
         started, before = time.perf_counter(), time.process_time()
         upload = export.phone.perturb(image, key=key)
         perturb.append(1000 * (time.perf_counter() - started))
-        values, took = forward(export, torch.from_numpy(upload.levels).permute(2, 0, 1)[None].float() / top)
+        values, took = forward(export, pictures([upload.levels], export.channel))
         cpu_ms.append(1000 * (time.process_time() - before))
         logits.append(values[name][0])
         read.append(took)

@@ -97,8 +97,7 @@ CHANNELS = [
 def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values: dict[str, object]) -> None:
     channel = ChannelPart.model_validate(values)
     rng, height, width = np.random.default_rng(5), 17, 19  # sizes that fill no byte and no vector
-    side = channel.subsample or 1
-    image = rng.integers(0, 256, (side * height, side * width, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (channel.side * height, channel.side * width, 3), dtype=np.uint8)
     parameters = {
         name: rng.integers(0, 256, (height, width, planes), dtype=np.uint8)
         for name, planes in channel.outputs.items()

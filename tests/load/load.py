@@ -15,6 +15,7 @@ from tests.load.cases import Case, make_batches, make_cases
 from tests.load.clients import Outcome, closed_loop
 from tests.load.service import UNLIMITED, Service
 
+from sfumato.runtime.sampler import pictures
 from sfumato.server.model import CloudModel
 from sfumato.server.predict import predict_checked
 from sfumato.server.uploads import decode
@@ -81,9 +82,9 @@ def load(
 
 def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
     """The network on a batch that lies ready: what nothing around it can beat."""
-    levels = np.stack([case.levels for case in cases[:BATCH]]).astype(np.float32)
-    pixels = np.ascontiguousarray(levels.transpose(0, 3, 1, 2) / np.float32(cloud.largest))
-    return lambda: cloud.run(pixels)
+    channel = cloud.contract.channel
+    shown = pictures([case.levels for case in cases[:BATCH]], bits=channel.bits, side=channel.side)
+    return lambda: cloud.run(shown)
 
 
 def without_http(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:

@@ -263,7 +263,8 @@ def test_the_page_takes_both_meanings_of_a_pixel_s_byte_and_no_other() -> None:
 def test_the_page_reads_smaller_uploads_and_refuses_what_python_refuses() -> None:
     assert parse([test_contract.subsampled()]) == ["picture"]
     changed = []
-    for name in ("side of 3", "half a side", "other side", "no side", "half a square", "large output"):
+    names = ("side of 3", "side of 1", "half a side", "other side", "no side", "with gates", "half a square")
+    for name in (*names, "large output"):
         changed.append(test_contract.subsampled())
         test_contract.SUBSAMPLED[name][0](changed[-1])
     told = parse(changed)

@@ -24,7 +24,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.runtime.confidence import read_temperatures
 from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
 from sfumato.runtime.makers import check_remembered
-from sfumato.runtime.sampler import interpolated
+from sfumato.runtime.sampler import pictures
 from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 
 MODEL = "cloud.onnx"
@@ -76,23 +76,14 @@ class CloudModel:
         session = open_session(network, threads=threads, name=MODEL)
         return cls(contract, content, hashlib.sha256(content).hexdigest(), entry.sha256, session)
 
-    @property
-    def largest(self) -> int:
-        """Largest value of a level."""
-        return (1 << self.contract.channel.bits) - 1
-
     def predict(self, uploads: Sequence[Bytes]) -> list[dict[str, AttributePrediction]]:
         """Predictions for a batch of uploads: attribute -> prediction, one dictionary an upload.
 
         Args:
             uploads: levels of each, (height, width, 3) of the contract's `upload_size`.
         """
-        planes = np.stack([levels.transpose(2, 0, 1) for levels in uploads])  # as a PNG holds them already
-        samples = np.divide(planes, np.float32(self.largest), dtype=np.float32)
-        if side := self.contract.channel.subsample:
-            pictures = interpolated(samples.transpose(0, 2, 3, 1), side)
-            samples = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-        logits = self.run(samples)
+        channel = self.contract.channel
+        logits = self.run(pictures(uploads, bits=channel.bits, side=channel.side))
         heads = [
             _predictions(entry, head / temperature)
             for entry, head, temperature in zip(self.contract.keep, logits, self.temperatures, strict=True)

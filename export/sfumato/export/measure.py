@@ -22,10 +22,11 @@ from sfumato.data import Split
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
+from sfumato.runtime import sampler
 from sfumato.runtime.contract import PointPart, RatePart, SizePart
 from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
-from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, interpolated, normal_table, weaken
+from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table, weaken
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.training.run import Run
 
@@ -144,15 +145,9 @@ def bits_of(channel: Channel) -> int:
     return int(channel.settings["levels"]).bit_length() - 1 if channel.name == "dither" else 8
 
 
-def top_level(channel: Channel) -> int:
-    """The level that stands for 1."""
-    return int(2 ** bits_of(channel)) - 1
-
-
 def pictures(drawn: Sequence[Bytes], channel: Channel) -> Tensor:
     """Levels of uploads, (H, W, 3) each, as the cloud network sees them: (N, 3, H, W) of the photos' size, in 0..1."""
-    samples = np.stack(drawn) / np.float32(top_level(channel))
-    return torch.from_numpy(interpolated(samples, channel.subsample)).permute(0, 3, 1, 2)
+    return torch.from_numpy(sampler.pictures(drawn, bits=bits_of(channel), side=channel.subsample))
 
 
 def noise_bytes(channel: Channel, shape: tuple[int, ...]) -> int:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,15 +204,11 @@ def last_words(chatter: str) -> str:
     return f"TensorFlow Lite has no {lacking[-1]}" if lacking else lines[-1]
 
 
-def write_variant(
-    variant: str, function: Function, images: NDArray[np.uint8], *, centred: bool = False
-) -> bytes:
-    """One TensorFlow Lite file of a function, which may take centred pictures."""
+def write_variant(variant: str, function: Any, images: NDArray[np.uint8], *, centred: bool = False) -> bytes:
+    """One TensorFlow Lite file from a concrete function, which may take centred pictures."""
     import tensorflow as tf
 
-    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
-    concrete = tf.function(function).get_concrete_function(image)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -235,11 +232,18 @@ def write_variants(
     functions: Functions, images: NDArray[np.uint8], variants: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Every variant of a network with its file, in this process."""
+    import tensorflow as tf
+
+    image = tf.TensorSpec([1, *images.shape[1:]], tf.float32, name="image")
+
+    @cache
+    def traced(function: Function) -> Any:
+        return tf.function(function).get_concrete_function(image)
+
     for variant in variants:
-        if variant == "int8" and functions.centred is not None:
-            yield variant, write_variant(variant, functions.centred, images, centred=True)
-        else:
-            yield variant, write_variant(variant, functions.plain, images)
+        special = functions.centred if variant == "int8" else None
+        function = traced(special or functions.plain)
+        yield variant, write_variant(variant, function, images, centred=special is not None)
 
 
 def main() -> None:

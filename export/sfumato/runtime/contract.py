@@ -136,6 +136,11 @@ class ChannelPart(Part):
         return self.levels.bit_length() - 1 if self.levels else 8
 
     @property
+    def side(self) -> int:
+        """Height and width, in pixels, of the square that a sample of the upload stands for."""
+        return self.subsample or 1
+
+    @property
     def outputs(self) -> dict[str, int]:
         """Image-shaped outputs of the network for this channel: name -> planes; an answer has none."""
         if self.name == "answer":
@@ -302,7 +307,7 @@ class Contract(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Refuse parts that contradict each other, as those of a contract edited by hand often do."""
-        if any(side % (self.channel.subsample or 1) for side in self.size):
+        if any(length % self.channel.side for length in self.size):
             raise ValueError("the picture is no whole number of the channel's squares")
         if not any(
             math.isclose(self.input.int8_scale, scale, rel_tol=1e-6) and self.input.int8_zero_point == zero
@@ -388,8 +393,8 @@ class Contract(Part):
     @property
     def upload_size(self) -> tuple[int, int]:
         """(height, width) of the upload in samples: that of the image, or smaller by the channel's `subsample`."""
-        side = self.channel.subsample or 1
-        return self.size[0] // side, self.size[1] // side
+        height, width = self.size
+        return height // self.channel.side, width // self.channel.side
 
     @property
     def classes(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ Before a dither draw the probabilities may be drawn towards a fair coin, by one 
     levels = dither(parameters["p"], noise, bits=1)
 """
 
+from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist
 
@@ -108,17 +109,29 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     return levels
 
 
+def pictures(drawn: Sequence[Bytes], *, bits: int, side: int = 1) -> NDArray[np.float32]:
+    """Uploads as the cloud network sees them, (N, 3, side * H, side * W) in 0..1.
+
+    Args:
+        drawn: levels of each, (H, W, 3), 0 .. 2^bits - 1.
+        bits: a colour sample.
+        side: height and width, in pixels, of the square that a sample stands for.
+    """
+    planes = np.stack([levels.transpose(2, 0, 1) for levels in drawn])  # as a PNG holds them already
+    return interpolated(np.divide(planes, np.float32(2**bits - 1), dtype=np.float32), side)
+
+
 def interpolated(samples: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Samples (..., H, W, C) as the picture that the cloud network sees, (..., side * H, side * W, C), linear between them.
+    """Samples (..., H, W) as a picture (..., side * H, side * W), linear between them.
 
     Sample i stands at pixel `side * i + side // 2`; beyond the first and the last nothing changes.
 
-    >>> interpolated(np.array([[[0], [1]]], dtype=np.float32), 2)[..., 0].tolist()
+    >>> interpolated(np.array([[0, 1]], dtype=np.float32), 2).tolist()
     [[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.5, 1.0]]
     """
     if side == 1:
         return samples
-    for axis in (-3, -2):
+    for axis in (-2, -1):
         count = samples.shape[axis]
         place = (np.arange(side * count) - side // 2) / side
         below = np.floor(place).astype(np.int64)

@@ -359,8 +359,8 @@ class TrainConfig(BaseModel):
     """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
     phone_input: Literal["centred", "photo"] = "centred"
-    """What our local network looks at: 8 (x - 128/255), which an int8 file can take as its input, or a photo's values x
-    themselves, as up to 0.2. The bytes that it is given are the same."""
+    """What our local network looks at with dither in plain binary code: 8 (x - 128/255), which an int8 file can take as its
+    input, or a photo's values x themselves, as up to 0.2. The bytes that it is given are the same."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
@@ -556,10 +556,7 @@ class TrainConfig(BaseModel):
     def channel_settings(self) -> dict[str, float | int | bool]:
         """Arguments for `channels.create`. The objective `literal` is the paper's scheme: additive noise."""
         if self.channel == "dither":
-            chosen = {"gates": self.gates, "gray": self.gray}
-            settings: dict[str, float | int | bool] = {"levels": self.levels}
-            settings |= {name: True for name, value in chosen.items() if value}
-            return settings | ({"subsample": self.subsample} if self.subsample > 1 else {})
+            return {name: getattr(self, name) for name in ("levels", "gates", "gray", "subsample")}
         literal = self.objective == "literal"
         largest = self.gaussian.largest or (2.0 if literal else 0.5)
         return {"additive": literal, "largest_scale": largest, "reference_scale": self.gaussian.reference}

@@ -75,7 +75,8 @@ export function parseContract(text) {
   if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
   if (contract.mode === "answer") checkAnswer(contract);
   checkPoints(contract);
-  if (![1, 2, 4].includes(channel.subsample ?? 1)) throw new Error(`this page knows no subsample of ${channel.subsample}`);
+  if (![2, 4].includes(channel.subsample ?? 2)) throw new Error(`this page knows no subsample of ${channel.subsample}`);
+  if (channel.gates && channel.subsample) throw new Error("gates close blocks of pixels: they have no subsample");
   const [rows, columns] = uploadSize(contract);
   if (contract.mode === "picture" && outputs.some(({shape}) => shape[1] !== rows || shape[2] !== columns)) {
     throw new Error("the contract's outputs have another size than its upload");

@@ -326,10 +326,8 @@ private class ContractReader(private val root: JsonObject) {
                 },
                 gates = part.flagOrNull("gates") ?: false,
                 gray = part.flagOrNull("gray") ?: false,
-                subsample = part.intOrNull("subsample") ?: 1,
-            ).also {
-                demand(it.subsample in SUBSAMPLES && !(it.gates && it.subsample > 1)) { "the channel's subsample is impossible" }
-            }
+                subsample = part.intOrNull("subsample")?.also { demand(it in SUBSAMPLES) { "subsample is impossible" } } ?: 1,
+            ).also { demand(!it.gates || it.subsample == 1) { "gates close blocks of pixels: they have no subsample" } }
             "gaussian" -> {
                 val largest = part.number("largest_scale")
                 val reference = part.number("reference_scale")
@@ -391,7 +389,7 @@ private class ContractReader(private val root: JsonObject) {
         val MODES = setOf("picture", "answer")
         val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16
-        val SUBSAMPLES = setOf(1, 2, 4)
+        val SUBSAMPLES = setOf(2, 4)
 
         /** Scale and zero point of the image: pixels 0..1, or 8 (x - 128/255) of them. The bytes are the same. */
         val INPUTS = listOf(1 / 255.0 to -128, 8 / 255.0 to 0)

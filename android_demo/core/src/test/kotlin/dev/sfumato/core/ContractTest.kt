@@ -73,7 +73,7 @@ class ContractTest {
         val contract = Contract.parse(contractBytes(parts()))
         assertEquals(Channel.Dither(1, subsample = 2), contract.channel)
         assertEquals(listOf(2 * SIDE, SIDE, SIDE), listOf(contract.height, contract.uploadHeight, contract.uploadWidth))
-        for (subsample in listOf(1.5, 3, 4, 8, null, "2")) {
+        for (subsample in listOf(1, 1.5, 3, 4, 8, null, "2")) {
             val changed = parts { this["channel"] = mapOf("name" to "dither", "levels" to 2, "subsample" to subsample) }
             assertThrows("$subsample", SfumatoException::class.java) { Contract.parse(contractBytes(changed)) }
         }
