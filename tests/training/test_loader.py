@@ -10,8 +10,7 @@ import torch
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.training.config import Augmentation
-from sfumato.training.loader import Batch, Batches, ahead, augment
-from sfumato.training.pretrain import mix
+from sfumato.training.loader import Batch, Batches, ahead, augment, mix
 
 
 def test_augmented_images_keep_shape_range_and_seed() -> None:

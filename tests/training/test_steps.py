@@ -27,10 +27,10 @@ from sfumato.training import clean, loader, regularisers
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import Augmentation, TrainConfig
 from sfumato.training.epoch_selection import corrected_goal
-from sfumato.training.loader import Batch, Batches
+from sfumato.training.loader import Batch, Batches, mix
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
-from sfumato.training.pretrain import mix, pretrain
+from sfumato.training.pretrain import pretrain
 from sfumato.training.regularisers.adversaries import AdversarialPenalty, Ensemble, restart_one
 from sfumato.training.regularisers.rate import RatePenalty
 from sfumato.training.run import make_local
@@ -51,6 +51,7 @@ COMMON: dict[str, Any] = {
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "rate": {"bits": 8},
     "picture": {"bits": 600, "augmentation": {"mirror_only": 0.5}, "distill": 0.3},
+    "mixed": {"bits": 600, "distill": 0.3, "mix_every": 3, "decision": "pairwise"},
     "beyond": {"bits": 8, "beyond": 0.05, "levels": 4, "aux_weight": 0.7},
     "autoregressive": {"bits": 150, "prior": "autoregressive", "distill": 0.0},
     "gaussian": {"bits": 50, "channel": "gaussian", "block": 2},
@@ -218,8 +219,10 @@ class Formulas:
         return {name: sum(values) / len(values) for name, values in self.means.items() if values}
 
     def step(self, batch: Batch, number: int) -> None:
-        config, labels = self.config, batch.labels
-        *fine, coarse = self.local.encoder(batch.images)
+        config, labels, images, share = self.config, batch.labels, batch.images, self.config.distill
+        if config.mix_every and number % config.mix_every == config.mix_every - 1:
+            images, share = mix(images), 1.0
+        *fine, coarse = self.local.encoder(images)
         hints, said = {}, coarse
         if self.local.decision is not None:
             planes, said = self.local.decision(coarse)
@@ -227,15 +230,15 @@ class Formulas:
             hints = dict(zip(config.keep, planes.flatten(1).split(counts, dim=1), strict=True))
             winners = [part.argmax(1) for part in said.flatten(1).split(counts, dim=1)]
             cells = list(zip(*(winner.tolist() for winner in winners), strict=True))
-        parameters = self.local.decode(batch.images, fine, said)
+        parameters = self.local.decode(images, fine, said)
         upload = self.draw(parameters)
         assert isinstance(self.clean, ResNet)
         assert isinstance(self.cloud, ResNet)
         with torch.no_grad():
-            seen = self.clean.features(batch.images)
+            seen = self.clean.features(images)
             teacher = self.clean.answers(seen)
         features = self.cloud.features(upload)
-        loss = task(self.cloud.answers(features), labels, teacher, config.distill)
+        loss = task(self.cloud.answers(features), labels, teacher, share)
         if config.objective == "literal":
             loss = loss - config.noise_weight * parameters["scale"].log().mean()
         else:
@@ -244,7 +247,7 @@ class Formulas:
             spread = ((seen - seen.mean(0)) ** 2).mean()
             loss = loss + ((features - seen) ** 2).mean() / spread
         if hints:
-            loss = loss + config.aux_weight * task(hints, labels, teacher, config.distill)
+            loss = loss + config.aux_weight * task(hints, labels, teacher, share)
         if config.objective == "suppress":
             loss = loss + config.suppress_weight * self.unevenness(hints, labels)
             if number >= 0.4 * self.steps:

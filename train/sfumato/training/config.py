@@ -275,6 +275,7 @@ PICTURE_OPTIONS = (
     "prior",
     "frozen_cloud",
     "local",
+    "mix_every",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -375,6 +376,9 @@ class TrainConfig(BaseModel):
     """Epochs of co-training."""
     clean_epochs: int = Field(default=24, ge=1)
     """Epochs of the clean cloud network, the reference for accuracy and the teacher for distillation."""
+    mix_every: int | None = Field(default=None, ge=2)
+    """One of so many batches of co-training is a mixture of pairs of images, labelled by the clean network. For a few thousand
+    photos, which a large cloud network would know by heart. Not with `suppress`, whose adversaries learn from labels."""
     batch_size: int = Field(default=64, ge=2)
     """Images a step, over all processes."""
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -431,6 +435,10 @@ class TrainConfig(BaseModel):
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
         self._check_leaks()
+        if self.mix_every is not None and (not self.distill or self.objective == "suppress"):
+            raise ValueError(
+                "mixtures have no labels: mix_every needs distill, and no objective whose adversaries learn from labels"
+            )
         if self.prior == "autoregressive" and (self.channel != "dither" or self.objective == "literal"):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
@@ -529,6 +537,10 @@ class TrainConfig(BaseModel):
             return self.feature_weight
         picture = self.bits is not None and self.bits >= PICTURE_BITS and self.beyond is None
         return 1.0 if picture and self.objective == "rate" else 0.0
+
+    def mixes(self, step: int) -> bool:
+        """Whether a step of co-training looks at mixtures: the last of every `mix_every`."""
+        return self.mix_every is not None and step % self.mix_every == self.mix_every - 1
 
     def only_mirrors(self, epoch: int, epochs: int) -> bool:
         """Whether an epoch of a stage of `epochs` lies in the share at its end whose images are only mirrored."""

@@ -30,16 +30,31 @@ DEFAULTS = Augmentation()
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, 3, H, W) in 0..1, channels-last in memory, and labels (B,) int64 per attribute."""
+    """Images (B, 3, H, W) in 0..1, channels-last in memory, and labels (B,) int64 per attribute.
+
+    `mixed` says that each image is a mixture of two (`mixture`): the labels are of the first alone, and no truth.
+    """
 
     images: Tensor
     labels: dict[str, Tensor]
+    mixed: bool = False
 
 
 def mirror(images: Tensor) -> Tensor:
     """Mirror half of the images (B, 3, H, W), chosen at random."""
     chosen = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
     return torch.where(chosen, images.flip(3), images).contiguous(memory_format=torch.channels_last)
+
+
+def mix(images: Tensor) -> Tensor:
+    """Each image (B, 3, H, W) blended with another of the batch, by a share drawn uniformly for each."""
+    share = torch.rand(len(images), 1, 1, 1).to(images.device)
+    return share * images + (1 - share) * images[torch.randperm(len(images)).to(images.device)]
+
+
+def mixture(batch: Batch) -> Batch:
+    """Mixtures of pairs of a batch's images (mixup, Zhang et al., ICLR 2018): only a teacher can say what is on them."""
+    return Batch(mix(batch.images), batch.labels, mixed=True)
 
 
 def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:

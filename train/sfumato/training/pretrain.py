@@ -21,7 +21,7 @@ from sfumato.core.console import progress
 from sfumato.core.seeding import seed_everything
 from sfumato.models.schedule import one_cycle, set_learning_rate
 from sfumato.models.tensors import evaluating
-from sfumato.training.loader import Batch, Batches
+from sfumato.training.loader import Batch, Batches, mix
 from sfumato.training.losses import Logits, task_loss
 from sfumato.training.regularisers.equal_odds import EqualOdds
 
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
     from sfumato.training.config import TrainConfig
     from sfumato.training.log import TrainingLog
-
-
-def mix(images: Tensor) -> Tensor:
-    """Each image (B, 3, H, W) blended with another of the batch, by a share drawn uniformly for each."""
-    share = torch.rand(len(images), 1, 1, 1).to(images.device)
-    return share * images + (1 - share) * images[torch.randperm(len(images)).to(images.device)]
 
 
 def distillation_loss(

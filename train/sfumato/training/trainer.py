@@ -28,7 +28,7 @@ from sfumato.training.clean import make_cloud, training_batches, weight_groups
 from sfumato.training.config import TrainConfig
 from sfumato.training.epoch_selection import Score, Targets, score
 from sfumato.training.evaluate import Evaluation, evaluate
-from sfumato.training.loader import Batch, Batches
+from sfumato.training.loader import Batch, Batches, mixture
 from sfumato.training.local_cloud import LocalCloudModel
 from sfumato.training.log import RunningMeans
 from sfumato.training.regularisers import Setting, TaskLoss, create
@@ -162,7 +162,7 @@ class CoTrainer:
         self.model.local.up.train(self.epoch < config.decoder_norm_until * config.epochs)
         only_mirror = config.only_mirrors(self.epoch, config.epochs)
         for step, batch in enumerate(self.batches.epoch(only_mirror=only_mirror), first):
-            self.step(batch, step, log)
+            self.step(mixture(batch) if config.mixes(step) else batch, step, log)
             advance()
         seed = derive_seed(config.seed, "val")
         result = evaluate(self.model.cloud, self.validation, self.model.local, seed=seed, prior=self.prior)

@@ -48,9 +48,10 @@ class TaskLoss(Regulariser):
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
         """The cloud network's loss, its features' and the local network's."""
         config, teacher, seen = self.config, None, None
+        share = 1.0 if batch.mixed else config.distill
         if config.distill or self.feature_weight:
             teacher, seen = self.teacher_outputs(batch.images)
-        task = task_loss(output.logits, batch.labels, teacher, config.distill)
+        task = task_loss(output.logits, batch.labels, teacher, share)
         log.add(task_loss=task.item())
         terms = [task]
         if self.feature_weight and output.features is not None and seen is not None:
@@ -58,7 +59,7 @@ class TaskLoss(Regulariser):
             log.add(feature_loss=distance.item())
             terms.append(self.feature_weight * distance)
         if output.aux_logits:
-            aux = task_loss(output.aux_logits, batch.labels, teacher, config.distill)
+            aux = task_loss(output.aux_logits, batch.labels, teacher, share)
             log.add(aux_loss=aux.item())
             terms.append(config.aux_weight * aux)
         return terms
