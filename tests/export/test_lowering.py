@@ -1,5 +1,9 @@
 """The lowering against onnxruntime, operator by operator, and what it refuses."""
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from sfumato.channels import create
+from sfumato.core.local_constants import BLOCKS
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import PhoneNetwork, fold, freeze, freeze_network
 from sfumato.export.lowering import (
@@ -29,8 +34,8 @@ from sfumato.export.lowering import (
 )
 from sfumato.export.onnx_files import write_local, write_onnx
 from sfumato.export.onnx_graph import merge_pads
-from sfumato.export.tflite import centre
-from sfumato.models.local import BLOCKS, LocalNetwork
+from sfumato.export.tflite import CALIBRATION, JOB, centre
+from sfumato.models.local import LocalNetwork
 
 RNG = np.random.default_rng(0)
 H, W, C = 12, 8, 6
@@ -836,3 +841,24 @@ def test_equal_weights_handed_on_by_identity_are_ordered_too() -> None:
     assert model.graph.node[2].attribute[1].s == b"DCR"
     after = open_session(model.SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_the_conversion_loads_neither_pytorch_nor_keras(tmp_path: Path) -> None:
+    """Either costs the child as much time as the conversion itself."""
+    model = build([helper.make_node("Relu", ["x"], ["y"])], {}, inputs=3)
+    onnx.save(model, tmp_path / "local.onnx")
+    images = RNG.integers(0, 256, (2, H, W, 3), dtype=np.uint8)
+    np.save(tmp_path / CALIBRATION, images)
+    job = {"model": str(tmp_path / "local.onnx"), "variants": ["float32"], "backend": "direct"}
+    (tmp_path / JOB).write_text(json.dumps(job), encoding="utf-8")
+    command = [sys.executable, "-X", "importtime", "-m", "sfumato.export.tflite"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    loaded = {
+        line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert (tmp_path / "local_float32.tflite").stat().st_size
+    assert "tensorflow" in loaded
+    assert not loaded & {"torch", "keras", "sklearn"}

@@ -18,11 +18,10 @@ import numpy as np
 import tensorflow as tf
 from onnx import numpy_helper
 
-from sfumato.channels.dither import GAIN, MIDDLE_BYTE
 from sfumato.core.errors import SfumatoError
+from sfumato.core.local_constants import BLOCKS, GAIN, MIDDLE_BYTE
 from sfumato.export.onnx_graph import Node, attributes, sort_out, zeros_around
 from sfumato.export.packed_planes import Affine, Packed, Value, all_packed, whole
-from sfumato.models.local import BLOCKS
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 """The permutations at the edges of the graph; inside, nothing is permuted."""

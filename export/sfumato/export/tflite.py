@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.channels.dither import GAIN, MIDDLE_BYTE
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.files import save_array
+from sfumato.core.local_constants import GAIN, MIDDLE_BYTE
 from sfumato.export.ranges import quantise, with_ranges
 from sfumato.runtime.tflite_graph import read_graph, rename
 
@@ -238,7 +238,8 @@ def write_variants(
 
     @cache
     def traced(function: Function) -> Any:
-        return tf.function(function).get_concrete_function(image)
+        # A lowering is a list of steps: AutoGraph would rewrite it for loops and branches over tensors, of which it has none.
+        return tf.function(function, autograph=False).get_concrete_function(image)
 
     for variant in variants:
         special = functions.centred if variant == "int8" else None
@@ -248,10 +249,13 @@ def write_variants(
 
 def main() -> None:
     """The child: read the job from the working folder and write the variants."""
+    job = json.loads(Path(JOB).read_text(encoding="utf-8"))
+    if job["backend"] == "direct":
+        # TensorFlow imports Keras where it finds it, and Keras scikit-learn and Matplotlib: a third of its start, for nothing.
+        sys.modules["keras"] = None  # type: ignore[assignment]
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
-    job = json.loads(Path(JOB).read_text(encoding="utf-8"))
     images = np.load(CALIBRATION)
     functions = BACKENDS[job["backend"]](Path(job["model"]), images)
     for variant, content in write_variants(functions, images, job["variants"]):

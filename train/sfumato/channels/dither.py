@@ -35,6 +35,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sfumato.core.errors import UsageError
+from sfumato.core.local_constants import GAIN
 from sfumato.core.strengths import FULL
 
 LEVELS = (2, 4, 16)
@@ -45,12 +46,9 @@ CLOSED = 1e-5
 """Probabilities below are never drawn: the smallest random number is 2**-17."""
 SHUT = 12.0
 """Log odds of zero for the bits of a closed block: its byte is 0, and in floating point p < `CLOSED`."""
-GAIN = 8.0
-"""Slope of the logit over the pixel value: large enough that a binary draw starts out as a recognisable picture."""
-MIDDLE_BYTE = 128 / 255
-"""The pixel whose byte is 0 once it is signed. As the middle of the range it costs an int8 network nothing to take away."""
 STEP_GAIN = 16.0
-"""The same over one step between levels, with a Gray code: values in the middle half of a step are dithered, others certain."""
+"""Slope of the logit over one step between levels, with a Gray code: values in the middle half of a step are dithered, others
+certain."""
 
 
 def binary_rate(p: Tensor) -> Tensor:

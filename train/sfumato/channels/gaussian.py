@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.channels.dither import GAIN, flat
+from sfumato.channels.dither import flat
 from sfumato.core.errors import UsageError
+from sfumato.core.local_constants import GAIN
 
 CENTRE = 0.5
 

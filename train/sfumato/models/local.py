@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.channels.dither import BLOCK, GAIN, MIDDLE_BYTE, Dither
+from sfumato.channels.dither import BLOCK, Dither
 from sfumato.core.errors import UsageError
+from sfumato.core.local_constants import BLOCKS, GAIN, MIDDLE_BYTE
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
 from sfumato.models.layers import (
     Padding,
@@ -52,8 +53,6 @@ STEPS = (2, 4)
 """Factors by which gates are enlarged; their product is the side of a block."""
 STRIDE = 16
 """Height and width must be multiples of this."""
-BLOCKS = (4, 2)
-"""Possible heights and widths of the block of pixels under each place of the heads; the first is the usual one."""
 
 
 class Encoder(nn.Module):
