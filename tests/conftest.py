@@ -74,11 +74,13 @@ def small_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     def build(*variants: str) -> Path:
         from tests.fixtures.runs import build_run
+        from tests.fixtures.shared import made_once
 
         from sfumato.export.pipeline import export
 
-        out = tmp_path_factory.mktemp("sealed") / "export"
-        export(build_run("dither"), out, variants=variants)
-        return out
+        def make(out: Path) -> None:
+            export(build_run("dither"), out, variants=variants)
+
+        return made_once(tmp_path_factory, "-".join(("small", *variants)), make)
 
     return build
