@@ -3,6 +3,8 @@
 import io
 import re
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -95,3 +97,24 @@ def test_another_process_of_the_same_run_says_nothing(monkeypatch: pytest.Monkey
     with progress(alone=True) as bar:
         bar.advance(bar.add_task("clean network", total=2, figures="", visible=False))
     assert "clean" not in file.getvalue()
+
+
+def test_a_long_step_is_told_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing advances, yet the lines go on, until the bar is gone."""
+    file = io.StringIO()
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.04)
+    monkeypatch.setattr(console.err, "_file", file)
+    with progress() as bar:
+        task = bar.add_task("clean finetune", total=14, figures="")
+        bar.update(task, completed=5)
+        wait_for(lambda: file.getvalue().count("clean finetune: 5 of 14") >= 3)
+    told = file.getvalue()
+    time.sleep(0.2)
+    assert file.getvalue() == told
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -64,11 +66,30 @@ def show_tables(grids: Iterable[Grid]) -> None:
 
 
 class _Progress(Progress):
-    """A bar on a terminal. A file or a pipe gets a line a minute instead, so that a run in the background can be watched."""
+    """A bar on a terminal. A file or a pipe gets a line a minute instead, so that a run in the background can be watched.
+
+    A step may take half an hour: a thread repeats the last line meanwhile.
+    """
 
     def __init__(self, *columns: Any, **options: Any) -> None:
         super().__init__(*columns, **options)
-        self._told = monotonic()
+        self._told, self._ended = monotonic(), Event()
+        self._latest: TaskID | None = None
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """As rich's."""
+        super().start()
+        if self.live.auto_refresh and not self.console.file.isatty():
+            self._thread = Thread(target=self._repeat, name="progress", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """As rich's."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        super().stop()
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """As rich's."""
@@ -80,11 +101,20 @@ class _Progress(Progress):
         super().update(task_id, **changes)
         self._tell(task_id)
 
+    def _repeat(self) -> None:
+        while not self._ended.wait(LINE_SECONDS / 4):
+            if self._latest is not None:
+                self._tell(self._latest)
+
     def _tell(self, task_id: TaskID) -> None:
-        now, task = monotonic(), self._tasks[task_id]
-        if now - self._told < LINE_SECONDS or not task.visible or self.console.file.isatty():
-            return
-        self._told = now
+        with self._lock:
+            self._latest = task_id
+            now, task = monotonic(), self._tasks[task_id]
+            if now - self._told >= LINE_SECONDS and task.visible and not self.console.file.isatty():
+                self._told = now
+                self._say(task)
+
+    def _say(self, task: Task) -> None:
         total = "" if task.total is None else f" of {task.total:g}"
         parts = [f"{task.description.strip()}: {task.completed:g}{total}", f"{_clock(task.elapsed)} so far"]
         if task.time_remaining:
