@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfumato.bench.arm import debian
+from sfumato.bench.arm import debian, yardstick
 from sfumato.bench.arm import toolbox as boxes
 from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, count_model, read_outputs, run_upload
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
+from sfumato.bench.arm.yardstick import count_jpeg
 from sfumato.bench.peak import product_model
 from sfumato.bench.subjects import Subject
 from sfumato.cli.bench import arm
@@ -194,3 +195,26 @@ def test_without_an_archive_of_debian_the_variable_is_asked_for(
         debian.mirror()
     monkeypatch.setenv(debian.ARCHIVE, "file:///archive")
     assert debian.mirror() == "file:///archive"
+
+
+def test_an_encoded_jpeg_is_counted_and_shows_the_picture(toolbox: Toolbox) -> None:
+    """Work grows with the pixels, and the loops over them take most of it."""
+    small, large = (count_jpeg(toolbox, "cortex-a76", size, runs=2) for size in ((64, 64), (128, 192)))
+    assert small.name == "JPEG, quality 90, 64x64"
+    assert small.instructions is not None
+    assert large.instructions is not None
+    assert small.instructions > 64 * 64
+    assert 3 < large.instructions / small.instructions < 6
+    results = bench_arm([], ["cortex-a53"], jpeg=(32, 48), runs=1)
+    assert [stage.name for stage in results.stages] == ["JPEG, quality 90, 32x48"]
+
+
+def test_a_jpeg_that_shows_something_else_is_refused(
+    toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of both is turned over."""
+    wanted = yardstick.decoded
+    turned = iter([1, -1])
+    monkeypatch.setattr(yardstick, "decoded", lambda content: wanted(content)[:: next(turned)])
+    with pytest.raises(SfumatoError, match="does not show what this computer's shows"):
+        count_jpeg(toolbox, "cortex-a76", (32, 32), runs=1)

@@ -119,6 +119,9 @@ def arm(
     runtime: Annotated[
         str, typer.Option(help="Release of ai-edge-litert: 1.4.0, which the Android app has, or 2.1.0.")
     ] = "1.4.0",
+    jpeg: Annotated[
+        bool, typer.Option("--jpeg", help="Count libjpeg-turbo's encoder at quality 90 too, as a yardstick.")
+    ] = False,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each model.")] = 3,
     out: Out = None,
     as_json: Json = False,
@@ -126,11 +129,21 @@ def arm(
     """Count the ARM64 instructions of an export on emulated cores; the emulator sets itself up, without root."""
     from sfumato.bench.arm.counting import bench_arm
     from sfumato.core.console import note
+    from sfumato.runtime.contract import read_contract
     from sfumato.runtime.phone_model import PhoneModel
 
     subjects = gather(export, names(variant), network_names(networks, peers), size)
     model = None if size else PhoneModel.load(export)
-    results = bench_arm(subjects, names(cores), runs=runs, runtime=runtime, model=model, watch=note)
+    pixels = picture_size(size) if size else read_contract(export).size
+    results = bench_arm(
+        subjects,
+        names(cores),
+        runs=runs,
+        runtime=runtime,
+        model=model,
+        jpeg=pixels if jpeg else None,
+        watch=note,
+    )
     finish(results, out, as_json=as_json)
 
 
@@ -324,13 +337,9 @@ def gather(export: Path, variants: tuple[str, ...], networks: tuple[str, ...], s
     from sfumato.runtime.contract import read_contract
 
     contract = read_contract(export)
-    pixels = (
-        tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else contract.size
-    )
+    pixels = picture_size(size) if size else contract.size
     if size and contract.answer is not None:
         raise UsageError("--size is for picture bundles: an answer's network is measured at its own size")
-    if len(pixels) != 2:
-        raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {size!r}")
     if not size:
         subjects = export_subjects(export, variants)
     if size or networks:
@@ -342,6 +351,20 @@ def gather(export: Path, variants: tuple[str, ...], networks: tuple[str, ...], s
     if not subjects:
         raise UsageError("nothing to measure: with --size, choose float32 or int8 as --variant")
     return subjects
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Height and width from `480x640`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from sfumato.core.errors import UsageError
+
+    pixels = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
+    if len(pixels) != 2 or not all(pixels):
+        raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 480x640, not {text!r}")
+    return pixels[0], pixels[1]
 
 
 def numbers(text: str) -> tuple[int, ...]:

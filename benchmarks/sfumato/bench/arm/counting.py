@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sfumato.bench.arm.emulator import CORES, Counts, run_guest
+from sfumato.bench.arm.emulator import CORES, agreed, make_stage, run_guest
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
+from sfumato.bench.arm.yardstick import count_jpeg
 from sfumato.bench.results import Measurement, Results, Stage
 from sfumato.bench.standard import output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
@@ -39,6 +40,7 @@ def bench_arm(
     runs: int = 3,
     runtime: str = APP_RUNTIME,
     model: PhoneModel | None = None,
+    jpeg: tuple[int, int] | None = None,
     watch: Callable[[str], None] = lambda title: None,
 ) -> Results:
     """Count the instructions of models on emulated cores, and compare their outputs with this computer's.
@@ -50,6 +52,7 @@ def bench_arm(
         runtime: one of `RUNTIMES`; by default that of the Android app.
         model: the export whose noise, draw and packing are counted too; None leaves them out. An answer bundle's are left out
             with a word: choosing one of a few scores costs next to nothing, and the emulated program knows pictures alone.
+        jpeg: height and width of a picture whose encoding is counted too, as a yardstick; None counts none.
         watch: called with the name of each part as it begins.
 
     Raises:
@@ -73,6 +76,9 @@ def bench_arm(
         if model is not None:
             watch(f"{core}: noise, sampler, packing")
             stages += count_upload(toolbox, core, model, runs)
+        if jpeg is not None:
+            watch(f"{core}: JPEG")
+            stages.append(count_jpeg(toolbox, core, jpeg, runs=runs))
     return Results(
         target="arm",
         environment={
@@ -124,15 +130,6 @@ def count_model(
         valid=not notes,
         notes=notes,
     )
-
-
-def agreed(found: Sequence[Counts]) -> tuple[Counts, tuple[str, ...]]:
-    """The counts of several runs, which must be equal; otherwise those of the middle run, and a note."""
-    ordered = sorted(found, key=lambda counts: counts["all"])
-    if ordered[0] == ordered[-1]:
-        return ordered[0], ()
-    low, high = ordered[0]["all"], ordered[-1]["all"]
-    return ordered[len(ordered) // 2], (f"the runs differ: {low:,} to {high:,} instructions",)
 
 
 def read_outputs(content: bytes) -> dict[str, bytes]:
@@ -193,14 +190,7 @@ def run_upload(
             arguments += [str(factor), str(int(bool(channel.additive))), folder / "table"]
         found = run_guest(toolbox, core, arguments)[WARM * len(STEPS) :]
         upload = (folder / "upload").read_bytes()
-    return upload, [_stage(step, core, found[index :: len(STEPS)]) for index, step in enumerate(STEPS)]
-
-
-def _stage(name: str, core: str, found: Sequence[Mapping[str, int]]) -> Stage:
-    counts, notes = agreed([dict(part) for part in found])
-    if notes:
-        raise SfumatoError(f"{name} on {core}: {notes[0]}")
-    return Stage(name=name, cpu=core, runs=len(found), instructions=counts["all"], classes=counts)
+    return upload, [make_stage(step, core, found[index :: len(STEPS)]) for index, step in enumerate(STEPS)]
 
 
 def qemu_version(toolbox: Toolbox) -> str:

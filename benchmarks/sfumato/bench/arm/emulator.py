@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.bench.arm.toolbox import Toolbox
+from sfumato.bench.results import Stage
 from sfumato.core.errors import SfumatoError
 
 CLASSES = ("all", "load_store", "simd", "float_fma", "widening_mac", "dot_product")
@@ -111,3 +112,24 @@ def steps(text: str) -> list[Counts]:
         dict(zip(CLASSES, (count - cost for count, cost in zip(pair, empty, strict=True)), strict=True))
         for pair in found
     ]
+
+
+def agreed(found: Sequence[Counts]) -> tuple[Counts, tuple[str, ...]]:
+    """The counts of several runs, which must be equal; otherwise those of the middle run, and a note."""
+    ordered = sorted(found, key=lambda counts: counts["all"])
+    if ordered[0] == ordered[-1]:
+        return ordered[0], ()
+    low, high = ordered[0]["all"], ordered[-1]["all"]
+    return ordered[len(ordered) // 2], (f"the runs differ: {low:,} to {high:,} instructions",)
+
+
+def make_stage(name: str, core: str, found: Sequence[Counts]) -> Stage:
+    """The row of a step from the counts of its runs, which must be equal.
+
+    Raises:
+        SfumatoError: they differ.
+    """
+    counts, notes = agreed(found)
+    if notes:
+        raise SfumatoError(f"{name} on {core}: {notes[0]}")
+    return Stage(name=name, cpu=core, runs=len(found), instructions=counts["all"], classes=counts)

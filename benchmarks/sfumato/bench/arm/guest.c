@@ -3,6 +3,7 @@
  *   guest model  LIBLITERT MODEL INPUT OUTPUTS RUNS
  *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS GRAY
  *   guest gaussian LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
+ *   guest jpeg   LIBTURBOJPEG IMAGE WIDTH HEIGHT QUALITY FILE RUNS
  * CONTRACT holds the 32 bytes of a digest.
  *
  * getppid() is the mark that count.c looks for. Two marks with nothing between them come first; then a mark before and
@@ -220,6 +221,34 @@ static void pack(const byte *levels, size_t count, int bits, byte *packed)
     }
 }
 
+/* ---- a yardstick ---- */
+
+static int run_jpeg(char **arguments)
+{
+    enum { RGB = 0, HALVED_COLOURS = 2, SLOW_DCT = 4096, OWN_BUFFER = 1024 };
+    void *library = load(arguments[0]);
+    FUNCTION(void *, tjInitCompress, void);
+    FUNCTION(unsigned long, tjBufSize, int, int, int);
+    FUNCTION(int, tjCompress2, void *, const byte *, int, int, int, int, byte **, unsigned long *, int, int, int);
+    size_t size;
+    byte *image = read_file(arguments[1], &size);
+    int width = atoi(arguments[2]), height = atoi(arguments[3]), quality = atoi(arguments[4]);
+    unsigned long bytes = tjBufSize(width, height, HALVED_COLOURS);
+    byte *content = malloc(bytes);
+    void *encoder = tjInitCompress();
+    empty_marks();
+    for (int run = atoi(arguments[6]); run > 0; run--) {
+        mark();
+        int failed = tjCompress2(encoder, image, width, 0, height, RGB, &content, &bytes, HALVED_COLOURS, quality,
+                                 SLOW_DCT | OWN_BUFFER);
+        mark();
+        if (failed)
+            fail("guest: the picture cannot be encoded");
+    }
+    FILE *file = fopen(arguments[5], "wb");
+    return file && fwrite(content, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
+}
+
 static int run_upload(int is_dither, char **arguments)
 {
     void *library = load(arguments[0]);
@@ -267,5 +296,7 @@ int main(int argc, char **argv)
         return run_upload(1, argv + 2);
     if (argc == 12 && !strcmp(argv[1], "gaussian"))
         return run_upload(0, argv + 2);
+    if (argc == 9 && !strcmp(argv[1], "jpeg"))
+        return run_jpeg(argv + 2);
     fail("guest: see the head of guest.c");
 }

@@ -2,7 +2,8 @@
 
 - qemu-aarch64 of Debian 12, whose build counts by plugin (Debian 13's does not), with its own libraries and loader, so that
   nothing is installed and the host's C library does not matter;
-- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL), and ai-edge-litert for aarch64 in the releases of `RUNTIMES`;
+- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL, libjpeg-turbo), and ai-edge-litert for aarch64 in the releases of
+  `RUNTIMES`;
 - `guest.c`, compiled for ARM64 by a cross compiler that is thrown away afterwards, and `count.c`, compiled by the host's.
 
 Why packages are unpacked and not installed: `qemu-user-static` counts nothing (a static qemu has no plugins), and the C library
@@ -77,7 +78,7 @@ COMPILER = (
     "libc6-dev-arm64-cross",
     "libgcc-12-dev-arm64-cross",
 )
-LIBRARIES = ("libc6", "libstdc++6", "libssl3")
+LIBRARIES = ("libc6", "libstdc++6", "libssl3", "libturbojpeg0")
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "cc": "gcc libc6-dev"}
 """Program -> the packages that bring it."""
 
@@ -116,6 +117,11 @@ class Toolbox:
     def crypto(self) -> Path:
         """OpenSSL's library for ARM64."""
         return self.root / "usr/lib/aarch64-linux-gnu/libcrypto.so.3"
+
+    @property
+    def turbojpeg(self) -> Path:
+        """libjpeg-turbo's library for ARM64."""
+        return self.root / "usr/lib/aarch64-linux-gnu/libturbojpeg.so.0"
 
     @property
     def packages(self) -> dict[str, str]:
