@@ -155,6 +155,11 @@ def test_an_upload_of_too_few_samples_is_refused_before_anything_is_written(tmp_
         ({"block": 2, "subsample": 4}, "a sample of 4 pixels a side needs block = 4"),
         ({"mix_every": 2, "distill": 0}, "mix_every needs distill"),
         ({"mix_every": 2, "objective": "suppress", "hide": ["background"]}, "learn from labels"),
+        ({"average": 0.9, "beyond": 0.5}, "average belongs to the objective rate without beyond"),
+        (
+            {"average": 0.9, "objective": "suppress", "hide": ["background"]},
+            "average belongs to the objective",
+        ),
         ({"mode": "answer", "mix_every": 2}, "mix_every has no meaning there"),
         ({"mode": "answer", "subsample": 2}, "subsample has no meaning there"),
     ],

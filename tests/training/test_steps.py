@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from sfumato.core.seeding import seed_everything
+from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.label_dependence import conditional_entropy
 from sfumato.models.cloud import ResNet
@@ -27,6 +27,7 @@ from sfumato.training import clean, loader, regularisers
 from sfumato.training.clean import make_cloud, train_clean
 from sfumato.training.config import Augmentation, TrainConfig
 from sfumato.training.epoch_selection import corrected_goal
+from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batch, Batches, mix
 from sfumato.training.local_cloud import EncoderClassifier
 from sfumato.training.log import TrainingLog
@@ -52,6 +53,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "rate": {"bits": 8},
     "picture": {"bits": 600, "augmentation": {"mirror_only": 0.5}, "distill": 0.3},
     "mixed": {"bits": 600, "distill": 0.3, "mix_every": 3, "decision": "pairwise"},
+    "average": {"bits": 8, "average": 0.8},
     "beyond": {"bits": 8, "beyond": 0.05, "levels": 4, "aux_weight": 0.7},
     "autoregressive": {"bits": 150, "prior": "autoregressive", "distill": 0.0},
     "gaussian": {"bits": 50, "channel": "gaussian", "block": 2},
@@ -201,6 +203,7 @@ class Formulas:
             self.prior = source.prior
             self.prior_optimizer = AdamW(self.prior.parameters(), 0.01)
         self.means: dict[str, list[float]] = {}
+        self.running: Answers = {}
 
     def epoch(self, number: int) -> dict[str, float]:
         """One epoch; the means of what it lost and what the uploads told."""
@@ -255,6 +258,10 @@ class Formulas:
         self.means["loss"].append(loss.item())
         pace = one_cycle(number, self.steps, 1.0)
         self.optimizer.step(loss, config.learning_rate * pace)
+        if config.average is not None:
+            for name, value in self.source.model.state_dict().items():
+                before = self.running.get(name, value)
+                self.running[name] = config.average * before + (1 - config.average) * value
         if config.objective == "suppress":
             self.even_out(hints, labels, pace)
             for _ in range(2 if number >= 0.3 * self.steps else 0):
@@ -373,6 +380,39 @@ def test_co_training_follows_its_formulas(options: dict[str, Any], tmp_path: Pat
             (rate,) = (term for term in made.regularisers if isinstance(term, RatePenalty))
             assert rate.controller.goal == pytest.approx(slow.rate_law.goal, rel=SAME)
     compare(made.model, source.model)
+    for name, value in made.judged.state_dict().items():
+        if slow.running and value.is_floating_point():  # not the number of batches that a norm has seen
+            assert torch.allclose(value, slow.running[name], rtol=1e-6, atol=SAME), name
+    assert (made.judged is made.model) == (config.average is None)
+
+
+def test_a_running_mean_is_judged_kept_and_continued(tmp_path: Path, fabric: Fabric) -> None:
+    config = TrainConfig(**COMMON, bits=8, average=0.8)
+    dataset = open_dataset(config.data, keep=config.keep)
+    teacher = some_cloud(config, dataset)
+
+    def trainer(name: str) -> CoTrainer:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return CoTrainer(config, dataset, deepcopy(teacher), tmp_path / name, fabric)
+
+    whole, first = trainer("whole"), trainer("broken")
+    records = [whole.run_epoch() for _ in range(2)]
+    first.run_epoch()
+    first.save()
+    rest = trainer("broken")
+    assert rest.epoch == 1
+    again = rest.run_epoch()
+    drop = {"seconds"}
+    assert {k: v for k, v in again.items() if k not in drop} == {
+        k: v for k, v in records[1].items() if k not in drop
+    }
+    compare(rest.judged, whole.judged)
+    seed = derive_seed(config.seed, "val")
+    result = evaluate(whole.judged.cloud, whole.validation, whole.judged.local, seed=seed)
+    other = evaluate(whole.model.cloud, whole.validation, whole.model.local, seed=seed)
+    assert records[1]["val_rate_bits"] == result.rate_bits != other.rate_bits
+    if whole.best_record["epoch"] == 1:
+        compare(whole.best, whole.judged)
 
 
 def test_pretraining_follows_its_formulas(fabric: Fabric) -> None:

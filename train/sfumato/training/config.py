@@ -276,6 +276,7 @@ PICTURE_OPTIONS = (
     "frozen_cloud",
     "local",
     "mix_every",
+    "average",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -379,6 +380,9 @@ class TrainConfig(BaseModel):
     mix_every: int | None = Field(default=None, ge=2)
     """One of so many batches of co-training is a mixture of pairs of images, labelled by the clean network. For a few thousand
     photos, which a large cloud network would know by heart. Not with `suppress`, whose adversaries learn from labels."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Validate and keep a running mean of both networks' weights; 0.99 is that of about the last hundred steps. For few photos,
+    where single steps differ much. Only with `rate` and without `beyond`, whose figures are of the weights in training."""
     batch_size: int = Field(default=64, ge=2)
     """Images a step, over all processes."""
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -439,6 +443,8 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "mixtures have no labels: mix_every needs distill, and no objective whose adversaries learn from labels"
             )
+        if self.average is not None and (self.objective != "rate" or self.beyond is not None):
+            raise ValueError("average belongs to the objective rate without beyond: leave one of them out")
         if self.prior == "autoregressive" and (self.channel != "dither" or self.objective == "literal"):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"

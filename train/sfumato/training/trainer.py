@@ -13,11 +13,12 @@ and the channel starts nearly clean, so training begins where the task is solved
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split
@@ -70,7 +71,8 @@ class CoTrainer:
 
     Attributes:
         model: local and cloud network.
-        best: a copy of them as they were after the best epoch, on the CPU.
+        mean: the running mean of their weights, with `average`; else None.
+        best: a copy of the judged ones as they were after the best epoch, on the CPU.
         best_record: the record of that epoch.
         regularisers: the terms of the loss.
         epoch: number of the next epoch.
@@ -101,6 +103,11 @@ class CoTrainer:
             self.model.load_state_dict(first.state_dict())
         if config.gating.window:
             self.model.local.hold()
+        self.mean: AveragedModel | None = None
+        if config.average is not None:
+            # Buffers too: the statistics of batch norms then belong to the mean weights about as well as to any.
+            average = get_ema_multi_avg_fn(config.average)
+            self.mean = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.best = make_model(config, dataset, folder)
         self.best_record: dict[str, Any] = {}
         optimizer = torch.optim.AdamW(
@@ -139,6 +146,11 @@ class CoTrainer:
         return Targets(bits=config.bits or config.rate.default_bits, beyond=config.beyond, leaks=config.leaks)
 
     @property
+    def judged(self) -> LocalCloudModel:
+        """The networks that are validated and kept: those in training, or their running mean."""
+        return self.model if self.mean is None else cast(LocalCloudModel, self.mean.module)
+
+    @property
     def prior(self) -> AutoregressivePrior | None:
         """The learned prior, where the rate is measured against one."""
         learned = (term.prior for term in self.regularisers if isinstance(term, AutoregressiveRatePenalty))
@@ -165,7 +177,8 @@ class CoTrainer:
             self.step(mixture(batch) if config.mixes(step) else batch, step, log)
             advance()
         seed = derive_seed(config.seed, "val")
-        result = evaluate(self.model.cloud, self.validation, self.model.local, seed=seed, prior=self.prior)
+        judged = self.judged
+        result = evaluate(judged.cloud, self.validation, judged.local, seed=seed, prior=self.prior)
         end = first + self.batches.steps
         more = {
             name: figure for term in self.regularisers for name, figure in term.validate(end, seed).items()
@@ -189,6 +202,8 @@ class CoTrainer:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
+        if self.mean is not None:
+            self.mean.update_parameters(self.model)
         for term in self.regularisers:
             term.update(output, batch, step, log)
 
@@ -223,7 +238,7 @@ class CoTrainer:
         now = self.score(record)
         if not self.best_record or now >= self.score(self.best_record):
             self.best_record = {**record, "goal_met": now.met}
-            self.best.load_state_dict(self.model.state_dict())
+            self.best.load_state_dict(self.judged.state_dict())
 
     def save(self) -> None:
         """Write a checkpoint of the epochs done so far."""
@@ -232,6 +247,7 @@ class CoTrainer:
             "best_record": self.best_record,
             "best": self.best.state_dict(),
             "model": self.model.state_dict(),
+            **({} if self.mean is None else {"mean": self.mean.state_dict()}),
             "optimizer": checkpoint.optimizer_state(self.optimizer),
             "regularisers": {term.name: term.state_dict() for term in self.regularisers},
         }
@@ -243,6 +259,8 @@ class CoTrainer:
             self.score(self.best_record)  # what cannot be judged is told now, not an epoch later
         self.best.load_state_dict(state["best"])
         self.model.load_state_dict(state["model"])
+        if self.mean is not None:
+            self.mean.load_state_dict(state["mean"])
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])
         for term in self.regularisers:
             term.load_state_dict(state["regularisers"][term.name])
