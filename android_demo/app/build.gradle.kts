@@ -17,6 +17,15 @@ android {
         versionName = "0.1.0"
     }
 
+    // What `sfumato bench phone` measures is built as a release is, since ART does not optimise a debuggable app. It alone has the
+    // benchmark activity (src/benchmark). Signed for this computer's phones, not for the world.
+    buildTypes {
+        create("benchmark") {
+            initWith(getByName("release"))
+            signingConfig = signingConfigs.getByName("debug")
+        }
+    }
+
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_11
         targetCompatibility = JavaVersion.VERSION_11

@@ -53,10 +53,13 @@ class App:
 
     core: Path
     app: Path
+    """What builds of every type have."""
+    benchmark: Path
+    """What builds of the type `benchmark` have beside it."""
     stubs: Path
     tests: Path
-    resources: str
-    """What aapt2 printed."""
+    resources: dict[str, str]
+    """Build type -> what aapt2 printed."""
 
 
 @pytest.fixture(scope="session")
@@ -64,54 +67,49 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     """Core, resources, stubs, app and tests, in this order."""
     made = tools.Kit(tmp_path_factory.mktemp("android"))
     main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
-    printed = link(made.folder, main)
+    printed = {kind: link(made.folder / kind, kind) for kind in tools.BUILD_TYPES}
     core = made.kotlin("core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[])
-    compiled = made.java("stubs", [stubs / "java", made.folder / "r"])
+    # The main sources see the names of resources that a release has, and no other.
+    compiled = made.java("stubs", [stubs / "java", made.folder / "release" / "r"])
     classpath = [core, compiled, *tools.RUNTIME]
     the_app = made.kotlin("app.jar", [main / "kotlin", stubs / "kotlin"], classpath=classpath)
+    names = made.java("names", [made.folder / "benchmark" / "r"])
+    benchmark = made.kotlin(
+        "benchmark.jar",
+        [main.parent / "benchmark" / "kotlin"],
+        classpath=[names, the_app, *classpath],
+        friend=the_app,
+    )
     sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
     sources.append(tools.PROJECT / "app" / "src" / "test")
     tests = made.kotlin("tests", sources, classpath=[the_app, *classpath, *tools.JUNIT], friend=core)
-    return App(core, the_app, compiled, tests, printed)
+    return App(core, the_app, benchmark, compiled, tests, printed)
 
 
-def link(folder: Path, main: Path) -> str:
-    """Resources and manifest through aapt2, which also writes R.java.
+def link(folder: Path, kind: str) -> str:
+    """Resources and manifest of a build type through aapt2, which also writes R.java.
 
     The framework at hand is Android 10's: what it does not know is left out of the manifest (test_resources.py holds it).
     """
-    text = (main / "AndroidManifest.xml").read_text(encoding="utf-8")
-    text = re.sub(r' android:dataExtractionRules="[^"]*"', "", text)
-    (folder / "AndroidManifest.xml").write_text(
-        text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1)
-    )
-    (folder / "r").mkdir()
-    done = tools.run("aapt2", "compile", "--dir", main / "res", "-o", folder / "main.zip")
-    assert done.returncode == 0, done.stderr
-    debug = tools.run("aapt2", "compile", "--dir", main.parent / "debug" / "res", "-o", folder / "debug.zip")
-    assert debug.returncode == 0, debug.stderr
+    sources = tools.PROJECT / "app" / "src"
+    (folder / "r").mkdir(parents=True)
+    text = re.sub(r' android:dataExtractionRules="[^"]*"', "", tools.merged_manifest(kind))
+    manifest = folder / "AndroidManifest.xml"
+    manifest.write_text(text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1))
+    overlays: list[str | Path] = []
+    for name in ("main", kind):
+        if (sources / name / "res").exists():
+            done = tools.run(
+                "aapt2", "compile", "--dir", sources / name / "res", "-o", folder / f"{name}.zip"
+            )
+            assert done.returncode == 0, done.stderr
+            overlays += ([] if name == "main" else ["-R"]) + [folder / f"{name}.zip"]
     levels = [str(tools.build_number(name)) for name in ("minSdk", "targetSdk")]
-    options = [
-        "--min-sdk-version",
-        levels[0],
-        "--target-sdk-version",
-        levels[1],
-        "--warn-manifest-validation",
-    ]
-    command: list[str | Path] = [
-        "aapt2",
-        "link",
-        "-I",
-        tools.FRAMEWORK,
-        "--manifest",
-        folder / "AndroidManifest.xml",
-        *options,
-    ]
-    command += ["--java", folder / "r", "-o", folder / "app.apk", folder / "main.zip"]
-    overlays: list[list[str | Path]] = [[], ["-R", folder / "debug.zip"]]
-    for overlay in overlays:
-        done = tools.run(*command, *overlay, "--auto-add-overlay")
-        assert done.returncode == 0, done.stderr
+    options = ["--min-sdk-version", levels[0], "--target-sdk-version", levels[1]]
+    options += ["--warn-manifest-validation", "--auto-add-overlay"]
+    command: list[str | Path] = ["aapt2", "link", "-I", tools.FRAMEWORK, "--manifest", manifest, *options]
+    done = tools.run(*command, "--java", folder / "r", "-o", folder / "app.apk", *overlays)
+    assert done.returncode == 0, done.stderr
     return re.sub(r"^\S*AndroidManifest.xml:\d+: ", "", done.stderr, flags=re.MULTILINE).strip()
 
 

@@ -21,6 +21,8 @@ JUNIT = [Path("/usr/share/java/junit4.jar"), Path("/usr/share/java/hamcrest-core
 RUNTIME = [
     KOTLIN / name for name in ("kotlin-stdlib.jar", "kotlinx-coroutines-core-jvm.jar", "annotations-13.0.jar")
 ]
+BUILD_TYPES = ("debug", "release", "benchmark")
+"""The first two are of every Android project."""
 COMPILER = (
     "kotlin-compiler",
     "kotlin-stdlib",
@@ -45,6 +47,18 @@ def run(
 def path(parts: Sequence[Path]) -> str:
     """A class path."""
     return os.pathsep.join(map(str, parts))
+
+
+def merged_manifest(kind: str) -> str:
+    """The manifest of a build type as the Android plugin merges it: its part of the application follows the main one."""
+    folder = PROJECT / "app" / "src"
+    text = (folder / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
+    overlay = folder / kind / "AndroidManifest.xml"
+    if overlay.exists():
+        more = re.search(r"<application>(.*?)</application>", overlay.read_text(encoding="utf-8"), re.DOTALL)
+        assert more is not None, overlay
+        text = text.replace("    </application>", more[1].rstrip(" ") + "    </application>")
+    return text
 
 
 def catalogue(name: str) -> str:

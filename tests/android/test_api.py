@@ -127,7 +127,8 @@ def descriptor(kinds: str, lists: Any) -> list[str]:
 
 def test_every_call_exists_on_the_oldest_android(kit: Any, lists: Any, app: Any, api: Any) -> None:
     others = [app.core, app.stubs, *kit.RUNTIME]
-    calls = references(kit, app.core, app.stubs, others) | references(kit, app.app, app.stubs, others)
+    jars = (app.core, app.app, app.benchmark)
+    calls = set().union(*(references(kit, jar, app.stubs, [*others, app.app]) for jar in jars))
     checked, wrong = set(), []
     for call in sorted(calls, key=str):
         if call.owner.startswith("java.lang.invoke"):  # what D8 replaces

@@ -20,7 +20,7 @@ STAGES = ["decode", "resize", "network", "noise", "sampler", "encode"]
 
 @pytest.fixture(scope="module")
 def program(kit: Any, app: Any) -> list[str]:
-    """The app's benchmark as a command of this computer; the app's folder and the intent's extras follow."""
+    """The app's benchmark as a command of this computer; the folder it shares and the intent's extras follow."""
     java = [*kit.JAVA, "-Djava.awt.headless=true", "-cp", kit.path([app.tests, app.core, *kit.RUNTIME])]
     return [*java, "dev.sfumato.core.HostBenchmark", sys.executable, str(HERE / "interpreter.py")]
 
@@ -114,7 +114,7 @@ def test_every_key_of_the_apps_result_is_read(
     for wrong, reason in (
         ({"delegate": "npu"}, "unknown delegate 'npu': known are cpu, nnapi, gpu"),
         ({"runs": "3"}, "the extra runs must be a whole number (--ei)"),
-        ({"model": "../a.tflite"}, "the extra model is '../a.tflite', no name of a file in files/bench/"),
+        ({"model": "../a.tflite"}, "the extra model is '../a.tflite', no name of a file in bench/"),
     ):
         refused = parse_result(ask(**wrong))
         assert (refused.id, refused.status, refused.error) == ("7", "failed", reason)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from tests.android import kit
 
 LIST = Path(__file__).parent / "manifests.txt"
-MANIFEST = kit.PROJECT / "app" / "src" / "main" / "AndroidManifest.xml"
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 NODE = "{http://schemas.android.com/tools}node"
 APP = "dev.sfumato.demo"
@@ -61,8 +61,9 @@ def merged(manifest: ElementTree.Element, brought: list[Library]) -> set[str]:
     return asked - removed
 
 
-def test_the_built_app_has_the_declared_permissions_and_no_other() -> None:
-    manifest = ElementTree.parse(MANIFEST).getroot()
+@pytest.mark.parametrize("kind", kit.BUILD_TYPES)
+def test_the_built_app_has_the_declared_permissions_and_no_other(kind: str) -> None:
+    manifest = ElementTree.fromstring(kit.merged_manifest(kind))
     assert merged(manifest, libraries()) == DECLARED
     for element in manifest.findall("uses-permission"):  # each removal is needed
         if element.get(NODE) == "remove":

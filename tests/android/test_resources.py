@@ -5,9 +5,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tests.android.kit import BUILD_TYPES, merged_manifest
 
 APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
-MAIN = APP / "main"
+MAIN, BENCHMARK = APP / "main", APP / "benchmark"
 KOTLIN = MAIN / "kotlin" / "dev" / "sfumato" / "demo"
 NAME = "{http://schemas.android.com/apk/res/android}"
 REMOVE = "{http://schemas.android.com/tools}node"
@@ -20,8 +21,8 @@ def elements(path: Path) -> list[ElementTree.Element]:
 
 
 def test_texts_are_resources_and_what_shows_none_is_described() -> None:
-    files = [MAIN / "AndroidManifest.xml", *(MAIN / "res").glob("layout*/*.xml")]
-    assert len(files) > 1
+    files = [*APP.glob("*/AndroidManifest.xml"), *APP.glob("*/res/layout*/*.xml")]
+    assert len(files) > 2
     for element in [found for path in files for found in elements(path)]:
         texts = {name: element.get(NAME + name) for name in ("text", "hint", "label", "contentDescription")}
         assert all(value is None or value.startswith("@string/") for value in texts.values()), texts
@@ -29,14 +30,15 @@ def test_texts_are_resources_and_what_shows_none_is_described() -> None:
             assert texts["contentDescription"], element.tag
 
 
-def test_every_text_is_used_and_none_is_missing() -> None:
+@pytest.mark.parametrize("build", [MAIN, BENCHMARK], ids=lambda build: str(build.name))
+def test_every_text_is_used_and_none_is_missing(build: Path) -> None:
     """aapt2 finds what resources lack, the compiler what Kotlin lacks; nobody else finds what is left over."""
     named = {
         found.get("name")
-        for found in elements(MAIN / "res" / "values" / "strings.xml")
+        for found in elements(build / "res" / "values" / "strings.xml")
         if found.tag in ("string", "plurals")
     }
-    sources = [path.read_text(encoding="utf-8") for path in [*MAIN.rglob("*.kt"), *MAIN.rglob("*.xml")]]
+    sources = [path.read_text(encoding="utf-8") for path in [*build.rglob("*.kt"), *build.rglob("*.xml")]]
     used = set(re.findall(r"(?:R\.(?:string|plurals)\.|@string/)(\w+)", "\n".join(sources)))
     assert named == used - {"cancel"}  # Android's own
 
@@ -60,13 +62,38 @@ def test_the_app_asks_for_camera_and_network_alone() -> None:
         if found.tag == "uses-permission" and found.get(REMOVE) != "remove"
     ]
     assert sorted(map(str, asked)) == ["android.permission.CAMERA", "android.permission.INTERNET"]
-    # What other apps may start is the screen, and for adb's shell alone the benchmark.
-    exported = {
-        found.get(NAME + "name"): found.get(NAME + "permission")
-        for found in manifest
-        if found.get(NAME + "exported") == "true"
-    }
-    assert exported == {".MainActivity": None, ".BenchmarkActivity": "android.permission.DUMP"}
+
+
+def test_the_benchmark_is_in_no_build_that_people_get() -> None:
+    """What other apps may start is the screen, and for adb's shell alone the benchmark."""
+    screen, benchmark = {".MainActivity": None}, {".BenchmarkActivity": "android.permission.DUMP"}
+    wanted = {"debug": screen, "release": screen, "benchmark": {**screen, **benchmark}}
+    assert set(wanted) == set(BUILD_TYPES)
+    for kind, activities in wanted.items():
+        manifest = list(ElementTree.fromstring(merged_manifest(kind)).iter())
+        exported = {
+            found.get(NAME + "name"): found.get(NAME + "permission")
+            for found in manifest
+            if found.get(NAME + "exported") == "true"
+        }
+        assert exported == activities, kind
+        profiled = [found.get(NAME + "shell") for found in manifest if found.tag == "profileable"]
+        assert profiled == (["true"] if kind == "benchmark" else []), kind
+        # Gradle writes it for builds of type debug, and would take ours for everyone's word.
+        assert not [found for found in manifest if found.get(NAME + "debuggable")], kind
+    assert [path.relative_to(APP).parts[0] for path in APP.rglob("BenchmarkActivity.kt")] == ["benchmark"]
+
+
+def test_the_benchmark_is_built_as_a_release_is() -> None:
+    build = (APP.parent / "build.gradle.kts").read_text(encoding="utf-8")
+    (types,) = re.findall(r"^    buildTypes \{\n(.*?)^    \}\n", build, re.DOTALL | re.MULTILINE)
+    assert [line.strip() for line in types.splitlines()] == [
+        'create("benchmark") {',
+        'initWith(getByName("release"))',
+        'signingConfig = signingConfigs.getByName("debug")',
+        "}",
+    ]
+    assert "ebuggable" not in build.replace("a debuggable app", "")
 
 
 def test_nothing_of_the_app_is_backed_up_or_moved_to_another_phone() -> None:
@@ -98,7 +125,7 @@ def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
     core = APP.parent.parent / "core" / "src" / "main"
     lines = [
         line.strip()
-        for path in [*MAIN.rglob("*.kt"), *core.rglob("*.kt")]
+        for path in [*MAIN.rglob("*.kt"), *BENCHMARK.rglob("*.kt"), *core.rglob("*.kt")]
         if path.name != "CheckExport.kt"  # runs on the computer, before the build
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(r"\bLog\.|\bprint(ln|StackTrace)?\(|System\.(out|err)|Timber", line)

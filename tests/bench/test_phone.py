@@ -41,6 +41,8 @@ PROPERTIES = {
     "ro.product.model": "Toy Phone",
     "ro.build.version.release": "16",
     "ro.build.version.sdk": "36",
+    "ro.product.cpu.abi": "arm64-v8a",
+    "ro.soc.model": "T1000",
 }
 
 
@@ -141,7 +143,7 @@ def plug_in(server: None, tmp_path: Path) -> Iterator[Callable[..., Toy]]:
         (root / "data" / PACKAGE).mkdir(parents=True)
         (root / "bin").mkdir()
         (root / "props.json").write_text(json.dumps(PROPERTIES))
-        for name in ("getprop", "pm", "run-as", "am", "pidof", "logcat"):
+        for name in ("getprop", "pm", "am", "pidof", "logcat", "dumpsys"):
             script = root / "bin" / name
             script.write_text(
                 f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "toy_phone.py"}" "{root}" {name} "$@"\n'
@@ -170,7 +172,7 @@ def plug_in(server: None, tmp_path: Path) -> Iterator[Callable[..., Toy]]:
 
 def config(toy: Toy, **values: object) -> PhoneConfig:
     quick = {"threads": (1, 2), "warmup": 1, "runs": 20, "patience": 20.0, "poll": 0.05}
-    return PhoneConfig(**{**quick, "staging": str(toy.root / "staging"), **values})  # type: ignore[arg-type]
+    return PhoneConfig(**{**quick, "shared": str(toy.root / "shared"), **values})  # type: ignore[arg-type]
 
 
 def bench(toy: Toy, *subjects: Subject, **values: object) -> Results:
@@ -202,8 +204,7 @@ def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callabl
     assert all(row["same_as_host"] for row in rows.values())
     assert values["environment"]["device"] == "Toys Toy Phone, Android 16"
     assert values["environment"]["properties"]["api"] == "36"
-    assert not (toy.root / "staging").exists()
-    assert list((toy.app / "files").iterdir()) == []
+    assert list((toy.root / "shared").iterdir()) == []
     assert [grid.title for grid in tables(results)][1:] == ["who ran it", "without a pause, ms"]
 
 
@@ -298,7 +299,7 @@ def test_no_result_an_old_one_or_one_of_another_schema_is_none(plug_in: Callable
     assert [failure.reason for failure in results.failures] == [
         "no result after 2 s",
         "no result after 2 s",
-        "the app's files/bench.json has schema 'sfumato-phone/9', expected is sfumato-phone/1: update the app",
+        "the app's bench.json has schema 'sfumato-phone/9', expected is sfumato-phone/1: update the app",
     ]
 
 
@@ -317,20 +318,23 @@ def test_a_phone_that_is_unplugged_at_once_is_an_error(plug_in: Callable[..., To
         bench(toy, delegates=("cpu",), threads=(1,))
 
 
-def test_the_app_has_to_be_there_debuggable_and_new_enough(plug_in: Callable[..., Toy]) -> None:
+def test_the_app_has_to_be_there_and_of_the_benchmark_build(plug_in: Callable[..., Toy]) -> None:
     toy = plug_in()
-    (toy.app / "release").touch()
-    with pytest.raises(
-        SfumatoError, match=r"cannot be reached \(.*not debuggable.*\): install its debug build"
-    ):
+    install = r"build the benchmark type of android_demo and `adb install` it"
+    (toy.app / "debuggable").touch()
+    with pytest.raises(SfumatoError, match=f"is a debug build, whose times say little: {install}$"):
         bench(toy)
-    (toy.app / "release").unlink()
-    (toy.app / "old").touch()
+    (toy.app / "debuggable").unlink()
+    (toy.app / "release").touch()
     results = bench(toy, delegates=("cpu",), threads=(1,))
     assert results.rows == ()
-    assert "Activity class {dev.sfumato.demo/.BenchmarkActivity} does not exist" in results.failures[0].reason
+    reason = results.failures[0].reason
+    assert (
+        "Activity class {dev.sfumato.demo/.BenchmarkActivity} does not exist. Build the benchmark type"
+        in reason
+    )
     shutil.rmtree(toy.app)
-    with pytest.raises(SfumatoError, match=r"not on the phone: build android_demo and `adb install` it"):
+    with pytest.raises(SfumatoError, match=f"not on the phone: {install}$"):
         bench(toy)
 
 

@@ -2,8 +2,10 @@
 
     python toy_phone.py ROOT getprop ro.product.model
 
-ROOT holds `props.json`, `data/PACKAGE/` (the app's folder) and `behaviour.json`: delegate -> what the app does with it, `good`
-if nothing is said. `app.json` names another app: a command, to which the folder `files` and the extras are added.
+ROOT holds `props.json`, `data/PACKAGE/` (the app), `shared/` (what app and shell both write) and `behaviour.json`: delegate ->
+what the app does with it, `good` if nothing is said. `thermal.txt` is what the thermal service says, with a number for STATUS
+that rises with every question; without the file there is no such service, as before Android 10. `app.json` names another app: a
+command, to which the folder `shared` and the extras are added.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from typing import Any
 ROOT, PROGRAM, *ARGUMENTS = sys.argv[1:] if len(sys.argv) > 2 else ("", "")
 HOME = Path(ROOT)
 PACKAGE = "dev.sfumato.demo"
-APP = HOME / "data" / PACKAGE
+APP, SHARED = HOME / "data" / PACKAGE, HOME / "shared"
 
 
 def getprop(name: str) -> None:
@@ -32,13 +34,6 @@ def pm(verb: str, package: str) -> None:
         print(f"package:/data/app/{package}/base.apk")
 
 
-def run_as(package: str, *command: str) -> None:
-    if (APP / "release").exists():
-        sys.exit(f"run-as: package not debuggable: {package}")
-    os.chdir(HOME / "data" / package)
-    os.execvp(command[0], command)
-
-
 def am(verb: str, *words: str) -> None:
     if verb == "force-stop":
         stop()
@@ -47,14 +42,14 @@ def am(verb: str, *words: str) -> None:
     kinds: dict[str, Callable[[str], object]] = {"--es": str, "--ei": int}
     extras = {words[i + 1]: kinds[word](words[i + 2]) for i, word in enumerate(words) if word in kinds}
     component = words[words.index("-n") + 1]
-    if (APP / "old").exists() or component != f"{PACKAGE}/.BenchmarkActivity":
+    if (APP / "release").exists() or component != f"{PACKAGE}/.BenchmarkActivity":
         print(
             f"Starting: Intent {{ cmp={component} }}\nError: Activity class {{{component}}} does not exist."
         )
         return
     app = [sys.executable, __file__, ROOT, "app"]
     if (HOME / "app.json").exists():
-        app = [*json.loads((HOME / "app.json").read_text(encoding="utf-8")), str(APP / "files")]
+        app = [*json.loads((HOME / "app.json").read_text(encoding="utf-8")), str(SHARED)]
     app.append(json.dumps(extras))
     with open(os.devnull, "r+b") as nothing:
         process = subprocess.Popen(app, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
@@ -92,6 +87,22 @@ def logcat(*words: str) -> None:
         print(name.read_text(encoding="utf-8") if name.exists() else "")
 
 
+def dumpsys(service: str, *words: str) -> None:
+    if service == "package":
+        kind = "DEBUGGABLE " if (APP / "debuggable").exists() else ""
+        print(
+            f"Packages:\n  Package [{words[0]}] (e8a1):\n    flags=[ {kind}HAS_CODE ALLOW_CLEAR_USER_DATA ]"
+        )
+        return
+    file = HOME / "thermal.txt"
+    if service != "thermalservice" or not file.exists():
+        sys.exit(f"Can't find service: {service}")
+    asked = HOME / "asked"
+    with asked.open("a") as log:
+        log.write("x")
+    print(file.read_text(encoding="utf-8").replace("STATUS", str(asked.stat().st_size - 1)))
+
+
 # ---- the app ----
 
 
@@ -119,16 +130,16 @@ def app(text: str) -> None:
         finish({**result, "status": "failed", "error": "GPU delegate: not supported on this device"})
     elif behaviour == "other schema":
         finish({**result, "schema": "sfumato-phone/9"})
-    elif extras["model"] not in os.listdir(APP / "files/bench"):
+    elif extras["model"] not in os.listdir(SHARED / "bench"):
         finish({**result, "status": "failed", "error": "no such model"})
     else:
         finish({**result, **measure(extras, behaviour), "foreground": behaviour != "background"})
 
 
 def finish(result: dict[str, Any]) -> None:
-    part = APP / "files/bench.json.part"
+    part = SHARED / "bench.json.part"
     part.write_text(json.dumps(result))
-    part.rename(APP / "files/bench.json")
+    part.rename(SHARED / "bench.json")
 
 
 def log_lines(delegate: str, behaviour: str) -> list[str]:
@@ -152,7 +163,7 @@ def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
 
     from sfumato.runtime.interpreter import open_model
 
-    content = (APP / "files/bench" / extras["model"]).read_bytes()
+    content = (SHARED / "bench" / extras["model"]).read_bytes()
     clock = time.perf_counter_ns
     begun = clock()
     session = open_model(content, threads=extras["threads"])
@@ -218,10 +229,10 @@ def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
 PROGRAMS: dict[str, Callable[..., None]] = {
     "getprop": getprop,
     "pm": pm,
-    "run-as": run_as,
     "am": am,
     "pidof": pidof,
     "logcat": logcat,
+    "dumpsys": dumpsys,
     "app": app,
 }
 

@@ -31,6 +31,9 @@ from sfumato.runtime.contract import read_contract, read_file
 from sfumato.runtime.sampler import NORMAL_TABLE
 
 PHOTO = "photo.jpg"
+INSTALL = "build the benchmark type of android_demo and `adb install` it"
+DEBUGGABLE = re.compile(r"^\s*(?:pkgFlags|flags)=\[[^\]]*\bDEBUGGABLE\b", re.MULTILINE)
+"""In what `dumpsys package` prints of an app."""
 LOG_LINE = re.compile(
     r"Replacing (\d+) (?:out of (\d+) )?node\(s\) with delegate \((\w+)\) node, yielding (\d+) partitions"
 )
@@ -40,52 +43,42 @@ CRASHES = re.compile(
 
 
 def check_app(phone: Phone) -> None:
-    """Refuse a phone without the app, or with a build that cannot be reached.
+    """Refuse a phone without the app, or with a debuggable build, which Android's runtime does not optimise.
 
     Raises:
         SfumatoError: says what to do.
     """
     if not phone.shell("pm", "path", PACKAGE, check=False).startswith("package:"):
-        raise SfumatoError(
-            f"the demo app ({PACKAGE}) is not on the phone: build android_demo and `adb install` it"
-        )
-    answer = phone.read("run-as", PACKAGE, "pwd").decode("utf-8", "replace").strip()
-    if not answer.startswith("/"):
-        raise SfumatoError(f"the demo app cannot be reached ({answer}): install its debug build")
+        raise SfumatoError(f"the demo app ({PACKAGE}) is not on the phone: {INSTALL}")
+    if DEBUGGABLE.search(phone.shell("dumpsys", "package", PACKAGE, check=False)):
+        raise SfumatoError(f"the demo app on the phone is a debug build, whose times say little: {INSTALL}")
 
 
 def send(phone: Phone, subjects: Sequence[Subject], config: PhoneConfig, export: Path | None) -> None:
-    """Put the models, and for the way of a photo its picture, contract and normal table, into the app's folder."""
+    """Put models, and for the way of a photo its picture, contract and normal table, into the folder shared with the app."""
     files = {f"{subject.id}.tflite": subject.content for subject in subjects}
     if export is not None:
         contract = read_contract(export)
         files |= {CONTRACT: (export / CONTRACT).read_bytes(), PHOTO: make_photo()}
         if contract.channel.name == "gaussian":
             files[NORMAL_TABLE] = read_file(export, contract.file(NORMAL_TABLE))
-    as_app(phone, "mkdir", "-p", FOLDER)
+    phone.shell("mkdir", "-p", f"{config.shared}/{FOLDER}")
+    phone.shell("touch", f"{config.shared}/{FOLDER}/.nomedia")  # the picture is for no gallery
     with tempfile.TemporaryDirectory(prefix="sfumato-phone-") as folder:
         for name, content in files.items():
             path = Path(folder) / name
             path.write_bytes(content)
-            path.chmod(0o644)
-            phone.push(path, f"{config.staging}/{name}")
-            as_app(phone, "cp", f"{config.staging}/{name}", f"{FOLDER}/{name}")
+            phone.push(path, f"{config.shared}/{FOLDER}/{name}")
 
 
 def clean_up(phone: Phone, config: PhoneConfig) -> None:
     """Leave nothing behind."""
-    as_app(phone, "rm", "-rf", FOLDER, RESULT)
-    phone.shell("rm", "-rf", config.staging)
+    phone.shell("rm", "-rf", f"{config.shared}/{FOLDER}", f"{config.shared}/{RESULT}")
 
 
 def stop_app(phone: Phone) -> None:
     """End the app, whatever it is doing."""
     phone.shell("am", "force-stop", PACKAGE, check=False)
-
-
-def as_app(phone: Phone, *words: str) -> None:
-    """Run a command as the app, in its folder."""
-    phone.shell("run-as", PACKAGE, *words)
 
 
 def run_configuration(
@@ -98,7 +91,7 @@ def run_configuration(
         SfumatoError: the activity is missing, crashed, took too long, failed, or measured something else; or the delegate took
             no node, so that the time would be the CPU's.
     """
-    as_app(phone, "rm", "-f", RESULT)
+    phone.shell("rm", "-f", f"{config.shared}/{RESULT}")
     phone.shell("logcat", "-c", check=False)
     extras: dict[str, str | int] = {
         "id": secrets.token_hex(8),
@@ -113,8 +106,10 @@ def run_configuration(
     limit = config.patience + config.sustained
     answer = phone.shell(*start_command(extras), limit=limit, check=False)
     if wrong := next((line for line in answer.splitlines() if re.match(r"Error|.*Exception", line)), None):
-        raise SfumatoError(f"the benchmark activity cannot be started: {wrong.strip()}")
-    result = wait_for(phone, str(extras["id"]), limit, config.poll)
+        raise SfumatoError(
+            f"the benchmark activity cannot be started: {wrong.strip()} {INSTALL.capitalize()}"
+        )
+    result = wait_for(phone, str(extras["id"]), limit, config)
     if result.status == "failed":
         raise SfumatoError(f"the app: {result.error or 'no reason given'}")
     if result.sha256 != subject.facts()["sha256"]:
@@ -124,13 +119,13 @@ def run_configuration(
     return result
 
 
-def wait_for(phone: Phone, key: str, limit: float, poll: float) -> PhoneResult:
+def wait_for(phone: Phone, key: str, limit: float, config: PhoneConfig) -> PhoneResult:
     """The result of this run, as soon as it is there."""
     until = time.monotonic() + limit
     while True:
         # Asked before the file is looked for: an app that ends after writing must not look like one that crashed.
         alive = bool(phone.shell("pidof", PACKAGE, check=False).strip())
-        content = phone.read("run-as", PACKAGE, "cat", RESULT)
+        content = phone.read("cat", f"{config.shared}/{RESULT}")
         if content.startswith(b"{"):
             result = parse_result(content)
             if result.id == key:
@@ -139,7 +134,7 @@ def wait_for(phone: Phone, key: str, limit: float, poll: float) -> PhoneResult:
             raise SfumatoError(f"the app crashed: {crash_reason(phone)}")
         if time.monotonic() > until:
             raise SfumatoError(f"no result after {limit:.0f} s")
-        time.sleep(poll)
+        time.sleep(config.poll)
 
 
 def crash_reason(phone: Phone) -> str:

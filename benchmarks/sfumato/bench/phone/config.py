@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sfumato.bench.phone.protocol import SHARED
 from sfumato.core.errors import UsageError, complaint
 
 
@@ -28,8 +29,8 @@ class PhoneConfig(BaseModel):
     """Seconds that a configuration may take beyond its own running time."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks for the result."""
-    staging: str = "/data/local/tmp/sfumato-bench"
-    """A folder on the phone that adb may write and the app may read."""
+    shared: str = SHARED
+    """A folder on the phone that app and adb's shell read and write."""
 
 
 def make_phone_config(values: dict[str, Any]) -> PhoneConfig:

@@ -1,4 +1,4 @@
-"""files/bench.json of the demo app's benchmark activity, as docs/benchmarks.md describes it, and how the activity is started.
+"""bench.json of the demo app's benchmark activity, as docs/benchmarks.md describes it, and how the activity is started.
 
 result = parse_result(content)
 result.runs_ns
@@ -14,7 +14,10 @@ from sfumato.core.errors import SfumatoError, complaint
 
 SCHEMA = "sfumato-phone/1"
 PACKAGE, ACTIVITY = "dev.sfumato.demo", ".BenchmarkActivity"
-FOLDER, RESULT = "files/bench", "files/bench.json"
+FOLDER, RESULT = "bench", "bench.json"
+"""In the folder that app and shell share."""
+SHARED = f"/sdcard/Android/media/{PACKAGE}"
+"""That folder: neither needs `run-as` for it, which wants a debuggable build (BenchmarkActivity.kt says why this one)."""
 LOGGED_AS = {"cpu": "TfLiteXNNPackDelegate", "nnapi": "TfLiteNnapiDelegate", "gpu": "TfLiteGpuDelegate"}
 """Delegate -> how its name begins in TensorFlow Lite's log; that of the GPU goes on with V2."""
 

@@ -8,7 +8,7 @@ public abstract class Context {
     public abstract Context getApplicationContext();
     public abstract android.content.res.AssetManager getAssets();
     public abstract ContentResolver getContentResolver();
-    public abstract java.io.File getFilesDir();
+    @Deprecated public abstract java.io.File[] getExternalMediaDirs();
     public abstract java.io.File getNoBackupFilesDir();
     public abstract SharedPreferences getSharedPreferences(String name, int mode);
     public abstract android.content.pm.PackageManager getPackageManager();

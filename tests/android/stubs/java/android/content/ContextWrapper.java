@@ -7,7 +7,7 @@ public class ContextWrapper extends Context {
     public native Context getApplicationContext();
     public native android.content.res.AssetManager getAssets();
     public native ContentResolver getContentResolver();
-    public native java.io.File getFilesDir();
+    @Deprecated public native java.io.File[] getExternalMediaDirs();
     public native java.io.File getNoBackupFilesDir();
     public native SharedPreferences getSharedPreferences(String name, int mode);
     public native android.content.pm.PackageManager getPackageManager();

@@ -52,7 +52,7 @@ data class BenchmarkRequest(
         }
 
         private fun fileName(key: String, name: String): String =
-            if (NAME.matches(name)) name else throw SfumatoException("the extra $key is '$name', no name of a file in files/bench/")
+            if (NAME.matches(name)) name else throw SfumatoException("the extra $key is '$name', no name of a file in bench/")
     }
 }
 
@@ -65,7 +65,7 @@ interface BenchmarkMachine {
     val appVersion: String
     val networks: NetworkFactory
 
-    /** Content of a file in files/bench/; refuses what is not there. */
+    /** Content of a file in bench/, the folder that the host fills; refuses what is not there. */
     fun file(name: String): ByteArray
 
     /** A picture file to upright pixels, decoded as the app does it for an input of this size. */

@@ -4,7 +4,7 @@
  *
  *     java -cp ... dev.sfumato.core.HostBenchmark python tests/android/interpreter.py FILES '{"model": "a.tflite", "threads": 1}'
  *
- * FILES is the app's folder `files`: models lie in FILES/bench, the result becomes FILES/bench.json.
+ * FILES is the folder that host and app share: models lie in FILES/bench, the result becomes FILES/bench.json.
  */
 @file:JvmName("HostBenchmark")
 
@@ -41,7 +41,7 @@ private class HostMachine(private val files: File, private val interpreter: List
     override fun file(name: String): ByteArray = try {
         File(files, "bench/$name").readBytes()
     } catch (error: IOException) {
-        throw SfumatoException("files/bench/$name cannot be read: ${error.message}")
+        throw SfumatoException("bench/$name cannot be read: ${error.message}")
     }
 
     override fun decode(photo: ByteArray, height: Int, width: Int): Picture {

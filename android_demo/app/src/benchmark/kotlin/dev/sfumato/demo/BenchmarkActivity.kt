@@ -1,5 +1,6 @@
 /**
- * Measures one model in one configuration for `sfumato bench phone` and leaves files/bench.json (docs/benchmarks.md).
+ * Measures one model in one configuration for `sfumato bench phone` and leaves bench.json (docs/benchmarks.md). In builds of
+ * type `benchmark` alone: they are not debuggable, so ART optimises them as it does a release.
  *
  *     adb shell am start -W -S -n dev.sfumato.demo/.BenchmarkActivity --es model local_int8.tflite --es delegate nnapi
  *
@@ -56,10 +57,11 @@ class BenchmarkActivity : Activity() {
 
     /** The result appears whole or not at all, which a full disk may be the reason of. */
     private fun leave(result: String) {
-        val part = File(filesDir, "bench.json.part")
+        val folder = sharedFolder(this)
+        val part = File(folder, "bench.json.part")
         try {
             part.writeText(result)
-            part.renameTo(File(filesDir, "bench.json"))
+            part.renameTo(File(folder, "bench.json"))
         } catch (error: IOException) {
             part.delete()
         }
@@ -73,6 +75,14 @@ class BenchmarkActivity : Activity() {
     }
 }
 
+/**
+ * Where the app and adb's shell both read and write, without `run-as`, which wants a debuggable build. It is the folder that
+ * androidx's benchmarks take (Outputs.kt): since Android 11 some phones keep Android/data from the shell.
+ */
+@Suppress("DEPRECATION") // for sharing files with other apps, which is not what this is for
+private fun sharedFolder(context: Context): File =
+    context.externalMediaDirs.firstOrNull() ?: throw IllegalStateException("the phone's shared storage is not there")
+
 private class PhoneMachine(private val context: Context, private val front: () -> Boolean) : BenchmarkMachine {
     override val runtime = "litert ${TensorFlowLite.runtimeVersion()}"
     override val appVersion: String
@@ -80,9 +90,9 @@ private class PhoneMachine(private val context: Context, private val front: () -
     override val networks: NetworkFactory = LiteRtNetworkFactory(::tfliteLog)
 
     override fun file(name: String): ByteArray = try {
-        File(context.filesDir, "bench/$name").readBytes()
+        File(sharedFolder(context), "bench/$name").readBytes()
     } catch (error: IOException) {
-        throw SfumatoException("files/bench/$name cannot be read: ${error.reason}")
+        throw SfumatoException("bench/$name cannot be read: ${error.reason}")
     }
 
     override fun decode(photo: ByteArray, height: Int, width: Int): Picture = decodePhoto(photo, height, width)
