@@ -5,6 +5,10 @@ and push. Commands run by /bin/sh with `--path` first on PATH. No encryption and
 
     python adbd.py --path BIN             # prints the port
     python adbd.py --path BIN --reject    # stays unauthorized
+    python adbd.py --path BIN --arm64 FOLDER
+
+FOLDER holds `exec.so`, built from arm64_exec.c, and `run`, which starts an ARM64 program in an emulator: the phone then runs
+such programs, whatever processor this computer has.
 """
 
 import argparse
@@ -56,8 +60,8 @@ class Stream:
 class Link:
     """The connection of one adb server."""
 
-    def __init__(self, connection: socket.socket, path: str, reject: bool) -> None:
-        self.connection, self.path, self.reject = connection, path, reject
+    def __init__(self, connection: socket.socket, path: str, reject: bool, arm64: str | None) -> None:
+        self.connection, self.path, self.reject, self.arm64 = connection, path, reject, arm64
         self.largest, self.lock = 4096, threading.Lock()
         self.streams: dict[int, Stream] = {}
 
@@ -109,6 +113,8 @@ class Link:
 
     def start(self, command: str, errors: int) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PATH": f"{self.path}:{os.environ['PATH']}", "DAEMON": str(os.getpid())}
+        if self.arm64:
+            environment |= {"LD_PRELOAD": f"{self.arm64}/exec.so", "TOY_ARM64": f"{self.arm64}/run"}
         return subprocess.Popen(
             ["/bin/sh", "-c", command],
             env=environment,
@@ -174,12 +180,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--path", required=True)
     parser.add_argument("--reject", action="store_true")
+    parser.add_argument("--arm64")
     options = parser.parse_args()
     server = socket.create_server(("127.0.0.1", 0))
     print(server.getsockname()[1], flush=True)
     while True:
         connection, _ = server.accept()
-        link = Link(connection, options.path, options.reject)
+        link = Link(connection, options.path, options.reject, options.arm64)
         threading.Thread(target=link.serve, daemon=True).start()
 
 

@@ -204,6 +204,7 @@ def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callabl
     assert all(row["same_as_host"] for row in rows.values())
     assert values["environment"]["device"] == "Toys Toy Phone, Android 16"
     assert values["environment"]["properties"]["api"] == "36"
+    assert all(row["app"] for row in rows.values())
     assert list((toy.root / "shared").iterdir()) == []
     assert [grid.title for grid in tables(results)][1:] == ["who ran it", "without a pause, ms"]
 
@@ -246,7 +247,7 @@ def test_the_command_lists_phones_and_measures_an_export(
     listed = runner.invoke(app, ["bench", "phone", "--json"])
     assert json.loads(listed.stdout) == [{"serial": toy.serial, "model": "Toy Phone", "state": "device"}]
     # A real phone has its own folder for this.
-    monkeypatch.setattr(phone_config, "make_phone_config", lambda values: config(toy, **values))
+    monkeypatch.setattr(phone_config, "make_config", lambda kind, values: config(toy, **values))
     options = ["--variant", "int8", "--delegates", "cpu", "--threads", "1", "--runs", "10", "--out", str(out)]
     done = runner.invoke(app, ["bench", "phone", str(make_export(tmp_path / "export")), *options, "--json"])
     assert done.exit_code == 0, done.output
@@ -334,7 +335,7 @@ def test_the_app_has_to_be_there_and_of_the_benchmark_build(plug_in: Callable[..
         in reason
     )
     shutil.rmtree(toy.app)
-    with pytest.raises(SfumatoError, match=f"not on the phone: {install}$"):
+    with pytest.raises(SfumatoError, match=f"not on the phone: {install}, or use --no-app$"):
         bench(toy)
 
 

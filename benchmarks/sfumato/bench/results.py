@@ -50,6 +50,26 @@ class LayerTime(_Frozen):
     """What this machine could do it in; see `Machine`."""
 
 
+class ToolTimes(_Frozen):
+    """What LiteRT's own `benchmark_model` measured in the same configuration, in milliseconds; its percentiles are its own."""
+
+    sha256: str
+    """Of the tool, which does not print its version."""
+    runs: int
+    init_ms: float
+    first_ms: float
+    warmup_ms: float
+    """Mean of the warm-up, the first run included."""
+    avg_ms: float
+    std_ms: float
+    min_ms: float
+    max_ms: float
+    p5_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    """Null where the tool is too old to print them."""
+
+
 class Measurement(_Frozen):
     """One model in one configuration."""
 
@@ -66,6 +86,8 @@ class Measurement(_Frozen):
     threads: int
     cpu: str | None = None
     """The emulated core, target arm."""
+    app: bool | None = None
+    """Target phone: measured by the demo app (true), or by a program that adb's shell ran (false)."""
     nodes: int | None = None
     """Nodes of the model's graph."""
     delegated_nodes: int | None = None
@@ -89,6 +111,10 @@ class Measurement(_Frozen):
     sustained: tuple[Window, ...] = ()
     thermal: tuple[int | None, int | None] | None = None
     """Thermal status before and after."""
+    celsius: tuple[float | None, float | None] | None = None
+    """The hottest sensor of the processor before and after, without the app."""
+    benchmark_model: ToolTimes | None = None
+    """The same model by LiteRT's own tool, where one was given."""
 
     params: int
     """Weights and biases."""

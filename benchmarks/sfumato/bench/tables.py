@@ -3,6 +3,7 @@
 for title, columns, rows in tables(results): ...
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ def label(row: Measurement) -> str:
     """The model and what is unusual about its configuration."""
     parts = [f"{row.subject} {row.variant}"]
     parts += [f"{row.threads} threads"] if row.threads > 1 else []
+    parts += ["without the app"] if row.app is False else []
     parts += [] if row.delegate == "xnnpack" else [{"none": "no XNNPACK"}.get(row.delegate, row.delegate)]
     return ", ".join(parts)
 
@@ -204,6 +206,7 @@ def phone_tables(results: Results) -> list[Grid]:
             f"{number(row.delegated_nodes, 'd')} of {number(row.nodes, 'd')}",
             number(row.partitions, "d"),
             " -> ".join(number(status, "d") for status in row.thermal or (None, None)),
+            " -> ".join(number(value, ".1f") for value in row.celsius or (None, None)),
             _same(row),
             "yes" if row.valid else "; ".join(row.notes),
         )
@@ -222,10 +225,57 @@ def phone_tables(results: Results) -> list[Grid]:
     steps = tuple((stage.name, number(stage.p50_ms), number(stage.p90_ms)) for stage in results.stages)
     return [
         time_table(results),
-        Grid("who ran it", ("model", "nodes taken", "partitions", "thermal", "as here", "valid"), taken),
+        what_ran(results),
+        Grid(
+            "who ran it", ("model", "nodes taken", "partitions", "thermal", "°C", "as here", "valid"), taken
+        ),
+        tool_table(results),
         Grid("without a pause, ms", ("model", "for", "p50 of the first second", "of the last"), warm),
         Grid("from photo to upload, on the phone", ("step", "p50 ms", "p90"), steps),
     ]
+
+
+def what_ran(results: Results) -> Grid:
+    """What the times of a phone without the app are of; no lines for the app's."""
+    facts = results.environment
+    clocks = Counter(
+        (core["part"], core["max_mhz"], core["governor"])
+        for core in facts.get("cores", ())
+        if core["max_mhz"]
+    )
+    cores = [
+        f"{count} x {part or 'core'} up to {clock} MHz" + (f" ({governor})" if governor else "")
+        for (part, clock, governor), count in clocks.items()
+    ]
+    lines = (
+        ("measured", str(facts.get("measured"))),
+        ("on", str(facts.get("device"))),
+        ("cores", ", ".join(cores) or "the phone does not say"),
+        ("heat by", facts.get("heat") or "the phone does not say how warm it is"),
+    )
+    return Grid("what these times are", ("", ""), lines if "measured" in facts else ())
+
+
+def tool_table(results: Results) -> Grid:
+    """LiteRT's own tool beside ours."""
+    rows = tuple(
+        (
+            label(row),
+            number(row.p50_ms),
+            number(tool.p50_ms),
+            number(tool.avg_ms),
+            number(tool.std_ms),
+            number(tool.p95_ms),
+            number(tool.init_ms, ".2f"),
+            number(tool.first_ms, ".2f"),
+            str(tool.runs),
+        )
+        for row in results.rows
+        for tool in [row.benchmark_model]
+        if tool is not None
+    )
+    columns = ("model", "our p50", "its median", "mean", "std", "p95", "init", "first", "runs")
+    return Grid("beside LiteRT's benchmark_model, ms", columns, rows)
 
 
 def training_tables(results: Results) -> list[Grid]:

@@ -1,7 +1,7 @@
 """`sfumato bench`: what it costs to perturb an image, here, on emulated ARM, on phones (docs/benchmarks.md)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -157,20 +157,55 @@ def phone(
     variant: Variant = "int8,float32",
     networks: Networks = "",
     peers: OldPeers = "",
-    delegates: Annotated[str, typer.Option(help="cpu, nnapi, gpu, with commas.")] = "cpu,nnapi,gpu",
+    no_app: Annotated[
+        bool,
+        typer.Option(
+            "--no-app",
+            help="Without the app: the CPU alone, by a program that adb puts on the phone and removes.",
+        ),
+    ] = False,
+    delegates: Annotated[
+        str | None, typer.Option(help="cpu, nnapi, gpu, with commas; all of them, or cpu with --no-app.")
+    ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads on the CPU, with commas.")] = "1,2,4",
     warmup: Annotated[int, typer.Option(min=0, help="Untimed runs.")] = 50,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs; ten seconds at most.")] = 500,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Another time than ten seconds; with --no-app.")
+    ] = None,
     sustained: Annotated[int, typer.Option(min=0, help="Seconds without a pause after that.")] = 0,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Release of ai-edge-litert, with --no-app: 1.4.0, which the Android app has, or 2.1.0."
+        ),
+    ] = None,
+    benchmark_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="LiteRT's own tool of that name, built for ARM64 Android: run it too; with --no-app.",
+        ),
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time the models of an export on a phone, by the demo app's benchmark activity."""
+    """Time the models of an export on a phone, by the demo app's benchmark activity or without the app."""
     from sfumato.bench.phone.adb import choose, devices
     from sfumato.bench.phone.benchmark import bench_phone
-    from sfumato.bench.phone.config import make_phone_config
+    from sfumato.bench.phone.config import NoAppConfig, PhoneConfig, make_config
+    from sfumato.bench.phone.without_app import bench_without_app
     from sfumato.core.console import emit_json, note, show, table
+    from sfumato.core.errors import UsageError
 
+    given: dict[str, Any] = {"seconds": seconds, "runtime": runtime}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not no_app and (given or benchmark_model):
+        raise UsageError("--seconds, --runtime and --benchmark-model go with --no-app")
+    if no_app and delegates not in (None, "cpu"):
+        raise UsageError(f"--no-app measures the CPU alone, not {delegates}: the app measures NNAPI and GPU")
     found = devices()
     if export is None:
         rows = [(device.serial, device.model, device.state) for device in found]
@@ -179,17 +214,16 @@ def phone(
         else:
             show(table("phones that adb sees", ("serial", "model", "state"), rows))
         return
-    config = make_phone_config(
-        {
-            "delegates": names(delegates),
-            "threads": numbers(threads),
-            "warmup": warmup,
-            "runs": runs,
-            "sustained": sustained,
-        }
-    )
+    common = {"threads": numbers(threads), "warmup": warmup, "runs": runs, "sustained": sustained}
     subjects = gather(export, names(variant), network_names(networks, peers), "")
-    results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
+    if no_app:
+        settings = make_config(NoAppConfig, {**common, **given})
+        results = bench_without_app(
+            choose(found, serial), subjects, settings, tool=benchmark_model, watch=note
+        )
+    else:
+        config = make_config(PhoneConfig, {**common, "delegates": names(delegates or "cpu,nnapi,gpu")})
+        results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
     finish(results, out, as_json=as_json)
 
 

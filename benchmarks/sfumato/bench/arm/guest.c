@@ -1,6 +1,7 @@
-/* Runs on the emulated ARM64 core: a model through TensorFlow Lite's C interface, or the noise and the draw around it.
+/* Runs on an ARM64 core: a model through TensorFlow Lite's C interface, or the noise and the draw around it.
  *
  *   guest model  LIBLITERT MODEL INPUT OUTPUTS RUNS
+ *   guest time   LIBLITERT MODEL INPUT OUTPUTS THREADS WARMUP RUNS SECONDS SUSTAINED LIMIT
  *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS GRAY
  *   guest gaussian LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
  *   guest jpeg   LIBTURBOJPEG IMAGE WIDTH HEIGHT QUALITY FILE RUNS
@@ -10,6 +11,10 @@
  * after each step of each of RUNS repetitions. The first repetitions bind libraries and fill caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
  * holds the packed upload.
  *
+ * `time` runs on a phone and marks nothing: it prints nanoseconds by the monotonic clock, a line "NAME NUMBER" each, and "done" last.
+ * RUNS timed runs end after SECONDS, but not before FEWEST_RUNS of them; SUSTAINED seconds without a pause follow. After
+ * LIMIT seconds the process ends itself, whoever has lost sight of it.
+ *
  * The draw repeats docs/contract.md, "Noise v2" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.
  */
 #include <dlfcn.h>
@@ -18,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef unsigned char byte;
@@ -75,6 +81,35 @@ static void empty_marks(void)
 
 #define FUNCTION(result, name, ...) result (*name)(__VA_ARGS__) = find(library, #name)
 
+static void fill_input(void *library, void *interpreter, const char *path)
+{
+    FUNCTION(void *, TfLiteInterpreterGetInputTensor, const void *, int32_t);
+    FUNCTION(size_t, TfLiteTensorByteSize, const void *);
+    FUNCTION(void *, TfLiteTensorData, const void *);
+    size_t length;
+    byte *input = read_file(path, &length);
+    void *image = TfLiteInterpreterGetInputTensor(interpreter, 0);
+    if (length != TfLiteTensorByteSize(image))
+        fail("guest: the model takes %zu bytes, not %zu", TfLiteTensorByteSize(image), length);
+    memcpy(TfLiteTensorData(image), input, length);
+}
+
+static int write_outputs(void *library, const void *interpreter, const char *path)
+{
+    FUNCTION(int32_t, TfLiteInterpreterGetOutputTensorCount, const void *);
+    FUNCTION(const void *, TfLiteInterpreterGetOutputTensor, const void *, int32_t);
+    FUNCTION(const char *, TfLiteTensorName, const void *);
+    FUNCTION(size_t, TfLiteTensorByteSize, const void *);
+    FUNCTION(void *, TfLiteTensorData, const void *);
+    FILE *file = fopen(path, "wb");
+    for (int i = 0; file && i < TfLiteInterpreterGetOutputTensorCount(interpreter); i++) {
+        const void *output = TfLiteInterpreterGetOutputTensor(interpreter, i);
+        fprintf(file, "%s %zu\n", TfLiteTensorName(output), TfLiteTensorByteSize(output));
+        fwrite(TfLiteTensorData(output), 1, TfLiteTensorByteSize(output), file);
+    }
+    return file && fclose(file) == 0 ? 0 : 1;
+}
+
 static int run_model(char **arguments)
 {
     void *library = load(arguments[0]);
@@ -85,13 +120,7 @@ static int run_model(char **arguments)
     FUNCTION(void *, TfLiteXNNPackDelegateCreate, const void *);
     FUNCTION(void *, TfLiteInterpreterCreate, const void *, const void *);
     FUNCTION(int, TfLiteInterpreterAllocateTensors, void *);
-    FUNCTION(void *, TfLiteInterpreterGetInputTensor, const void *, int32_t);
-    FUNCTION(int32_t, TfLiteInterpreterGetOutputTensorCount, const void *);
-    FUNCTION(const void *, TfLiteInterpreterGetOutputTensor, const void *, int32_t);
     FUNCTION(int, TfLiteInterpreterInvoke, void *);
-    FUNCTION(const char *, TfLiteTensorName, const void *);
-    FUNCTION(size_t, TfLiteTensorByteSize, const void *);
-    FUNCTION(void *, TfLiteTensorData, const void *);
 
     void *model = TfLiteModelCreateFromFile(arguments[1]);
     if (!model)
@@ -104,12 +133,7 @@ static int run_model(char **arguments)
     if (!interpreter || TfLiteInterpreterAllocateTensors(interpreter))
         fail("guest: the model cannot be loaded");
 
-    size_t length;
-    byte *input = read_file(arguments[2], &length);
-    void *image = TfLiteInterpreterGetInputTensor(interpreter, 0);
-    if (length != TfLiteTensorByteSize(image))
-        fail("guest: the model takes %zu bytes, not %zu", TfLiteTensorByteSize(image), length);
-    memcpy(TfLiteTensorData(image), input, length);
+    fill_input(library, interpreter, arguments[2]);
     empty_marks();
     for (int run = atoi(arguments[4]); run > 0; run--) {
         mark();
@@ -119,13 +143,113 @@ static int run_model(char **arguments)
             fail("guest: the model cannot be run");
     }
 
-    FILE *file = fopen(arguments[3], "wb");
-    for (int i = 0; file && i < TfLiteInterpreterGetOutputTensorCount(interpreter); i++) {
-        const void *output = TfLiteInterpreterGetOutputTensor(interpreter, i);
-        fprintf(file, "%s %zu\n", TfLiteTensorName(output), TfLiteTensorByteSize(output));
-        fwrite(TfLiteTensorData(output), 1, TfLiteTensorByteSize(output), file);
+    return write_outputs(library, interpreter, arguments[3]);
+}
+
+/* ---- a model on a phone, by the clock ---- */
+
+enum { FEWEST_RUNS = 10 };
+
+/* Only the first field is ours to set, and it is the first in every release: the rest is as large as any of them needs. */
+typedef struct {
+    int32_t num_threads;
+    byte others[508];
+} xnnpack_options;
+
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1000000000LL * now.tv_sec + now.tv_nsec;
+}
+
+static long peak_kilobytes(void)
+{
+    char line[256];
+    long found = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %ld", &found) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return found;
+}
+
+typedef struct {
+    int (*invoke)(void *);
+    void *interpreter;
+} runner;
+
+static int64_t timed(const runner *model)
+{
+    int64_t begin = nanoseconds();
+    if (model->invoke(model->interpreter))
+        fail("guest: the model cannot be run");
+    return nanoseconds() - begin;
+}
+
+static int time_model(char **arguments)
+{
+    int threads = atoi(arguments[4]), warmup = atoi(arguments[5]), runs = atoi(arguments[6]);
+    int64_t longest = (int64_t)(1e9 * atof(arguments[7])), sustained = (int64_t)(1e9 * atof(arguments[8]));
+    alarm((unsigned)atoi(arguments[9]));
+    void *library = load(arguments[0]);
+    FUNCTION(void *, TfLiteModelCreate, const void *, size_t);
+    FUNCTION(void *, TfLiteInterpreterOptionsCreate, void);
+    FUNCTION(void, TfLiteInterpreterOptionsSetNumThreads, void *, int32_t);
+    FUNCTION(void, TfLiteInterpreterOptionsAddDelegate, void *, void *);
+    FUNCTION(xnnpack_options, TfLiteXNNPackDelegateOptionsDefault, void);
+    FUNCTION(void *, TfLiteXNNPackDelegateCreate, const void *);
+    FUNCTION(void *, TfLiteInterpreterCreate, const void *, const void *);
+    FUNCTION(int, TfLiteInterpreterAllocateTensors, void *);
+    FUNCTION(int, TfLiteInterpreterInvoke, void *);
+    size_t length;
+    byte *content = read_file(arguments[1], &length);
+    int64_t *found = calloc((size_t)runs, sizeof *found);
+
+    int64_t begin = nanoseconds();
+    void *model = TfLiteModelCreate(content, length);
+    if (!model)
+        fail("guest: %s is no model", arguments[1]);
+    void *options = TfLiteInterpreterOptionsCreate();
+    TfLiteInterpreterOptionsSetNumThreads(options, threads);
+    xnnpack_options xnnpack = TfLiteXNNPackDelegateOptionsDefault();
+    xnnpack.num_threads = threads;
+    TfLiteInterpreterOptionsAddDelegate(options, TfLiteXNNPackDelegateCreate(&xnnpack));
+    void *interpreter = TfLiteInterpreterCreate(model, options);
+    if (!interpreter || TfLiteInterpreterAllocateTensors(interpreter))
+        fail("guest: the model cannot be loaded");
+    int64_t init = nanoseconds() - begin;
+
+    fill_input(library, interpreter, arguments[2]);
+    runner this_model = {TfLiteInterpreterInvoke, interpreter};
+    int64_t first = timed(&this_model);
+    while (warmup-- > 0)
+        timed(&this_model);
+    int done = 0;
+    int64_t end = nanoseconds() + longest;
+    while (done < runs && (done < FEWEST_RUNS || nanoseconds() < end))
+        found[done++] = timed(&this_model);
+    /* Printed before the long part, which needs memory of its own. */
+    printf("init_ns %lld\nfirst_ns %lld\n", (long long)init, (long long)first);
+    for (int i = 0; i < done; i++)
+        printf("run_ns %lld\n", (long long)found[i]);
+    printf("peak_kb %ld\n", peak_kilobytes());
+
+    size_t count = 0, room = 1 << 16;
+    int64_t *more = malloc(room * sizeof *more);
+    for (end = nanoseconds() + sustained; nanoseconds() < end; count++) {
+        if (count == room && !(more = realloc(more, (room *= 2) * sizeof *more)))
+            fail("guest: no memory");
+        more[count] = timed(&this_model);
     }
-    return file && fclose(file) == 0 ? 0 : 1;
+    for (size_t i = 0; i < count; i++)
+        printf("sustained_ns %lld\n", (long long)more[i]);
+    if (write_outputs(library, interpreter, arguments[3]))
+        fail("guest: cannot write %s", arguments[3]);
+    puts("done");
+    return fflush(stdout) ? 1 : 0;
 }
 
 /* ---- noise and draw ---- */
@@ -292,6 +416,8 @@ int main(int argc, char **argv)
 {
     if (argc == 7 && !strcmp(argv[1], "model"))
         return run_model(argv + 2);
+    if (argc == 12 && !strcmp(argv[1], "time"))
+        return time_model(argv + 2);
     if (argc == 11 && !strcmp(argv[1], "dither"))
         return run_upload(1, argv + 2);
     if (argc == 12 && !strcmp(argv[1], "gaussian"))

@@ -1,5 +1,7 @@
 """Everything `sfumato bench arm` needs, fetched and built once into the user's cache, without root and without questions.
 
+`sfumato bench phone --no-app` takes the ARM64 part of it to a phone (`phone_files`).
+
 - qemu-aarch64 of Debian 12, whose build counts by plugin (Debian 13's does not), with its own libraries and loader, so that
   nothing is installed and the host's C library does not matter;
 - the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL, libjpeg-turbo), and ai-edge-litert for aarch64 in the releases of
@@ -79,6 +81,9 @@ COMPILER = (
     "libgcc-12-dev-arm64-cross",
 )
 LIBRARIES = ("libc6", "libstdc++6", "libssl3", "libturbojpeg0")
+LOADER, LITERT = "ld-linux-aarch64.so.1", "liblitert.so"
+NEEDED = ("libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1")
+"""What guest and runtime are linked against, libstdc++ beside them."""
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "cc": "gcc libc6-dev"}
 """Program -> the packages that bring it."""
 
@@ -118,6 +123,13 @@ class Toolbox:
         """OpenSSL's library for ARM64."""
         return self.root / "usr/lib/aarch64-linux-gnu/libcrypto.so.3"
 
+    def phone_files(self, version: str = APP_RUNTIME) -> dict[str, Path]:
+        """What runs the guest on any ARM64 Linux, Android included: file name -> file; the loader starts the rest."""
+        libraries = self.root / "lib/aarch64-linux-gnu"
+        found = {name: libraries / name for name in (LOADER, *NEEDED)}
+        found["libstdc++.so.6"] = self.root / "usr/lib/aarch64-linux-gnu/libstdc++.so.6"
+        return {**found, "guest": self.guest, LITERT: self.litert(version)}
+
     @property
     def turbojpeg(self) -> Path:
         """libjpeg-turbo's library for ARM64."""
@@ -139,7 +151,7 @@ def open_toolbox(watch: Callable[[str], None] = lambda title: None) -> Toolbox:
     folder = cache_folder() / "arm" / fingerprint()
     if not folder.exists():
         check_host()
-        watch("setting up the emulator, once")
+        watch("setting up emulator and ARM64 programs, once")
         with atomic_folder(folder) as made, tempfile.TemporaryDirectory(prefix="sfumato-arm-") as scratch:
             build(made, Path(scratch))
     return Toolbox(folder)
@@ -160,14 +172,15 @@ def check_host() -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         this = f"{platform.system()} {platform.machine()}"
         raise SfumatoError(
-            f"bench arm runs on x86-64 Linux, this is {this}: use a container or another computer"
+            f"the ARM64 programs are put together on x86-64 Linux, this is {this}: use a container or another computer"
         )
     packages = [packages for program, packages in PROGRAMS.items() if shutil.which(program) is None]
     packages += [] if KEYRING.exists() else ["debian-archive-keyring"]
     if packages:
         line = f"sudo apt-get install -y --no-install-recommends {' '.join(packages)}"
         raise SfumatoError(
-            f"bench arm needs apt, dpkg and a C compiler of Debian or Ubuntu (elsewhere, a container of debian:12): {line}"
+            "bench arm and bench phone --no-app need apt, dpkg and a C compiler of Debian or Ubuntu "
+            f"(elsewhere, a container of debian:12): {line}"
         )
 
 

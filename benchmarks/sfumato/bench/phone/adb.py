@@ -41,6 +41,10 @@ class PhoneGoneError(SfumatoError):
     """The phone was unplugged, or withdrew its permission, in the middle."""
 
 
+class PhoneSilentError(SfumatoError):
+    """A command on the phone did not end in time."""
+
+
 def adb_program() -> str:
     """The adb of `$ADB`, else the one on the path.
 
@@ -57,13 +61,14 @@ def run_adb(arguments: Sequence[str], *, limit: float = LIMIT_S) -> subprocess.C
     """Run adb and wait; the caller checks its exit status.
 
     Raises:
-        SfumatoError: adb is missing, cannot be started, or does not answer.
+        PhoneSilentError: no answer within `limit` seconds.
+        SfumatoError: adb is missing or cannot be started.
     """
     try:
         return subprocess.run([adb_program(), *arguments], capture_output=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        raise SfumatoError(
-            f"adb {' '.join(arguments[:4])} has not answered for {limit:.0f} s: replug the phone"
+        raise PhoneSilentError(
+            f"adb {' '.join(arguments[:3])} has not answered for {limit:.0f} s: replug the phone"
         ) from None
     except OSError as error:
         raise SfumatoError(f"adb cannot be started ({error.strerror}): set ADB to the program") from None
@@ -152,6 +157,17 @@ class Phone:
         """
         return self._text(["shell", shlex.join(words)], limit, check)
 
+    def script(self, text: str, *, limit: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
+        """Run lines of shell on the phone; the caller looks at exit status and output, which may be mixed before Android 7.
+
+        Raises:
+            PhoneGoneError: the phone is gone.
+            PhoneSilentError: no end within `limit` seconds.
+        """
+        done = run_adb(["-s", self.serial, "shell", text], limit=limit)
+        self._still_there(done)
+        return done
+
     def read(self, *words: str) -> bytes:
         """Raw standard output of a command on the phone, errors included: `exec-out` keeps bytes as they are."""
         done = run_adb(["-s", self.serial, "exec-out", shlex.join(words)])
@@ -179,6 +195,15 @@ class Phone:
         message = done.stderr.decode("utf-8", "replace").lower()
         if done.returncode and any(word in message for word in GONE) and not self._listed():
             raise PhoneGoneError(f"the phone {self.serial} is gone: {last_line(done.stderr)}")
+
+    def require(self, error: SfumatoError) -> None:
+        """Tell a command that failed from a phone that is gone, for which adb sometimes has no word.
+
+        Raises:
+            PhoneGoneError: the phone is not there.
+        """
+        if not self._listed():
+            raise PhoneGoneError(f"the phone {self.serial} is gone: {error}")
 
     def _listed(self) -> bool:
         return any(device.serial == self.serial and device.ready for device in devices())

@@ -49,7 +49,7 @@ def check_app(phone: Phone) -> None:
         SfumatoError: says what to do.
     """
     if not phone.shell("pm", "path", PACKAGE, check=False).startswith("package:"):
-        raise SfumatoError(f"the demo app ({PACKAGE}) is not on the phone: {INSTALL}")
+        raise SfumatoError(f"the demo app ({PACKAGE}) is not on the phone: {INSTALL}, or use --no-app")
     if DEBUGGABLE.search(phone.shell("dumpsys", "package", PACKAGE, check=False)):
         raise SfumatoError(f"the demo app on the phone is a debug build, whose times say little: {INSTALL}")
 

@@ -9,28 +9,16 @@ then is kept.
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from sfumato.bench.phone.adb import Phone, PhoneGoneError
 from sfumato.bench.phone.app import check_app, clean_up, run_configuration, send, stop_app
 from sfumato.bench.phone.config import PhoneConfig
+from sfumato.bench.phone.device import describe
 from sfumato.bench.phone.measurement import make_measurement, make_stages
 from sfumato.bench.results import Failure, Measurement, Results, Stage
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.core.errors import SfumatoError
 from sfumato.core.provenance import provenance
-
-PROPERTIES = {
-    "maker": "ro.product.manufacturer",
-    "model": "ro.product.model",
-    "chip": "ro.soc.model",
-    "board": "ro.board.platform",
-    "android": "ro.build.version.release",
-    "api": "ro.build.version.sdk",
-    "abi": "ro.product.cpu.abi",
-    "build": "ro.build.fingerprint",
-}
-"""What is asked about a phone -> its system property."""
 
 
 def bench_phone(
@@ -51,7 +39,7 @@ def bench_phone(
         watch: called with the name of each configuration as it begins.
 
     Raises:
-        SfumatoError: the app is missing or cannot be reached, or the phone was gone before anything was measured.
+        SfumatoError: the app is missing or a debug build, or the phone was gone before anything was measured.
     """
     device = describe(phone)
     check_app(phone)
@@ -99,10 +87,3 @@ def configurations(subjects: Sequence[Subject], config: PhoneConfig) -> list[tup
         for threads in (config.threads if delegate == "cpu" else config.threads[:1])
     ]
     return [(subject, *case) for subject, case in itertools.product(subjects, cases)]
-
-
-def describe(phone: Phone) -> dict[str, Any]:
-    """What kind of phone it is."""
-    found = {name: phone.shell("getprop", key).strip() or None for name, key in PROPERTIES.items()}
-    name = " ".join(part for part in (found["maker"], found["model"]) if part)
-    return {"device": f"{name}, Android {found['android']}", "properties": found}

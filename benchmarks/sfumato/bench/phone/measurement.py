@@ -3,6 +3,9 @@
 row = make_measurement(subject, "nnapi", 1, result)
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from sfumato.bench.phone.protocol import PhoneResult
@@ -20,12 +23,10 @@ BACKGROUND = "the app was not in the foreground all the time: keep the phone unl
 
 def make_measurement(subject: Subject, delegate: str, threads: int, result: PhoneResult) -> Measurement:
     """One configuration; not valid if the app was not in the foreground."""
-    times = Times(
-        tuple(np.array_split(np.array(result.runs_ns), ROUNDS if len(result.runs_ns) >= ROUNDS else 1))
-    )
     facts = {**subject.facts(), **({"nodes": result.nodes} if result.nodes is not None else {})}
     return Measurement(
         **facts,
+        app=True,
         runtime=result.runtime,
         delegate="xnnpack" if delegate == "cpu" else delegate,
         threads=threads,
@@ -33,20 +34,28 @@ def make_measurement(subject: Subject, delegate: str, threads: int, result: Phon
         partitions=result.partitions,
         init_ms=result.init_ms,
         first_ms=result.first_ms,
-        p50_ms=times.p(50),
-        p90_ms=times.p(90),
-        p99_ms=times.p(99),
-        runs=times.runs,
-        round_p50_ms=times.medians if len(times.rounds) > 1 else (),
+        **time_fields(result.runs_ns, subject),
         peak_kb=result.peak_kb,
         sustained=windows(result),
         thermal=(result.thermal.before, result.thermal.after),
-        gmac_per_s=facts["macs"] / 1e6 / times.p(50),
         output_sha256=result.output_sha256,
         same_as_host=same_as_host(subject, result),
         valid=result.foreground,
         notes=() if result.foreground else (BACKGROUND,),
     )
+
+
+def time_fields(runs_ns: Sequence[int], subject: Subject) -> dict[str, Any]:
+    """The fields of a row that follow from the nanoseconds of its timed runs, in the order they were made."""
+    times = Times(tuple(np.array_split(np.array(runs_ns), ROUNDS if len(runs_ns) >= ROUNDS else 1)))
+    return {
+        "p50_ms": times.p(50),
+        "p90_ms": times.p(90),
+        "p99_ms": times.p(99),
+        "runs": times.runs,
+        "round_p50_ms": times.medians if len(times.rounds) > 1 else (),
+        "gmac_per_s": subject.facts()["macs"] / 1e6 / times.p(50),
+    }
 
 
 def same_as_host(subject: Subject, result: PhoneResult) -> bool | None:
