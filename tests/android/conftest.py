@@ -58,6 +58,9 @@ class App:
     """What builds of the type `benchmark` have beside it."""
     stubs: Path
     tests: Path
+    """Tests and fixtures of the core, which use its internals."""
+    app_tests: Path
+    """Tests of the app, which see of the core what others see."""
     resources: dict[str, str]
     """Build type -> what aapt2 printed."""
 
@@ -68,7 +71,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
     made = tools.Kit(tmp_path_factory.mktemp("android"))
     main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
     printed = {kind: link(made.folder / kind, kind) for kind in tools.BUILD_TYPES}
-    core = made.kotlin("core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[])
+    core = made.kotlin(
+        "core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[], library=True
+    )
     # The main sources see the names of resources that a release has, and no other.
     compiled = made.java("stubs", [stubs / "java", made.folder / "release" / "r"])
     classpath = [core, compiled, *tools.RUNTIME]
@@ -81,9 +86,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> App:
         friend=the_app,
     )
     sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
-    sources.append(tools.PROJECT / "app" / "src" / "test")
-    tests = made.kotlin("tests", sources, classpath=[the_app, *classpath, *tools.JUNIT], friend=core)
-    return App(core, the_app, benchmark, compiled, tests, printed)
+    tests = made.kotlin("tests", sources, classpath=[core, *tools.RUNTIME, *tools.JUNIT], friend=core)
+    beside = [tests, the_app, *classpath, *tools.JUNIT]
+    app_tests = made.kotlin(
+        "app_tests", [tools.PROJECT / "app" / "src" / "test"], classpath=beside, friend=the_app
+    )
+    return App(core, the_app, benchmark, compiled, tests, app_tests, printed)
 
 
 def link(folder: Path, kind: str) -> str:

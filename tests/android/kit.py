@@ -85,15 +85,25 @@ class Kit:
     folder: Path
 
     def kotlin(
-        self, out: str, sources: Sequence[Path], *, classpath: Sequence[Path], friend: Path | None = None
+        self,
+        out: str,
+        sources: Sequence[Path],
+        *,
+        classpath: Sequence[Path],
+        friend: Path | None = None,
+        library: bool = False,
     ) -> Path:
-        """Compile; a warning counts as an error, as in the Gradle build."""
+        """Compile; a warning counts as an error, as in the Gradle build.
+
+        `friend` is the jar whose internals the sources may use. A `library` says of everything whether it is public.
+        """
         compiler = [*JAVA, "-Xmx1g", "-cp", path([KOTLIN / f"{name}.jar" for name in COMPILER])]
         options = ["-no-reflect", "-Werror", "-jvm-target", "11", "-kotlin-home", str(KOTLIN.parent)]
-        friends = [f"-Xfriend-paths={friend}"] if friend else []
+        options += [f"-Xfriend-paths={friend}"] if friend else []
+        options += ["-Xexplicit-api=strict"] if library else []
         target = self.folder / out
         main = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
-        done = run(*compiler, main, *options, *friends, "-cp", path(classpath), "-d", target, *sources)
+        done = run(*compiler, main, *options, "-cp", path(classpath), "-d", target, *sources)
         assert done.returncode == 0, done.stderr
         return target
 

@@ -30,7 +30,7 @@ def test_the_compiler_is_the_one_of_the_gradle_build(kit: Any) -> None:
 @pytest.mark.parametrize("suite", SUITES)
 def test_junit(kit: Any, app: Any, export_folder: Path, suite: str) -> None:
     package = "dev.sfumato.demo" if suite.startswith("Demo") else "dev.sfumato.core"
-    classpath = kit.path([app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    classpath = kit.path([app.app_tests, app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
     options = ("-ea", f"-Dsfumato.export={export_folder}", "-cp", classpath)
     done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", f"{package}.{suite}")
     assert done.returncode == 0, done.stdout

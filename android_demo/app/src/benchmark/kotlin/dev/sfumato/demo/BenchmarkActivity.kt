@@ -24,7 +24,6 @@ import dev.sfumato.core.BenchmarkMachine
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Picture
 import dev.sfumato.core.SfumatoException
-import dev.sfumato.core.reason
 import java.io.File
 import java.io.IOException
 import kotlin.concurrent.thread

@@ -24,7 +24,6 @@ import dev.sfumato.core.Perturber
 import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.SfumatoException
-import dev.sfumato.core.inWords
 import dev.sfumato.core.requireTaken
 import java.util.Locale
 import java.util.concurrent.Executor
@@ -100,7 +99,7 @@ class DemoViewModel(
             try {
                 val opened = parts.openBundle().also { bundle = it }
                 val settings = parts.settings
-                val asImage = if (opened.code == null) null else false
+                val asImage = if (opened.contract.answer == null) null else false
                 val ready = DemoUiState.Ready(
                     RuntimeChoice(), server = settings.server, hasToken = settings.token != null, asImage = asImage, points = opened.contract.points,
                 )

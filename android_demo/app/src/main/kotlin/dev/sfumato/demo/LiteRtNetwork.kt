@@ -13,7 +13,6 @@ import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.TensorInfo
-import dev.sfumato.core.reason
 import java.io.IOException
 import java.nio.Buffer
 import java.nio.ByteBuffer

@@ -9,7 +9,6 @@ import androidx.camera.lifecycle.ProcessCameraProvider
 import androidx.core.content.ContextCompat
 import androidx.lifecycle.LifecycleOwner
 import dev.sfumato.core.Picture
-import dev.sfumato.core.reason
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executor
 

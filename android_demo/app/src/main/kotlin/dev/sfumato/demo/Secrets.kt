@@ -14,7 +14,6 @@ import android.security.keystore.KeyProperties
 import dev.sfumato.core.DeviceKey
 import dev.sfumato.core.DeviceKeys
 import dev.sfumato.core.SfumatoException
-import dev.sfumato.core.reason
 import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException

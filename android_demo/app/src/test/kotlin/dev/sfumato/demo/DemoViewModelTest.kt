@@ -21,16 +21,14 @@ import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.ServerException
 import dev.sfumato.core.SCORES
-import dev.sfumato.core.SIDE
 import dev.sfumato.core.ScoresNetwork
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.Upload
 import dev.sfumato.core.answerBundle
-import dev.sfumato.core.encodePng
-import dev.sfumato.core.pattern
+import dev.sfumato.core.madeUp
 import dev.sfumato.core.points
 import dev.sfumato.core.smallBundle
-import dev.sfumato.core.wordImage
+import dev.sfumato.core.wordPng
 import java.io.File
 import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
@@ -325,8 +323,8 @@ class DemoViewModelTest {
         val model = model()
         model.await { it.runtime is RuntimeState.Running }
         model.startLive()
-        for (name in listOf("ramp", "grain")) model.frames.execute { model.onFrame { pattern(name, 24, 32) } }
-        val frame = pattern("grain", 24, 32).fit(16, 16)
+        for (name in listOf("ramp", "grain")) model.frames.execute { model.onFrame { madeUp(name, 24, 32) } }
+        val frame = madeUp("grain", 24, 32).fit(16, 16)
         model.await { (it.photo as? PhotoState.Shown)?.perturbed?.input?.rgb.contentEquals(frame.rgb) }
         assertTrue(server.sent.isEmpty())
         model.send()
@@ -334,7 +332,7 @@ class DemoViewModelTest {
         assertFalse(model.await { true }.live)
         assertEquals(1, server.sent.size)
         var asked = false
-        model.frames.execute { model.onFrame { pattern("ramp", 24, 32).also { asked = true } } }
+        model.frames.execute { model.onFrame { madeUp("ramp", 24, 32).also { asked = true } } }
         runBlocking { withContext(thread) {} }
         assertFalse("the camera was stopped", asked)
     }
@@ -345,10 +343,10 @@ class DemoViewModelTest {
         val model = model(openBundle)
         model.await { it.runtime is RuntimeState.Running }
         model.startLive()
-        model.frames.execute { model.onFrame { pattern("ramp", 24, 32) } }
+        model.frames.execute { model.onFrame { madeUp("ramp", 24, 32) } }
         val first = model.shown()
         gate.close()
-        model.frames.execute { model.onFrame { pattern("grain", 24, 32) } }
+        model.frames.execute { model.onFrame { madeUp("grain", 24, 32) } }
         gate.reached.await()
         return model to first
     }
@@ -425,7 +423,7 @@ class DemoViewModelTest {
             model.startLive()
             model.frames.execute { model.onFrame { throw thrown } }
             assertEquals(sentence, model.await { it.photo is PhotoState.Failed }.photo)
-            model.frames.execute { model.onFrame { pattern("grain", 24, 32) } }
+            model.frames.execute { model.onFrame { madeUp("grain", 24, 32) } }
             model.shown()
         }
     }
@@ -523,7 +521,7 @@ class DemoViewModelTest {
         model.sendAsImage(true)
         val image = model.shown(after = word)
         assertEquals(listOf(Encoding.WORD, Encoding.PNG), listOf(word, image).map { it.upload.encoding })
-        assertArrayEquals(encodePng(wordImage(3, 6, SIDE, SIDE), SIDE, SIDE, 1), image.upload.content)
+        assertArrayEquals(wordPng(3, 6), image.upload.content)
         model.choose(Accelerator.GPU, 2) // the choice outlives another delegate
         assertEquals(Encoding.PNG, model.shown(after = image).upload.encoding)
         model.send()
@@ -621,7 +619,7 @@ private class FakePhotos : PhotoReader {
     override fun read(reference: String, height: Int, width: Int): Picture {
         onRead(reference)
         thrown?.let { throw it }
-        return problem?.let { throw SfumatoException(it) } ?: pattern("ramp", 40, 50).also { reads++ }
+        return problem?.let { throw SfumatoException(it) } ?: madeUp("ramp", 40, 50).also { reads++ }
     }
 }
 

@@ -15,8 +15,8 @@ private const val GRID = 4
 private const val TOTAL = 65_536
 private const val MOST_WORDS = 65_536
 
-/** What travels of an answer: one of [words] numbers, and the class of every kept attribute that it stands for. */
-data class CodeWord(
+/** What travels of an answer: [number], one of [words], and in [labels] the class of every kept attribute that it stands for. */
+public data class CodeWord(
     val number: Int,
     val words: Int,
     val labels: Map<String, String>,
@@ -25,7 +25,7 @@ data class CodeWord(
 )
 
 /** What the phone decided about one attribute: best class, best of the others, distance of their scores in int8 steps. */
-data class Decision(val first: Int, val second: Int, val margin: Int)
+internal data class Decision(val first: Int, val second: Int, val margin: Int)
 
 /**
  * From scores to the word that stands for them.
@@ -33,7 +33,7 @@ data class Decision(val first: Int, val second: Int, val margin: Int)
  * [classes] are the class counts of the kept attributes. Without [table] the word is the decision itself; with it (the randomised
  * answer) two bytes of keyed noise choose the word by the cumulative counts of the decision's state.
  */
-class AnswerCode(private val classes: List<Int>, private val margins: List<Int>, table: ByteArray?) {
+internal class AnswerCode(private val classes: List<Int>, private val margins: List<Int>, table: ByteArray?) {
     /** N: no photo tells more than log2 N bits. */
     val words = wordCount(classes)
 
@@ -122,7 +122,7 @@ internal fun drawWord(row: IntArray, noise: ByteArray): Int {
 }
 
 /** A word as it travels: one byte up to 256 words, else two, the first more significant. */
-fun wordBytes(word: Int, words: Int): ByteArray {
+internal fun wordBytes(word: Int, words: Int): ByteArray {
     demandWord(word, words)
     return if (words <= 256) byteArrayOf(word.toByte()) else byteArrayOf((word shr 8).toByte(), word.toByte())
 }
@@ -131,7 +131,7 @@ fun wordBytes(word: Int, words: Int): ByteArray {
  * The word as levels 0 or 1 in the order row, column, colour: 4 x 4 cells a colour, cell (row * 4 + column) * 3 + colour shows bit
  * `cell mod n` of n, the first bit the most significant.
  */
-fun wordImage(word: Int, words: Int, height: Int, width: Int): ByteArray {
+internal fun wordImage(word: Int, words: Int, height: Int, width: Int): ByteArray {
     demandWord(word, words)
     val bits = 32 - Integer.numberOfLeadingZeros(words - 1)
     return ByteArray(height * width * 3) { i ->

@@ -9,7 +9,7 @@
 package dev.sfumato.core
 
 /** The extras of the intent. */
-data class BenchmarkRequest(
+internal data class BenchmarkRequest(
     val id: String,
     val model: String,
     val accelerator: Accelerator,
@@ -56,39 +56,46 @@ data class BenchmarkRequest(
     }
 }
 
-/** The battery, as far as it can be known. */
-data class Battery(val percent: Int?, val charging: Boolean?, val celsius: Double?)
+/** The battery, as far as it can be known: its charge in [percent], whether it is [charging], and its temperature in degrees [celsius]. */
+public data class Battery(val percent: Int?, val charging: Boolean?, val celsius: Double?)
 
 /** What the phone has to give: models, files, thermometer, clock. */
-interface BenchmarkMachine {
-    val runtime: String
-    val appVersion: String
-    val networks: NetworkFactory
+public interface BenchmarkMachine {
+    /** Name and version of the interpreter. */
+    public val runtime: String
+
+    /** The app's own version. */
+    public val appVersion: String
+
+    /** Opens the model that is measured. */
+    public val networks: NetworkFactory
 
     /** Content of a file in bench/, the folder that the host fills; refuses what is not there. */
-    fun file(name: String): ByteArray
+    public fun file(name: String): ByteArray
 
     /** A picture file to upright pixels, decoded as the app does it for an input of this size. */
-    fun decode(photo: ByteArray, height: Int, width: Int): Picture
+    public fun decode(photo: ByteArray, height: Int, width: Int): Picture
 
     /** 0 none to 6 shutdown; null where Android does not say. */
-    fun thermalStatus(): Int?
+    public fun thermalStatus(): Int?
 
-    fun battery(): Battery
+    /** The battery as it is now. */
+    public fun battery(): Battery
 
     /** Most memory of the process so far; null where the kernel does not say. */
-    fun peakKilobytes(): Long?
+    public fun peakKilobytes(): Long?
 
     /** Whether the activity has been in front since the measurement began. */
-    fun inForeground(): Boolean
+    public fun inForeground(): Boolean
 
-    fun nanoTime(): Long = System.nanoTime()
+    /** A clock that only goes forward, in nanoseconds. */
+    public fun nanoTime(): Long = System.nanoTime()
 }
 
-/** One measurement. */
-class Benchmark(private val machine: BenchmarkMachine) {
-    /** The text of bench.json; never throws. */
-    fun run(extras: Map<String, Any?>): String {
+/** One measurement on a [BenchmarkMachine], asked for by `sfumato bench phone`. */
+public class Benchmark(private val machine: BenchmarkMachine) {
+    /** The text of bench.json for the [extras] of an intent; never throws. */
+    public fun run(extras: Map<String, Any?>): String {
         val id = extras["id"] as? String ?: ""
         return writeJson(
             try {
@@ -212,7 +219,7 @@ class Benchmark(private val machine: BenchmarkMachine) {
         return mapOf("runs" to STAGE_RUNS) + columns
     }
 
-    companion object {
+    internal companion object {
         const val SCHEMA = "sfumato-phone/1"
         private const val SECOND = 1_000_000_000L
         private const val LONGEST_NANOS = 10 * SECOND

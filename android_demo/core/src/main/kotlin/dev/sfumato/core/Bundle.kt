@@ -10,24 +10,27 @@ package dev.sfumato.core
 
 import java.io.IOException
 
-/** A checked export. */
-class Bundle(
-    val contract: Contract,
-    val model: ByteArray,
-    val vectors: Vectors,
-    val table: NormalTable?,
+/** A checked export: its [contract] and what belongs to it. */
+public class Bundle internal constructor(
+    public val contract: Contract,
+    /** The int8 model, as the interpreter takes it. */
+    public val model: ByteArray,
+    /** Known answers, which a network that was loaded is asked for. */
+    public val vectors: Vectors,
+    internal val table: NormalTable?,
     /** In answer mode alone. */
-    val code: AnswerCode? = null,
+    internal val code: AnswerCode? = null,
 ) {
-    companion object {
-        const val FOLDER = "sfumato"
+    public companion object {
+        /** Folder of the assets that `sfumato export --android` writes into. */
+        public const val FOLDER: String = "sfumato"
 
         /**
          * Read and check all files; [read] throws [IOException] where one is missing.
          *
          * Where the app holds its maker's key, the contract must bear that maker's signature.
          */
-        fun open(read: (String) -> ByteArray): Bundle {
+        public fun open(read: (String) -> ByteArray): Bundle {
             fun content(name: String): ByteArray = try {
                 read(name)
             } catch (error: IOException) {

@@ -10,7 +10,8 @@ package dev.sfumato.core
 import java.io.File
 import kotlin.system.exitProcess
 
-fun main(arguments: Array<String>) {
+/** Check the export in the folder that [arguments] name; ends with status 1 and one line where it cannot be used. */
+public fun main(arguments: Array<String>) {
     val folder = File(arguments.single())
     try {
         val contract = Bundle.open { name -> File(folder, name).readBytes() }.contract

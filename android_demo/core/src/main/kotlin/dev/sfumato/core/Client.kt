@@ -20,13 +20,14 @@ import java.net.URISyntaxException
 import java.net.URL
 import kotlin.random.Random
 
-/** The server refused, or its response is no answer. */
-class ServerException(message: String, val status: Int? = null, val kind: String = "") : SfumatoException(message)
+/** The server refused, with the HTTP [status] and the [kind] of its problem, or its response is no answer: then neither is there. */
+public class ServerException(message: String, public val status: Int? = null, public val kind: String = "") : SfumatoException(message)
 
 /** Time-outs and retries. */
-data class ClientConfig(
+public data class ClientConfig(
     /** Tries of one request, the first included. */
     val attempts: Int = 5,
+    /** Longest time that a connection may take. */
     val connectMillis: Int = 5_000,
     /** Longest silence while an answer is awaited. */
     val answerMillis: Int = 15_000,
@@ -36,27 +37,36 @@ data class ClientConfig(
     val longestPauseMillis: Long = 10_000,
 )
 
-/** The answer for one kept attribute. */
-data class Answer(val label: String, val probabilities: Map<String, Double>)
+/** The answer for one kept attribute: the likeliest class as [label], and the [probabilities] of all. */
+public data class Answer(val label: String, val probabilities: Map<String, Double>)
 
 /** The server's answer, checked against the contract. */
-data class Reply(
+public data class Reply(
+    /** By kept attribute. */
     val answers: Map<String, Answer>,
+    /** The server's name for this request, as in its log. */
     val requestId: String,
+    /** Size of the upload. */
     val sentBytes: Int,
+    /** Tries that it took. */
     val attempts: Int,
     /** From the first try to the answer. */
     val millis: Double,
 )
 
 /** What answers uploads. */
-fun interface AnswerSource {
+public fun interface AnswerSource {
     /** Ask about an upload; blocks, and ends early when its thread is interrupted. */
-    fun send(upload: Upload): Reply
+    public fun send(upload: Upload): Reply
 }
 
-/** Sends uploads to one server. Safe to use from several threads. */
-class Client(
+/**
+ * Sends uploads to one server. Safe to use from several threads.
+ *
+ * The address of the server is https, or http to this device alone; the token is what the server's operator gave out, null where it
+ * asks for none. [send] throws a [ServerException].
+ */
+public class Client(
     server: String,
     private val contract: Contract,
     private val token: String? = null,
@@ -184,7 +194,7 @@ class Client(
         class Busy(val error: ServerException, val afterMillis: Long) : Outcome
     }
 
-    companion object {
+    public companion object {
         private val AGAIN = setOf(429, 502, 503, 504)
         private val LOOPBACK = setOf("127.0.0.1", "localhost", "[::1]")
 
@@ -192,7 +202,7 @@ class Client(
          * The server's address, if it is one that uploads may go to: https, or http to this device alone, where the app may speak to
          * that host in [clearText].
          */
-        fun checkedUrl(server: String, clearText: (String) -> Boolean = { true }): String {
+        public fun checkedUrl(server: String, clearText: (String) -> Boolean = { true }): String {
             val parts = try {
                 URI(server.trim())
             } catch (error: URISyntaxException) {
@@ -213,7 +223,7 @@ class Client(
         }
 
         /** Refuse what no header can carry, before a connection throws it back. */
-        fun checkToken(token: String) {
+        public fun checkToken(token: String) {
             if (token.any { it !in '!'..'~' }) throw SfumatoException("the token holds a blank or a letter that no token has: copy it again")
         }
 

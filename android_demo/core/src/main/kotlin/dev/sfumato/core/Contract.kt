@@ -11,18 +11,20 @@ package dev.sfumato.core
 
 import java.security.MessageDigest
 
-/** A file of the export. */
-data class BundleFile(val name: String, val sha256: String, val bytes: Long, val role: String) {
+/** A file of the export, by [name]: its [sha256] in hexadecimal, its size in [bytes], and in [role] whom it is for: phone, cloud or audit. */
+public data class BundleFile(val name: String, val sha256: String, val bytes: Long, val role: String) {
     /** Refuse content that is not the file the contract names. */
-    fun check(content: ByteArray) {
+    public fun check(content: ByteArray) {
         if (content.size.toLong() != bytes || sha256(content) != sha256) {
             throw SfumatoException("$name is not the file the contract names (its sha256 differs): export again")
         }
     }
 }
 
-/** An input or output of the local network, shape (1, [height], [width], [planes]); real value = (byte - [zeroPoint]) * [scale]. */
-data class TensorSpec(
+/**
+ * An input or output of the local network, by [name]: shape (1, [height], [width], [planes]), real value = (byte - [zeroPoint]) * [scale].
+ */
+public data class TensorSpec(
     val name: String,
     val height: Int,
     val width: Int,
@@ -30,90 +32,112 @@ data class TensorSpec(
     val scale: Double,
     val zeroPoint: Int,
 ) {
-    val size: Int get() = height * width * planes
+    /** Bytes of the tensor. */
+    public val size: Int get() = height * width * planes
 }
 
-/** One variant of the local network. */
-data class ModelSpec(val variant: String, val file: String, val input: String, val output: String)
+/** One [variant] of the local network: its [file], and the types of its [input] and [output]. */
+public data class ModelSpec(val variant: String, val file: String, val input: String, val output: String)
 
 /** The noisy channel. */
-sealed interface Channel {
+public sealed interface Channel {
     /** Bits a colour sample of the upload. */
-    val bits: Int
+    public val bits: Int
 
     /** Outputs of the network: name to planes. */
-    val outputs: Map<String, Int>
+    public val outputs: Map<String, Int>
 
     /** Height and width of the square of pixels that a sample of the upload stands for. */
-    val subsample: Int get() = 1
+    public val subsample: Int get() = 1
 
     /** Noise bytes that [samples] colour samples of the upload need. */
-    fun noiseBytes(samples: Int): Int
+    public fun noiseBytes(samples: Int): Int
 
     /**
      * Every sample is one of 2^[bits] levels, drawn bit by bit, in [gray] code or plain; with [gates] blocks can be closed, with
      * [subsample] a sample stands for several pixels.
      */
-    data class Dither(
+    public data class Dither(
         override val bits: Int,
         val gates: Boolean = false,
         val gray: Boolean = false,
         override val subsample: Int = 1,
     ) : Channel {
-        override val outputs get() = mapOf("p" to 3 * bits)
+        override val outputs: Map<String, Int> get() = mapOf("p" to 3 * bits)
 
-        override fun noiseBytes(samples: Int) = samples * bits
+        override fun noiseBytes(samples: Int): Int = samples * bits
     }
 
-    /** Mean plus normal noise, clipped and rounded; [additive]: the mean is the picture itself. */
-    data class Gaussian(val additive: Boolean, val largestScale: Double) : Channel {
-        override val bits get() = 8
-        override val outputs get() = if (additive) mapOf("scale" to 3) else mapOf("mean" to 3, "scale" to 3)
+    /**
+     * Mean plus normal noise, clipped and rounded; [additive]: the mean is the picture itself. [largestScale]: largest standard deviation, as
+     * a multiple of the range of a pixel.
+     */
+    public data class Gaussian(val additive: Boolean, val largestScale: Double) : Channel {
+        override val bits: Int get() = 8
+        override val outputs: Map<String, Int> get() = if (additive) mapOf("scale" to 3) else mapOf("mean" to 3, "scale" to 3)
 
-        override fun noiseBytes(samples: Int) = 2 * samples
+        override fun noiseBytes(samples: Int): Int = 2 * samples
     }
 
     /** The code word of the phone's own answer, one bit a colour sample; its network's output is no image. */
-    data object Answer : Channel {
-        override val bits get() = 1
-        override val outputs get() = emptyMap<String, Int>()
+    public data object Answer : Channel {
+        override val bits: Int get() = 1
+        override val outputs: Map<String, Int> get() = emptyMap()
 
         /** A randomised answer draws once, from 16 bits. */
-        override fun noiseBytes(samples: Int) = 2
+        override fun noiseBytes(samples: Int): Int = 2
     }
 }
 
-/** A kept attribute and its classes, in the order of the cloud's head. */
-data class Kept(val name: String, val classes: List<String>)
+/** A kept attribute by [name], and its [classes] in the order of the cloud's head. */
+public data class Kept(val name: String, val classes: List<String>)
 
-enum class Encoding(val mediaType: String) {
+/** How an upload travels; [mediaType] is its HTTP content type. */
+public enum class Encoding(public val mediaType: String) {
+    /** A PNG of the upload's own bit depth. */
     PNG("image/png"),
+
+    /** The bits of all samples, one after the other. */
     PACKED("application/vnd.sfumato.packed"),
+
+    /** The bytes of a code word. */
     WORD("application/vnd.sfumato.word"),
 }
 
 /**
  * How an answer becomes one of [words] words (docs/contract.md, "Answer"): [margins] are edges of the bins of a decision's margin,
- * [table] names the file of the randomised answer.
+ * [table] names the file of the randomised answer. [entropyBits] is what a word tells of a photo on average.
  */
-data class AnswerSpec(val words: Int, val margins: List<Int>, val table: String?, val entropyBits: Double) {
+public data class AnswerSpec(val words: Int, val margins: List<Int>, val table: String?, val entropyBits: Double) {
     /** Rows of the table for attributes with these numbers of classes. */
-    fun states(classes: List<Int>): Long = classes.fold(1L) { rows, count -> rows * count * (count - 1) * (margins.size + 1) }
+    internal fun states(classes: List<Int>): Long = classes.fold(1L) { rows, count -> rows * count * (count - 1) * (margins.size + 1) }
 }
 
-/** A [strength] at which the model may be used; measured there: the share of right answers by attribute, and the mean rate. */
-data class StrengthPoint(val strength: Int, val accuracy: Map<String, Double>, val meanBits: Double)
+/**
+ * A [strength] at which the model may be used. Measured there: in [accuracy] the share of right answers by attribute, in [meanBits] the mean
+ * rate.
+ */
+public data class StrengthPoint(val strength: Int, val accuracy: Map<String, Double>, val meanBits: Double)
 
 /** The whole contract; [sha256] names it in every request. */
-data class Contract(
+@ConsistentCopyVisibility
+public data class Contract internal constructor(
     val sha256: String,
+    /** All files but contract.json itself. */
     val files: List<BundleFile>,
+    /** What the network takes: the picture. */
     val input: TensorSpec,
+    /** What it gives: parameters of the channel, or scores. */
     val outputs: List<TensorSpec>,
+    /** The int8 variant. */
     val model: ModelSpec,
+    /** How an upload is drawn. */
     val channel: Channel,
+    /** How it travels unless a [Perturber] is told otherwise. */
     val encoding: Encoding,
+    /** What the cloud answers. */
     val keep: List<Kept>,
+    /** The attributes that training was told to hide. */
     val hide: List<String>,
     /** In answer mode alone. */
     val answer: AnswerSpec?,
@@ -123,24 +147,35 @@ data class Contract(
     val points: List<StrengthPoint>,
 ) {
     /** [sha256] as 32 bytes: keyed noise depends on it. */
-    val digest: ByteArray get() = sha256.hexToByteArray()
-    val height: Int get() = input.height
-    val width: Int get() = input.width
-    val uploadHeight: Int get() = height / channel.subsample
-    val uploadWidth: Int get() = width / channel.subsample
+    public val digest: ByteArray get() = sha256.hexToByteArray()
 
-    fun file(name: String): BundleFile =
+    /** Rows of the picture that the network takes. */
+    public val height: Int get() = input.height
+
+    /** Its columns. */
+    public val width: Int get() = input.width
+
+    /** Rows of the upload, in samples. */
+    public val uploadHeight: Int get() = height / channel.subsample
+
+    /** Its columns, in samples. */
+    public val uploadWidth: Int get() = width / channel.subsample
+
+    /** The file of this [name]; refused where the contract lists none. */
+    public fun file(name: String): BundleFile =
         files.firstOrNull { it.name == name } ?: throw SfumatoException("$FILE does not list $name")
 
-    companion object {
-        const val FILE = "contract.json"
-        const val SCHEMA = "sfumato-contract/2"
-        const val SCORES = "scores"
+    public companion object {
+        /** Its name in an export. */
+        public const val FILE: String = "contract.json"
+        /** The only schema that is read. */
+        public const val SCHEMA: String = "sfumato-contract/2"
+        internal const val SCORES = "scores"
         private const val REPEATING = "sfumato-contract/1"
         private const val LARGEST = 1 shl 20
 
         /** Check the bytes of a contract; the files it lists are not touched. */
-        fun parse(content: ByteArray): Contract {
+        public fun parse(content: ByteArray): Contract {
             if (content.size > LARGEST) throw SfumatoException("$FILE is larger than a contract can be ($LARGEST bytes)")
             val root = parseJson(content, FILE).asObject(FILE)
             val schema = if ("schema" in root) root.text("schema") else "none"
@@ -157,7 +192,7 @@ data class Contract(
 }
 
 /** SHA-256 in hexadecimal. */
-fun sha256(content: ByteArray): String = MessageDigest.getInstance("SHA-256").digest(content).toHexString()
+internal fun sha256(content: ByteArray): String = MessageDigest.getInstance("SHA-256").digest(content).toHexString()
 
 private class ContractReader(private val root: JsonObject) {
     fun read(digest: String): Contract {

@@ -10,15 +10,18 @@ import kotlin.math.abs
 import kotlin.math.ln
 import kotlin.math.sqrt
 
-/** What ordinary photos are like: a photo whose distance is above [limit] is unlike them. */
-data class Familiar(val means: List<Double>, val spreads: List<Double>, val limit: Double) {
-    fun unlike(picture: Picture): Boolean = distance(picture) > limit
+/**
+ * What ordinary photos are like: [means] and [spreads] of 43 numbers of a picture. A photo whose distance is above [limit] is unlike them.
+ */
+public data class Familiar(val means: List<Double>, val spreads: List<Double>, val limit: Double) {
+    /** Whether a picture of the model's size is unlike ordinary photos. */
+    public fun unlike(picture: Picture): Boolean = distance(picture) > limit
 
     /** How far a photo is from ordinary ones, in standard deviations of the number that is farthest off. */
-    fun distance(picture: Picture): Double =
+    public fun distance(picture: Picture): Double =
         features(picture).withIndex().maxOf { (i, value) -> abs(value - means[i]) / spreads[i] }
 
-    companion object {
+    internal companion object {
         const val KEY = "familiar"
 
         /** The limits among a contract's [figures]; null in bundles of earlier versions. */
@@ -50,7 +53,7 @@ private const val CELLS = 4
 private const val FEATURES = 2 * CELLS * CELLS + 11
 
 /** The 43 numbers of a photo, in Python's order. */
-fun features(picture: Picture): List<Double> {
+internal fun features(picture: Picture): List<Double> {
     val (height, width) = picture.height to picture.width
     fun colour(c: Int) = DoubleArray(height * width) { picture.rgb[3 * it + c].unsigned / 255.0 }
     val (red, green, blue) = List(3, ::colour)

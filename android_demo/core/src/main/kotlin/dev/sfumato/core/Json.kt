@@ -13,7 +13,7 @@ package dev.sfumato.core
 private const val DEPTH = 32
 
 /** Read the UTF-8 text of one JSON value: [Map], [List], [String], [Long], [Double], [Boolean] or null. */
-fun parseJson(bytes: ByteArray, name: String = "the text"): Any? =
+internal fun parseJson(bytes: ByteArray, name: String = "the text"): Any? =
     try {
         JsonParser(bytes.decodeToString(throwOnInvalidSequence = true)).whole()
     } catch (error: CharacterCodingException) {
@@ -23,10 +23,10 @@ fun parseJson(bytes: ByteArray, name: String = "the text"): Any? =
     }
 
 /** The JSON text of a value made of maps, lists, text, numbers, booleans and null. */
-fun writeJson(value: Any?): String = buildString { writeTo(this, value) }
+internal fun writeJson(value: Any?): String = buildString { writeTo(this, value) }
 
 /** A JSON object that remembers where it stands and which keys were asked for. */
-class JsonObject(private val where: String, private val values: Map<*, *>) {
+internal class JsonObject(private val where: String, private val values: Map<*, *>) {
     private val asked = mutableSetOf<String>()
 
     fun text(key: String): String = typed(key, "text")
@@ -89,7 +89,7 @@ class JsonObject(private val where: String, private val values: Map<*, *>) {
 }
 
 /** This value as an object, or an error that names it. */
-fun Any?.asObject(where: String): JsonObject =
+internal fun Any?.asObject(where: String): JsonObject =
     JsonObject(where, this as? Map<*, *> ?: throw SfumatoException("$where must be an object"))
 
 private class JsonError(message: String) : Exception(message)

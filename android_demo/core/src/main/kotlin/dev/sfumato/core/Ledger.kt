@@ -28,14 +28,16 @@ private val LABEL = "sfumato-ledger-v1".encodeToByteArray()
 private val SERVICE = Regex("[a-z0-9._:-]{1,253}")
 
 /** One more photo would pass the limit: it was not sent. */
-class LimitException(message: String) : SfumatoException(message)
+public class LimitException(message: String) : SfumatoException(message)
 
-/** Most bits for one service, in millionths; null: no limit. */
-data class Limit(val day: Long? = null, val total: Long? = null)
+/** Most bits for one service, a [day] and in [total], in millionths; null: no limit. */
+public data class Limit(val day: Long? = null, val total: Long? = null)
 
 /** A sum over uploads. */
-data class Tally(
+public data class Tally(
+    /** Everything that was sent, the same draw again included. */
     val uploads: Int = 0,
+    /** What was drawn anew. */
     val draws: Int = 0,
     /** Whole millionths of a bit, rounded up draw by draw: never too low, and alike in every language. */
     val microbits: Long = 0,
@@ -44,12 +46,16 @@ data class Tally(
 )
 
 /** What one service was sent. */
-data class Account(
+public data class Account(
+    /** Its name: [Ledger.serviceOf] its address. */
     val service: String,
     /** The account's day (UTC). */
     val day: String,
+    /** Sum of that day. */
     val today: Tally,
+    /** Sum of all days. */
     val total: Tally,
+    /** What holds for this service. */
     val limit: Limit,
     /** The clock was put back: the account's day lies in its future. */
     val ahead: Boolean,
@@ -57,7 +63,7 @@ data class Account(
     val lost: String?,
 ) {
     /** The account in words, for the user. */
-    val sentence: String
+    public val sentence: String
         get() = buildString {
             val limits = listOfNotNull(
                 limit.day?.let { "the limit is ${plain(it)}" },
@@ -136,19 +142,19 @@ private class Book {
 }
 
 /**
- * The account in its file. The ledger's own key is derived from [key]. An app that can reset its device key gives another secret
+ * The account in its file, which is made where there is none. The ledger's own key is derived from [key]. An app that can reset its device key gives another secret
  * here, so that the account outlives the reset. [clock] gives milliseconds since 1970.
  */
-class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System::currentTimeMillis) {
+public class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System::currentTimeMillis) {
     private val log = SealedLog(file, ledgerKey(key), ::Book, Book::apply) {
         linkedMapOf("kind" to "open", "day" to today(), "schema" to SCHEMA)
     }
 
     /**
-     * Count one upload, before it is sent, and return the account with it. [draw] is of [drawId], [bits] at most what it can carry,
-     * null where no bound can be computed. Refuses with a [LimitException], or a [LogException] if the account cannot be kept.
+     * Count one upload, before it is sent, and return the account with it. [draw] is [Perturbed.draw], [bits] [Perturbed.rateBits]: at
+     * most what it can carry, null where no bound can be computed. Refuses with a [LimitException], or a [LogException] if the account cannot be kept.
      */
-    fun spend(service: String, draw: ByteArray, bits: Double?): Account = log.held { book ->
+    public fun spend(service: String, draw: ByteArray, bits: Double?): Account = log.held { book ->
         val day = book.today(today())
         val name = draw.toHexString()
         val repeated = book.knows(checked(service), name)
@@ -159,7 +165,7 @@ class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System:
     }
 
     /** Limit the bits of a service, or of [ANY] that has no limit of its own; null: no limit. */
-    fun setLimit(service: String, day: Double?, total: Double?) = log.held { book ->
+    public fun setLimit(service: String, day: Double?, total: Double?): Unit = log.held { book ->
         if (service != ANY) checked(service)
         val (daily, all) = listOf(day, total).map { bits -> micro(bits, Double::roundToLong) }
         val now = book.today(today())
@@ -167,13 +173,13 @@ class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System:
     }
 
     /** The clock was wrong and is right now: the account goes on at its day, and what was counted in between stays in it. */
-    fun acceptClock() = log.held { log.append(linkedMapOf("kind" to "clock", "day" to today())) }
+    public fun acceptClock(): Unit = log.held { log.append(linkedMapOf("kind" to "clock", "day" to today())) }
 
     /** What a service was sent. */
-    fun account(service: String): Account = log.held { it.account(checked(service), today()) }
+    public fun account(service: String): Account = log.held { it.account(checked(service), today()) }
 
     /** Keep the entries up to the first that is damaged, note that others were lost, and return how many were kept. */
-    fun repair(): Int = log.repair { linkedMapOf("kind" to "repair", "day" to it.today(today())) }
+    public fun repair(): Int = log.repair { linkedMapOf("kind" to "repair", "day" to it.today(today())) }
 
     /** java.time is not on every Android. */
     private fun today() = SimpleDateFormat("yyyy-MM-dd", Locale.ROOT).run {
@@ -181,12 +187,12 @@ class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = System:
         format(Date(clock()))
     }
 
-    companion object {
+    public companion object {
         /** Stands for every service without a limit of its own. */
-        const val ANY = "*"
+        public const val ANY: String = "*"
 
         /** The service's name in the ledger: the host of its address. */
-        fun serviceOf(server: String): String = checked(URI(server.trim()).host.orEmpty().lowercase().removeSurrounding("[", "]"))
+        public fun serviceOf(server: String): String = checked(URI(server.trim()).host.orEmpty().lowercase().removeSurrounding("[", "]"))
 
         private fun checked(service: String): String =
             if (SERVICE.matches(service)) service else throw SfumatoException("'$service' is no service: give a host such as photos.example")
@@ -205,7 +211,7 @@ internal fun ledgerKey(key: DeviceKey): ByteArray = hmac(key.bytes, LABEL)
  * What a ledger remembers of a draw, 16 bytes: [contract] is the SHA-256 of contract.json, [parameters] the bytes q of all outputs
  * in the contract's order, [pixels] what the network was fed with. Without the device key it tells nothing about the photo.
  */
-fun drawId(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray): ByteArray =
+internal fun drawId(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray): ByteArray =
     hmac(ledgerKey(key), "draw".encodeToByteArray() + contract + hash(parameters) + hash(pixels)).copyOf(DRAW_BYTES)
 
 /** Bits as short as they are exact. */

@@ -7,14 +7,19 @@
 package dev.sfumato.core
 
 /** Where the network is to run. */
-enum class Accelerator {
+public enum class Accelerator {
+    /** XNNPACK on the processor. */
     CPU,
+
+    /** Android's neural networks API, on a vendor's driver. */
     NNAPI,
+
+    /** The GPU delegate. */
     GPU,
     ;
 
     /** How TensorFlow Lite calls the delegate in its log. */
-    val delegateName: String
+    internal val delegateName: String
         get() = when (this) {
             CPU -> "TfLiteXNNPackDelegate"
             NNAPI -> "TfLiteNnapiDelegate"
@@ -22,12 +27,15 @@ enum class Accelerator {
         }
 }
 
-/** A tensor of a loaded model; type is `int8` or `float32`, scale 0 where it is not quantised. */
-data class TensorInfo(val name: String, val shape: List<Int>, val type: String, val scale: Float, val zeroPoint: Int)
+/**
+ * A tensor of a loaded model by [name], with its [shape]; [type] is `int8` or `float32`. Real value = (byte - [zeroPoint]) * [scale], which is 0
+ * where it is not quantised.
+ */
+public data class TensorInfo(val name: String, val shape: List<Int>, val type: String, val scale: Float, val zeroPoint: Int)
 
 /** What a delegate really took: [delegated] of [nodes] nodes, in [partitions] pieces, those of the CPU included. */
-data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) {
-    companion object {
+public data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) {
+    public companion object {
         private val LINE = Regex(
             "Replacing (\\d+) (?:out of (\\d+) )?node\\(s\\) with delegate \\((\\w+)\\) node, yielding (\\d+) partitions",
         )
@@ -36,7 +44,7 @@ data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) 
          * The runtime's Java API has no call for what a delegate took; its log names it. The last line about this accelerator's
          * delegate counts; null if there is none.
          */
-        fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? =
+        public fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? =
             lines.mapNotNull(LINE::find).lastOrNull { it.groupValues[3].startsWith(accelerator.delegateName) }?.let { match ->
                 val (delegated, nodes, _, partitions) = match.destructured
                 Delegation(nodes.toIntOrNull(), delegated.toInt(), partitions.toInt())
@@ -45,26 +53,30 @@ data class Delegation(val nodes: Int?, val delegated: Int, val partitions: Int) 
 }
 
 /** A loaded model with one input. Not safe for several threads; some delegates even want the thread that loaded them. */
-interface LocalNetwork : AutoCloseable {
-    val inputs: List<TensorInfo>
-    val outputs: List<TensorInfo>
+public interface LocalNetwork : AutoCloseable {
+    /** The model's inputs: one. */
+    public val inputs: List<TensorInfo>
+
+    /** The model's outputs, in the order of [read]. */
+    public val outputs: List<TensorInfo>
 
     /** What the delegate took; null where the runtime does not say, which [requireTaken] lets the CPU alone do. */
-    val delegation: Delegation?
+    public val delegation: Delegation?
 
     /** Put bytes into the input, in the order of memory. */
-    fun fill(input: ByteArray)
+    public fun fill(input: ByteArray)
 
     /** One inference and nothing else. */
-    fun invoke()
+    public fun invoke()
 
     /** Raw bytes of each output after the last inference, in the order of [outputs]. */
-    fun read(): List<ByteArray>
+    public fun read(): List<ByteArray>
 
-    fun readByName(): Map<String, ByteArray> = outputs.map { it.name }.zip(read()).toMap()
+    /** What [read] gives, by the outputs' names. */
+    public fun readByName(): Map<String, ByteArray> = outputs.map { it.name }.zip(read()).toMap()
 
     /** Bytes of the input to bytes of every output, by name. */
-    fun run(input: ByteArray): Map<String, ByteArray> {
+    public fun run(input: ByteArray): Map<String, ByteArray> {
         fill(input)
         invoke()
         return readByName()
@@ -72,11 +84,11 @@ interface LocalNetwork : AutoCloseable {
 }
 
 /** Makes networks. */
-fun interface NetworkFactory {
+public fun interface NetworkFactory {
     /**
      * Load a model. Refuses with a [SfumatoException] that gives the runtime's reason; never falls back to another accelerator.
      */
-    fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork
+    public fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork
 }
 
 /**
@@ -86,7 +98,7 @@ fun interface NetworkFactory {
  * whole model (nnapi_delegate.cc of LiteRT 1.4, StatefulNnApiDelegate::DoPrepare). So a missing line refuses as a zero does. The CPU
  * alone may be without a line: nothing can run in its place.
  */
-fun <N : LocalNetwork> N.requireTaken(accelerator: Accelerator): N {
+public fun <N : LocalNetwork> N.requireTaken(accelerator: Accelerator): N {
     val found = delegation
     if (found == null && accelerator == Accelerator.CPU || found != null && found.delegated > 0) return this
     close()
@@ -95,7 +107,7 @@ fun <N : LocalNetwork> N.requireTaken(accelerator: Accelerator): N {
 }
 
 /** Compare names, shapes, types, scales and zero points of a loaded model with the contract. */
-fun checkTensors(contract: Contract, network: LocalNetwork) {
+internal fun checkTensors(contract: Contract, network: LocalNetwork) {
     check(listOf(contract.input), network.inputs)
     check(contract.outputs, network.outputs)
 }

@@ -18,34 +18,35 @@ private const val DIGEST_BYTES = 32
 private val INFO = "noise".encodeToByteArray()
 
 /** The secret of one device: 32 bytes that are never sent and never printed. */
-class DeviceKey(bytes: ByteArray) {
+public class DeviceKey(bytes: ByteArray) {
     internal val bytes = bytes.copyOf()
 
     init {
         if (bytes.size != BYTES) throw SfumatoException("a device key has $BYTES bytes, not ${bytes.size}")
     }
 
-    override fun toString() = "DeviceKey"
+    override fun toString(): String = "DeviceKey"
 
-    companion object {
-        const val BYTES = 32
+    public companion object {
+        /** Length of a key. */
+        public const val BYTES: Int = 32
     }
 }
 
 /** Where the device key lives. */
-interface DeviceKeys {
+public interface DeviceKeys {
     /** The key of this device, made on first use. */
-    fun get(): DeviceKey
+    public fun get(): DeviceKey
 
     /** Forget the key: photos perturbed from now on share nothing with earlier uploads. */
-    fun reset()
+    public fun reset()
 }
 
 /** SHA-256 of the H * W * 3 bytes as they are fed to the model. */
-fun imageHash(pixels: ByteArray): ByteArray = hash(pixels)
+internal fun imageHash(pixels: ByteArray): ByteArray = hash(pixels)
 
 /** The bytes q of every output, one output after the other, in the order of the contract. */
-fun Contract.parameterBytes(q: Map<String, ByteArray>): ByteArray =
+internal fun Contract.parameterBytes(q: Map<String, ByteArray>): ByteArray =
     outputs.fold(ByteArray(0)) { joined, tensor -> joined + q.getValue(tensor.name) }
 
 /** The key of the cipher: HKDF-SHA256 of the device key, one block. */
@@ -67,7 +68,7 @@ internal fun streamIv(key: DeviceKey, contract: ByteArray, parameters: ByteArray
  *
  * [contract] is the SHA-256 of contract.json, [parameters] are the bytes q that the network gave for the [pixels].
  */
-fun keyedNoise(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray, count: Int): ByteArray {
+internal fun keyedNoise(key: DeviceKey, contract: ByteArray, parameters: ByteArray, pixels: ByteArray, count: Int): ByteArray {
     val cipher = Cipher.getInstance("AES/CTR/NoPadding")
     val iv = IvParameterSpec(streamIv(key, contract, hash(parameters), imageHash(pixels)))
     cipher.init(Cipher.ENCRYPT_MODE, SecretKeySpec(streamKey(key), "AES"), iv)

@@ -13,7 +13,7 @@ private val ENTROPY = DoubleArray(256) { q ->
  * How uncertain each pixel of the upload is, one byte each: mean entropy of its bits (dither) or mean scale (gaussian), spread over
  * 0..255; the largest in closed blocks, of which nothing is sent. At a low rate nearly every sample is close to uniform; unspread, the map would show nothing.
  */
-fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
+internal fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
     val (bytes, planes) = when (channel) {
         is Channel.Dither -> q.getValue("p") to 3 * channel.bits
         is Channel.Gaussian -> q.getValue("scale") to 3

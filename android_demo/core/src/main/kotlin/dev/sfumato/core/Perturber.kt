@@ -10,36 +10,44 @@ package dev.sfumato.core
 
 import kotlin.math.log2
 
-/** Milliseconds of each step. */
-data class StageTimes(val pre: Double, val network: Double, val sampler: Double, val encode: Double)
+/** Milliseconds of each step: fitting the picture ([pre]), the [network], noise and draw ([sampler]), and [encode]. */
+public data class StageTimes(val pre: Double, val network: Double, val sampler: Double, val encode: Double)
 
-/** The only thing that leaves the phone. */
-class Upload(val content: ByteArray, val encoding: Encoding)
+/** The only thing that leaves the phone: [content], to be sent with the content type of its [encoding]. */
+public class Upload(public val content: ByteArray, public val encoding: Encoding)
 
 /** One perturbed photo. Everything but [upload] stays on the phone. */
-class Perturbed(
-    val input: Picture,
+public class Perturbed internal constructor(
+    /** What the network saw. */
+    public val input: Picture,
     /** How uncertain each pixel of the upload is, one byte each: bright where there is only noise; null in answer mode. */
-    val noiseMap: ByteArray?,
+    public val noiseMap: ByteArray?,
     /** The upload, or its code word, as a picture. */
-    val drawn: Picture,
-    val upload: Upload,
-    val times: StageTimes,
+    public val drawn: Picture,
+    /** What may be sent. */
+    public val upload: Upload,
+    /** How long each step took. */
+    public val times: StageTimes,
     /** Most bits of the photo that this draw can carry: its exact rate, for N words log2 N; null where this app cannot compute it. */
-    val rateBits: Double?,
+    public val rateBits: Double?,
     /** What the ledger remembers of this draw. */
-    val draw: ByteArray,
+    public val draw: ByteArray,
     /**
      * The photo looks like none of those that the model was made for, so its answer means nothing; null: the export does not say what
      * they look like.
      */
-    val unlike: Boolean?,
+    public val unlike: Boolean?,
     /** In answer mode alone. */
-    val word: CodeWord? = null,
+    public val word: CodeWord? = null,
 )
 
-/** Perturbs photos with one loaded network. Not safe for several threads. A code word may also travel as its image. */
-class Perturber(
+/**
+ * Perturbs photos with one loaded network. Not safe for several threads.
+ *
+ * The network's tensors must be those of the contract. The encoding is the contract's; a code word may also travel as its image
+ * ([Encoding.PNG]). The last argument is a clock in nanoseconds.
+ */
+public class Perturber(
     private val bundle: Bundle,
     private val network: LocalNetwork,
     private val keys: DeviceKeys,
@@ -55,7 +63,7 @@ class Perturber(
     }
 
     /** Perturb an upright photo of any size, at the [strength] of one of the contract's points. */
-    fun perturb(photo: Picture, strength: Int = FULL_STRENGTH): Perturbed {
+    public fun perturb(photo: Picture, strength: Int = FULL_STRENGTH): Perturbed {
         if (strength != FULL_STRENGTH && contract.points.none { it.strength == strength }) {
             val known = contract.points.joinToString { it.strength.toString() }.ifEmpty { "none" }
             throw SfumatoException("this export has no point of strength $strength: it has $known")
@@ -85,7 +93,7 @@ class Perturber(
     }
 
     /** The network's parameter bytes q by output name, of full strength, for a picture of the model's size. */
-    fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
+    internal fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
         keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(samples))

@@ -10,14 +10,14 @@ package dev.sfumato.core
 
 import java.nio.ByteBuffer
 
-/** RGB bytes in the order row, column, colour. */
-class Picture(val height: Int, val width: Int, val rgb: ByteArray) {
+/** A picture of [height] rows and [width] columns: [rgb] bytes in the order row, column, colour. */
+public class Picture(public val height: Int, public val width: Int, public val rgb: ByteArray) {
     init {
         require(height > 0 && width > 0 && rgb.size == height * width * 3) { "$height x $width does not fit ${rgb.size} bytes" }
     }
 
     /** Upright, by the EXIF orientation 1..8; other values leave the picture as it is. */
-    fun turned(orientation: Int): Picture = when (orientation) {
+    public fun turned(orientation: Int): Picture = when (orientation) {
         2 -> moved(height, width) { y, x -> at(y, width - 1 - x) }
         3 -> moved(height, width) { y, x -> at(height - 1 - y, width - 1 - x) }
         4 -> moved(height, width) { y, x -> at(height - 1 - y, x) }
@@ -29,7 +29,7 @@ class Picture(val height: Int, val width: Int, val rgb: ByteArray) {
     }
 
     /** Crop around the centre to the target's shape, then resize with an antialiased bilinear filter. */
-    fun fit(toHeight: Int, toWidth: Int): Picture {
+    public fun fit(toHeight: Int, toWidth: Int): Picture {
         val cropped = cropped(toHeight, toWidth)
         val columns = cropped.resizedColumns(toWidth)
         return columns.resizedRows(toHeight)
@@ -82,9 +82,9 @@ class Picture(val height: Int, val width: Int, val rgb: ByteArray) {
         return Picture(toHeight, toWidth, out)
     }
 
-    companion object {
+    public companion object {
         /** Straight (not premultiplied) ARGB words, row by row; what is transparent shows white. */
-        fun fromArgb(height: Int, width: Int, argb: IntArray): Picture {
+        public fun fromArgb(height: Int, width: Int, argb: IntArray): Picture {
             val rgb = ByteArray(height * width * 3)
             for (i in 0 until height * width) {
                 val alpha = argb[i] ushr 24
@@ -97,7 +97,7 @@ class Picture(val height: Int, val width: Int, val rgb: ByteArray) {
         }
 
         /** A camera's RGBA rows, [rowStride] bytes apart. */
-        fun fromRgba(height: Int, width: Int, rgba: ByteBuffer, rowStride: Int): Picture {
+        public fun fromRgba(height: Int, width: Int, rgba: ByteBuffer, rowStride: Int): Picture {
             val rgb = ByteArray(height * width * 3)
             for (i in 0 until height * width) {
                 val at = i / width * rowStride + i % width * 4
@@ -107,7 +107,7 @@ class Picture(val height: Int, val width: Int, val rgb: ByteArray) {
         }
 
         /** By how much a decoder may shrink a picture: both sides stay four times the target (docs/contract.md). */
-        fun reduction(height: Int, width: Int, toHeight: Int, toWidth: Int): Int =
+        public fun reduction(height: Int, width: Int, toHeight: Int, toWidth: Int): Int =
             intArrayOf(8, 4, 2).firstOrNull { height / it >= 4 * toHeight && width / it >= 4 * toWidth } ?: 1
 
         /** How many of [side] pixels remain at the ratio [wide] : [high], rounded, at least one. */

@@ -14,10 +14,10 @@ import java.nio.ByteOrder
 internal val Byte.unsigned: Int get() = toInt() and 0xFF
 
 /** int8 and q (and pixel and int8 input) differ in the top bit alone. */
-fun flipTopBit(bytes: ByteArray): ByteArray = ByteArray(bytes.size) { (bytes[it].toInt() xor 0x80).toByte() }
+internal fun flipTopBit(bytes: ByteArray): ByteArray = ByteArray(bytes.size) { (bytes[it].toInt() xor 0x80).toByte() }
 
 /** Draw the levels of one picture from the parameters q of a contract's outputs; [table] is needed for gaussian channels. */
-fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise: ByteArray, table: NormalTable?): ByteArray =
+internal fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise: ByteArray, table: NormalTable?): ByteArray =
     when (channel) {
         is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits, channel.gray)
         is Channel.Gaussian -> {
@@ -28,13 +28,13 @@ fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise:
     }
 
 /** The strength that changes nothing. */
-const val FULL_STRENGTH = 128
+public const val FULL_STRENGTH: Int = 128
 
 /**
  * The parameters that a dither channel draws from at a [strength] of 1 to 128: in open blocks every probability is drawn towards a fair
  * coin, closed blocks stay closed.
  */
-fun atStrength(channel: Channel, q: Map<String, ByteArray>, strength: Int, height: Int, width: Int): Map<String, ByteArray> {
+internal fun atStrength(channel: Channel, q: Map<String, ByteArray>, strength: Int, height: Int, width: Int): Map<String, ByteArray> {
     if (strength == FULL_STRENGTH) return q
     val p = q.getValue("p")
     val blocks = if (channel is Channel.Dither && channel.gates) OpenBlocks(p, height, width) else null
@@ -73,7 +73,7 @@ internal class OpenBlocks(q: ByteArray, height: Int, private val width: Int) {
  * Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. In [gray] code each bit of the
  * level is the exclusive or of the drawn ones up to it, and a byte of 255 stands for 1.
  */
-fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): ByteArray {
+internal fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): ByteArray {
     requireNoise(noise, q.size)
     val planes = 3 * bits
     return ByteArray(q.size / bits) { sample ->
@@ -89,7 +89,7 @@ fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): By
 }
 
 /** Draw levels 0..255. [mean] holds the model's mean bytes, or the pixels where the noise is additive. */
-fun gaussian(mean: ByteArray, scale: ByteArray, noise: ByteArray, channel: Channel.Gaussian, table: NormalTable): ByteArray {
+internal fun gaussian(mean: ByteArray, scale: ByteArray, noise: ByteArray, channel: Channel.Gaussian, table: NormalTable): ByteArray {
     requireNoise(noise, 2 * mean.size)
     val factor = gaussianFactor(channel.largestScale)
     val unit = if (channel.additive) 65536 else 65280
@@ -110,7 +110,7 @@ internal fun gaussianFactor(largestScale: Double): Int {
 }
 
 /** normal_table.bin: 65,536 standard normal quantiles in 1/4080 deviation, the same on every platform. */
-class NormalTable(content: ByteArray) {
+internal class NormalTable(content: ByteArray) {
     private val values = ShortArray(SIZE)
 
     init {

@@ -25,7 +25,7 @@ private const val FIRST_LINE = 256
 private const val REPAIR = "repair the account, which keeps what is whole and notes that entries were lost"
 
 /** The account is not what was written, or cannot be written: nothing may be sent. */
-class LogException(message: String) : SfumatoException(message)
+public class LogException(message: String) : SfumatoException(message)
 
 /**
  * One log in one file. Safe to use from several threads and processes; two logs of one file in one process are not for use at once.

@@ -11,15 +11,15 @@ import java.math.BigInteger
 import java.security.MessageDigest
 
 /** The app's own copy of the maker's public key, raw, in base64; `sfumato export --android` puts it there. */
-const val MAKER_KEY = "maker.key"
-const val CONTRACT_SIGNATURE = "contract.sig"
-const val CONTRACT_DIGESTS = "contract.sha256"
+internal const val MAKER_KEY = "maker.key"
+internal const val CONTRACT_SIGNATURE = "contract.sig"
+internal const val CONTRACT_DIGESTS = "contract.sha256"
 
 private val CONTEXT = "sfumato-contract-signature-v1\u0000".toByteArray(Charsets.US_ASCII)
 private const val KEY_BYTES = 32
 
 /** Check [signature], the text of `contract.sig`, over the bytes of a contract with [maker], the text of `maker.key`. */
-fun checkSignature(maker: ByteArray, contract: ByteArray, signature: ByteArray) {
+internal fun checkSignature(maker: ByteArray, contract: ByteArray, signature: ByteArray) {
     val key = fromBase64(maker)
     if (key == null || key.size != KEY_BYTES) throw SfumatoException("$MAKER_KEY is no key: run `sfumato export EXPORT --android` again")
     val given = fromBase64(signature)
@@ -29,7 +29,7 @@ fun checkSignature(maker: ByteArray, contract: ByteArray, signature: ByteArray) 
 }
 
 /** Whether [signature], 64 bytes, is that of [message] under [key], 32 bytes. */
-fun verify(key: ByteArray, message: ByteArray, signature: ByteArray): Boolean {
+internal fun verify(key: ByteArray, message: ByteArray, signature: ByteArray): Boolean {
     if (signature.size != 2 * KEY_BYTES) return false
     val public = Point.decode(key) ?: return false
     val first = signature.copyOf(KEY_BYTES)

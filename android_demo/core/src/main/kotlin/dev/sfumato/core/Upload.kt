@@ -21,10 +21,10 @@ private const val STORED = Deflater.NO_COMPRESSION
 private const val SMALLEST = Deflater.BEST_COMPRESSION
 
 /** Levels in the order row, column, colour, [bits] bits each, most significant first; the last byte is filled with zeros. */
-fun pack(levels: ByteArray, bits: Int): ByteArray = ByteArray((levels.size * bits + 7) / 8).also { packRow(levels, bits, it, 0) }
+internal fun pack(levels: ByteArray, bits: Int): ByteArray = ByteArray((levels.size * bits + 7) / 8).also { packRow(levels, bits, it, 0) }
 
 /** The PNG of an upload of [channel]. */
-fun encodePng(levels: ByteArray, height: Int, width: Int, channel: Channel): ByteArray =
+internal fun encodePng(levels: ByteArray, height: Int, width: Int, channel: Channel): ByteArray =
     encodePng(levels, height, width, channel.bits, channel is Channel.Dither && channel.gates)
 
 /**
@@ -32,7 +32,7 @@ fun encodePng(levels: ByteArray, height: Int, width: Int, channel: Channel): Byt
  *
  * With [gates] closed blocks take no room, so the length tells how many are open. All other dithered uploads of a size are of one length.
  */
-fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int, gates: Boolean = false): ByteArray {
+internal fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int, gates: Boolean = false): ByteArray {
     require(levels.size == height * width * 3) { "$height x $width does not fit ${levels.size} levels" }
     val content = ByteArrayOutputStream()
     content.write(SIGNATURE)

@@ -11,7 +11,7 @@ import java.security.MessageDigest
 import kotlin.io.encoding.Base64
 
 /** One picture through the shipped int8 model. */
-class ModelCase(
+internal class ModelCase(
     val pattern: String,
     val imageSha256: String,
     val key: DeviceKey,
@@ -25,10 +25,14 @@ class ModelCase(
     val strength: Int,
 )
 
-/** The parsed file; [root] holds the cases of noise, sampler and upload for tests, [points] one case for each of the contract's. */
-class Vectors(val root: JsonObject, val model: List<ModelCase>, val points: List<ModelCase>) {
+/** Known answers of an export; [root] holds the cases of noise, sampler and upload for tests, [points] one case for each of the contract's. */
+public class Vectors internal constructor(
+    internal val root: JsonObject,
+    internal val model: List<ModelCase>,
+    internal val points: List<ModelCase>,
+) {
     /** By how many 1/256 the network's bytes differ from the stored ones, at most, over all pictures. */
-    fun largestDifference(perturber: Perturber, contract: Contract): Int = model.maxOf { case ->
+    public fun largestDifference(perturber: Perturber, contract: Contract): Int = model.maxOf { case ->
         val found = perturber.parameters(pattern(case.pattern, contract.height, contract.width))
         case.parameters.maxOf { (name, expected) ->
             val bytes = found.getValue(name)
@@ -37,7 +41,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>, val points: List
         }
     }
 
-    companion object {
+    internal companion object {
         const val FILE = "vectors.json"
         private const val SCHEMA = "sfumato-vectors/2"
 
@@ -71,7 +75,7 @@ class Vectors(val root: JsonObject, val model: List<ModelCase>, val points: List
 }
 
 /** The made-up pictures of the vectors, by name. */
-fun pattern(name: String, height: Int, width: Int): Picture {
+internal fun pattern(name: String, height: Int, width: Int): Picture {
     if (name == "grain") return Picture(height, width, grain(height * width * 3))
     val value: (Int, Int, Int) -> Int = when (name) {
         "black" -> { _, _, _ -> 0 }

@@ -63,7 +63,7 @@ private class HostMachine(private val files: File, private val interpreter: List
 }
 
 /** A network that lives in another process. */
-private class PipedNetwork(command: List<String>, model: ByteArray, threads: Int) : LocalNetwork {
+class PipedNetwork(command: List<String>, model: ByteArray, threads: Int) : LocalNetwork {
     private val process = ProcessBuilder(command + "$threads").redirectError(ProcessBuilder.Redirect.INHERIT).start()
     private val questions = DataOutputStream(process.outputStream.buffered())
     private val answers = DataInputStream(process.inputStream.buffered())

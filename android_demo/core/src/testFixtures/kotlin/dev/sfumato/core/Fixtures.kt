@@ -14,7 +14,7 @@ fun exportFile(name: String): ByteArray {
     return file.readBytes()
 }
 
-fun normalTable() = NormalTable(exportFile(NormalTable.FILE))
+internal fun normalTable() = NormalTable(exportFile(NormalTable.FILE))
 
 val KEY = DeviceKey(ByteArray(DeviceKey.BYTES) { it.toByte() })
 
@@ -183,6 +183,12 @@ private fun answerParts(table: ByteArray?): Map<String, Any?> {
 /** What the network of [answerBundle] gives in these tests: the second class of both questions, the first of its equals. */
 val SCORES = byteArrayOf(3, 90, 90, -100, -99)
 private val ANSWER_VECTORS = vectorsBytes(parameters = mapOf("scores" to flipTopBit(SCORES)))
+
+/** A made-up photo, for tests that do not see [pattern]. */
+fun madeUp(name: String, height: Int, width: Int): Picture = pattern(name, height, width)
+
+/** The PNG of a code word's image, of the size of [answerBundle]. */
+fun wordPng(word: Int, words: Int): ByteArray = encodePng(wordImage(word, words, SIDE, SIDE), SIDE, SIDE, 1)
 
 /** Answers every picture with the same scores. */
 class ScoresNetwork(private val scores: ByteArray) : LocalNetwork {
