@@ -6,18 +6,19 @@
 
 import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
+import {AS_STORED, canvasIsExact, paint} from "./canvas.js";
+import {RefusedError, ask, travelling} from "./client.js";
 import {uploadSize} from "./contract.js";
 import {keep, storedKey} from "./key_store.js";
 import {LedgerError, sentence} from "./ledger.js";
 import {openLedger} from "./ledger_store.js";
 import {KEY_BYTES} from "./noise.js";
-import {brightened, noiseMap, paint, tinted} from "./paint.js";
-import {AS_STORED, canvasIsExact} from "./picture.js";
+import {brightened, noiseMap, tinted} from "./paint.js";
 import {FULL, bitsOf} from "./sampler.js";
-import {RefusedError, ask, openSession, perturb, travelling} from "./session.js";
+import {openSession, perturb} from "./session.js";
 
 /** @typedef {import("./noise.js").DeviceKey} DeviceKey */
-/** @typedef {import("./session.js").Perturbed} Perturbed */
+/** @typedef {import("./phone.js").Perturbed} Perturbed */
 /** @typedef {import("./session.js").Session} Session */
 
 /**

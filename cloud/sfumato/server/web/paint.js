@@ -1,7 +1,7 @@
 /**
- * Pictures on canvases: the original, where the noise goes, the upload.
+ * Parameters and uploads as pictures to look at: where the noise goes, and what the cloud sees.
  *
- *     paint(canvas, colours(pixels), 64, 64);
+ *     const pixels = tinted(noiseMap(channel, parameters));    // RGB, one pixel for each sample
  */
 
 import {CERTAIN, bitsOf} from "./sampler.js";
@@ -51,13 +51,4 @@ export function tinted(map) {
 /** Levels as the cloud reads them. @param {Bytes} levels @param {number} bits @returns {Bytes} RGB */
 export function brightened(levels, bits) {
   return levels.map((level) => Math.round((255 * level) / ((1 << bits) - 1)));
-}
-
-/** @param {HTMLCanvasElement} canvas @param {Bytes} pixels RGB @param {number} height @param {number} width */
-export function paint(canvas, pixels, height, width) {
-  Object.assign(canvas, {height, width});
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const image = context.createImageData(width, height);
-  for (let i = 0; i < height * width; i++) image.data.set([...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
-  context.putImageData(image, 0, 0);
 }

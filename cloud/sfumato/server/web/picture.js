@@ -1,39 +1,57 @@
 /**
  * From a picture to the pixels that the model sees: the crop and resize of docs/contract.md, in the same integers as Python.
  *
- *     const pixels = fit(await createImageBitmap(file, AS_STORED), 64, 64);    // H * W * 3
- *
- * The browser decodes; everything after that is ours. Colour profiles are not applied, transparent pixels lie over white.
+ *     const pixels = fit(rgb, 480, 640, 64, 64);    // H * W * 3 bytes, upright
  */
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {{top: number, left: number, height: number, width: number}} Box */
 /** @typedef {{from: number, weights: Int32Array}} Tap one output's inputs: the first, and the weight of each */
 
-/** @type {ImageBitmapOptions} */
-export const AS_STORED = {colorSpaceConversion: "none", imageOrientation: "from-image", premultiplyAlpha: "none"};
-const BAND = 256;  // rows that are read at a time: the whole photo never exists twice
+/** Rows that are read at a time: the whole photo never exists twice. */
+export const BAND = 256;
 const ONE = 1 << 22;
 
 /**
  * Crop around the centre, then resize with an antialiased bilinear filter.
  *
- * @param {ImageBitmap} bitmap
- * @param {number} height
+ * @param {Uint8Array} rgb h * w * 3 bytes
+ * @param {number} h
+ * @param {number} w
+ * @param {number} height of the model
  * @param {number} width
  * @returns {Bytes}
  */
-export function fit(bitmap, height, width) {
-  const box = crop(bitmap.height, bitmap.width, height, width);
+export function fit(rgb, h, w, height, width) {
+  if (rgb.length !== 3 * h * w) throw new Error(`${h} x ${w} pixels do not fit ${rgb.length} bytes`);
+  const box = crop(h, w, height, width);
+  return resize(box, height, width, 3, (top, rows) => {
+    const band = new Uint8Array(3 * rows * box.width);
+    for (let y = 0; y < rows; y++) {
+      const start = 3 * ((box.top + top + y) * w + box.left);
+      band.set(rgb.subarray(start, start + 3 * box.width), 3 * y * box.width);
+    }
+    return band;
+  });
+}
+
+/**
+ * The part of a picture that lies in a box, resized.
+ *
+ * @param {Box} box
+ * @param {number} height
+ * @param {number} width
+ * @param {number} planes bytes of a pixel as it is read: red, green, blue and whatever follows
+ * @param {(top: number, rows: number) => Uint8Array | Uint8ClampedArray} read so many rows of the box, from this one on
+ * @returns {Bytes}
+ */
+export function resize(box, height, width, planes, read) {
   const columns = taps(box.width, width), narrow = new Uint8Array(box.height * width * 3);
-  const context = canvasOf(box.width, Math.min(BAND, box.height));
   for (let top = 0; top < box.height; top += BAND) {
-    const rows = Math.min(BAND, box.height - top);
-    context.fillRect(0, 0, box.width, rows);
-    context.drawImage(bitmap, -box.left, -box.top - top);
-    const {data} = context.getImageData(0, 0, box.width, rows);
+    const rows = Math.min(BAND, box.height - top), data = read(top, rows);
     for (let y = 0; y < rows; y++) {
       for (let c = 0; c < 3; c++) {
-        resample(data, 4 * y * box.width + c, 4, narrow, 3 * (top + y) * width + c, 3, columns);
+        resample(data, planes * y * box.width + c, planes, narrow, 3 * (top + y) * width + c, 3, columns);
       }
     }
   }
@@ -46,6 +64,7 @@ export function fit(bitmap, height, width) {
  * The part of a picture (h x w) that has the aspect of the target (height x width).
  *
  * @param {number} h @param {number} w @param {number} height @param {number} width
+ * @returns {Box}
  */
 export function crop(h, w, height, width) {
   if (w * height > h * width) {
@@ -81,30 +100,4 @@ export function resample(source, start, step, target, first, stride, outputs) {
     for (let j = 0; j < weights.length; j++) sum += weights[j] * source[start + (from + j) * step];
     target[first + i * stride] = Math.min(255, sum >> 22);
   });
-}
-
-/**
- * Whether this browser gives back the pixels that were drawn. Some add noise of their own against fingerprinting: the same photo
- * would then get other noise each time, and its uploads could be averaged.
- *
- * @returns {Promise<boolean>}
- */
-export async function canvasIsExact() {
-  const side = 16, context = canvasOf(side, side), image = context.createImageData(side, side);
-  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : (37 * i + (i >> 3)) % 256;
-  context.putImageData(image, 0, 0);
-  const bitmap = await createImageBitmap(context.canvas, AS_STORED);
-  context.fillRect(0, 0, side, side);
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, side, side).data.every((value, i) => value === image.data[i]);
-}
-
-/** A white canvas that is read more than it is shown. @param {number} width @param {number} height */
-function canvasOf(width, height) {
-  const canvas = Object.assign(document.createElement("canvas"), {width, height});
-  const context = canvas.getContext("2d", {willReadFrequently: true});
-  if (!context) throw new Error("this browser gives no canvas to draw on");
-  context.imageSmoothingEnabled = false;
-  context.fillStyle = "white";
-  return context;
 }

@@ -1,0 +1,19 @@
+/**
+ * What the browser page computes with, as a library for others (docs/javascript.md): the very modules that it serves, without its
+ * document, its storage and its interpreter. `npm pack` in cloud/npm makes the package sfumato-core of them.
+ *
+ *     import {openPhone, perturb, ask, travelling} from "sfumato-core";
+ */
+
+export {decide, drawWord, labelsOf, plainWord, readTable, stateOf, wordBytes, wordImage, wordOf} from "./sfumato/server/web/answer.js";
+export {equal, fromBase64, fromHex, sha256, toHex} from "./sfumato/server/web/bytes.js";
+export {RefusedError, ask, travelling} from "./sfumato/server/web/client.js";
+export {fileOf, modelOf, parseContract, uploadSize} from "./sfumato/server/web/contract.js";
+export {distance, features, readLimits, unlike} from "./sfumato/server/web/familiar.js";
+export {Ledger, LedgerError, LimitError, drawId, ledgerKey, sentence} from "./sfumato/server/web/ledger.js";
+export {KEY_BYTES, importKey, keyedNoise, parameterBytes} from "./sfumato/server/web/noise.js";
+export {brightened, noiseMap, tinted} from "./sfumato/server/web/paint.js";
+export {openPhone, perturb} from "./sfumato/server/web/phone.js";
+export {fit} from "./sfumato/server/web/picture.js";
+export {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sfumato/server/web/sampler.js";
+export {checkVectors, picture} from "./sfumato/server/web/vectors.js";
