@@ -43,6 +43,49 @@ def test_every_text_is_used_and_none_is_missing(build: Path) -> None:
     assert named == used - {"cancel"}  # Android's own
 
 
+def texts(folder: str) -> dict[tuple[str, str], str]:
+    """(name, quantity) -> text of a language in every build type, without what is the same in all."""
+    found = {}
+    for build in (MAIN, BENCHMARK):
+        for element in ElementTree.parse(build / "res" / folder / "strings.xml").getroot():
+            if element.get("translatable") != "false":
+                for item in [element] if element.tag == "string" else element:
+                    found[str(element.get("name")), item.get("quantity", "")] = item.text or ""
+    return found
+
+
+LANGUAGES = {"de": {"one", "other"}, "es": {"one", "many", "other"}}
+"""Folder's ending -> the plural forms that Unicode's CLDR has for the language."""
+ALIKE = {"de": {"upload", "server_title", "threads_described", "accelerator_described", "right", "answer"}}
+ALIKE["de"] |= {"history_entry"}
+ALIKE["es"] = {"right", "answer", "history_entry"}
+"""Texts that are the same in English."""
+
+
+@pytest.mark.parametrize("build", [MAIN, BENCHMARK], ids=lambda build: str(build.name))
+def test_every_language_of_the_app_is_complete(build: Path) -> None:
+    folders = {path.parent.name for path in build.glob("res/values-*/strings.xml")}
+    assert folders == {f"values-{language}" for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_says_everything_and_fills_in_the_same(language: str) -> None:
+    """Keys, and the arguments that Kotlin fills in: place and kind of each, whatever their order."""
+    english, other = texts("values"), texts(f"values-{language}")
+    plurals = {name for name, quantity in english if quantity}
+    expected = {key for key in english if not key[1]}
+    expected |= {(name, quantity) for name in plurals for quantity in LANGUAGES[language]}
+    assert set(other) == expected
+    for (name, quantity), text in other.items():
+        said = english[name, quantity if (name, quantity) in english else "other"]
+        arguments = [sorted(re.findall(r"%(?:\d+\$[,.\d]*[a-z]|%)", one)) for one in (said, text)]
+        assert arguments[0] == arguments[1], name
+        assert text.count("\\n") == said.count("\\n"), name
+        assert re.search(r"(?<!\\)'", text) is None, name  # aapt2 would drop it
+    alike = {name for name, quantity in other if not quantity and other[name, ""] == english[name, ""]}
+    assert alike == ALIKE[language]
+
+
 def test_the_night_knows_every_colour_that_changes_and_no_other() -> None:
     def colours(folder: str) -> set[str | None]:
         return {
@@ -115,7 +158,7 @@ def test_nothing_of_the_app_is_backed_up_or_moved_to_another_phone() -> None:
 def test_secrets_lie_where_no_backup_goes() -> None:
     source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
     folders = re.findall(r"SecretFile\((.+?), \"", source)
-    assert len(folders) == 3
+    assert len(folders) == 4
     assert set(folders) <= {"context.noBackupFilesDir", "folder"}
     assert re.findall(r"val folder = (.+)", source) == ["context.noBackupFilesDir"]
 
@@ -133,6 +176,48 @@ def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
     assert lines == ['Log.i("tflite", mark)']
     network = (KOTLIN / "LiteRtNetwork.kt").read_text(encoding="utf-8")
     assert re.findall(r"val mark = (.+)", network) == ['"sfumato loads a network, ${UUID.randomUUID()}"']
+
+
+def test_what_is_shared_is_the_upload_and_leaves_by_the_share_sheet() -> None:
+    (provider,) = [found for found in elements(MAIN / "AndroidManifest.xml") if found.tag == "provider"]
+    assert provider.get(NAME + "exported") == "false"
+    assert provider.get(NAME + "grantUriPermissions") == "true"
+    (paths,) = [found.get(NAME + "resource") for found in provider]
+    assert paths == "@xml/shared_paths"
+    lent = [
+        (path.tag, path.get("path"))
+        for path in ElementTree.parse(MAIN / "res" / "xml" / "shared_paths.xml").getroot()
+    ]
+    sharing = (KOTLIN / "Sharing.kt").read_text(encoding="utf-8")
+    assert lent == [("cache-path", "shared/")]
+    assert 'File(context.cacheDir, "shared")' in sharing
+    assert "Intent.createChooser(" in sharing
+    assert str(provider.get(NAME + "authorities")).replace("applicationId", "context.packageName") in sharing
+    screen = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
+    assert re.findall(r"startActivity\(.*", screen) == ["startActivity(shareSheet(this, drawn))"]
+    assert "val drawn = shown?.drawn ?: return" in screen
+
+
+def test_frames_of_the_camera_are_not_read_aloud() -> None:
+    """A live region is written on a change alone, and none but the status speaks while the camera runs."""
+    regions = {
+        str(found.get(NAME + "id")).rpartition("/")[2]
+        for found in elements(MAIN / "res" / "layout" / "main.xml")
+        if found.get(NAME + "accessibilityLiveRegion")
+    }
+    names = {re.sub(r"_(\w)", lambda letter: letter[1].upper(), region) for region in regions}
+    assert {"status", "unlike", "answer", "account", "runtime"} <= names
+    source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
+    (quiet,) = re.findall(r"for \(view in with\(views\) \{ listOf\((.+)\) \}\)", source)
+    assert set(quiet.split(", ")) == names - {"status"}
+    assert source.count("speak(!state.live)") == 1
+    every = re.compile(rf"\b(?:{'|'.join(names)})\.(?:text = |setText\(|visibility = )")
+    written = [line for line in source.splitlines() if every.search(line)]
+    assert len(written) == 7
+    # What is left is the sentence of an export that cannot be used, which comes once.
+    assert [line.strip() for line in written if not re.search(r"= OnChange<\w+> \{", line)] == [
+        "is DemoUiState.Broken -> views.status.text = getString(R.string.broken, state.reason)"
+    ]
 
 
 def test_what_is_left_and_right_in_words_is_so_from_right_to_left() -> None:

@@ -9,6 +9,9 @@ public abstract class Context {
     public abstract android.content.res.AssetManager getAssets();
     public abstract ContentResolver getContentResolver();
     @Deprecated public abstract java.io.File[] getExternalMediaDirs();
+    public abstract java.io.File getCacheDir();
+    public abstract java.io.File getFilesDir();
+    public abstract void startActivity(Intent intent);
     public abstract java.io.File getNoBackupFilesDir();
     public abstract SharedPreferences getSharedPreferences(String name, int mode);
     public abstract android.content.pm.PackageManager getPackageManager();

@@ -8,6 +8,9 @@ public class ContextWrapper extends Context {
     public native android.content.res.AssetManager getAssets();
     public native ContentResolver getContentResolver();
     @Deprecated public native java.io.File[] getExternalMediaDirs();
+    public native java.io.File getCacheDir();
+    public native java.io.File getFilesDir();
+    public native void startActivity(Intent intent);
     public native java.io.File getNoBackupFilesDir();
     public native SharedPreferences getSharedPreferences(String name, int mode);
     public native android.content.pm.PackageManager getPackageManager();

@@ -4,6 +4,8 @@ import org.jetbrains.annotations.Nullable;
 
 public final class Bitmap {
     public enum Config { ARGB_8888 }
+    public enum CompressFormat { PNG }
+    public native boolean compress(CompressFormat format, int quality, java.io.OutputStream stream);
     public static native Bitmap createBitmap(int[] colours, int width, int height, Config config);
     public native int getWidth();
     public native int getHeight();

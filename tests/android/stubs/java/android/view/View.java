@@ -5,6 +5,10 @@ import org.jetbrains.annotations.Nullable;
 public class View {
     public static final int VISIBLE = 0;
     public static final int GONE = 8;
+    public static final int ACCESSIBILITY_LIVE_REGION_NONE = 0;
+    public static final int ACCESSIBILITY_LIVE_REGION_POLITE = 1;
+    public native int getAccessibilityLiveRegion();
+    public native void setAccessibilityLiveRegion(int mode);
     public View(android.content.Context context) {}
     public View(android.content.Context context, @Nullable android.util.AttributeSet attributes) {}
     public static class MeasureSpec { public static native int getSize(int spec); }

@@ -29,11 +29,17 @@ sealed interface DemoUiState {
         /** Strengths that the user may choose from; none for an export that has one alone. */
         val points: List<StrengthPoint> = emptyList(),
         val strength: Int = FULL_STRENGTH,
+        /** The server whose first upload waits for the user's consent; empty: none does. */
+        val consent: String = "",
+        val history: HistoryState = HistoryState(),
     ) : DemoUiState
 }
 
 /** What was sent to the server by now, in words; or why the account cannot be kept. */
 data class AccountState(val text: String, val broken: Boolean = false, val limit: String = "")
+
+/** What was sent, newest first; or why that cannot be kept. */
+data class HistoryState(val sent: List<Sent> = emptyList(), val problem: String = "")
 
 /** What the user asked for. */
 data class RuntimeChoice(val accelerator: Accelerator = Accelerator.CPU, val threads: Int = 1)

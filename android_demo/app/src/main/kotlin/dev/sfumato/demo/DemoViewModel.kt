@@ -33,6 +33,7 @@ import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.ExecutorCoroutineDispatcher
 import kotlinx.coroutines.Job
+import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
@@ -55,6 +56,12 @@ interface ServerSettings {
 
     /** Whether this build may speak to this host without encryption. */
     fun allowsClearText(host: String): Boolean
+
+    /** Whether the user agreed that uploads go to this server. */
+    fun agreedTo(server: String): Boolean
+
+    /** Store that the user agreed, to this server and to no other. */
+    fun agreeTo(server: String)
 }
 
 /** Everything the view model needs from the phone. */
@@ -65,7 +72,9 @@ class DemoParts(
     val openLedger: () -> Ledger,
     val photos: PhotoReader,
     val settings: ServerSettings,
+    val history: History,
     val answers: (Contract, ServerSettings) -> AnswerSource = { contract, to -> Client(to.server, contract, to.token) },
+    val clock: () -> Long = System::currentTimeMillis,
 )
 
 class DemoViewModel(
@@ -93,6 +102,7 @@ class DemoViewModel(
     private var asking: Job? = null
     private var source: AnswerSource? = null
     private val showing = Any()
+    private val listing = Any()
 
     init {
         scope.launch(network) {
@@ -105,6 +115,7 @@ class DemoViewModel(
                 )
                 mutableState.value = ready
                 showAccount()
+                showHistory(parts.history::read)
                 open(ready.choice)
             } catch (error: Throwable) {
                 mutableState.value = DemoUiState.Broken(error.inWords("it cannot be read"))
@@ -167,11 +178,16 @@ class DemoViewModel(
     /** The camera cannot be used. */
     fun onCameraFailed(reason: String) = ready { copy(live = false, photo = PhotoState.Failed(reason)) }
 
-    /** Ask the server about the upload that is shown. */
+    /** Ask the server about the upload that is shown; before the first one, ask the user whether it may go there. */
     fun send() {
         stopLive()
-        val shown = (state.value as? DemoUiState.Ready)?.photo as? PhotoState.Shown ?: return
+        val now = state.value as? DemoUiState.Ready ?: return
+        val shown = now.photo as? PhotoState.Shown ?: return
         forgetAnswer()
+        if (now.server.isNotEmpty() && !parts.settings.agreedTo(now.server)) {
+            ready { copy(consent = now.server) }
+            return
+        }
         ready { copy(answer = AnswerState.Asking) }
         asking = scope.launch {
             val answer = try {
@@ -185,21 +201,52 @@ class DemoViewModel(
         }
     }
 
+    /** Uploads may go to the server that was named, from now on; the one that is shown goes. */
+    fun agree() {
+        val server = (state.value as? DemoUiState.Ready)?.consent.orEmpty()
+        if (server.isEmpty()) return
+        parts.settings.agreeTo(server)
+        send()
+    }
+
+    /** Nothing is sent, and the next tap on Send asks again. */
+    fun decline() = ready { copy(consent = "") }
+
+    /** Forget what was sent. The account, which holds the limit, stays. */
+    fun deleteHistory() {
+        scope.launch(io) { showHistory { parts.history.delete().let { emptyList() } } }
+    }
+
+    /** Show the list that [work] gives; one at a time. */
+    private fun showHistory(work: () -> List<Sent>) = synchronized(listing) {
+        val shown = try {
+            HistoryState(work())
+        } catch (error: Throwable) {
+            HistoryState(problem = error.inWords("what was sent cannot be kept"))
+        }
+        ready { copy(history = shown) }
+    }
+
     /**
      * Counted first: what the server may have is in the account, whatever becomes of the answer. An interruption would close the
      * ledger under the entry, so only the wait for the answer is interrupted; a question forgotten while it is counted is not sent.
      */
     private suspend fun countAndSend(perturbed: Perturbed): Reply {
-        val source = withContext(io) {
-            val (service, source) = destination()
-            try {
-                ledger.spend(service, perturbed.draw, perturbed.rateBits)
-            } finally {
-                showAccount()
+        val (service, source) = withContext(io) {
+            destination().also { (host, _) ->
+                try {
+                    ledger.spend(host, perturbed.draw, perturbed.rateBits)
+                } finally {
+                    showAccount()
+                }
             }
-            source
         }
-        return runInterruptible(io) { source.send(perturbed.upload) }
+        val reply = runInterruptible(io) { source.send(perturbed.upload) }
+        val answer = reply.answers.entries.joinToString { (name, answer) -> "$name: ${answer.label}" }
+        withContext(io + NonCancellable) { // it was sent, whatever the user does now
+            showHistory { parts.history.add(Sent(parts.clock(), service, perturbed.rateBits, answer)) }
+        }
+        return reply
     }
 
     /** Send no more than this many bits a day to the server; an empty text lifts the limit. */
@@ -327,7 +374,9 @@ class DemoViewModel(
     /** The account's name of the server, and the way to it. A question about to be forgotten must not bring back the server of before. */
     private fun destination(): Pair<String, AnswerSource> = synchronized(parts.settings) {
         val service = service()
-        Client.checkedUrl(parts.settings.server, parts.settings::allowsClearText) // another build of this app may have stored it
+        // Another build of this app may have stored it.
+        val server = Client.checkedUrl(parts.settings.server, parts.settings::allowsClearText)
+        if (!parts.settings.agreedTo(server)) throw SfumatoException("nothing was sent: uploads to $service need your consent first")
         service to (source ?: parts.answers(checkNotNull(bundle).contract, parts.settings).also { source = it })
     }
 
@@ -339,7 +388,7 @@ class DemoViewModel(
 
     private fun forgetAnswer() {
         asking?.cancel()
-        ready { copy(answer = AnswerState.None) }
+        ready { copy(answer = AnswerState.None, consent = "") }
     }
 
     private fun ready(change: DemoUiState.Ready.() -> DemoUiState.Ready) =

@@ -33,6 +33,9 @@ import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Picture
 import dev.sfumato.core.StrengthPoint
 import java.io.File
+import java.io.IOException
+import java.text.DateFormat
+import java.util.Date
 import java.util.concurrent.Executors
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -51,6 +54,22 @@ class MainActivity : ComponentActivity() {
     private val showStrength = OnChange<Int> { views.strength.setSelection(placeOf(it)) }
     private val showLimit = OnChange<String> { views.limit.setText(it) }
     private val showServer = OnChange<String> { views.server.setText(it) }
+
+    // What TalkBack reads out by itself is written on a change alone, and not with every frame.
+    private val showStatus = OnChange<Int> { views.status.setText(it) }
+    private val showAccount = OnChange<String> { views.account.text = it }
+    private val showRuntime = OnChange<RuntimeState> { views.runtime.text = describe(it) }
+    private val showAnswer = OnChange<AnswerState> { views.answer.text = describe(it) }
+    private val showConsent = OnChange<String> { views.consentText.text = if (it.isEmpty()) "" else getString(R.string.consent, it) }
+    private val showUnlike = OnChange<Boolean> { views.unlike.visibility = if (it) View.VISIBLE else View.GONE }
+    private val showHistory = OnChange<HistoryState> { views.history.text = describe(it) }
+    private val showCompared = OnChange<String> { views.compare.contentDescription = it }
+
+    /** While the camera runs it says nothing but that: every frame may be unlike the ordinary ones, or not. */
+    private val speak = OnChange<Boolean> { aloud ->
+        val mode = if (aloud) View.ACCESSIBILITY_LIVE_REGION_POLITE else View.ACCESSIBILITY_LIVE_REGION_NONE
+        for (view in with(views) { listOf(account, runtime, answer, consentText, unlike) }) view.accessibilityLiveRegion = mode
+    }
 
     private val pickPhoto = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
         if (uri != null) model.openPhoto(uri.toString())
@@ -78,6 +97,10 @@ class MainActivity : ComponentActivity() {
         }
         live.setOnClickListener { toggleLive() }
         send.setOnClickListener { model.send() }
+        agree.setOnClickListener { model.agree() }
+        decline.setOnClickListener { model.decline() }
+        share.setOnClickListener { shareUpload() }
+        deleteHistory.setOnClickListener { model.deleteHistory() }
         apply.setOnClickListener {
             model.setServer(server.text.toString(), token.text.toString())
             token.text.clear()
@@ -106,6 +129,18 @@ class MainActivity : ComponentActivity() {
         model.choose(accelerator, THREADS[views.threads.selectedItemPosition])
     }
 
+    /** What is shown on the right as the upload, which is what would be sent or was; never the photo. */
+    private fun shareUpload() {
+        val drawn = shown?.drawn ?: return
+        try {
+            startActivity(shareSheet(this, drawn))
+        } catch (error: IOException) {
+            views.photo.text = getString(R.string.share_failed, error.reason)
+        } catch (error: RuntimeException) { // the system has no share sheet
+            views.photo.text = getString(R.string.share_failed, error.reason)
+        }
+    }
+
     private fun confirmReset() {
         AlertDialog.Builder(this)
             .setTitle(R.string.reset_key)
@@ -118,29 +153,35 @@ class MainActivity : ComponentActivity() {
     private fun render(state: DemoUiState) {
         views.content.visibility = if (state is DemoUiState.Ready) View.VISIBLE else View.GONE
         when (state) {
-            DemoUiState.Loading -> views.status.setText(R.string.loading)
+            DemoUiState.Loading -> showStatus(R.string.loading)
             is DemoUiState.Broken -> views.status.text = getString(R.string.broken, state.reason)
             is DemoUiState.Ready -> render(state)
         }
     }
 
     private fun render(state: DemoUiState.Ready) = with(views) {
-        status.setText(if (state.live) R.string.live_explained else R.string.explained)
+        speak(!state.live)
+        showStatus(if (state.live) R.string.live_explained else R.string.explained)
         live.setText(if (state.live) R.string.stop_camera else R.string.camera)
         showPoints(state)
         if (state.live) camera.start() else camera.stop()
         showAccelerator(state.choice.accelerator)
         showThreads(state.choice.threads)
-        runtime.text = describe(state.runtime)
+        showRuntime(state.runtime)
         photo.text = describe(state.photo)
         val strange = (state.photo as? PhotoState.Shown)?.perturbed?.unlike == true
-        unlike.visibility = if (strange) View.VISIBLE else View.GONE
+        showUnlike(strange)
         send.setText(if (strange) R.string.send_anyway else R.string.send)
         send.isEnabled = state.photo is PhotoState.Shown && state.answer !is AnswerState.Asking
-        account.text = state.account.text
+        share.isEnabled = state.photo is PhotoState.Shown && !state.live
+        consent.visibility = if (state.consent.isEmpty()) View.GONE else View.VISIBLE
+        showConsent(state.consent)
+        showHistory(state.history)
+        deleteHistory.visibility = if (state.history == HistoryState()) View.GONE else View.VISIBLE
+        showAccount(state.account.text)
         showLimit(state.account.limit)
         repair.visibility = if (state.account.broken) View.VISIBLE else View.GONE
-        answer.text = describe(state.answer)
+        showAnswer(state.answer)
         asImage.visibility = if (state.asImage == null) View.GONE else View.VISIBLE
         asImage.isChecked = state.asImage == true
         showServer(state.server)
@@ -177,7 +218,7 @@ class MainActivity : ComponentActivity() {
         val right = if (map != null && noise) noiseBitmap(perturbed.drawn, map) else perturbed?.drawn?.toBitmap()
         compare.show(perturbed?.input?.toBitmap(), right, getColor(R.color.accent))
         val name = if (noise) R.string.noise_map else if (perturbed?.word == null) R.string.upload else R.string.code_word
-        compare.contentDescription = getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name))
+        showCompared(getString(if (perturbed == null) R.string.no_photo else R.string.compare_described, getString(name)))
     }
 
     /** The [map] of [drawn]'s noise: one value for each of its samples. */
@@ -224,6 +265,15 @@ class MainActivity : ComponentActivity() {
         } + "\n" + getString(R.string.answer_cost, answer.reply.sentBytes, answer.reply.millis)
     }
 
+    private fun describe(history: HistoryState): String {
+        val times = DateFormat.getDateTimeInstance(DateFormat.SHORT, DateFormat.SHORT)
+        val lines = history.sent.map {
+            val bits = it.bits?.let { most -> getString(R.string.history_bits, most) } ?: getString(R.string.history_unbounded)
+            getString(R.string.history_entry, times.format(Date(it.millis)), it.service, bits, it.answer)
+        }
+        return history.problem.ifEmpty { lines.joinToString("\n").ifEmpty { getString(R.string.history_empty) } }
+    }
+
     /** The views of main.xml that are spoken to. */
     private class Views(activity: MainActivity) {
         val status: TextView = activity.findViewById(R.id.status)
@@ -243,6 +293,13 @@ class MainActivity : ComponentActivity() {
         val token: EditText = activity.findViewById(R.id.token)
         val apply: Button = activity.findViewById(R.id.apply)
         val send: Button = activity.findViewById(R.id.send)
+        val consent: View = activity.findViewById(R.id.consent)
+        val consentText: TextView = activity.findViewById(R.id.consent_text)
+        val agree: Button = activity.findViewById(R.id.agree)
+        val decline: Button = activity.findViewById(R.id.decline)
+        val share: Button = activity.findViewById(R.id.share)
+        val history: TextView = activity.findViewById(R.id.history)
+        val deleteHistory: Button = activity.findViewById(R.id.delete_history)
         val answer: TextView = activity.findViewById(R.id.answer)
         val account: TextView = activity.findViewById(R.id.account)
         val asImage: CheckBox = activity.findViewById(R.id.as_image)
@@ -280,6 +337,7 @@ private class DemoViewModelFactory(private val activity: ComponentActivity) : Vi
             settings = StoredServerSettings(
                 context.getSharedPreferences("server", Context.MODE_PRIVATE), SecretFile(context.noBackupFilesDir, "server.token"),
             ),
+            history = StoredHistory(SecretFile(context.noBackupFilesDir, "history")),
         )
         val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main.immediate)
         val network = Executors.newSingleThreadExecutor().asCoroutineDispatcher()

@@ -133,6 +133,10 @@ class StoredServerSettings(
 
     override fun allowsClearText(host: String) = clearText(host)
 
+    override fun agreedTo(server: String) = server == preferences.getString("agreed", null)
+
+    override fun agreeTo(server: String) = preferences.edit().putString("agreed", server).apply()
+
     private companion object {
         const val LOOPBACK = "127.0.0.1"
     }

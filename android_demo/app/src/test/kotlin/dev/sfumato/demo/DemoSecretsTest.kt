@@ -19,6 +19,7 @@ import javax.crypto.spec.SecretKeySpec
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Assume.assumeTrue
@@ -108,6 +109,55 @@ class DemoSecretsTest {
             val stored = StoredServerSettings(preferences("https://photos.example"), secret("server.token")) { allowed }
             assertEquals("https://photos.example", stored.server)
         }
+    }
+
+    @Test
+    fun consentIsStoredAndIsToOneServer() {
+        val stored = mutableMapOf<String, String?>()
+        fun settings() = StoredServerSettings(preferences(stored), secret("server.token")) { false }
+        assertFalse(settings().agreedTo("https://photos.example"))
+        settings().agreeTo("https://photos.example")
+        assertEquals(listOf(true, false), listOf("https://photos.example", "https://other.example").map(settings()::agreedTo))
+    }
+
+    @Test
+    fun whatWasSentIsKeptEncryptedBoundedAndNewestFirst() {
+        val history = StoredHistory(secret("history"))
+        assertEquals(emptyList<Sent>(), history.read())
+        for (i in 1..60) history.add(Sent(i.toLong(), "photos.example", if (i % 2 == 0) i + .5 else null, "smiling: yes"))
+        val kept = StoredHistory(secret("history")).read() // after a restart
+        assertEquals((60 downTo 11).map(Int::toLong), kept.map(Sent::millis))
+        assertEquals(listOf(Sent(60, "photos.example", 60.5, "smiling: yes"), Sent(59, "photos.example", null, "smiling: yes")), kept.take(2))
+        assertFalse("smiling" in File(folder.root, "history").readText(Charsets.ISO_8859_1))
+        history.delete()
+        assertEquals(emptyList<String>(), folder.root.list()?.toList())
+        assertEquals(emptyList<Sent>(), history.read())
+    }
+
+    @Test
+    fun noAnswerBreaksTheList() {
+        val history = StoredHistory(secret("history"))
+        history.add(Sent(1, "a", 1.0, "a\tb\nc"))
+        assertEquals(listOf(Sent(1, "a", 1.0, "a b c")), history.read())
+    }
+
+    @Test
+    fun onePictureIsSharedAndTheOneBeforeIsGone() {
+        val shared = File(folder.root, "shared")
+        keepShared(shared, byteArrayOf(1)).renameTo(File(shared, "old.png"))
+        val file = keepShared(shared, byteArrayOf(2))
+        assertEquals(listOf(file), shared.listFiles()?.toList())
+        assertArrayEquals(byteArrayOf(2), file.readBytes())
+    }
+
+    /** Preferences that hold what they are given. */
+    private fun preferences(stored: MutableMap<String, String?>): SharedPreferences {
+        val editor = Proxy.newProxyInstance(javaClass.classLoader, arrayOf(SharedPreferences.Editor::class.java)) { self, method, given ->
+            if (method.name == "putString") self.also { stored[given[0] as String] = given[1] as String? } else null
+        } as SharedPreferences.Editor
+        return Proxy.newProxyInstance(javaClass.classLoader, arrayOf(SharedPreferences::class.java)) { _, method, given ->
+            if (method.name == "edit") editor else stored[given[0] as String] ?: given[1]
+        } as SharedPreferences
     }
 
     private fun preferences(address: String?) = Proxy.newProxyInstance(

@@ -62,6 +62,7 @@ class DemoViewModelTest {
     private val networks = FakeNetworks()
     private val settings = FakeSettings()
     private val server = FakeServer()
+    private val history = FakeHistory()
     private val photos = FakePhotos()
     private val connected = CopyOnWriteArrayList<String>()
     private var whileConnecting: () -> Unit = {}
@@ -75,8 +76,10 @@ class DemoViewModelTest {
     private var keys: DeviceKeys = FakeKeys()
     private var openLedger: () -> Ledger = ::newLedger
 
-    private fun model(openBundle: () -> Bundle = { smallBundle() }) =
-        DemoViewModel(DemoParts(openBundle, networks, keys, { openLedger() }, photos, settings, ::source), scope, thread, Dispatchers.IO)
+    private fun model(openBundle: () -> Bundle = { smallBundle() }): DemoViewModel {
+        val parts = DemoParts(openBundle, networks, keys, { openLedger() }, photos, settings, history, ::source) { 7 }
+        return DemoViewModel(parts, scope, thread, Dispatchers.IO)
+    }
 
     private fun source(contract: Contract, to: ServerSettings): AnswerSource {
         val address = to.server
@@ -578,6 +581,91 @@ class DemoViewModelTest {
     }
 
     @Test
+    fun nothingIsSentBeforeTheUserAgreesAndThenItIsStored() {
+        settings.agreed = null
+        val model = model()
+        model.openPhoto("photo")
+        val shown = model.shown()
+        model.send()
+        assertEquals("http://127.0.0.1:8080", model.await { it.consent.isNotEmpty() }.consent)
+        model.decline()
+        assertEquals("", model.await { true }.consent)
+        model.agree() // nothing was asked
+        model.send()
+        model.openPhoto("another") // the question was about the upload of before
+        assertEquals("", model.await { it.photo is PhotoState.Shown }.consent)
+        model.send()
+        model.await { it.consent.isNotEmpty() }
+        assertEquals(listOf(null, 0), listOf(settings.agreed, server.sent.size))
+        assertTrue(model.await { it.account.text.isNotEmpty() }.account.text.startsWith("Today 0 photos"))
+        model.agree()
+        val state = model.await { it.answer is AnswerState.Received }
+        assertEquals(listOf("", "http://127.0.0.1:8080", 1), listOf(state.consent, settings.agreed, server.sent.size))
+        assertArrayEquals(shown.upload.content, server.sent.single().content)
+        model.send()
+        model.await { server.sent.size == 2 && it.answer is AnswerState.Received } // asked once
+    }
+
+    @Test
+    fun consentIsToOneServer() {
+        settings.agreed = "http://127.0.0.1:8080"
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        model.setServer("https://photos.example", "")
+        model.send()
+        assertEquals("https://photos.example", model.await { it.consent.isNotEmpty() }.consent)
+        model.setServer("https://other.example", "")
+        assertEquals("", model.await { it.server == "https://other.example" }.consent)
+        model.agree()
+        assertEquals(listOf("http://127.0.0.1:8080", 0), listOf(settings.agreed, server.sent.size))
+    }
+
+    @Test
+    fun anAddressThatIsNotTheOneAgreedToGetsNothing() {
+        settings.agreed = "http://127.0.0.1:8080"
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        settings.server = "https://photos.example" // behind the screen's back
+        model.send()
+        val failed = model.await { it.answer is AnswerState.Failed }.answer as AnswerState.Failed
+        assertEquals("nothing was sent: uploads to photos.example need your consent first", failed.reason)
+        assertTrue(server.sent.isEmpty())
+    }
+
+    @Test
+    fun whatWasSentIsListedAndCanBeDeleted() {
+        history.kept = listOf(Sent(1, "before.example", null, "smiling: no"))
+        val model = model()
+        assertEquals(history.kept, model.await { it.history.sent.isNotEmpty() }.history.sent)
+        model.openPhoto("photo")
+        val bits = model.shown().rateBits
+        model.send()
+        val listed = model.await { it.answer is AnswerState.Received }.history.sent
+        assertEquals(Sent(7, "127.0.0.1", bits, "smiling: yes"), listed.first())
+        assertEquals(listed, history.kept)
+        server.problem = "no"
+        model.send()
+        model.await { it.answer is AnswerState.Failed }
+        assertEquals(listed, model.await { true }.history.sent) // what got no answer is in the account alone
+        model.deleteHistory()
+        model.await { it.history == HistoryState() }
+        assertEquals(emptyList<Sent>(), history.kept)
+    }
+
+    @Test
+    fun aListThatCannotBeKeptTakesNoAnswerAway() {
+        history.problem = "make room on this phone"
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        model.send()
+        val state = model.await { it.answer is AnswerState.Received }
+        assertEquals(HistoryState(problem = "make room on this phone"), state.history)
+    }
+
+    @Test
     fun aTokenStaysWithItsServer() {
         val model = model()
         model.await { true }
@@ -633,6 +721,42 @@ private class FakeSettings : ServerSettings {
     var clearText = setOf("127.0.0.1", "localhost")
 
     override fun allowsClearText(host: String) = host in clearText
+
+    /** The only server that was agreed to; [ANY] stands for all. */
+    @Volatile
+    var agreed: String? = ANY
+
+    override fun agreedTo(server: String) = agreed == ANY || agreed == server
+
+    override fun agreeTo(server: String) {
+        agreed = server
+    }
+
+    private companion object {
+        const val ANY = "*"
+    }
+}
+
+private class FakeHistory : History {
+    var problem: String? = null
+
+    @Volatile
+    var kept = emptyList<Sent>()
+
+    override fun read() = kept.also { refuse() }
+
+    override fun add(sent: Sent): List<Sent> {
+        refuse()
+        return (listOf(sent) + kept).also { kept = it }
+    }
+
+    override fun delete() {
+        kept = emptyList()
+    }
+
+    private fun refuse() {
+        problem?.let { throw SfumatoException(it) }
+    }
 }
 
 private class FakeServer : AnswerSource {
