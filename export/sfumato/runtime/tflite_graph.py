@@ -13,10 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sfumato.core.errors import SfumatoError
 
 SCHEMAS = ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated")
 """The same generated module under two names; tflite-runtime carries none."""
+
+
+NUMBERS = {"INT8": "<i1", "INT32": "<i4", "FLOAT32": "<f4"}
+"""Types of constants that `read_constants` reads."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Operator:
     inputs: tuple[TensorInfo | None, ...]
     outputs: tuple[TensorInfo, ...]
     options: Mapping[str, int]
-    """The options that the lint looks at."""
+    """The options that somebody looks at (`OPTIONS`)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,27 @@ def read_graph(content: bytes) -> Graph:
         Exception
     ) as error:  # the generated reader follows offsets anywhere and raises whatever it meets there
         raise SfumatoError(f"the TensorFlow Lite model is damaged ({type(error).__name__})") from None
+
+
+def read_constants(content: bytes) -> dict[int, NDArray[Any]]:
+    """Values of the constants of types `NUMBERS`, by the index of their tensor, in its shape.
+
+    Raises:
+        SfumatoError: as `read_graph`, or a constant has not as many values as its shape says.
+    """
+    graph, model = read_graph(content), _schema().Model.GetRootAsModel(content, 0)
+    tensors = {each.index: each for one in graph.operators for each in one.inputs if each is not None}
+    found = {}
+    for index, tensor in tensors.items():
+        if tensor.constant_bytes and tensor.type in NUMBERS:
+            held = bytes(model.Buffers(model.Subgraphs(0).Tensors(index).Buffer()).DataAsNumpy())
+            try:
+                found[index] = np.frombuffer(held, NUMBERS[tensor.type]).reshape(tensor.shape)
+            except ValueError:
+                raise SfumatoError(
+                    f"the TensorFlow Lite model is damaged ({tensor.name} has {len(held)} bytes)"
+                ) from None
+    return found
 
 
 def _schema() -> Any:
@@ -148,15 +176,22 @@ def _operator(
     )
 
 
+WINDOW = ("StrideW", "StrideH", "Padding", "FusedActivationFunction")
 OPTIONS = {
-    "Conv2DOptions": ("DilationWFactor", "DilationHFactor"),
-    "DepthwiseConv2DOptions": ("DilationWFactor", "DilationHFactor", "DepthMultiplier"),
+    "Conv2DOptions": (*WINDOW, "DilationWFactor", "DilationHFactor"),
+    "DepthwiseConv2DOptions": (*WINDOW, "DilationWFactor", "DilationHFactor", "DepthMultiplier"),
     "ResizeBilinearOptions": ("AlignCorners", "HalfPixelCenters"),
     "ResizeNearestNeighborOptions": ("AlignCorners", "HalfPixelCenters"),
     "FullyConnectedOptions": ("KeepNumDims",),
-    "Pool2DOptions": ("FilterWidth", "FilterHeight"),
+    "Pool2DOptions": (*WINDOW, "FilterWidth", "FilterHeight"),
     "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
+    "AddOptions": ("FusedActivationFunction",),
+    "SubOptions": ("FusedActivationFunction",),
+    "MulOptions": ("FusedActivationFunction",),
+    "SpaceToDepthOptions": ("BlockSize",),
+    "DepthToSpaceOptions": ("BlockSize",),
 }
+"""Kind -> the options that the lint, or the translation for an NPU, looks at."""
 
 
 def _options(operator: Any, schema: Any) -> dict[str, int]:
