@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NPM_LOCK = ROOT / "cloud" / "package-lock.json"
 UV = Path(sys.executable).with_name("uv")
 PIP_AUDIT = "pip-audit==2.10.1"
-LOCKED = ("--quiet", "--frozen", "--all-extras", "--no-emit-project")
+LOCKED = ("--quiet", "--frozen", "--no-emit-project")
+SIDES = (("--all-extras", "--no-extra=npu"), ("--extra=npu",))
+"""What can be installed together: the extra npu has another ONNX Runtime."""
 
 
 def main() -> None:
@@ -40,7 +42,12 @@ def main() -> None:
 
 def sbom() -> dict[str, Any]:
     """The document, of all that uv.lock pins and of what the wheel carries from npm."""
-    found: dict[str, Any] = json.loads(uv("export", *LOCKED, "--format=cyclonedx1.5"))
+    documents = (uv("export", *LOCKED, *side, "--format=cyclonedx1.5") for side in SIDES)
+    found: dict[str, Any]
+    found, *others = map(json.loads, documents)
+    known = {(one["name"], one["version"]) for one in found["components"]}
+    more = [one for other in others for one in other["components"]]
+    found["components"] += [one for one in more if (one["name"], one["version"]) not in known]
     lock = json.loads(NPM_LOCK.read_text(encoding="utf-8"))
     found["components"] += [
         npm_component(path.rpartition("node_modules/")[2], package)
@@ -69,20 +76,16 @@ def npm_component(name: str, package: dict[str, Any]) -> dict[str, Any]:
 
 def audit() -> int:
     """pip-audit's exit code: 1 where a locked version has a known vulnerability."""
+    command = [str(UV), "tool", "run", "--from", PIP_AUDIT, "pip-audit", "--require-hashes", "--disable-pip"]
     with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder, "requirements.txt")
-        requirements.write_text(uv("export", *LOCKED, "--format=requirements.txt"), encoding="utf-8")
-        command = [
-            str(UV),
-            "tool",
-            "run",
-            "--from",
-            PIP_AUDIT,
-            "pip-audit",
-            "--require-hashes",
-            "--disable-pip",
-        ]
-        return subprocess.run([*command, "-r", str(requirements)], check=False).returncode
+        codes = []
+        for side in SIDES:  # a file has one version of a package
+            requirements = Path(folder, "requirements.txt")
+            requirements.write_text(
+                uv("export", *LOCKED, *side, "--format=requirements.txt"), encoding="utf-8"
+            )
+            codes.append(subprocess.run([*command, "-r", str(requirements)], check=False).returncode)
+        return max(codes)
 
 
 def uv(*arguments: str) -> str:

@@ -51,9 +51,8 @@ class Environment:
         self.folder = folder
         self.python = folder / "venv" / "bin" / "python"
         pins = folder / "pins.txt"
-        pins.write_text(
-            uv("export", "--quiet", "--frozen", "--all-extras", "--no-emit-project", "--no-hashes")
-        )
+        which = ["--extra=npu"] if extra == "npu" else ["--all-extras", "--no-extra=npu"]
+        pins.write_text(uv("export", "--quiet", "--frozen", *which, "--no-emit-project", "--no-hashes"))
         uv("venv", "--quiet", "--python", sys.executable, folder / "venv")
         needs = [f"sfumato[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)]
         where: list[str] = []
@@ -213,7 +212,7 @@ def test_bench_times_the_model(export: Path, environment: Callable[[str], Enviro
     assert json.loads(out)["rows"]
 
 
-@pytest.mark.parametrize("extra", ["", "train", "export", "server", "bench", "tflite-runtime", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "export", "server", "bench", "tflite-runtime", "npu", "dev"])
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_every_python_finds_a_wheel_for_everything(
     version: str, extra: str, wheel: Path, tmp_path: Path

@@ -17,10 +17,14 @@ EXTRAS = {
     "server": "sfumato serve and send",
     "bench": "sfumato bench and compare",
     "tflite-runtime": "the second interpreter, SFUMATO_RUNTIME=tflite-runtime",
+    "npu": "sfumato export --npu, in an environment of its own (docs/npu.md)",
     "docs": "building the documentation",
     "dev": "make test",
 }
 """Extra -> what it is for; the empty name is the base."""
+
+APART = {"npu": 'python3 -m venv npu && npu/bin/pip install "onnxruntime-qnn==2.7.0"'}
+"""Extra -> how it is installed where it cannot share an environment with the others."""
 
 EXTRA_OF = {
     "data": "train",

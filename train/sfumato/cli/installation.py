@@ -20,7 +20,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from sfumato.cli.extras import EXTRAS
+from sfumato.cli.extras import APART, EXTRAS
 from sfumato.core.provenance import installed, provenance
 
 
@@ -106,7 +106,7 @@ def _extra(extra: str) -> Part:
         required=not extra,
         version=version,
         problems=tuple(problems),
-        install=install_line([need for need in needs if problem_with(need)] or needs),
+        install=APART.get(extra) or install_line([need for need in needs if problem_with(need)] or needs),
     )
 
 
