@@ -21,8 +21,8 @@ from sfumato.core.files import read_json
 from sfumato.core.onnx_content import refuse_external_data
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import find_onnxruntime, open_session
-from sfumato.runtime import test_vectors
-from sfumato.runtime.contract import DIGESTS, Contract, Model, read_contract, read_file
+from sfumato.runtime import npu_files, test_vectors
+from sfumato.runtime.contract import DIGESTS, Contract, Model, read_contract, read_file, read_with_digest
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
 from sfumato.runtime.makers import check_remembered, fingerprint
@@ -105,6 +105,8 @@ def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verific
         return done()
     checks.append(attempt("contract", lambda: _gates(contract)))
     checks += [_file(folder, contract, entry.name) for entry in contract.files]
+    if (folder / npu_files.FILE).exists():
+        checks.append(attempt(npu_files.FILE, lambda: _npu(folder)))
     if done().failed:
         checks.append(Check("models", "left out", "a damaged model is not handed to an interpreter"))
         return done()
@@ -164,6 +166,12 @@ def _file(folder: Path, contract: Contract, name: str) -> Check:
     if entry.role != "phone" and not (folder / name).exists():
         return Check(name, "left out", f"not in this copy; only the {entry.role} needs it")
     return attempt(name, lambda: f"{len(read_file(folder, entry)):,} bytes, sha256 as in the contract")
+
+
+def _npu(folder: Path) -> str:
+    """Files that lie beside the contract: whole, and for this contract. No signature covers them."""
+    listed = npu_files.check_npu(folder, read_with_digest(folder)[1].hex())
+    return f"{0 if listed is None else len(listed.files)} files for an NPU, sha256 as listed; not signed"
 
 
 def _model(folder: Path, contract: Contract, model: Model) -> str:

@@ -1,4 +1,4 @@
-"""`sfumato export`: a finished run becomes a bundle for the phone, and part of the Android app."""
+"""`sfumato export`: a finished run becomes a bundle for the phone, part of the Android app, and files for an NPU."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,12 +8,15 @@ import typer
 from sfumato.core.options import names
 
 if TYPE_CHECKING:
+    from sfumato.export.npu import Emulator
     from sfumato.runtime.contract import Contract
+    from sfumato.runtime.npu_files import NpuFiles
 
 
 def command(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN|EXPORT", help="A finished run; with --android also an export.")
+        Path,
+        typer.Argument(metavar="RUN|EXPORT", help="A finished run; with --android or --npu also an export."),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the export.")] = None,
     variants: Annotated[
@@ -49,6 +52,23 @@ def command(
         Path | None,
         typer.Option(help="Android project (android_demo): put model, contract and vectors into it."),
     ] = None,
+    npu: Annotated[
+        str | None,
+        typer.Option(
+            help="qualcomm: context binaries for Hexagon NPUs, and how far their arithmetic is from the int8 model's."
+        ),
+    ] = None,
+    npu_python: Annotated[
+        str | None,
+        typer.Option(
+            "--npu-python",
+            envvar="SFUMATO_NPU_PYTHON",
+            help="With --npu: Python of the environment that has onnxruntime-qnn.",
+        ),
+    ] = None,
+    npu_photos: Annotated[
+        int, typer.Option("--npu-photos", min=1, help="With --npu: test photos that are compared, at most.")
+    ] = 1000,
     allow_missed_goal: Annotated[
         bool,
         typer.Option(
@@ -56,7 +76,9 @@ def command(
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The contract alone, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The contract alone, as JSON; of an EXPORT with --npu, npu.json.")
+    ] = False,
 ) -> None:
     """Convert and check the local network; write a bundle for the phone."""
     import time
@@ -65,6 +87,7 @@ def command(
     from sfumato.core.errors import UsageError, unknown
     from sfumato.core.strengths import read_strengths
     from sfumato.export.android import place, require_project
+    from sfumato.export.npu import find_emulator
     from sfumato.export.pipeline import TUNE, Step, export
     from sfumato.runtime.contract import FILE
     from sfumato.runtime.makers import forget, remember, require_maker
@@ -72,12 +95,26 @@ def command(
 
     if android is not None:
         require_project(android)
-    if (run / FILE).exists() and android is not None and out is None:
-        placed = place(run, android, require_maker(run, public_key), given=public_key is not None)
-        note(f"placed in {placed}; next: open {android} in Android Studio and run it")
+    variants_wanted = names(variants)
+    if npu is not None and "int8" not in variants_wanted:
+        raise UsageError("--npu needs the int8 model: leave --variants out, or name int8 among them")
+    emulator = None if npu is None else find_emulator(npu, npu_python)
+    if (run / FILE).exists() and out is None and (android is not None or emulator is not None):
+        maker = require_maker(run, public_key)
+        if emulator is not None:
+            made = run_npu(run, emulator, cloud=cloud, photos=npu_photos, overwrite=overwrite)
+            if as_json:
+                typer.echo(made.model_dump_json(by_alias=True, exclude_none=True, indent=2))
+            else:
+                show_npu(made)
+        if android is not None:
+            placed = place(run, android, maker, given=public_key is not None)
+            note(f"placed in {placed}; next: open {android} in Android Studio and run it")
         return
     if out is None:
-        raise UsageError("give --out EXPORT, or an EXPORT that is there and --android android_demo")
+        raise UsageError(
+            "give --out EXPORT, or an EXPORT that is there and --android android_demo or --npu qualcomm"
+        )
     if tune not in TUNE:
         raise UsageError(unknown("--tune", tune, TUNE))
     signer = read_private_key(sign_with) if sign_with is not None else None
@@ -92,7 +129,7 @@ def command(
             run,
             out,
             cloud=cloud,
-            variants=names(variants),
+            variants=variants_wanted,
             backend=backend,
             overwrite=overwrite,
             signer=signer,
@@ -113,12 +150,57 @@ def command(
     # The user made this export: what was remembered of another one here has no say over it.
     forget(out) if signer is None else remember(out, signer.public_key())
     note(f"{len(Step)} steps in {time.perf_counter() - started:.1f} s")
+    if emulator is not None:
+        found = run_npu(out, emulator, cloud=cloud, photos=npu_photos, overwrite=True)
+        if not as_json:
+            show_npu(found)
     if android is not None:
         placed = place(
             out, android, None if signer is None else signer.public_key(), given=signer is not None
         )
         note(f"placed in {placed}; next: open {android} in Android Studio and run it")
     note(f"next: sfumato perturb {out} PHOTO --out uploads")
+
+
+def run_npu(
+    folder: Path, emulator: "Emulator", *, cloud: str | None, photos: int, overwrite: bool
+) -> "NpuFiles":
+    """Write files for an NPU into an export, with a bar."""
+    from sfumato.core.console import note, progress
+    from sfumato.export.npu import add_npu
+
+    with progress() as bar:
+        task = bar.add_task("emulate the NPU", total=None, figures="")
+
+        def watch(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        made = add_npu(folder, emulator, cloud=cloud, photos=photos, overwrite=overwrite, watch=watch)
+    note(f"wrote {folder / 'npu.json'}; the contract is as it was")
+    return made
+
+
+def show_npu(made: "NpuFiles") -> None:
+    """Print files and figures of an NPU."""
+    from sfumato.core.console import show, table
+
+    rows = [(one.name, f"{one.bytes:,}", one.chip or "any, compiled on the phone") for one in made.files]
+    show(table("files for an NPU", ("file", "bytes", "chip"), rows))
+    found = made.emulated
+    figures = [
+        ("nodes, partitions", f"{made.partition['nodes']}, {made.partition['partitions']}"),
+        ("equal bytes", f"{100 * found['equal_bytes']:.1f} %"),
+        ("mean difference", f"{found['mean_difference']:.5f}"),
+        ("largest difference", f"{found['largest_difference']:.3f}"),
+        ("photos whose keyed upload is equal", f"{100 * found['equal_uploads']:.1f} %"),
+        *(
+            (f"accuracy of {name}: int8, NPU", f"{100 * pair['int8']:.1f} %, {100 * pair['npu']:.1f} %")
+            for name, pair in found["accuracy"].items()
+        ),
+        ("bits of the draw by the int8 model", f"{found['bits']['first']:.1f}"),
+        ("and of one more by the NPU", f"{found['bits']['second']:.1f}"),
+    ]
+    show(table(f"emulated NPU against the int8 model, {found['photos']} photos", ("figure", ""), figures))
 
 
 def show(contract: "Contract") -> None:
