@@ -40,7 +40,7 @@ tasks.register<JavaExec>("checkExport") {
 
 // The comments travel in the sources jar, where editors read them. Here are the pages that explain the library.
 tasks.named<Jar>("javadocJar") {
-    from(rootProject.layout.projectDirectory.dir("../docs")) {
+    from(rootProject.file("../docs")) {
         include("kotlin.md", "contract.md", "ledger.md")
     }
 }
