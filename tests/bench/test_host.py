@@ -26,7 +26,7 @@ from sfumato.bench.timing import interleave, ratio
 from sfumato.cli.bench import replaceable
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.image_io import REDUCTION, fit, read_rgb
+from sfumato.core.image_io import fit, read_rgb
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.interpreter import find_runtime, open_model
 from sfumato.runtime.phone_model import PhoneModel
@@ -283,7 +283,7 @@ def test_an_answer_bundle_is_timed_to_its_word(answer_export: Callable[[bool], P
     model = PhoneModel.load(export)
     calls = stage_calls(model)
     height, width = model.contract.size
-    photo = read_rgb(make_photo(), at_least=(REDUCTION * height, REDUCTION * width))
+    photo = read_rgb(make_photo())
     upload = model.perturb(fit(photo, height, width), key=KEY)
     assert (calls["sampler"](), calls["encode"]()) == (upload.word, upload.content)
     done = CliRunner().invoke(app, ["bench", "host", str(export), "--size", "64x64"])

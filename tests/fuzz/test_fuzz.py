@@ -159,6 +159,6 @@ def test_what_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert len(BOMBS) == 8
     with pytest.raises(DataError, match=r"in 1\d\d\d scans takes too long"):
         read_rgb(scans(1000))
-    monkeypatch.setattr("sfumato.core.image_io.MAX_DECODED", 99)
+    monkeypatch.setattr("sfumato.core.picture_file.MAX_DECODED", 99)
     with pytest.raises(DataError, match="10 x 10 pixels to decode, more than the 99 allowed"):
         read_rgb(PICTURES["png"](Image.new("RGB", (10, 10))))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfumato.bench.results import RAW, Stage
 from sfumato.bench.timing import Times, interleave
-from sfumato.core.image_io import REDUCTION, fit, read_rgb
+from sfumato.core.image_io import fit, read_rgb
 from sfumato.runtime.answer import word_bytes
 from sfumato.runtime.phone_model import Bytes, PhoneModel
 from sfumato.runtime.upload_codec import encode_png
@@ -43,14 +43,13 @@ def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
     """Each step of a photo's way as a call that repeats it; in answer mode the sampler chooses the word."""
     height, width = model.contract.size
     photo = make_photo()
-    at_least = (REDUCTION * height, REDUCTION * width)
-    decoded = read_rgb(photo, at_least=at_least)
+    decoded = read_rgb(photo)
     image = fit(decoded, height, width)
     parameters = model.parameters(image)
     noise = model.noise(image, parameters, KEY)
     sample, encode = last_steps(model, image, parameters, noise)
     return {
-        "decode": lambda: read_rgb(photo, at_least=at_least),
+        "decode": lambda: read_rgb(photo),
         "resize": lambda: fit(decoded, height, width),
         "network": lambda: model.parameters(image),
         "noise": lambda: model.noise(image, parameters, KEY),

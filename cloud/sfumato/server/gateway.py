@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sfumato.core.errors import DataError
+from sfumato.core.image_io import load
 from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
 from sfumato.runtime.sealed_log import LogError
@@ -137,13 +138,14 @@ def create_gateway(
     """
     config = config or GatewayConfig()
     telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
+    size = client.phone.contract.size
 
     def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
         found: list[Upload | DataError] = []
         for photo in photos:
             try:
-                check_photo(photo, client.phone.contract.size, config.decode_bytes)
-                found.append(client.phone.perturb(photo, key=key))
+                limit = check_photo(photo, size, config.decode_bytes)
+                found.append(client.phone.perturb(load(photo, *size, max_decoded=limit), key=key))
             except DataError as error:
                 found.append(error)
         return found

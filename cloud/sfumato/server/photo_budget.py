@@ -3,7 +3,7 @@
 `sfumato perturb` reads a picture of its own user and allows 1 GB for it. A gateway reads what others send, one after the other,
 and each waits for the dearest photo before his. So it refuses photos that need more memory or time than `check_photo` allows.
 
-    check_photo(content, (64, 64), 100_000_000)     # DataError: too large to decode here
+    load(content, 64, 64, max_decoded=check_photo(content, (64, 64), 100_000_000))     # DataError: too large to decode here
 
 The figures are the growth of the resident set while `image_io.load` reads pictures of 8 megapixels in every format and mode
 (Pillow 13), rounded up.
@@ -14,10 +14,13 @@ import io
 from PIL import Image, PngImagePlugin
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import REDUCTION, count_scans
+from sfumato.core.image_io import REDUCTION, count_scans, reduction
+from sfumato.core.picture_file import MAX_DECODED, PictureError
 
 BYTES = 9
-"""For a pixel: Pillow's own, the result, and the copy that is resized."""
+"""For a pixel: Pillow's own, twice where a colour has 16 bits, and the parts that are converted."""
+JPEG_BYTES = 5
+"""The same for JPEGs, which have 8 bits."""
 CODED_BYTES = 17
 """The same for WebP and AVIF, whose decoders hold further pictures."""
 CODED = ("WEBP", "AVIF")
@@ -33,7 +36,7 @@ PngImagePlugin.MAX_TEXT_MEMORY = (
 )  # 64 MB is Pillow's own limit on what the texts of one PNG may unpack to
 
 
-def check_photo(content: bytes, size: tuple[int, int], most: int) -> None:
+def check_photo(content: bytes, size: tuple[int, int], most: int) -> int:
     """Compare what a photo would cost with what may be spent. What is no photo passes: the decoder says it better.
 
     Args:
@@ -41,36 +44,54 @@ def check_photo(content: bytes, size: tuple[int, int], most: int) -> None:
         size: (height, width) of the model.
         most: bytes of memory.
 
+    Returns:
+        Pixels that `image_io.load` may unpack: a JPEG of more is decoded at a reduced scale.
+
     Raises:
         DataError: it needs more memory, or more time.
     """
+    limit = MAX_DECODED
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
-            needed = decoding_bytes(image, content, size)
-            scans = count_scans(io.BytesIO(content))[0] if image.format in ("JPEG", "MPO") else 0
+            scans = 0
+            if image.format in ("JPEG", "MPO"):
+                scans = count_scans(content)[0]
+                limit = min(limit, max(0, most - held_bytes(image, content)) // JPEG_BYTES)
+            needed = decoding_bytes(image, content, size, limit)
     except Exception:  # as image_io: Pillow's decoders raise nearly every type there is
-        return
+        return limit
     if needed > most or width * height * scans > MAX_SCANNED:
         raise DataError(
             f"a photo of {width} x {height} takes {needed / 1e6:,.0f} MB to decode, {most / 1e6:,.0f} are allowed here: "
             "send a smaller one, or a JPEG that is not progressive"
         )
+    return limit
 
 
-def decoding_bytes(image: Image.Image, content: bytes, size: tuple[int, int]) -> int:
-    """Bytes that `image_io.load` will need for an opened picture of this content, and a model of (height, width)."""
-    if image.format in ("JPEG", "MPO"):
-        full = image.width * image.height
-        held = coefficients(image, content) * full
-        side = REDUCTION * max(size)
-        image.draft(None, (side, side))
-        return image.width * image.height * BYTES + round(held * COEFFICIENT_BYTES)
+def decoding_bytes(
+    image: Image.Image, content: bytes, size: tuple[int, int], limit: int = MAX_DECODED
+) -> int:
+    """Bytes that `image_io.load` will need for an opened picture of this content, and a model of (height, width), where it
+    may unpack `limit` pixels."""
     pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        # A file that lies may be turned: the larger of the two ways to reduce it counts.
+        least = [(REDUCTION * size[0], REDUCTION * size[1]), (REDUCTION * size[1], REDUCTION * size[0])]
+        try:
+            divisor = min(reduction(image.height, image.width, sides, limit) for sides in least)
+        except PictureError:
+            divisor = 1
+        return pixels // divisor**2 * JPEG_BYTES + held_bytes(image, content)
     if image.format == "TIFF":
         across, down = (int(getattr(image, "tag_v2").get(tag, 0)) for tag in TILE)  # noqa: B009 - not in Pillow's stubs
         pixels = max(pixels, across * down)
     return pixels * (CODED_BYTES if image.format in CODED else BYTES)
+
+
+def held_bytes(image: Image.Image, content: bytes) -> int:
+    """What a JPEG's decoder holds beside its pixels."""
+    return round(coefficients(image, content) * image.width * image.height * COEFFICIENT_BYTES)
 
 
 def coefficients(image: Image.Image, content: bytes) -> float:

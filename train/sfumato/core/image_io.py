@@ -2,7 +2,8 @@
 
 Training and the phone-side code share these lines, because a model is only as good as the agreement between
 the two. Needs numpy and Pillow alone. A picture comes back as plain pixels: no EXIF, GPS, comment, profile or
-thumbnail survives.
+thumbnail survives. What is refused, and which way is up, `picture_file` decides before Pillow sees the file, by the rules
+that the page and the app have too.
 
 Usage: `pixels = load(Path("photo.jpg"), height=64, width=64)`
 """
@@ -17,9 +18,10 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 import PIL
@@ -27,28 +29,38 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sfumato.core.errors import DataError
+from sfumato.core.picture_file import (
+    AVIF,
+    HEIF,
+    JPEG,
+    MAX_BYTES,
+    MAX_DECODED,
+    MAX_PIXELS,
+    PNG,
+    TIFF,
+    Content,
+    PictureError,
+    PictureFile,
+    check_size,
+    chunks,
+    exif_orientation,
+    inspect,
+    segments,
+)
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = str | Path | bytes | Image.Image
 """A picture: a file, the bytes of one, or what Pillow made of one."""
-
-MAX_PIXELS = 250_000_000
-"""Largest picture that is opened, in pixels: a photo of 200 megapixels fits, as a JPEG decoded at a reduced scale."""
-
-MAX_DECODED = 50_000_000
-"""Most pixels that are really unpacked, of every kind. WebP needs 17 bytes a pixel on the way: this stays below 1 GB."""
-
-MAX_SCANNED = 1_200_000_000
-"""Pixels times scans of a JPEG in several scans, which are held together: ten scans of 120 megapixels. A hostile file
-holds thousands of empty ones."""
+Box: TypeAlias = tuple[int, int, int, int]
+Bands: TypeAlias = Callable[[Box], Image.Image]
+"""Cuts (left, top, right, bottom) out of a picture."""
 
 REDUCTION = 4
-"""A JPEG may be decoded at a reduced scale as long as both sides stay this many times the target."""
+"""A JPEG of more than `MAX_DECODED` pixels is decoded at a reduced scale: each side stays this many times the target's."""
 
 BAND = 1_000_000
 """Pixels that are converted at a time."""
 
-ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -104,55 +116,18 @@ def read_rgb(
     Args:
         source: a file, its bytes, or an image of Pillow's, which is left as it is.
         max_pixels: refuse larger pictures before decoding them.
-        at_least: (height, width) in pixels; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's
-            scaled inverse transform) while both sides stay at least the larger of the two. None decodes every
-            pixel, and so does an image of Pillow's.
+        at_least: (height, width) in pixels; a JPEG of more than `MAX_DECODED` pixels may be decoded at 1/2, 1/4 or 1/8 of
+            its size (libjpeg's scaled inverse transform) while it stays at least as high and as wide. None refuses it.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: not a picture, broken, of an unknown kind, or larger than `max_pixels`.
+        PictureError: not a picture, broken, of an unknown kind, or larger than `max_pixels`; `reason` says which.
+        DataError: no such file.
     """
-    name = str(source) if isinstance(source, str | Path) else "the image"
-    try:
-        with _opened(source) as image:
-            _check_size(image, name, max_pixels)
-            if at_least is not None and image is not source:
-                image.draft(None, (max(at_least), max(at_least)))
-            width, height = image.size
-            if width * height > MAX_DECODED:
-                raise DataError(
-                    f"{name}: {width} x {height} pixels to decode, more than the {MAX_DECODED} allowed: make it smaller "
-                    "or save it as a JPEG, which is decoded at a reduced scale"
-                )
-            bands = None if image is source else _sixteen_bits(source, image)
-            if image.format == "TIFF" and image is not source:
-                image.info.pop("xmp", None)  # Pillow turns a TIFF itself, and would do so by XMP too
-            frame = _gif_frame(image)
-            image.load()  # an EXIF block may stand behind the picture
-            turn = TURNS.get(_orientation(image))
-            pixels = _pixels(image, bands or image.crop, name)
-            if frame is not None:  # the rest of the canvas is transparent, whatever Pillow paints there
-                left, top, right, bottom = frame
-                pixels[:top] = pixels[bottom:] = pixels[:, :left] = pixels[:, right:] = 255
-        return np.ascontiguousarray(turn(pixels)) if turn else pixels
-    except DataError as error:
-        raise error if str(error).startswith(name) else DataError(f"{name}: {error}") from None
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{name}: more than the {min(max_pixels, MAX_PIXELS)} pixels allowed") from None
-    except UnidentifiedImageError:
-        if "HEIF" not in _formats() and _is_heif(source):
-            raise DataError(
-                f"{name}: HEIC is read where the package pillow-heif is installed; else save it as a JPEG "
-                "(iPhone: Settings, Camera, Formats, Most Compatible)"
-            ) from None
-        raise DataError(f"{name}: not a picture of a known kind ({', '.join(_formats())})") from None
-    except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: cannot be decoded ({reason})") from None
+    with _upright(source, max_pixels, MAX_DECODED, at_least) as picture:
+        return picture.all()
 
 
 def fit(image: Pixels, height: int, width: int) -> Pixels:
@@ -178,32 +153,51 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
     Returns:
         (height, width, 3) uint8.
     """
-    rows, columns = image.shape[:2]
+    top, left, rows, columns = _crop(image.shape[0], image.shape[1], height, width)
+    return _resized(image[top : top + rows, left : left + columns], height, width).copy()
+
+
+def _crop(rows: int, columns: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, rows and columns of what step 1 of `fit` keeps."""
     if columns * height > rows * width:
         kept = max(1, (2 * rows * width + height) // (2 * height))
-        left = (columns - kept) // 2
-        image = image[:, left : left + kept]
-    else:
-        kept = max(1, (2 * columns * height + width) // (2 * width))
-        top = (rows - kept) // 2
-        image = image[top : top + kept]
-    if image.shape[:2] == (height, width):
-        return image.copy()
-    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(resized, dtype=np.uint8)
+        return 0, (columns - kept) // 2, rows, kept
+    kept = max(1, (2 * columns * height + width) // (2 * width))
+    return (rows - kept) // 2, 0, kept, columns
 
 
-def load(source: Source, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def load(
+    source: Source, height: int, width: int, *, max_pixels: int = MAX_PIXELS, max_decoded: int = MAX_DECODED
+) -> Pixels:
     """`read_rgb` and `fit` in one: what every picture goes through before a model.
 
-    Large JPEGs are decoded at a reduced scale of at least `REDUCTION` times the target, which changes the
-    result by about one level and makes a 12-megapixel photo several times faster to read.
+    A picture is decoded whole, so that a JPEG and its lossless copy give the same pixels. A JPEG of more than `max_decoded`
+    pixels is decoded at a reduced scale, each side at least `REDUCTION` times the target's; another kind of that size is
+    refused.
 
     Returns:
         (height, width, 3) uint8.
     """
     at_least = (REDUCTION * height, REDUCTION * width)
-    return fit(read_rgb(source, max_pixels=max_pixels, at_least=at_least), height, width)
+    with _upright(source, max_pixels, max_decoded, at_least) as picture:
+        return _fit_bands(picture, height, width)
+
+
+def reduction(height: int, width: int, at_least: tuple[int, int], most: int = MAX_DECODED) -> int:
+    """By how much a JPEG's sides are divided as it is decoded: 1 up to `most` pixels, else the first of 2, 4 and 8 that
+    brings it there and leaves each side at least as long as asked for."""
+    for divisor in (1, 2, 4, 8):
+        if height // divisor < at_least[0] or width // divisor < at_least[1]:
+            break
+        if (height // divisor) * (width // divisor) <= most:
+            return divisor
+    if height * width <= most:
+        return 1
+    raise PictureError(
+        f"{width} x {height} pixels to decode, more than the {most} allowed: make it smaller "
+        "or save it as a JPEG, which is decoded at a reduced scale",
+        "size",
+    )
 
 
 def decoder() -> str:
@@ -211,153 +205,221 @@ def decoder() -> str:
     return f"pillow {PIL.__version__} {' '.join(_formats())}"
 
 
+@dataclass(frozen=True)
+class _Upright:
+    """A decoded picture that is converted, turned and cut out a part at a time: it never exists in several forms at once."""
+
+    height: int
+    width: int
+    orientation: int
+    stored: Callable[[tuple[int, int, int, int]], Pixels]
+    """(left, top, right, bottom) of the picture as stored -> RGB."""
+
+    def part(self, left: int, top: int, right: int, bottom: int) -> Pixels:
+        """(bottom - top, right - left, 3) of the upright picture."""
+        turn = TURNS.get(self.orientation)
+        # Sides of the stored picture: from 5 on its rows are the upright one's columns.
+        height, width = (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+        if self.orientation >= 5:
+            left, top, right, bottom = top, left, bottom, right
+        if self.orientation in (2, 3, 7, 8):
+            left, right = width - right, width - left
+        if self.orientation in (3, 4, 6, 7):
+            top, bottom = height - bottom, height - top
+        pixels = self.stored((left, top, right, bottom))
+        return turn(pixels) if turn else pixels
+
+    def bands(self, left: int, top: int, right: int, bottom: int) -> Iterator[tuple[int, Pixels]]:
+        """First row, counted from `top`, and pixels of every `BAND` of a part."""
+        rows = max(1, BAND // (right - left))
+        for start in range(top, bottom, rows):
+            yield start - top, self.part(left, start, right, min(bottom, start + rows))
+
+    def all(self) -> Pixels:
+        """(H, W, 3)."""
+        out = np.empty((self.height, self.width, 3), dtype=np.uint8)
+        for start, band in self.bands(0, 0, self.width, self.height):
+            out[start : start + len(band)] = band
+        return out
+
+
+def _fit_bands(picture: _Upright, height: int, width: int) -> Pixels:
+    """`fit` of the whole picture: its columns band by band, then the rows."""
+    top, left, rows, columns = _crop(picture.height, picture.width, height, width)
+    narrow = np.empty((rows, width, 3), dtype=np.uint8)
+    for start, band in picture.bands(left, top, left + columns, top + rows):
+        narrow[start : start + len(band)] = _resized(band, len(band), width)
+    return _resized(narrow, height, width)
+
+
+def _resized(image: Pixels, height: int, width: int) -> Pixels:
+    if image.shape[:2] == (height, width):
+        return image
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized, dtype=np.uint8)
+
+
 @contextmanager
-def _opened(source: Source) -> Iterator[Image.Image]:
-    """A picture of which nothing is decoded yet. Pillow never sees a path: it would map some files into memory, and misread
-    a turned TIFF there."""
-    if isinstance(source, Image.Image):
+def _upright(
+    source: Source, max_pixels: int, max_decoded: int, at_least: tuple[int, int] | None
+) -> Iterator[_Upright]:
+    """A decoded picture. Whatever goes wrong is a `PictureError` that begins with the file's name."""
+    name = str(source) if isinstance(source, str | Path) else "the image"
+    try:
+        if isinstance(source, Image.Image):
+            height, width = source.height, source.width
+            check_size(height, width, max_pixels)
+            reduction(height, width, (height, width), max_decoded)
+            tiles = getattr(source, "tile", None)
+            frame = tiles[0][1] if source.format == "GIF" and tiles else None
+            source.load()
+            exif = None if source.format == "TIFF" else source.info.get("exif")  # Pillow turns a TIFF itself
+            turn = exif_orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
+            convert = _converted(source, source.crop)
+            if frame is not None:
+                left, top, right, bottom = frame
+                convert = _within((left, top, right - left, bottom - top), (0, 0), convert)
+            yield _turned(height, width, turn, convert)
+            return
+        with _content(source) as content:
+            file = inspect(content)
+            if file.height:
+                check_size(file.height, file.width, max_pixels)
+            if file.kind == PNG:
+                content = _plain_png(content, file)
+            with Image.open(_stream(content), formats=_formats_of(file.kind)) as image:
+                yield _decoded(image, content, file, max_pixels, max_decoded, at_least)
+    except PictureError as error:
+        known = (
+            f" ({', '.join(_formats())})" if error.reason == "kind" and str(error).endswith("kind") else ""
+        )
+        raise PictureError(f"{name}: {error}{known}", error.reason) from None
+    except FileNotFoundError:
+        raise DataError(f"{name}: no such file") from None
+    except Image.DecompressionBombError:
+        raise PictureError(
+            f"{name}: more than the {min(max_pixels, MAX_PIXELS)} pixels allowed", "size"
+        ) from None
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        raise PictureError(f"{name}: the picture is damaged: copy it again", "damaged") from None
+    except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"{name}: cannot be decoded ({reason})", "damaged") from None
+
+
+def _decoded(
+    image: Image.Image,
+    content: Content,
+    file: PictureFile,
+    max_pixels: int,
+    max_decoded: int,
+    at_least: tuple[int, int] | None,
+) -> _Upright:
+    """Decode an opened picture, after a last look at its size."""
+    width, height = image.size
+    check_size(height, width, max_pixels)
+    whole = (height, width) if at_least is None or file.kind != JPEG else at_least
+    if file.orientation >= 5:
+        whole = whole[::-1]
+    divisor = reduction(height, width, whole, max_decoded)
+    if divisor > 1:
+        image.draft(None, (width // divisor, height // divisor))
+    bands = _sixteen_bits(content, image)
+    if file.kind == TIFF:
+        image.info.pop("xmp", None)  # Pillow turns a TIFF itself, and would do so by XMP too
+    image.load()
+    turn = file.orientation
+    if file.kind in (AVIF, HEIF):  # Pillow hands their containers' turn on as EXIF
+        exif = image.info.get("exif")
+        turn = exif_orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
+    if file.kind == PNG and image.mode in ("L", "LA") and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= _grey_step(content)
+    convert = _converted(image, bands or image.crop)
+    if file.frame is not None:  # the rest of the canvas is clear, whatever Pillow paints there
+        shift = file.frame[:2] if file.still else (0, 0)
+        convert = _within(file.frame, shift, convert)
+    height, width = (file.height, file.width) if file.frame is not None else (image.height, image.width)
+    return _turned(height, width, turn, convert)
+
+
+def _turned(height: int, width: int, orientation: int, stored: Callable[[Box], Pixels]) -> _Upright:
+    if orientation >= 5:
+        height, width = width, height
+    return _Upright(height, width, orientation, stored)
+
+
+def _within(frame: Box, shift: tuple[int, int], stored: Callable[[Box], Pixels]) -> Callable[[Box], Pixels]:
+    """White around a first frame (left, top, width, height), whose pixels are kept `shift` before their place on the canvas."""
+    left, top, across, down = frame
+
+    def cut_out(box: Box) -> Pixels:
+        pixels = np.full((box[3] - box[1], box[2] - box[0], 3), 255, dtype=np.uint8)
+        a, b, c, d = max(box[0], left), max(box[1], top), min(box[2], left + across), min(box[3], top + down)
+        if a < c and b < d:
+            x, y = shift
+            pixels[b - box[1] : d - box[1], a - box[0] : c - box[0]] = stored((a - x, b - y, c - x, d - y))
+        return pixels
+
+    return cut_out
+
+
+def _grey_step(content: Content) -> int:
+    """Between two grey values of a PNG's depth, in 8 bits."""
+    depth = content[24]
+    return 255 // ((1 << depth) - 1) if depth < 8 else 1
+
+
+@contextmanager
+def _content(source: str | Path | bytes) -> Iterator[Content]:
+    """A file's bytes, mapped where that can be."""
+    if isinstance(source, bytes):
         yield source
         return
-    with _stream(source) as stream:
-        image: Image.Image = Image.open(stream, formats=_formats())
-        if image.format == "PNG" and getattr(image, "default_image", False):
-            image = _first_frame(stream)
-        with image:
-            yield image
-
-
-def _stream(source: str | Path | bytes) -> IO[bytes]:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
     if Path(source).exists() and not Path(source).is_file():
         raise DataError("not a file")  # a pipe would block whoever opens it
-    return Path(source).open("rb")
+    with Path(source).open("rb") as stream:
+        try:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # empty, or on a file system that maps none
+            yield stream.read(MAX_BYTES + 1)
+            return
+        try:
+            yield mapped
+        finally:
+            with suppress(BufferError):  # whoever still looks at it closes it
+                mapped.close()
 
 
-def _orientation(image: Image.Image) -> int:
-    """As its EXIF block says, 1 without one. A TIFF has been turned by Pillow when it was decoded."""
-    exif = image.info.get("exif")
-    if image.format == "TIFF" or not isinstance(exif, bytes):
-        return 1
-    tags = Image.Exif()
-    try:
-        tags.load(exif)
-        found = tags.get(ORIENTATION, 1)
-    except (
-        Exception
-    ):  # whatever a damaged block makes of it; browsers and phones leave the picture as it is, too
-        return 1
-    return found if isinstance(found, int) else 1
+def _stream(content: Content) -> IO[bytes]:
+    """For Pillow, which never sees a path: it would map some files into memory itself, and misread a turned TIFF there."""
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    content.seek(0)
+    return cast(IO[bytes], content)  # reads, seeks and tells as a file does
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    """Refuse, before anything is decoded, what would take too much memory or time, and a JPEG that
-    lacks its end or a PNG whose checksums are wrong."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise DataError(f"{name}: {width} x {height} pixels, more than the {max_pixels} allowed")
-    stream = getattr(image, "fp", None)
-    if stream is None:  # it is decoded already
-        return
-    if image.format == "PNG":
-        _check_png(stream)
-    if image.format not in ("JPEG", "MPO"):
-        return
-    scans, whole = count_scans(stream)
-    if scans > 1 and width * height * scans > MAX_SCANNED:
-        raise DataError(
-            f"{name}: a JPEG of {width} x {height} pixels in {scans} scans takes too long to decode"
-        )
-    if not whole:
-        raise DataError(f"{name}: the end of the picture is missing: copy it again")
+def count_scans(content: Content) -> tuple[int, bool]:
+    """How many scans a JPEG holds up to its end, and whether it has one."""
+    codes = [code for code, _, _ in segments(content)]
+    return codes.count(0xDA), codes[-1:] == [0xD9]
 
 
-_ENTROPY_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends the compressed data of a scan: a marker other than a restart; FF 00 is a byte of data."""
-
-
-def count_scans(stream: IO[bytes]) -> tuple[int, bool]:
-    """How many scans a JPEG holds up to its end, and whether it has one; segments are walked as a decoder walks them, so
-    that neither a thumbnail nor what follows the picture counts."""
-    position = stream.tell()
-    try:
-        data: mmap.mmap | bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # no file: bytes in memory
-        stream.seek(0)
-        data = stream.read()
-    at, count = 2, 0
-    while found := _ENTROPY_END.search(data, at):
-        code, at = found.group()[-1], found.end()
-        if code == 0xD9:
-            break
-        if code in (0x01, 0xD8):  # markers without a length
-            continue
-        count += code == 0xDA
-        at += int.from_bytes(data[at : at + 2], "big")
-    stream.seek(position)
-    return count, found is not None
-
-
-def _first_frame(stream: IO[bytes]) -> Image.Image:
-    """The first frame of an animated PNG whose own picture is only a stand-in, as a browser shows it: on nothing."""
-    head: list[tuple[bytes, bytes]] = []  # chunks that say how to read the picture
-    body, control, started = b"", b"", False
-    for kind, content in _chunks(stream):
-        if kind == b"fcTL":
-            if control:
-                break
-            control = content
-        elif kind == b"fdAT" and control:
-            body += content[4:]
-        elif kind == b"IDAT":
-            started = True
-        elif not started and kind not in (b"acTL", b"IHDR"):
-            head.append((kind, content))
-        elif kind == b"IHDR":
-            header = content
-    _, width, height, left, top = struct.unpack(">5I", control[:20])
-    canvas = struct.unpack(">2I", header[:8])
-    if left + width > canvas[0] or top + height > canvas[1]:
-        raise DataError("an animated PNG whose first frame lies outside the picture")
-    frame = [(b"IHDR", control[4:12] + header[8:]), *head, (b"IDAT", body), (b"IEND", b"")]
-    image: Image.Image = Image.open(io.BytesIO(_png(frame)), formats=("PNG",))
-    if (width, height) == canvas:
-        return image
-    whole = Image.new("RGBA", canvas)
-    whole.paste(image.convert("RGBA"), (left, top))
-    whole.info.update({key: image.info[key] for key in ("exif",) if key in image.info})
-    return whole
-
-
-def _gif_frame(image: Image.Image) -> tuple[int, int, int, int] | None:
-    """Where the first frame of a GIF that is not decoded yet lies on its canvas; None for other kinds."""
-    tiles = getattr(image, "tile", None)
-    return tiles[0][1] if image.format == "GIF" and tiles else None
-
-
-def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of every chunk of a PNG; Pillow does not look at the checksums of pixels."""
-    stream.seek(8)
-    while len(start := stream.read(8)) == 8:
-        length, kind = int.from_bytes(start[:4], "big"), start[4:]
-        content = stream.read(length)
-        if kind in (b"IDAT", b"fdAT") and stream.read(4) != zlib.crc32(content, zlib.crc32(kind)).to_bytes(
-            4, "big"
-        ):
-            raise DataError("a part of the picture is damaged or missing: copy it again")
-        if kind not in (b"IDAT", b"fdAT"):
-            stream.read(4)
-        yield kind, content
-
-
-def _check_png(stream: IO[bytes]) -> None:
-    """`DataError` if a checksum of the pixels is wrong."""
-    position, last = stream.tell(), b""
-    for kind, _ in _chunks(stream):
-        if last == b"IDAT" != kind:
-            break
-        last = kind
-    stream.seek(position)
+def _plain_png(content: Content, file: PictureFile) -> bytes:
+    """The chunks that make a PNG's pixels and no other; of an animation's first frame, where its own picture is a stand-in."""
+    kept: list[tuple[bytes, bytes]] = []
+    frames = 0
+    for kind, start, end in chunks(content):
+        frames += kind == b"fcTL" and any(name == b"IDAT" for name, _ in kept)
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT") or (file.still and kind == b"fdAT" and frames == 1):
+            kept.append((kind, bytes(content[start:end])))
+    if file.still and file.frame is not None:
+        header = struct.pack(">II", *file.frame[2:]) + kept[0][1][8:]
+        rest = [(kind, part) for kind, part in kept[1:] if kind not in (b"IDAT", b"fdAT")]
+        body = [(b"IDAT", part[4:]) for kind, part in kept if kind == b"fdAT"]
+        kept = [(b"IHDR", header), *rest, *body]
+    return _png([*kept, (b"IEND", b"")])
 
 
 def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
@@ -367,28 +429,24 @@ def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     )
 
 
-Bands: TypeAlias = Callable[[tuple[int, int, int, int]], Image.Image]
-"""Cuts (left, top, right, bottom) out of a picture."""
-
 _DEEP = re.compile(r"(RGB|RGBA|RGBX|CMYK);16([LBN])")
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-def _sixteen_bits(source: Source, image: Image.Image) -> Bands | None:
+def _sixteen_bits(content: Content, image: Image.Image) -> Bands | None:
     """A picture of 16 bits a colour, rounded to 8; None for any other. Pillow drops the low byte.
 
     The picture is decoded twice. Read in the other byte order, the byte that is kept is the low one. Grey with
     transparency has as many bytes a pixel as four colours of 8 bits have, and is read as those.
     """
     tiles = getattr(image, "tile", None)
-    if isinstance(source, Image.Image) or not tiles:
+    if not tiles:
         return None
     raw = _rawmode(tiles[0][3])
     if raw == "LA;16B":
-        with _stream(source) as stream:
-            chunks = [(kind, part) for kind, part in _chunks(stream) if kind in (b"IHDR", b"IDAT", b"IEND")]
-        chunks[0] = b"IHDR", chunks[0][1][:8] + b"\x08\x06" + chunks[0][1][10:]
-        both = Image.open(io.BytesIO(_png(chunks)), formats=("PNG",))
+        parts = [(kind, bytes(content[start:end])) for kind, start, end in chunks(content)]
+        parts[0] = b"IHDR", parts[0][1][:8] + b"\x08\x06" + parts[0][1][10:]
+        both = Image.open(io.BytesIO(_png(parts)), formats=("PNG",))
 
         def grey(box: tuple[int, int, int, int]) -> Image.Image:
             values = np.asarray(both.crop(box)).reshape(-1, 2)
@@ -399,8 +457,7 @@ def _sixteen_bits(source: Source, image: Image.Image) -> Bands | None:
     if match is None:
         return None
     other = f"{match[1]};16{_OTHER_BYTE[match[2]]}"
-    with _stream(source) as stream:
-        low = Image.open(stream, formats=_formats())
+    with Image.open(_stream(content), formats=_formats()) as low:
         low.tile = [part._replace(args=_with_rawmode(part.args, other)) for part in low.tile]
         low.info.pop("xmp", None)
         low.load()
@@ -434,12 +491,17 @@ def _with_rawmode(args: tuple[Any, ...] | str | None, rawmode: str) -> tuple[Any
     return (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
 
 
-def _is_heif(source: Source) -> bool:
-    if isinstance(source, Image.Image):
-        return False
-    with _stream(source) as stream:
-        head = stream.read(12)
-    return head[4:8] == b"ftyp" and head[8:12] in b"heic heix hevc heim heis mif1 msf1".split()
+def _formats_of(kind: str) -> tuple[str, ...]:
+    """Pillow's names for a kind of file."""
+    if kind not in _formats():
+        if kind == HEIF:
+            raise PictureError(
+                "HEIC is read where the package pillow-heif is installed; else save it as a JPEG "
+                "(iPhone: Settings, Camera, Formats, Most Compatible)",
+                "kind",
+            )
+        raise PictureError(f"this Pillow reads no {kind}: save it as a PNG", "kind")
+    return (JPEG, "MPO") if kind == JPEG else (kind,)
 
 
 @lru_cache(maxsize=1)
@@ -450,33 +512,31 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _pixels(image: Image.Image, bands: Bands, name: str) -> Pixels:
-    """(H, W, 3) of a decoded picture, made band by band: a large one never exists in several forms at once."""
-    width, height = image.size
-    out = np.empty((height, width, 3), dtype=np.uint8)
-    rows = max(1, BAND // width)
-    grey = _grey_scale(image, name) if image.mode.startswith("I") else None
-    for top in range(0, height, rows):
-        band = bands((0, top, width, min(height, top + rows)))
+def _converted(image: Image.Image, bands: Bands) -> Callable[[Box], Pixels]:
+    """From a box of a decoded picture to its RGB."""
+    grey = _grey_scale(image) if image.mode.startswith("I") else None
+
+    def convert(box: Box) -> Pixels:
+        band = bands(box)
         if grey is None:
-            out[top : top + rows] = np.asarray(_as_rgb(band, name))
-        else:
-            out[top : top + rows] = grey(np.asarray(band).astype(np.int64))[:, :, None]
-    return out
+            return _as_rgb(band)
+        return np.repeat(grey(np.asarray(band).astype(np.int64))[:, :, None], 3, axis=2)
+
+    return convert
 
 
-def _grey_scale(image: Image.Image, name: str) -> Callable[[NDArray[np.int64]], Pixels]:
+def _grey_scale(image: Image.Image) -> Callable[[NDArray[np.int64]], Pixels]:
     """From grey values beyond 8 bits to 8, by how the file says they are meant."""
     tags = getattr(image, "tag_v2", {})
     depth, signed = tags.get(_BITS_PER_SAMPLE, (16,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
     if depth > 16 or signed:
-        raise DataError(f"{name}: grey values beyond 16 bits; save it as an 8-bit picture")
+        raise PictureError("grey values beyond 16 bits; save it as an 8-bit picture", "form")
     most, white_is_zero = 2**depth - 1, tags.get(_PHOTOMETRIC) == 0
     clear = image.info.get("transparency")
 
     def scaled(values: NDArray[np.int64]) -> Pixels:
         if values.size and (values.min() < 0 or values.max() > most):
-            raise DataError(f"{name}: grey values beyond {depth} bits; save it as an 8-bit picture")
+            raise PictureError(f"grey values beyond {depth} bits; save it as an 8-bit picture", "form")
         grey = (2 * 255 * (most - values if white_is_zero else values) + most) // (2 * most)
         return np.where(values == clear, 255, grey).astype(np.uint8)
 
@@ -487,11 +547,18 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 """TIFF tags."""
 
 
-def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+def _as_rgb(image: Image.Image) -> Pixels:
+    """(H, W, 3) of 8 bits a colour."""
     if image.mode == "F":
-        raise DataError(f"{name}: floating-point grey values; save it as an 8-bit picture")
+        raise PictureError("floating-point grey values; save it as an 8-bit picture", "form")
+    if image.mode == "CMYK":
+        ink = np.asarray(image, dtype=np.uint16)
+        return np.asarray((255 - ink[..., :3]) * (255 - ink[..., 3:]) // 255, dtype=np.uint8)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         # Pillow converts a premultiplied grey picture only by way of plain LA.
-        overlay = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay).convert("RGB")
-    return image.convert("RGB")
+        overlay = np.asarray(
+            (image.convert("LA") if image.mode == "La" else image).convert("RGBA"), dtype=np.uint16
+        )
+        alpha = overlay[..., 3:]
+        return np.asarray((overlay[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255, dtype=np.uint8)
+    return np.asarray(image.convert("RGB"))

@@ -34,7 +34,7 @@ from sfumato.data.dataset import Ints
 from sfumato.data.duplicates import PRINT_BYTES, fingerprints
 from sfumato.data.source import Pictures, content
 
-VERSION = 3
+VERSION = 4
 """Raised whenever decoding, resizing or drawing changes its result."""
 SEAL = "entry.json"
 """Written last: the entry's key and the SHA-256 of its files."""
