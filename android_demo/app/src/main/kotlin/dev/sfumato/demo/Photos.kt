@@ -7,15 +7,16 @@ import android.graphics.BitmapFactory
 import android.media.ExifInterface
 import android.net.Uri
 import dev.sfumato.core.Picture
+import dev.sfumato.core.PictureException
+import dev.sfumato.core.PictureFile
+import dev.sfumato.core.Refusal
 import dev.sfumato.core.SfumatoException
+import dev.sfumato.core.decodePng
 import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.IOException
 import java.io.InputStream
 import java.nio.ByteBuffer
-
-private const val MOST_BYTES = 64 shl 20
-private const val MOST_PIXELS = 250_000_000L
 
 /** Reads what the photo picker gives. */
 class ContentPhotoReader(private val resolver: ContentResolver) : PhotoReader {
@@ -37,45 +38,51 @@ class ContentPhotoReader(private val resolver: ContentResolver) : PhotoReader {
             val count = stream.read(part)
             if (count < 0) return content.toByteArray()
             content.write(part, 0, count)
-            if (content.size() > MOST_BYTES) throw SfumatoException("the photo is larger than 64 MB: choose a smaller one")
+            PictureFile.checkBytes(content.size().toLong())
         }
     }
 }
 
-/** Decode, at a reduced scale where the picture is large, and turn upright. */
-fun decodePhoto(content: ByteArray, height: Int, width: Int): Picture {
+/**
+ * Decode and turn upright. The core decides what is refused and which way is up, and decodes PNGs itself; Android decodes the rest.
+ * AVIF and HEIC have their turn in the container, which the platform's ExifInterface reads.
+ */
+fun decodePhoto(content: ByteArray, height: Int, width: Int): Picture = try {
+    val file = PictureFile.of(content)
+    when (file.kind) {
+        PictureFile.Kind.PNG -> decodePng(content, file).turned(file.orientation)
+        PictureFile.Kind.AVIF, PictureFile.Kind.HEIF -> decodeByAndroid(content, 1).turned(orientation(content))
+        else -> decodeByAndroid(content, file.reduction(height, width)).turned(file.orientation)
+    }
+} catch (error: OutOfMemoryError) {
+    throw PictureException(Refusal.SIZE, "the photo is too large for this phone: choose a smaller one")
+}
+
+private fun decodeByAndroid(content: ByteArray, reduction: Int): Picture {
     val options = BitmapFactory.Options().apply { inJustDecodeBounds = true }
     BitmapFactory.decodeByteArray(content, 0, content.size, options)
-    if (options.outWidth <= 0 || options.outHeight <= 0) throw SfumatoException("this is no picture that Android can read")
-    if (options.outWidth.toLong() * options.outHeight > MOST_PIXELS) {
-        throw SfumatoException("the photo has ${options.outWidth} x ${options.outHeight} pixels: choose a smaller one")
-    }
+    if (options.outWidth <= 0 || options.outHeight <= 0) throw PictureException(Refusal.KIND, "this is no picture that Android can read")
+    val most = if (reduction > 1) PictureFile.MAX_PIXELS else PictureFile.MAX_DECODED
+    PictureFile.checkSize(options.outHeight.toLong(), options.outWidth.toLong(), most)
     options.inJustDecodeBounds = false
     options.inPreferredConfig = Bitmap.Config.ARGB_8888
     options.inPremultiplied = false // colours under alpha as they are stored
-    options.inSampleSize = Picture.reduction(options.outHeight, options.outWidth, height, width)
+    options.inSampleSize = reduction
     val bitmap = BitmapFactory.decodeByteArray(content, 0, content.size, options)
-        ?: throw SfumatoException("the photo is damaged: choose another one")
-    val picture = Picture.fromArgb(bitmap.height, bitmap.width, storedPixels(bitmap))
-    bitmap.recycle()
-    return picture.turned(orientation(content))
+        ?: throw PictureException(Refusal.DAMAGED, "the photo is damaged: choose another one")
+    return storedPixels(bitmap).also { bitmap.recycle() }
 }
 
 /** Pixels as the file has them: `getPixels` would turn those of a wide gamut, such as Display P3, into sRGB. */
-private fun storedPixels(bitmap: Bitmap): IntArray {
-    val argb = IntArray(bitmap.width * bitmap.height)
+private fun storedPixels(bitmap: Bitmap): Picture {
     if (bitmap.config != Bitmap.Config.ARGB_8888) { // such as 16 bits a colour, which have no other way
+        val argb = IntArray(bitmap.width * bitmap.height)
         bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-        return argb
+        return Picture.fromArgb(bitmap.height, bitmap.width, argb)
     }
     val bytes = ByteBuffer.allocate(bitmap.byteCount) // red, green, blue, alpha
     bitmap.copyPixelsToBuffer(bytes)
-    fun byte(at: Int) = bytes.get(at).toInt() and 0xFF
-    for (i in argb.indices) {
-        val at = i / bitmap.width * bitmap.rowBytes + i % bitmap.width * 4
-        argb[i] = (byte(at + 3) shl 24) or (byte(at) shl 16) or (byte(at + 1) shl 8) or byte(at + 2)
-    }
-    return argb
+    return Picture.overWhite(bitmap.height, bitmap.width, bytes, bitmap.rowBytes)
 }
 
 private fun orientation(content: ByteArray): Int = try {

@@ -106,9 +106,30 @@ public class Picture(public val height: Int, public val width: Int, public val r
             return Picture(height, width, rgb)
         }
 
-        /** By how much a decoder may shrink a picture: both sides stay four times the target (docs/contract.md). */
-        public fun reduction(height: Int, width: Int, toHeight: Int, toWidth: Int): Int =
-            intArrayOf(8, 4, 2).firstOrNull { height / it >= 4 * toHeight && width / it >= 4 * toWidth } ?: 1
+        /** A decoder's RGBA rows, [rowStride] bytes apart, straight and not premultiplied; what is transparent shows white. */
+        public fun overWhite(height: Int, width: Int, rgba: ByteBuffer, rowStride: Int): Picture {
+            val rgb = ByteArray(height * width * 3)
+            for (i in 0 until height * width) {
+                val at = i / width * rowStride + i % width * 4
+                val alpha = rgba.get(at + 3).unsigned
+                for (colour in 0..2) rgb[3 * i + colour] = ((rgba.get(at + colour).unsigned * alpha + 255 * (255 - alpha) + 127) / 255).toByte()
+            }
+            return Picture(height, width, rgb)
+        }
+
+        /**
+         * By how much a JPEG's sides are divided as it is decoded: 1 up to 50 megapixels, else the first of 2, 4 and 8 that brings it
+         * there while each side stays four times the target's (docs/contract.md).
+         */
+        public fun reduction(height: Int, width: Int, toHeight: Int, toWidth: Int): Int {
+            fun fits(divisor: Int) = (height / divisor).toLong() * (width / divisor) <= PictureFile.MAX_DECODED
+            for (divisor in intArrayOf(1, 2, 4, 8)) {
+                if (height / divisor < 4 * toHeight || width / divisor < 4 * toWidth) break
+                if (fits(divisor)) return divisor
+            }
+            if (fits(1)) return 1
+            throw PictureException(Refusal.SIZE, "the picture has $width x $height pixels, more than can be decoded: make it smaller")
+        }
 
         /** How many of [side] pixels remain at the ratio [wide] : [high], rounded, at least one. */
         private fun share(side: Int, wide: Int, high: Int): Int =

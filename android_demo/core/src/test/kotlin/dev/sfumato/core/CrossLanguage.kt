@@ -7,6 +7,9 @@
  *         {"height", "width", "rgb": hex, "orientation"} -> {"height", "width", "rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage argb < pictures.jsonl
  *         {"height", "width", "argb": [numbers]} -> {"rgb": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage read < files.jsonl
+ *         {"file", "targets": [[height, width]]}, and "stored" for kinds that Android decodes: a file of their RGB bytes as stored
+ *         -> {"kind", "height", "width", "orientation", "reductions", "fitted": [sha256]} or {"refusal"}
  *     java -cp ... dev.sfumato.core.CrossLanguage upload normal_table.bin < cases.jsonl
  *         a case of the list `upload` of vectors.json, or with `pixels` in hexadecimal, or of a `strength`, with `gates`
  *         -> {"noise": hex, "packed": hex, "png": hex}
@@ -36,6 +39,7 @@ fun main(arguments: Array<String>) {
             val words = case.list("argb").map { (it as Long).toInt() }.toIntArray()
             mapOf("rgb" to Picture.fromArgb(case.int("height"), case.int("width"), words).rgb.toHexString())
         }
+        "read" -> ::readFile
         "account" -> account(File(arguments[1]), DeviceKey(arguments[2].hexToByteArray()))
         "draw" -> { case ->
             val (contract, parameters, pixels) = listOf("contract", "parameters", "pixels").map { case.text(it).hexToByteArray() }
@@ -50,6 +54,28 @@ fun main(arguments: Array<String>) {
 }
 
 private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rgb").hexToByteArray())
+
+/** As the app reads a photo, with given pixels in place of Android's decoder. */
+private fun readFile(case: JsonObject): Map<String, Any?> {
+    val content = File(case.text("file")).readBytes()
+    val targets = case.list("targets").map { side -> (side as List<*>).map { (it as Long).toInt() } }
+    return try {
+        val file = PictureFile.of(content)
+        val stored = when {
+            file.kind == PictureFile.Kind.PNG -> decodePng(content, file)
+            "stored" in case -> Picture(file.height, file.width, File(case.text("stored")).readBytes())
+            else -> null
+        }
+        val upright = stored?.turned(file.orientation)
+        mapOf(
+            "kind" to file.kind.name, "height" to file.height, "width" to file.width, "orientation" to file.orientation,
+            "reductions" to targets.map { (height, width) -> file.reduction(height, width) },
+            "fitted" to targets.mapNotNull { (height, width) -> upright?.fit(height, width)?.rgb?.let(::sha256) },
+        )
+    } catch (refusal: PictureException) {
+        mapOf("refusal" to refusal.refusal.name.lowercase())
+    }
+}
 
 private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { case ->
     val (height, width) = case.int("height") to case.int("width")

@@ -3,6 +3,7 @@ package dev.sfumato.core
 import java.nio.ByteBuffer
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
 import org.junit.Test
 
 /** Shapes and obvious cases; that the bytes are Python's is tested against Python (tests/android). */
@@ -56,10 +57,14 @@ class PictureTest {
     }
 
     @Test
-    fun aPictureIsOnlyShrunkWhileItStaysFourTimesTheTarget() {
-        assertEquals(8, Picture.reduction(3000, 4000, 64, 64))
-        assertEquals(4, Picture.reduction(1024, 4000, 64, 64))
-        assertEquals(1, Picture.reduction(511, 4000, 64, 64))
+    fun onlyAVeryLargePictureIsShrunkAndEachSideStaysFourTimesTheTarget() {
+        assertEquals(1, Picture.reduction(3000, 4000, 64, 64))
+        assertEquals(1, Picture.reduction(6120, 8160, 64, 64)) // 49.9 megapixels
+        assertEquals(2, Picture.reduction(12240, 16320, 64, 64))
+        assertEquals(4, Picture.reduction(15800, 15800, 64, 64))
+        assertEquals(2, Picture.reduction(2200, 30000, 275, 64))
+        val refusal = assertThrows(PictureException::class.java) { Picture.reduction(2048, 30000, 512, 64) }
+        assertEquals(Refusal.SIZE, refusal.refusal)
     }
 
     @Test
