@@ -9,38 +9,48 @@ package dev.sfumato.core
 
 import java.util.zip.CRC32
 
-/** Why a picture is not read. */
-enum class Refusal { KIND, SIZE, FORM, DAMAGED }
+/** Why a picture is not read: its kind is not known, it is too large, it is stored in a form that is left out, or it is damaged. */
+public enum class Refusal { KIND, SIZE, FORM, DAMAGED }
 
-/** A picture that is not read. */
-class PictureException(val refusal: Refusal, message: String) : SfumatoException(message)
+/** A picture that is not read: [refusal] is the reason's class, the message a sentence for people. */
+public class PictureException(public val refusal: Refusal, message: String) : SfumatoException(message)
 
-/** Sizes are as stored, before any turn; 0 where only a decoder can say. [orientation] is EXIF's, 1 where the container has its own. */
-class PictureFile internal constructor(
-    val kind: Kind,
-    val height: Int = 0,
-    val width: Int = 0,
-    val orientation: Int = 1,
+/**
+ * A file's [kind]; [height] and [width] as stored, before any turn, 0 where only a decoder can say; [orientation] of EXIF, 1 where the
+ * container has its own.
+ */
+public class PictureFile internal constructor(
+    public val kind: Kind,
+    public val height: Int = 0,
+    public val width: Int = 0,
+    public val orientation: Int = 1,
     internal val png: Png? = null,
 ) {
-    enum class Kind { JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF }
+    /** The kinds that are read. */
+    public enum class Kind { JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF }
 
     /** By how much a JPEG's sides are divided as it is decoded for a model of [toHeight] x [toWidth]. */
-    fun reduction(toHeight: Int, toWidth: Int): Int = when {
+    public fun reduction(toHeight: Int, toWidth: Int): Int = when {
         kind != Kind.JPEG -> 1
         orientation >= 5 -> Picture.reduction(height, width, toWidth, toHeight)
         else -> Picture.reduction(height, width, toHeight, toWidth)
     }
 
-    companion object {
-        const val MAX_BYTES = 160_000_000
-        const val MAX_PIXELS = 250_000_000L // of a JPEG
-        const val MAX_DECODED = 50_000_000L // of every other kind
+    /** Reads files, and holds the limits that all platforms share. */
+    public companion object {
+        /** Most bytes of a file. */
+        public const val MAX_BYTES: Int = 160_000_000
+
+        /** Most pixels of a JPEG, which is reduced as it is decoded. */
+        public const val MAX_PIXELS: Long = 250_000_000L
+
+        /** Most pixels that are decoded, and so of every other kind. */
+        public const val MAX_DECODED: Long = 50_000_000L
         private const val MAX_SCANNED = 1_200_000_000L // pixels times scans of a JPEG in several scans
         private const val MAX_SIDE = 32_767
 
         /** Read the structure of a file's bytes. */
-        fun of(content: ByteArray): PictureFile {
+        public fun of(content: ByteArray): PictureFile {
             val kind = kindOf(content)
                 ?: throw PictureException(Refusal.KIND, "this is no picture of a kind that is read here (JPEG, PNG, WebP, GIF, BMP, AVIF, HEIC)")
             checkBytes(content.size.toLong())
@@ -58,11 +68,13 @@ class PictureFile internal constructor(
             }
         }
 
-        fun checkBytes(count: Long) {
+        /** Refuse a file of [count] bytes that is too large, before it is read. */
+        public fun checkBytes(count: Long) {
             if (count > MAX_BYTES) throw PictureException(Refusal.SIZE, "the file has $count bytes, more than the $MAX_BYTES allowed")
         }
 
-        fun checkSize(height: Long, width: Long, most: Long) {
+        /** Refuse a picture of [height] x [width] pixels that has more than [most], or too long a side. */
+        public fun checkSize(height: Long, width: Long, most: Long) {
             // Sides of 32 bits: their product may not fit 63.
             if (height > MAX_PIXELS || width > MAX_PIXELS || height * width > most) {
                 throw PictureException(Refusal.SIZE, "the picture has $width x $height pixels, more than the $most allowed")
