@@ -11,7 +11,7 @@ android {
 
     defaultConfig {
         applicationId = "dev.sfumato.demo"
-        minSdk = 26 // LiteRT 1.4.0 does not load before Android 8: tests/android/manifests.txt
+        minSdk = 24 // For the app's own calls (tests/android/test_api.py); the libraries ask for less (manifests.txt)
         targetSdk = 36
         versionCode = 1
         versionName = "0.1.0"
@@ -36,9 +36,25 @@ android {
         noCompress += "tflite"
     }
 
-    // Libraries stay uncompressed and aligned to 16 KB pages, which Android 15 may ask for.
+    // Which LiteRT: src/litert2 and src/nnapi hold what differs.
+    flavorDimensions += "runtime"
+    productFlavors {
+        create("litert2") {
+            dimension = "runtime"
+            isDefault = true
+            // LiteRT has no 32-bit libraries before 2.1.6, but CameraX has: such a phone would get an app that runs no model.
+            ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
+        }
+        create("nnapi") {
+            dimension = "runtime"
+            versionNameSuffix = "-nnapi"
+        }
+    }
+
+    // Libraries stay uncompressed and aligned to 16 KB pages, which Android 15 may ask for. A vendor's NPU libraries, where
+    // somebody puts them into src/litert2/jniLibs, are looked for in a folder of the file system: they have to be unpacked.
     packaging {
-        jniLibs.useLegacyPackaging = false
+        jniLibs.useLegacyPackaging = file("src/litert2/jniLibs").exists()
     }
 }
 
@@ -51,9 +67,10 @@ kotlin {
 dependencies {
     implementation(project(":core"))
     implementation(libs.kotlinx.coroutines.android)
-    implementation(libs.litert)
-    implementation(libs.litert.gpu)
-    implementation(libs.litert.gpu.api)
+    "litert2Implementation"(libs.litert)
+    "nnapiImplementation"(libs.nnapi.litert)
+    "nnapiImplementation"(libs.nnapi.gpu)
+    "nnapiImplementation"(libs.nnapi.gpu.api)
     implementation(libs.androidx.activity)
     implementation(libs.androidx.core)
     implementation(libs.androidx.lifecycle.runtime)

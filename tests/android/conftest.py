@@ -66,42 +66,55 @@ class App:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> App:
-    """Core, resources, stubs, app and tests, in this order."""
+def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, App]:
+    """Each flavour of the app: core, resources, stubs and app, in this order. The tests are compiled once and fit both."""
     made = tools.Kit(tmp_path_factory.mktemp("android"))
-    main, stubs = tools.PROJECT / "app" / "src" / "main", HERE / "stubs"
-    printed = {kind: link(made.folder / kind, kind) for kind in tools.BUILD_TYPES}
-    core = made.kotlin(
-        "core.jar", [tools.PROJECT / "core" / "src" / "main" / "kotlin"], classpath=[], library=True
+    sources = tools.PROJECT / "app" / "src"
+    of_core, stubs = tools.PROJECT / "core" / "src", HERE / "stubs"
+    core = made.kotlin("core.jar", [of_core / "main" / "kotlin"], classpath=[], library=True)
+    beside_core = [core, *tools.RUNTIME, *tools.JUNIT]
+    tests = made.kotlin(
+        "tests", [of_core / "test", of_core / "testFixtures"], classpath=beside_core, friend=core
     )
-    # The main sources see the names of resources that a release has, and no other.
-    compiled = made.java("stubs", [stubs / "java", made.folder / "release" / "r"])
-    classpath = [core, compiled, *tools.RUNTIME]
-    the_app = made.kotlin("app.jar", [main / "kotlin", stubs / "kotlin"], classpath=classpath)
-    names = made.java("names", [made.folder / "benchmark" / "r"])
-    benchmark = made.kotlin(
-        "benchmark.jar",
-        [main.parent / "benchmark" / "kotlin"],
-        classpath=[names, the_app, *classpath],
-        friend=the_app,
-    )
-    sources = [tools.PROJECT / "core" / "src" / "test", tools.PROJECT / "core" / "src" / "testFixtures"]
-    tests = made.kotlin("tests", sources, classpath=[core, *tools.RUNTIME, *tools.JUNIT], friend=core)
-    beside = [tests, the_app, *classpath, *tools.JUNIT]
-    app_tests = made.kotlin(
-        "app_tests", [tools.PROJECT / "app" / "src" / "test"], classpath=beside, friend=the_app
-    )
-    return App(core, the_app, benchmark, compiled, tests, app_tests, printed)
+    found: dict[str, App] = {}
+    for flavour in tools.FLAVOURS:
+        folder = made.folder / flavour
+        printed = {kind: link(folder / kind, kind, flavour) for kind in tools.BUILD_TYPES}
+        # The main sources see the names of resources that a release has, and no other.
+        compiled = made.java(
+            f"stubs-{flavour}", [stubs / "java", stubs / flavour / "java", folder / "release" / "r"]
+        )
+        classpath = [core, compiled, *tools.RUNTIME]
+        kotlin = [sources / "main" / "kotlin", sources / flavour / "kotlin", stubs / "kotlin"]
+        the_app = made.kotlin(f"app-{flavour}.jar", kotlin, classpath=classpath)
+        names = made.java(f"names-{flavour}", [folder / "benchmark" / "r"])
+        benchmark = made.kotlin(
+            f"benchmark-{flavour}.jar",
+            [sources / "benchmark" / "kotlin"],
+            classpath=[names, the_app, *classpath],
+            friend=the_app,
+        )
+        found[flavour] = App(core, the_app, benchmark, compiled, tests, made.folder / "app_tests", printed)
+    one = found["litert2"]
+    beside = [tests, one.app, one.stubs, *beside_core]
+    made.kotlin("app_tests", [sources / "test", HERE / "runtime"], classpath=beside, friend=one.app)
+    return found
 
 
-def link(folder: Path, kind: str) -> str:
-    """Resources and manifest of a build type through aapt2, which also writes R.java.
+@pytest.fixture(scope="session")
+def app(apps: dict[str, App]) -> App:
+    """The default flavour."""
+    return apps["litert2"]
+
+
+def link(folder: Path, kind: str, flavour: str) -> str:
+    """Resources and manifest of a build type and flavour through aapt2, which also writes R.java.
 
     The framework at hand is Android 10's: what it does not know is left out of the manifest (test_resources.py holds it).
     """
     sources = tools.PROJECT / "app" / "src"
     (folder / "r").mkdir(parents=True)
-    text = re.sub(r' android:dataExtractionRules="[^"]*"', "", tools.merged_manifest(kind))
+    text = re.sub(r' android:dataExtractionRules="[^"]*"', "", tools.merged_manifest(kind, flavour))
     manifest = folder / "AndroidManifest.xml"
     manifest.write_text(text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1))
     overlays: list[str | Path] = []

@@ -32,6 +32,8 @@ COMPILER = (
     "kotlinx-coroutines-core-jvm",
     "kotlin-daemon-client",
 )
+FLAVOURS = ("litert2", "nnapi")
+"""Of the app's dimension `runtime`, the default first."""
 JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -49,15 +51,24 @@ def path(parts: Sequence[Path]) -> str:
     return os.pathsep.join(map(str, parts))
 
 
-def merged_manifest(kind: str) -> str:
-    """The manifest of a build type as the Android plugin merges it: its part of the application follows the main one."""
-    folder = PROJECT / "app" / "src"
-    text = (folder / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
-    overlay = folder / kind / "AndroidManifest.xml"
-    if overlay.exists():
-        more = re.search(r"<application>(.*?)</application>", overlay.read_text(encoding="utf-8"), re.DOTALL)
-        assert more is not None, overlay
-        text = text.replace("    </application>", more[1].rstrip(" ") + "    </application>")
+def merged_manifest(kind: str, flavour: str) -> str:
+    """The manifest of a build as the Android plugin merges it: behind the main one what flavour and build type have."""
+    sources = PROJECT / "app" / "src"
+    text = (sources / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
+    tools = ' xmlns:tools="http://schemas.android.com/tools"'
+    text = text.replace("<manifest ", f"<manifest{tools} ", 1) if tools.strip() not in text else text
+    for name in (flavour, kind):
+        overlay = sources / name / "AndroidManifest.xml"
+        if not overlay.exists():
+            continue
+        found = re.search(
+            r"<manifest [^>]*>(.*?)(?:<application>(.*?)</application>\s*)?</manifest>",
+            overlay.read_text(encoding="utf-8"),
+            re.DOTALL,
+        )
+        assert found is not None, overlay
+        text = text.replace("    <application\n", f"{found[1].strip()}\n    <application\n", 1)
+        text = text.replace("    </application>", f"{found[2] or ''}    </application>")
     return text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.android.kit import build_number
+from tests.android.kit import FLAVOURS, build_number
 
 HERE = Path(__file__).parent
 LEAST = build_number("minSdk")
@@ -125,11 +125,15 @@ def descriptor(kinds: str, lists: Any) -> list[str]:
     return found
 
 
-def test_every_call_exists_on_the_oldest_android(kit: Any, lists: Any, app: Any, api: Any) -> None:
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_call_exists_on_the_oldest_android(
+    kit: Any, lists: Any, apps: dict[str, Any], api: Any, flavour: str
+) -> None:
+    app = apps[flavour]
     others = [app.core, app.stubs, *kit.RUNTIME]
     jars = (app.core, app.app, app.benchmark)
     calls = set().union(*(references(kit, jar, app.stubs, [*others, app.app]) for jar in jars))
-    checked, wrong = set(), []
+    checked, wrong, needed = set(), [], 0
     for call in sorted(calls, key=str):
         if call.owner.startswith("java.lang.invoke"):  # what D8 replaces
             continue
@@ -145,7 +149,11 @@ def test_every_call_exists_on_the_oldest_android(kit: Any, lists: Any, app: Any,
             assert newest > LEAST, f"{call.owner}.{call.name} needs no guard"
         elif member is None or newest > LEAST:
             wrong.append(f"{call}: {'not in the list' if member is None else f'API {newest}'}")
+        else:
+            needed = max(needed, newest)
     assert wrong == []
+    # No newer than needed: a higher level would leave phones out, and the libraries run on older ones (test_manifests.py).
+    assert needed == LEAST
     # Called on the app's own activity, on a view of its own, on a class of Java.
     assert {
         "android.app.Activity.getString",

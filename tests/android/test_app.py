@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.android.kit import FLAVOURS
 from tests.fixtures.answer import build_answer_bundle
 
 from sfumato.export.android import ASSETS, place
@@ -27,14 +28,37 @@ def test_the_compiler_is_the_one_of_the_gradle_build(kit: Any) -> None:
     assert kit.catalogue("kotlin") == pinned
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_junit(kit: Any, app: Any, export_folder: Path, suite: str) -> None:
+@pytest.mark.parametrize(
+    ("flavour", "suite"),
+    [
+        (flavour, name)
+        for flavour in FLAVOURS
+        for name in SUITES
+        if flavour == FLAVOURS[0] or name.startswith("Demo")
+    ],
+)
+def test_junit(kit: Any, apps: dict[str, Any], export_folder: Path, flavour: str, suite: str) -> None:
+    """The core is the same in every flavour."""
+    app = apps[flavour]
     package = "dev.sfumato.demo" if suite.startswith("Demo") else "dev.sfumato.core"
     classpath = kit.path([app.app_tests, app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
     options = ("-ea", f"-Dsfumato.export={export_folder}", "-cp", classpath)
     done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", f"{package}.{suite}")
     assert done.returncode == 0, done.stdout
     assert "\nOK (" in done.stdout
+
+
+@pytest.mark.parametrize("suite", ["litert2.CompiledNetworkTest", "nnapi.DelegateNetworkTest"])
+def test_no_flavour_runs_a_model_on_the_cpu_in_an_accelerator_s_name(
+    kit: Any, apps: dict[str, Any], tmp_path: Path, suite: str
+) -> None:
+    """The app's own loading of models, under stubs of LiteRT that decide by its rules (tests/android/stubs)."""
+    flavour, name = suite.split(".")
+    app = apps[flavour]
+    classpath = kit.path([app.app_tests, app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", "-Dphone.level=30", f"-Djava.io.tmpdir={tmp_path}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", f"dev.sfumato.demo.{name}")
+    assert "\nOK (" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("randomised", [False, True])

@@ -112,7 +112,7 @@ def test_every_key_of_the_apps_result_is_read(
     }
     assert set(type(result).model_fields) == result.model_fields_set
     for wrong, reason in (
-        ({"delegate": "npu"}, "unknown delegate 'npu': known are cpu, nnapi, gpu"),
+        ({"delegate": "tpu"}, "unknown delegate 'tpu': known are cpu, nnapi, gpu, npu"),
         ({"runs": "3"}, "the extra runs must be a whole number (--ei)"),
         ({"model": "../a.tflite"}, "the extra model is '../a.tflite', no name of a file in bench/"),
     ):

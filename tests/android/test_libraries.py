@@ -10,6 +10,8 @@ import pytest
 HERE = Path(__file__).parent
 LIST = HERE / "libraries.txt"
 SECTION = re.compile(r"\[(\w+) ([\d.]+)(?:-([\d.]+))?\] ")
+FLAVOURS = {"litert2": "litert", "nnapi": "nnapi"}
+"""Flavour of the app -> the key of its runtime's sections; those of other libraries are for both."""
 HEADER = re.compile(
     r"((?:abstract |final )*(?:class|interface)) ([\w.]+)(<[^ ]*(?: [^ ]+>)?)?(?: extends (.+?))?(?: implements (.+))?$"
 )
@@ -51,14 +53,25 @@ def split(text: str | None) -> list[str]:
     return re.findall(r"(?:[^,<]|<(?:[^<>]|<[^<>]*>)*>)+", text or "")
 
 
-def published(text: str) -> dict[str, Class]:
-    """The list, without the marks of null, which bytecode does not know."""
-    return read(text.replace("?,", ",").replace("?>", ">").splitlines())
+def published(text: str, flavour: str) -> dict[str, Class]:
+    """A flavour's part of the list, without the marks of null, which bytecode does not know."""
+    kept, taken = [], True
+    for line in text.replace("?,", ",").replace("?>", ">").splitlines():
+        if line.startswith("["):
+            keys = {found[0] for found in SECTION.findall(line)}
+            taken = FLAVOURS[flavour] in keys or not keys & set(FLAVOURS.values())
+        kept += [line] if taken else []
+    return read(kept)
 
 
 @pytest.fixture(scope="module")
-def stubs(kit: Any, app: Any) -> dict[str, Class]:
-    """The stubs outside of `android`, Java's and Kotlin's, as the list writes them."""
+def stubs(kit: Any, apps: dict[str, Any]) -> dict[str, dict[str, Class]]:
+    """Flavour -> its stubs outside of `android`, Java's and Kotlin's, as the list writes them."""
+    return {flavour: stubs_of(kit, app) for flavour, app in apps.items()}
+
+
+def stubs_of(kit: Any, app: Any) -> dict[str, Class]:
+    """What is public in the stubs; the rest is how they work."""
     names = [path.relative_to(app.stubs).as_posix() for path in sorted(app.stubs.rglob("*.class"))]
     names += kit.run("jar", "tf", app.app).stdout.splitlines()
     wanted = [
@@ -70,9 +83,13 @@ def stubs(kit: Any, app: Any) -> dict[str, Class]:
         "javap", "-protected", "-constants", "-cp", kit.path([app.stubs, app.app, *kit.RUNTIME]), *wanted
     )
     assert done.returncode == 0, done.stderr
-    lines = []
+    lines, public = [], True
     for line in done.stdout.splitlines():
         if line.startswith("Compiled") or line == "}" or re.search(r" (values|valueOf)\(", line):
+            continue
+        if not line.startswith(" "):
+            public = line.startswith("public ")
+        if not public:
             continue
         text = UNSTATED.sub("", line.replace("$", "."))
         lines.append("    " + text.strip().replace("final ", "") if line.startswith(" ") else text)
@@ -105,9 +122,14 @@ def inherited(classes: dict[str, Class], name: str) -> set[str]:
     return members
 
 
-def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, Class]) -> None:
-    assert len(stubs) > 30  # the reader of javap found something
-    assert differences(published(LIST.read_text(encoding="utf-8")), stubs) == []
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_stub_of_a_library_is_what_the_library_publishes(
+    stubs: dict[str, dict[str, Class]], flavour: str
+) -> None:
+    assert len(stubs[flavour]) > 30  # the reader of javap found something
+    assert differences(published(LIST.read_text(encoding="utf-8"), flavour), stubs[flavour]) == []
+    runtimes = {name for name in stubs[flavour] if re.search(r"\.(nnapi|gpu|edge\.litert)\.", name)}
+    assert {"edge.litert" in name for name in runtimes} == {flavour == "litert2"}, "the two share no APK"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +157,7 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, 
             "GpuDelegate",
             "the list says 'class org.tensorflow.lite.gpu.GpuDelegate'",
         ),
+        ("    byte[] readInt8()\n", "", "byte[] readInt8() is not in the list"),
         (
             "abstract class androidx.camera.core.UseCase\n",
             "",
@@ -148,10 +171,16 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(stubs: dict[str, 
         ("[core 1.17]", "interface androidx.Other\n[core 1.17]", "androidx.Other: no stub"),
     ],
 )
-def test_a_stub_beside_the_list_is_found(stubs: dict[str, Class], old: str, new: str, message: str) -> None:
+def test_a_stub_beside_the_list_is_found(
+    stubs: dict[str, dict[str, Class]], old: str, new: str, message: str
+) -> None:
     text = LIST.read_text(encoding="utf-8")
     assert text.count(old) == 1
-    assert any(message in line for line in differences(published(text.replace(old, new)), stubs))
+    changed = text.replace(old, new)
+    found = [
+        line for flavour in FLAVOURS for line in differences(published(changed, flavour), stubs[flavour])
+    ]
+    assert any(message in line for line in found)
 
 
 def test_what_may_be_null_is_marked_in_the_stubs() -> None:
@@ -166,10 +195,11 @@ def test_the_list_is_of_the_versions_that_gradle_takes(kit: Any) -> None:
     sections = [line for line in LIST.read_text(encoding="utf-8").splitlines() if line.startswith("[")]
     assert len(sections) > 8
     for line in sections:
-        section = SECTION.match(line)
-        assert section is not None, line
-        taken = version(kit.catalogue(section[1]))[:2]
-        assert version(section[2]) <= taken <= version(section[3] or section[2]), line
+        found = SECTION.findall(line)
+        assert found, line
+        for key, first, last in found:
+            taken = version(kit.catalogue(key))[:2]
+            assert version(first) <= taken <= version(last or first), line
 
 
 def version(text: str) -> list[int]:

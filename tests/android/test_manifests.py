@@ -9,6 +9,9 @@ import pytest
 from tests.android import kit
 
 LIST = Path(__file__).parent / "manifests.txt"
+SOURCES = kit.PROJECT / "app" / "src"
+RUNTIMES = {"litert2": "litert", "nnapi": "nnapi"}
+"""Flavour of the app -> the key of the LiteRT it has."""
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 NODE = "{http://schemas.android.com/tools}node"
 APP = "dev.sfumato.demo"
@@ -41,11 +44,22 @@ def libraries() -> list[Library]:
     for line in LIST.read_text(encoding="utf-8").splitlines():
         if section := re.match(r"\[(\w+) ([\d.]+)\] \S", line):
             key, version = section[1], section[2]
-        elif line and not line.startswith("#"):
+        elif line and not line.startswith(("#", "native ")):
             module, least, sdk, *permissions = line.split(" ")
             assert sdk in ("sdk", "none"), line
             found.append(Library(key, version, module, int(least), sdk == "sdk", tuple(permissions)))
     return found
+
+
+def brought_by(flavour: str) -> list[Library]:
+    """The libraries of a flavour."""
+    others = set(RUNTIMES.values()) - {RUNTIMES[flavour]}
+    return [library for library in libraries() if library.key not in others]
+
+
+def manifest_of(flavour: str, kind: str = "release") -> ElementTree.Element:
+    """The manifest of a build."""
+    return ElementTree.fromstring(kit.merged_manifest(kind, flavour))
 
 
 def merged(manifest: ElementTree.Element, brought: list[Library]) -> set[str]:
@@ -61,15 +75,33 @@ def merged(manifest: ElementTree.Element, brought: list[Library]) -> set[str]:
     return asked - removed
 
 
-@pytest.mark.parametrize("kind", kit.BUILD_TYPES)
-def test_the_built_app_has_the_declared_permissions_and_no_other(kind: str) -> None:
-    manifest = ElementTree.fromstring(kit.merged_manifest(kind))
-    assert merged(manifest, libraries()) == DECLARED
-    for element in manifest.findall("uses-permission"):  # each removal is needed
-        if element.get(NODE) == "remove":
-            manifest.remove(element)
-            assert merged(manifest, libraries()) == DECLARED | {element.get(f"{ANDROID}name")}
-            manifest.append(element)
+BUILDS = [(kind, flavour) for kind in kit.BUILD_TYPES for flavour in kit.FLAVOURS]
+
+
+@pytest.mark.parametrize(("kind", "flavour"), BUILDS)
+def test_the_built_app_has_the_declared_permissions_and_no_other(kind: str, flavour: str) -> None:
+    manifest, brought = manifest_of(flavour, kind), brought_by(flavour)
+    assert merged(manifest, brought) == DECLARED
+    removals = [one for one in manifest.findall("uses-permission") if one.get(NODE) == "remove"]
+    assert removals
+    for element in removals:  # each removal is needed
+        manifest.remove(element)
+        assert merged(manifest, brought) == DECLARED | {element.get(f"{ANDROID}name")}
+        manifest.append(element)
+
+
+def test_the_vendors_libraries_that_an_npu_is_reached_by_are_asked_for() -> None:
+    (line,) = re.findall(r"^native (.+)$", LIST.read_text(encoding="utf-8"), re.MULTILINE)
+    asked = {
+        flavour: [
+            element.get(f"{ANDROID}name") for element in manifest_of(flavour).iter("uses-native-library")
+        ]
+        for flavour in kit.FLAVOURS
+    }
+    assert asked == {"litert2": ["libOpenCL.so", *line.split()], "nnapi": ["libOpenCL.so"]}
+    for flavour in kit.FLAVOURS:  # a phone without them is none the worse
+        for element in manifest_of(flavour).iter("uses-native-library"):
+            assert element.get(f"{ANDROID}required") == "false"
 
 
 def test_every_library_of_the_app_is_in_the_list_with_its_version() -> None:
@@ -78,7 +110,9 @@ def test_every_library_of_the_app_is_in_the_list_with_its_version() -> None:
     modules = dict(re.findall(r'^([\w-]+) = \{ module = "([\w.:-]+)"', catalogue, re.MULTILINE))
     used = {
         modules[name.replace(".", "-")]
-        for name in re.findall(r"^ +implementation\(libs\.(.+)\)", build, re.MULTILINE)
+        for name in re.findall(
+            r'^ +(?:implementation|"\w+Implementation")\(libs\.(.+)\)', build, re.MULTILINE
+        )
     }
     assert len(used) > 8
     plain = {"org.jetbrains.kotlinx:kotlinx-coroutines-android"}  # a jar, which has no manifest
@@ -90,5 +124,21 @@ def test_every_library_of_the_app_is_in_the_list_with_its_version() -> None:
 def test_the_app_is_not_offered_to_a_phone_that_a_library_does_not_run_on() -> None:
     least = kit.build_number("minSdk")
     assert [library.module for library in libraries() if library.least > least] == []
-    # No older than needed: a lower level would be a promise, a higher one would leave phones out.
-    assert max(library.least for library in libraries()) == least
+
+
+def test_gradle_builds_both_flavours_each_with_its_own_litert() -> None:
+    build = (kit.PROJECT / "app" / "build.gradle.kts").read_text(encoding="utf-8")
+    assert re.findall(r'flavorDimensions \+= "(\w+)"', build) == ["runtime"]
+    flavours = re.findall(r'create\("(\w+)"\) \{\s+dimension = "runtime"(\s+isDefault = true)?', build)
+    assert [(name, bool(default)) for name, default in flavours] == [("litert2", True), ("nnapi", False)]
+    own = re.findall(r'"(\w+)Implementation"\(libs\.([\w.]+)\)', build)
+    assert own == [
+        ("litert2", "litert"),
+        *(("nnapi", f"nnapi.{name}") for name in ("litert", "gpu", "gpu.api")),
+    ]
+    assert re.findall(r"abiFilters \+= listOf\((.+)\) \}", build) == ['"arm64-v8a", "x86_64"']  # of litert2
+    for flavour in kit.FLAVOURS:  # a name that Gradle does not know would be a folder that it does not read
+        names = {path.name for path in (SOURCES / flavour).iterdir()} - {
+            "jniLibs"
+        }  # a vendor's, of whoever builds
+        assert names == {"AndroidManifest.xml", "kotlin"}

@@ -166,9 +166,10 @@ def test_secrets_lie_where_no_backup_goes() -> None:
 def test_the_log_gets_one_line_and_nothing_of_a_photo() -> None:
     """The line begins a network's part of TensorFlow Lite's log; what it holds is a random number."""
     core = APP.parent.parent / "core" / "src" / "main"
+    sources = [path for name in ("main", "litert2", "nnapi") for path in (APP / name).rglob("*.kt")]
     lines = [
         line.strip()
-        for path in [*MAIN.rglob("*.kt"), *BENCHMARK.rglob("*.kt"), *core.rglob("*.kt")]
+        for path in [*sources, *BENCHMARK.rglob("*.kt"), *core.rglob("*.kt")]
         if path.name != "CheckExport.kt"  # runs on the computer, before the build
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(r"\bLog\.|\bprint(ln|StackTrace)?\(|System\.(out|err)|Timber", line)

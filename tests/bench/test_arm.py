@@ -17,6 +17,7 @@ from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, count_model, re
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
 from sfumato.bench.arm.yardstick import count_jpeg
+from sfumato.bench.host_runtime import WHEELS
 from sfumato.bench.peak import product_model
 from sfumato.bench.subjects import Subject
 from sfumato.cli.bench import arm
@@ -118,16 +119,16 @@ def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values:
     assert all(stage.instructions is not None and stage.instructions > wanted.size / 16 for stage in stages)
 
 
-def test_the_app_s_runtime_is_counted_first_and_the_toolchain_s_too() -> None:
-    """One release in the app, one in Python: both are counted, the app's unless another is asked for."""
+def test_app_toolchain_and_bench_have_one_runtime() -> None:
+    """Decision 40. The series of the app's flavour nnapi is counted where it is asked for."""
     root = Path(__file__).parents[2]
     app = tomllib.loads((root / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8"))
-    assert app["versions"]["litert"] == APP_RUNTIME
+    assert app["versions"]["litert"] == APP_RUNTIME == next(iter(RUNTIMES)) == next(iter(WHEELS))
+    assert list(WHEELS) == list(RUNTIMES)
+    assert app["versions"]["nnapi"].split(".")[:2] == list(RUNTIMES)[-1].split(".")[:2]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = [one for one in project["dependencies"] if one.startswith("ai-edge-litert==")]
-    assert [one.removeprefix("ai-edge-litert==").split(";")[0].strip() for one in pinned] == [
-        list(RUNTIMES)[-1]
-    ]
+    assert [one.removeprefix("ai-edge-litert==").split(";")[0].strip() for one in pinned] == [APP_RUNTIME]
     option = inspect.signature(arm).parameters["runtime"]
     assert option.default == APP_RUNTIME
     with pytest.raises(UsageError, match=r"unknown runtime '9.9'"):

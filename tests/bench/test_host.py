@@ -269,7 +269,7 @@ def test_a_runtime_is_chosen_before_a_model_is_opened_and_comes_from_a_known_fil
     find_runtime("ai-edge-litert")
     with pytest.raises(SfumatoError, match="loaded already"):
         use_runtime("1.4.0")
-    with pytest.raises(UsageError, match=r"unknown runtime '1.3.0': known are 1.4.0, 2.1.0"):
+    with pytest.raises(UsageError, match=r"unknown runtime '1.3.0': known are 2.1.0, 1.4.0"):
         use_runtime("1.3.0")
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
     monkeypatch.setitem(host_runtime.WHEELS, "1.4.0", "0" * 64)

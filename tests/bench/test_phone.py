@@ -181,11 +181,11 @@ def bench(toy: Toy, *subjects: Subject, **values: object) -> Results:
 
 def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callable[..., Toy]) -> None:
     toy = plug_in()
-    results = bench(toy, INT8, sustained=2)
+    results = bench(toy, INT8, delegates=("cpu", "nnapi", "gpu", "npu"), sustained=2)
     assert results.failures == ()
     values = results.to_json()
     rows = {(row["delegate"], row["threads"]): row for row in values["rows"]}
-    assert set(rows) == {("xnnpack", 1), ("xnnpack", 2), ("nnapi", 1), ("gpu", 1)}
+    assert set(rows) == {("xnnpack", 1), ("xnnpack", 2), ("nnapi", 1), ("gpu", 1), ("npu", 1)}
     for row in rows.values():
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert (row["runs"], row["valid"], row["thermal"]) == (20, True, [0, 2])
@@ -200,6 +200,8 @@ def test_a_phone_is_measured_with_every_delegate_and_left_clean(plug_in: Callabl
     assert [rows["nnapi", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [4, 3, 2]
     # An older runtime's line does not say of how many: those of the file.
     assert [rows["gpu", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [1, 1, 1]
+    # Compiled for the NPU alone: every node of the file, in pieces that nobody counts.
+    assert [rows["npu", 1][key] for key in ("nodes", "delegated_nodes", "partitions")] == [1, 1, None]
     # The toy's own arithmetic of the documented input gives this computer's bytes.
     assert all(row["same_as_host"] for row in rows.values())
     assert values["environment"]["device"] == "Toys Toy Phone, Android 16"
@@ -279,7 +281,7 @@ def test_a_delegate_that_takes_nothing_is_refused_though_xnnpack_took_all(
     plug_in: Callable[..., Toy], behaviour: str, why: str
 ) -> None:
     toy = plug_in()
-    toy.behave(nnapi=behaviour, gpu=behaviour)
+    toy.behave(nnapi=behaviour, gpu=behaviour, npu=behaviour)
     results = bench(toy, delegates=("nnapi", "gpu", "cpu"), threads=(1,))
     assert [row.delegate for row in results.rows] == ["xnnpack"]
     names = {"nnapi": "TfLiteNnapiDelegate", "gpu": "TfLiteGpuDelegate"}
@@ -290,12 +292,26 @@ def test_a_delegate_that_takes_nothing_is_refused_though_xnnpack_took_all(
         )
         for delegate, name in names.items()
     ]
+    (npu,) = bench(toy, delegates=("npu",), threads=(1,)).failures
+    assert npu.reason.startswith("npu took no node of this model (")
+
+
+def test_a_model_compiled_for_an_accelerator_alone_is_kept_unless_the_log_names_the_cpu(
+    plug_in: Callable[..., Toy],
+) -> None:
+    toy = plug_in()
+    toy.behave(gpu="whole", npu="leaks")
+    results = bench(toy, delegates=("gpu", "npu"), threads=(1,))
+    assert [(row.delegate, row.nodes, row.delegated_nodes) for row in results.rows] == [("gpu", 1, 1)]
+    assert [failure.reason for failure in results.failures] == [
+        "npu is not alone: the log says that the CPU took 4 of 4 nodes"
+    ]
 
 
 def test_no_result_an_old_one_or_one_of_another_schema_is_none(plug_in: Callable[..., Toy]) -> None:
     toy = plug_in()
     toy.behave(cpu="hang", nnapi="stale", gpu="other schema")
-    results = bench(toy, threads=(1,), patience=1.5)
+    results = bench(toy, delegates=("cpu", "nnapi", "gpu"), threads=(1,), patience=1.5)
     assert results.rows == ()
     assert [failure.reason for failure in results.failures] == [
         "no result after 2 s",

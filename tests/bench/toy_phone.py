@@ -145,12 +145,15 @@ def finish(result: dict[str, Any]) -> None:
 def log_lines(delegate: str, behaviour: str) -> list[str]:
     """What TensorFlow Lite logs on a real phone: XNNPACK follows every other delegate and takes what that one left.
 
-    A delegate that takes no node (`silent`) has no line of its own; on a phone whose NNAPI has no driver, NNAPI is one.
+    A delegate that takes no node (`silent`) has no line of its own; on a phone whose NNAPI has no driver, NNAPI is one. A model
+    that is compiled for an accelerator alone (`whole`, and the NPU) has none at all.
     """
+    if behaviour == "whole" or (delegate == "npu" and behaviour == "good"):
+        return []
     head = "11-29 20:15:01.123  4242  4260 I tflite  : "
     line = "Replacing {} node(s) with delegate ({}) node, yielding {} partitions"
     lines = [head + "Created TensorFlow Lite XNNPACK delegate for CPU."]
-    if behaviour in ("silent", "none taken") or delegate == "cpu":
+    if behaviour in ("silent", "none taken", "leaks") or delegate == "cpu":
         return [*lines, head + line.format("4 out of 4", "TfLiteXNNPackDelegate", 1) + " for subgraph 0."]
     if delegate == "nnapi":
         lines += [head + line.format("3 out of 4", "TfLiteNnapiDelegate", 2) + " for subgraph 0."]
@@ -191,6 +194,7 @@ def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
     with (HOME / "log").open("a") as log:
         log.writelines(f"{line}\n" for line in log_lines(extras["delegate"], behaviour))
     taken = 0 if behaviour == "none taken" else 1 if extras["delegate"] == "cpu" else None
+    promised = behaviour in ("whole", "leaks") or (extras["delegate"] == "npu" and behaviour == "good")
     steps = ("decode", "resize", "network", "noise", "sampler", "encode")
     return {
         "status": "done",
@@ -201,6 +205,7 @@ def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
         "nodes": None if taken is None else 1,
         "delegated_nodes": taken,
         "partitions": taken,
+        "fully_accelerated": promised,
         "init_ms": (ready - begun) / 1e6,
         "first_ms": first / 1e6,
         "warmup": extras["warmup"],

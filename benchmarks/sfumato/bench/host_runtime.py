@@ -1,7 +1,8 @@
 """Another release of ai-edge-litert than the one that is installed, for this process and its children.
 
-The Android app ships an older release than the toolchain needs, and the two run the same file at different speeds
-(docs/benchmarks.md). The wheel is fetched once, checked, and unpacked into the user's cache; nothing is installed.
+The Android app's flavour nnapi has an older series than the toolchain and the app's default flavour, and the two run the same
+file at different speeds (docs/benchmarks.md). The wheel is fetched once, checked, and unpacked into the cache; nothing is
+installed.
 
     use_runtime("1.4.0")        # before the first model is opened
 """
@@ -21,10 +22,10 @@ from sfumato.data.cache import cache_folder
 
 PACKAGE = "ai-edge-litert"
 WHEELS = {
-    "1.4.0": "138aac5f29c1dfc220519be79c86afec815bc992bd3f08b0f82cee967d8e386f",
     "2.1.0": "dcf7d79374ab467cec19f2edadd3beb243ad17833f8c5ad59bf76712bf1449b1",
+    "1.4.0": "138aac5f29c1dfc220519be79c86afec815bc992bd3f08b0f82cee967d8e386f",
 }
-"""Release -> SHA-256 of its wheel for `TRIED`; the app's first."""
+"""Release -> SHA-256 of its wheel for `TRIED`; the app's and the toolchain's first."""
 TRIED = "Linux", "x86_64", (3, 11)
 """System, processor and Python that the wheels are for."""
 

@@ -82,7 +82,7 @@ class Measurement(_Frozen):
     runtime: str
     """Name and version of the interpreter."""
     delegate: str
-    """`xnnpack`, `none`, `nnapi` or `gpu`."""
+    """`xnnpack`, `none`, `nnapi`, `gpu` or `npu`."""
     threads: int
     cpu: str | None = None
     """The emulated core, target arm."""

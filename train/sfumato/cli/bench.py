@@ -69,7 +69,8 @@ def host(
     runtime: Annotated[
         str,
         typer.Option(
-            help="Release of ai-edge-litert: 1.4.0, which the Android app has, or 2.1.0. Default: what is installed."
+            help="Release of ai-edge-litert: 2.1.0, as in the Android app, or 1.4.0, the series of its flavour nnapi. "
+            "Default: what is installed."
         ),
     ] = "",
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each model gets.")] = 10,
@@ -117,8 +118,11 @@ def arm(
         str, typer.Option(help="Emulated cores, with commas.")
     ] = "cortex-a53,cortex-a72,cortex-a76",
     runtime: Annotated[
-        str, typer.Option(help="Release of ai-edge-litert: 1.4.0, which the Android app has, or 2.1.0.")
-    ] = "1.4.0",
+        str,
+        typer.Option(
+            help="Release of ai-edge-litert: 2.1.0, as in the Android app, or 1.4.0, the series of its flavour nnapi."
+        ),
+    ] = "2.1.0",
     jpeg: Annotated[
         bool, typer.Option("--jpeg", help="Count libjpeg-turbo's encoder at quality 90 too, as a yardstick.")
     ] = False,
@@ -165,7 +169,11 @@ def phone(
         ),
     ] = False,
     delegates: Annotated[
-        str | None, typer.Option(help="cpu, nnapi, gpu, with commas; all of them, or cpu with --no-app.")
+        str | None,
+        typer.Option(
+            help="cpu, gpu, npu; of the app's flavour nnapi cpu, nnapi, gpu. With commas; cpu,gpu,npu without the option, "
+            "or cpu with --no-app."
+        ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads on the CPU, with commas.")] = "1,2,4",
     warmup: Annotated[int, typer.Option(min=0, help="Untimed runs.")] = 50,
@@ -222,7 +230,7 @@ def phone(
             choose(found, serial), subjects, settings, tool=benchmark_model, watch=note
         )
     else:
-        config = make_config(PhoneConfig, {**common, "delegates": names(delegates or "cpu,nnapi,gpu")})
+        config = make_config(PhoneConfig, {**common, "delegates": names(delegates or "cpu,gpu,npu")})
         results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
     finish(results, out, as_json=as_json)
 

@@ -58,20 +58,20 @@ RUNTIMES = {
     one.version: one
     for one in (
         Runtime(
-            "1.4.0",
-            "manylinux_2_17_aarch64",
-            "131d1c12dedc0c45aa683106d71ea895117c2332b0efb52712965f8b5e63781d",
-            "libLiteRtRuntimeCApi.so",
-        ),
-        Runtime(
             "2.1.0",
             "manylinux_2_27_aarch64",
             "92b24d2507fccf5680c26e712c156266dcf64a892df3921dd42f4a7d26527462",
             "libLiteRt.so",
         ),
+        Runtime(
+            "1.4.0",
+            "manylinux_2_17_aarch64",
+            "131d1c12dedc0c45aa683106d71ea895117c2332b0efb52712965f8b5e63781d",
+            "libLiteRtRuntimeCApi.so",
+        ),
     )
 }
-"""The Android app's release first, then the one that the export pins. 2.2 and 2.3 crash under qemu 7.2."""
+"""That of toolchain and Android app first, then the series of the flavour nnapi. 2.2 and 2.3 crash under qemu 7.2."""
 APP_RUNTIME = next(iter(RUNTIMES))
 EMULATOR = ("qemu-user",)
 COMPILER = (

@@ -149,12 +149,29 @@ def with_delegation(result: PhoneResult, delegate: str, log: str) -> PhoneResult
 
     A phone also logs XNNPACK, which takes what another delegate leaves: only a line with this delegate's name counts.
     """
-    lines = [found for found in LOG_LINE.findall(log) if found[2].startswith(LOGGED_AS[delegate])]
+    if result.fully_accelerated and delegate != "cpu":
+        return without_cpu(result, delegate, log)
+    name = LOGGED_AS.get(delegate)
+    lines = [found for found in LOG_LINE.findall(log) if name and found[2].startswith(name)]
     if result.delegated_nodes is not None or not lines:
         return result
     taken, nodes, _, partitions = lines[-1]
     found = {"delegated_nodes": int(taken), "partitions": int(partitions)}
     return result.model_copy(update={**found, **({"nodes": int(nodes)} if nodes else {})})
+
+
+def without_cpu(result: PhoneResult, delegate: str, log: str) -> PhoneResult:
+    """A result of a model that was compiled for the accelerator alone; what the log says of the CPU counts for more than that.
+
+    Raises:
+        SfumatoError: XNNPACK took nodes since the log was cleared.
+    """
+    for taken, nodes, name, _ in LOG_LINE.findall(log):
+        if name.startswith(LOGGED_AS["cpu"]):
+            raise SfumatoError(
+                f"{delegate} is not alone: the log says that the CPU took {taken} of {nodes or 'its'} nodes"
+            )
+    return result
 
 
 def require_taken(result: PhoneResult, delegate: str) -> None:
@@ -164,15 +181,16 @@ def require_taken(result: PhoneResult, delegate: str) -> None:
     the whole model (nnapi_delegate.cc of LiteRT 1.4, StatefulNnApiDelegate::DoPrepare).
 
     Raises:
-        SfumatoError: no line of this delegate, or it took no node.
+        SfumatoError: no line of this delegate, or it took no node, and the app does not say that it took all.
     """
-    if delegate == "cpu" or result.delegated_nodes:
+    if delegate == "cpu" or result.delegated_nodes or result.fully_accelerated:
         return
-    why = (
-        f"TensorFlow Lite's log has no line of {LOGGED_AS[delegate]}"
-        if result.delegated_nodes is None
-        else f"0 of {result.nodes or 'its'} nodes"
-    )
+    if result.delegated_nodes is not None:
+        why = f"0 of {result.nodes or 'its'} nodes"
+    elif delegate in LOGGED_AS:
+        why = f"TensorFlow Lite's log has no line of {LOGGED_AS[delegate]}"
+    else:
+        why = "the app does not say that it took any"
     raise SfumatoError(
         f"{delegate} took no node of this model ({why}): the time is the CPU's, and is not kept"
     )

@@ -30,9 +30,10 @@ class _Common(BaseModel):
 class PhoneConfig(_Common):
     """By the demo app, whose timed runs end after ten seconds."""
 
-    delegates: tuple[Literal["cpu", "nnapi", "gpu"], ...] = Field(
-        default=("cpu", "nnapi", "gpu"), min_length=1
+    delegates: tuple[Literal["cpu", "nnapi", "gpu", "npu"], ...] = Field(
+        default=("cpu", "gpu", "npu"), min_length=1
     )
+    """The default is what the app's default flavour has; its flavour nnapi has cpu, nnapi and gpu."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks for the result."""
     shared: str = SHARED

@@ -24,13 +24,14 @@ BACKGROUND = "the app was not in the foreground all the time: keep the phone unl
 def make_measurement(subject: Subject, delegate: str, threads: int, result: PhoneResult) -> Measurement:
     """One configuration; not valid if the app was not in the foreground."""
     facts = {**subject.facts(), **({"nodes": result.nodes} if result.nodes is not None else {})}
+    whole = result.fully_accelerated and delegate != "cpu"
     return Measurement(
         **facts,
         app=True,
         runtime=result.runtime,
         delegate="xnnpack" if delegate == "cpu" else delegate,
         threads=threads,
-        delegated_nodes=result.delegated_nodes,
+        delegated_nodes=facts["nodes"] if whole else result.delegated_nodes,
         partitions=result.partitions,
         init_ms=result.init_ms,
         first_ms=result.first_ms,

@@ -19,7 +19,7 @@ FOLDER, RESULT = "bench", "bench.json"
 SHARED = f"/sdcard/Android/media/{PACKAGE}"
 """That folder: neither needs `run-as` for it, which wants a debuggable build (BenchmarkActivity.kt says why this one)."""
 LOGGED_AS = {"cpu": "TfLiteXNNPackDelegate", "nnapi": "TfLiteNnapiDelegate", "gpu": "TfLiteGpuDelegate"}
-"""Delegate -> how its name begins in TensorFlow Lite's log; that of the GPU goes on with V2."""
+"""Delegate -> how its name begins in TensorFlow Lite's log; that of the GPU goes on with V2. The NPU has no line of its own."""
 
 
 class _Open(BaseModel):
@@ -71,6 +71,8 @@ class PhoneResult(_Open):
     nodes: int | None = None
     delegated_nodes: int | None = None
     partitions: int | None = None
+    fully_accelerated: bool = False
+    """The runtime compiled the model for the accelerator alone: no node is left to the CPU."""
     init_ms: float | None = None
     first_ms: float | None = None
     runs_ns: tuple[int, ...] = ()

@@ -7,8 +7,13 @@ public interface Tensor {
     String name();
     QuantizationParams quantizationParams();
     class QuantizationParams {
-        public QuantizationParams(float scale, int zeroPoint) {}
-        public native float getScale();
-        public native int getZeroPoint();
+        private final float scale;
+        private final int zeroPoint;
+        public QuantizationParams(float scale, int zeroPoint) {
+            this.scale = scale;
+            this.zeroPoint = zeroPoint;
+        }
+        public float getScale() { return scale; }
+        public int getZeroPoint() { return zeroPoint; }
     }
 }

@@ -86,7 +86,7 @@ private class PhoneMachine(private val context: Context, private val front: () -
     override val runtime = "litert ${TensorFlowLite.runtimeVersion()}"
     override val appVersion: String
         get() = context.packageManager.getPackageInfo(context.packageName, 0).versionName.orEmpty()
-    override val networks: NetworkFactory = LiteRtNetworkFactory(::tfliteLog)
+    override val networks: NetworkFactory = LiteRtNetworkFactory(context, ::tfliteLog)
 
     override fun file(name: String): ByteArray = try {
         File(sharedFolder(context), "bench/$name").readBytes()

@@ -49,11 +49,13 @@ sealed interface RuntimeState {
     data object Opening : RuntimeState
 
     data class Running(
-        /** What the delegate took; null where the runtime does not say, which only the CPU may do. */
+        /** What the delegate took; null where the runtime does not count: on the CPU, or fully accelerated. */
         val delegation: Delegation?,
         /** By how many 1/256 its outputs differ from the export's known answers, at most. */
         val difference: Int,
         val initMillis: Double,
+        /** The accelerator runs every node. */
+        val fullyAccelerated: Boolean = false,
     ) : RuntimeState
 
     /** Nothing runs in its place. */

@@ -321,7 +321,8 @@ class DemoViewModel(
             val start = System.nanoTime()
             val opened = Engine.open(checkNotNull(bundle), choice, parts, encoding())
             engine = opened
-            RuntimeState.Running(opened.network.delegation, opened.difference, (opened.openedAt - start) / 1e6)
+            val millis = (opened.openedAt - start) / 1e6
+            RuntimeState.Running(opened.network.delegation, opened.difference, millis, opened.network.fullyAccelerated)
         } catch (error: Throwable) {
             RuntimeState.Refused(error.inWords("the network cannot be loaded"))
         }

@@ -1,11 +1,12 @@
 /**
- * LiteRT's interpreter as a [LocalNetwork]: CPU with XNNPACK, NNAPI or the GPU, never one in place of another.
+ * LiteRT as a [LocalNetwork]: the CPU here, by the interpreter with XNNPACK, everything else in Accelerators.kt of the app's flavour.
+ * Never one in place of another.
  *
- *     val network = LiteRtNetworkFactory(::tfliteLog).open(model, Accelerator.NNAPI, threads = 1)
+ *     val network = LiteRtNetworkFactory(context, ::tfliteLog).open(model, Accelerator.GPU, threads = 1)
  */
 package dev.sfumato.demo
 
-import android.os.Build
+import android.content.Context
 import android.util.Log
 import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Delegation
@@ -19,60 +20,39 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.UUID
 import org.tensorflow.lite.DataType
-import org.tensorflow.lite.Delegate
 import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.Tensor
-import org.tensorflow.lite.gpu.GpuDelegate
-import org.tensorflow.lite.nnapi.NnApiDelegate
 
 /** Opens models; [log] gives TensorFlow Lite's lines so far, oldest first. */
-class LiteRtNetworkFactory(private val log: () -> List<String>) : NetworkFactory {
-    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork =
-        orWhyNot(accelerator) { load(model, accelerator, threads) }
-
-    private fun load(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork {
-        // Lines from here on: what an earlier network of this app wrote is not taken for this one's.
-        val mark = "sfumato loads a network, ${UUID.randomUUID()}"
-        Log.i("tflite", mark)
-        val delegate = makeDelegate(accelerator)
-        try {
-            val options = Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true)
-            if (delegate != null) options.addDelegate(delegate)
-            val interpreter = Interpreter(direct(model), options)
-            return LiteRtNetwork(interpreter, delegate, Delegation.fromLog(log().dropWhile { mark !in it }, accelerator))
-        } catch (error: Throwable) {
-            delegate?.close()
-            throw error
-        }
-    }
-
-    private fun makeDelegate(accelerator: Accelerator): Delegate? = when (accelerator) {
-        Accelerator.CPU -> null
-        Accelerator.NNAPI -> {
-            // Without a vendor's driver NNAPI would run its own slow CPU code. The delegate can leave that out from Android 10 on
-            // (nnapi_delegate.cc, ShouldUseTargetDevices); before, it would take nodes and run them on the CPU.
-            if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) throw SfumatoException("NNAPI without its own CPU code begins with Android 10")
-            NnApiDelegate(NnApiDelegate.Options().setUseNnapiCpu(false))
-        }
-        Accelerator.GPU -> GpuDelegate()
-    }
-
-    private fun orWhyNot(accelerator: Accelerator, work: () -> LocalNetwork): LocalNetwork = try {
-        work()
-    } catch (error: RuntimeException) {
+class LiteRtNetworkFactory(private val context: Context, private val log: () -> List<String>) : NetworkFactory {
+    override fun open(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork = try {
+        load(model, accelerator, threads)
+    } catch (error: Exception) { // LiteRtException among them, which is checked
         throw refusal(accelerator, error)
     } catch (error: LinkageError) { // the library is not made for this phone's processor
         throw refusal(accelerator, error)
+    }
+
+    private fun load(model: ByteArray, accelerator: Accelerator, threads: Int): LocalNetwork {
+        if (accelerator !in ACCELERATORS) throw SfumatoException("this flavour of the app has ${ACCELERATORS.joinToString()} only")
+        // Lines from here on: what an earlier network of this app wrote is not taken for this one's.
+        val mark = "sfumato loads a network, ${UUID.randomUUID()}"
+        Log.i("tflite", mark)
+        val lines = { log().dropWhile { mark !in it } }
+        if (accelerator != Accelerator.CPU) return openAccelerated(model, accelerator, threads, context, lines)
+        val interpreter = Interpreter(direct(model), Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true))
+        return InterpreterNetwork(interpreter, Delegation.fromLog(lines(), accelerator))
     }
 
     private fun refusal(accelerator: Accelerator, error: Throwable) =
         SfumatoException("$accelerator refuses this model: ${error.reason}".lines().joinToString(" "))
 }
 
-private class LiteRtNetwork(
+/** A model in the interpreter; [delegate] is closed with it. */
+internal class InterpreterNetwork(
     private val interpreter: Interpreter,
-    private val delegate: Delegate?,
     override val delegation: Delegation?,
+    private val delegate: AutoCloseable? = null,
 ) : LocalNetwork {
     private val inputTensors = List(interpreter.inputTensorCount, interpreter::getInputTensor)
     private val outputTensors = List(interpreter.outputTensorCount, interpreter::getOutputTensor)
@@ -121,7 +101,8 @@ private class LiteRtNetwork(
 
 private fun direct(size: Int): ByteBuffer = ByteBuffer.allocateDirect(size).order(ByteOrder.nativeOrder())
 
-private fun direct(content: ByteArray): ByteBuffer = direct(content.size).also { it.put(content) }
+/** A model as the interpreter takes it. */
+internal fun direct(content: ByteArray): ByteBuffer = direct(content.size).also { it.put(content) }
 
 /** What TensorFlow Lite wrote to this app's log: the only place that has how many nodes a delegate took. */
 fun tfliteLog(): List<String> = try {

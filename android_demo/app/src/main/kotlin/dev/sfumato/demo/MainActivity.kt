@@ -49,7 +49,7 @@ class MainActivity : ComponentActivity() {
     private lateinit var views: Views
     private var shown: Perturbed? = null
     private var offered: List<StrengthPoint> = emptyList()
-    private val showAccelerator = OnChange<Accelerator> { views.accelerator.setSelection(it.ordinal) }
+    private val showAccelerator = OnChange<Accelerator> { views.accelerator.setSelection(ACCELERATORS.indexOf(it).coerceAtLeast(0)) }
     private val showThreads = OnChange<Int> { views.threads.setSelection(THREADS.indexOf(it).coerceAtLeast(0)) }
     private val showStrength = OnChange<Int> { views.strength.setSelection(placeOf(it)) }
     private val showLimit = OnChange<String> { views.limit.setText(it) }
@@ -125,7 +125,7 @@ class MainActivity : ComponentActivity() {
     }
 
     private fun chooseRuntime() {
-        val accelerator = Accelerator.entries[views.accelerator.selectedItemPosition]
+        val accelerator = ACCELERATORS[views.accelerator.selectedItemPosition]
         model.choose(accelerator, THREADS[views.threads.selectedItemPosition])
     }
 
@@ -233,7 +233,7 @@ class MainActivity : ComponentActivity() {
         is RuntimeState.Running -> {
             val taken = runtime.delegation?.let {
                 getString(R.string.taken, it.delegated, it.nodes?.toString() ?: "?", it.partitions)
-            } ?: getString(R.string.taken_unknown)
+            } ?: getString(if (runtime.fullyAccelerated) R.string.taken_whole else R.string.taken_unknown)
             val same = if (runtime.difference == 0) getString(R.string.same) else getString(R.string.differs, runtime.difference)
             getString(R.string.running, taken, runtime.initMillis, same)
         }
@@ -312,7 +312,7 @@ class MainActivity : ComponentActivity() {
             fun spinner(of: Spinner, items: List<String>) {
                 of.adapter = ArrayAdapter(activity, android.R.layout.simple_spinner_dropdown_item, items)
             }
-            spinner(accelerator, Accelerator.entries.map { it.name })
+            spinner(accelerator, ACCELERATORS.map { it.name })
             spinner(threads, THREADS.map { activity.resources.getQuantityString(R.plurals.threads, it, it) })
         }
     }
@@ -327,7 +327,7 @@ private class DemoViewModelFactory(private val activity: ComponentActivity) : Vi
         val context = activity.applicationContext
         val parts = DemoParts(
             openBundle = { Export.open { name -> context.assets.open("${Export.FOLDER}/$name").use { it.readBytes() } } },
-            networks = LiteRtNetworkFactory(::tfliteLog),
+            networks = LiteRtNetworkFactory(context, ::tfliteLog),
             keys = KeystoreDeviceKeys(SecretFile(context.noBackupFilesDir, "device.key")),
             openLedger = {
                 val folder = context.noBackupFilesDir

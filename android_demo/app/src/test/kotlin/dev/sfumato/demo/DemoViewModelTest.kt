@@ -170,6 +170,10 @@ class DemoViewModelTest {
         val reason = "NNAPI takes no node of this model (TensorFlow Lite's log has no line of TfLiteNnapiDelegate), and nothing runs in its place"
         assertEquals(RuntimeState.Refused(reason), model.await { it.runtime is RuntimeState.Refused }.runtime)
         assertEquals(listOf(0, true), listOf(silent.invoked, silent.closed))
+        networks.answering = { FakeNetwork(delegation = null, fullyAccelerated = true) } // nothing else was allowed to run it
+        model.choose(Accelerator.NPU, 1)
+        assertTrue((model.await { it.runtime is RuntimeState.Running }.runtime as RuntimeState.Running).fullyAccelerated)
+        networks.answering = { silent }
         model.choose(Accelerator.CPU, 1) // the CPU may be silent
         assertEquals(null, (model.await { it.runtime is RuntimeState.Running }.runtime as RuntimeState.Running).delegation)
     }

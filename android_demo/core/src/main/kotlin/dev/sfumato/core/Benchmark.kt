@@ -29,7 +29,7 @@ internal data class BenchmarkRequest(
                 id = text(extras, "id").orEmpty(),
                 model = fileName("model", text(extras, "model") ?: throw SfumatoException("the extra model is missing")),
                 accelerator = Accelerator.entries.firstOrNull { it.name.lowercase() == name }
-                    ?: throw SfumatoException("unknown delegate '$name': known are cpu, nnapi, gpu"),
+                    ?: throw SfumatoException("unknown delegate '$name': known are cpu, nnapi, gpu, npu"),
                 threads = count(extras, "threads", 1, 1..16),
                 warmup = count(extras, "warmup", 50, 0..1_000_000),
                 runs = count(extras, "runs", 500, 1..1_000_000),
@@ -146,6 +146,7 @@ public class Benchmark(private val machine: BenchmarkMachine) {
                 "nodes" to delegation?.nodes,
                 "delegated_nodes" to delegation?.delegated,
                 "partitions" to delegation?.partitions,
+                "fully_accelerated" to model.fullyAccelerated,
                 "init_ms" to initMillis,
                 "first_ms" to firstMillis,
                 "warmup" to request.warmup,

@@ -6,7 +6,7 @@
  */
 package dev.sfumato.core
 
-/** Where the network is to run. */
+/** Where the network is to run. Which of them an app offers depends on its runtime. */
 public enum class Accelerator {
     /** XNNPACK on the processor. */
     CPU,
@@ -14,16 +14,20 @@ public enum class Accelerator {
     /** Android's neural networks API, on a vendor's driver. */
     NNAPI,
 
-    /** The GPU delegate. */
+    /** The phone's graphics processor. */
     GPU,
+
+    /** A vendor's neural processor, without Android's API between. */
+    NPU,
     ;
 
-    /** How TensorFlow Lite calls the delegate in its log. */
-    internal val delegateName: String
+    /** How TensorFlow Lite calls the delegate in its log; null for the NPU, which has none there. */
+    internal val delegateName: String?
         get() = when (this) {
             CPU -> "TfLiteXNNPackDelegate"
             NNAPI -> "TfLiteNnapiDelegate"
             GPU -> "TfLiteGpuDelegate"
+            NPU -> null
         }
 }
 
@@ -44,11 +48,13 @@ public data class Delegation(val nodes: Int?, val delegated: Int, val partitions
          * The runtime's Java API has no call for what a delegate took; its log names it. The last line about this accelerator's
          * delegate counts; null if there is none.
          */
-        public fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? =
-            lines.mapNotNull(LINE::find).lastOrNull { it.groupValues[3].startsWith(accelerator.delegateName) }?.let { match ->
+        public fun fromLog(lines: List<String>, accelerator: Accelerator): Delegation? {
+            val name = accelerator.delegateName ?: return null
+            return lines.mapNotNull(LINE::find).lastOrNull { it.groupValues[3].startsWith(name) }?.let { match ->
                 val (delegated, nodes, _, partitions) = match.destructured
                 Delegation(nodes.toIntOrNull(), delegated.toInt(), partitions.toInt())
             }
+        }
     }
 }
 
@@ -62,6 +68,9 @@ public interface LocalNetwork : AutoCloseable {
 
     /** What the delegate took; null where the runtime does not say, which [requireTaken] lets the CPU alone do. */
     public val delegation: Delegation?
+
+    /** Whether the runtime compiled the model for the accelerator alone, and would have refused to leave a node to the CPU. */
+    public val fullyAccelerated: Boolean get() = false
 
     /** Put bytes into the input, in the order of memory. */
     public fun fill(input: ByteArray)
@@ -96,13 +105,15 @@ public fun interface NetworkFactory {
  *
  * A delegate that takes nothing is silent: NNAPI without a vendor's driver gives no error and writes no line, and XNNPACK then runs the
  * whole model (nnapi_delegate.cc of LiteRT 1.4, StatefulNnApiDelegate::DoPrepare). So a missing line refuses as a zero does. The CPU
- * alone may be without a line: nothing can run in its place.
+ * alone may be without a line: nothing can run in its place. A model that is [LocalNetwork.fullyAccelerated] needs none.
  */
 public fun <N : LocalNetwork> N.requireTaken(accelerator: Accelerator): N {
     val found = delegation
-    if (found == null && accelerator == Accelerator.CPU || found != null && found.delegated > 0) return this
+    if (fullyAccelerated || found == null && accelerator == Accelerator.CPU || found != null && found.delegated > 0) return this
     close()
-    val why = found?.let { "0 of ${it.nodes ?: "its"} nodes" } ?: "TensorFlow Lite's log has no line of ${accelerator.delegateName}"
+    val name = accelerator.delegateName
+    val missing = if (name == null) "the runtime does not say that it took any" else "TensorFlow Lite's log has no line of $name"
+    val why = found?.let { "0 of ${it.nodes ?: "its"} nodes" } ?: missing
     throw SfumatoException("$accelerator takes no node of this model ($why), and nothing runs in its place")
 }
 

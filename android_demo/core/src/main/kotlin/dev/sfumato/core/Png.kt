@@ -35,7 +35,7 @@ private val LACED = listOf(
 ) // First row, first column, step down, step across
 
 /** As stored, not turned yet; what is transparent lies over white, 16 bits are divided by 257 and rounded. */
-fun decodePng(content: ByteArray, file: PictureFile): Picture {
+public fun decodePng(content: ByteArray, file: PictureFile): Picture {
     val png = requireNotNull(file.png) { "this is no PNG" }
     val rgb = ByteArray(file.height * file.width * 3)
     if (png.height != file.height || png.width != file.width) rgb.fill(-1) // white around a smaller first frame

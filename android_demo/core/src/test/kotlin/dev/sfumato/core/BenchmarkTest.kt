@@ -47,7 +47,8 @@ class BenchmarkTest {
         val expected = mapOf(
             "schema" to "sfumato-phone/1", "id" to "3f9c0a", "status" to "done", "error" to null, "model" to "local_int8.tflite",
             "sha256" to sha256(MODEL), "runtime" to "litert test", "delegate" to "cpu", "threads" to 1L, "nodes" to 42L,
-            "delegated_nodes" to 42L, "partitions" to 1L, "init_ms" to 3.0, "first_ms" to 1.0, "warmup" to 5L, "runs_ns" to List(40) { 1_000_000L },
+            "delegated_nodes" to 42L, "partitions" to 1L, "fully_accelerated" to false,
+            "init_ms" to 3.0, "first_ms" to 1.0, "warmup" to 5L, "runs_ns" to List(40) { 1_000_000L },
             "sustained" to null, "stages" to null, "output_sha256" to sha256(network.answer(flipTopBit(standard()))),
             "thermal" to mapOf("before" to 1L, "after" to 1L),
             "battery" to mapOf("percent" to 81L, "charging" to true, "celsius" to null),
@@ -99,7 +100,7 @@ class BenchmarkTest {
             asked - "model" to "model is missing",
             asked + ("model" to "../secret") to "no name of a file",
             asked + ("model" to "other.tflite") to "other.tflite is not there",
-            asked + ("delegate" to "npu") to "cpu, nnapi, gpu",
+            asked + ("delegate" to "tpu") to "cpu, nnapi, gpu, npu",
             asked + ("threads" to 17) to "1 to 16",
             asked + ("threads" to "2") to "--ei",
             asked + ("runs" to 0) to "runs",
@@ -119,9 +120,9 @@ class BenchmarkTest {
 
     @Test
     fun whatRunsOnTheCpuInItsPlaceIsNotMeasured() {
-        for (name in listOf("nnapi", "gpu")) {
-            val accelerator = Accelerator.valueOf(name.uppercase())
-            val cases = listOf(null to "no line of ${accelerator.delegateName}", Delegation(42, 0, 1) to "0 of 42 nodes")
+        val silences = listOf("no line of TfLiteNnapiDelegate", "no line of TfLiteGpuDelegate", "the runtime does not say")
+        for ((name, silence) in listOf("nnapi", "gpu", "npu").zip(silences)) {
+            val cases = listOf(null to silence, Delegation(42, 0, 1) to "0 of 42 nodes")
             for ((delegation, word) in cases) {
                 val opened = FakeNetwork(delegation = delegation)
                 val result = run(asked + ("delegate" to name), Machine(opened = opened))
@@ -131,6 +132,11 @@ class BenchmarkTest {
             }
             val part = run(asked + ("delegate" to name), Machine(opened = FakeNetwork(delegation = Delegation(42, 1, 3))))
             assertEquals(listOf<Any?>("done", name, 1L), listOf(part["status"], part["delegate"], part["delegated_nodes"]))
+        }
+        for (name in listOf("gpu", "npu")) {
+            val opened = FakeNetwork(delegation = null, fullyAccelerated = true)
+            val whole = run(asked + ("delegate" to name), Machine(opened = opened))
+            assertEquals(listOf<Any?>("done", null, true), listOf(whole["status"], whole["delegated_nodes"], whole["fully_accelerated"]))
         }
         val silent = run(asked, Machine(opened = FakeNetwork(delegation = null)))
         assertEquals(listOf<Any?>("done", "cpu", null), listOf(silent["status"], silent["delegate"], silent["delegated_nodes"]))

@@ -154,6 +154,6 @@ class PerturberTest {
         assertEquals(Delegation(null, 5, 1), Delegation.fromLog(lines, Accelerator.GPU))
         assertEquals(null, Delegation.fromLog(lines.take(1), Accelerator.CPU))
         val ofTheCpuAlone = listOf(lines[0], lines[2])
-        assertEquals(listOf(null, null), listOf(Accelerator.NNAPI, Accelerator.GPU).map { Delegation.fromLog(ofTheCpuAlone, it) })
+        assertEquals(listOf(null, null, null), listOf(Accelerator.NNAPI, Accelerator.GPU, Accelerator.NPU).map { Delegation.fromLog(ofTheCpuAlone, it) })
     }
 }

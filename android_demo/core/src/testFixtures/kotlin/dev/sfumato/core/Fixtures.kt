@@ -115,6 +115,7 @@ class FakeNetwork(
     override val delegation: Delegation? = Delegation(42, 42, 1),
     private val onInvoke: () -> Unit = {},
     side: Int = SIDE,
+    override val fullyAccelerated: Boolean = false,
 ) : LocalNetwork {
     override val inputs = listOf(TensorInfo("image", listOf(1, side, side, 3), "int8", (1 / 255.0).toFloat(), -128))
     override val outputs = listOf(TensorInfo("p", listOf(1, SIDE, SIDE, planes), "int8", (1 / 256.0).toFloat(), -128))
