@@ -1,35 +1,66 @@
 /**
  * Pictures of the browser: photos that it decodes, and canvases that it shows.
  *
- *     const pixels = fit(await createImageBitmap(file, AS_STORED), 64, 64);    // H * W * 3
+ *     const picture = await readPicture(file);      // a PictureError says why it is not read
+ *     const pixels = fitPicture(picture, 64, 64);   // H * W * 3
  *     paint(canvas, pixels, 64, 64);
  *
- * The browser decodes; everything after that is ours. Colour profiles are not applied, transparent pixels lie over white.
+ * The browser decodes all kinds but PNG, and sees neither EXIF nor colour profile of them; everything else is ours. What is transparent
+ * lies over white.
  */
 
-import {BAND, crop, resize} from "./picture.js";
+import {Picture} from "./picture.js";
+import {MAX_DECODED, PictureError, checkBytes, checkSize, damaged, inspect, kindOf} from "./picture_file.js";
+import {decodePng} from "./png.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @typedef {import("./picture_file.js").PictureFile} PictureFile */
 
 /** @type {ImageBitmapOptions} */
 export const AS_STORED = {colorSpaceConversion: "none", imageOrientation: "from-image", premultiplyAlpha: "none"};
 
-/**
- * Crop around the centre, then resize with an antialiased bilinear filter.
- *
- * @param {ImageBitmap} bitmap
- * @param {number} height
- * @param {number} width
- * @returns {Bytes}
- */
-export function fit(bitmap, height, width) {
-  const box = crop(bitmap.height, bitmap.width, height, width);
-  const context = canvasOf(box.width, Math.min(BAND, box.height));
-  return resize(box, height, width, 4, (top, rows) => {
-    context.fillRect(0, 0, box.width, rows);
-    context.drawImage(bitmap, -box.left, -box.top - top);
-    return context.getImageData(0, 0, box.width, rows).data;
-  });
+/** A picture that the browser has decoded. @param {ImageBitmap} bitmap @param {number} [orientation] EXIF's @returns {Picture} */
+export function pictureOf(bitmap, orientation = 1) {
+  const read = (/** @type {number} */ left, /** @type {number} */ top, /** @type {number} */ width, /** @type {number} */ height) => {
+    const context = canvasOf(width, height);
+    context.fillRect(0, 0, width, height);
+    context.drawImage(bitmap, -left, -top);
+    return {data: context.getImageData(0, 0, width, height).data, start: 0, down: 4 * width, across: 4};
+  };
+  return new Picture(bitmap.height, bitmap.width, orientation, read, () => bitmap.close());
+}
+
+/** Decode a file, as Python does, or throw a `PictureError`. @param {Blob} blob @returns {Promise<Picture>} */
+export async function readPicture(blob) {
+  if (kindOf(new Uint8Array(await blob.slice(0, 32).arrayBuffer()))) checkBytes(blob.size);
+  const content = new Uint8Array(await blob.arrayBuffer()), file = inspect(content);
+  if (file.png) {
+    const {height, width, rgb} = await decodePng(content, file);
+    return Picture.ofPixels(rgb, height, width, file.orientation);
+  }
+  /** @type {ImageBitmap} */
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(bare(content, file), AS_STORED);
+  } catch {
+    if (file.kind === "HEIF") throw new PictureError("This browser reads no HEIC: choose the photo as a JPEG", "kind");
+    damaged("your browser cannot read it");
+  }
+  if (file.kind === "AVIF" || file.kind === "HEIF") checkSize(bitmap.height, bitmap.width, MAX_DECODED);
+  else if (bitmap.height !== file.height || bitmap.width !== file.width) damaged("its size is not what it says");
+  return pictureOf(bitmap, file.orientation);
+}
+
+/** The file up to the picture's end, without what browsers treat differently. @param {Bytes} content @param {PictureFile} file */
+function bare(content, {kind, hidden, end}) {
+  const parts = [];
+  let at = 0;
+  for (const [start, stop] of hidden) {
+    parts.push(content.subarray(at, start));
+    if (kind === "WEBP") parts.push(new Uint8Array(stop - start).fill(0x78));  // a chunk "xxxx", which nobody knows
+    at = stop;
+  }
+  return new Blob([...parts, content.subarray(at, end)], {type: `image/${kind.toLowerCase()}`});
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import {labelsOf} from "./answer.js";
 import {fromHex} from "./bytes.js";
-import {AS_STORED, canvasIsExact, paint} from "./canvas.js";
+import {canvasIsExact, paint, pictureOf, readPicture} from "./canvas.js";
 import {RefusedError, ask, travelling} from "./client.js";
 import {uploadSize} from "./contract.js";
 import {keep, storedKey} from "./key_store.js";
@@ -74,7 +74,7 @@ let session;
 let deviceKey;
 /** @type {import("./ledger.js").Ledger} */
 let ledger;
-/** @type {ImageBitmap | null} the picture last chosen, for another key */
+/** @type {import("./picture.js").Picture | null} the picture last chosen, for another key */
 let chosen = null;
 /** bytes of the photo; 0: unknown */
 let photoSize = 0;
@@ -151,14 +151,14 @@ function showPoints() {
   page.dial.hidden = false;
 }
 
-/** Perturb a picture and show the result. @param {ImageBitmap} bitmap @param {number} size bytes of the photo; 0: unknown */
-async function take(bitmap, size) {
+/** Perturb a picture and show the result. @param {import("./picture.js").Picture} picture @param {number} size bytes of the photo; 0: unknown */
+async function take(picture, size) {
   showStatus("working", "Perturbing ...");
   page.answer.replaceChildren();
   page.send.disabled = true;
-  if (chosen !== bitmap) chosen?.close();
-  chosen = bitmap;
-  perturbed = await perturb(session, deviceKey, bitmap, Number(page.strength.value) || FULL);
+  if (chosen !== picture) chosen?.close();
+  chosen = picture;
+  perturbed = await perturb(session, deviceKey, picture, Number(page.strength.value) || FULL);
   photoSize = size;
   const {pixels, parameters, levels} = perturbed;
   const {channel, answer, input: {shape: [, height, width]}} = session.contract;
@@ -269,14 +269,7 @@ function bytes(number) {
 
 /** @param {Blob} file */
 async function takeFile(file) {
-  /** @type {ImageBitmap} */
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file, AS_STORED);
-  } catch {
-    throw new Error("This is no picture that your browser can read");
-  }
-  await take(bitmap, file.size);
+  await take(await readPicture(file), file.size);
 }
 
 async function openCamera() {
@@ -298,9 +291,9 @@ function closeCamera() {
 }
 
 async function shoot() {
-  const bitmap = await createImageBitmap(page.video);
+  const picture = pictureOf(await createImageBitmap(page.video));
   page.viewfinder.close();
-  await take(bitmap, 0);
+  await take(picture, 0);
 }
 
 /** @returns {Promise<DeviceKey>} */

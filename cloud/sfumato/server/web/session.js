@@ -2,16 +2,16 @@
  * What the page does, without the page: load the phone's half, perturb a picture, ask the service about the upload.
  *
  *     const session = await openSession(document.baseURI);
- *     const perturbed = await perturb(session, key, await createImageBitmap(file, AS_STORED));
+ *     const perturbed = await perturb(session, key, await readPicture(file));
  *     const reply = await ask(session, travelling(session, perturbed, false), token);
  *
  * Everything comes from the service's own address, and only `ask` sends anything.
  */
 
-import {fit} from "./canvas.js";
 import {get} from "./client.js";
 import {loadModel} from "./model.js";
 import {openPhone, perturb as perturbPixels} from "./phone.js";
+import {fitPicture} from "./picture.js";
 
 /** @typedef {import("./phone.js").Phone & {base: string}} Session with the page's address */
 
@@ -30,12 +30,12 @@ export async function openSession(base) {
  *
  * @param {Session} session
  * @param {import("./noise.js").DeviceKey} key
- * @param {ImageBitmap} bitmap
+ * @param {import("./picture.js").Picture} picture
  * @param {number} [strength] of one of the contract's points
  * @returns {Promise<import("./phone.js").Perturbed>}
  */
-export async function perturb(session, key, bitmap, strength) {
+export async function perturb(session, key, picture, strength) {
   const start = performance.now(), [, height, width] = session.contract.input.shape;
-  const perturbed = await perturbPixels(session, key, fit(bitmap, height, width), strength);
+  const perturbed = await perturbPixels(session, key, fitPicture(picture, height, width), strength);
   return {...perturbed, milliseconds: performance.now() - start};
 }
