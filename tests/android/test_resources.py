@@ -1,11 +1,12 @@
 """What manifest and resources promise, as far as aapt2 does not look at it."""
 
 import re
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from tests.android.kit import BUILD_TYPES, merged_manifest
+from tests.android.kit import BUILD_TYPES, FLAVOURS, merged_manifest
 
 APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
 MAIN, BENCHMARK = APP / "main", APP / "benchmark"
@@ -112,8 +113,9 @@ def test_the_benchmark_is_in_no_build_that_people_get() -> None:
     screen, benchmark = {".MainActivity": None}, {".BenchmarkActivity": "android.permission.DUMP"}
     wanted = {"debug": screen, "release": screen, "benchmark": {**screen, **benchmark}}
     assert set(wanted) == set(BUILD_TYPES)
-    for kind, activities in wanted.items():
-        manifest = list(ElementTree.fromstring(merged_manifest(kind)).iter())
+    for kind, flavour in product(wanted, FLAVOURS):
+        activities = wanted[kind]
+        manifest = list(ElementTree.fromstring(merged_manifest(kind, flavour)).iter())
         exported = {
             found.get(NAME + "name"): found.get(NAME + "permission")
             for found in manifest

@@ -33,7 +33,8 @@ READ = """async ([count, targets]) => {
         const file = await (await fetch(`/case/${i}`)).blob();
         try {
             const picture = await readPicture(file);
-            found.push([[picture.height, picture.width], targets.map(([height, width]) => text(fitPicture(picture, height, width)))]);
+            const fitted = targets.map(([height, width]) => text(fitPicture(picture, height, width)));
+            found.push([[picture.height, picture.width], fitted]);
             picture.close();
         } catch (error) {
             found.push(error.reason ?? String(error.stack));
