@@ -489,6 +489,140 @@ def test_the_camera(open_page: Open, server: Server, seen: Seen) -> None:
     assert len(seen.sent) == 1
 
 
+CAMERAS = """
+const asked = [], drawn = document.createElement('canvas');
+Object.assign(drawn, {width: 96, height: 64});
+const context = drawn.getContext('2d');
+window.asked = asked;
+navigator.mediaDevices.enumerateDevices = async () => ['front', 'back'].map(deviceId => ({kind: 'videoinput', deviceId}));
+navigator.mediaDevices.getUserMedia = async ({video}) => {
+    asked.push(video);
+    const back = video.facingMode === 'environment';
+    // The left half red, the right half blue.
+    for (const [x, colour] of [[0, 'red'], [48, 'blue']]) {
+        context.fillStyle = colour;
+        context.fillRect(x, 0, 48, 64);
+    }
+    const stream = drawn.captureStream(10), [track] = stream.getVideoTracks();
+    track.getSettings = () => ({facingMode: back ? 'environment' : 'user', deviceId: back ? 'back' : 'front'});
+    setInterval(() => context.fillRect(95, 0, 1, 1), 50);  // a frame comes only when something is drawn
+    return stream;
+};
+"""
+"""A phone's two cameras: Chromium's own stand-ins do not say where they look."""
+
+
+@needs_page
+@needs_browser
+def test_front_and_rear_camera_a_mirror_and_the_part_that_is_kept(open_page: Open, server: Server) -> None:
+    page = open_page(f"{server.url}/", prepare=lambda page: page.add_init_script(CAMERAS))
+    page.locator("#camera").click()
+    expect(page.locator("#shoot")).to_be_enabled(timeout=PATIENCE)
+    mirrored = "getComputedStyle(document.getElementById('scene')).transform"
+    assert page.evaluate(mirrored).startswith("matrix(-1,")
+    # 64 of 96 columns are kept for a square model.
+    scene, kept = (page.locator(name).bounding_box() for name in ("#scene", "#kept"))
+    assert scene is not None
+    assert kept is not None
+    assert kept["width"] == pytest.approx(scene["width"] * 64 / 96, abs=1)
+    assert kept["height"] == pytest.approx(scene["height"], abs=1)
+    assert kept["x"] - scene["x"] == pytest.approx(scene["width"] * 16 / 96, abs=1)
+    page.locator("#other").click()
+    page.wait_for_function("() => window.asked.length === 2")
+    expect(page.locator("#shoot")).to_be_enabled(timeout=PATIENCE)
+    assert page.evaluate("asked.map(video => video.facingMode)") == ["user", "environment"]
+    assert page.evaluate(mirrored) == "none"
+    page.locator("#other").click()
+    expect(page.locator("#shoot")).to_be_enabled(timeout=PATIENCE)
+    page.locator("#shoot").click()
+    expect(page.locator("#status")).to_contain_text("Perturbed", timeout=PATIENCE)
+    # What is taken is the scene and not its mirror image: red stays on the left.
+    red, blue = page.evaluate(
+        "[0, 31].map(x => [...document.getElementById('original').getContext('2d').getImageData(x, 16, 1, 1).data])"
+    )
+    assert red[0] > 200 > 60 > red[2]
+    assert blue[2] > 200 > 60 > blue[0]
+
+
+@needs_page
+@needs_browser
+def test_after_an_unreadable_file_nothing_of_the_former_picture_stays(
+    open_page: Open, server: Server, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    choose(page, photo(tmp_path / "photo.png", 50, 50))
+    send(page)
+    whole = (tmp_path / "photo.png").read_bytes()
+    for buffer, reason in (
+        (b"no picture", "no picture of a kind"),
+        (whole[: len(whole) // 2], "end of the picture is missing"),
+    ):
+        choose(page, tmp_path / "photo.png")
+        page.locator("#file").set_input_files(FilePayload(name="a.png", mimeType="image/png", buffer=buffer))
+        assert reason in await_state(page, "failed")
+        for name in ("#result", "#send", "#unlike"):
+            assert page.locator(name).is_hidden()
+        assert page.locator("#send").is_disabled()
+        left = "['original', 'noise', 'upload'].map(id => document.getElementById(id).width)"
+        assert page.evaluate(left) == [0, 0, 0]
+        assert [page.locator(name).text_content() for name in ("#answer", "#facts", "#bits")] == ["", "", ""]
+        page.evaluate("document.getElementById('send').click()")
+        page.locator("summary").click()
+        page.locator(
+            "#new-key"
+        ).click()  # another key makes another upload of the picture at hand: there is none
+        await_state(page, "ready")
+        page.locator("summary").click()
+        assert page.locator("#result").is_hidden()
+    assert len(seen.sent) == 1
+
+
+@needs_page
+@needs_browser
+def test_the_status_stands_beside_the_button(open_page: Open, server: Server, tmp_path: Path) -> None:
+    for width, height in ((360, 740), (1000, 800)):
+        page = open_page(f"{server.url}/", viewport={"width": width, "height": height})
+        choose(page, photo(tmp_path / "photo.png", 64, 48))
+        page.locator("#send").scroll_into_view_if_needed()
+        send(page)
+        button, status = (page.locator(name).bounding_box() for name in ("#send", "#status"))
+        assert button is not None
+        assert status is not None
+        gap = max(status["y"] - button["y"] - button["height"], status["x"] - button["x"] - button["width"])
+        assert 0 <= gap < 40
+        assert "Sent" in page.locator("#status").inner_text()
+
+
+@needs_page
+@needs_browser
+def test_who_has_no_mouse_is_not_told_to_drop(open_page: Open, server: Server) -> None:
+    assert open_page(f"{server.url}/").locator("#drop").is_visible()
+    touched = open_page(
+        f"{server.url}/", has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}
+    )
+    assert touched.locator("#drop").is_hidden()
+
+
+@needs_page
+@needs_browser
+def test_the_rate_and_the_bound_are_told_apart(
+    open_page: Open, server: Server, phone: PhoneModel, bundle: Path, tmp_path: Path
+) -> None:
+    page = open_page(f"{server.url}/")
+    picture = photo(tmp_path / "photo.png", 64, 48)
+    choose(page, picture)
+    rate = phone.perturb(picture, key=KEY).rate_bits  # no key changes it
+    contract = json.loads((bundle / "contract.json").read_text(encoding="utf-8"))
+    mean = contract["figures"]["rate_bits"]["mean"]["int8"]
+    facts = page.locator("#facts").inner_text()
+    assert f"Rate of this upload\nat most {rate:.1f} bits" in facts
+    assert f"Bound for all photos\nat most {mean:.1f} bits on average" in facts
+    said = page.locator("#bits").inner_text()
+    assert "not sent" in said
+    assert "mean rate of the maker's test photos" in said
+    assert "leakage bound" in said  # the name it has in the report
+
+
 @needs_page
 @needs_browser
 def test_dropped_files_and_files_that_are_no_pictures(

@@ -14,6 +14,7 @@ import {LedgerError, sentence} from "./ledger.js";
 import {openLedger} from "./ledger_store.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, tinted} from "./paint.js";
+import {crop} from "./picture.js";
 import {FULL, bitsOf} from "./sampler.js";
 import {openSession, perturb} from "./session.js";
 
@@ -48,6 +49,7 @@ const page = {
   upload: part("upload", HTMLCanvasElement),
   uploadCaption: part("upload-caption", HTMLElement),
   facts: part("facts", HTMLElement),
+  bits: part("bits", HTMLElement),
   unlike: part("unlike", HTMLElement),
   travels: part("travels", HTMLElement),
   account: part("account", HTMLElement),
@@ -55,7 +57,10 @@ const page = {
   answer: part("answer", HTMLElement),
   viewfinder: part("viewfinder", HTMLDialogElement),
   video: part("video", HTMLVideoElement),
+  scene: part("scene", HTMLElement),
+  kept: part("kept", HTMLElement),
   shoot: part("shoot", HTMLButtonElement),
+  other: part("other", HTMLButtonElement),
   settings: part("settings", HTMLDetailsElement),
   form: part("form", HTMLElement),
   asImage: part("as-image", HTMLInputElement),
@@ -156,9 +161,15 @@ async function take(picture, size) {
   showStatus("working", "Perturbing ...");
   page.answer.replaceChildren();
   page.send.disabled = true;
+  perturbed = null;
   if (chosen !== picture) chosen?.close();
   chosen = picture;
-  perturbed = await perturb(session, deviceKey, picture, Number(page.strength.value) || FULL);
+  try {
+    perturbed = await perturb(session, deviceKey, picture, Number(page.strength.value) || FULL);
+  } catch (error) {
+    forget();
+    throw error;
+  }
   photoSize = size;
   const {pixels, parameters, levels} = perturbed;
   const {channel, answer, input: {shape: [, height, width]}} = session.contract;
@@ -166,24 +177,37 @@ async function take(picture, size) {
   if (!answer) paint(page.noise, tinted(noiseMap(channel, parameters)), ...uploadSize(session.contract));
   paint(page.upload, brightened(levels, bitsOf(channel)), ...uploadSize(session.contract));
   showUpload();
-  page.result.hidden = false;
+  page.result.hidden = page.send.hidden = false;
   page.send.disabled = false;
   page.send.focus();
   showStatus("ready", "Perturbed. Nothing was sent yet.");
 }
 
+/** Nothing of the last picture stays, on the page or in memory, and nothing can be sent. */
+function forget() {
+  chosen?.close();
+  chosen = perturbed = null;
+  photoSize = 0;
+  page.send.disabled = true;
+  page.result.hidden = page.send.hidden = page.unlike.hidden = true;
+  for (const canvas of [page.original, page.noise, page.upload]) canvas.width = canvas.height = 0;
+  for (const text of [page.facts, page.bits, page.answer, page.travels]) text.replaceChildren();
+}
+
 /** What will be sent, in figures and words. */
 function showUpload() {
   if (!perturbed) return;
-  const {word, rate, unlike, milliseconds} = perturbed, {answer} = session.contract;
+  const {word, rate, unlike, milliseconds} = perturbed, {answer} = session.contract, bound = meanBound();
   const size = bytes(travelling(session, perturbed, page.asImage.checked).content.length);
   showFacts({
     "Photo": photoSize ? bytes(photoSize) : "not counted",
     "Upload": size,
     ...(answer ? {"Code word": `${word} of 0 to ${answer.words - 1}`} : {}),
-    ...(rate === null ? {} : {"Rate": `at most ${rate.toFixed(1)} bits`}),
+    ...(rate === null ? {} : {"Rate of this upload": `at most ${rate.toFixed(1)} bits`}),
+    ...(bound === null ? {} : {"Bound for all photos": `at most ${bound.toFixed(1)} bits on average`}),
     "Perturbed in": `${milliseconds.toFixed(1)} ms`,
   });
+  page.bits.textContent = aboutBits(rate, bound);
   if (word !== null) {
     const said = labelsOf(session.contract, word).map(({name, label}) => `${name}: ${label}`).join(", ");
     const form = page.asImage.checked ? " as an image" : "";
@@ -192,6 +216,35 @@ function showUpload() {
   }
   page.unlike.hidden = !unlike;
   page.send.textContent = `Send the ${answer ? "code word" : "upload"}${unlike ? " anyway" : ""} (${size})`;
+}
+
+/** What uploads tell at most, on average over the maker's test photos at this strength; null where it was not measured. */
+function meanBound() {
+  const {answer, points, figures} = session.contract;
+  if (answer) return answer.entropy_bits;
+  const point = points?.find(({strength}) => strength === Number(page.strength.value));
+  if (point) return point.rate_bits.mean;
+  const mean = /** @type {{rate_bits?: {mean?: {int8?: unknown}}} | undefined} */ (figures)?.rate_bits?.mean?.int8;
+  return typeof mean === "number" ? mean : null;
+}
+
+/** The two figures in bits, in words. @param {number | null} rate @param {number | null} bound */
+function aboutBits(rate, bound) {
+  const {answer} = session.contract;
+  if (answer) {
+    return `Any word is one of ${answer.words}, so it tells at most ${Math.log2(answer.words).toFixed(1)} bits of a photo. The bound is the `
+      + "entropy of the words of the maker's test photos: what a word tells on average.";
+  }
+  const texts = [];
+  if (rate !== null) {
+    texts.push("The rate is computed here from this photo alone, shows how far its upload is from pure noise, and is not sent: it depends "
+      + "on the photo. The account counts it.");
+  }
+  if (bound !== null) {
+    texts.push("The bound is the mean rate of the maker's test photos: on average over photos no reader learns more from an upload. "
+      + "One photo's rate may be above it. The report of the audit may show a tighter bound (leakage bound).");
+  }
+  return texts.join(" ");
 }
 
 /** An answer bundle: there is no noise to show, and what is sent is a number. */
@@ -269,25 +322,68 @@ function bytes(number) {
 
 /** @param {Blob} file */
 async function takeFile(file) {
+  showStatus("working", "Reading the picture ...");
+  forget();  // before the new one is read: it may be none
   await take(await readPicture(file), file.size);
 }
 
+/** The side that the camera last used looks to: a phone's front first. */
+let facing = "user";
+
 async function openCamera() {
-  if (!navigator.mediaDevices) throw new Error("This browser gives no access to a camera");
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: "user"}});
-  } catch (error) {
-    throw new Error(`No camera: ${error instanceof Error ? error.message : error}`);
-  }
-  page.video.srcObject = stream;
+  await startCamera({facingMode: facing});
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  page.other.hidden = devices.filter(({kind}) => kind === "videoinput").length < 2;
   page.viewfinder.showModal();
 }
 
-function closeCamera() {
+/** @param {MediaTrackConstraints} video */
+async function startCamera(video) {
+  if (!navigator.mediaDevices) throw new Error("This browser gives no access to a camera");
+  stopCamera();  // a phone opens one at a time
+  try {
+    page.video.srcObject = await navigator.mediaDevices.getUserMedia({video});
+  } catch (error) {
+    page.viewfinder.close();
+    throw new Error(`No camera: ${error instanceof Error ? error.message : error}`);
+  }
+  // Cameras that do not say where they look are those of computers, and look at who sits there.
+  page.scene.classList.toggle("mirrored", settings()?.facingMode !== "environment");
+}
+
+/** Of the camera that is open. */
+function settings() {
+  const stream = page.video.srcObject;
+  return stream instanceof MediaStream ? stream.getVideoTracks()[0]?.getSettings() : undefined;
+}
+
+/** The camera on the other side; of several that do not say where they look, the next. */
+async function otherCamera() {
+  const before = settings()?.deviceId;
+  facing = facing === "user" ? "environment" : "user";
+  await startCamera({facingMode: facing});
+  if (settings()?.deviceId !== before) return;
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({kind}) => kind === "videoinput");
+  const next = cameras[(cameras.findIndex(({deviceId}) => deviceId === before) + 1) % cameras.length];
+  if (next && next.deviceId !== before) await startCamera({deviceId: {exact: next.deviceId}});
+}
+
+/** The part of the camera's picture that is kept, where it lies. */
+function frameKept() {
+  const {videoHeight, videoWidth} = page.video, {input: {shape: [, height, width]}} = session.contract;
+  page.shoot.disabled = !videoWidth;
+  if (!videoWidth) return;
+  const box = crop(videoHeight, videoWidth, height, width), share = (/** @type {number} */ part, /** @type {number} */ all) => `${(100 * part) / all}%`;
+  Object.assign(page.kept.style, {
+    left: share(box.left, videoWidth), width: share(box.width, videoWidth), top: share(box.top, videoHeight), height: share(box.height, videoHeight),
+  });
+}
+
+function stopCamera() {
   const stream = page.video.srcObject;
   if (stream instanceof MediaStream) stream.getTracks().forEach((track) => track.stop());
   page.video.srcObject = null;
+  page.shoot.disabled = true;
 }
 
 async function shoot() {
@@ -327,7 +423,9 @@ page.strength.addEventListener("change", () => doing(async () => { if (chosen) a
 page.send.addEventListener("click", () => ifIdle(send));
 page.camera.addEventListener("click", () => ifIdle(openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));
-page.viewfinder.addEventListener("close", closeCamera);
+page.other.addEventListener("click", () => ifIdle(otherCamera));
+for (const name of ["loadedmetadata", "resize"]) page.video.addEventListener(name, frameKept);  // a phone may be turned
+page.viewfinder.addEventListener("close", stopCamera);
 page.useKey.addEventListener("click", () => doing(() => changeKey(() => keep(fromHex(page.key.value.trim())))));
 page.setLimit.addEventListener("click", () => doing(setLimit));
 page.repair.addEventListener("click", () => doing(repair));
