@@ -104,7 +104,7 @@ def undocumented(text: str) -> Iterator[str]:
             inside = i + 1 + given.count("\n")
             yield from unnamed(comment, given, r"(?<!private )(?<!internal )\bval (\w+)")
         if "enum class" in line:
-            entries = rest.partition("{")[2].partition(";")[0]
+            entries = re.split("[;}]", rest.partition("{")[2], maxsplit=1)[0]
             yield from unnamed(comment, entries, r"^ +([A-Z]\w*)\b")
 
 

@@ -19,7 +19,6 @@ import dev.sfumato.core.Delegation
 import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.TensorInfo
-import dev.sfumato.core.reason
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder

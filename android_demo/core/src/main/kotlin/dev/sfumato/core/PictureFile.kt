@@ -9,7 +9,7 @@ package dev.sfumato.core
 
 import java.util.zip.CRC32
 
-/** Why a picture is not read: its kind is not known, it is too large, it is stored in a form that is left out, or it is damaged. */
+/** Why a picture is not read: its [KIND] is not known, its [SIZE] is over a limit, its [FORM] is left out, or it is [DAMAGED]. */
 public enum class Refusal { KIND, SIZE, FORM, DAMAGED }
 
 /** A picture that is not read: [refusal] is the reason's class, the message a sentence for people. */
@@ -26,7 +26,7 @@ public class PictureFile internal constructor(
     public val orientation: Int = 1,
     internal val png: Png? = null,
 ) {
-    /** The kinds that are read. */
+    /** The kinds that are read: [JPEG], [PNG], [GIF], [BMP], [WEBP], [AVIF] and [HEIF]. */
     public enum class Kind { JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF }
 
     /** By how much a JPEG's sides are divided as it is decoded for a model of [toHeight] x [toWidth]. */
