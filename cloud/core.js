@@ -14,6 +14,8 @@ export {Ledger, LedgerError, LimitError, drawId, ledgerKey, sentence} from "./sf
 export {KEY_BYTES, importKey, keyedNoise, parameterBytes} from "./sfumato/server/web/noise.js";
 export {brightened, noiseMap, tinted} from "./sfumato/server/web/paint.js";
 export {openPhone, perturb} from "./sfumato/server/web/phone.js";
-export {fit} from "./sfumato/server/web/picture.js";
+export {Picture, fit, fitPicture} from "./sfumato/server/web/picture.js";
+export {PictureError, inspect} from "./sfumato/server/web/picture_file.js";
+export {decodePng} from "./sfumato/server/web/png.js";
 export {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sfumato/server/web/sampler.js";
 export {checkVectors, picture} from "./sfumato/server/web/vectors.js";
