@@ -439,6 +439,29 @@ def test_pretraining_follows_its_formulas(fabric: Fabric) -> None:
     compare(quick, slow)
 
 
+def test_the_prior_of_the_best_epoch_is_kept_and_continued(tmp_path: Path, fabric: Fabric) -> None:
+    """A later prior has learned other uploads: it would loosen the bound of the ones that ship."""
+    config = TrainConfig(**COMMON, bits=150, prior="autoregressive")
+    dataset = open_dataset(config.data, keep=config.keep)
+    trainer = CoTrainer(config, dataset, some_cloud(config, dataset), tmp_path, fabric)
+    trainer.run_epoch()
+    assert trainer.prior is not None
+    assert trainer.best_prior is not None
+    first = deepcopy(trainer.prior)
+    compare(trainer.best_prior, first)
+    trainer.best_record |= {"val_accuracy": 2.0, "val_rate_bits": 1.0}  # no later epoch is better
+    trainer.run_epoch()
+    compare(trainer.best_prior, first)
+    assert any(
+        not torch.equal(one, other)
+        for one, other in zip(first.state_dict().values(), trainer.prior.state_dict().values(), strict=True)
+    )
+    trainer.save()
+    again = CoTrainer(config, dataset, some_cloud(config, dataset), tmp_path, fabric)
+    assert again.best_prior is not None
+    compare(again.best_prior, first)
+
+
 def test_the_clean_network_follows_its_formulas(
     fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -478,7 +478,7 @@ def _finish(trainer: CoTrainer) -> None:
     best = trainer.best.to(trainer.fabric.device)
     test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
     seed = derive_seed(config.seed, "test")
-    result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.prior)
+    result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.best_prior)
     reference = evaluate(trainer.clean, test)
     card = _card(config, dataset, {"local": best.local, "cloud": best.cloud})
     checkpoint.save_module(best.local, out / "local.safetensors")

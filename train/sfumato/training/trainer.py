@@ -12,6 +12,7 @@ and the channel starts nearly clean, so training begins where the task is solved
 
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +75,7 @@ class CoTrainer:
         mean: the running mean of their weights, with `average`; else None.
         best: a copy of the judged ones as they were after the best epoch, on the CPU.
         best_record: the record of that epoch.
+        best_prior: the learned prior as it was then: a later one is fitted to other uploads, and its bound is looser.
         regularisers: the terms of the loss.
         epoch: number of the next epoch.
         steps: optimiser steps of the whole co-training.
@@ -110,6 +112,7 @@ class CoTrainer:
             self.mean = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.best = make_model(config, dataset, folder)
         self.best_record: dict[str, Any] = {}
+        self.best_prior: AutoregressivePrior | None = None
         optimizer = torch.optim.AdamW(
             weight_groups(self.model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -239,6 +242,8 @@ class CoTrainer:
         if not self.best_record or now >= self.score(self.best_record):
             self.best_record = {**record, "goal_met": now.met}
             self.best.load_state_dict(self.judged.state_dict())
+            if self.prior is not None:
+                self.best_prior = deepcopy(self.prior)
 
     def save(self) -> None:
         """Write a checkpoint of the epochs done so far."""
@@ -246,6 +251,7 @@ class CoTrainer:
             "epoch": self.epoch,
             "best_record": self.best_record,
             "best": self.best.state_dict(),
+            **({} if self.best_prior is None else {"best_prior": self.best_prior.state_dict()}),
             "model": self.model.state_dict(),
             **({} if self.mean is None else {"mean": self.mean.state_dict()}),
             "optimizer": checkpoint.optimizer_state(self.optimizer),
@@ -264,3 +270,7 @@ class CoTrainer:
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])
         for term in self.regularisers:
             term.load_state_dict(state["regularisers"][term.name])
+        if self.prior is not None:
+            self.best_prior = deepcopy(self.prior)
+            if "best_prior" in state:  # checkpoints of before have the last one alone
+                self.best_prior.load_state_dict(state["best_prior"])
