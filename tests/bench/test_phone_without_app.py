@@ -20,7 +20,7 @@ from tests.bench.test_phone import INT8, PROPERTIES, Toy, make_export
 from typer.testing import CliRunner
 
 from sfumato.bench.arm.emulator import make_root
-from sfumato.bench.arm.toolbox import RUNTIMES, Toolbox, open_toolbox
+from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
 from sfumato.bench.changes import find_changes
 from sfumato.bench.peak import product_model
 from sfumato.bench.phone import config as phone_config
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.xdist_group("phone")
 HERE = Path(__file__).parent
 adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 FLOAT = Subject("sfumato", "float32", product_model(8, 16, "float32"))
-WHAT = "CPU of LiteRT 1.4.0 with a glibc loader, without the app; not NNAPI, GPU or NPU"
+WHAT = f"CPU of LiteRT {APP_RUNTIME} with a glibc loader, without the app; not NNAPI, GPU or NPU"
 THERMAL = """IsStatusOverride: false
 ThermalStatusListeners:
 	callbacks: 1
@@ -122,7 +122,7 @@ def test_a_phone_is_measured_without_an_app_and_left_clean(arm_phone: Callable[[
     ]
     for row in rows:
         assert (row["app"], row["delegate"], row["valid"], row["notes"]) == (False, "xnnpack", True, [WHAT])
-        assert row["runtime"] == "ai-edge-litert 1.4.0 (aarch64)"
+        assert row["runtime"] == f"ai-edge-litert {APP_RUNTIME} (aarch64)"
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert (row["runs"], len(row["round_p50_ms"])) == (25, 10)
         assert row["init_ms"] > 0
@@ -151,7 +151,7 @@ def test_the_command_measures_an_export(
     # A real phone has its own folder for this.
     monkeypatch.setattr(phone_config, "make_config", lambda kind, values: config(toy, **values))
     options = ["--variant", "int8", "--threads", "1", "--runs", "10", "--warmup", "0", "--seconds", "1"]
-    options += ["--runtime", "2.1.0", "--sustained", "1", "--serial", toy.serial, "--out", str(out)]
+    options += ["--runtime", "1.4.0", "--sustained", "1", "--serial", toy.serial, "--out", str(out)]
     done = CliRunner().invoke(
         app, ["bench", "phone", str(make_export(tmp_path / "export")), "--no-app", *options, "--json"]
     )
@@ -162,12 +162,12 @@ def test_the_command_measures_an_export(
     assert (row["app"], row["same_as_host"], row["runtime"]) == (
         False,
         True,
-        "ai-edge-litert 2.1.0 (aarch64)",
+        "ai-edge-litert 1.4.0 (aarch64)",
     )
     (window,) = row["sustained"]
     assert window["runs"] > 0
     assert window["thermal"] is None
-    assert "CPU of LiteRT 2.1.0 with a glibc loader, without the app; not NNAPI, GPU or NPU" in done.stderr
+    assert "CPU of LiteRT 1.4.0 with a glibc loader, without the app; not NNAPI, GPU or NPU" in done.stderr
 
 
 def test_a_phone_of_another_processor_is_refused_in_one_line(plug_in: Callable[..., Toy]) -> None:
@@ -194,9 +194,9 @@ def test_what_belongs_to_the_other_way_of_measuring_is_refused(tmp_path: Path) -
         done = CliRunner().invoke(app, ["bench", "phone", str(tmp_path), *options])
         assert isinstance(done.exception, UsageError)
         assert reason in str(done.exception)
-    with pytest.raises(UsageError, match=r"unknown runtime '9.9': known are 1.4.0, 2.1.0"):
+    with pytest.raises(UsageError, match=r"unknown runtime '9.9': known are 2.1.0, 1.4.0"):
         make_config(NoAppConfig, {"runtime": "9.9"})
-    assert list(RUNTIMES) == ["1.4.0", "2.1.0"]
+    assert list(RUNTIMES) == ["2.1.0", "1.4.0"]
 
 
 def test_a_phone_that_does_not_say_how_warm_it_is(

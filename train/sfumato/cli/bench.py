@@ -185,7 +185,7 @@ def phone(
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="Release of ai-edge-litert, with --no-app: 1.4.0, which the Android app has, or 2.1.0."
+            help="Release of ai-edge-litert, with --no-app: 2.1.0, which the Android app has, or 1.4.0."
         ),
     ] = None,
     benchmark_model: Annotated[
