@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from tests.pictures.corpus import tiff
 
 from sfumato.core.errors import DataError
 from sfumato.core.image_io import TURNS, _png, count_scans, fit, load, read_rgb, reduction
@@ -196,28 +197,6 @@ def png(
     body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return [(b"IHDR", header), *extra, (b"IDAT", body), (b"IEND", b"")]
-
-
-def tiff(pixels: NDArray[Any], order: str, photometric: int, *extra: tuple[int, int]) -> bytes:
-    """An uncompressed TIFF of 16 bits a sample (H, W, channels), or of 8 bits where the array is of bytes."""
-    height, width, planes = pixels.shape
-    depth = 8 if pixels.dtype == np.uint8 else 16
-    raw = pixels.astype(f"{order}u{depth // 8}").tobytes()
-    tags = [(256, width), (257, height), (258, depth), (259, 1), (262, photometric), (273, 0), (277, planes)]
-    tags = sorted([*tags, (278, height), (279, len(raw)), *extra])
-    end = 8 + 2 + 12 * len(tags) + 4
-    words = struct.pack(order + f"{planes}H", *[depth] * planes) if planes > 2 else b""
-    directory = struct.pack(order + "H", len(tags))
-    for tag, value in tags:
-        many, large = tag == 258 and planes > 2, tag in (273, 279)
-        value = {258: end if many else value, 273: end + len(words)}.get(tag, value)
-        kind, count = (3, planes if tag == 258 else 1) if not large else (4, 1)
-        packed = struct.pack(
-            order + ("I" if large or many else "HH"), *([value] if large or many else [value, 0])
-        )
-        directory += struct.pack(order + "HHI", tag, kind, count) + packed
-    magic = b"II*\0" if order == "<" else b"MM\0*"
-    return magic + struct.pack(order + "I", 8) + directory + bytes(4) + words + raw
 
 
 def test_sixteen_bits_of_every_colour_are_rounded() -> None:

@@ -47,4 +47,9 @@ def output_digest(session: Session) -> str:
     """SHA-256 over all outputs for the standard input, in the order of their names."""
     (entry,) = session.inputs.values()
     outputs = session.run(standard_input(entry))
-    return hashlib.sha256(b"".join(outputs[name].tobytes() for name in sorted(outputs))).hexdigest()
+    return digest({name: values.tobytes() for name, values in outputs.items()})
+
+
+def digest(outputs: Mapping[str, bytes]) -> str:
+    """SHA-256 over the bytes of all outputs, in the order of their names."""
+    return hashlib.sha256(b"".join(outputs[name] for name in sorted(outputs))).hexdigest()

@@ -141,7 +141,7 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
     2. Resize columns, then rows (Pillow's antialiased BILINEAR). For output index i of n from m inputs:
        `scale = m / n`, `support = max(scale, 1)`, `centre = (i + .5) * scale`; inputs from
        `floor(centre - support + .5)` up to, not including, `floor(centre + support + .5)`, both kept within
-       0..m, have weight `1 - |j + .5 - centre| / support`, never below 0, normalised to sum 1, times 2^22 and
+       0..m, have weight `1 - |(j - centre + .5) * (1 / support)|`, never below 0, normalised to sum 1, times 2^22 and
        rounded half away from zero. Output is `(sum(weight * pixel) + 2^21) >> 22`, kept within 0..255; the
        first pass is rounded to 8 bits before the second. A pass that changes no size is left out.
 

@@ -66,8 +66,6 @@ class PictureFile:
     width: int = 0
     orientation: int = 1
     """EXIF's, 1 to 8; 1 for AVIF and HEIF, whose decoders turn by the container, and for TIFF, which Pillow turns."""
-    scans: int = 0
-    """Of a JPEG."""
     frame: tuple[int, int, int, int] | None = None
     """Left, top, width and height of the first frame, where it is not the whole picture."""
     still: bool = False
@@ -226,7 +224,7 @@ def _jpeg(content: Content) -> PictureFile:
         )
     if not ended or not scans or not width:
         cut()
-    return PictureFile(JPEG, height, width, orientation or 1, scans)
+    return PictureFile(JPEG, height, width, orientation or 1)
 
 
 # --- PNG ---

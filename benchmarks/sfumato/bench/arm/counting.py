@@ -14,7 +14,7 @@ from sfumato.bench.arm.emulator import CORES, agreed, make_stage, run_guest
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
 from sfumato.bench.arm.yardstick import count_jpeg
 from sfumato.bench.results import Measurement, Results, Stage
-from sfumato.bench.standard import output_digest, pattern, standard_input
+from sfumato.bench.standard import digest, output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.provenance import provenance
@@ -112,8 +112,8 @@ def count_model(
         found = run_guest(toolbox, core, ["model", toolbox.litert(runtime), *files, str(runs + WARM)])
         outputs = read_outputs((folder / "outputs").read_bytes())
     counts, notes = agreed(found[WARM:])
-    digest = hashlib.sha256(b"".join(outputs[key] for key in sorted(outputs))).hexdigest()
-    same = digest == output_digest(session)
+    made = digest(outputs)
+    same = made == output_digest(session)
     if not same and subject.int8:
         notes += (f"the int8 output on {core} is not this computer's",)
     return Measurement(
@@ -125,7 +125,7 @@ def count_model(
         runs=runs,
         instructions=counts["all"],
         classes=counts,
-        output_sha256=digest,
+        output_sha256=made,
         same_as_host=same,
         valid=not notes,
         notes=notes,

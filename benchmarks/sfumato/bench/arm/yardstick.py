@@ -5,6 +5,7 @@ count_jpeg(toolbox, "cortex-a76", (64, 64), runs=3).instructions
 
 import io
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ MOST = 1.0
 """Mean difference, in levels of 0..255, to the picture that this computer's JPEG shows."""
 
 
+@cache
 def drawn_photo(height: int, width: int) -> Bytes:
     """The photo of `sfumato.bench.stages`, which is made by a formula, at another size: (H, W, 3)."""
     with Image.open(io.BytesIO(make_photo())) as photo:

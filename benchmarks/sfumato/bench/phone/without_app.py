@@ -6,7 +6,6 @@ is another one. It runs there, and the folder is removed whatever happens. A pho
     results = bench_without_app(choose(devices(), None), subjects, NoAppConfig(threads=(1, 4)))
 """
 
-import hashlib
 import itertools
 import math
 import shlex
@@ -30,7 +29,7 @@ from sfumato.bench.phone.config import NoAppConfig
 from sfumato.bench.phone.device import Heat, describe, read_heat
 from sfumato.bench.phone.measurement import time_fields
 from sfumato.bench.results import Failure, Measurement, Results, ToolTimes, Window
-from sfumato.bench.standard import output_digest, standard_input
+from sfumato.bench.standard import digest, output_digest, standard_input
 from sfumato.bench.subjects import Subject
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
@@ -218,7 +217,7 @@ def measure(phone: Phone, subject: Subject, threads: int, config: NoAppConfig) -
     before = read_heat(phone)
     times = run_guest(phone, subject, threads, config)
     after = read_heat(phone)
-    digest = outputs_digest(phone.read("cat", f"{config.folder}/outputs"))
+    made = outputs_digest(phone.read("cat", f"{config.folder}/outputs"))
     return Measurement(
         **subject.facts(),
         app=False,
@@ -231,8 +230,8 @@ def measure(phone: Phone, subject: Subject, threads: int, config: NoAppConfig) -
         peak_kb=times.peak_kb,
         sustained=windows(times.sustained_ns, config.sustained),
         **heat_fields(before, after),
-        output_sha256=digest,
-        same_as_host=digest == output_digest(open_model(subject.content)),
+        output_sha256=made,
+        same_as_host=made == output_digest(open_model(subject.content)),
         notes=(MEASURED.format(config.runtime),),
     )
 
@@ -323,7 +322,7 @@ def outputs_digest(content: bytes) -> str:
         raise SfumatoError(
             f"the outputs cannot be read back from the phone: {last_line(content)[:100]}"
         ) from None
-    return hashlib.sha256(b"".join(outputs[name] for name in sorted(outputs))).hexdigest()
+    return digest(outputs)
 
 
 def run_tool(phone: Phone, subject: Subject, threads: int, config: NoAppConfig, tool: Path) -> ToolTimes:
