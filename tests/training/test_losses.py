@@ -8,7 +8,7 @@ import torch
 
 from sfumato.models.schedule import one_cycle
 from sfumato.training.config import TrainConfig
-from sfumato.training.epoch_selection import Targets, score
+from sfumato.training.epoch_selection import Targets, corrected_goal, score
 from sfumato.training.losses import feature_loss, noise_loss, suppression, task_loss
 from sfumato.training.rate_controller import RateController
 
@@ -175,3 +175,16 @@ def test_without_a_goal_the_last_epoch_is_kept() -> None:
     """The objective `literal` starts without noise: the most accurate epoch would be the one that protects nothing."""
     first, last = (score(a, b, Targets()) for a, b in [(0.99, 30_000.0), (0.86, 900.0)])
     assert last >= first
+
+
+@pytest.mark.parametrize("lag", [2, 6, 12], ids="{} epochs".format)
+def test_a_rate_that_follows_slowly_does_not_end_below_its_target(lag: int) -> None:
+    """Validation's rate lies 12 % above training's, which comes 1 / lag nearer to its goal in an epoch."""
+    rate, goal = 1500.0, 1000.0
+    validated = []
+    for _ in range(8 * lag):
+        validated.append(1.12 * rate)
+        goal = corrected_goal(1000.0, validated=validated[-1], trained=rate)
+        rate *= (goal / rate) ** (1 / lag)
+    assert min(validated) > 990
+    assert validated[-1] < 1010

@@ -359,8 +359,7 @@ class Formulas:
     def move_goal(self, number: int, validated: float, trained: float) -> None:
         """Asked for after every epoch; heeded once the ramp is behind."""
         if (number + 1) * self.batches.steps >= 0.4 * self.steps and self.config.objective != "literal":
-            bits = self.rate_law.goal / log(2)
-            goal = corrected_goal(bits, self.config.bits or 16, validated=validated, trained=trained)
+            goal = corrected_goal(self.config.bits or 16, validated=validated, trained=trained)
             self.rate_law.goal = goal * log(2)
 
 

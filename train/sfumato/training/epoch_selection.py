@@ -128,32 +128,26 @@ def next_goal(goal: float, accuracy: float, least_accuracy: float, settings: Sel
     return goal * (settings.lower_goal if accuracy >= least_accuracy else settings.raise_goal)
 
 
-def corrected_goal(
-    goal: float, target: float, validated: float, trained: float, settings: Selection = DEFAULTS
-) -> float:
+def corrected_goal(target: float, validated: float, trained: float, settings: Selection = DEFAULTS) -> float:
     """The goal of the next epoch, in bits or nats, so that unaugmented images meet the target.
 
-    Their rate is higher than that of augmented ones. Late in a run, where the learning rate is small, the rate also follows
-    its goal too slowly. So the goal goes below the target while validation is above it, and comes back afterwards. While the
-    rate still lags far behind, the goal stays near the one that will do once the rate has arrived: lowered epoch after epoch
-    it would end far below, and the rate with it.
+    Their rate is higher than that of augmented ones, so the goal is the target times the ratio of the two. Late in a run, where
+    the learning rate is small, the rate follows its goal slowly. So while validation is above the target, the goal is lower
+    once more by what is missing. Nothing is carried from epoch to epoch: a goal that adds up its errors goes on falling while
+    the rate lags, and the run ends far below what was asked for.
 
     Args:
-        goal: of the epoch that ended.
         target: what was asked for; never exceeded.
         validated: rate of the epoch on the validation images.
         trained: rate of the epoch on the augmented images of training.
-        settings: the tolerance, and how far the goal may move.
+        settings: how far each of the two may lower it.
 
-    >>> corrected_goal(10.0, 10.0, validated=10.4, trained=10.0), corrected_goal(10.0, 10.0, validated=12.5, trained=10.0)
+    >>> corrected_goal(10.0, validated=10.0, trained=9.0), corrected_goal(10.0, validated=12.5, trained=12.5)
+    (9.0, 8.0)
+    >>> corrected_goal(10.0, validated=5.0, trained=6.0), corrected_goal(10.0, validated=90.0, trained=90.0)
     (10.0, 8.0)
-    >>> corrected_goal(8.0, 10.0, validated=9.0, trained=8.0), corrected_goal(10.0, 10.0, validated=5.0, trained=5.0)
-    (8.88888888888889, 10.0)
-    >>> corrected_goal(8.0, 10.0, validated=90.0, trained=90.0)
-    8.0
     """
-    if target / settings.tolerance <= validated <= settings.tolerance * target:
-        return goal
-    lowest = settings.lower_goal * target * trained / validated
-    move = min(max(target / validated, settings.lower_goal), settings.raise_goal)
-    return min(target, max(lowest, goal * move))
+    gap, missing = (
+        min(max(share, settings.lower_goal), 1.0) for share in (trained / validated, target / validated)
+    )
+    return target * gap * missing

@@ -66,7 +66,7 @@ class RatePenalty(Regulariser):
         if targets.least_accuracy is not None:
             bits = next_goal(bits, record["val_accuracy"], targets.least_accuracy, how)
         elif targets.bits and validated:
-            bits = corrected_goal(bits, targets.bits, validated, record["rate_bits"], how)
+            bits = corrected_goal(targets.bits, validated, record["rate_bits"], how)
         self.controller.goal = bits * ln(2)
 
     def state_dict(self) -> dict[str, Any]:
