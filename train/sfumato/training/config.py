@@ -11,6 +11,7 @@ import shlex
 import textwrap
 import tomllib
 from collections.abc import Mapping
+from math import pi
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -68,6 +69,10 @@ class Augmentation(_Table):
     """Largest relative change of contrast."""
     brightness: Share = 0.3
     """Largest relative change of brightness."""
+    saturation: Share = 0.0
+    """Largest relative change of saturation. For photos of one place or one lamp, where colours say too much."""
+    hue: float = Field(default=0.0, ge=0, le=pi)
+    """Largest turn of the colours about the grey axis, in radians."""
 
 
 class Schedule(_Table):
@@ -254,9 +259,10 @@ class Selection(_Table):
     residual_tolerance: float = Field(default=1.5, ge=1)
     """The same for the residual rate, which is measured on varied images while it still falls."""
     raise_goal: float = Field(default=1.25, ge=1)
-    """Largest factor by which the goal rises in an epoch; with `max_drop`, where accuracy is too low."""
+    """With `max_drop`, the factor by which the goal rises where accuracy is too low."""
     lower_goal: float = Field(default=0.8, gt=0, le=1)
-    """Smallest factor by which it falls; with `max_drop`, where accuracy is high enough."""
+    """Smallest factor by which it falls, once for the gap between training and validation and once for what is missing. With
+    `max_drop`, the factor by which it falls where accuracy is high enough."""
 
 
 PICTURE_OPTIONS = (
@@ -277,6 +283,7 @@ PICTURE_OPTIONS = (
     "local",
     "mix_every",
     "average",
+    "auxiliary_classifier",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -357,6 +364,9 @@ class TrainConfig(BaseModel):
     """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
     or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
     network too large for a phone or, from `PICTURE_BITS` bits on, most of it."""
+    auxiliary_classifier: bool = False
+    """Whether the encoder of our local network learns to classify where it has no decision. The classifier takes part in
+    training alone and is not exported; `pretrain_epochs` and `aux_weight` are its own. For questions with many classes."""
     padding: Literal["same", "symmetric"] = "same"
     """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
@@ -499,6 +509,10 @@ class TrainConfig(BaseModel):
         if self.local is not None and (self.beyond is not None or self.objective == "literal"):
             raise ValueError(
                 "a local network of your own has no decision: leave beyond and the objective literal out"
+            )
+        if self.auxiliary_classifier and (self.local is not None or self.objective == "literal"):
+            raise ValueError(
+                "auxiliary_classifier belongs to our own local network: leave it out with local and the objective literal"
             )
         if (self.class_order or self.input_range) and self.given_onnx is None:
             raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")

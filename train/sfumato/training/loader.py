@@ -85,14 +85,28 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
 
 
 def vary_light(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
-    """Vary contrast and brightness of each of the images (B, 3, H, W) a little. Arguments and result as of `augment`."""
-    contrast, brightness = (
-        1 + ((torch.rand(len(images)) * 2 - 1) * most).to(images.device).view(-1, 1, 1, 1)
-        for most in (reach.contrast, reach.brightness)
-    )
+    """Vary contrast, brightness and colours of each of the images (B, 3, H, W). Arguments and result as of `augment`."""
+    contrast, brightness = (1 + _uniform(images, most) for most in (reach.contrast, reach.brightness))
     middle = images.mean((1, 2, 3), keepdim=True)
-    varied = (((images - middle) * contrast + middle) * brightness).clamp(0, 1)
-    return varied.contiguous(memory_format=torch.channels_last)
+    varied = ((images - middle) * contrast + middle) * brightness
+    if reach.saturation or reach.hue:  # asked first: a run without them draws the numbers that it always drew
+        varied = vary_colours(varied, reach)
+    return varied.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def vary_colours(images: Tensor, reach: Augmentation) -> Tensor:
+    """Stretch the colours of each of the images (B, 3, H, W) away from grey, and turn them about the grey axis."""
+    grey = images.mean(1, keepdim=True)
+    colour = images - grey
+    # The cross product with the grey axis (1, 1, 1) / sqrt 3: the same colour a quarter turn on.
+    quarter = (colour.roll(1, dims=1) - colour.roll(-1, dims=1)) / 3**0.5
+    angle, saturation = _uniform(images, reach.hue), 1 + _uniform(images, reach.saturation)
+    return grey + saturation * (angle.cos() * colour + angle.sin() * quarter)
+
+
+def _uniform(images: Tensor, most: float) -> Tensor:
+    """One number for each of the images, (B, 1, 1, 1), in -most .. most."""
+    return ((torch.rand(len(images)) * 2 - 1) * most).to(images.device).view(-1, 1, 1, 1)
 
 
 def ahead(load: Callable[[Given], Found], items: Iterable[Given]) -> Generator[Found, None, None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sfumato.channels import Parameters, prior_rate
 from sfumato.channels.dither import Dither
 from sfumato.core.strengths import FULL
+from sfumato.models.argmax_head import ClassScores
 from sfumato.models.cloud import answer
 from sfumato.models.local import LocalNetwork
 
@@ -27,7 +28,8 @@ class ForwardOutput(NamedTuple):
     Attributes:
         logits: of the cloud network, head -> (B, classes).
         features: what its heads look at, (B, F); None for a network other than the built-in one.
-        aux_logits: of the local network's own classification, head -> (B, classes); empty without a decision.
+        aux_logits: of the local network's own classification, head -> (B, classes); empty without a decision or an auxiliary
+            classifier.
         decision: of the local network, one-hot, head -> (B, classes); empty without.
         parameters: of the channel, each (B, planes, H, W).
         upload: (B, 3, H, W) in 0..1, of full strength.
@@ -54,17 +56,21 @@ def by_head(planes: Tensor, heads: Mapping[str, int]) -> Logits:
 
 
 class EncoderClassifier(nn.Module):
-    """The part of a local network that classifies: its encoder and the logits of its decision.
+    """The part of a local network that classifies: its encoder and the logits of its decision, or of an auxiliary classifier.
 
     Args:
-        local: a network with a decision.
+        local: a network with a decision, unless there are other scores.
         heads: names and classes of the kept attributes, in the order of the decision's planes.
+        scores: an auxiliary classifier of the encoder's coarsest features.
     """
 
-    def __init__(self, local: LocalNetwork, heads: Mapping[str, int]) -> None:
+    def __init__(
+        self, local: LocalNetwork, heads: Mapping[str, int], scores: ClassScores | None = None
+    ) -> None:
         super().__init__()
-        assert local.decision is not None
-        self.encoder, self.decision, self.heads = local.encoder, local.decision, dict(heads)
+        decision = local.decision if scores is None else scores
+        assert decision is not None
+        self.encoder, self.decision, self.heads = local.encoder, decision, dict(heads)
 
     def forward(self, x: Tensor) -> Logits:
         """Images (B, 3, H, W) -> logits, head -> (B, classes)."""
@@ -75,13 +81,15 @@ class LocalCloudModel(nn.Module):
     """Local and cloud network as one module, so that one optimiser and one process group drive both.
 
     The logits of the local network's decision are trained on the desired labels beside everything else (deep supervision, Lee
-    et al., 2015): through the noise of a few bits an image the local network would learn them far too slowly.
+    et al., 2015): through the noise of a few bits an image the local network would learn them far too slowly. Without a
+    decision an auxiliary classifier does that for the encoder; it stays behind when the local network ships.
 
     Args:
         local, cloud: the two networks.
         heads: names and classes of the kept attributes, in the order of the decision's planes.
         fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it.
         dial: strengths, beside full strength, of the uploads that the cloud network learns from.
+        auxiliary: classifies what the encoder sees, where the local network has no decision.
     """
 
     def __init__(
@@ -92,9 +100,11 @@ class LocalCloudModel(nn.Module):
         *,
         fixed: bool = False,
         dial: Sequence[int] = (),
+        auxiliary: ClassScores | None = None,
     ) -> None:
         super().__init__()
         self.local, self.cloud, self.heads, self.fixed = local, cloud, dict(heads), fixed
+        self.auxiliary = auxiliary
         self.strengths = (FULL, *dial)
         if fixed:
             cloud.eval().requires_grad_(False)
@@ -110,7 +120,7 @@ class LocalCloudModel(nn.Module):
         """Images (B, 3, H, W) in 0..1 -> what both networks make of them, with one fresh upload for each."""
         channel = self.local.channel
         fine, bottleneck, aux_logits = self.look(x)
-        decision = by_head(bottleneck, self.heads) if aux_logits else {}
+        decision = {} if self.local.decision is None else by_head(bottleneck, self.heads)
         parameters = self.local.decode(x, fine, bottleneck)
         noise = channel.noise(parameters)
         upload = seen = channel.sample(parameters, noise)
@@ -128,10 +138,18 @@ class LocalCloudModel(nn.Module):
 
         Returns:
             The encoder's finer features, its decision or else the coarsest features, and the logits of the decision, head ->
-            (B, classes); without a decision none.
+            (B, classes), or of the auxiliary classifier; without either none.
         """
         *fine, coarse = self.local.encoder(x)
-        if self.local.decision is None:  # the literal scheme has none
-            return fine, coarse, {}
-        planes, decision = self.local.decision(coarse)
-        return fine, decision, by_head(planes, self.heads)
+        if self.local.decision is not None:
+            planes, decision = self.local.decision(coarse)
+            return fine, decision, by_head(planes, self.heads)
+        if self.auxiliary is not None:
+            return fine, coarse, by_head(self.auxiliary.logits(coarse), self.heads)
+        return fine, coarse, {}
+
+    def classifier(self) -> EncoderClassifier | None:
+        """What classifies on the phone's side, for pretraining; None where nothing does."""
+        if self.local.decision is None and self.auxiliary is None:
+            return None
+        return EncoderClassifier(self.local, self.heads, self.auxiliary)

@@ -414,9 +414,9 @@ def _pretraining_stage(
     if log_file is not None:
         log_file.drop_after("pretrain", 0)
     model = first_model(config, dataset, clean, out)
-    if model.local.decision is None:
+    classifier = model.classifier()
+    if classifier is None:
         return None
-    classifier = EncoderClassifier(model.local, model.heads)
     batches = training_batches(config, dataset, fabric, hidden=True)
     pretrain(classifier, fabric.to_device(clean).eval(), batches, config, fabric, log_file)
     return model

@@ -23,7 +23,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split
+from sfumato.models.argmax_head import ClassScores
 from sfumato.models.autoregressive import AutoregressivePrior
+from sfumato.models.local import STRIDE
 from sfumato.models.schedule import set_learning_rate
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, training_batches, weight_groups
@@ -47,8 +49,13 @@ def make_model(config: TrainConfig, dataset: Dataset, folder: Path | None) -> Lo
     """
     heads = {name: len(dataset.attributes[name].classes) for name in config.keep}
     cloud = make_cloud(config, dataset, folder)
-    fixed = config.frozen_cloud is not None
-    return LocalCloudModel(make_local(config, dataset), cloud, heads, fixed=fixed, dial=config.dial)
+    local, fixed = make_local(config, dataset), config.frozen_cloud is not None
+    scores = None
+    if config.auxiliary_classifier and local.decision is None:
+        height, width = dataset.size
+        grid = (height // STRIDE, width // STRIDE)
+        scores = ClassScores(local.encoder.width, grid, list(heads.values()), config.padding)
+    return LocalCloudModel(local, cloud, heads, fixed=fixed, dial=config.dial, auxiliary=scores)
 
 
 def first_model(config: TrainConfig, dataset: Dataset, clean: nn.Module, folder: Path) -> LocalCloudModel:
