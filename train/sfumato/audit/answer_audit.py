@@ -112,7 +112,7 @@ def audit_answer(
         keep=artifact.keep,
         channel="answer",
         seconds=round(time.monotonic() - started, 1),
-        provenance=provenance(),
+        provenance={**provenance(), "clean_references_from_store": list(data.from_store)},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
     )

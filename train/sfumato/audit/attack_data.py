@@ -81,6 +81,13 @@ class Photos:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def copies_of_first(self, count: int) -> bool:
+        """Whether these are the first `count` images as they are, and then whole copies of them."""
+        whole = len(self) % count == 0 and np.array_equal(
+            self.rows, np.tile(self.rows[:count], len(self) // count)
+        )
+        return bool(whole and not self.mirrored[:count].any() and not self.moved[:count].any())
+
     def take(self, rows: Ints) -> "Photos":
         """Some of them, not yet read."""
         return Photos(self.images, self.rows[rows], self.mirrored[rows], self.moved[rows])
@@ -171,6 +178,8 @@ class AttackData:
     """Where uploads are drawn and attackers are trained."""
     networks: dict[str, nn.Module] = field(default_factory=dict, compare=False)
     """Architecture -> network trained on clean images, kept so that later attacks can put it behind a decoder or a filter."""
+    from_store: list[str] = field(default_factory=list, compare=False)
+    """Networks on clean images that were not trained now (`sfumato.audit.clean_cache`)."""
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of its own for a purpose, so that attacks do not depend on their order; on the device.
@@ -187,6 +196,11 @@ class AttackData:
     def prior(self, attribute: str) -> Floats:
         """Log class frequencies on the attacker's split."""
         return log_prior(self.train.labels[attribute][: self.train.images], self.classes[attribute])
+
+    @cached_property
+    def photos_digest(self) -> bytes:
+        """Of the clean photos of all splits, in their order."""
+        return b"".join(split_digest(split) for split in (self.train, self.validation, self.test))
 
     @cached_property
     def validation_uploads(self) -> Rows:
@@ -264,6 +278,21 @@ def draw_all(split: AttackSplit, channel: Channel, generator: torch.Generator, d
         for rows in torch.split(torch.arange(count), batch_size(split.pixels))
     )
     return keep(draws * count, parts, divisor={"upload": getattr(channel, "levels", 2) - 1})["upload"]
+
+
+def split_digest(split: AttackSplit) -> bytes:
+    """A digest of the photos of a split, and of what its copies are made of."""
+    pixels, count = split.pixels, split.images
+    digest = hashlib.sha256(f"{pixels.shape} {count} ".encode())
+    if isinstance(pixels, Photos) and pixels.copies_of_first(count):  # each photo is read once
+        digest.update(np.ascontiguousarray(pixels.mirrored).data)
+        digest.update(np.ascontiguousarray(pixels.moved).data)
+    else:
+        count = len(pixels)
+    size = batch_size(pixels)
+    for first in range(0, count, size):
+        digest.update(np.ascontiguousarray(pixels[first : min(first + size, count)]).data)
+    return digest.digest()
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,12 @@ def read_plain(path: Path) -> Any:
     if not path.is_file() or not zipfile.is_zipfile(path):
         return None
     try:
-        return torch.load(path, weights_only=True)
+        with path.open("rb") as stream:  # one file, also if another process replaces it meanwhile
+            with zipfile.ZipFile(stream) as parts:
+                if parts.testzip() is not None:  # torch reads over a changed number
+                    return None
+            stream.seek(0)
+            return torch.load(stream, weights_only=True)
     except Exception:  # torch has many types for a damaged file, and weights_only refuses whatever holds code
         return None
 

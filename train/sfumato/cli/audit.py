@@ -35,6 +35,13 @@ def command(
     ] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted audit.")] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Train networks on clean photos anew, and keep none; also SFUMATO_REFERENCES_GB=0.",
+        ),
+    ] = False,
     other: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,12 +86,13 @@ def command(
     import sys
 
     from sfumato.audit import audit, load
+    from sfumato.audit.clean_cache import switched_off
     from sfumato.audit.runner import result_files
     from sfumato.audit.schema import make_rule
     from sfumato.core.console import emit_json, note, progress
 
     rule = make_rule(max_drop=max_drop / 100, max_nag=max_nag / 100, max_nag_upper=max_nag_upper / 100)
-    with progress() as bar:
+    with progress() as bar, switched_off(no_cache):
         task = bar.add_task("audit", total=1, figures="")
 
         def watch(done: int, total: int, title: str, best: str) -> None:

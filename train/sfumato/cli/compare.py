@@ -86,6 +86,13 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Train networks on clean photos anew for every row; also SFUMATO_REFERENCES_GB=0.",
+        ),
+    ] = False,
     cryptographic: Annotated[
         Path | None,
         typer.Option(
@@ -100,6 +107,7 @@ def command(
     --points add rows to those that are there. The defaults are a small budget: all methods take a night on two cores
     with 8,000 images of 64x64.
     """
+    from sfumato.audit.clean_cache import switched_off
     from sfumato.compare.config import make_compare_config
     from sfumato.compare.rows import POINTS, RATE_POINTS, choose_rows, parse_point, parse_settings
     from sfumato.compare.runner import compare
@@ -126,7 +134,8 @@ def command(
             "seed": seed,
         }
     )
-    comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator)
+    with switched_off(no_cache):
+        comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator)
     if as_json:
         emit_json(comparison.to_json())
     else:

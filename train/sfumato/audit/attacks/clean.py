@@ -38,7 +38,7 @@ def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module
 def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
     """Predict clean images; uploads are predicted by the network as it is at the end.
 
-    Clean photos do not depend on the artifact, so the network is trained once per data set and kept in the cache.
+    Clean photos do not depend on the artifact, so the network is trained once per data set and kept (`clean_cache`).
     """
 
     def trained() -> clean_cache.Kept:
@@ -69,13 +69,9 @@ def predict(
     rounds: int,
     trained: Callable[[], clean_cache.Kept],
 ) -> list[Prediction]:
-    """What is in the cache, or what is trained now; and the network's word on uploads."""
+    """What is in the store, or what is trained now; and the network's word on uploads."""
     with torch.random.fork_rng():
-        entry = clean_cache.entry(data, group, recipes, rounds)
-        kept = clean_cache.load(entry, lambda recipe: start(data, group, recipe), recipes)
-        if kept is None:
-            kept = trained()
-            clean_cache.save(entry, kept, recipes)
+        kept = clean_cache.clean_reference(data, group, recipes, rounds, start, trained)
     data.networks[kept.recipe.architecture] = kept.network.to(data.device)
     own = [one for one in kept.predictions if one.architecture == kept.recipe.architecture]
     return kept.predictions + applied(data, kept.network, own)
@@ -109,11 +105,15 @@ def applied(data: AttackData, network: nn.Module, found: Sequence[Prediction]) -
 
 
 def finetune(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
-    """Train a copy of the cloud network on clean images. It depends on the artifact, so no cache holds it."""
-    with torch.random.fork_rng():
+    """Train a copy of the cloud network on clean images; kept for artifacts whose cloud network has the same weights."""
+
+    def trained() -> clean_cache.Kept:
         network = provider.start(data, group, recipe)
-        found = fit(network, data, group, recipe)
-    return found + applied(data, network, found)
+        return clean_cache.Kept(recipe, network, fit(network, data, group, recipe))
+
+    with torch.random.fork_rng():
+        kept = clean_cache.clean_reference(data, group, [recipe], 1, provider.start, trained)
+    return kept.predictions + applied(data, kept.network, kept.predictions)
 
 
 def clean_network(data: AttackData, plan: Plan, group: tuple[str, ...]) -> tuple[str, nn.Module]:
