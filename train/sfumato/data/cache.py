@@ -6,7 +6,7 @@ at once. It is read only if this user alone can have written it and every file h
 (docs/decisions/0026-data.md). The folder is `$SFUMATO_CACHE`, else `$XDG_CACHE_HOME/sfumato`, else `~/.cache/sfumato`.
 
 All entries together take `$SFUMATO_CACHE_GB` at most, by default 20. Those that were opened longest ago leave when a new one
-needs room, but none that a process holds (docs/decisions/0030-audit-in-parts.md).
+needs room, or `sfumato data clean` asks for it, but none that a process holds (docs/decisions/0030-audit-in-parts.md).
 """
 
 import hashlib
@@ -106,7 +106,7 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
         )
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(entry.parent)
+        sweep_decodes(entry.parent)
         make_room(entry.parent, limit - len(pictures.names) * (height * width * 3 + PRINT_BYTES + 8))
         scratch = Path(tempfile.mkdtemp(prefix=".decode-", dir=entry.parent))
     except OSError as error:
@@ -152,20 +152,26 @@ def trusted(path: Path) -> bool:
     )
 
 
+def entries(folder: Path) -> list[tuple[float, int, Path]]:
+    """(time of last opening, bytes, folder) of every entry of decoded pictures."""
+    found: list[tuple[float, int, Path]] = []
+    for seal in folder.glob(f"*/{SEAL}"):
+        try:
+            size = sum(one.stat().st_size for one in seal.parent.iterdir())
+            found.append((seal.stat().st_mtime, size, seal.parent))
+        except OSError:  # another process has just removed it
+            continue
+    return found
+
+
 def make_room(folder: Path, left: int) -> None:
     """Remove whole entries, those first that were opened longest ago, until the others take at most `left` bytes.
 
     What a process has open stays, whoever else needs the room. So does a damaged entry, which is made anew where it lies.
     """
-    entries: list[tuple[float, int, Path]] = []
-    for seal in folder.glob(f"*/{SEAL}"):
-        try:
-            size = sum(one.stat().st_size for one in seal.parent.iterdir())
-            entries.append((seal.stat().st_mtime, size, seal.parent))
-        except OSError:  # another process has just removed it
-            continue
-    total, gone = sum(size for _, size, _ in entries), 0
-    for opened, size, entry in sorted(entries):
+    found = entries(folder)
+    total, gone = sum(size for _, size, _ in found), 0
+    for opened, size, entry in sorted(found):
         if total <= left:
             break
         if trusted(entry) and _remove_unused(entry, opened):
@@ -307,7 +313,7 @@ def _read(entry: Path, key: str) -> Decoded | None:
     return Decoded(images=images, prints=prints, rows=rows, skipped=skipped)
 
 
-def _sweep(folder: Path) -> None:
+def sweep_decodes(folder: Path) -> None:
     """Remove what killed decodes left behind, once it is a day old and so nobody's work in progress."""
     for scratch in folder.glob(".decode-*"):
         try:
