@@ -78,6 +78,8 @@ dependencies {
     implementation(libs.androidx.camera.core)
     implementation(libs.androidx.camera.camera2)
     implementation(libs.androidx.camera.lifecycle)
+    implementation(libs.androidx.camera.view)
+    implementation(libs.material)
 
     testImplementation(testFixtures(project(":core")))
     testImplementation(libs.junit)

@@ -117,14 +117,19 @@ def link(folder: Path, kind: str, flavour: str) -> str:
     text = re.sub(r' android:dataExtractionRules="[^"]*"', "", tools.merged_manifest(kind, flavour))
     manifest = folder / "AndroidManifest.xml"
     manifest.write_text(text.replace("<manifest ", '<manifest package="dev.sfumato.demo" ', 1))
-    overlays: list[str | Path] = []
+    values = folder / "libraries" / "values"
+    values.mkdir(parents=True)
+    (values / "libraries.xml").write_text(tools.library_resources())
+    done = tools.run("aapt2", "compile", "--dir", values.parent, "-o", folder / "libraries.zip")
+    assert done.returncode == 0, done.stderr
+    overlays: list[str | Path] = [folder / "libraries.zip"]
     for name in ("main", kind):
         if (sources / name / "res").exists():
             done = tools.run(
                 "aapt2", "compile", "--dir", sources / name / "res", "-o", folder / f"{name}.zip"
             )
             assert done.returncode == 0, done.stderr
-            overlays += ([] if name == "main" else ["-R"]) + [folder / f"{name}.zip"]
+            overlays += ["-R", folder / f"{name}.zip"]
     levels = [str(tools.build_number(name)) for name in ("minSdk", "targetSdk")]
     options = ["--min-sdk-version", levels[0], "--target-sdk-version", levels[1]]
     options += ["--warn-manifest-validation", "--auto-add-overlay"]

@@ -17,6 +17,8 @@ MODULES = HERE / "node_modules"
 KOTLIN = MODULES / "kotlin-compiler" / "lib"
 API = MODULES / "@nativescript" / "types-android" / "lib" / "android"
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
+RESOURCES = HERE / "resources.txt"
+"""What the app's resources name of those of its libraries."""
 JUNIT = [Path("/usr/share/java/junit4.jar"), Path("/usr/share/java/hamcrest-core.jar")]
 RUNTIME = [
     KOTLIN / name for name in ("kotlin-stdlib.jar", "kotlinx-coroutines-core-jvm.jar", "annotations-13.0.jar")
@@ -70,6 +72,22 @@ def merged_manifest(kind: str, flavour: str) -> str:
         text = text.replace("    <application\n", f"{found[1].strip()}\n    <application\n", 1)
         text = text.replace("    </application>", f"{found[2] or ''}    </application>")
     return text
+
+
+def library_resources() -> str:
+    """The list of resources as a file of values; no item of a style stands in it."""
+    made = ["<resources>"]
+    for line in RESOURCES.read_text(encoding="utf-8").splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind == "style":
+            made.append(f'<style name="{rest}" parent="" />')
+        elif kind == "attr":
+            name, form, *names = rest.split(" ")
+            enums = "".join(f'<enum name="{one}" value="{i}" />' for i, one in enumerate(names))
+            made.append(
+                f'<attr name="{name}">{enums}</attr>' if names else f'<attr name="{name}" format="{form}" />'
+            )
+    return "\n".join([*made, "</resources>"])
 
 
 def catalogue(name: str) -> str:

@@ -17,11 +17,6 @@ GUARDED = {
 """Calls newer than minSdk, and why they are safe."""
 BEYOND = {
     ("android.R.string", "cancel", None),  # the list leaves this class out
-    (
-        "android.widget.AbsSpinner",
-        "setAdapter",
-        ("android.widget.Adapter",),
-    ),  # javac's bridge for a type parameter
 }
 """Members of the stubs that the list cannot know."""
 HEADING = re.compile(r"(?:\w+ )*(?:class|interface) ([\w.$]+)")

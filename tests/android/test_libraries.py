@@ -13,7 +13,7 @@ SECTION = re.compile(r"\[(\w+) ([\d.]+)(?:-([\d.]+))?\] ")
 FLAVOURS = {"litert2": "litert", "nnapi": "nnapi"}
 """Flavour of the app -> the key of its runtime's sections; those of other libraries are for both."""
 HEADER = re.compile(
-    r"((?:abstract |final )*(?:class|interface)) ([\w.]+)(<[^ ]*(?: [^ ]+>)?)?(?: extends (.+?))?(?: implements (.+))?$"
+    r"((?:abstract |final )*(?:class|interface)) ([\w.]+)(<.+?>)?(?: extends (.+?))?(?: implements (.+))?$"
 )
 UNSTATED = re.compile(
     r"\b(?:public|native|synchronized|strictfp) | throws .*|;$| \{$|\bjava\.lang\.(?=[A-Z])"

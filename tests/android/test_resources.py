@@ -6,14 +6,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from tests.android.kit import BUILD_TYPES, FLAVOURS, merged_manifest
+from tests.android.kit import BUILD_TYPES, FLAVOURS, RESOURCES, build_number, catalogue, merged_manifest
 
 APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
 MAIN, BENCHMARK = APP / "main", APP / "benchmark"
 KOTLIN = MAIN / "kotlin" / "dev" / "sfumato" / "demo"
 NAME = "{http://schemas.android.com/apk/res/android}"
 REMOVE = "{http://schemas.android.com/tools}node"
-WORDLESS = ("ImageView", "ImageButton", "SeekBar", "Spinner", "CompareView")
+WORDLESS = ("ImageView", "ImageButton", "Slider", "PreviewView", "CompareView")
+TOUCHED = ("MaterialButton", "Slider", "MaterialSwitch", "TextInputEditText", "MaterialAutoCompleteTextView")
+"""What is tapped or moved."""
 
 
 def elements(path: Path) -> list[ElementTree.Element]:
@@ -87,15 +89,159 @@ def test_a_language_says_everything_and_fills_in_the_same(language: str) -> None
     assert alike == ALIKE[language]
 
 
-def test_the_night_knows_every_colour_that_changes_and_no_other() -> None:
-    def colours(folder: str) -> set[str | None]:
-        return {
-            found.get("name")
-            for found in elements(MAIN / "res" / folder / "colors.xml")
-            if found.tag == "color"
-        }
+def colours(folder: str) -> dict[str, str]:
+    """Name -> #RRGGBB."""
+    found = elements(MAIN / "res" / folder / "colors.xml")
+    return {str(one.get("name")): str(one.text) for one in found if one.tag == "color"}
 
-    assert {"accent", "background"} <= colours("values-night") <= colours("values")
+
+def roles() -> dict[str, str]:
+    """Role of Material 3 -> the app's colour, before Android 12."""
+    items = [found for found in elements(MAIN / "res" / "values" / "themes.xml") if found.tag == "item"]
+    return {str(item.get("name")): str(item.text).removeprefix("@color/") for item in items}
+
+
+def test_the_night_knows_every_colour_that_changes_and_no_other() -> None:
+    used = set(roles().values())
+    assert {"primary", "surface"} <= used
+    assert set(colours("values-night")) == used
+    assert set(colours("values")) == used | {"icon_background"}
+
+
+@pytest.mark.parametrize("folder", ["values", "values-night"])
+def test_text_stands_out_from_what_it_is_written_on(folder: str) -> None:
+    """Contrast by WCAG 2: 4.5 and more for text, 3 for the outline of what is tapped."""
+    colour = colours(folder)
+
+    def luminance(name: str) -> float:
+        parts = [int(colour[name][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    pairs = [
+        (name, name.removeprefix("on_").removesuffix("_variant")) for name in colour if name[:3] == "on_"
+    ]
+    assert len(pairs) == 6
+    pairs += [
+        ("on_surface", "surface_container"),
+        ("on_surface_variant", "surface_container"),
+        ("primary", "surface"),
+    ]
+    assert [pair for pair in pairs if contrast(*pair) < 4.5] == []
+    assert contrast("outline", "surface") >= 3
+
+
+def test_the_screen_is_made_of_material_3s_parts() -> None:
+    """The names: aapt2 links them against tests/android/resources.txt, which says what the library publishes."""
+    layout = elements(MAIN / "res" / "layout" / "main.xml")
+    tags = {found.tag for found in layout}
+    plain = {"LinearLayout", "FrameLayout", "ScrollView", "TextView"}  # what holds others, and text
+    assert {tag for tag in tags if "." not in tag} <= plain
+    others = {tag for tag in tags if "." in tag and not tag.startswith("com.google.android.material.")}
+    assert others == {
+        "androidx.camera.view.PreviewView",
+        *(f"dev.sfumato.demo.{one}" for one in ("CompareView", "KeptView")),
+    }
+    kinds = {
+        str(found.get(NAME + "id")).rpartition("/")[2]: str(found.get("style")).rpartition(".")[2]
+        for found in layout
+        if found.tag.endswith(".MaterialButton")
+    }
+    assert {name for name, kind in kinds.items() if kind == "Button"} == {
+        "send",
+        "agree",
+    }  # one of them at a time
+    assert {kinds[name] for name in ("right_upload", "right_noise")} == {"OutlinedButton"}
+    cards = [found for found in layout if found.tag.endswith(".MaterialCardView")]
+    titles = [found for found in layout if found.get(NAME + "accessibilityHeading") == "true"]
+    assert (len(cards), len(titles)) == (5, 3)
+    for folder, parent in (("values", ""), ("values-v31", "DynamicColors.")):
+        (theme,) = [one for one in elements(MAIN / "res" / folder / "themes.xml") if one.tag == "style"]
+        wanted = ("Theme.Sfumato", f"Theme.Material3.{parent}DayNight.NoActionBar")
+        assert (theme.get("name"), theme.get("parent")) == wanted
+
+
+def test_the_list_of_the_libraries_resources_has_what_is_used_and_no_more() -> None:
+    text = RESOURCES.read_text(encoding="utf-8")
+    listed = set(re.findall(r"^(?:attr|style) (\S+)", text, re.MULTILINE))
+    files = [*MAIN.glob("res/layout*/*.xml"), *MAIN.glob("res/values*/themes.xml")]
+    used = set()
+    for path in files:
+        content = path.read_text(encoding="utf-8")
+        used |= set(
+            re.findall(
+                r"\bapp:(\w+)=|[?]attr/(\w+)|@style/([\w.]+)|parent=\"([\w.]+)\"|<item name=\"(\w+)\"",
+                content,
+            )
+        )
+    assert listed == {name for names in used for name in names if name}
+    sections = [line for line in text.splitlines() if line.startswith("[")]
+    for line in sections:
+        found = re.match(r"\[(\w+) ([\d.]+)\] \S", line)
+        assert found is not None, line
+        assert catalogue(found[1]).startswith(f"{found[2]}.")
+
+
+def test_what_is_tapped_is_large_enough_and_grows_with_the_font() -> None:
+    layout = elements(MAIN / "res" / "layout" / "main.xml")
+    touched = [found for found in layout if found.tag.rpartition(".")[2] in TOUCHED]
+    assert len(touched) > 20
+    for found in touched:
+        size = (found.get(NAME + "layout_height"), found.get(NAME + "minHeight"))
+        assert size == ("wrap_content", "48dp"), found.get(NAME + "id")
+    for found in layout:  # no text in a box of fixed height, and none in pixels
+        assert not (found.get(NAME + "text") and str(found.get(NAME + "layout_height")).endswith("dp"))
+        assert found.get(NAME + "textSize") is None
+
+
+def test_the_bars_of_the_system_hide_nothing() -> None:
+    """Since Android 15 an app for it draws behind them, like it or not."""
+    assert build_number("targetSdk") >= 35
+    source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
+    assert "WindowCompat.enableEdgeToEdge(window)" in source
+    kinds = re.findall(r"WindowInsetsCompat\.Type\.(\w+)\(\)", source)
+    assert kinds == ["systemBars", "displayCutout", "ime"]
+    layout = elements(MAIN / "res" / "layout" / "main.xml")
+    assert [
+        found for found in layout if found.get(NAME + "fitsSystemWindows")
+    ] == []  # it would be counted twice
+    (activity,) = [found for found in elements(MAIN / "AndroidManifest.xml") if found.tag == "activity"]
+    assert (
+        activity.get(NAME + "windowSoftInputMode") == "adjustResize"
+    )  # the keyboard is among the insets before Android 11
+
+
+def test_what_leaves_is_said_right_above_the_button_that_sends_it() -> None:
+    names = [
+        str(found.get(NAME + "id")).rpartition("/")[2]
+        for found in elements(MAIN / "res" / "layout" / "main.xml")
+    ]
+    assert names[names.index("leaves") + 1] == "send"
+    for language in ("values", *(f"values-{language}" for language in LANGUAGES)):
+        said = texts(language)
+        sentences = [text for (name, _), text in said.items() if name in ("leaves_upload", "leaves_word")]
+        assert len(sentences) in (4, 6)
+        for text in sentences:
+            assert len(re.findall(r"[.!?](?:\s|$)", text)) == 1, text  # one sentence
+
+
+def test_the_photo_is_smoothed_and_what_is_compared_with_it_is_not() -> None:
+    view = (KOTLIN / "CompareView.kt").read_text(encoding="utf-8")
+    assert re.findall(r"val (\w+) = Paint\(\)\.apply \{ isFilterBitmap = (\w+) \}", view) == [
+        ("smooth", "true"),
+        ("plain", "false"),
+    ]
+    assert re.findall(r"drawBitmap\((\w+), null, place, (\w+)\)", view) == [
+        ("second", "plain"),
+        ("first", "smooth"),
+    ]
+    assert "compare.show(if (running) null else shown?.photo?.toBitmap(), right)" in (
+        KOTLIN / "MainActivity.kt"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_app_asks_for_camera_and_network_alone() -> None:
@@ -198,7 +344,7 @@ def test_what_is_shared_is_the_upload_and_leaves_by_the_share_sheet() -> None:
     assert str(provider.get(NAME + "authorities")).replace("applicationId", "context.packageName") in sharing
     screen = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
     assert re.findall(r"startActivity\(.*", screen) == ["startActivity(shareSheet(this, drawn))"]
-    assert "val drawn = shown?.drawn ?: return" in screen
+    assert "val drawn = shown?.perturbed?.drawn ?: return" in screen
 
 
 def test_frames_of_the_camera_are_not_read_aloud() -> None:
@@ -229,7 +375,7 @@ def test_what_is_left_and_right_in_words_is_so_from_right_to_left() -> None:
         str(found.get(NAME + "id")).rpartition("/")[2]: found.get(NAME + "layoutDirection")
         for found in elements(MAIN / "res" / "layout" / "main.xml")
     }
-    assert {name for name, direction in places.items() if direction == "ltr"} == {"wipe", "right_picture"}
+    assert {name for name, direction in places.items() if direction == "ltr"} == {"wipe", "sides"}
     view = (KOTLIN / "CompareView.kt").read_text(encoding="utf-8")
     assert "layoutDirection" not in view  # the photo is on the left there, whatever the language
     for path in MAIN.glob("res/layout*/*.xml"):
@@ -242,7 +388,7 @@ def test_what_the_user_chooses_or_types_is_written_on_a_change_alone() -> None:
     written = [
         line
         for line in source.splitlines()
-        if re.search(r"setSelection\(|\b(server|limit|token)\.setText\(", line)
+        if re.search(r"setText\(.*, false\)|\b(server|limit|token)\.setText\(", line)
     ]
     assert len(written) == 5
     assert [line for line in written if not re.search(r"= OnChange<\w+> \{", line)] == []

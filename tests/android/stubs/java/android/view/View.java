@@ -25,6 +25,8 @@ public class View {
     public native void setContentDescription(@Nullable CharSequence text);
     public native void setOnClickListener(@Nullable OnClickListener listener);
     public native void invalidate();
+    public native void setPadding(int left, int top, int right, int bottom);
+    public native @Nullable Display getDisplay();
     protected native void onMeasure(int widthSpec, int heightSpec);
     protected final native void setMeasuredDimension(int width, int height);
     protected native void onDraw(android.graphics.Canvas canvas);

@@ -5,8 +5,10 @@ import dev.sfumato.core.Accelerator
 import dev.sfumato.core.Delegation
 import dev.sfumato.core.FULL_STRENGTH
 import dev.sfumato.core.Perturbed
+import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.StrengthPoint
+import kotlin.math.ceil
 
 sealed interface DemoUiState {
     /** The export is being read and checked. */
@@ -21,6 +23,8 @@ sealed interface DemoUiState {
         val photo: PhotoState = PhotoState.None,
         val answer: AnswerState = AnswerState.None,
         val live: Boolean = false,
+        /** The camera that looks at the user; otherwise the one on the back. A phone that has one alone uses that. */
+        val front: Boolean = true,
         val server: String,
         val hasToken: Boolean,
         val account: AccountState = AccountState(""),
@@ -29,11 +33,31 @@ sealed interface DemoUiState {
         /** Strengths that the user may choose from; none for an export that has one alone. */
         val points: List<StrengthPoint> = emptyList(),
         val strength: Int = FULL_STRENGTH,
+        /** Whether uploads may go to the server that is set, by the user's word. */
+        val agreed: Boolean = false,
+        /** What a code word tells on average over the maker's test photos; null for an export that sends pictures. */
+        val entropyBits: Double? = null,
         /** The server whose first upload waits for the user's consent; empty: none does. */
         val consent: String = "",
         val history: HistoryState = HistoryState(),
-    ) : DemoUiState
+    ) : DemoUiState {
+        /** What Send gives the server, of the photo that is shown; null without one. */
+        val leaving: Leaving?
+            get() = (photo as? PhotoState.Shown)?.perturbed?.let { shown ->
+                val mean = entropyBits ?: points.find { it.strength == strength }?.meanBits
+                Leaving(shown.upload.content.size, shown.word != null, shown.rateBits?.let(::upwards), mean?.let(::upwards))
+            }
+    }
 }
+
+/**
+ * What leaves the phone: so many bytes, a code [word] or else a picture. They tell at most [mostBits] of this photo (null: not bounded
+ * here) and [meanBits] on average over the maker's test photos (null: the export does not say).
+ */
+data class Leaving(val bytes: Int, val word: Boolean, val mostBits: Double?, val meanBits: Double?)
+
+/** With one decimal, rounded up, so that "at most" is true. What the arithmetic of doubles adds is no tenth of a bit. */
+internal fun upwards(bits: Double): Double = maxOf(0.0, ceil(bits * 10 - 1e-6) / 10)
 
 /** What was sent to the server by now, in words; or why the account cannot be kept. */
 data class AccountState(val text: String, val broken: Boolean = false, val limit: String = "")
@@ -67,7 +91,8 @@ sealed interface PhotoState {
 
     data object Working : PhotoState
 
-    data class Shown(val perturbed: Perturbed) : PhotoState
+    /** The [photo] is what the network saw, cropped to the same shape, as fine as the screen shows it. */
+    data class Shown(val perturbed: Perturbed, val photo: Picture, val source: Shape) : PhotoState
 
     data class Failed(val reason: String) : PhotoState
 }

@@ -62,6 +62,9 @@ interface ServerSettings {
 
     /** Store that the user agreed, to this server and to no other. */
     fun agreeTo(server: String)
+
+    /** Forget that the user agreed. */
+    fun withdraw()
 }
 
 /** Everything the view model needs from the phone. */
@@ -75,6 +78,8 @@ class DemoParts(
     val history: History,
     val answers: (Contract, ServerSettings) -> AnswerSource = { contract, to -> Client(to.server, contract, to.token) },
     val clock: () -> Long = System::currentTimeMillis,
+    /** Pixels of the largest square that the screen shows. */
+    val screen: Int = 1080,
 )
 
 class DemoViewModel(
@@ -112,6 +117,7 @@ class DemoViewModel(
                 val asImage = if (opened.contract.answer == null) null else false
                 val ready = DemoUiState.Ready(
                     RuntimeChoice(), server = settings.server, hasToken = settings.token != null, asImage = asImage, points = opened.contract.points,
+                    agreed = settings.agreedTo(settings.server), entropyBits = opened.contract.answer?.entropyBits,
                 )
                 mutableState.value = ready
                 showAccount()
@@ -167,6 +173,9 @@ class DemoViewModel(
         ready { copy(live = true) }
     }
 
+    /** Use the other camera. */
+    fun switchCamera() = ready { copy(front = !front) }
+
     /** Keep the last frame that is shown. */
     fun stopLive() = ready { copy(live = false) }
 
@@ -206,11 +215,19 @@ class DemoViewModel(
         val server = (state.value as? DemoUiState.Ready)?.consent.orEmpty()
         if (server.isEmpty()) return
         parts.settings.agreeTo(server)
+        ready { copy(agreed = true) }
         send()
     }
 
     /** Nothing is sent, and the next tap on Send asks again. */
     fun decline() = ready { copy(consent = "") }
+
+    /** No upload goes to any server until the user agrees again. One whose answer is waited for may have arrived. */
+    fun withdraw() {
+        parts.settings.withdraw()
+        forgetAnswer()
+        ready { copy(agreed = false) }
+    }
 
     /** Forget what was sent. The account, which holds the limit, stays. */
     fun deleteHistory() {
@@ -294,7 +311,7 @@ class DemoViewModel(
                 settings.server = checked
                 source = null
             }
-            ready { copy(server = checked, hasToken = settings.token != null) }
+            ready { copy(server = checked, hasToken = settings.token != null, agreed = settings.agreedTo(checked)) }
             scope.launch(io) { showAccount() }
         } catch (error: Throwable) {
             ready { copy(answer = AnswerState.Failed(error.inWords("the server cannot be stored: try again"))) }
@@ -360,7 +377,8 @@ class DemoViewModel(
             photo = null
             val picture = read().also { photo = it }
             val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
-            PhotoState.Shown(perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH))
+            val perturbed = perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH)
+            PhotoState.Shown(perturbed, forScreen(picture, perturbed.input, parts.screen), Shape(picture.height, picture.width))
         } catch (error: Throwable) {
             PhotoState.Failed(error.inWords("the photo cannot be used: choose another one"))
         }

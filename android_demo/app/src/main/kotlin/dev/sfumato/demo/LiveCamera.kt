@@ -1,11 +1,20 @@
-/** Frames of the camera, one at a time, as upright pictures. No frame is stored. */
+/**
+ * The camera's picture on the screen, and its frames, one at a time, as upright pictures. No frame is stored.
+ *
+ * PreviewView shows the front camera as a mirror does; frames are not turned over. Preview and frames have the same field of view: where
+ * no resolution is asked for, CameraX gives both 4:3.
+ */
 package dev.sfumato.demo
 
 import android.content.Context
+import android.content.pm.PackageManager
+import android.hardware.display.DisplayManager
 import androidx.camera.core.CameraSelector
 import androidx.camera.core.ImageAnalysis
 import androidx.camera.core.ImageProxy
+import androidx.camera.core.Preview
 import androidx.camera.lifecycle.ProcessCameraProvider
+import androidx.camera.view.PreviewView
 import androidx.core.content.ContextCompat
 import androidx.lifecycle.LifecycleOwner
 import dev.sfumato.core.Picture
@@ -15,36 +24,63 @@ import java.util.concurrent.Executor
 class LiveCamera(
     private val context: Context,
     private val owner: LifecycleOwner,
+    private val shown: PreviewView,
     private val frames: Executor,
     private val onFrame: (() -> Picture) -> Unit,
     private val onFailed: (String) -> Unit,
 ) {
+    private val displays = context.getSystemService(DisplayManager::class.java)
     private var provider: ProcessCameraProvider? = null
-    private var wanted = false
+    private var analysis: ImageAnalysis? = null
 
-    fun start() {
-        if (wanted) return
-        wanted = true
+    /** Whether the front camera is wanted; null: none is. */
+    private var wanted: Boolean? = null
+
+    /** Turned over by 180 degrees the activity stays, and the camera has to be told. */
+    private val turns = object : DisplayManager.DisplayListener {
+        override fun onDisplayAdded(display: Int) = Unit
+
+        override fun onDisplayRemoved(display: Int) = Unit
+
+        override fun onDisplayChanged(display: Int) {
+            val rotation = shown.display?.rotation ?: return
+            analysis?.targetRotation = rotation
+        }
+    }
+
+    /** Whether there is a camera on either side. */
+    val hasBoth: Boolean
+        get() = listOf(PackageManager.FEATURE_CAMERA, PackageManager.FEATURE_CAMERA_FRONT).all(context.packageManager::hasSystemFeature)
+
+    fun start(front: Boolean) {
+        if (wanted == front) return
+        if (wanted == null) displays.registerDisplayListener(turns, null)
+        wanted = front
         val future = ProcessCameraProvider.getInstance(context)
         future.addListener({ bind { future.get() } }, ContextCompat.getMainExecutor(context))
     }
 
     fun stop() {
-        wanted = false
+        if (wanted != null) displays.unregisterDisplayListener(turns)
+        wanted = null
+        analysis = null
         provider?.unbindAll()
     }
 
     private fun bind(provided: () -> ProcessCameraProvider) {
-        if (!wanted) return
+        val front = wanted ?: return
         try {
             val cameras = provided().also { provider = it }
-            val analysis = ImageAnalysis.Builder()
+            val preview = Preview.Builder().build()
+            preview.setSurfaceProvider(shown.surfaceProvider)
+            val analysed = ImageAnalysis.Builder()
                 .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
                 .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
                 .build()
-            analysis.setAnalyzer(frames) { image -> image.use { onFrame { read(it) } } }
+            analysed.setAnalyzer(frames) { image -> image.use { onFrame { read(it) } } }
             cameras.unbindAll()
-            cameras.bindToLifecycle(owner, chosen(cameras), analysis)
+            cameras.bindToLifecycle(owner, chosen(cameras, front), preview, analysed)
+            analysis = analysed
         } catch (error: ExecutionException) {
             fail(error.cause ?: error)
         } catch (error: Exception) { // no camera of this kind, none that can do it, or one that says nothing of itself
@@ -52,13 +88,15 @@ class LiveCamera(
         }
     }
 
-    private fun chosen(cameras: ProcessCameraProvider): CameraSelector {
-        val front = CameraSelector.DEFAULT_FRONT_CAMERA
-        return if (cameras.hasCamera(front)) front else CameraSelector.DEFAULT_BACK_CAMERA
+    /** The camera that is wanted; the other one where the phone has that alone. */
+    private fun chosen(cameras: ProcessCameraProvider, front: Boolean): CameraSelector {
+        val sides = listOf(CameraSelector.DEFAULT_FRONT_CAMERA, CameraSelector.DEFAULT_BACK_CAMERA)
+        val (first, other) = if (front) sides else sides.asReversed()
+        return if (cameras.hasCamera(first)) first else other
     }
 
     private fun fail(error: Throwable) {
-        wanted = false
+        stop()
         onFailed(error.reason)
     }
 

@@ -3,8 +3,8 @@ package dev.sfumato.demo
 /**
  * Shows a value when it is another one than before.
  *
- * A state arrives with every frame of the camera. A spinner tells what was chosen only after its next layout, and a text is typed over
- * several frames: written with every state, both would be what they were before.
+ * A state arrives with every frame of the camera. A menu shows what was tapped before a state says so, and a text is typed over several
+ * frames: written with every state, both would be what they were before.
  */
 class OnChange<T : Any>(private val show: (T) -> Unit) {
     private var last: T? = null

@@ -137,6 +137,8 @@ class StoredServerSettings(
 
     override fun agreeTo(server: String) = preferences.edit().putString("agreed", server).apply()
 
+    override fun withdraw() = preferences.edit().putString("agreed", null).apply()
+
     private companion object {
         const val LOOPBACK = "127.0.0.1"
     }

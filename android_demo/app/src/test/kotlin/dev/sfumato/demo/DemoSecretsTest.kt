@@ -118,6 +118,8 @@ class DemoSecretsTest {
         assertFalse(settings().agreedTo("https://photos.example"))
         settings().agreeTo("https://photos.example")
         assertEquals(listOf(true, false), listOf("https://photos.example", "https://other.example").map(settings()::agreedTo))
+        settings().withdraw()
+        assertFalse(settings().agreedTo("https://photos.example"))
     }
 
     @Test

@@ -77,9 +77,11 @@ class DemoViewModelTest {
     private var openLedger: () -> Ledger = ::newLedger
 
     private fun model(openBundle: () -> Bundle = { smallBundle() }): DemoViewModel {
-        val parts = DemoParts(openBundle, networks, keys, { openLedger() }, photos, settings, history, ::source) { 7 }
+        val parts = DemoParts(openBundle, networks, keys, { openLedger() }, photos, settings, history, ::source, { 7 }, screen = 100)
         return DemoViewModel(parts, scope, thread, Dispatchers.IO)
     }
+
+    private val DemoUiState.Ready.shownPhoto get() = (photo as PhotoState.Shown).photo
 
     private fun source(contract: Contract, to: ServerSettings): AnswerSource {
         val address = to.server
@@ -626,6 +628,134 @@ class DemoViewModelTest {
     }
 
     @Test
+    fun consentCanBeWithdrawnAndThenTheNextSendAsksAgain() {
+        settings.agreed = null
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        assertFalse(model.await { true }.agreed)
+        model.send()
+        model.await { it.consent.isNotEmpty() }
+        model.agree()
+        model.await { it.agreed && it.answer is AnswerState.Received }
+        model.withdraw()
+        assertEquals(listOf(AnswerState.None, false), model.await { true }.run { listOf(answer, agreed) })
+        assertEquals(null, settings.agreed)
+        model.send()
+        assertEquals("http://127.0.0.1:8080", model.await { it.consent.isNotEmpty() }.consent)
+        model.withdraw() // the question goes too
+        assertEquals("", model.await { true }.consent)
+        assertEquals(1, server.sent.size)
+    }
+
+    @Test
+    fun whatWaitsIsNotSentOnceTheConsentIsWithdrawn() {
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        gate.close()
+        settings.onRead = gate::pass
+        model.send()
+        gate.reached.await()
+        settings.onRead = {}
+        model.withdraw()
+        gate.open()
+        runBlocking { scope.coroutineContext.job.children.forEach { it.join() } }
+        assertEquals(0, server.sent.size)
+        assertEquals(AnswerState.None, model.await { true }.answer)
+    }
+
+    @Test
+    fun whetherTheServerMayHaveUploadsIsKnownFromTheStartAndOfEachServer() {
+        settings.agreed = "http://127.0.0.1:8080"
+        val model = model()
+        assertTrue(model.await { true }.agreed)
+        model.setServer("https://photos.example", "")
+        assertFalse(model.await { it.server == "https://photos.example" }.agreed)
+    }
+
+    @Test
+    fun thePhotoIsShownAsFineAsTheScreenAndCroppedAsTheNetworkSeesIt() {
+        for ((height, width) in listOf(40 to 50, 50 to 41, 300 to 200, 9 to 9, 64 to 2000)) {
+            photos.size = height to width
+            val model = model()
+            model.openPhoto("photo")
+            val perturbed = model.shown()
+            val input = perturbed.input
+            val photo = model.await { it.photo is PhotoState.Shown }.shownPhoto
+            val times = maxOf(1, minOf(100, height, width) / input.height) // the screen has 100 pixels, the input is a square
+            assertEquals(listOf(times * input.height, times * input.width), listOf(photo.height, photo.width))
+            val whole = madeUp("ramp", height, width)
+            assertArrayEquals(whole.fit(photo.height, photo.width).rgb, photo.rgb)
+            // The same pixels of the photo: what the slow crop keeps is what both are made of.
+            val side = minOf(height, width)
+            val cropped = crop(whole, (height - side) / 2, (width - side) / 2, side)
+            assertArrayEquals(cropped.fit(input.height, input.width).rgb, input.rgb)
+            assertArrayEquals(cropped.fit(photo.height, photo.width).rgb, photo.rgb)
+        }
+    }
+
+    private fun crop(whole: Picture, top: Int, left: Int, side: Int) =
+        Picture(side, side, ByteArray(3 * side * side) { whole.rgb[3 * ((top + it / 3 / side) * whole.width + left + it / 3 % side) + it % 3] })
+
+    @Test
+    fun whatLeavesThePhoneIsSaidWithItsBits() {
+        val model = model()
+        assertEquals(null, model.await { true }.leaving)
+        model.openPhoto("photo")
+        val shown = model.shown()
+        assertEquals(Leaving(shown.upload.content.size, false, upwards(shown.rateBits!!), null), model.await { true }.leaving)
+        val dialled = model { smallBundle(points = points(128, 64)) }
+        dialled.openPhoto("photo")
+        dialled.shown()
+        val means = dialled.await { true }.points.associate { it.strength to it.meanBits }
+        assertEquals(upwards(means.getValue(128)), dialled.await { true }.leaving?.meanBits)
+        dialled.chooseStrength(64)
+        val half = dialled.await { it.strength == 64 && it.leaving != null }.leaving
+        assertEquals(upwards(means.getValue(64)), half?.meanBits)
+    }
+
+    @Test
+    fun aCodeWordTellsNoMoreThanOneOfItsWordsWhicheverWayItTravels() {
+        networks.answering = { ScoresNetwork(SCORES) }
+        val model = model { answerBundle(null) }
+        model.openPhoto("photo")
+        val word = model.shown()
+        val first = model.await { true }.leaving
+        model.sendAsImage(true)
+        val image = model.shown(after = word)
+        val second = model.await { true }.leaving
+        for ((leaving, shown) in listOf(first to word, second to image)) {
+            assertEquals(listOf(true, shown.upload.content.size), listOf(leaving?.word, leaving?.bytes))
+            assertEquals(2.6, leaving?.mostBits!!, 1e-9) // one of six
+            assertTrue(leaving.meanBits!! <= leaving.mostBits)
+        }
+        assertEquals(1, first?.bytes)
+    }
+
+    @Test
+    fun atMostIsTrueToTheDecimalThatIsShown() {
+        val shown = listOf(0.0, 1.0, 13.0, 13.00000001, 13.01, 13.05, 0.3, 2.584962500721156).map(::upwards)
+        assertEquals(listOf(0.0, 1.0, 13.0, 13.0, 13.1, 13.1, 0.3, 2.6), shown)
+    }
+
+    @Test
+    fun theOtherCameraIsUsedUntilItIsSwitchedBack() {
+        val model = model()
+        assertTrue(model.await { true }.front)
+        model.startLive()
+        model.switchCamera()
+        assertEquals(listOf(true, false), model.await { true }.run { listOf(live, front) })
+        model.frames.execute { model.onFrame { madeUp("grain", 24, 32) } }
+        assertEquals(Shape(24, 32), (model.await { it.photo is PhotoState.Shown }.photo as PhotoState.Shown).source)
+        model.stopLive()
+        model.startLive()
+        assertFalse(model.await { it.live }.front) // the choice outlives a stop
+        model.switchCamera()
+        assertTrue(model.await { true }.front)
+    }
+
+    @Test
     fun anAddressThatIsNotTheOneAgreedToGetsNothing() {
         settings.agreed = "http://127.0.0.1:8080"
         val model = model()
@@ -708,10 +838,13 @@ private class FakePhotos : PhotoReader {
     @Volatile
     var reads = 0
 
+    @Volatile
+    var size = 40 to 50
+
     override fun read(reference: String, height: Int, width: Int): Picture {
         onRead(reference)
         thrown?.let { throw it }
-        return problem?.let { throw SfumatoException(it) } ?: madeUp("ramp", 40, 50).also { reads++ }
+        return problem?.let { throw SfumatoException(it) } ?: madeUp("ramp", size.first, size.second).also { reads++ }
     }
 }
 
@@ -734,6 +867,10 @@ private class FakeSettings : ServerSettings {
 
     override fun agreeTo(server: String) {
         agreed = server
+    }
+
+    override fun withdraw() {
+        agreed = null
     }
 
     private companion object {

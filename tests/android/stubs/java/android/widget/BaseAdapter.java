@@ -1,3 +1,0 @@
-package android.widget;
-
-public abstract class BaseAdapter implements SpinnerAdapter { public BaseAdapter() {} }

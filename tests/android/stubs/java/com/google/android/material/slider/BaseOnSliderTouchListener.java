@@ -1,0 +1,3 @@
+package com.google.android.material.slider;
+
+public interface BaseOnSliderTouchListener<S> {}
