@@ -202,7 +202,6 @@ def test_the_bars_of_the_system_hide_nothing() -> None:
     """Since Android 15 an app for it draws behind them, like it or not."""
     assert build_number("targetSdk") >= 35
     source = (KOTLIN / "MainActivity.kt").read_text(encoding="utf-8")
-    assert "WindowCompat.enableEdgeToEdge(window)" in source
     kinds = re.findall(r"WindowInsetsCompat\.Type\.(\w+)\(\)", source)
     assert kinds == ["systemBars", "displayCutout", "ime"]
     layout = elements(MAIN / "res" / "layout" / "main.xml")
@@ -227,6 +226,33 @@ def test_what_leaves_is_said_right_above_the_button_that_sends_it() -> None:
         assert len(sentences) in (4, 6)
         for text in sentences:
             assert len(re.findall(r"[.!?](?:\s|$)", text)) == 1, text  # one sentence
+
+
+def test_only_the_preview_is_a_mirror_and_both_see_the_same() -> None:
+    """PreviewView shows the front camera so by itself; a frame that is turned over would be another photo."""
+    camera = (KOTLIN / "LiveCamera.kt").read_text(encoding="utf-8")
+    (turns,) = re.findall(r"ORIENTATIONS = mapOf\((.+)\)", camera)
+    assert set(re.findall(r"to (\d)", turns)) == {"1", "3", "6", "8"}  # 2, 4, 5 and 7 turn over
+    assert "Mirror" not in camera
+    for asked in (
+        "Resolution",
+        "AspectRatio",
+    ):  # CameraX gives both 4:3 unless it is asked for something else
+        assert asked not in camera
+    assert "bindToLifecycle(owner, chosen(cameras, front), preview, analysed)" in camera
+    assert re.search(
+        r"onDisplayChanged\(display: Int\) \{\n.+\n +analysis\?\.targetRotation = rotation", camera
+    )
+    assert camera.count("registerDisplayListener(turns") == 2  # and is taken back
+    (box,) = [
+        found
+        for found in elements(MAIN / "res" / "layout" / "main.xml")
+        if str(found.get(NAME + "id")).endswith("/camera_picture")
+    ]
+    assert [found.tag.rpartition(".")[2] for found in box] == [
+        "PreviewView",
+        "KeptView",
+    ]  # the veil is on top
 
 
 def test_the_photo_is_smoothed_and_what_is_compared_with_it_is_not() -> None:

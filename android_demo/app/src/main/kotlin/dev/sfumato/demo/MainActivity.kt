@@ -17,7 +17,6 @@ import androidx.activity.result.PickVisualMediaRequest
 import androidx.activity.result.contract.ActivityResultContracts
 import androidx.camera.view.PreviewView
 import androidx.core.view.ViewCompat
-import androidx.core.view.WindowCompat
 import androidx.core.view.WindowInsetsCompat
 import androidx.lifecycle.Lifecycle
 import androidx.lifecycle.ViewModel
@@ -96,9 +95,8 @@ class MainActivity : ComponentActivity() {
         }
     }
 
-    /** Since Android 15 every app draws behind the system's bars, and before that this one does too. What is read or tapped stays clear. */
+    /** Since Android 15 every app draws behind the system's bars: what is read or tapped stays clear. Before, there is nothing to keep clear of. */
     private fun keepClear() {
-        WindowCompat.enableEdgeToEdge(window)
         ViewCompat.setOnApplyWindowInsetsListener(views.screen) { _, insets ->
             val types = WindowInsetsCompat.Type.systemBars() or WindowInsetsCompat.Type.displayCutout() or WindowInsetsCompat.Type.ime()
             val clear = insets.getInsets(types)
