@@ -7,6 +7,7 @@ public class Activity extends android.view.ContextThemeWrapper {
     protected native void onCreate(@Nullable android.os.Bundle savedInstanceState);
     protected native void onResume();
     protected native void onPause();
+    protected native void onDestroy();
     public native void setContentView(int layout);
     public native void setContentView(android.view.View view);
     public native <T extends android.view.View> T findViewById(int id);

@@ -61,10 +61,15 @@ class LiveCamera(
     }
 
     fun stop() {
-        if (wanted != null) displays.unregisterDisplayListener(turns)
-        wanted = null
+        close()
         analysis = null
         provider?.unbindAll()
+    }
+
+    /** The activity goes, and with it what is bound to its lifecycle; the system must not hold on to it. */
+    fun close() {
+        if (wanted != null) displays.unregisterDisplayListener(turns)
+        wanted = null
     }
 
     private fun bind(provided: () -> ProcessCameraProvider) {

@@ -95,7 +95,12 @@ class MainActivity : ComponentActivity() {
         }
     }
 
-    /** Since Android 15 every app draws behind the system's bars: what is read or tapped stays clear. Before, there is nothing to keep clear of. */
+    override fun onDestroy() {
+        camera.close()
+        super.onDestroy()
+    }
+
+    /** Since Android 15 every app draws behind the system's bars: what is read or tapped stays clear. Before, the insets are 0. */
     private fun keepClear() {
         ViewCompat.setOnApplyWindowInsetsListener(views.screen) { _, insets ->
             val types = WindowInsetsCompat.Type.systemBars() or WindowInsetsCompat.Type.displayCutout() or WindowInsetsCompat.Type.ime()

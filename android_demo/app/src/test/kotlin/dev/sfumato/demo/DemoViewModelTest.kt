@@ -695,8 +695,10 @@ class DemoViewModelTest {
         }
     }
 
-    private fun crop(whole: Picture, top: Int, left: Int, side: Int) =
-        Picture(side, side, ByteArray(3 * side * side) { whole.rgb[3 * ((top + it / 3 / side) * whole.width + left + it / 3 % side) + it % 3] })
+    private fun crop(whole: Picture, top: Int, left: Int, side: Int): Picture {
+        fun at(y: Int, x: Int) = 3 * ((top + y) * whole.width + left + x)
+        return Picture(side, side, ByteArray(3 * side * side) { whole.rgb[at(it / 3 / side, it / 3 % side) + it % 3] })
+    }
 
     @Test
     fun whatLeavesThePhoneIsSaidWithItsBits() {
