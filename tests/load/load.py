@@ -17,7 +17,7 @@ from tests.load.service import UNLIMITED, Service
 
 from sfumato.runtime.sampler import pictures
 from sfumato.server.model import CloudModel
-from sfumato.server.predict import predict_checked
+from sfumato.server.predict import predict_prepared, prepare
 from sfumato.server.uploads import decode
 
 BATCH = 16
@@ -90,7 +90,9 @@ def network_alone(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], obje
 def without_http(cloud: CloudModel, cases: Sequence[Case]) -> Callable[[], object]:
     """All that the service does with a batch but for HTTP: decode, check, run, name the answers."""
     asked = cases[:BATCH]
-    return lambda: predict_checked(cloud, [decode(case.body, case.kind, cloud.contract) for case in asked])
+    return lambda: predict_prepared(
+        cloud, prepare(cloud, [decode(case.body, case.kind, cloud.contract) for case in asked])
+    )
 
 
 def rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """Rate limit, concurrency limit and batching, under a clock and a network of the test's own."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def run_batches(
         return [2 * item for item in items]
 
     async def go() -> list[Done[int] | BaseException]:
-        batcher = Batcher(double, config)
+        batcher: Batcher[int, int] = Batcher(double, config)
         await batcher.start()
         groups = [range(100 * number, 100 * number + size) for number, size in enumerate(sizes)]
         names = clients or len(sizes) * "a"
@@ -116,7 +117,7 @@ def test_clients_take_turns() -> None:
             order.extend(items)
             return items
 
-        batcher = Batcher(note, BatchConfig(largest=1, queue=100))
+        batcher: Batcher[str, str] = Batcher(note, BatchConfig(largest=1, queue=100))
         names = [*(f"a{number}" for number in range(9)), *(f"b{number}" for number in range(3)), "c0"]
         waiting = [asyncio.create_task(batcher.submit([name], client=name[0])) for name in names]
         await asyncio.sleep(0)
@@ -126,6 +127,134 @@ def test_clients_take_turns() -> None:
 
     asyncio.run(go())
     assert order == ["a0", "b0", "c0", "a1", "b1", "a2", "b2", *(f"a{number}" for number in range(3, 9))]
+
+
+class Slow:
+    """A network that runs until it is let go, and notes what it and its preparation are given."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.ran: list[list[int]] = []
+        self.prepared: list[list[int]] = []
+
+    def prepare(self, items: Sequence[int]) -> list[int]:
+        self.prepared.append([*items])
+        return [*items]
+
+    def run(self, items: list[int]) -> list[int]:
+        self.ran.append(items)
+        assert self.go.wait(60)
+        return items
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never held")
+
+
+LONG = BatchConfig(largest=4, delay_ms=30_000, deadline_ms=60_000)
+"""A test that waits for company where none comes would take half a minute."""
+
+
+def test_a_lone_upload_waits_for_nobody() -> None:
+    async def go() -> Done[int]:
+        batcher: Batcher[int, int] = Batcher(lambda items: items, LONG)
+        await batcher.start()
+        done = await batcher.submit([7])
+        again = await batcher.submit([8])
+        await batcher.stop()
+        assert [*done.values, *again.values] == [7, 8]
+        return again
+
+    assert asyncio.run(go()).waited_s < 10
+
+
+def test_an_upload_waits_while_another_is_being_read_and_no_longer() -> None:
+    calls: list[int] = []
+
+    def note(items: Sequence[int]) -> Sequence[int]:
+        calls.append(len(items))
+        return items
+
+    async def go() -> None:
+        batcher: Batcher[int, int] = Batcher(note, LONG)
+        await batcher.start()
+        with batcher.coming():  # this one becomes an upload
+            first = asyncio.create_task(batcher.submit([1]))
+            await asyncio.sleep(0.2)
+            assert calls == []
+        await batcher.submit([2])
+        await first
+        assert calls == [2]
+        with batcher.coming():  # this one is refused
+            third = asyncio.create_task(batcher.submit([3]))
+            await asyncio.sleep(0.2)
+            assert calls == [2]
+        await third
+        with batcher.coming():  # a full batch waits for nobody
+            await asyncio.gather(*(batcher.submit([number]) for number in range(4)))
+        assert calls == [2, 1, 4]
+        await batcher.stop()
+
+    asyncio.run(go())
+
+
+def test_the_wait_for_company_ends() -> None:
+    async def go() -> Done[int]:
+        batcher: Batcher[int, int] = Batcher(
+            lambda items: items, BatchConfig(delay_ms=50, deadline_ms=60_000)
+        )
+        await batcher.start()
+        with batcher.coming():
+            done = await batcher.submit([1])
+        await batcher.stop()
+        return done
+
+    assert asyncio.run(go()).waited_s > 0.04
+
+
+def test_a_full_batch_is_prepared_beside_the_network_and_others_wait() -> None:
+    slow = Slow()
+
+    async def go() -> list[Done[int]]:
+        batcher = Batcher(slow.run, LONG, prepare=slow.prepare)
+        await batcher.start()
+        asked = [asyncio.create_task(batcher.submit([0]))]
+        await until(lambda: slow.ran == [[0]])
+        asked += [asyncio.create_task(batcher.submit([number])) for number in (1, 2, 3)]
+        await asyncio.sleep(0.2)
+        assert slow.prepared == [[0]]  # not full: more may come for free
+        asked += [asyncio.create_task(batcher.submit([number])) for number in range(4, 12)]
+        await until(lambda: slow.prepared == [[0], [1, 2, 3, 4]])
+        await asyncio.sleep(0.2)
+        assert len(slow.prepared) == 2  # no more than one ahead
+        assert batcher.waiting == 7
+        assert slow.ran == [[0]]  # and the network has one batch at a time
+        slow.go.set()
+        await batcher.stop()  # answers them all
+        return [await one for one in asked]
+
+    found = asyncio.run(go())
+    assert [value for done in found for value in done.values] == [*range(12)]
+    assert slow.ran == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11]]
+
+
+def test_a_deadline_passes_while_the_network_runs() -> None:
+    slow = Slow()
+
+    async def go() -> None:
+        batcher: Batcher[int, int] = Batcher(slow.run, BatchConfig(deadline_ms=100))
+        await batcher.start()
+        with pytest.raises(OverloadedError, match="100 ms"):
+            await batcher.submit([1])
+        slow.go.set()
+        assert (await batcher.submit([2])).values == [2]
+        await batcher.stop()
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,10 @@ network_of("2001:db8::7")                   # "2001:db8::/64", one client
 """
 
 import ipaddress
+from functools import lru_cache
+
+LONGEST_NAME = 255
+"""Characters of a name that can be one; no more are remembered."""
 
 
 def name_of(host: str) -> str:
@@ -21,6 +25,11 @@ def plain(name: str) -> str:
 
 def is_address(name: str) -> bool:
     """Whether this is an IP address, of IPv6 with or without brackets."""
+    return len(name) <= LONGEST_NAME and _is_address(name)
+
+
+@lru_cache(maxsize=1024)
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
@@ -41,6 +50,9 @@ def authority(host: str, port: int) -> str:
     return f"[{host.replace('%', '%25')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(
+    maxsize=4096
+)  # one client asks many times, and to read its address takes longer than to decode a word
 def network_of(address: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 of IPv6 that a single customer is given."""
     try:

@@ -20,20 +20,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sfumato.server.admission import Shares
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.endpoints import JSON, Endpoint, document
 from sfumato.server.hosts import HostCheck, asked_names
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page, page_endpoints
-from sfumato.server.predict import PredictionService, UploadBatcher, predict_checked
+from sfumato.server.predict import BODY_BYTES, PredictionService, UploadBatcher, predict_prepared, prepare
 from sfumato.server.problems import HANDLERS, ProblemError
+from sfumato.server.shared import Place, SharedBuckets
 from sfumato.server.telemetry import Telemetry, Watch
 
 logger = logging.getLogger("sfumato.server.app")
@@ -59,6 +61,7 @@ def create_app(
     config: AppConfig | None = None,
     tokens: Tokens | None = None,
     page: Page | None = None,
+    place: Place | None = None,
 ) -> Starlette:
     """The application for one export.
 
@@ -67,13 +70,19 @@ def create_app(
         config: limits; None takes the defaults.
         tokens: who may ask; None asks for no token.
         page: the browser page; None shows none.
+        place: which of the service's processes this is; None: there is one.
     """
     config = config or AppConfig()
-    telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
-    batcher: UploadBatcher = Batcher(partial(predict_checked, model), config.batch)
-    telemetry.waiting.set_function(lambda: batcher.waiting)
-    telemetry.model.info({"contract": model.contract_digest, "model": model.id})
-    service = PredictionService(model, batcher, access, telemetry, config.body_seconds)
+    telemetry, access = Telemetry(place), access_control(tokens, config.rate, place)
+    batcher: UploadBatcher = Batcher(
+        partial(predict_prepared, model),
+        config.batch,
+        prepare=partial(prepare, model),
+        changed=telemetry.waiting.set,
+    )
+    telemetry.model = {"contract": model.contract_digest, "model": model.id}
+    bodies = Shares(place.share(BODY_BYTES) if place else BODY_BYTES)
+    service = PredictionService(model, batcher, access, telemetry, config.body_seconds, bodies)
     endpoints = [
         *service.endpoints,
         contract_endpoint(model.contract_json, model.contract_digest),
@@ -83,6 +92,11 @@ def create_app(
     hosts = asked_names(config.hosts, tokens=tokens is not None)
     no_page = page.missing if page else ""
     return new_app("sfumato", endpoints, telemetry, batcher, hosts=hosts, no_page=no_page)
+
+
+def access_control(tokens: Tokens | None, rate: RateLimitConfig, place: Place | None) -> AccessControl:
+    """Tokens and rates; the rates are those of all processes together."""
+    return AccessControl(tokens, rate, SharedBuckets(rate, place.memory) if place else None)
 
 
 def new_app(
@@ -164,7 +178,7 @@ def health_endpoints(
         return JSONResponse({"status": "ready"})
 
     async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(telemetry.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [
         Endpoint(path="/healthz", respond=healthz, summary="The process runs", content=STATUS),

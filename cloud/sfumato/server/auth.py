@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -139,6 +140,15 @@ class Buckets:
         return 0.0 if let_in else (count - level) / config.per_second
 
 
+class RateLimit(Protocol):
+    """`Buckets`, or `shared.SharedBuckets` for several processes."""
+
+    config: RateLimitConfig
+
+    def take(self, client: str, count: int = 1) -> float:
+        """Count `count` uploads: 0 if they are let in, else the seconds until they would be."""
+
+
 class ConcurrencyLimit(Shares):
     """How many requests may be in work: as many as are answered within `target` seconds, shared by the clients.
 
@@ -163,8 +173,10 @@ class ConcurrencyLimit(Shares):
 class AccessControl:
     """Token and rate limit, as checks of an endpoint. A check after another reads what that one left in `request.state`."""
 
-    def __init__(self, tokens: Tokens | None, rate: RateLimitConfig) -> None:
-        self.tokens, self.buckets = tokens, Buckets(rate)
+    def __init__(
+        self, tokens: Tokens | None, rate: RateLimitConfig, buckets: RateLimit | None = None
+    ) -> None:
+        self.tokens, self.buckets = tokens, buckets or Buckets(rate)
         self.token = Check("token", self._check_token, ("unauthorized",), BEARER)
         self.rate = Check("rate", self._check_rate, ("too-many",))
         self.monitor = Check("monitor", self._check_monitor, ("unauthorized",), BEARER)

@@ -29,7 +29,7 @@ from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
 from sfumato.runtime.sealed_log import LogError
 from sfumato.server.admission import Shares, client_name
-from sfumato.server.app import contract_endpoint, health_endpoints, new_app
+from sfumato.server.app import access_control, contract_endpoint, health_endpoints, new_app
 from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
@@ -39,6 +39,7 @@ from sfumato.server.model import AttributePrediction
 from sfumato.server.photo_budget import check_photo
 from sfumato.server.predict import Origin, binary, request_body
 from sfumato.server.problems import OverloadedError, ProblemError
+from sfumato.server.shared import Place
 from sfumato.server.telemetry import Telemetry
 from sfumato.server.uploads import BODY_REFUSALS, body_bytes, read_body, type_check
 
@@ -126,7 +127,11 @@ class Sender:
 
 
 def create_gateway(
-    client: Client, key: bytes, config: GatewayConfig | None = None, tokens: Tokens | None = None
+    client: Client,
+    key: bytes,
+    config: GatewayConfig | None = None,
+    tokens: Tokens | None = None,
+    place: Place | None = None,
 ) -> Starlette:
     """The application in front of one service.
 
@@ -135,9 +140,10 @@ def create_gateway(
         key: the device key, 32 bytes.
         config: limits; None takes the defaults.
         tokens: who may ask; None asks for no token.
+        place: which of the gateway's processes this is; None: there is one.
     """
     config = config or GatewayConfig()
-    telemetry, access = Telemetry(), AccessControl(tokens, config.rate)
+    telemetry, access = Telemetry(place), access_control(tokens, config.rate, place)
     size = client.phone.contract.size
 
     def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
@@ -153,9 +159,9 @@ def create_gateway(
     perturber: Batcher[bytes, Upload | DataError] = Batcher(
         perturb,
         BatchConfig(largest=1, delay_ms=0, queue=config.queue, deadline_ms=config.deadline_ms),
+        changed=telemetry.waiting.set,
     )
-    telemetry.waiting.set_function(lambda: perturber.waiting)
-    telemetry.model.info({"contract": client.digest})
+    telemetry.model = {"contract": client.digest}
     endpoints = [
         photo_endpoint(config, access, perturber, Sender(client, config.concurrent_sends), client.digest),
         contract_endpoint(client.contract_json, client.digest),

@@ -82,8 +82,16 @@ class CloudModel:
         Args:
             uploads: levels of each, (height, width, 3) of the contract's `upload_size`.
         """
+        return self.predict_pixels(self.pixels(uploads))
+
+    def pixels(self, uploads: Sequence[Bytes]) -> NDArray[np.float32]:
+        """Uploads as the network takes them: (B, 3, H, W) in 0..1."""
         channel = self.contract.channel
-        logits = self.run(pictures(uploads, bits=channel.bits, side=channel.side))
+        return pictures(uploads, bits=channel.bits, side=channel.side)
+
+    def predict_pixels(self, pixels: NDArray[np.float32]) -> list[dict[str, AttributePrediction]]:
+        """The same as `predict`, of what `pixels` gives."""
+        logits = self.run(pixels)
         heads = [
             _predictions(entry, head / temperature)
             for entry, head, temperature in zip(self.contract.keep, logits, self.temperatures, strict=True)

@@ -74,14 +74,30 @@ Result = dict[str, AttributePrediction] | ProblemError
 UploadBatcher = Batcher[Levels, Result]
 
 
-def predict_checked(model: CloudModel, uploads: Sequence[Levels]) -> list[Result]:
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that is ready for the network."""
+
+    refused: Sequence[ProblemError | None]
+    """For each upload: why the network is not asked about it, or None."""
+    pixels: NDArray[np.float32] | None
+    """Those that the network is asked about, (B, 3, H, W) in 0..1; None if there are none."""
+
+
+def prepare(model: CloudModel, uploads: Sequence[Levels]) -> Prepared:
+    """What comes before the network: which uploads look like photos, and the others as the network takes them."""
+    refused: list[ProblemError | None] = [None] * len(uploads)
+    if model.contract.answer is None:  # decoding lets code words pass and nothing else
+        checks = check_uploads(uploads, model.contract)
+        refused = [None if check.passed else raw_photo(check) for check in checks]
+    passed = [levels for levels, problem in zip(uploads, refused, strict=True) if problem is None]
+    return Prepared(refused, model.pixels(passed) if passed else None)
+
+
+def predict_prepared(model: CloudModel, batch: Prepared) -> list[Result]:
     """The network's predictions for each upload, or that it looks like a photo."""
-    if model.contract.answer is not None:
-        return [*model.predict(uploads)]  # decoding lets code words pass and nothing else
-    checks = check_uploads(uploads, model.contract)
-    passed = [levels for levels, check in zip(uploads, checks, strict=True) if check.passed]
-    predictions = iter(model.predict(passed) if passed else ())
-    return [next(predictions) if check.passed else raw_photo(check) for check in checks]
+    predictions = iter(() if batch.pixels is None else model.predict_pixels(batch.pixels))
+    return [next(predictions) if problem is None else problem for problem in batch.refused]
 
 
 def raw_photo(check: PhotoCheck) -> ProblemError:
@@ -195,7 +211,8 @@ class PredictionService:
         """Read one upload and answer it."""
         kind, hint = media_type(request), "; a photo must be perturbed first"
         limit = largest_body(self.contract, kind)
-        with self.bodies.hold(client_name(request), body_bytes(request, limit)):
+        held = self.bodies.hold(client_name(request), body_bytes(request, limit))
+        with held, self.batcher.coming():
             body = await read_body(request, limit=limit, seconds=self.body_seconds, hint=hint)
             (levels,) = await self._decode(request, [body], kind)
         if isinstance(levels, ProblemError):
@@ -204,14 +221,14 @@ class PredictionService:
         (result,) = done.values
         if isinstance(result, ProblemError):
             raise result
-        return respond(Prediction(answers=result, **self._common(request, done)))
+        return respond(Prediction.model_construct(answers=result, **self._common(request, done)))
 
     async def predict_batch(self, request: Request) -> Response:
         """Read several uploads and answer each."""
         kind = WORD if media_type(request) == WORD_BATCH else PACKED
         length = upload_bytes(self.contract, kind)
         limit = request.state.uploads * length
-        with self.bodies.hold(client_name(request), limit):
+        with self.bodies.hold(client_name(request), limit), self.batcher.coming():
             body = await read_body(request, limit=limit, seconds=self.body_seconds)
             parts = [body[at : at + length] for at in range(0, len(body), length)]
             decoded = await self._decode(request, parts, kind)
@@ -219,7 +236,7 @@ class PredictionService:
         done = await self._run(request, good) if good else Done[Result]([], 0.0, 0.0, 0)
         results = iter(done.values)
         items = [self._item(one if isinstance(one, ProblemError) else next(results)) for one in decoded]
-        return respond(BatchPrediction(items=items, **self._common(request, done)))
+        return respond(BatchPrediction.model_construct(items=items, **self._common(request, done)))
 
     def _check_contract(self, request: Request) -> None:
         """The upload must have been made with the contract that is served: another one means another channel or network."""
@@ -277,13 +294,15 @@ class PredictionService:
 
     def _item(self, result: Result) -> Item:
         if not isinstance(result, ProblemError):
-            return Item(answers=result)
+            return Item.model_construct(answers=result)
         self.telemetry.refusals.labels(result.kind).inc()
         name, title = URN + result.kind, result.title
         return Item(problem=Problem(type=name, title=title, status=result.status, detail=result.detail))
 
     def _common(self, request: Request, done: Done[Result]) -> Mapping[str, Any]:
-        timing = Timing(queue=round(1000 * done.waited_s, 3), network=round(1000 * done.ran_s, 3))
+        timing = Timing.model_construct(
+            queue=round(1000 * done.waited_s, 3), network=round(1000 * done.ran_s, 3)
+        )
         return {
             "model": self.model.id,
             "contract": self.model.contract_digest,

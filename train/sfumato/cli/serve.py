@@ -35,7 +35,9 @@ def command(
     batch: Annotated[
         int, typer.Option(min=1, max=1024, help="Most uploads in one call of the network.")
     ] = 16,
-    delay_ms: Annotated[float, typer.Option(min=0, help="Longest wait for further uploads.")] = 2.0,
+    delay_ms: Annotated[
+        float, typer.Option(min=0, help="Longest wait for uploads that are being read.")
+    ] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Uploads that may wait.")] = 128,
     deadline_ms: Annotated[float, typer.Option(min=10, help="Longest time to an answer.")] = 2000.0,
     connections: Annotated[int, typer.Option(min=1, help="Open connections.")] = 1000,
