@@ -162,8 +162,11 @@ def create_gateway(
         changed=telemetry.waiting.set,
     )
     telemetry.model = {"contract": client.digest}
+    # A photo of the largest size must find room.
+    room = max(config.largest_photo, place.share(config.photo_bytes)) if place else config.photo_bytes
+    sender = Sender(client, config.concurrent_sends)
     endpoints = [
-        photo_endpoint(config, access, perturber, Sender(client, config.concurrent_sends), client.digest),
+        photo_endpoint(config, access, perturber, sender, client.digest, room),
         contract_endpoint(client.contract_json, client.digest),
         *health_endpoints(telemetry, access, lambda: perturber.alive),
     ]
@@ -177,10 +180,11 @@ def photo_endpoint(
     perturber: Batcher[bytes, Upload | DataError],
     sender: Sender,
     digest: str,
+    photo_bytes: float,
 ) -> Endpoint:
-    """POST /v1/photo."""
+    """POST /v1/photo; `photo_bytes` are this process's."""
 
-    photos = Shares(config.photo_bytes, "bytes for photos")
+    photos = Shares(photo_bytes, "bytes for photos")
 
     async def perturbed(request: Request, client: str) -> Upload:
         """The photo itself is gone when this returns, before the service is asked."""

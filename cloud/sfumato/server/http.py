@@ -26,6 +26,7 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -92,8 +93,57 @@ def run(app: Starlette, config: ServerConfig) -> None:
         SfumatoError: the address is not free.
     """
     log_to_stderr(config.log_level)
+    (listener,) = listen(config)
+
+    def ready() -> None:
+        url = f"http://{authority(*listener.getsockname()[:2])}"
+        logger.info("listening", extra={"fields": {"url": url}})
+
+    try:
+        serve(app, config, listener, ready=ready)
+    finally:
+        listener.close()
+    logger.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it takes connections, and ends when its supervisor does."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], alive: int | None) -> None:
+        super().__init__(config)
+        self._ready, self._alive = ready, alive
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            if self._alive is not None:
+                asyncio.get_running_loop().add_reader(self._alive, self._orphaned, self._alive)
+            self._ready()
+
+    def _orphaned(self, alive: int) -> None:
+        asyncio.get_running_loop().remove_reader(alive)
+        self.should_exit = True
+
+
+def serve(
+    app: Starlette,
+    config: ServerConfig,
+    listener: socket.socket,
+    *,
+    ready: Callable[[], None],
+    alive: int | None = None,
+) -> None:
+    """Serve the connections of one listener until a signal.
+
+    Args:
+        app: of `create_app` or `create_gateway`.
+        config: its limits hold for this process.
+        listener: of `listen`; it is left open.
+        ready: called when connections are taken.
+        alive: a pipe whose end, too, ends the service; None: signals alone.
+    """
     _raise_file_limit(config.connections)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             http=limited_protocol(config, app.state.telemetry),
@@ -106,7 +156,9 @@ def run(app: Starlette, config: ServerConfig) -> None:
             backlog=BACKLOG,
             timeout_keep_alive=config.idle_seconds,
             timeout_graceful_shutdown=config.grace_seconds,
-        )
+        ),
+        ready,
+        alive,
     )
 
     def stop(*_: object) -> None:
@@ -116,14 +168,7 @@ def run(app: Starlette, config: ServerConfig) -> None:
         # For the time until uvicorn has handlers of its own. It ends in good order and then raises the signal again, for
         # the handler it found here.
         signal.signal(number, stop)
-    listener = _listen(config)
-    url = f"http://{authority(*listener.getsockname()[:2])}"
-    logger.info("listening", extra={"fields": {"url": url}})
-    try:
-        server.run(sockets=[listener])
-    finally:
-        listener.close()
-    logger.info("stopped")
+    server.run(sockets=[listener])
 
 
 def limited_protocol(config: ServerConfig, telemetry: Telemetry) -> type[HttpToolsProtocol]:
@@ -340,21 +385,47 @@ def last_response(response: Response) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 
 
-def _listen(config: ServerConfig) -> socket.socket:
-    """A listening socket; before that nobody knows whether the address is free."""
-    host = config.host.removeprefix("[").removesuffix("]")
+def listen(config: ServerConfig, *, count: int = 1) -> list[socket.socket]:
+    """Listening sockets of one address; before that nobody knows whether it is free.
+
+    Args:
+        config: says where.
+        count: with more than one, the system spreads new connections over them.
+
+    Raises:
+        SfumatoError: the address is not free.
+    """
+    host, port = config.host.removeprefix("[").removesuffix("]"), config.port
+    found: list[socket.socket] = []
     try:
-        family, *_, address = socket.getaddrinfo(host, config.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
-            listener.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BYTES)
-        listener.bind(address)
-        listener.listen(BACKLOG)  # connections wait from now on, until uvicorn takes them
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if count > 1:  # else another service of the same user that shares its port would pass unnoticed
+            with _bound(family, address) as probe:
+                address = (address[0], probe.getsockname()[1], *address[2:])
+        for _ in range(count):
+            found.append(_bound(family, address, shared=count > 1))
+            found[-1].listen(BACKLOG)  # connections wait from now on, until uvicorn takes them
+            found[-1].setblocking(False)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise SfumatoError(f"cannot listen on {authority(host, config.port)}: {error}") from None
-    listener.setblocking(False)
-    return listener
+        for listener in found:
+            listener.close()
+        raise SfumatoError(f"cannot listen on {authority(host, port)}: {error}") from None
+    return found
+
+
+def _bound(family: int, address: Any, *, shared: bool = False) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # its connections inherit them
+            bound.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BYTES)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 def _raise_file_limit(connections: int) -> None:

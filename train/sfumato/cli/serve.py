@@ -1,6 +1,7 @@
 """`sfumato serve`: the cloud's half of an export over HTTP, or a gateway to it."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sfumato.server.app import AppConfig
     from sfumato.server.auth import Tokens
     from sfumato.server.gateway import GatewayConfig
+    from sfumato.server.shared import Place
 
 
 def command(
@@ -47,7 +49,10 @@ def command(
     drain_seconds: Annotated[
         float, typer.Option(min=0.1, help="Time in which some of an answer must be read.")
     ] = 10.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network, in each process.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes behind the port; more than one needs Linux.")
+    ] = 1,
     with_page: Annotated[
         bool, typer.Option("--page/--no-page", help="Show the browser page, if it was built.")
     ] = True,
@@ -106,8 +111,16 @@ def command(
         gate = GatewayConfig(rate=limit, hosts=hosts)
         concurrency, deadline_ms = gate.queue + gate.concurrent_sends, gate.deadline_ms
         limits = {"day": bits_per_day, "total": bits_total}
-        app = gateway_app(
-            export, server, (key, ledger), limits, gate, known, threads=threads, plain_http=plain_http
+        build = partial(
+            gateway_app,
+            export,
+            server,
+            (key, ledger),
+            limits,
+            gate,
+            known,
+            threads=threads,
+            plain_http=plain_http,
         )
     else:
         from sfumato.server.app import AppConfig
@@ -116,7 +129,7 @@ def command(
         batches = BatchConfig(largest=batch, delay_ms=delay_ms, queue=queue, deadline_ms=deadline_ms)
         config = AppConfig(batch=batches, rate=limit, body_seconds=body_seconds, hosts=hosts)
         concurrency = queue + batch
-        app = service_app(export, config, known, threads=threads, with_page=with_page)
+        build = partial(service_app, export, config, known, threads=threads, with_page=with_page)
     where = ServerConfig(
         host=host,
         port=port,
@@ -127,19 +140,31 @@ def command(
         drain_seconds=drain_seconds,
         log_level=log_level,
     )
-    run(app, where)
+    if processes == 1:
+        run(build(), where)
+    else:
+        from sfumato.server.processes import serve_processes
+
+        serve_processes(processes, lambda place: build(place=place), where)
 
 
 def service_app(
-    export: Path, config: "AppConfig", tokens: "Tokens | None", *, threads: int, with_page: bool
+    export: Path,
+    config: "AppConfig",
+    tokens: "Tokens | None",
+    *,
+    threads: int,
+    with_page: bool,
+    place: "Place | None" = None,
 ) -> "Starlette":
-    """The service of an export."""
+    """The service of an export, in one of its processes if there are several."""
     from sfumato.server.app import create_app
     from sfumato.server.model import CloudModel
     from sfumato.server.page import Page
 
     model = CloudModel.load(export, threads=threads)
-    return create_app(model, config, tokens, Page.load(export, model.contract) if with_page else None)
+    page = Page.load(export, model.contract) if with_page else None
+    return create_app(model, config, tokens, page, place)
 
 
 def gateway_app(
@@ -152,6 +177,7 @@ def gateway_app(
     *,
     threads: int,
     plain_http: bool,
+    place: "Place | None" = None,
 ) -> "Starlette":
     """The gateway to a service. Its own token there is the variable SFUMATO_TOKEN.
 
@@ -164,6 +190,7 @@ def gateway_app(
         tokens: who may ask.
         threads: of the network.
         plain_http: allow http:// beyond this machine.
+        place: which of the gateway's processes this is, if there are several.
     """
     from sfumato.runtime.ledger import device_ledger
     from sfumato.runtime.phone_model import PhoneModel
@@ -181,4 +208,4 @@ def gateway_app(
     if any(bits is not None for bits in limits.values()):
         ledger.set_limit(client.service, **limits)
     ledger.account(client.service)  # where no account can be kept, no gateway starts
-    return create_gateway(client, key, config, tokens)
+    return create_gateway(client, key, config, tokens, place)
