@@ -142,6 +142,7 @@ def new_app(
         lifespan=lifespan,
     )
     app.state.telemetry, app.state.endpoints = telemetry, tuple(endpoints)
+    app.state.ready = lambda: batcher.alive
     return app
 
 

@@ -1,24 +1,33 @@
 """The service as a Ray Serve deployment: the same application in every replica, each with its own batches.
 
-    serve run sfumato.server.scale_out:application export=/srv/exports/gender replicas=2
+    serve run sfumato.server.scale_out:application export=/srv/exports/gender tokens=tokens.txt replicas=2
 
 Ray needs an environment of its own (requirements/ray.txt): it wants another protobuf than the export. Ray's proxy takes the
 connections, so the limits of `sfumato serve` on headers and connections do not hold: put nginx or Caddy in front. Rates and
 metrics are counted by each replica for itself.
+
+The driver reads the tokens, once, and passes their digests: no replica sees a token, and none needs the file. Ray's proxy
+listens beyond this machine as soon as it is told to, so a service without tokens does not start.
 """
 
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.applications import Starlette
 
+from sfumato.core.errors import UsageError
 from sfumato.server.app import AppConfig, create_app
-from sfumato.server.auth import RateLimitConfig, Tokens
+from sfumato.server.auth import VARIABLE, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page
 from sfumato.server.telemetry import log_to_stderr
+
+HEALTH_SECONDS = 2.0
+"""From one check of a replica to the next."""
+HEALTH_PATIENCE = 10.0
+"""Seconds a check may take; a replica that fails is replaced."""
 
 
 class RayConfig(BaseModel):
@@ -27,45 +36,100 @@ class RayConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     export: str = Field(description="folder of an export, the same path on every node")
-    replicas: int = Field(default=2, ge=1)
-    tokens: str | None = Field(default=None, description="file of NAME TOKEN lines; else SFUMATO_TOKENS")
+    replicas: int = Field(default=2, ge=1, description="replicas, at least")
+    most_replicas: int = Field(
+        default=0, ge=0, description="replicas, at most; 0: as many as `replicas`, always"
+    )
+    tokens: str | None = Field(
+        default=None, description="file of NAME TOKEN lines, where the driver runs; else SFUMATO_TOKENS"
+    )
     rate: float = Field(default=50.0, gt=0, description="requests a second for a token, in each replica")
     burst: int = Field(default=100, ge=1)
     batch: int = Field(default=16, ge=1, le=1024)
     queue: int = Field(default=128, ge=1, description="uploads that may wait in a replica")
+    proxy_queue: int = Field(
+        default=32, ge=1, description="requests that may wait in each proxy; more get 503"
+    )
+    deadline_ms: float = Field(default=2000.0, ge=10, description="longest time in a replica")
     hosts: str = Field(default="", description="names of the service, comma separated, as --allow-host")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "RayConfig":
+        if 0 < self.most_replicas < self.replicas:
+            raise ValueError(f"most_replicas={self.most_replicas} is less than replicas={self.replicas}")
+        return self
 
 
 def application(args: RayConfig) -> Any:
-    """The Serve application; nothing is loaded before a replica starts."""
+    """The Serve application. The tokens are read here; no model is loaded before a replica starts.
+
+    Raises:
+        SfumatoError: no tokens, or a file of them that `Tokens.read` refuses.
+    """
     from ray import serve
 
-    def build() -> Starlette:
-        return build_app(args)
+    tokens = read_tokens(args)
 
-    deployment = serve.deployment(
-        serve.ingress(build)(),
-        name="sfumato",
-        num_replicas=args.replicas,
-        # More than wait and run at a time would queue in Ray's proxy, out of the deadline's sight.
-        max_ongoing_requests=args.queue + args.batch,
-    )
+    class Replica:
+        def __init__(self) -> None:
+            self._service = build_app(args, tokens)
+
+        def __serve_build_asgi_app__(self) -> Starlette:  # Ray's name
+            return self._service
+
+        def check_health(self) -> None:
+            if not self._service.state.ready():
+                raise RuntimeError("the network is not running")
+
+    deployment = serve.deployment(serve.ingress()(Replica), name="sfumato", **deployment_options(args))
     return deployment.bind()
 
 
-def build_app(args: RayConfig) -> Starlette:
+def deployment_options(args: RayConfig) -> dict[str, Any]:
+    """What Serve is told of the replicas: their number, what may wait, and how they are checked."""
+    in_work = args.queue + args.batch
+    most = args.most_replicas or args.replicas
+    options: dict[str, Any] = {
+        # More than wait and run at a time would queue in Ray's proxy, out of the deadline's sight.
+        "max_ongoing_requests": in_work,
+        "max_queued_requests": args.proxy_queue,
+        "health_check_period_s": HEALTH_SECONDS,
+        "health_check_timeout_s": HEALTH_PATIENCE,
+    }
+    if most == args.replicas:
+        return {**options, "num_replicas": most}
+    scaling = {
+        "min_replicas": args.replicas,
+        "max_replicas": most,
+        "target_ongoing_requests": max(1, in_work // 2),
+    }
+    return {**options, "autoscaling_config": scaling}
+
+
+def read_tokens(args: RayConfig) -> Tokens:
+    """The tokens, as digests.
+
+    Raises:
+        SfumatoError: there are none, or `Tokens.read` refuses their file.
+    """
+    tokens = Tokens.read(Path(args.tokens) if args.tokens else None)
+    if tokens is None:
+        raise UsageError(f"Ray's proxy may reach beyond this machine: give tokens=FILE or {VARIABLE}")
+    return tokens
+
+
+def build_app(args: RayConfig, tokens: Tokens) -> Starlette:
     """What runs in a replica.
 
     Raises:
-        SfumatoError: no export, or no tokens in the file.
+        SfumatoError: no export.
     """
     log_to_stderr()
     export = Path(args.export)
     model = CloudModel.load(export)
     config = AppConfig(
-        batch=BatchConfig(largest=args.batch, queue=args.queue),
+        batch=BatchConfig(largest=args.batch, queue=args.queue, deadline_ms=args.deadline_ms),
         rate=RateLimitConfig(per_second=args.rate, burst=args.burst),
         hosts=tuple(filter(None, args.hosts.split(","))),
     )
-    tokens = Tokens.read(Path(args.tokens) if args.tokens else None)
     return create_app(model, config, tokens, Page.load(export, model.contract))
