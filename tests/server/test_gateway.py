@@ -20,6 +20,7 @@ from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.model import CloudModel
 
 Pictures = list[NDArray[np.uint8]]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="--processes needs Linux")
 JPEG = {"Content-Type": "image/jpeg"}
 
 
@@ -103,8 +104,15 @@ def test_tokens_of_both_sides(start: Start, key_file: Path, pictures: Pictures, 
     assert "401" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=linux)])
 def test_over_the_limit_nothing_goes_out(
-    start: Start, server: Server, key_file: Path, phone: PhoneModel, pictures: Pictures, tmp_path: Path
+    processes: int,
+    start: Start,
+    server: Server,
+    key_file: Path,
+    phone: PhoneModel,
+    pictures: Pictures,
+    tmp_path: Path,
 ) -> None:
     contents = [photo(picture) for picture in pictures[:3]]
     rates = [phone.perturb(content, key=KEY).rate_bits for content in contents]
@@ -116,6 +124,8 @@ def test_over_the_limit_nothing_goes_out(
         str(key_file),
         "--ledger",
         str(tmp_path / "account"),
+        "--processes",
+        str(processes),
     )
     gateway = start(*options, "--bits-per-day", str(rates[0] + rates[1] + 0.001))
     answers = [post(gateway, content) for content in (contents[0], contents[0], contents[1], contents[2])]
