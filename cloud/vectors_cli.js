@@ -8,6 +8,8 @@
  *         with `strength` also `gates`, `height` and `width` -> {"noise": hex, "packed": hex} a line
  *     node cloud/vectors_cli.js answer < cases.jsonl
  *         a case of the list `answer` a line -> {"decision", "word", "bytes", "packed"}, with a table also "state", a line
+ *     node cloud/vectors_cli.js index < cases.jsonl
+ *         a case of the list `index` a line -> {"index", "levels", "rate_bits"} a line
  *     node cloud/vectors_cli.js familiar < cases.jsonl
  *         {"pixels": hex, "height", "width", "figures" of a contract} -> {"features", "distance", "unlike"} a line, or {"refusal"};
  *         without limits among the figures "unlike" is null and there is no distance
@@ -18,7 +20,7 @@ import {readFileSync} from "node:fs";
 import {fromHex, toHex} from "./sfumato/server/web/bytes.js";
 import {distance, features, readLimits, unlike} from "./sfumato/server/web/familiar.js";
 import {importKey} from "./sfumato/server/web/noise.js";
-import {answer, checkVectors, picture, upload} from "./sfumato/server/web/vectors.js";
+import {answer, checkVectors, index, picture, upload} from "./sfumato/server/web/vectors.js";
 
 /** @param {string | undefined} path */
 function readTable(path) {
@@ -57,9 +59,11 @@ if (command === "check") {
   }
 } else if (command === "answer") {
   for (const entry of readCases()) console.log(JSON.stringify(answer(entry)));
+} else if (command === "index") {
+  for (const entry of readCases()) console.log(JSON.stringify(index(entry)));
 } else if (command === "familiar") {
   for (const entry of readCases()) console.log(JSON.stringify(familiar(entry)));
 } else {
-  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE], answer or familiar with cases on standard input");
+  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE], answer, index or familiar with cases on standard input");
   process.exitCode = 2;
 }

@@ -85,6 +85,15 @@ def test_junit_on_a_bundle_with_points(
     assert said.stdout.endswith("32 x 32, glasses, strengths 128, 64, 31\n"), said.stderr
 
 
+def test_junit_on_a_bundle_with_a_book(kit: Any, app: Any, index_export: Path, tmp_path: Path) -> None:
+    export = Path(shutil.copytree(index_export, tmp_path / "export"))
+    (export / "normal_table.bin").write_bytes(normal_table().tobytes())
+    classpath = kit.path([app.tests, app.app, app.core, app.stubs, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", f"-Dsfumato.export={export}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", "dev.sfumato.core.VectorsTest")
+    assert "\nOK (" in done.stdout, done.stdout
+
+
 def test_the_core_knows_nothing_of_android() -> None:
     sources = list((PROJECT / "core" / "src" / "main").rglob("*.kt"))
     assert sources

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fixtures import dial, familiar, ledger_events
+from tests.fixtures import dial, familiar, index_code, ledger_events
 from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
@@ -102,6 +102,12 @@ def test_one_answer_from_every_language(kit: Any, kotlin: Any) -> None:
     done = kit.run("node", PAGE, "answer", text="".join(json.dumps(case) + "\n" for case in cases))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+
+
+def test_one_index_from_every_language(kotlin: Any) -> None:
+    """The page's modules are asked in tests/server/test_page_modules.py."""
+    given, expected = index_code.cases(60)
+    index_code.compare(kotlin("index", given), expected)
 
 
 def test_photos_are_as_unlike_in_every_language(kotlin: Any) -> None:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fixtures import dial, familiar
+from tests.fixtures import dial, familiar, index_code
 from tests.fixtures.answer import answered, random_answer
-from tests.runtime import test_contract
+from tests.runtime import test_contract, test_index_code
 
 from sfumato.audit.plots import noise_maps
 from sfumato.channels.dither import Dither
 from sfumato.export.parity import channel_parameters
 from sfumato.runtime.exact_rate import block_rate, dither_rate
 from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import pack
 
@@ -46,6 +47,49 @@ def test_every_vector_holds(bundle: Path, table: Path) -> None:
 def test_every_vector_of_a_bundle_with_points_holds(dial_export: Path, table: Path) -> None:
     done = node("check", dial_export / "vectors.json", table)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_vector_of_a_bundle_with_a_book_holds(index_export: Path, tmp_path: Path) -> None:
+    done = node("check", index_export / "vectors.json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    vectors = json.loads((index_export / "vectors.json").read_text(encoding="utf-8"))
+    vectors["index"][3]["rate_bits"] += 0.01
+    (tmp_path / "wrong.json").write_text(json.dumps(vectors))
+    done = node("check", tmp_path / "wrong.json")
+    assert (done.returncode, done.stdout) == (1, "index, case 3: differs\n")
+
+
+def test_indices_are_drawn_as_python_does() -> None:
+    given, expected = index_code.cases(60)
+    done = node("index", given="".join(json.dumps(case) + "\n" for case in given))
+    assert done.returncode == 0, done.stderr
+    index_code.compare([json.loads(line) for line in done.stdout.splitlines()], expected)
+
+
+PHONE = """
+import {readFileSync} from "node:fs";
+import {fromBase64, fromHex, importKey, openPhone, perturb, toHex, travelling} from "CORE";
+const [folder, secret] = process.argv.slice(1), read = async (name) => readFileSync(`${folder}/${name}`);
+const vectors = JSON.parse(await read("vectors.json"));
+let asked = 0;  // the network stands in: the stored bytes of each picture in turn, then those of the first
+const run = async () => ({p: fromBase64(vectors.model[asked++ % vectors.model.length].parameters.p)});
+const phone = await openPhone(read, async () => ({run}));
+const [, height, width] = phone.contract.input.shape;
+const found = await perturb(phone, await importKey(fromHex(secret)), new Uint8Array(3 * height * width));
+const {content, type} = travelling(phone, found, false);
+console.log(JSON.stringify({content: toHex(content), type, levels: toHex(found.levels), rate: found.rate}));
+""".replace("CORE", str(ROOT / "cloud" / "core.js"))
+
+
+def test_the_page_s_phone_sends_the_index_that_python_draws(index_export: Path) -> None:
+    model, secret = PhoneModel.load(index_export), bytes(range(32))
+    command = ["node", "--input-type=module", "-e", PHONE, str(index_export), secret.hex()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = json.loads(done.stdout)
+    upload = model.perturb(np.zeros((*model.contract.size, 3), np.uint8), key=secret)
+    assert (found["content"], found["type"]) == (upload.content.hex(), "application/vnd.sfumato.index")
+    assert found["levels"] == upload.levels.tobytes().hex()
+    assert found["rate"] == pytest.approx(upload.rate_bits, abs=1e-6)
 
 
 def test_a_byte_of_another_strength_is_found(dial_export: Path, tmp_path: Path) -> None:
@@ -249,6 +293,16 @@ def test_the_page_reads_points_and_refuses_what_python_refuses(dial_export: Path
         "the contract's points do not descend from strength 128",
         "points belong to the channel dither, not answer",
     ]
+
+
+def test_the_page_reads_a_book_and_refuses_what_python_refuses(index_export: Path) -> None:
+    text = (index_export / "contract.json").read_text(encoding="utf-8")
+    assert parse([json.loads(text)]) == ["picture"]
+    changed = []
+    for edit in test_index_code.WRONG.values():
+        changed.append(json.loads(text))
+        edit(changed[-1])
+    assert "picture" not in parse(changed)
 
 
 def test_the_page_takes_both_meanings_of_a_pixel_s_byte_and_no_other() -> None:

@@ -39,12 +39,21 @@ from sfumato.runtime.ledger import Draw, Ledger, LimitError, service_of
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.addresses import is_loopback
-from sfumato.server.formats import CONTRACT_HEADER, PACKED_BATCH, PNG, WORD, WORD_BATCH, largest_batch
+from sfumato.server.formats import (
+    CONTRACT_HEADER,
+    INDEX,
+    INDEX_BATCH,
+    PACKED_BATCH,
+    PNG,
+    WORD,
+    WORD_BATCH,
+    largest_batch,
+)
 
 LARGEST_REPLY = 2**20
 """Most bytes of a server's answer that are read."""
-TYPES: Mapping[Encoding, str] = {"image": PNG, "word": WORD}
-BATCH_TYPES: Mapping[Encoding, str] = {"image": PACKED_BATCH, "word": WORD_BATCH}
+TYPES: Mapping[Encoding, str] = {"image": PNG, "word": WORD, "index": INDEX}
+BATCH_TYPES: Mapping[Encoding, str] = {"image": PACKED_BATCH, "word": WORD_BATCH, "index": INDEX_BATCH}
 UNFIT = "the server's answer does not fit the contract"
 RETRIED = (429, 502, 503, 504)
 """Statuses after which the same request may succeed."""
@@ -232,7 +241,7 @@ class Client:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
         kind = BATCH_TYPES[uploads[0].encoding]  # one call has one encoding
         each = [
-            upload.content if kind == WORD_BATCH else pack(upload.levels, bits=bits) for upload in uploads
+            pack(upload.levels, bits=bits) if kind == PACKED_BATCH else upload.content for upload in uploads
         ]
         headers = {"Content-Type": kind, CONTRACT_HEADER: self.digest, **self._bearer}
         body, attempts = self._ask("POST", "/v1/predict/batch", content=b"".join(each), headers=headers)

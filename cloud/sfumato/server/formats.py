@@ -2,9 +2,9 @@
 
     body = b"".join(pack(levels, bits=1) for levels in uploads)         # PACKED_BATCH: at most largest_batch(...) uploads
 
-A batch is packed uploads, or in answer mode words, one directly after the other. Each has the same length, so the body's length
-says how many there are. It is for gateways and for apps that were offline: HTTP costs as much as the network, and a batch pays
-for it once.
+A batch is packed uploads, indices or in answer mode words, one directly after the other. Each has the same length, so the
+body's length says how many there are. It is for gateways and for apps that were offline: HTTP costs as much as the network, and
+a batch pays for it once.
 """
 
 from sfumato.runtime.answer import word_size
@@ -14,8 +14,13 @@ PNG = "image/png"
 PACKED = "application/vnd.sfumato.packed"
 WORD = "application/vnd.sfumato.word"
 """The code word of an answer, one byte or two."""
+INDEX = "application/vnd.sfumato.index"
+"""The index of an entry of the contract's book. Where there is a book nothing else is taken: that bounds what uploads tell."""
 PACKED_BATCH = "application/vnd.sfumato.packed-batch"
 WORD_BATCH = "application/vnd.sfumato.word-batch"
+INDEX_BATCH = "application/vnd.sfumato.index-batch"
+SINGLE = {PACKED_BATCH: PACKED, WORD_BATCH: WORD, INDEX_BATCH: INDEX}
+"""Media type of a batch -> that of each of its uploads."""
 
 CONTRACT_HEADER = "Sfumato-Contract"
 """sha256 of the contract.json that an upload was made with, in hexadecimal."""
@@ -34,11 +39,15 @@ def decompressed_bytes(contract: Contract) -> int:
 
 def single_types(contract: Contract) -> tuple[str, ...]:
     """Media types of one upload, the usual one first."""
+    if contract.index is not None:
+        return (INDEX,)
     return (PNG, PACKED) if contract.answer is None else (WORD, PNG, PACKED)
 
 
 def batch_types(contract: Contract) -> tuple[str, ...]:
     """Media types of several uploads, the usual one first."""
+    if contract.index is not None:
+        return (INDEX_BATCH,)
     return (PACKED_BATCH,) if contract.answer is None else (WORD_BATCH, PACKED_BATCH)
 
 
@@ -52,6 +61,9 @@ def upload_bytes(contract: Contract, kind: str) -> int:
     if kind in (WORD, WORD_BATCH):
         assert contract.answer is not None, "the types of a request are checked first"
         return word_size(contract.answer.words)
+    if kind in (INDEX, INDEX_BATCH):
+        assert contract.index is not None, "the types of a request are checked first"
+        return -(-contract.index.bits // 8)
     height, width = contract.upload_size
     return -(-height * width * 3 * contract.channel.bits // 8)
 

@@ -27,9 +27,12 @@ from sfumato.server.batching import Batcher, Done
 from sfumato.server.endpoints import JSON, Check, Endpoint
 from sfumato.server.formats import (
     CONTRACT_HEADER,
+    INDEX,
+    INDEX_BATCH,
     PACKED,
     PACKED_BATCH,
     PNG,
+    SINGLE,
     WORD,
     WORD_BATCH,
     batch_types,
@@ -58,14 +61,17 @@ INLINE_PIXELS = 256 * 256
 BODY_BYTES = 2**25
 """Most bytes of all requests that are being read, shared by their clients."""
 
-ENCODINGS = {PNG: "png", PACKED: "packed", WORD: "word", PACKED_BATCH: "packed", WORD_BATCH: "word"}
+ENCODINGS = {PNG: "png", PACKED: "packed", WORD: "word", INDEX: "index"}
+ENCODINGS |= {batch: ENCODINGS[kind] for batch, kind in SINGLE.items()}
 """Media type -> the encoding's name in log and metrics."""
 EXAMPLES = {
     PNG: "(the bytes of a PNG that sfumato perturb writes)",
     PACKED: "(levels in the order row, column, colour)",
     WORD: "(the code word, most significant byte first)",
+    INDEX: "(the bits of the index, most significant first)",
     PACKED_BATCH: "(packed uploads, one after the other)",
     WORD_BATCH: "(code words, one after the other)",
+    INDEX_BATCH: "(indices, one after the other)",
 }
 
 Levels = NDArray[np.uint8]
@@ -87,7 +93,8 @@ class Prepared:
 def prepare(model: CloudModel, uploads: Sequence[Levels]) -> Prepared:
     """What comes before the network: which uploads look like photos, and the others as the network takes them."""
     refused: list[ProblemError | None] = [None] * len(uploads)
-    if model.contract.answer is None:  # decoding lets code words pass and nothing else
+    # Decoding lets code words pass and nothing else, or entries of the book, which tell B bits of a photo at most.
+    if model.contract.answer is None and model.contract.index is None:
         checks = check_uploads(uploads, model.contract)
         refused = [None if check.passed else raw_photo(check) for check in checks]
     passed = [levels for levels, problem in zip(uploads, refused, strict=True) if problem is None]
@@ -225,7 +232,7 @@ class PredictionService:
 
     async def predict_batch(self, request: Request) -> Response:
         """Read several uploads and answer each."""
-        kind = WORD if media_type(request) == WORD_BATCH else PACKED
+        kind = SINGLE[media_type(request)]
         length = upload_bytes(self.contract, kind)
         limit = request.state.uploads * length
         with self.bodies.hold(client_name(request), limit), self.batcher.coming():
@@ -328,6 +335,9 @@ class PredictionService:
         part, limit = self.contract.upload, largest_body(self.contract)
         size = f"{part.width} x {part.height}, {part.bit_depth} bits a sample, {part.colour}; at most {limit:,} bytes"
         content = {kind: binary(EXAMPLES[kind]) for kind in single_types(self.contract)}
+        if self.contract.index is not None:
+            length = upload_bytes(self.contract, INDEX)
+            size = f"the index of an entry of the contract's book, {self.contract.index.bits:,} bits in {length:,} bytes"
         if self.contract.answer is not None:
             size = f"the code word of the phone's answer, {self._words}; or its image, {size}"
         return request_body(f"An upload (docs/contract.md): {size}", content)

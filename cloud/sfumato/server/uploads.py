@@ -20,9 +20,10 @@ from starlette.requests import ClientDisconnect, Request
 from sfumato.core.errors import DataError
 from sfumato.runtime.answer import read_image, read_word, word_image
 from sfumato.runtime.contract import Contract
+from sfumato.runtime.index_code import IndexCode
 from sfumato.runtime.upload_codec import SIGNATURE, decode_png, unpack
 from sfumato.server.endpoints import Check
-from sfumato.server.formats import PACKED, WORD
+from sfumato.server.formats import INDEX, PACKED, WORD
 from sfumato.server.problems import CLOSE, ProblemError
 
 PERTURB_FIRST = "nothing was kept, but it nearly went to the cloud: perturb it on the device first"
@@ -92,7 +93,7 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
-    """Levels (H, W, 3) of an upload, H and W those of the upload; a word becomes its image.
+    """Levels (H, W, 3) of an upload, H and W those of the upload; a word becomes its image, an index its entry of the book.
 
     Raises:
         ProblemError: it is no upload of this model, or plainly a photo.
@@ -104,6 +105,8 @@ def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
             assert contract.answer is not None, "the types of a request are checked first"
             words = contract.answer.words
             return word_image(read_word(body, words), words, height, width)
+        if kind == INDEX:
+            return IndexCode.of(contract).levels(body)
         if kind == PACKED:
             levels = unpack(body, height=height, width=width, bits=bits)
         else:

@@ -131,12 +131,16 @@ def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact
         cloud: the `module:factory` of its cloud network, where it is the user's own: an export that names one is not believed.
 
     Raises:
-        SfumatoError: the bundle is damaged, came without its audit files, the data set has changed since, or its cloud network
-            is made by code that `cloud` does not name.
+        SfumatoError: the bundle is damaged, came without its audit files, the data set has changed since, its cloud network is
+            made by code that `cloud` does not name, or its uploads are indices.
     """
     folder = Path(path)
     phone = PhoneModel.load(folder)
     contract = phone.contract
+    if contract.index is not None:
+        raise SfumatoError(
+            f"uploads of {folder} are indices, which an audit does not draw: audit its run, or a packed export of it"
+        )
     needed = [entry for entry in contract.files if entry.role == "audit"]
     if not all((folder / entry.name).exists() for entry in needed):
         raise SfumatoError(f"{folder} came without its audit files: audit it where it was exported")

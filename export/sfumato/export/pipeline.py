@@ -38,6 +38,7 @@ from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork, freeze_answer, freeze_network
 from sfumato.export.gates import export_gates, int8_gates, require_passed
 from sfumato.export.goal import require_goal, shipped_goal
+from sfumato.export.index_encoding import index_part, measure_index, read_encoding, with_index
 from sfumato.export.measure import Figures, measure_points
 from sfumato.export.onnx_files import write_cloud, write_local
 from sfumato.export.parity import ParityImages, parity_images
@@ -79,6 +80,7 @@ def export(
     signer: Ed25519PrivateKey | None = None,
     tune: Tune = "auto",
     points: Sequence[int] | None = None,
+    encoding: str = "packed",
     allow_missed_goal: bool = False,
     cloud: str | None = None,
     watch: Callable[[int, str], None] = lambda done, title: None,
@@ -95,12 +97,14 @@ def export(
         tune: whether the network is fine-tuned for int8; `auto`: where int8 moves rate or accuracy too far or fails a gate.
         points: strengths at which the phone may use the model, from 128 down; None: those of training (`dial`), if any. Each is
             measured with the int8 model.
+        encoding: what uploads are: `packed`, the levels themselves, or `index[:BITS[:POWER[:MEMORY]]]`, the index of an entry
+            of a public book (`sfumato.export.index_encoding`).
         allow_missed_goal: export a model whose int8 form misses the goal of training on test; the contract says so.
         cloud: the `module:factory` of the run's cloud network, where that is the user's own and `run` is a folder.
         watch: called with the number of steps done and the title of the step that begins.
 
     Raises:
-        UsageError: an unknown variant, back-end or way of tuning, or points that cannot be.
+        UsageError: an unknown variant, back-end or way of tuning, or points or an encoding that cannot be.
         SfumatoError: a step failed; one line says which figure, and what is allowed.
     """
     for variant in variants:
@@ -112,10 +116,12 @@ def export(
         raise UsageError(unknown("tune", tune, TUNE))
     if backend not in BACKENDS:
         raise UsageError(unknown("back-end", backend, BACKENDS))
+    request = read_encoding(encoding)
     chosen, out = [variant for variant in VARIANTS if variant in variants], Path(out)
     refuse_occupied(out, overwrite=overwrite)
     run = run if isinstance(run, Run) else load_run(Path(run), cloud=cloud)
     strengths = chosen_points(run, points, chosen)
+    book = None if request is None else index_part(run, request, strengths=strengths, variants=chosen)
     dataset, size = run.dataset, run.dataset.size
 
     def begin(step: Step) -> None:
@@ -178,6 +184,9 @@ def export(
             if strengths:
                 measured = measure_points(run, open_model(models["int8"].content), strengths)
                 contract = contract.model_copy(update={"points": measured})
+            if book is not None:
+                measured_book = measure_index(run, open_model(models["int8"].content), book)
+                contract = with_index(contract, book, measured_book)
         if "int8" in models:
             write_vectors(folder, contract)
 

@@ -44,6 +44,10 @@ SUBSAMPLES = (1, 2, 4)
 INPUTS = ((1 / 255, -128), (8 / 255, 0))
 """Scale and zero point that an int8 model's image can have: of a pixel's value x in 0..1, or of 8 (x - 128/255). In both its
 bytes are the pixels with the top bit turned over."""
+INDEX_MEMORY = (4, 10)
+"""How many bits of an index before a pixel's own it can depend on, least and most."""
+INDEX_BITS_A_PIXEL, MOST_INDEX_PIXELS = 4, 2**16
+"""Of an index: the most bits that a pixel takes, and the most pixels of an upload."""
 SCORES = "scores"
 """The output of an answer's network: one value a class of every kept attribute, in order. It is no image."""
 
@@ -159,7 +163,7 @@ class ChannelPart(Part):
 class UploadPart(Part):
     """What travels."""
 
-    encoding: Literal["png", "packed", "word"] = "png"
+    encoding: Literal["png", "packed", "word", "index"] = "png"
     bit_depth: Literal[1, 2, 4, 8]
     colour: Literal["grey, planes red, green, blue one below the other", "rgb"]
     width: Annotated[int, Field(ge=16, le=3 * 4096)]
@@ -215,6 +219,18 @@ class AnswerPart(Part):
     def states(self, classes: Sequence[int]) -> int:
         """Rows of the table for attributes with this many classes: first and second choice and the margin's bin of each."""
         return math.prod(count * (count - 1) * (len(self.margins) + 1) for count in classes)
+
+
+class IndexPart(Part):
+    """The public book that uploads are entries of (docs/contract.md, "Index")."""
+
+    version: Literal[1] = 1
+    bits: int = Field(ge=8, le=INDEX_BITS_A_PIXEL * MOST_INDEX_PIXELS)
+    """B: of every upload. No photo tells more."""
+    power: Literal[1, 2] = 1
+    """To which the draw follows the channel's probabilities."""
+    memory: int = Field(ge=INDEX_MEMORY[0], le=INDEX_MEMORY[1])
+    """Bits of the index before a pixel's own that it depends on."""
 
 
 class GoalPart(Part):
@@ -287,13 +303,16 @@ class Contract(Part):
     outputs: tuple[Tensor, ...] = Field(min_length=1, max_length=2)
     models: tuple[Model, ...] = Field(min_length=1)
     channel: ChannelPart
-    sampler: Literal[1] = 1
+    sampler: Literal[1, 2] = 1
+    """2: an upload is the index of a book's entry. Readers of before know 1 alone, and refuse it."""
     noise: Literal[2] = 2
     upload: UploadPart
     keep: tuple[LabelPart, ...] = Field(min_length=1)
     hide: tuple[str, ...]
     answer: AnswerPart | None = None
     """In answer mode alone."""
+    index: IndexPart | None = None
+    """In picture mode, where uploads are indices; None: they are the levels themselves."""
     goal: GoalPart | None = None
     points: tuple[PointPart, ...] | None = None
     """Strengths at which the phone may use the model, the strongest first; None: at full strength alone."""
@@ -341,6 +360,7 @@ class Contract(Part):
         if twice := repeated([*(entry.name for entry in self.keep), *self.hide]):
             raise ValueError(f"the attribute {twice[0]!r} is listed twice")
         self._check_answer()
+        self._check_index()
         self._check_points()
         return self
 
@@ -354,6 +374,29 @@ class Contract(Part):
             size = 4 * self.answer.states(self.classes) * self.answer.words
             if self.file(self.answer.table).bytes != size:
                 raise ValueError(f"{self.answer.table} must have {size} bytes")
+
+    def _check_index(self) -> None:
+        """Compare the book with the channel."""
+        if {self.index is not None} != {self.upload.encoding == "index", self.sampler == 2}:
+            raise ValueError("upload, index and sampler do not belong together")
+        if self.index is None:
+            return
+        if (
+            self.channel.name != "dither"
+            or self.channel.bits > 2
+            or self.channel.gates
+            or self.points is not None
+        ):
+            raise ValueError(
+                "an index belongs to the channel dither with 2 or 4 levels, without gates and points"
+            )
+        height, width = self.upload_size
+        planes = 3 * self.channel.bits
+        least, most = height * width * planes // 3, height * width * min(planes, INDEX_BITS_A_PIXEL)
+        if height * width > MOST_INDEX_PIXELS or not least <= self.index.bits <= most:
+            raise ValueError(
+                f"an index of {self.index.bits} bits does not belong to {height} x {width} pixels"
+            )
 
     def _check_points(self) -> None:
         """Compare points with the channel and the kept attributes."""

@@ -20,7 +20,7 @@ from sfumato.runtime.ledger import FILES, Draw, Ledger
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 
 SCHEMA = "sfumato-upload/1"
-FORMS: Mapping[Encoding, str] = {"image": "png", "word": "word"}
+FORMS: Mapping[Encoding, str] = {"image": "png", "word": "word", "index": "index"}
 """Encoding -> what the file beside calls it, and the ending of the upload's file."""
 
 
@@ -52,7 +52,7 @@ def perturb_files(
     overwrite: bool = False,
     on_error: Callable[[Path, DataError], None] | None = None,
 ) -> Iterator[Perturbed]:
-    """Write `NAME.upload.png`, or `NAME.upload.word`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
+    """Write `NAME.upload.png`, `.word` or `.index`, and `NAME.upload.json` per photo into `out`; yields each as it is done.
 
     `encoding` and `strength` are those of `PhoneModel.perturb`. Nothing of the photo's metadata reaches either file. Where
     there is a ledger, each upload is counted for `service` before it is written. `photos` and names are those of `uploads_of`.

@@ -35,6 +35,7 @@ from sfumato.runtime.answer import (
 from sfumato.runtime.contract import FILE, Contract, Tensor, read_file, read_with_digest
 from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.familiar import Limits, read_limits
+from sfumato.runtime.index_code import IndexCode
 from sfumato.runtime.interpreter import Session, open_model
 from sfumato.runtime.keyed_noise import fresh_noise, keyed_noise, parameter_bytes
 from sfumato.runtime.ledger import draw_id
@@ -51,8 +52,9 @@ from sfumato.runtime.sampler import (
 from sfumato.runtime.upload_codec import encode_png
 
 Bytes = NDArray[np.uint8]
-Encoding = Literal["word", "image"]
-"""How an upload travels: as the bytes of a code word (answer bundles alone), or as a PNG."""
+Encoding = Literal["word", "image", "index"]
+"""How an upload travels: as the bytes of a code word (answer bundles alone), as a PNG, or as the index of a book's entry
+(bundles whose contract has a book, and those as nothing else)."""
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 
@@ -81,8 +83,9 @@ class Upload:
     def rate_bits(self) -> float:
         """How much this draw can reveal, in bits.
 
-        In picture mode it is the exact rate of this image. It depends on the photo: keep it on the phone. In answer mode it is
-        log2 N for N words, the same for every photo: no draw can reveal more, whatever the network computed.
+        In picture mode it is the exact rate of this image; of an index, its bits without the entropy of the draw. It depends on
+        the photo: keep it on the phone. In answer mode it is log2 N for N words, the same for every photo: no draw can reveal
+        more, whatever the network computed.
         Computed when first read: no upload needs it, and it takes a quarter of the network's time.
         """
         return self.measure()
@@ -157,9 +160,16 @@ class PhoneModel:
         height, width = self.contract.upload_size
         if self.contract.answer is not None:
             return NOISE_BYTES
+        if self.book is not None:
+            return self.book.noise_bytes
         if self.contract.channel.name == "dither":
             return dither_noise_bytes(height, width, self.contract.channel.bits)
         return gaussian_noise_bytes(height, width)
+
+    @cached_property
+    def book(self) -> IndexCode | None:
+        """What uploads are entries of; None where they are no indices."""
+        return None if self.contract.index is None else IndexCode.of(self.contract)
 
     def noise(self, image: Bytes, parameters: dict[str, Bytes], key: bytes | None) -> Bytes:
         """The noise bytes of one upload: keyed, or without a key fresh.
@@ -198,6 +208,8 @@ class PhoneModel:
         """
         if self.contract.answer is not None:
             return word_image(self.word(parameters, noise), self.contract.answer.words, *self.contract.size)
+        if self.book is not None:
+            return self.book.levels(self.book.draw(parameters["p"], noise))
         channel = self.contract.channel
         if channel.name == "dither":
             return dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
@@ -208,6 +220,8 @@ class PhoneModel:
         """Rate of one image in bits, as `Upload.rate_bits`."""
         if self.contract.answer is not None:
             return math.log2(self.contract.answer.words)
+        if self.book is not None:
+            return self.book.exact_bits(parameters["p"])
         channel = self.contract.channel
         if channel.name == "dither":
             rate = block_rate if channel.gates else dither_rate
@@ -231,12 +245,13 @@ class PhoneModel:
             image: a file, the bytes of one, an image of Pillow's, or an array (H, W, 3) of uint8 of the model's size.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
-            encoding: one of `ENCODINGS`; None takes the word of an answer bundle, and the image of any other.
+            encoding: one of `ENCODINGS`; None takes the word of an answer bundle, the index where the contract has
+                a book, and the image of any other.
             strength: of one of the contract's points; None takes the first, which is full strength.
 
         Raises:
             DataError: the image cannot be read.
-            UsageError: an unknown encoding, the word of a picture bundle, or a strength that is that of no point.
+            UsageError: an unknown encoding or one that the bundle does not have, or a strength that is that of no point.
             SfumatoError: the array has another size or type, the key is no key, or the contract is not written yet.
         """
         chosen, answer = self._encoding(encoding), self.contract.answer
@@ -249,14 +264,18 @@ class PhoneModel:
         if strength is not None:
             parameters = self.at_strength(parameters, strength)
         noise = self.noise(pixels, parameters, key)
-        if answer is None:
+        content = None
+        if self.book is not None:
+            content = self.book.draw(parameters["p"], noise)
+            word, levels = None, self.book.levels(content)
+        elif answer is None:
             word, levels = None, self.sample(pixels, parameters, noise)
         else:
             word = self.word(parameters, noise)
             levels = word_image(word, answer.words, *self.contract.size)
         if chosen == "word" and answer is not None and word is not None:
             content = word_bytes(word, answer.words)
-        else:
+        elif content is None:
             content = encode_png(
                 levels, bits=self.contract.channel.bits, gates=bool(self.contract.channel.gates)
             )
@@ -299,9 +318,16 @@ class PhoneModel:
 
     def _encoding(self, chosen: str | None) -> Encoding:
         if chosen is None:
-            return "image" if self.contract.answer is None else "word"
+            usual: Encoding = "image" if self.contract.answer is None else "word"
+            return usual if self.book is None else "index"
         if chosen not in ENCODINGS:
             raise UsageError(unknown("encoding", chosen, ENCODINGS))
+        if (chosen == "index") != (self.book is not None):
+            raise UsageError(
+                "this bundle sends no indices: leave the encoding out"
+                if self.book is None
+                else "this bundle sends indices and nothing else, which is what bounds its uploads: leave the encoding out"
+            )
         if chosen == "word" and self.contract.answer is None:
             raise UsageError("this bundle sends pictures, which have no code words: leave the encoding out")
         return chosen

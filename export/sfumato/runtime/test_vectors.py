@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import SfumatoError
 from sfumato.core.strengths import FULL
 from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
+from sfumato.runtime.index_code import IndexCode
 from sfumato.runtime.keyed_noise import image_hash, keyed_noise, stream_iv, stream_key
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither, gaussian, normal_table, to_int8, weaken
@@ -96,6 +97,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "answer": answer_cases(),
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
         **({"points": points} if points else {}),
+        **({"index": index_cases()} if model.contract.index is not None else {}),
     }
 
 
@@ -176,6 +178,46 @@ def dither_case(q: Bytes, noise: Bytes, bits: int, gray: bool) -> dict[str, Any]
         "noise": noise.tobytes().hex(),
         "levels": levels.tobytes().hex(),
         "packed": pack(levels, bits=bits).hex(),
+    }
+
+
+def index_cases() -> list[dict[str, Any]]:
+    """Both depths and powers, with ordinary, smallest and largest probabilities and every number of bits a step.
+
+    Only a bundle whose uploads are indices has them: other readers do not know them.
+    """
+    shape, cases = (5, 4), []
+    for planes, bits, gray, power, memory in (
+        (3, 20, False, 1, 4),
+        (3, 60, False, 2, 6),
+        (6, 47, True, 1, 8),
+        (6, 60, True, 2, 10),
+        (6, 80, False, 2, 5),
+    ):
+        count = 20 * planes
+        for q in (hashed_bytes(count, bits), np.zeros(count, np.uint8), np.full(count, 255, np.uint8)):
+            code = IndexCode(*shape, planes, bits, gray, power, memory)
+            noise = hashed_bytes(code.noise_bytes, 500 + bits)
+            cases.append(index_case(code, q.reshape(*shape, planes), noise))
+    return cases
+
+
+def index_case(code: IndexCode, q: Bytes, noise: Bytes) -> dict[str, Any]:
+    """One draw of an index, and its entry of the book."""
+    index = code.draw(q, noise)
+    return {
+        "height": code.height,
+        "width": code.width,
+        "planes": code.planes,
+        "bits": code.bits,
+        "gray": code.gray,
+        "power": code.power,
+        "memory": code.memory,
+        "p": q.tobytes().hex(),
+        "noise": noise.tobytes().hex(),
+        "index": index.hex(),
+        "levels": code.levels(index).tobytes().hex(),
+        "rate_bits": round(code.exact_bits(q), 9),
     }
 
 
@@ -306,6 +348,7 @@ def model_case(model: PhoneModel, pattern: str, key: bytes, strength: int = FULL
     drawn = parameters if strength == FULL else model.at_strength(parameters, strength)
     noise = model.noise(image, drawn, key)
     levels = model.sample(image, drawn, noise)
+    index = {} if model.book is None else {"index": encode(model.book.draw(drawn["p"], noise))}
     return {
         "pattern": pattern,
         "image_sha256": image_hash(image).hex(),
@@ -314,6 +357,7 @@ def model_case(model: PhoneModel, pattern: str, key: bytes, strength: int = FULL
         "parameters": {name: encode(value.tobytes()) for name, value in parameters.items()},
         "noise_sha256": hashlib.sha256(noise.tobytes()).hexdigest(),
         "upload_packed": encode(pack(levels, bits=model.contract.channel.bits)),
+        **index,
         "rate_bits": round(model.rate_bits(image, drawn), 9),
     }
 
@@ -338,8 +382,8 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     expected = make_vectors(model)
     found = [
         f"{part}: differs from {FILE}"
-        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer")
-        if vectors.get(part) != expected[part]
+        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer", "index")
+        if vectors.get(part) != expected.get(part)
     ]
     for part in ("model", "points"):
         cases, wanted = vectors.get(part, []), expected.get(part, [])
@@ -393,6 +437,8 @@ def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: P
     levels = model.sample(image, parameters, noise)
     if encode(pack(levels, bits=model.contract.channel.bits)) != stored["upload_packed"]:
         found.append("the upload differs")
+    if model.book is not None and encode(model.book.draw(parameters["p"], noise)) != stored["index"]:
+        found.append("the index differs")
     if abs(model.rate_bits(image, parameters) - stored["rate_bits"]) > 1e-6 * max(1.0, stored["rate_bits"]):
         found.append("the rate differs")
     return [f"{name} differs" if " " not in name else name for name in found]

@@ -32,6 +32,12 @@ def command(
             help="Strengths that the phone's user may choose from, 128,64,32; by default those of training."
         ),
     ] = None,
+    encoding: Annotated[
+        str,
+        typer.Option(
+            help="What uploads are: packed (all levels), or index[:BITS[:POWER[:MEMORY]]], the number of a public book's entry."
+        ),
+    ] = "packed",
     cloud: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +141,7 @@ def command(
             signer=signer,
             tune=tune,
             points=None if points is None else read_strengths(points),
+            encoding=encoding,
             allow_missed_goal=allow_missed_goal,
             watch=watch,
         )
@@ -224,6 +231,12 @@ def show(contract: "Contract") -> None:
             (f"upload, {name}", "", f"{size:,.0f} bytes") for name, size in figures["upload_bytes"].items()
         ]
         show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))
+    if contract.index is not None:
+        drawn = figures["index"]
+        found = [(name, f"{100 * share:.1f} %") for name, share in drawn["accuracy"].items()]
+        found += [(f"rate, {name}", f"{bits:.1f} bits") for name, bits in drawn["rate_bits"].items()]
+        found.append(("most that any photo tells", f"{contract.index.bits:,} bits"))
+        show(table(f"indices of {drawn['images']} test images, int8", ("figure", ""), found))
     if contract.points:
         names = list(contract.points[0].accuracy)
         measured = [

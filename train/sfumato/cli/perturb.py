@@ -24,7 +24,7 @@ def command(
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="word or image (a PNG); by default word for an answer bundle, image for any other."
+            help="word or image (a PNG) for an answer bundle, which sends words by default; others have one alone."
         ),
     ] = None,
     strength: Annotated[

@@ -1,6 +1,6 @@
 /**
- * Asking the service about an upload (docs/serve.md). Only `ask` sends anything: the packed upload, or in answer mode the bytes of the
- * code word, which may also travel as its image.
+ * Asking the service about an upload (docs/serve.md). Only `ask` sends anything: the packed upload, its index where the contract has a book, or in answer
+ * mode the bytes of the code word, which may also travel as its image.
  *
  *     const reply = await ask({base: "https://photos.example", contract, digest}, travelling(phone, perturbed, false), token);
  */
@@ -22,6 +22,7 @@ import {bitsOf, pack} from "./sampler.js";
  */
 
 const PACKED = "application/vnd.sfumato.packed", WORD = "application/vnd.sfumato.word";
+const INDEX = "application/vnd.sfumato.index";
 const PATIENCE = 20_000;  // milliseconds
 
 /**
@@ -41,6 +42,7 @@ const PATIENCE = 20_000;  // milliseconds
  * @returns {Sent}
  */
 export function travelling({contract}, {levels, upload}, asImage) {
+  if (contract.index) return {content: upload, type: INDEX};
   if (!contract.answer) return {content: upload, type: PACKED};
   return asImage ? {content: pack(levels, bitsOf(contract.channel)), type: PACKED} : {content: upload, type: WORD};
 }

@@ -42,6 +42,7 @@
  * @property {{name: string, classes: string[]}[]} keep
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
+ * @property {{version: number, bits: number, power: number, memory: number} | null} [index] in picture mode, where uploads are entries of a public book
  * @property {Point[] | null} [points] the strongest first; without them the model is used at full strength
  * @property {Record<string, unknown>} [figures]
  */
@@ -51,7 +52,7 @@ import {FULL} from "./sampler.js";
 const REPEATING = "sfumato-contract/1";
 /** Scale and zero point of the image: pixels 0..1, or 8 (x - 128/255) of them. The bytes are the same. */
 const INPUTS = [[1 / 255, -128], [8 / 255, 0]];
-const KNOWN = {schema: "sfumato-contract/2", sampler: 1, noise: 2};
+const KNOWN = {schema: "sfumato-contract/2", noise: 2};
 
 /** Height and width of the upload in samples. @param {Contract} contract @returns {[number, number]} */
 export function uploadSize({channel, input: {shape: [, height, width]}}) {
@@ -69,7 +70,8 @@ export function parseContract(text) {
   for (const [name, value] of Object.entries(KNOWN)) {
     if (contract[name] !== value) throw new Error(`the contract's ${name} is ${contract[name]}, this page knows ${value}`);
   }
-  const {input, outputs, channel} = contract;
+  const {input, outputs, channel} = contract, sampler = contract.index ? 2 : 1;
+  if (contract.sampler !== sampler) throw new Error(`the contract's sampler is ${contract.sampler}, this page knows ${sampler} for it`);
   const channels = {picture: ["dither", "gaussian"], answer: ["answer"]}[contract.mode];
   if (!channels) throw new Error(`this page knows no mode ${contract.mode}`);
   if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
@@ -81,6 +83,7 @@ export function parseContract(text) {
   if (contract.mode === "picture" && outputs.some(({shape}) => shape[1] !== rows || shape[2] !== columns)) {
     throw new Error("the contract's outputs have another size than its upload");
   }
+  checkIndex(contract);
   const pixels = INPUTS.some(([scale, zero]) => Math.abs(input.int8_scale / scale - 1) < 1e-6 && input.int8_zero_point === zero);
   const probabilities = contract.mode === "answer"
     || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
@@ -109,6 +112,26 @@ function checkAnswer({answer, channel, keep, outputs, upload, files}) {
   const states = counts.reduce((product, count) => product * count * (count - 1) * (margins.length + 1), 1);
   const listed = files.find(({name}) => name === table);
   if (table && listed?.bytes !== 4 * states * words) throw new Error(`${table} is not a table of ${states} states and ${words} words`);
+}
+
+/**
+ * The book must belong to the channel.
+ *
+ * @param {Contract} contract
+ */
+function checkIndex(contract) {
+  const {index, channel, points, upload} = contract;
+  if (!index !== (upload.encoding !== "index")) throw new Error("the contract's upload and index do not belong together");
+  if (!index) return;
+  const [height, width] = uploadSize(contract), planes = channel.levels === 4 ? 6 : 3, {version, bits, power, memory} = index;
+  if (channel.name !== "dither" || ![2, 4].includes(channel.levels ?? 0) || channel.gates || points) {
+    throw new Error("an index belongs to the channel dither with 2 or 4 levels, without gates and points");
+  }
+  if (version !== 1 || ![1, 2].includes(power) || !Number.isInteger(memory) || memory < 4 || memory > 10) throw new Error("this page does not know the contract's book");
+  const pixels = height * width;
+  if (!Number.isInteger(bits) || bits < pixels * planes / 3 || pixels > 65536 || bits > pixels * Math.min(planes, 4)) {
+    throw new Error(`an index of ${bits} bits does not belong to ${height} x ${width} pixels`);
+  }
 }
 
 /**

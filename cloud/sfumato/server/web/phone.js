@@ -14,6 +14,7 @@ import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract, uploadSize} from "./contract.js";
 import {readLimits, unlike} from "./familiar.js";
 import {drawId} from "./ledger.js";
+import {codeOf, drawIndex, indexRate, levelsOf, noiseOf} from "./index_code.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
 import {FULL, atStrength, bitsOf, draw, noiseBytes, pack, rateOf} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
@@ -37,7 +38,7 @@ import {checkVectors} from "./vectors.js";
  * @property {Record<string, Bytes>} parameters that the upload was drawn from
  * @property {Bytes} levels
  * @property {number | null} word the code word; null in picture mode
- * @property {Bytes} upload what travels: packed levels, or the bytes of the code word
+ * @property {Bytes} upload what travels: packed levels, the index of the book's entry, or the bytes of the code word
  * @property {Bytes} draw what the account remembers of it
  * @property {number | null} rate in bits: how much of the photo this upload can carry; null for a gaussian channel
  * @property {boolean | null} unlike the photo looks like none of those that the model was made for, so its answer means nothing; null:
@@ -94,7 +95,8 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
   const parameters = atStrength(channel, await model.run(pixels), strength, rows, columns);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
   const id = await drawId(key, fromHex(digest), q, pixels);
-  const noise = await keyedNoise(key, fromHex(digest), q, pixels, noiseBytes(channel, 3 * rows * columns));
+  const code = codeOf(contract), count = code ? noiseOf(code) : noiseBytes(channel, 3 * rows * columns);
+  const noise = await keyedNoise(key, fromHex(digest), q, pixels, count);
   const strange = limits && unlike(limits, pixels, height, width);
   if (contract.answer) {
     const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
@@ -102,9 +104,9 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
     const rate = Math.log2(words);
     return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate, unlike: strange, milliseconds};
   }
-  const levels = draw(channel, parameters, pixels, noise, table);
-  const upload = pack(levels, bitsOf(channel));
+  const upload = code ? drawIndex(code, parameters.p, noise) : null;
+  const levels = code && upload ? levelsOf(code, upload) : draw(channel, parameters, pixels, noise, table);
   const milliseconds = performance.now() - start;
-  const rate = rateOf(channel, parameters, rows, columns);
-  return {pixels, parameters, levels, word: null, upload, draw: id, rate, unlike: strange, milliseconds};
+  const rate = code ? indexRate(code, parameters.p) : rateOf(channel, parameters, rows, columns);
+  return {pixels, parameters, levels, word: null, upload: upload ?? pack(levels, bitsOf(channel)), draw: id, rate, unlike: strange, milliseconds};
 }

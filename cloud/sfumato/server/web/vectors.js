@@ -8,6 +8,7 @@
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {uploadSize} from "./contract.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
+import {codeOf, drawIndex, indexRate, levelsOf, noiseOf} from "./index_code.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
 
@@ -41,6 +42,7 @@ export async function checkVectors(vectors, table, model, counts = null) {
     ["upload", vectors.upload, (entry) => (entry.bits || table ? uploadHolds(entry, table) : true)],
     ["answer", vectors.answer, answerHolds],
     ["points", points, strengthHolds],
+    ["index", vectors.index ?? [], indexHolds],
   ];
   const problems = [];
   for (const [name, cases, holds] of parts) {
@@ -52,6 +54,7 @@ export async function checkVectors(vectors, table, model, counts = null) {
   if (model && String(points.map(({strength}) => strength)) !== String(promised.map(({strength}) => strength))) {
     problems.push("points: vectors.json holds other cases");
   }
+  if (model?.contract.index && !vectors.index?.length) problems.push("index: vectors.json holds no cases");
   let largest = 0;
   for (const entry of model ? [...vectors.model, ...points] : []) {
     const found = await modelCase(entry, table, /** @type {Model} */ (model), counts);
@@ -120,6 +123,28 @@ function strengthHolds(entry) {
 }
 
 /** @param {Case} entry */
+function indexHolds(entry) {
+  const found = index(entry);
+  return found.index === entry.index && found.levels === entry.levels && near(found.rate_bits, entry.rate_bits);
+}
+
+/**
+ * Index, entry and rate: what Kotlin, Python and JavaScript are compared by.
+ *
+ * @param {Case} entry `height`, `width`, `planes`, `bits`, `gray`, `power`, `memory`; `p` and `noise` in hexadecimal
+ */
+export function index(entry) {
+  const code = /** @type {import("./index_code.js").Code} */ (entry), q = fromHex(entry.p);
+  const drawn = drawIndex(code, q, fromHex(entry.noise));
+  return {index: toHex(drawn), levels: toHex(levelsOf(code, drawn)), rate_bits: indexRate(code, q)};
+}
+
+/** @param {number} found @param {number} stored */
+function near(found, stored) {
+  return Math.abs(found - stored) <= 1e-6 * Math.max(1, stored);
+}
+
+/** @param {Case} entry */
 function answerHolds(entry) {
   return Object.entries(answer(entry)).every(([name, value]) => JSON.stringify(value) === JSON.stringify(entry[name]));
 }
@@ -165,17 +190,17 @@ async function modelCase(entry, table, model, counts) {
   const [rows, columns] = uploadSize(contract);
   const drawn = atStrength(contract.channel, stored, entry.strength ?? FULL, rows, columns);
   const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), drawn);
-  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, noiseBytes(contract.channel, 3 * rows * columns));
+  const code = codeOf(contract), count = code ? noiseOf(code) : noiseBytes(contract.channel, 3 * rows * columns);
+  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, count);
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
-  const {channel, answer: coded} = contract;
+  const {channel, answer: coded} = contract, drawnIndex = code && drawIndex(code, drawn.p, noise);
+  if (drawnIndex && !equal(drawnIndex, fromBase64(entry.index))) problems.push("the index differs");
   const levels = coded
     ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
-    : draw(channel, drawn, pixels, noise, table);
+    : code && drawnIndex ? levelsOf(code, drawnIndex) : draw(channel, drawn, pixels, noise, table);
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
-  const rate = rateOf(channel, drawn, rows, columns);
-  if (rate !== null && Math.abs(rate - entry.rate_bits) > 1e-6 * Math.max(1, entry.rate_bits)) {
-    problems.push("the rate differs");
-  }
+  const rate = code ? indexRate(code, drawn.p) : rateOf(channel, drawn, rows, columns);
+  if (rate !== null && !near(rate, entry.rate_bits)) problems.push("the rate differs");
   return {problems, largest};
 }
 

@@ -102,6 +102,9 @@ public enum class Encoding(public val mediaType: String) {
 
     /** The bytes of a code word. */
     WORD("application/vnd.sfumato.word"),
+
+    /** The index of an entry of the contract's book. */
+    INDEX("application/vnd.sfumato.index"),
 }
 
 /**
@@ -145,7 +148,15 @@ public data class Contract internal constructor(
     val familiar: Familiar?,
     /** The strongest first; none where the model is used at full strength alone. */
     val points: List<StrengthPoint>,
+    /** The book that uploads are entries of; null where they are no indices. */
+    val index: IndexSpec? = null,
 ) {
+    internal val code: IndexCode? by lazy {
+        val dither = channel as? Channel.Dither
+        if (index == null || dither == null) return@lazy null
+        IndexCode(uploadHeight, uploadWidth, 3 * dither.bits, index.bits, dither.gray, index.power, index.memory)
+    }
+
     /** [sha256] as 32 bytes: keyed noise depends on it. */
     public val digest: ByteArray get() = sha256.hexToByteArray()
 
@@ -197,7 +208,7 @@ internal fun sha256(content: ByteArray): String = MessageDigest.getInstance("SHA
 private class ContractReader(private val root: JsonObject) {
     fun read(digest: String): Contract {
         demand(root.text("crop") == CROP) { "crop is not the one this app knows" }
-        for ((part, version) in listOf("sampler" to 1, "noise" to 2)) {
+        for ((part, version) in listOf("sampler" to if ("index" in root) 2 else 1, "noise" to 2)) {
             demand(root.int(part) == version) { "$part is version ${root.int(part)}, this app draws version $version: update the app" }
         }
         for (free in listOf("cost", "conversion", "provenance")) root.map(free)
@@ -224,6 +235,7 @@ private class ContractReader(private val root: JsonObject) {
             answer = root.childOrNull("answer")?.let(::readAnswer),
             familiar = Familiar.read(root.child("figures")),
             points = root.childrenOrNull("points")?.map(::readPoint)?.also { demand(it.isNotEmpty()) { "points are empty" } }.orEmpty(),
+            index = root.childOrNull("index")?.let(::readIndex),
         )
         root.refuseOthers()
         val answering = listOf(found.channel == Channel.Answer, found.encoding == Encoding.WORD, found.answer != null)
@@ -231,6 +243,8 @@ private class ContractReader(private val root: JsonObject) {
         demandConsistent(found, models)
         if (found.answer != null) demandAnswer(found, found.answer) else demandPicture(found)
         if (found.points.isNotEmpty()) demandPoints(found)
+        demand((found.encoding == Encoding.INDEX) == (found.index != null)) { "upload and index do not belong together" }
+        if (found.index != null) demandIndex(found, found.index)
         return found
     }
 
@@ -282,6 +296,26 @@ private class ContractReader(private val root: JsonObject) {
         demand(strengths.first() == FULL_STRENGTH && strengths.last() >= 1 && descend) { "points do not descend from strength $FULL_STRENGTH" }
         val names = found.keep.map { it.name }.toSet()
         demand(found.points.all { it.accuracy.keys == names }) { "the accuracy of every point is that of the kept attributes" }
+    }
+
+    /** The book belongs to the channel. */
+    private fun demandIndex(found: Contract, index: IndexSpec) {
+        val channel = found.channel
+        demand(channel is Channel.Dither && channel.bits <= 2 && !channel.gates && found.points.isEmpty()) {
+            "an index belongs to the channel dither with 2 or 4 levels, without gates and points"
+        }
+        val pixels = found.uploadHeight * found.uploadWidth
+        demand(pixels <= MOST_PIXELS && index.bits in pixels * channel.bits..pixels * minOf(3 * channel.bits, 4)) {
+            "an index of ${index.bits} bits does not belong to ${found.uploadHeight} x ${found.uploadWidth} pixels"
+        }
+    }
+
+    private fun readIndex(part: JsonObject): IndexSpec {
+        val index = IndexSpec(part.int("bits"), part.int("power"), part.int("memory"))
+        val version = part.int("version")
+        part.refuseOthers()
+        demand(version == 1 && index.power in 1..2 && index.memory in 4..10) { "this app does not know the contract's book: update the app" }
+        return index
     }
 
     private fun readPoint(part: JsonObject): StrengthPoint {
@@ -389,6 +423,7 @@ private class ContractReader(private val root: JsonObject) {
             "png" -> Encoding.PNG
             "packed" -> Encoding.PACKED
             "word" -> Encoding.WORD
+            "index" -> Encoding.INDEX
             else -> throw SfumatoException("${Contract.FILE}: unknown encoding $name: update the app")
         }
         part.refuseOthers()
@@ -421,6 +456,7 @@ private class ContractReader(private val root: JsonObject) {
         const val MOST_BYTES = 1L shl 28
         const val MOST_SIDE = 4096L
         const val MOST_WORDS = 65536
+        const val MOST_PIXELS = 65_536
         val MODES = setOf("picture", "answer")
         val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16

@@ -55,10 +55,13 @@ public class Perturber(
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val contract = bundle.contract
-    private val samples = 3 * contract.uploadHeight * contract.uploadWidth
+    private val noiseBytes = contract.code?.noiseBytes ?: contract.channel.noiseBytes(3 * contract.uploadHeight * contract.uploadWidth)
 
     init {
         checkTensors(contract, network)
+        if ((encoding == Encoding.INDEX) != (contract.code != null)) {
+            throw SfumatoException("this export sends ${if (contract.code == null) "no indices" else "indices and nothing else"}")
+        }
         if (encoding == Encoding.WORD && bundle.code == null) throw SfumatoException("this export sends pictures, which have no code words")
     }
 
@@ -83,11 +86,13 @@ public class Perturber(
             val most = log2(word.words.toDouble())
             return Perturbed(input, null, shown(image), Upload(content, encoding), times, most, draw(input, q), unlike(input), word)
         }
-        val levels = sample(contract.channel, input, q, noise, bundle.table)
+        val code = contract.code
+        val index = code?.draw(q.getValue("p"), noise)
+        val levels = if (index == null) sample(contract.channel, input, q, noise, bundle.table) else code.levels(index)
         val sampled = clock.lap()
-        val content = encode(levels)
+        val content = index ?: encode(levels)
         val times = StageTimes(pre, ran, sampled, clock.lap())
-        val rate = rateBits(contract.channel, q, contract.uploadHeight, contract.uploadWidth)
+        val rate = if (code == null) rateBits(contract.channel, q, contract.uploadHeight, contract.uploadWidth) else code.rateBits(q.getValue("p"))
         val map = noiseMap(q, contract.channel)
         return Perturbed(input, map, shown(levels), Upload(content, encoding), times, rate, draw(input, q), unlike(input))
     }
@@ -96,7 +101,7 @@ public class Perturber(
     internal fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
-        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, contract.channel.noiseBytes(samples))
+        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, noiseBytes)
 
     private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
         drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
@@ -106,7 +111,7 @@ public class Perturber(
     private fun encode(levels: ByteArray): ByteArray = when (encoding) {
         Encoding.PNG -> encodePng(levels, contract.uploadHeight, contract.uploadWidth, contract.channel)
         Encoding.PACKED -> pack(levels, contract.channel.bits)
-        Encoding.WORD -> error("a picture is no word")
+        Encoding.WORD, Encoding.INDEX -> error("levels are no word and no index")
     }
 
     private fun shown(levels: ByteArray): Picture {

@@ -15,6 +15,8 @@
  *         -> {"noise": hex, "packed": hex, "png": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage answer < cases.jsonl
  *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
+ *     java -cp ... dev.sfumato.core.CrossLanguage index < cases.jsonl
+ *         a case of the list `index` -> {"index", "levels", "rate_bits"}
  *     java -cp ... dev.sfumato.core.CrossLanguage account FILE KEY < events.jsonl
  *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
  *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
@@ -47,10 +49,20 @@ fun main(arguments: Array<String>) {
         }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
         "answer" -> ::answerOf
+        "index" -> ::indexOf
         "familiar" -> ::familiarOf
         else -> throw IllegalArgumentException(arguments[0])
     }
     for (line in generateSequence(::readlnOrNull)) println(writeJson(answer(parseJson(line.encodeToByteArray()).asObject("the case"))))
+}
+
+private fun indexOf(case: JsonObject): Map<String, Any?> {
+    val (height, width) = case.int("height") to case.int("width")
+    val (planes, bits) = case.int("planes") to case.int("bits")
+    val code = IndexCode(height, width, planes, bits, case.flag("gray"), case.int("power"), case.int("memory"))
+    val q = case.text("p").hexToByteArray()
+    val index = code.draw(q, case.text("noise").hexToByteArray())
+    return mapOf("index" to index.toHexString(), "levels" to code.levels(index).toHexString(), "rate_bits" to code.rateBits(q))
 }
 
 private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rgb").hexToByteArray())

@@ -92,13 +92,15 @@ class VectorsTest {
             assertEquals(case.imageSha256, imageHash(picture.rgb).toHexString())
             val q = atStrength(contract.channel, case.parameters, case.strength, contract.height, contract.width)
             val given = contract.parameterBytes(q)
-            val noise = keyedNoise(case.key, case.contract, given, picture.rgb, contract.channel.noiseBytes(picture.rgb.size))
+            val count = contract.code?.noiseBytes ?: contract.channel.noiseBytes(3 * contract.uploadHeight * contract.uploadWidth)
+            val noise = keyedNoise(case.key, case.contract, given, picture.rgb, count)
             assertEquals(case.noiseSha256, sha256(noise))
             val levels = bundle.code?.let {
                 wordImage(it.word(case.parameters.getValue(Contract.SCORES), noise), it.words, contract.height, contract.width)
-            } ?: sample(contract.channel, picture, q, noise, bundle.table)
+            } ?: contract.code?.let { it.levels(it.draw(q.getValue("p"), noise)) } ?: sample(contract.channel, picture, q, noise, bundle.table)
             assertArrayEquals(case.uploadPacked, pack(levels, contract.channel.bits))
-            rateBits(contract.channel, q, contract.height, contract.width)?.let { assertEquals(case.rateBits, it, 1e-6) }
+            val rate = contract.code?.rateBits(q.getValue("p")) ?: rateBits(contract.channel, q, contract.height, contract.width)
+            rate?.let { assertEquals(case.rateBits, it, 1e-6) }
         }
     }
 

@@ -1,0 +1,257 @@
+"""Uploads that are entries of a public book: against the book listed entry by entry, in floating point."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from sfumato.core.errors import DataError, SfumatoError, UsageError
+from sfumato.export.artifact import load_export
+from sfumato.export.index_encoding import read_encoding
+from sfumato.export.pipeline import export
+from sfumato.runtime.contract import FILE, parse_contract
+from sfumato.runtime.index_code import IndexCode
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.test_vectors import index_cases
+from sfumato.training.run import Run
+
+CODES = [
+    IndexCode(1, 4, 3, 9, False, 1, 4),
+    IndexCode(2, 3, 6, 12, True, 1, 6),
+    IndexCode(2, 3, 6, 13, True, 2, 5),
+    IndexCode(3, 1, 6, 12, False, 2, 10),
+]
+
+
+def mixed(step: int, register: int) -> int:
+    """The hash in Python's own integers."""
+    x = step << 16 | register
+    x = (x ^ x >> 16) * 0x7FEB352D % 2**32
+    x = (x ^ x >> 15) * 0x846CA68B % 2**32
+    return x ^ x >> 16
+
+
+def entry(code: IndexCode, number: int) -> list[list[int]]:
+    """The planes of each pixel, y * width + x, of an entry of the book: from its number as text, one step at a time."""
+    pixels = code.height * code.width
+    digits, found = "0" * code.memory + format(number, f"0{code.bits}b"), [[0]] * pixels
+    apart = next(n for n in itertools.count(math.ceil(5 * pixels / 8)) if math.gcd(n, pixels) == 1)
+    for step in range(pixels):
+        start, end = (code.bits * more // pixels for more in (step, step + 1))
+        value = mixed(step, int(digits[start : code.memory + end], 2)) >> (32 - code.planes)
+        found[step * apart % pixels] = [value >> plane & 1 for plane in range(code.planes)]
+    return found
+
+
+def law(code: IndexCode, q: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Probability of every entry: P(z) / Q(z), Q the same for all, to the code's power."""
+    p = q.reshape(-1, code.planes) / 256
+    if code.gray:
+        p[q.reshape(-1, code.planes) == 255] = 1
+    books = np.array([entry(code, number) for number in range(2**code.bits)])
+    weights = np.where(books == 1, p, 1 - p).prod((1, 2)) ** code.power
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
+def probabilities(code: IndexCode, seed: int = 0) -> NDArray[np.uint8]:
+    """Neither too sure: of weights that are a millionth of others integers keep no more than that they are small."""
+    shape = (code.height, code.width, code.planes)
+    return np.random.default_rng(seed).integers(60, 196, shape, dtype=np.uint8)
+
+
+def number(code: IndexCode, index: bytes) -> int:
+    return int.from_bytes(index, "big") >> 8 * code.size - code.bits
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+def test_draws_follow_the_weights_of_the_listed_book(code: IndexCode) -> None:
+    q, count = probabilities(code), 4000
+    noise = np.random.default_rng(1).integers(0, 256, (count, code.noise_bytes), dtype=np.uint8)
+    drawn = code.draw_many(np.broadcast_to(q, (count, *q.shape)), noise)
+    seen = np.bincount([number(code, index) for index in drawn], minlength=2**code.bits)
+    expected = count * law(code, q)
+    often = expected > 5
+    seen, expected = (np.append(each[often], each[~often].sum()) for each in (seen, expected))
+    statistic = ((seen - expected) ** 2 / np.maximum(expected, 1e-9)).sum()
+    assert len(seen) > 20
+    assert chi2.sf(statistic, len(seen) - 1) > 0.01
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+def test_the_bits_told_are_those_of_the_listed_book(code: IndexCode) -> None:
+    shares = law(code, probabilities(code))
+    exact = code.exact_bits(probabilities(code))
+    assert exact == pytest.approx(code.bits + (shares * np.log2(shares)).sum(), abs=0.02)
+    # Coins: every entry is as likely, and its number tells nothing. Certain samples: never more than the bits of the book.
+    coins = np.full_like(probabilities(code), 128)
+    assert code.exact_bits(coins) == pytest.approx(0, abs=1e-3)
+    assert code.exact_bits(np.full_like(coins, 255)) <= code.bits
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+def test_every_entry_is_read_as_it_is_listed(code: IndexCode) -> None:
+    depth = code.planes // 3
+    for chosen in range(2**code.bits):
+        content = (chosen << 8 * code.size - code.bits).to_bytes(code.size, "big")
+        levels = code.levels(content).reshape(-1, 3)
+        for found, planes in zip(levels, entry(code, chosen), strict=True):
+            for colour, level in enumerate(found.tolist()):
+                drawn = planes[colour::3]
+                bits = [sum(drawn[: at + 1]) % 2 for at in range(depth)] if code.gray else drawn
+                assert level == int("".join(map(str, bits)), 2)
+
+
+def test_many_draws_at_once_are_the_draws_one_by_one() -> None:
+    code = IndexCode(5, 4, 6, 47, True, 2, 7)
+    q = np.random.default_rng(2).integers(0, 256, (5, 5, 4, 6), dtype=np.uint8)
+    noise = np.random.default_rng(3).integers(0, 256, (5, code.noise_bytes), dtype=np.uint8)
+    assert code.draw_many(q, noise) == [code.draw(*pair) for pair in zip(q, noise, strict=True)]
+    assert code.exact_bits_of_many(q) == pytest.approx([code.exact_bits(one) for one in q])
+
+
+def test_other_lengths_and_numbers_beyond_the_book_are_refused() -> None:
+    code = IndexCode(5, 4, 6, 47, True)
+    good = bytes(5) + b"\xfe"
+    assert code.levels(good).shape == (5, 4, 3)
+    for content in (b"", good[:-1], good + b"\0"):
+        with pytest.raises(DataError, match=f"the index has {len(content)} bytes; this model takes 6"):
+            code.levels(content)
+    with pytest.raises(DataError, match="not filled with zeros"):
+        code.levels(bytes(5) + b"\x01")
+    with pytest.raises(SfumatoError, match="and 42 noise bytes"):
+        code.draw(np.zeros((5, 4, 6), np.uint8), np.zeros(40, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (5, 4, 6, 81, False),
+        (5, 4, 6, 39, False),
+        (5, 4, 12, 60, False),
+        (1, 1, 3, 3, False),
+        (5, 4, 6, 60, False, 3),
+        (5, 4, 6, 60, False, 1, 3),
+        (5, 4, 6, 60, False, 1, 11),
+    ],
+)
+def test_a_book_that_cannot_be_is_refused(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises(SfumatoError, match="there is no index"):
+        IndexCode(*wrong)
+
+
+def test_cases_have_every_number_of_bits_a_step() -> None:
+    taken = set()
+    for case in index_cases():
+        steps = case["height"] * case["width"]
+        ends = [case["bits"] * step // steps for step in range(steps + 1)]
+        taken |= {after - before for before, after in itertools.pairwise(ends)}
+    assert taken == {1, 2, 3, 4}
+
+
+def test_one_photo_and_key_have_one_index(
+    index_export: Path, photo: Callable[[int, int], NDArray[np.uint8]]
+) -> None:
+    model = PhoneModel.load(index_export)
+    image = photo(*model.contract.size)
+    first, again, other = (model.perturb(image, key=bytes([n]) * 32) for n in (1, 1, 2))
+    assert first.content == again.content != other.content
+    assert (first.encoding, len(first.content)) == ("index", 88)
+    assert model.book is not None
+    assert np.array_equal(first.levels, model.book.levels(first.content))
+    assert 0 < first.rate_bits < 700
+    assert len({model.perturb(image, key=None).content for _ in range(3)}) == 3
+    with pytest.raises(UsageError, match="sends indices and nothing else"):
+        model.perturb(image, key=None, encoding="image")
+
+
+def test_an_export_without_a_book_has_no_indices(
+    bundle: Path, photo: Callable[[int, int], NDArray[np.uint8]]
+) -> None:
+    model = PhoneModel.load(bundle)
+    with pytest.raises(UsageError, match="sends no indices"):
+        model.perturb(photo(*model.contract.size), key=None, encoding="index")
+    values = json.loads((bundle / FILE).read_text(encoding="utf-8"))
+    assert "index" not in values
+    assert values["sampler"] == 1
+    assert "index" not in json.loads((bundle / "vectors.json").read_text(encoding="utf-8"))
+
+
+def test_an_audit_would_draw_other_uploads_and_is_refused(index_export: Path) -> None:
+    with pytest.raises(SfumatoError, match="are indices, which an audit does not draw"):
+        load_export(index_export)
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "sampler of before": lambda v: v.update(sampler=1),
+    "other encoding": lambda v: v["upload"].update(encoding="png"),
+    "no book": lambda v: v.pop("index"),
+    "gates": lambda v: (v["channel"].pop("subsample"), v["channel"].update(gates=True)),
+    "too many bits": lambda v: v["index"].update(bits=16 * 16 * 4 + 1),
+    "too few bits": lambda v: v["index"].update(bits=16 * 16 * 2 - 1),
+    "another version": lambda v: v["index"].update(version=2),
+    "another memory": lambda v: v["index"].update(memory=11),
+    "another power": lambda v: v["index"].update(power=3),
+    "unknown encoding": lambda v: v["upload"].update(encoding="text"),
+    "unknown sampler": lambda v: v.update(sampler=3),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_contracts_that_contradict_themselves_are_refused(index_export: Path, name: str) -> None:
+    values = json.loads((index_export / FILE).read_text(encoding="utf-8"))
+    assert parse_contract(json.dumps(values).encode()).index is not None
+    WRONG[name](values)
+    with pytest.raises(SfumatoError, match=FILE):
+        parse_contract(json.dumps(values).encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "png",
+        "index:",
+        "index:x",
+        "index:-1",
+        "index:8:3",
+        "index:8:1.5",
+        "index:8:1:3",
+        "packed:8",
+        "index::1",
+    ],
+)
+def test_other_encodings_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--encoding is packed or index"):
+        read_encoding(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "more", "message"),
+    [
+        ("dither16", "index", {}, "2 or 4 levels"),
+        ("gates", "index", {}, "without gates"),
+        ("gaussian", "index", {}, "channel dither"),
+        ("subsample", "index:1025", {}, "512 to 1,024 bits, not 1,025"),
+        ("subsample", "index", {"points": (128, 64)}, "no points"),
+        ("subsample", "index", {"variants": ["float32"]}, "variant int8"),
+    ],
+)
+def test_runs_that_have_no_index_are_refused_before_anything_is_converted(
+    make_run: Callable[[str], Run],
+    tmp_path: Path,
+    name: str,
+    encoding: str,
+    more: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        export(make_run(name), tmp_path / "out", encoding=encoding, **more)
+    assert list(tmp_path.iterdir()) == []
