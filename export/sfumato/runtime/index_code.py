@@ -46,7 +46,7 @@ def book(step: int | Numbers, register: Numbers, planes: int) -> Bytes:
     """Values of a pixel, 0 .. 2^planes - 1, for a step and registers: the book, by a public hash (lowbias32, Wellons, 2018).
 
     >>> book(1, np.array([1, 2047]), 6).tolist()
-    [0, 28]
+    [38, 28]
 
     Args:
         step: 0 .. 65535.
