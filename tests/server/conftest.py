@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,22 @@ def start_server(
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
+@contextmanager
+def shared_server(
+    bundle: Path, model: CloudModel, made: pytest.TempPathFactory, *options: str
+) -> Iterator[Server]:
+    """One for many tests: no tokens, a high rate."""
+    log = made.mktemp("server") / "log"
+    many = ("--rate", "100000", "--burst", "100000")
+    running = start_server(bundle, model.contract_digest, log, *many, *options)
+    try:
+        yield running
+        assert running.process.poll() is None, "the server died during the tests"
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
 def _wait_ready(url: str) -> None:
     for _ in range(2000):
         try:
@@ -150,11 +167,6 @@ def start(bundle: Path, model: CloudModel, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def server(bundle: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that most tests share: no tokens, a high rate."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    options = ("--rate", "100000", "--burst", "100000", "--log-level", "debug")
-    running = start_server(bundle, model.contract_digest, log, *options)
-    yield running
-    assert running.process.poll() is None, "the server died during the tests"
-    running.process.kill()
-    running.process.wait()
+    """One that most tests share."""
+    with shared_server(bundle, model, tmp_path_factory, "--log-level", "debug") as running:
+        yield running

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.fixtures.answer_runs import build_answer_run
-from tests.server.conftest import KEY, Server, Start, start_server
+from tests.server.conftest import KEY, Server, Start, shared_server, start_server
 from tests.server.test_app import kind
 from typer import Typer
 from typer.testing import CliRunner, Result
@@ -53,11 +53,8 @@ def words(phone: PhoneModel) -> int:
 def server(
     bundle_folder: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("server") / "log"
-    running = start_server(bundle_folder, model.contract_digest, log, "--rate", "100000", "--burst", "100000")
-    yield running
-    running.process.kill()
-    running.process.wait()
+    with shared_server(bundle_folder, model, tmp_path_factory) as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.server.conftest import KEY, Server, start_server
+from tests.server.conftest import KEY, Server, shared_server
 from tests.server.test_app import kind
 
 from sfumato.runtime.perturb_files import perturb_files
@@ -36,11 +36,8 @@ def model(index_export: Path) -> CloudModel:
 def server(
     index_export: Path, model: CloudModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("server") / "log"
-    running = start_server(index_export, model.contract_digest, log, "--rate", "100000", "--burst", "100000")
-    yield running
-    running.process.kill()
-    running.process.wait()
+    with shared_server(index_export, model, tmp_path_factory) as running:
+        yield running
 
 
 def photos(count: int) -> list[NDArray[np.uint8]]:
