@@ -8,7 +8,7 @@
  */
 
 import {uploadSize} from "./contract.js";
-import {CERTAIN, bitsOf} from "./sampler.js";
+import {CERTAIN, bitsOf, draw, noiseBytes, rateOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /**
@@ -29,6 +29,36 @@ export function codeOf(contract) {
   if (!contract.index) return null;
   const [height, width] = uploadSize(contract), {channel, index: {bits, power, memory}} = contract;
   return {height, width, planes: 3 * bitsOf(channel), bits, gray: Boolean(channel.gray), power, memory};
+}
+
+/**
+ * How pictures of a contract are drawn: as the index of its book where it has one, else sample by sample.
+ *
+ * @typedef {object} Drawing
+ * @property {number} noise bytes of it
+ * @property {(parameters: Record<string, Bytes>, pixels: Bytes, noise: Bytes, table: Int16Array | null) => {levels: Bytes, index: Bytes | null}} draw
+ * @property {(parameters: Record<string, Bytes>) => number | null} rate in bits; null for a gaussian channel
+ *
+ * @param {import("./contract.js").Contract} contract
+ * @returns {Drawing}
+ */
+export function drawingOf(contract) {
+  const {channel} = contract, code = codeOf(contract), [rows, columns] = uploadSize(contract);
+  if (!code) {
+    return {
+      noise: noiseBytes(channel, 3 * rows * columns),
+      draw: (parameters, pixels, noise, table) => ({levels: draw(channel, parameters, pixels, noise, table), index: null}),
+      rate: (parameters) => rateOf(channel, parameters, rows, columns),
+    };
+  }
+  return {
+    noise: noiseOf(code),
+    draw: ({p}, _pixels, noise) => {
+      const index = drawIndex(code, p, noise);
+      return {levels: levelsOf(code, index), index};
+    },
+    rate: ({p}) => indexRate(code, p),
+  };
 }
 
 /** Noise bytes of a draw: two for the last state and two a step. @param {Code} code */

@@ -14,9 +14,9 @@ import {fromHex, sha256, toHex} from "./bytes.js";
 import {fileOf, modelOf, parseContract, uploadSize} from "./contract.js";
 import {readLimits, unlike} from "./familiar.js";
 import {drawId} from "./ledger.js";
-import {codeOf, drawIndex, indexRate, levelsOf, noiseOf} from "./index_code.js";
+import {drawingOf} from "./index_code.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
-import {FULL, atStrength, bitsOf, draw, noiseBytes, pack, rateOf} from "./sampler.js";
+import {FULL, atStrength, bitsOf, pack} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -95,8 +95,7 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
   const parameters = atStrength(channel, await model.run(pixels), strength, rows, columns);
   const q = parameterBytes(contract.outputs.map(({name}) => name), parameters);
   const id = await drawId(key, fromHex(digest), q, pixels);
-  const code = codeOf(contract), count = code ? noiseOf(code) : noiseBytes(channel, 3 * rows * columns);
-  const noise = await keyedNoise(key, fromHex(digest), q, pixels, count);
+  const drawing = drawingOf(contract), noise = await keyedNoise(key, fromHex(digest), q, pixels, drawing.noise);
   const strange = limits && unlike(limits, pixels, height, width);
   if (contract.answer) {
     const {words} = contract.answer, word = wordOf(contract, parameters.scores, noise, counts);
@@ -104,9 +103,7 @@ export async function perturb({contract, digest, model, table, counts, limits}, 
     const rate = Math.log2(words);
     return {pixels, parameters, levels, word, upload: wordBytes(word, words), draw: id, rate, unlike: strange, milliseconds};
   }
-  const upload = code ? drawIndex(code, parameters.p, noise) : null;
-  const levels = code && upload ? levelsOf(code, upload) : draw(channel, parameters, pixels, noise, table);
-  const milliseconds = performance.now() - start;
-  const rate = code ? indexRate(code, parameters.p) : rateOf(channel, parameters, rows, columns);
-  return {pixels, parameters, levels, word: null, upload: upload ?? pack(levels, bitsOf(channel)), draw: id, rate, unlike: strange, milliseconds};
+  const {levels, index} = drawing.draw(parameters, pixels, noise, table), upload = index ?? pack(levels, bitsOf(channel));
+  const milliseconds = performance.now() - start, rate = drawing.rate(parameters);
+  return {pixels, parameters, levels, word: null, upload, draw: id, rate, unlike: strange, milliseconds};
 }

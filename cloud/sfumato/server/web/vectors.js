@@ -8,9 +8,9 @@
 import {decide, drawWord, plainWord, stateOf, wordBytes, wordImage, wordOf} from "./answer.js";
 import {uploadSize} from "./contract.js";
 import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
-import {codeOf, drawIndex, indexRate, levelsOf, noiseOf} from "./index_code.js";
+import {drawIndex, drawingOf, indexRate, levelsOf} from "./index_code.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
-import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sampler.js";
+import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
@@ -190,16 +190,15 @@ async function modelCase(entry, table, model, counts) {
   const [rows, columns] = uploadSize(contract);
   const drawn = atStrength(contract.channel, stored, entry.strength ?? FULL, rows, columns);
   const key = await importKey(fromHex(entry.key)), q = parameterBytes(contract.outputs.map(({name}) => name), drawn);
-  const code = codeOf(contract), count = code ? noiseOf(code) : noiseBytes(contract.channel, 3 * rows * columns);
-  const noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, count);
+  const drawing = drawingOf(contract), noise = await keyedNoise(key, fromHex(entry.contract), q, pixels, drawing.noise);
   if (toHex(await sha256(noise)) !== entry.noise_sha256) problems.push("the noise differs");
-  const {channel, answer: coded} = contract, drawnIndex = code && drawIndex(code, drawn.p, noise);
-  if (drawnIndex && !equal(drawnIndex, fromBase64(entry.index))) problems.push("the index differs");
-  const levels = coded
-    ? wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width)
-    : code && drawnIndex ? levelsOf(code, drawnIndex) : draw(channel, drawn, pixels, noise, table);
+  const {answer: coded} = contract;
+  const {levels, index: number} = coded
+    ? {levels: wordImage(wordOf(contract, stored.scores, noise, counts), coded.words, height, width), index: null}
+    : drawing.draw(drawn, pixels, noise, table);
+  if (number && !equal(number, fromBase64(entry.index))) problems.push("the index differs");
   if (!equal(pack(levels, bitsOf(contract.channel)), fromBase64(entry.upload_packed))) problems.push("the upload differs");
-  const rate = code ? indexRate(code, drawn.p) : rateOf(channel, drawn, rows, columns);
+  const rate = drawing.rate(drawn);
   if (rate !== null && !near(rate, entry.rate_bits)) problems.push("the rate differs");
   return {problems, largest};
 }
