@@ -208,6 +208,27 @@ def test_the_largest_plane_of_some() -> None:
             lower(build([helper.make_node("ReduceMax", ["x"], ["y"], **change)], {}))(tf.zeros([1, H, W, C]))
 
 
+def test_rows_below_others_and_planes_of_one_place_as_a_row() -> None:
+    """What a shortlist needs: the planes of one place, filled up, in place of the last rows."""
+    bounds = {name: np.array([value], np.int64) for name, value in {"from": 0, "to": -2, "axis": 2}.items()}
+    sizes = {"pads": np.array([0, 0, 0, 0, 0, 5, 0, 0], np.int64), "shape": np.array([1, 2, W, C], np.int64)}
+    count = 2 * W * C - 5
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["scores"], kernel_shape=[H, W]),
+        helper.make_node("Pad", ["scores", "pads"], ["filled"]),
+        helper.make_node("Reshape", ["filled", "shape"], ["laid"]),
+        helper.make_node("Transpose", ["laid"], ["rows"], perm=[0, 3, 1, 2]),
+        helper.make_node("Slice", ["x", *bounds], ["above"]),
+        helper.make_node("Concat", ["above", "rows"], ["y"], axis=2),
+    ]
+    model = build(nodes, {"w": RNG.standard_normal((count, C, H, W)) / 50})
+    more = {**bounds, **sizes}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in more.items())
+    wanted, found = both(model)
+    assert wanted.shape == found.shape == (1, H, W, C)
+    assert np.abs(wanted - found).max() < 1e-4
+
+
 @pytest.mark.parametrize("classes", [(12,), (3, 30)])
 def test_a_decision_among_many_classes(classes: tuple[int, ...]) -> None:
     import tensorflow as tf
@@ -747,7 +768,7 @@ REFUSED = {
         [helper.make_node("Split", ["x"], ["a", "b"], axis=2), helper.make_node("Add", ["a", "b"], ["y"])],
         "only planes can be split",
     ),
-    "rows": ([helper.make_node("Concat", ["x", "x"], ["y"], axis=2)], "only channels"),
+    "columns": ([helper.make_node("Concat", ["x", "x"], ["y"], axis=3)], "only channels and rows"),
     "range": ([helper.make_node("Clip", ["x", "one", "two"], ["y"])], "only 0 .. 6"),
     "padded pooling": (
         [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],

@@ -25,7 +25,7 @@ class Sure(nn.Module):
         self.channel, self.decision, self.encoder = channel, None, nn.Sequential()
         self.p = nn.Parameter(torch.tensor(P))
 
-    def decode(self, x: Tensor, fine: Tensor, coarse: Tensor) -> dict[str, Tensor]:
+    def decode(self, x: Tensor, fine: Tensor, coarse: Tensor, scores: None = None) -> dict[str, Tensor]:
         p = self.p.expand(len(x), self.channel.outputs["p"], *x.shape[2:])
         if not self.channel.gates:
             return {"p": p}
@@ -50,7 +50,7 @@ def model(channel: Dither, dial: tuple[int, ...], seen: list[Tensor]) -> LocalCl
     """In training; what its cloud network sees is added to `seen`."""
     torch.manual_seed(4)
     made = LocalCloudModel(Sure(channel), Watcher(seen), {"kind": 3}, dial=dial)  # type: ignore[arg-type]
-    made.look = lambda x: ([], x, {})  # type: ignore[method-assign]
+    made.look = lambda x: ([], x, None)  # type: ignore[method-assign]
     return made.train()
 
 

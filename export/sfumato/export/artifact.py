@@ -29,7 +29,7 @@ from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, read_config
-from sfumato.training.run import check_card
+from sfumato.training.run import check_card, make_reader
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,11 @@ def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
     answering = contract.mode == "answer"
-    network = make_decoder(config, dataset) if answering else make_cloud(config, dataset, folder)
+    network: nn.Module = (
+        make_decoder(config, dataset)
+        if answering
+        else make_reader(config, dataset, make_cloud(config, dataset, folder))
+    )
     load_module(network, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact
     return kind(folder, contract, phone, dataset, network.eval(), card["clean_accuracy"], config)

@@ -82,6 +82,8 @@ def index_part(
         raise UsageError(
             "--encoding index needs picture mode and the channel dither with 2 or 4 levels, without gates"
         )
+    if run.config.shortlist:
+        raise UsageError("a book has no entry for every shortlist: export packed uploads of this run")
     if strengths:
         raise UsageError("an index has no points: export with --points ''")
     if "int8" not in variants:

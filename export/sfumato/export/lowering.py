@@ -52,7 +52,9 @@ def padded(x: Value, pads: list[int]) -> Value:
 
 
 def pad(node: Node, x: Value, pads: Value, value: Value = None, axes: Value = None) -> Value:
-    """Rows and columns of zeros that no convolution takes up."""
+    """Rows and columns of zeros that no convolution takes up, or planes of zeros behind the others."""
+    if axes is None and list(pads[:5]) == [0] * 5 and list(pads[6:]) == [0, 0] and not np.any(value):
+        return tf.pad(x, [[0, 0], [0, 0], [0, 0], [0, int(pads[5])]])
     around = zeros_around(node, pads, value, axes)
     if around is None:
         raise RefusedError(f"{node.name}: only zeros around the picture are known as padding")
@@ -268,12 +270,13 @@ def reduce_mean(node: Node, x: Value, axes: Value = None) -> Value:
     return tf.reduce_mean(x, axis=[1, 2], keepdims=True)
 
 
-def planes_of(node: Node, x: Value, starts: Value, ends: Value, axes: Value, steps: Value = (1,)) -> Value:
-    """Some of the planes, those that follow one another."""
-    if list(axes) not in ([1], [-3]) or list(steps) != [1]:
-        raise RefusedError(f"{node.name}: only planes that follow one another can be taken out")
-    first, last, _ = slice(int(starts[0]), int(ends[0])).indices(x.shape[-1])
-    return x[..., first:last]
+def part_of(node: Node, x: Value, starts: Value, ends: Value, axes: Value, steps: Value = (1,)) -> Value:
+    """Some of the planes or rows, those that follow one another."""
+    rows = list(axes) in ([2], [-2])
+    if (not rows and list(axes) not in ([1], [-3])) or list(steps) != [1]:
+        raise RefusedError(f"{node.name}: only planes or rows that follow one another can be taken out")
+    first, last, _ = slice(int(starts[0]), int(ends[0])).indices(x.shape[1 if rows else -1])
+    return x[:, first:last] if rows else x[..., first:last]
 
 
 def split(node: Node, x: Value, sizes: Value = None) -> list[Value]:
@@ -296,7 +299,8 @@ class Shuffled:
 
 
 def reshape(node: Node, x: Value, shape: Value) -> Value:
-    """Planes into rows and back, with the rows perhaps turned to columns: the shuffle of ShuffleNet."""
+    """Planes into rows and back, with the rows perhaps turned to columns: the shuffle of ShuffleNet. Or the planes of one place
+    as a picture whose planes come last."""
     lengths = [int(length) for length in shape]
     if isinstance(x, Shuffled):
         planes, (_, height, width, _) = x.x.shape[-1], x.x.shape
@@ -306,6 +310,8 @@ def reshape(node: Node, x: Value, shape: Value) -> Value:
         kernel = np.eye(planes, dtype=np.float32)[:, order].reshape(1, 1, planes, planes)
         return tf.nn.bias_add(tf.nn.conv2d(x.x, kernel, 1, "VALID"), np.zeros(planes, np.float32))
     _, height, width, planes = x.shape
+    if (height, width) == (1, 1) and len(lengths) == 4 and np.prod(lengths[1:]) == planes:
+        return Last(tf.reshape(x, [1, *lengths[1:]]))
     if len(lengths) != 5 or lengths[3:] != [height, width] or lengths[1] * lengths[2] != planes:
         raise RefusedError(f"{node.name}: this reshape is not known")
     return Shuffled(x, lengths[2])
@@ -344,9 +350,11 @@ def resize(node: Node, x: Value, _roi: Value = None, scales: Value = None, sizes
 
 
 def concat(node: Node, *values: Value) -> Value:
-    """Concatenation of channels."""
+    """Concatenation of channels, or of rows."""
+    if attributes(node)["axis"] in (2, -2):
+        return tf.concat([whole(value) for value in values], axis=1)
     if attributes(node)["axis"] not in (1, -3):
-        raise RefusedError(f"{node.name}: only channels can be concatenated")
+        raise RefusedError(f"{node.name}: only channels and rows can be concatenated")
     first = values[0]
     if isinstance(first, Affine) and all(value is first for value in values):
         return replace(first, times=first.times * len(values))
@@ -401,7 +409,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "BatchNormalization": batch_norm,
     "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
-    "Slice": planes_of,
+    "Slice": part_of,
     "Split": split,
     "Reshape": reshape,
     "GlobalAveragePool": lambda node, x: tf.reduce_mean(x, axis=[1, 2], keepdims=True),

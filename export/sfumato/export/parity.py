@@ -20,6 +20,7 @@ from sfumato.channels import Channel, Parameters
 from sfumato.core.errors import SfumatoError
 from sfumato.data import Dataset, Split
 from sfumato.export.freeze import PhoneNetwork
+from sfumato.models.shortlist import LEAST, MOST
 from sfumato.models.tensors import to_tensor
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.sampler import CERTAIN, to_int8, to_q
@@ -32,6 +33,8 @@ CANDIDATES = 512
 """Validation images that those of the comparison are chosen from."""
 MARGIN = 0.5
 """Below this margin, in logits, rounding may turn the phone's decision over, and with it every parameter."""
+CLEAR_ENTRY = 1e-4
+"""So near to their ends are the probabilities of classes that are clearly on or off the shortlist."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ def compare(
     session: Session, network: PhoneNetwork, images: NDArray[np.uint8], *, int8: bool
 ) -> dict[str, Parity]:
     """Compare a converted model with the trained network on images (N, H, W, 3), in blocks that are clearly open or closed."""
-    wanted, clear = reference(network, images), clear_blocks(network, images)
+    wanted = reference(network, images)
+    clear = clear_blocks(network, images)
+    if network.local.shortlist is not None:
+        clear = clear_entries(wanted["p"], network.local.shortlist.height)
     found: Mapping[str, NDArray[Any]] = run_int8(session, images) if int8 else run_float(session, images)
     return {name: difference(wanted[name], found[name], int8=int8, where=clear) for name in wanted}
 
@@ -155,7 +161,7 @@ def difference(
     Args:
         wanted, found: (N, H, W, planes).
         int8: whether `found` are bytes.
-        where: which pixels count, (N, H, W); None: all.
+        where: which pixels count, (N, H, W), or which values, (N, H, W, planes); None: all.
     """
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return Parity(float("inf"), float("inf"))
@@ -181,6 +187,20 @@ def clear_blocks(network: PhoneNetwork, images: NDArray[np.uint8]) -> NDArray[np
         raise SfumatoError(
             f"no block of {len(images)} photos is clearly open or closed: the gates have not learned which to open"
         )
+    return clear
+
+
+def clear_entries(wanted: Floats, height: int) -> NDArray[np.bool_]:
+    """Values (N, H, W, planes) of the trained network that are compared: all but classes on the border of the shortlist.
+
+    Args:
+        wanted: probabilities, of the same shape.
+        height: rows of the shortlist, the last ones.
+    """
+    clear = np.ones(wanted.shape, bool)
+    listed = wanted[:, -height:]
+    off, on = (1 / (1 + np.exp(-odds)) for odds in (LEAST, MOST))
+    clear[:, -height:] = (listed < off + CLEAR_ENTRY) | (listed > on - CLEAR_ENTRY)
     return clear
 
 

@@ -156,7 +156,7 @@ class Quantized(fx.Interpreter):
         if len(users) != 1:
             return False
         pair = (self.kinds[n], self.kinds[users[0]])
-        return pair in (("conv2d", "relu"), ("add", "relu"), ("sub", "mul"))
+        return pair in (("conv2d", "relu"), ("conv2d", "relu6"), ("add", "relu"), ("sub", "mul"))
 
 
 Divergence = Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]

@@ -27,16 +27,19 @@ and parameters have the upload's size; `sample` gives pictures of the photo's, l
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 from torch.autograd.function import once_differentiable
 
 from sfumato.core.errors import UsageError
 from sfumato.core.local_constants import GAIN
 from sfumato.core.strengths import FULL
+
+fx.wrap("below")  # one node when traced: it looks at shapes
 
 LEVELS = (2, 4, 16)
 SUBSAMPLES = (1, 2, 4)
@@ -167,6 +170,12 @@ def interpolated(samples: Tensor, side: int) -> Tensor:
     return whole[:, :, first : first + side * height, first : first + side * width]
 
 
+def below(picture: Tensor, rows: Tensor) -> Tensor:
+    """A picture (B, C, H, W) whose last rows are these, (B, C, h, W)."""
+    height = int(rows.shape[2])  # a number in traced graphs too
+    return torch.cat([picture[:, :, :-height], rows], dim=2)
+
+
 def from_gray(planes: Tensor) -> Tensor:
     """Bits of a Gray code, 0 or 1, (B, k, ...), most significant first -> the bits of the binary code.
 
@@ -251,7 +260,8 @@ class Dither:
         """`p = sigmoid(g * GAIN * (x - middle) + d)`, with the gate `g = sigmoid(gate)` nearly open at the start.
 
         With a Gray code each bit has thresholds of its own (`folded`), and the slope is `STEP_GAIN` for a step between levels.
-        Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`.
+        Where a map `shut` (B, planes, H, W) is 1 instead of 0, the log odds are `-SHUT`. A map `listed` (B, planes, h, W) holds
+        the log odds of the last rows (`sfumato.models.shortlist`).
 
         The last operation is a logistic function, whose int8 output scale is 1/256 by TFLite's definition: the byte
         that the phone computes *is* the probability, and nothing is left to calibration.
@@ -264,6 +274,8 @@ class Dither:
         odds = planes * torch.sigmoid(maps["gate"]) + maps["offset"]
         if "shut" in maps:  # exactly `odds` where it is 0: open blocks lose nothing to int8
             odds = odds - maps["shut"] * (odds + SHUT)
+        if "listed" in maps:
+            odds = below(odds, maps["listed"])
         return {"p": torch.sigmoid(odds)}
 
     def noise(self, parameters: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
@@ -297,10 +309,13 @@ class Dither:
         upload = upload[..., self.subsample // 2 :: self.subsample, self.subsample // 2 :: self.subsample]
         if self.bits == 1:
             return upload.round()
-        values = (upload * (self.levels - 1)).round().long()
+        # In floating point, which is exact here: ONNX has no shifts of signed integers.
+        values = (upload * (self.levels - 1)).round()
+        shifted = [(values / 2 ** (self.bits - 1 - j)).floor() for j in range(self.bits)]
+        bits = [shifted[0], *(low - 2 * high for high, low in pairwise(shifted))]
         if self.gray:
-            values = values ^ (values >> 1)
-        return torch.cat([(values >> (self.bits - 1 - j)) & 1 for j in range(self.bits)], dim=1).float()
+            bits = [bits[0], *((low - high).abs() for high, low in pairwise(bits))]
+        return torch.cat(bits, dim=1)
 
     def rate(self, parameters: dict[str, Tensor]) -> Tensor:
         """Exact rate against fair coins, in nats per image, shape (B,)."""

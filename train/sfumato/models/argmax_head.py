@@ -125,6 +125,18 @@ class ClassScores(nn.Module):
         return torch.stack(ahead).amin(0)
 
 
+def behind_largest(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    """How far each logit lies behind the largest of its attribute, at most 0; both (B, K, h, w).
+
+    >>> behind_largest(torch.tensor([1.0, 3.0, 5.0, 4.0]).view(1, 4, 1, 1), [2, 2]).flatten().tolist()
+    [-2.0, 0.0, 0.0, -1.0]
+    """
+    if len(classes) == 1:
+        return logits - logits.amax(1, keepdim=True)
+    parts = [logits[:, end - count : end] for end, count in zip(accumulate(classes), classes, strict=True)]
+    return torch.cat([part - part.amax(1, keepdim=True) for part in parts], dim=1)
+
+
 class OneHot(ClassScores):
     """Coarsest features in, logits and the one-hot decision of every attribute out. Arguments as in `ClassScores`."""
 
@@ -167,13 +179,7 @@ class LargestDecision(OneHot):
 
     def shipped(self, logits: Tensor) -> Tensor:
         """As `OneHot.shipped`."""
-        if len(self.classes) == 1:
-            behind = logits - logits.amax(1, keepdim=True)
-        else:
-            ends = list(accumulate(self.classes))
-            parts = [logits[:, end - count : end] for end, count in zip(ends, self.classes, strict=True)]
-            behind = torch.cat([part - part.amax(1, keepdim=True) for part in parts], dim=1)
-        return F.relu(self.near(behind))
+        return F.relu(self.near(behind_largest(logits, self.classes)))
 
 
 class Decision(OneHot):

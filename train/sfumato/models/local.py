@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sfumato.channels import Channel, Parameters
-from sfumato.channels.dither import BLOCK, Dither
+from sfumato.channels.dither import BLOCK, Dither, below
 from sfumato.core.errors import UsageError
 from sfumato.core.local_constants import BLOCKS, GAIN, MIDDLE_BYTE
 from sfumato.models.argmax_head import STEEP, Form, constant, make_decision
@@ -38,6 +38,7 @@ from sfumato.models.layers import (
     reorder,
     unpack,
 )
+from sfumato.models.shortlist import Shortlist
 
 fx.wrap("enlarge_to")  # one node when traced: it looks at shapes
 
@@ -221,6 +222,8 @@ class LocalNetwork(nn.Module):
         widths, depths: as in `Encoder`.
         form: of the decision; None takes what suits the number of classes.
         region, window: of `Gates`.
+        shortlist: how many classes every kept attribute has, where the last rows of the upload name the likely ones; then there
+            is no decision.
         padding: as in `Encoder`; TensorFlow Lite has no other way to pad than `same` that costs nothing.
         centred: as in `Encoder`, for the channel too. Of a Gray code and of gaussian noise nothing would be saved, so there it
             changes nothing.
@@ -237,6 +240,7 @@ class LocalNetwork(nn.Module):
         form: Form | None = None,
         region: int = 0,
         window: int = 0,
+        shortlist: Sequence[int] = (),
         padding: Padding = "same",
         centred: bool = True,
     ) -> None:
@@ -255,6 +259,11 @@ class LocalNetwork(nn.Module):
         self.middle = MIDDLE_BYTE if centred else 0.5
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(d, grid, classes, form, padding) if classes else None
+        self.shortlist = None
+        if shortlist:
+            self.shortlist = Shortlist(
+                d, grid, shortlist, padding, planes=channel.outputs["p"], columns=size[1] // side
+            )
         self.spread = nn.Conv2d(sum(classes) or d, c, 1)
         steps = [(c, b), (b, a)][: BLOCKS.index(block) + 1]
         self.up = nn.ModuleList(
@@ -283,8 +292,19 @@ class LocalNetwork(nn.Module):
         *fine, coarse = self.encoder(x)
         return fine, coarse if self.decision is None else self.decision(coarse)[1]
 
-    def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
-        """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters."""
+    def decode(
+        self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor, scores: Tensor | None = None
+    ) -> Parameters:
+        """Image, the encoder's finer features and the decision (or the coarsest features) -> channel parameters.
+
+        Args:
+            x, fine, bottleneck: of the same images.
+            scores: logits of the shortlist, (B, K, 1, 1), where they are known already.
+        """
+        listed = {}
+        if self.shortlist is not None:
+            scores = self.shortlist.logits(bottleneck) if scores is None else scores
+            listed = {"listed": self.shortlist.rows(scores)}
         y = self.at_eighth(fine, bottleneck)
         odds = None if self.gates is None else self.gates(y)
         for lift, skip in zip(self.up, reversed(fine[:-1]), strict=False):
@@ -295,6 +315,8 @@ class LocalNetwork(nn.Module):
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
             parameters = self.channel.parameters(pack(seen, self.block), packed, self.middle)
             parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
+            if listed:
+                parameters = {"p": below(parameters["p"], listed["listed"].sigmoid())}
             return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
         maps = {
             name: F.pixel_shuffle(head(y), self.block) if self.block > 1 else head(y)
@@ -302,7 +324,7 @@ class LocalNetwork(nn.Module):
         }
         if self.gates is not None and odds is not None:
             maps["shut"] = self.gates.shut(odds)
-        return self.channel.parameters(seen, maps, self.middle)
+        return self.channel.parameters(seen, maps | listed, self.middle)
 
     def gate_odds(self, x: Tensor) -> Tensor:
         """Log odds that each block of an image (B, 3, H, W) is open, (B, 1, H / 8, W / 8); of a network with gates."""

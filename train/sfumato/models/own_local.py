@@ -29,14 +29,14 @@ from sfumato.models.tensors import evaluating
 
 
 class OwnLocal(nn.Module):
-    """A user's network with the channel behind it; to training it looks like `LocalNetwork` without decision and gates.
+    """A user's network with the channel behind it; to training it is a `LocalNetwork` without decision, gates and shortlist.
 
     Args:
         channel: says which maps are needed and how they become parameters.
         network: (B, 3, H, W) in 0..1 -> a dict of maps.
     """
 
-    decision = gates = None
+    decision = gates = shortlist = None
     block = 1
 
     def __init__(self, channel: Channel, network: nn.Module) -> None:
@@ -48,7 +48,9 @@ class OwnLocal(nn.Module):
         """The image itself: what a user's network sees on its way is its own affair."""
         return [x]
 
-    def decode(self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor) -> Parameters:
+    def decode(
+        self, x: Tensor, fine: Sequence[Tensor], bottleneck: Tensor, scores: Tensor | None = None
+    ) -> Parameters:
         """Image -> channel parameters; the other arguments are those of `LocalNetwork.decode`."""
         maps: Mapping[str, Tensor] = self.network(x)
         starts = self.channel.starts

@@ -284,6 +284,7 @@ PICTURE_OPTIONS = (
     "mix_every",
     "average",
     "auxiliary_classifier",
+    "shortlist",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -367,6 +368,10 @@ class TrainConfig(BaseModel):
     auxiliary_classifier: bool = False
     """Whether the encoder of our local network learns to classify where it has no decision. The classifier takes part in
     training alone and is not exported; `pretrain_epochs` and `aux_weight` are its own. For questions with many classes."""
+    shortlist: bool = False
+    """Whether the phone writes the classes that it finds likely itself into the last row of the upload, a bit for each, and the
+    cloud network weighs them in (docs/decisions/0046). For questions that the phone cannot answer alone. In place of a
+    decision, which the whole picture carries; its classifier is trained as that of `auxiliary_classifier`, and ships."""
     padding: Literal["same", "symmetric"] = "same"
     """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
@@ -514,11 +519,26 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "auxiliary_classifier belongs to our own local network: leave it out with local and the objective literal"
             )
+        if self.shortlist:
+            self._check_shortlist()
         if (self.class_order or self.input_range) and self.given_onnx is None:
             raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
+
+    def _check_shortlist(self) -> None:
+        others = {
+            "local": self.local is not None,
+            "gates": self.gates,
+            "beyond": self.beyond is not None,
+            "decision": self.decision in ("pairwise", "largest"),
+            "frozen_cloud": self.given_cloud is not None,
+        }
+        if self.channel != "dither" or self.objective == "literal":
+            raise ValueError("a shortlist is drawn by the channel dither: leave it out with another")
+        if given := [name for name, there in others.items() if there]:
+            raise ValueError(f"shortlist cannot be had with {', '.join(given)}: leave one of them out")
 
     def _check_mode(self) -> None:
         """Options that belong to the other mode."""

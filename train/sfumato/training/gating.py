@@ -26,7 +26,7 @@ from sfumato.models.tensors import evaluating
 from sfumato.training.clean import weight_groups
 from sfumato.training.config import Gating
 from sfumato.training.loader import Batch, Batches
-from sfumato.training.local_cloud import LocalCloudModel
+from sfumato.training.local_cloud import LocalCloudModel, by_head
 from sfumato.training.log import RunningMeans
 from sfumato.training.losses import Logits, task_loss
 
@@ -57,10 +57,11 @@ class GatedPhotos(nn.Module):
     def forward(self, x: Tensor) -> tuple[Logits, Logits, Tensor]:
         """Photos (B, 3, H, W) -> logits of the cloud network, those of the phone's decision, and the share of open blocks."""
         (model,) = self.networks
-        fine, bottleneck, own = model.look(x)
+        fine, bottleneck, scores = model.look(x)
         assert model.local.gates is not None
         z = model.local.gates(model.local.at_eighth(fine, bottleneck))
         logits, _ = answer(model.cloud, x * over_pixels(open_blocks(z)))
+        own = {} if scores is None else by_head(scores, model.heads)
         return logits, own, z.sigmoid().mean()
 
 

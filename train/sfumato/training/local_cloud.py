@@ -119,9 +119,10 @@ class LocalCloudModel(nn.Module):
     def forward(self, x: Tensor) -> ForwardOutput:
         """Images (B, 3, H, W) in 0..1 -> what both networks make of them, with one fresh upload for each."""
         channel = self.local.channel
-        fine, bottleneck, aux_logits = self.look(x)
+        fine, bottleneck, scores = self.look(x)
+        aux_logits = {} if scores is None else by_head(scores, self.heads)
         decision = {} if self.local.decision is None else by_head(bottleneck, self.heads)
-        parameters = self.local.decode(x, fine, bottleneck)
+        parameters = self.local.decode(x, fine, bottleneck, scores)
         noise = channel.noise(parameters)
         upload = seen = channel.sample(parameters, noise)
         if self.training and len(self.strengths) > 1:
@@ -133,23 +134,27 @@ class LocalCloudModel(nn.Module):
         rate = prior_rate(channel, parameters)
         return ForwardOutput(logits, features, aux_logits, decision, parameters, upload, rate)
 
-    def look(self, x: Tensor) -> tuple[list[Tensor], Tensor, Logits]:
+    def look(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """What the phone sees on images (B, 3, H, W) before its decoder.
 
         Returns:
-            The encoder's finer features, its decision or else the coarsest features, and the logits of the decision, head ->
-            (B, classes), or of the auxiliary classifier; without either none.
+            The encoder's finer features, its decision or else the coarsest features, and the logits of all heads, (B, K, 1, 1):
+            those of the decision, the shortlist or the auxiliary classifier; without any of these None.
         """
         *fine, coarse = self.local.encoder(x)
         if self.local.decision is not None:
             planes, decision = self.local.decision(coarse)
-            return fine, decision, by_head(planes, self.heads)
-        if self.auxiliary is not None:
-            return fine, coarse, by_head(self.auxiliary.logits(coarse), self.heads)
-        return fine, coarse, {}
+            return fine, decision, planes
+        scores = self.scores
+        return fine, coarse, None if scores is None else scores.logits(coarse)
+
+    @property
+    def scores(self) -> ClassScores | None:
+        """What classifies the encoder's coarsest features where there is no decision."""
+        return self.auxiliary if self.local.shortlist is None else self.local.shortlist
 
     def classifier(self) -> EncoderClassifier | None:
         """What classifies on the phone's side, for pretraining; None where nothing does."""
-        if self.local.decision is None and self.auxiliary is None:
+        if self.local.decision is None and self.scores is None:
             return None
-        return EncoderClassifier(self.local, self.heads, self.auxiliary)
+        return EncoderClassifier(self.local, self.heads, self.scores)

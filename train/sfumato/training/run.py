@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from sfumato.channels import Channel, Parameters, create
+from sfumato.channels.dither import Dither
 from sfumato.core.errors import SfumatoError, complaint
 from sfumato.core.files import atomic_write, read_bytes, read_object, sha256, write_json
 from sfumato.core.rates import PICTURE_BITS
@@ -28,6 +29,7 @@ from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.argmax_head import Form, form_of
 from sfumato.models.local import LocalNetwork, check_window
 from sfumato.models.own_local import OwnLocal, check_maps, make_own
+from sfumato.models.shortlist import ShortlistReader
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
 from sfumato.training.answer import float_reader, make_answer_network, make_decoder
@@ -113,10 +115,19 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
         form=form,
         region=how.region,
         window=how.window,
+        shortlist=list(class_counts(config, dataset).values()) if config.shortlist else [],
         padding=config.padding,
         centred=config.phone_input == "centred",
     )
     return channels_last(network)
+
+
+def make_reader(config: TrainConfig, dataset: Dataset, cloud: nn.Module) -> nn.Module:
+    """What reads uploads of this configuration: the cloud network, which with a shortlist reads that too."""
+    if not config.shortlist:
+        return cloud
+    channel = cast(Dither, create(config.channel, **config.channel_settings))
+    return ShortlistReader(cloud, channel, class_counts(config, dataset), dataset.size)
 
 
 MOST_WEIGHTS = 80_000
@@ -129,7 +140,12 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
     A decision is left out where it would make the network too large for the phone, and where it would take more weights than
     everything else although uploads of `PICTURE_BITS` and more let the cloud network decide again (docs/decisions/0027).
     """
-    if config.objective == "literal" or config.decision == "none" or config.local is not None:
+    if (
+        config.objective == "literal"
+        or config.decision == "none"
+        or config.local is not None
+        or config.shortlist
+    ):
         return None
     if config.decision != "auto":
         return config.decision
@@ -302,7 +318,8 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
     if config.mode == "answer":
         return _load_answer(folder, config, dataset, card)
-    local, network = make_local(config, dataset), make_cloud(config, dataset, folder)
+    local = make_local(config, dataset)
+    network = make_reader(config, dataset, make_cloud(config, dataset, folder))
     load_module(local, folder / "local.safetensors")
     load_module(network, folder / "cloud.safetensors")
     return Run(folder, config, dataset, local.eval(), network.eval(), card)

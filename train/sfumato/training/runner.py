@@ -40,6 +40,7 @@ from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_names, check_size
+from sfumato.models.shortlist import ShortlistReader
 from sfumato.training import checkpoint
 from sfumato.training.advice import Figures, reaches, recommend
 from sfumato.training.answer import (
@@ -64,6 +65,7 @@ from sfumato.training.config import TrainConfig, differences, make_config, store
 from sfumato.training.epoch_selection import nearest
 from sfumato.training.evaluate import evaluate
 from sfumato.training.gating import learn_gates
+from sfumato.training.list_trust import best_trust
 from sfumato.training.loader import Batches
 from sfumato.training.local_cloud import EncoderClassifier, LocalCloudModel
 from sfumato.training.log import TrainingLog, read_records
@@ -477,6 +479,9 @@ def _finish(trainer: CoTrainer) -> None:
     config, dataset, out = trainer.config, trainer.dataset, trainer.folder
     best = trainer.best.to(trainer.fabric.device)
     test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
+    if isinstance(best.cloud, ShortlistReader):
+        trust = best_trust(best.cloud, trainer.validation, best.local, seed=derive_seed(config.seed, "trust"))
+        best.cloud.trust.copy_(trust)
     seed = derive_seed(config.seed, "test")
     result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.best_prior)
     reference = evaluate(trainer.clean, test)

@@ -27,6 +27,7 @@ from sfumato.models.argmax_head import ClassScores
 from sfumato.models.autoregressive import AutoregressivePrior
 from sfumato.models.local import STRIDE
 from sfumato.models.schedule import set_learning_rate
+from sfumato.models.shortlist import without_shortlist
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, training_batches, weight_groups
 from sfumato.training.config import TrainConfig
@@ -37,7 +38,7 @@ from sfumato.training.local_cloud import LocalCloudModel
 from sfumato.training.log import RunningMeans
 from sfumato.training.regularisers import Setting, TaskLoss, create
 from sfumato.training.regularisers.autoregressive import AutoregressiveRatePenalty
-from sfumato.training.run import make_local
+from sfumato.training.run import make_local, make_reader
 
 
 def make_model(config: TrainConfig, dataset: Dataset, folder: Path | None) -> LocalCloudModel:
@@ -48,10 +49,10 @@ def make_model(config: TrainConfig, dataset: Dataset, folder: Path | None) -> Lo
         folder: of the run, where it holds the copy of a given ONNX network.
     """
     heads = {name: len(dataset.attributes[name].classes) for name in config.keep}
-    cloud = make_cloud(config, dataset, folder)
+    cloud = make_reader(config, dataset, make_cloud(config, dataset, folder))
     local, fixed = make_local(config, dataset), config.frozen_cloud is not None
     scores = None
-    if config.auxiliary_classifier and local.decision is None:
+    if config.auxiliary_classifier and local.decision is None and local.shortlist is None:
         height, width = dataset.size
         grid = (height // STRIDE, width // STRIDE)
         scores = ClassScores(local.encoder.width, grid, list(heads.values()), config.padding)
@@ -62,7 +63,7 @@ def first_model(config: TrainConfig, dataset: Dataset, clean: nn.Module, folder:
     """The networks that training starts from: the clean cloud network, and the same local network for the same seed."""
     seed_everything(config.seed, "cotrain", "initial")
     model = make_model(config, dataset, folder)
-    model.cloud.load_state_dict(clean.state_dict())
+    without_shortlist(model.cloud).load_state_dict(clean.state_dict())
     return model
 
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.models.shortlist import without_shortlist
+
 
 class Taps(nn.Module):
     """A cloud network that also returns what its stages put out."""
@@ -22,8 +24,9 @@ class Taps(nn.Module):
         super().__init__()
         self.cloud = cloud
         self.read: dict[str, Tensor] = {}
-        stages = getattr(cloud, "stages", None)
-        parent, prefix = (stages, "stage ") if isinstance(stages, nn.Module) else (cloud, "")
+        inner = without_shortlist(cloud)
+        stages = getattr(inner, "stages", None)
+        parent, prefix = (stages, "stage ") if isinstance(stages, nn.Module) else (inner, "")
         for name, part in parent.named_children():
             part.register_forward_hook(self._keep(f"{prefix}{name}"))
 
