@@ -496,6 +496,8 @@ def _finish(trainer: CoTrainer) -> None:
         "best_epoch": trainer.best_record,
         "goal_met": trainer.best_record["goal_met"],
     }
+    if isinstance(best.cloud, ShortlistReader):
+        card["trust"] = dict(zip(best.cloud.heads, best.cloud.trust.tolist(), strict=True))
     if config.leaks and not card["goal_met"]:
         stages = (one for one in read_records(out / "metrics.jsonl") if one.get("stage") == "cotrain")
         shown = ("epoch", "val_accuracy", "val_rate_bits", "val_leak")
