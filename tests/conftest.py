@@ -5,7 +5,7 @@ The environment is set before torch or TensorFlow is imported: both read it only
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +48,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}: set SFUMATO_TEST_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exports convert in forks of a process that has TensorFlow loaded; `started_converter` is for those that must not."""
+    from tests.fixtures.converter import Converters
+
+    from sfumato.export import tflite
+
+    waiting = Converters(tmp_path_factory.mktemp("converters"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite, "run_child", waiting.run_child)
+        yield
+    waiting.close()
+
+
+@pytest.fixture
+def started_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions of this test start a process of their own, as outside of the tests."""
+    from tests.fixtures.converter import run_child
+
+    from sfumato.export import tflite
+
+    monkeypatch.setattr(tflite, "run_child", run_child)
 
 
 @pytest.fixture(scope="session")

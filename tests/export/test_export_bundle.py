@@ -256,9 +256,11 @@ def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("started_converter")
 def test_two_exports_are_equal_byte_for_byte(
     sealed: Path, tmp_path: Path, make_run: Callable[[str], Run]
 ) -> None:
+    """The second one starts its converter as outside of the tests, the first one forked it."""
     export(make_run("dither"), tmp_path / "again")
     names = {path.relative_to(sealed) for path in sealed.rglob("*") if path.is_file()}
     assert names == {

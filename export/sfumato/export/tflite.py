@@ -166,25 +166,11 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
     Raises:
         SfumatoError: it failed or took too long.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # onnx2tf calls `onnxsim` by name.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "PYTHONHASHSEED": "0",
-        "KERAS_HOME": str(
-            folder.resolve() / "keras"
-        ),  # where it writes its settings as soon as it is imported
-        "PYTHONUTF8": "1",  # onnx2tf prints more than ASCII, whatever the locale
-    }
     try:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env=child_environment(folder),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -195,6 +181,23 @@ def run_child(command: Sequence[str], folder: Path, backend: str) -> None:
         raise SfumatoError(f"the conversion took longer than {TIME_LIMIT} s and was given up") from None
     if done.returncode:
         raise SfumatoError(f"the conversion to TensorFlow Lite failed ({backend}): {last_words(done.stderr)}")
+
+
+def child_environment(folder: Path) -> dict[str, str]:
+    """Variables of a converter that works in `folder`."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        # onnx2tf calls `onnxsim` by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "PYTHONHASHSEED": "0",
+        # Where it writes its settings as soon as it is imported.
+        "KERAS_HOME": str(folder.resolve() / "keras"),
+        "PYTHONUTF8": "1",  # onnx2tf prints more than ASCII, whatever the locale
+    }
 
 
 def last_words(chatter: str) -> str:
@@ -250,9 +253,7 @@ def write_variants(
 def main() -> None:
     """The child: read the job from the working folder and write the variants."""
     job = json.loads(Path(JOB).read_text(encoding="utf-8"))
-    if job["backend"] == "direct":
-        # TensorFlow imports Keras where it finds it, and Keras scikit-learn and Matplotlib: a third of its start, for nothing.
-        sys.modules["keras"] = None  # type: ignore[assignment]
+    load_tensorflow(job["backend"])
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
@@ -260,6 +261,16 @@ def main() -> None:
     functions = BACKENDS[job["backend"]](Path(job["model"]), images)
     for variant, content in write_variants(functions, images, job["variants"]):
         Path(model_file(variant)).write_bytes(content)
+
+
+def load_tensorflow(backend: str) -> None:
+    """Import what a back-end needs: longer than most conversions take."""
+    if backend == "direct":
+        # TensorFlow imports Keras where it finds it, and Keras scikit-learn and Matplotlib: a third of its start, for nothing.
+        sys.modules["keras"] = None  # type: ignore[assignment]
+        import sfumato.export.lowering  # noqa: F401
+    else:
+        import onnx2tf  # noqa: F401
 
 
 if __name__ == "__main__":
