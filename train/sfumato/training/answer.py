@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from functools import partial
 from math import log2, prod
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -56,6 +55,10 @@ from sfumato.training.evaluate import evaluate
 from sfumato.training.loader import Batches
 from sfumato.training.pretrain import distillation_epoch
 from sfumato.training.regularisers.equal_odds import EqualOdds
+
+if TYPE_CHECKING:
+    # Lightning takes a third of the time that a run takes to load, and reading one needs none of it.
+    from lightning_fabric import Fabric
 
 CHECKPOINT = "checkpoint_answer"
 """Folder of the stage's checkpoints: a run that goes on in picture mode has others."""
@@ -119,7 +122,7 @@ class AnswerTrainer:
     """
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, clean: nn.Module, folder: Path, fabric: Fabric
+        self, config: TrainConfig, dataset: Dataset, clean: nn.Module, folder: Path, fabric: "Fabric"
     ) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
         self.clean = fabric.to_device(clean).eval()

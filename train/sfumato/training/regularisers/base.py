@@ -3,9 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from sfumato.data import Dataset
@@ -15,6 +14,9 @@ from sfumato.training.epoch_selection import Targets
 from sfumato.training.loader import Batch
 from sfumato.training.local_cloud import ForwardOutput, LocalCloudModel
 from sfumato.training.log import RunningMeans
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Setting:
 
     config: TrainConfig
     dataset: Dataset
-    fabric: Fabric
+    fabric: "Fabric"
     model: LocalCloudModel
     targets: Targets
     steps: int
