@@ -19,12 +19,16 @@ setup: ## Build .venv by uv.lock, PyTorch for the CPU; the browser page (the oth
 demo: setup ## Train, audit, export and perturb on the built-in faces, into demo/
 	@sfumato demo --out demo --overwrite
 
-# All of it always runs, pytest last, so that its summary is the closing line.
+# All of it always runs.
 LINT = status=0; ruff check --quiet --output-format concise . || status=1; ruff format --check --quiet . || status=1; \
 	mypy || status=1; codespell || status=1
 
-test: setup ## Lint, types, spelling and all tests
-	@$(LINT); python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder || status=1; exit $$status
+# Lint runs beside the tests, for mypy alone keeps one core busy for a minute; it prints when it is done. So pytest's summary is
+# the closing line, unless lint has failed.
+test: setup ## Lint, types, spelling and all tests, with the 25 slowest
+	@mkdir -p .cache; { ($(LINT); exit $$status) >.cache/lint.txt 2>&1; code=$$?; cat .cache/lint.txt; exit $$code; } & lint=$$!; \
+	status=0; python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 || status=1; \
+	wait $$lint || { status=1; echo "lint has failed: see above, or .cache/lint.txt" >&2; }; exit $$status
 
 test-quick: setup ## The tests that are not marked slow, without lint
 	@python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
