@@ -37,6 +37,7 @@ TINY = Plan(
     provider_epochs=12,
     clean_epochs=6,
     steps=1,
+    clean_steps=1,
     patience=8,
     prior_steps=10,
 )

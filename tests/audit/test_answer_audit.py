@@ -11,7 +11,7 @@ from sfumato.audit.schema import read_audit
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.training.run import AnswerRun
 
-PLAN = QUICK.model_copy(update={"clean_probes": ("cnn",), "clean_epochs": 1, "steps": 1})
+PLAN = QUICK.model_copy(update={"clean_probes": ("cnn",), "clean_epochs": 1, "steps": 1, "clean_steps": 1})
 
 
 def test_an_answer_is_counted_and_not_attacked(answer_run: AnswerRun, tmp_path: Path) -> None:

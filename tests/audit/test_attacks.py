@@ -258,6 +258,7 @@ def test_every_attack_answers_for_every_attribute(
         update={
             "epochs": 1,
             "steps": 1,
+            "clean_steps": 1,
             "clean_epochs": 1,
             "provider_epochs": 1,
             "probes": ("linear",),

@@ -13,7 +13,7 @@ import pytest
 
 import sfumato.audit
 from sfumato.audit import audit
-from sfumato.audit.plan import QUICK
+from sfumato.audit.plan import DEFAULT, QUICK
 from sfumato.audit.schema import Audit, read_audit
 from sfumato.audit.stored import FOLDER
 from sfumato.cli.audit import show_audit
@@ -22,6 +22,8 @@ from sfumato.core.files import read_json
 from sfumato.core.provenance import own_version
 from sfumato.models.cloud import ResNet
 
+SHORT = {"steps": 1, "clean_steps": 1, "prior_steps": 10}
+"""Without them an attacker, a network on clean photos and the prior take some hundred steps."""
 Audited = Callable[[str], tuple[Audit, Path]]
 BLIND = {"label-only", "majority"}
 
@@ -135,7 +137,7 @@ def test_the_same_seed_gives_the_same_audit(
             "clean_probes": ("linear",),
             "provider_rates": (),
             "epochs": 2,
-            "steps": 1,
+            **SHORT,
         }
     )
     one, two = (audit(make("planted"), attacks=plan, seed=3) for _ in range(2))
@@ -148,18 +150,21 @@ def test_the_same_seed_gives_the_same_audit(
 
 def test_what_the_decision_alone_tells_is_set_apart(make: Any) -> None:
     plan = QUICK.model_copy(
-        update={"attacks": ("floor", "clean", "output"), "clean_probes": ("linear",), "clean_epochs": 2}
+        update={
+            "attacks": ("floor", "clean", "output"),
+            "clean_probes": ("linear",),
+            "clean_epochs": 2,
+            **SHORT,
+        }
     )
     artifact = make("noise", coupled=0.8)
-    tone = audit(artifact, attacks=plan.model_copy(update={"steps": 1})).attributes[0]
+    tone = audit(artifact, attacks=plan).attributes[0]
     assert tone.decision_only is not None
     # This cloud knows nothing, so its decision tells less than the true label does: the floor is the better of both.
     assert tone.decision_only.accuracy < tone.label_only
     scale = max(tone.clean - tone.label_only, 0.01)
     assert tone.decision_only.nag == pytest.approx((tone.best.accuracy - tone.label_only) / scale)
-    without = audit(
-        artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "posterior"), "steps": 1})
-    )
+    without = audit(artifact, attacks=plan.model_copy(update={"attacks": ("floor", "clean", "posterior")}))
     assert without.attributes[0].decision_only is None
 
 
@@ -169,7 +174,7 @@ def test_label_only_floor_counts_what_the_desired_label_tells(make: Any) -> None
             "attacks": ("floor", "clean", "posterior"),
             "clean_probes": ("linear",),
             "clean_epochs": 2,
-            "steps": 1,
+            **SHORT,
         }
     )
     artifact = make("noise", coupled=0.8)
@@ -210,7 +215,7 @@ def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
         cloud=ResNet({"shape": 2, "tone": 2}, widths=(8, 8, 16)).eval(),
         clean_accuracy={"shape": 0.0, "tone": 0.0},
     )
-    result = audit(artifact, attacks="default", seeds=2, folds=2)
+    result = audit(artifact, attacks=DEFAULT.model_copy(update=SHORT), seeds=2, folds=2)
     assert (result.attributes, result.attacks, result.seed_spread) == ((), (), ())
     assert [one.name for one in result.desired] == ["shape", "tone"]
     assert result.information_bounds is not None
@@ -230,18 +235,18 @@ def test_where_everything_is_kept_bounds_are_measured_and_nothing_passes(
 def test_an_interrupted_audit_leaves_its_finished_steps_alone(
     make: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact = make("noise")
+    artifact, plan = make("noise"), QUICK.model_copy(update={**SHORT, "clean_epochs": 1})
 
     def stop(done: int, total: int, title: str, best: str) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        audit(artifact, attacks="quick", watch=stop)
+        audit(artifact, attacks=plan, watch=stop)
     assert [path.name for path in artifact.folder.iterdir()] == [FOLDER]
     assert "--resume" not in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
-        audit(artifact, attacks="quick", watch=stop)
+        audit(artifact, attacks=plan, watch=stop)
     assert "--resume would have kept them" in " ".join(capsys.readouterr().err.split())
 
 

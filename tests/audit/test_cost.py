@@ -246,6 +246,7 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
             "epochs": 2,
             "steps": 1,
             "clean_steps": 1,
+            "prior_steps": 10,
             "compose": True,
             "frames": (1,),
         }
@@ -334,6 +335,7 @@ def test_an_audit_is_timed_piece_by_piece(
             "clean_epochs": 2,
             "steps": 1,
             "clean_steps": 1,
+            "prior_steps": 10,
         }
     )
     cost = measure(artifact, plan)

@@ -18,7 +18,15 @@ from sfumato.data import Attribute, Split
 
 Make = Callable[..., Any]
 TINY = QUICK.model_copy(
-    update={"probes": ("linear",), "clean_probes": ("cnn",), "epochs": 4, "clean_epochs": 6}
+    update={
+        "probes": ("linear",),
+        "clean_probes": ("cnn",),
+        "epochs": 8,
+        "clean_epochs": 6,
+        "steps": 1,
+        "clean_steps": 1,
+        "prior_steps": 10,
+    }
 )
 
 

@@ -40,6 +40,8 @@ SMALL = FULL.model_copy(
         "provider_epochs": 12,
         "clean_epochs": 6,
         "steps": 1,
+        "clean_steps": 1,
+        "prior_steps": 10,
         "patience": 8,
         "copies": 2,
         "repeats": (2, 4),

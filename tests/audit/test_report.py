@@ -165,6 +165,8 @@ def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatc
             "clean_probes": ("linear",),
             "clean_epochs": 1,
             "steps": 1,
+            "clean_steps": 1,
+            "prior_steps": 10,
         }
     )
     monkeypatch.setitem(plans.PLANS, "quick", small)

@@ -55,6 +55,8 @@ TINY = Plan(
     provider_epochs=1,
     clean_epochs=1,
     steps=1,
+    clean_steps=1,
+    control=False,
     copies=1,
     prior_steps=10,
 )

@@ -162,9 +162,15 @@ def test_the_export_is_audited_with_the_given_network(run: Run, sealed: Path, tm
     with torch.no_grad():
         for name, logits in artifact.cloud(uploads).items():
             assert torch.equal(logits, run.cloud(uploads)[name])
-    settings = {"probes": ("linear",), "clean_probes": ("cnn",), "epochs": 1, "provider_epochs": 1}
+    settings = {
+        "probes": ("linear",),
+        "clean_probes": ("cnn",),
+        "epochs": 1,
+        "provider_epochs": 1,
+        "control": False,
+    }
     plan = QUICK.model_copy(
-        update={**settings, "clean_epochs": 1, "steps": 1, "copies": 1, "prior_steps": 10}
+        update={**settings, "clean_epochs": 1, "steps": 1, "clean_steps": 1, "copies": 1, "prior_steps": 10}
     )
     result = audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path)
     rows = {row.architecture for row in result.attacks if row.attack == "provider"}

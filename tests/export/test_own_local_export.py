@@ -80,8 +80,16 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
 
     sys.modules.pop("plain_phone")
     (tmp_path / "plain_phone.py").unlink()  # an export needs none of the user's code
-    settings = {"probes": ("linear",), "clean_probes": ("cnn",), "epochs": 1, "provider_epochs": 1}
-    plan = QUICK.model_copy(update={**settings, "clean_epochs": 1, "steps": 1, "copies": 1})
+    settings = {
+        "probes": ("linear",),
+        "clean_probes": ("cnn",),
+        "epochs": 1,
+        "provider_epochs": 1,
+        "control": False,
+    }
+    plan = QUICK.model_copy(
+        update={**settings, "clean_epochs": 1, "steps": 1, "clean_steps": 1, "copies": 1, "prior_steps": 10}
+    )
     artifact = load_export(tmp_path / "export")
     result = audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path / "audit")
     assert {row.attribute for row in result.attacks} >= {"skin"}

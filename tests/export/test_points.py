@@ -208,6 +208,8 @@ LIGHT = Plan(
     provider_epochs=1,
     clean_epochs=1,
     steps=1,
+    clean_steps=1,
+    control=False,
     patience=1,
     prior_steps=2,
 )

@@ -45,6 +45,9 @@ PLAN = QUICK.model_copy(
         "provider_epochs": 1,
         "clean_epochs": 1,
         "steps": 1,
+        "clean_steps": 1,
+        "control": False,
+        "prior_steps": 10,
         "copies": 1,
     }
 )
