@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sfumato.cli.demo_run import demo
+from sfumato.core.errors import SfumatoError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,7 +58,5 @@ def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
         "picture/report.html",
     ):
         assert (out / name).stat().st_size > 1000, name
-    again = run("demo", "--quick", "--out", str(out))
-    assert again.returncode == 1
-    assert "already holds a result" in again.stderr
-    assert len(again.stderr.strip().splitlines()) == 1
+    with pytest.raises(SfumatoError, match=r"already holds a result[^\n]*$"):
+        demo(out, quick=True)
