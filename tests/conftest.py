@@ -32,7 +32,7 @@ os.environ.update(
 pytest_plugins = ["tests.fixtures.runs", "tests.fixtures.answer_runs"]
 
 
-LONG = ("tests/test_examples.py", "tests/cli/test_demo.py")
+LONG = ("tests/test_wheel.py", "tests/test_examples.py", "tests/cli/test_demo.py")
 """Files of a few long tests. Started last, one of them would run alone for minutes."""
 
 
@@ -94,7 +94,7 @@ def answer_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], 
 
 @pytest.fixture(scope="session")
 def small_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`small_export("float32", "int8")`: an export of the run of `tests.fixtures.runs`, with a rate that was measured."""
+    """`small_export("float32")`: `sealed` of `tests.fixtures.runs` with fewer models, for tests to which that matters."""
 
     def build(*variants: str) -> Path:
         from tests.fixtures.runs import build_run
