@@ -1,5 +1,5 @@
 """Fixtures shared with other tests of the benchmarks."""
 
-from tests.fixtures.comparison import batch, make, sealed, task
+from tests.fixtures.comparison import batch, make, task
 
-__all__ = ["batch", "make", "sealed", "task"]
+__all__ = ["batch", "make", "task"]

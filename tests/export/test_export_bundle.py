@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from sfumato.channels.dither import over_pixels
 from sfumato.core.errors import SfumatoError, UsageError
@@ -26,7 +26,7 @@ from sfumato.export.artifact import load_export
 from sfumato.export.check import CheckedModel, check_model
 from sfumato.export.gates import int8_gates
 from sfumato.export.measure import pictures
-from sfumato.export.pipeline import export
+from sfumato.export.pipeline import Step, export
 from sfumato.export.quant_finetune import Tuning, fine_tune
 from sfumato.models.tensors import to_tensor
 from sfumato.runtime.contract import FILE, read_contract
@@ -260,8 +260,10 @@ def test_vectors_are_many_and_reproducible(sealed: Path) -> None:
 def test_two_exports_are_equal_byte_for_byte(
     sealed: Path, tmp_path: Path, make_run: Callable[[str], Run]
 ) -> None:
-    """The second one starts its converter as outside of the tests, the first one forked it."""
-    export(make_run("dither"), tmp_path / "again")
+    """The second one starts its converter as outside of the tests, the first one forked it. And its steps are told in order."""
+    told: list[tuple[int, str]] = []
+    export(make_run("dither"), tmp_path / "again", watch=lambda done, title: told.append((done, title)))
+    assert told == list(enumerate(Step))
     names = {path.relative_to(sealed) for path in sealed.rglob("*") if path.is_file()}
     assert names == {
         p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file()
@@ -272,15 +274,11 @@ def test_two_exports_are_equal_byte_for_byte(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gates", "region", "window", "gray", "subsample", "gaussian", "additive"])
-def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str], Run]) -> None:
-    run = make_run(name)
-    out = tmp_path / "export"
-
-    def whole(_: nn.Module, given: tuple[torch.Tensor]) -> None:
-        assert given[0].shape[1:] == (3, 32, 32), "the cloud network sees pictures of the photo's size"
-
-    run.cloud.register_forward_pre_hook(whole)
-    contract = export(run, out, variants=["int8"])
+def test_every_channel_ships(
+    name: str, tmp_path: Path, make_run: Callable[[str], Run], int8_export: Callable[[str], Path]
+) -> None:
+    run, out = make_run(name), int8_export(name)
+    contract = read_contract(out)
     model = PhoneModel.load(out)
     images = np.array(run.dataset.images[:4])
     wanted, found = run.parameters(images), load_export(out).parameters(images)
@@ -319,8 +317,9 @@ def test_every_channel_ships(name: str, tmp_path: Path, make_run: Callable[[str]
         packed = contract.figures["upload_bytes"]["packed"]
         assert contract.figures["upload_bytes"]["png"] < packed
     if contract.channel.name == "gaussian":
-        forge(out, NORMAL_TABLE, lambda content: bytes(2) + content[2:])
-        (failed,) = verify(out).failed
+        forged = Path(shutil.copytree(out, tmp_path / "forged"))
+        forge(forged, NORMAL_TABLE, lambda content: bytes(2) + content[2:])
+        (failed,) = verify(forged).failed
         assert failed.detail == "normal_table.bin is not the table of the sampler"
 
 

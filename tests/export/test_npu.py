@@ -37,7 +37,6 @@ from sfumato.export.npu import (
     require_whole,
 )
 from sfumato.export.parity import run_int8
-from sfumato.export.pipeline import export
 from sfumato.export.qdq import FEW, OPERATORS, RefusedError, to_qdq
 from sfumato.runtime.contract import FILE, read_contract, read_with_digest
 from sfumato.runtime.interpreter import open_model
@@ -46,7 +45,6 @@ from sfumato.runtime.npu_files import check_npu, read_npu
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.tflite_graph import read_constants, read_graph
 from sfumato.runtime.verification import verify
-from sfumato.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 INT8 = "local_int8.tflite"
@@ -59,11 +57,9 @@ def pictures(count: int) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def subsampled(make_run: Callable[[str], Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def subsampled(int8_export: Callable[[str], Path]) -> Path:
     """Averages of 2x2 pixels, a Gray code, resizing, concatenation. It must not be changed."""
-    out = tmp_path_factory.mktemp("subsampled") / "export"
-    export(make_run("subsample"), out, variants=["int8"])
-    return out
+    return int8_export("subsample")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from sfumato.export.freeze import PhoneNetwork, check_outputs, fold, freeze, fre
 from sfumato.export.gates import export_gates, require_passed
 from sfumato.export.onnx_files import check_onnx, run_checker
 from sfumato.export.parity import parity_images
-from sfumato.export.pipeline import Step, calibration_images, export
+from sfumato.export.pipeline import Step, calibration_images
 from sfumato.export.tflite import check_names, convert, name_tensors, read_variants
 from sfumato.runtime.contract import VARIANTS, Gate, read_contract
 from sfumato.runtime.signing import write_digests
@@ -260,14 +260,3 @@ def test_the_list_in_the_decision_is_the_list_that_runs() -> None:
     text = (ROOT / "docs" / "decisions" / "0006-export.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert [row for row in rows if row in set(Step)] == list(Step)
-
-
-def test_every_step_is_announced_in_order(dither_run: Run, tmp_path: Path) -> None:
-    told: list[tuple[int, str]] = []
-    export(
-        dither_run,
-        tmp_path / "out",
-        variants=["float32"],
-        watch=lambda done, title: told.append((done, title)),
-    )
-    assert told == list(enumerate(Step))

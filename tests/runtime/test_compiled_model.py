@@ -1,13 +1,12 @@
 """What the Android app counts on in CompiledModel, asked of the same release's library on this computer (decision 40)."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.fixtures.runs import build_run
-from tests.fixtures.shared import made_once
 
 if sys.platform != "linux":
     pytest.skip("ai-edge-litert has wheels for Linux alone", allow_module_level=True)
@@ -15,21 +14,14 @@ if sys.platform != "linux":
 from ai_edge_litert.compiled_model import CompiledModel, _cm
 from ai_edge_litert.interpreter import Interpreter
 
-from sfumato.export.pipeline import export
-
 CPU, GPU, NPU = 1, 2, 4
 """LiteRtHwAccelerator of litert_common.h; Python's own class has the CPU alone."""
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(int8_export: Callable[[str], Path]) -> Path:
     """An int8 model with two outputs of one size."""
-    folder = made_once(
-        tmp_path_factory,
-        "gaussian-int8",
-        lambda out: export(build_run("gaussian"), out, variants=("int8",)),
-    )
-    return folder / "local_int8.tflite"
+    return int8_export("gaussian") / "local_int8.tflite"
 
 
 def compiled(model: Path, accelerators: int) -> CompiledModel:

@@ -9,7 +9,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fixtures.answer_runs import build_answer_run
 from tests.server.conftest import KEY, Server, Start, shared_server, start_server
 from tests.server.test_app import kind
 from typer import Typer
@@ -17,12 +16,12 @@ from typer.testing import CliRunner, Result
 
 from sfumato.cli import perturb, send
 from sfumato.core.errors import UsageError
-from sfumato.export.pipeline import export
 from sfumato.runtime.answer import word_bytes, word_image
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.server.client import Client, Reply
 from sfumato.server.model import CloudModel
+from sfumato.training.run import AnswerRun
 
 WORD, WORD_BATCH = "application/vnd.sfumato.word", "application/vnd.sfumato.word-batch"
 PACKED, PACKED_BATCH = "application/vnd.sfumato.packed", "application/vnd.sfumato.packed-batch"
@@ -90,19 +89,17 @@ def test_byte_image_and_packed_image_have_the_same_answer(
             assert first[entry.name]["label"] == entry.classes[int(np.argmax(expected))]
 
 
-def test_the_words_of_an_export_are_answered_alike_in_every_form(tmp_path: Path) -> None:
+def test_the_words_of_an_export_are_answered_alike_in_every_form(
+    drawn_run: AnswerRun, drawn_bundle: Path, tmp_path: Path
+) -> None:
     """The whole way: a run's export, the phone's words of its own data, the service."""
-    run = build_answer_run(0.2)
-    export(run, tmp_path / "export", variants=("int8",))
-    phone, model = PhoneModel.load(tmp_path / "export"), CloudModel.load(tmp_path / "export")
+    phone, model = PhoneModel.load(drawn_bundle), CloudModel.load(drawn_bundle)
     log = tmp_path / "log"
-    running = start_server(
-        tmp_path / "export", model.contract_digest, log, "--rate", "1000", "--burst", "1000"
-    )
+    running = start_server(drawn_bundle, model.contract_digest, log, "--rate", "1000", "--burst", "1000")
     try:
         seen = set()
         with Client(phone, running.url) as client:
-            for image in run.dataset.images[:30]:
+            for image in drawn_run.dataset.images[:30]:
                 word, drawn = (client.send(image, key=KEY, encoding=form) for form in ("word", "image"))
                 upload = phone.perturb(image, key=KEY)
                 (expected,) = model.predict([upload.levels])
