@@ -87,6 +87,15 @@ QUICK_SCENES = {
     "gating": {"epochs": 2, "region": 5},
     "epochs": 2,
 }
+QUICK_ATTACKS = {
+    "epochs": 1,
+    "provider_epochs": 1,
+    "clean_epochs": 1,
+    "steps": 1,
+    "clean_steps": 1,
+    "prior_steps": 10,
+}
+"""Without them every attacker takes some hundred steps, most of the time of a quick demo."""
 PICTURES = 6
 
 
@@ -142,7 +151,10 @@ def demo(out: Path, *, quick: bool = False, overwrite: bool = False) -> Demo:
     export(run, bundle, allow_missed_goal=True)  # the audit says so
     artifact = load_export(bundle)
     lap("export")
-    result = watched(lambda watch: audit(artifact, "quick", attributes=run.hide, watch=watch))
+    plan, scene_plan = (
+        one.model_copy(update=QUICK_ATTACKS if quick else {}) for one in (QUICK, SCENE_ATTACKS)
+    )
+    result = watched(lambda watch: audit(artifact, plan, attributes=run.hide, watch=watch))
     lap("audit")
     image = np.asarray(artifact.dataset.images[artifact.dataset.splits[Split.TEST][0]])
     perturb_one(bundle, image, out)
@@ -151,7 +163,7 @@ def demo(out: Path, *, quick: bool = False, overwrite: bool = False) -> Demo:
     scenes = train(picture_configuration(quick=quick), out / "picture", resume=True)
     draw(scenes, passers_by(scenes), out / "picture.png")
     lap("train on scenes")
-    seen = watched(lambda watch: audit(scenes, SCENE_ATTACKS, attributes=SCENE_HIDE, watch=watch))
+    seen = watched(lambda watch: audit(scenes, scene_plan, attributes=SCENE_HIDE, watch=watch))
     lap("audit on scenes")
     done = Demo(advice, result, run.card, seen, scenes.card, lap.seconds)
     write_json(
