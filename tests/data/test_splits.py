@@ -98,11 +98,25 @@ def slow_hash(image: NDArray[np.uint8]) -> list[bool]:
     return [boxes[r][c + 1] > boxes[r][c] for r in range(16) for c in range(16)]
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (32, 48), (19, 23), (8, 8)])
+@pytest.mark.parametrize("shape", [(64, 64), (32, 48), (19, 23), (8, 8), (48, 31), (96, 224)])
 def test_the_hash_against_whole_boxes(shape: tuple[int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
     for image, marks in zip(images, fingerprints(images), strict=True):
         assert np.unpackbits(marks[16:]).astype(bool).tolist() == slow_hash(image)
+
+
+def test_the_hash_of_a_tall_bright_picture() -> None:
+    """Boxes of 258 rows of white sum to more than 16 bits hold."""
+    image = np.full((258 * 16, 34, 3), 255, dtype=np.uint8)
+    image[:, ::2] = 254
+    image[:258, ::4] = 100
+    (marks,) = fingerprints(image[None])
+    assert np.unpackbits(marks[16:]).astype(bool).tolist() == slow_hash(image)
+
+
+def test_prints_of_pictures_that_do_not_lie_in_one_piece() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
+    assert (fingerprints(images[::2, :, ::-1]) == fingerprints(images[::2, :, ::-1].copy())).all()
 
 
 def test_duplicates_are_found_and_flat_pictures_are_not() -> None:
