@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sfumato.bench.results import Results
-from sfumato.bench.throughput import COTRAINING, PARTS, PLAIN, cotraining_over_plain
+from sfumato.bench.throughput import COTRAINING, PARTS, PLAIN, SUPPRESSING, cotraining_over_plain
 from sfumato.cli.main import app
 
 
@@ -17,7 +17,8 @@ def test_a_co_training_step_is_set_beside_a_plain_one() -> None:
     assert done.exit_code == 0, done.output
     results = Results.model_validate(json.loads(done.stdout))
     speeds = {speed.name: speed for speed in results.speeds}
-    assert set(speeds) == {PLAIN, COTRAINING, *PARTS}
+    assert set(speeds) == {PLAIN, COTRAINING, SUPPRESSING, *PARTS}
+    assert cotraining_over_plain(results, SUPPRESSING) > 0
     both = speeds[COTRAINING]
     turns = zip(both.round_seconds, speeds[PLAIN].round_seconds, strict=True)
     assert cotraining_over_plain(results) == pytest.approx(sum(a / b for a, b in turns) / 2)  # of two

@@ -566,9 +566,9 @@ def test_protective_makes_the_other_network_fail(task: Task, batch: Batch) -> No
         torch.manual_seed(0)
         method = Protective(task, weight=weight)
         assert method.adversary is not None
-        train(method, task, batch, 15, WARM)
+        train(method, task, batch, 30, WARM)
         before = weights(method.adversary)
-        parts = train(method, task, batch, 10)
+        parts = train(method, task, batch, 25)
         assert parts["margin"] >= 0
         assert torch.equal(before, weights(method.adversary))
         method.eval()

@@ -1,7 +1,9 @@
 """The local network's budget and operators, and the counting of its cost."""
 
 import sys
+from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -354,18 +356,25 @@ def test_a_block_holds_whole_samples() -> None:
         LocalNetwork(create("dither", levels=2, subsample=4), (2,), (64, 64), 2)
 
 
+@pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("height", [16, 17])
-def test_halving_is_torchs_own_convolution(height: int) -> None:
-    layer = Halving(3, 8).double()
+def test_halving_is_torchs_own_convolution(height: int, size: Literal[3, 5]) -> None:
+    layer = Halving(3, 8, size).double()
     mine, theirs = (torch.rand(2, 3, height, 24, dtype=torch.float64).requires_grad_() for _ in range(2))
     theirs.data.copy_(mine.data)
-    quick, slow = layer(mine), F.conv2d(theirs, layer.weight, stride=2, padding=2)
+    quick, slow = layer(mine), F.conv2d(theirs, layer.weight, stride=2, padding=size // 2)
     assert torch.equal(quick, slow)
     slope = torch.randn_like(slow)
     found = torch.autograd.grad(quick, [mine, layer.weight], slope)
     expected = torch.autograd.grad(slow, [theirs, layer.weight], slope)
     for gradient, wanted in zip(found, expected, strict=True):
         assert torch.allclose(gradient, wanted, atol=1e-12)
+    passed = torch.autograd.grad(layer.requires_grad_(False)(mine), mine, slope)
+    assert torch.allclose(passed[0], expected[0], atol=1e-12), "through frozen weights"
+    norm = nn.BatchNorm2d(8).double()
+    torch.nn.init.normal_(norm.bias)
+    block = nn.Sequential(layer, norm).eval()
+    assert torch.allclose(block(mine), fold(deepcopy(nn.Sequential(block)))(mine), atol=1e-12), "folded"
 
 
 def test_halving_keeps_the_precision_of_what_it_was_given() -> None:

@@ -114,6 +114,18 @@ def test_networks_of_before_keep_their_padding_and_their_input() -> None:
             assert {type(part) for part in halving} == {kind}
 
 
+def test_adversaries_of_before_are_updated_as_often_as_they_were() -> None:
+    """A stored table without the key is of a run whose adversaries learned at every step."""
+    options: dict[str, Any] = {"data": "synthetic", "keep": ["skin"]}
+    now = make_config(options)
+    assert (now.adversaries.every, now.adversaries.steps) == (3, 1)
+    before = stored_config({**options, "adversaries": {"steps": 2, "restart_every": 3}}).adversaries
+    assert (before.every, before.steps, before.restart_every) == (1, 2, 3)
+    first = stored_config(VERSION_1).adversaries
+    assert (first.every, first.steps, first.restart_every) == (1, 3, 2)
+    assert stored_config(now.model_dump(mode="json")) == now
+
+
 def test_a_run_of_before_goes_on_as_it_began(tmp_path: Path) -> None:
     run = train(**SMALL, padding="symmetric", phone_input="photo", out=tmp_path / "run")
     card, file = run.folder / "card.json", run.folder / "config.json"

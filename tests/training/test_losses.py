@@ -80,6 +80,35 @@ def test_suppression_takes_the_strongest_adversary_and_stops_at_the_floor() -> N
     assert suppression([{"s": strong}], labels, {"s": 0.0})["s"].item() == 0.0
 
 
+def test_suppression_has_the_slope_of_its_formula_and_asks_no_weaker_adversary() -> None:
+    """Backwards through an adversary costs as much as a step of its own, so it is done for one of them."""
+    labels = {"s": torch.tensor([0, 1, 1, 0]), "t": torch.tensor([2, 0, 1, 2])}
+    entropy = {"s": math.log(2), "t": math.log(3)}
+    generator = torch.Generator().manual_seed(0)
+    asked: list[int] = []
+
+    def answers(number: int, upload: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Attribute s is known best by the last adversary, t by none beyond its floor."""
+        upload.register_hook(lambda slope: asked.append(number))
+        right = torch.nn.functional.one_hot(labels["s"], 2) * number
+        return {
+            "s": right + 0.1 * upload[:, :2],
+            "t": -5.0 * torch.nn.functional.one_hot(labels["t"], 3) + upload,
+        }
+
+    upload = torch.rand(4, 3, generator=generator, requires_grad=True)
+    copies = [upload * 1 for _ in range(3)]
+    found = suppression([answers(n, one) for n, one in enumerate(copies)], labels, entropy)
+    (slope,) = torch.autograd.grad(sum(found.values(), torch.zeros(())), upload)
+    assert asked == [2]
+    losses = [torch.nn.functional.cross_entropy(answers(n, upload)["s"], labels["s"]) for n in range(3)]
+    expected = torch.stack([(entropy["s"] - loss).clamp(min=0) for loss in losses]).max() ** 2
+    assert found["s"].item() == pytest.approx(expected.item())
+    assert torch.allclose(slope, torch.autograd.grad(expected, upload)[0])
+    assert found["t"].item() == 0
+    assert not found["t"].requires_grad
+
+
 @pytest.mark.parametrize("response", [0.02, 0.1])
 @pytest.mark.parametrize("power", [0.5, 1.0])
 def test_controller_reaches_its_goal_on_a_simple_plant(response: float, power: float) -> None:

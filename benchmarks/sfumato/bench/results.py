@@ -172,7 +172,7 @@ class Speed(_Frozen):
     name: str
     images_per_s: float | None = None
     seconds: float
-    """Of one step, or of the whole audit."""
+    """Of one step, in processor time, or of the whole audit in wall time. Files up to 0.2 have steps in wall time."""
     runs: int
     round_seconds: tuple[float, ...] = ()
     """Median of each interleaved round."""

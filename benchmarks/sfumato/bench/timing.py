@@ -42,7 +42,12 @@ class Times:
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int, runs: int, seconds: float
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    runs: int,
+    seconds: float,
+    clock: Callable[[], int] | None = None,
 ) -> dict[str, Times]:
     """Time single calls, turn by turn; every round starts with another candidate.
 
@@ -51,18 +56,19 @@ def interleave(
         rounds: turns each candidate gets.
         runs: timed runs of each candidate in all.
         seconds: or as many as fit into so many seconds of each.
+        clock: tells nanoseconds; `time.process_time_ns` counts what this process alone takes of the processor. None: the clock
+            on the wall.
     """
     found: dict[str, list[NDArray[np.int64]]] = {name: [] for name in candidates}
-    names = list(candidates)
+    names, clock = list(candidates), clock or time.perf_counter_ns
     for turn in range(rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
-            found[name].append(_turn(candidates[name], -(-runs // rounds), 1e9 * seconds / rounds))
+            found[name].append(_turn(candidates[name], -(-runs // rounds), 1e9 * seconds / rounds, clock))
     return {name: Times(tuple(parts)) for name, parts in found.items()}
 
 
-def _turn(call: Callable[[], object], runs: int, limit: float) -> NDArray[np.int64]:
-    clock = time.perf_counter_ns
+def _turn(call: Callable[[], object], runs: int, limit: float, clock: Callable[[], int]) -> NDArray[np.int64]:
     times: list[int] = []
     begun = clock()
     for _ in range(WARM):

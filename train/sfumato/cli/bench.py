@@ -296,6 +296,9 @@ def networks(
 def training(
     data: Annotated[str, typer.Option(help="Data SPEC.")] = "synthetic,count=800",
     keep: Annotated[str, typer.Option(help="Attributes the cloud shall recognise, with commas.")] = "smiling",
+    hide: Annotated[
+        str, typer.Option(help="Attributes that adversaries are after, with commas; none: no step with them.")
+    ] = "skin,glasses,hair",
     bits: Annotated[float, typer.Option(help="Rate target, as in `sfumato train`.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each kind of step gets.")] = 10,
     steps: Annotated[int, typer.Option(min=4, help="Timed steps of each kind.")] = 40,
@@ -305,12 +308,12 @@ def training(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time a co-training step beside a plain step of the cloud network."""
+    """Time a co-training step beside a plain step of the cloud network, by processor time."""
     from sfumato.bench.throughput import bench_training
     from sfumato.core.console import note
     from sfumato.training.config import make_config
 
-    config = make_config({"data": data, "keep": names(keep), "bits": bits})
+    config = make_config({"data": data, "keep": names(keep), "hide": names(hide), "bits": bits})
     results = bench_training(config, rounds=rounds, steps=steps, audited=audit, watch=note)
     finish(results, out, as_json=as_json)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sfumato.core.errors import UsageError, unknown
 from sfumato.models.cloud import ResNet
-from sfumato.models.layers import Separable, convolution
+from sfumato.models.layers import Halving, Separable, convolution
 
 Classes = Mapping[str, int]
 Size = tuple[int, int]
@@ -44,6 +44,11 @@ class GlobalAverage(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+def halving(planes: int, wider: int) -> nn.Sequential:
+    """The first layer: training against an attacker takes the slope of its input, the upload's few planes."""
+    return nn.Sequential(Halving(planes, wider, 3), nn.BatchNorm2d(wider))
+
+
 def linear(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """Logistic regression on the pixels."""
     height, width = size
@@ -55,7 +60,8 @@ def cnn(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     layers: list[nn.Module] = []
     height, width = size
     for wider in (32, 48, 64, 96):
-        layers += [convolution(planes, wider, stride=2), nn.ReLU()]
+        layer = convolution(planes, wider, stride=2) if layers else halving(planes, wider)
+        layers += [layer, nn.ReLU(inplace=True)]
         planes, height, width = wider, (height + 1) // 2, (width + 1) // 2
     features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(planes * height * width, 128), nn.ReLU())
     return Attacker(features, 128, classes, dropout=0.3)
@@ -70,8 +76,8 @@ def mobilenet(classes: Classes, size: Size, planes: int = 3) -> nn.Module:
     """Separable convolutions (Howard et al., 2017)."""
     first = 2 if size[0] >= 48 else 1
     features = nn.Sequential(
-        convolution(planes, 32, stride=first),
-        nn.ReLU(),
+        halving(planes, 32) if first == 2 else convolution(planes, 32),
+        nn.ReLU(inplace=True),
         Separable(32, 64, stride=2),
         Separable(64, 64),
         Separable(64, 96, stride=2),

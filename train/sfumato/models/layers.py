@@ -144,42 +144,46 @@ class _Unpack(torch.autograd.Function):
 
 
 class Halving(nn.Conv2d):
-    """A 5x5 convolution that halves height and width, (B, C, H, W) -> (B, O, H / 2, W / 2), quick in both directions.
+    """A 5x5 or 3x3 convolution that halves height and width, (B, C, H, W) -> (B, O, H / 2, W / 2), quick in both directions.
 
     The kernels for few input planes are slow backwards. Seen from the output, the four pixels under each place are four
     more planes, and their gradient is an ordinary 3x3 convolution that is unpacked.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 5, 2, padding=2, bias=False)
+    def __init__(self, inputs: int, outputs: int, size: Literal[3, 5] = 5) -> None:
+        super().__init__(inputs, outputs, size, 2, padding=size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / 2, W / 2)."""
         if not (x.requires_grad and torch.is_grad_enabled()) or x.shape[2] % 2 or x.shape[3] % 2:
             return super().forward(x)
         halved: Tensor = _Halve.apply(x, self.weight)  # type: ignore[no-untyped-call]
-        return halved
+        return halved if self.bias is None else halved + self.bias[:, None, None]  # folded: it has one
 
 
 class _Halve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, stride=2, padding=2)
+        return F.conv2d(x, weight, stride=2, padding=weight.shape[2] // 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         kernel = weight.to(
             slope.dtype
         )  # under autocast the convolution was computed in less than the weight's precision
         outputs, inputs = kernel.shape[:2]
-        # Tap u of pixel i is row 4 + i - 2 u of the kernel, which a sixth row of zeros makes whole.
-        taps = F.pad(kernel, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2).flip(2, 4)
+        # Tap u of pixel i is row 4 + i - 2 u of a 5x5 kernel, which a sixth row of zeros makes whole. One of 3x3 is the middle.
+        padding = weight.shape[2] // 2
+        rim = 2 - padding
+        taps = F.pad(kernel, (rim, rim + 1, rim, rim + 1)).view(outputs, inputs, 3, 2, 3, 2).flip(2, 4)
         taps = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * inputs, outputs, 3, 3)
         into_x = unpack(F.conv2d(slope, taps, padding=1), 2, inputs)
-        into_weight = conv2d_weight(x.to(slope.dtype), list(weight.shape), slope, stride=2, padding=2)
+        if not ctx.needs_input_grad[1]:  # frozen: a slope alone passes through
+            return into_x.to(x.dtype), None
+        into_weight = conv2d_weight(x.to(slope.dtype), list(weight.shape), slope, stride=2, padding=padding)
         return into_x.to(x.dtype), into_weight.to(weight.dtype)
 
 

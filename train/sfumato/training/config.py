@@ -194,9 +194,11 @@ class Adversaries(_Table):
     """Share of co-training after which the adversaries are updated. Their loss counts once the rate ramp ends. While uploads
     carry thousands of bits it would saturate the probabilities at 0 or 1, where the rate term has no gradient
     (docs/decisions/0014-late-adversaries.md)."""
-    steps: int = Field(default=2, ge=1)
-    """Their optimiser steps for each one of the networks."""
-    restart_every: int = Field(default=2, ge=1)
+    every: int = Field(default=3, ge=1)
+    """Steps of the networks from one update of the adversaries to the next."""
+    steps: int = Field(default=1, ge=1)
+    """Their optimiser steps in an update, each on fresh uploads of the batch."""
+    restart_every: int = Field(default=4, ge=1)
     """Epochs between restarts; each restart takes the next member."""
     learning_rate: Positive = 2e-3
     """Of AdamW, constant."""
@@ -731,12 +733,15 @@ def stored_config(values: Mapping[str, Any]) -> TrainConfig:
     """The configuration that a run or an export holds.
 
     Up to 0.2 all classes were compared pair by pair, strided convolutions were padded on every side, the phone's network looked
-    at a photo's own values, and no key said so.
+    at a photo's own values, adversaries were updated at every step, and no key said so.
     """
     literal = values.get("objective") in ("literal", "seed")
     decision = "none" if literal else "pairwise"
-    before = {"decision": decision, "padding": "symmetric", "phone_input": "photo"}
-    return make_config({**before, **values})
+    before = {"decision": decision, "padding": "symmetric", "phone_input": "photo", **values}
+    table = values.get("adversaries", {} if "adversary_steps" in values else None)
+    if isinstance(table, Mapping):
+        before["adversaries"] = {"every": 1, "restart_every": 2, **table}
+    return make_config(before)
 
 
 def read_config(path: Path, cloud: str | None = None) -> TrainConfig:

@@ -89,6 +89,9 @@ def suppression(
     """
     terms = {}
     for name, bound in entropy.items():
-        gaps = [F.relu(bound - F.cross_entropy(logits[name], labels[name])) for logits in adversaries]
-        terms[name] = torch.stack(gaps).max() ** 2
+        losses = [F.cross_entropy(logits[name], labels[name]) for logits in adversaries]
+        strongest = torch.stack([loss.detach() for loss in losses]).argmin()
+        # The other adversaries have no slope, so none is sent through them. Nor through one that is below the floor.
+        gap = bound - losses[int(strongest)]
+        terms[name] = torch.zeros_like(gap) if gap.item() <= 0 else gap**2
     return terms

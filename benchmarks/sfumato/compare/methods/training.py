@@ -3,7 +3,7 @@
     train_method(method, "cloak", task)       # in place; the method is frozen afterwards
 
 A warm-up of `pretrain_epochs` trains the task alone, `epochs` more train with the method's privacy terms: our own runs spend as
-many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `adversaries.steps` on
+many on their encoder's warm-up and on co-training. The defender moves first, then the adversary takes `ADVERSARY_STEPS` on
 fresh uploads of the same images, after its gradients were cleared; no gradient of one ever reaches the weights of the
 other.
 
@@ -27,6 +27,8 @@ from sfumato.models.schedule import one_cycle
 from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
+ADVERSARY_STEPS = 2
+"""Optimiser steps of a method's adversary for each one of the defender."""
 SEED_WORD = "peer"
 """Part of every seed. It stays: another word would change all stored figures."""
 
@@ -167,7 +169,7 @@ class Optimizers:
         return {name: value.item() for name, value in parts.items()}
 
     def _step_adversary(self, batch: Batch, phase: Phase) -> None:
-        for _ in range(self.config.adversaries.steps):
+        for _ in range(ADVERSARY_STEPS):
             loss = self.method.adversary_loss(batch, phase)
             if loss is None:
                 return

@@ -1,9 +1,9 @@
 """The adversaries that the networks are trained against (objective `suppress`).
 
 An ensemble of different architectures, each with one head per hidden attribute. Once the rate has come down
-(docs/decisions/0014-late-adversaries.md) they learn on uploads with fresh noise, a few steps for every step of the networks.
-One of them starts over every other epoch: networks that only outrun adversaries which have lost their plasticity leak to fresh
-ones. None of these adversaries takes part in the audit.
+(docs/decisions/0014-late-adversaries.md) they learn on uploads with fresh noise, one step for three of the networks. One of
+them starts over every few epochs: networks that only outrun adversaries which have lost their plasticity leak to fresh ones.
+None of these adversaries takes part in the audit.
 
     loss += sum_s gamma_s max_k (H(S|Y) - CE(a_k(x'), s))_+^2          (`sfumato.training.losses.suppression`)
 
@@ -26,7 +26,8 @@ from sfumato.data import Split
 from sfumato.data.label_dependence import conditional_entropy, label_only_accuracy
 from sfumato.models import channels_last
 from sfumato.models.attackers import create_attacker
-from sfumato.models.tensors import evaluating, frozen
+from sfumato.models.layers import fold
+from sfumato.models.tensors import evaluating
 from sfumato.training import checkpoint
 from sfumato.training.clean import training_batches
 from sfumato.training.config import Adversaries
@@ -123,6 +124,7 @@ class AdversarialPenalty(Regulariser):
             fused=True,
         )
         self.shared, self.optimizer = setting.fabric.setup(self.ensemble, optimizer)
+        self._judges: Ensemble | None = None
         # H(S|Y) in nats. What the desired labels tell about s stays: no adversary is pushed below it.
         rows = dataset.splits[Split.DEFENDER]
         kept = [dataset.labels[name][rows] for name in config.keep]
@@ -203,26 +205,31 @@ class AdversarialPenalty(Regulariser):
         return {"val_leak": leaks, "leak_weight": dict(self.weights.weights)}
 
     def learning(self, step: int) -> bool:
-        """Whether the adversaries are updated by then."""
+        """Whether the adversaries learn by then."""
         return step >= self.how.learn_from * self.setting.steps
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Every few epochs one member, in turn, starts over."""
         if self.learning(step):
-            seed = self.setting.config.seed
+            seed, self._judges = self.setting.config.seed, None
             restart_one(self.ensemble, self.optimizer, epoch, seed, self.how.restart_every)
 
     def losses(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> list[Tensor]:
         """The suppression term, once the rate ramp has ended."""
         if step < self.setting.config.rate.ramp[1] * self.setting.steps:
             return []
-        with frozen(self.ensemble):
-            outputs = self.ensemble(output.upload)
-            hidden = suppression(outputs, batch.labels, self.entropy)
+        outputs: list[Logits] = self.judges()(output.upload)
+        hidden = suppression(outputs, batch.labels, self.entropy)
         self.weights.update({name: self.shared_successes(outputs, batch, name) for name in self.limits})
         same = self.setting.config.suppress_weight
         log.add(suppression=sum(one.item() for one in hidden.values()))
         return [(self.weights[name] if name in self.limits else same) * one for name, one in hidden.items()]
+
+    def judges(self) -> Ensemble:
+        """The adversaries as they are, frozen and in evaluation mode, with batch norms folded into the convolutions."""
+        if self._judges is None:
+            self._judges = fold(deepcopy(self.ensemble).eval().requires_grad_(False))
+        return self._judges
 
     def shared_successes(self, outputs: list[Logits], batch: Batch, name: str) -> list[Success]:
         """Of every adversary, over the batches of all processes."""
@@ -236,8 +243,8 @@ class AdversarialPenalty(Regulariser):
         return found
 
     def update(self, output: ForwardOutput, batch: Batch, step: int, log: RunningMeans) -> None:
-        """Train the adversaries on fresh draws from the same parameters."""
-        if not self.learning(step):
+        """Train the adversaries on fresh draws from the same parameters, every few steps."""
+        if not self.learning(step) or step % self.how.every:
             return
         channel = self.setting.model.local.channel
         parameters = {name: value.detach() for name, value in output.parameters.items()}
@@ -252,6 +259,7 @@ class AdversarialPenalty(Regulariser):
         self.optimizer.zero_grad()
         self.setting.fabric.backward(loss)
         self.optimizer.step()
+        self._judges = None
         return outputs
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,4 +276,5 @@ class AdversarialPenalty(Regulariser):
         if self.limits:
             self.weights.load_state_dict(state["leaks"])
         self.ensemble.load_state_dict(state["ensemble"])
+        self._judges = None
         checkpoint.load_optimizer_state(self.optimizer, state["optimizer"])
