@@ -1,6 +1,7 @@
 """`sfumato compare`: rows, end to end on tiny data, continuing, and wrong use."""
 
 import copy
+import inspect
 import itertools
 import json
 from pathlib import Path
@@ -17,7 +18,7 @@ from sfumato.bench.instructions import price
 from sfumato.cli.compare import show_comparison
 from sfumato.cli.main import app
 from sfumato.compare import runner
-from sfumato.compare.config import CompareConfig, make_compare_config
+from sfumato.compare.config import CompareConfig, make_compare_config, parse_augmentation
 from sfumato.compare.methods import METHODS
 from sfumato.compare.methods.training import DivergedError
 from sfumato.compare.plot import Label, draw, place
@@ -42,7 +43,9 @@ from sfumato.core.files import read_json, write_json
 from sfumato.models import pretrained
 from sfumato.models.cloud import create_cloud
 from sfumato.models.pretrained import Pretrained
-from sfumato.training.config import Gating
+from sfumato.training import loader
+from sfumato.training.config import Augmentation, Gating
+from sfumato.training.loader import augment
 from sfumato.training.run import load_run
 
 TINY = Plan(
@@ -361,6 +364,69 @@ def test_wrong_values_are_wrong_use(tmp_path: Path) -> None:
         make_compare_config({**CONFIG, "precision": "float8"})
     with pytest.raises(DataError, match="unknown attribute 'smile'"):
         compare(CompareConfig(**{**CONFIG, "keep": ("smile",)}), tmp_path / "out", ())
+
+
+def test_every_row_is_taught_by_photos_that_vary_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean network, an upload's row and the phone alone: none has milder photos than another."""
+    seen: dict[str, set[tuple[float, float]]] = {}
+
+    def watched(images: torch.Tensor, reach: Augmentation) -> torch.Tensor:
+        caller = inspect.stack()[2].function
+        seen.setdefault(caller, set()).add((reach.scale, reach.hue))
+        return augment(images, reach)
+
+    monkeypatch.setattr(loader, "augment", watched)
+    options = ["--data", CONFIG["data"], "--keep", ",".join(CONFIG["keep"]), "--epochs", "1"]
+    options += [
+        "--methods",
+        "on-phone,rate",
+        "--settings",
+        "1",
+        "--points",
+        "8",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    wide = ["--augmentation", "scale=0.4, hue=0.2,mirror_only=0"]
+    done = CliRunner().invoke(app, ["compare", *options, *wide])
+    assert done.exit_code == 0, done.output
+    assert {"train_clean", "distillation_epoch", "run_epoch", "train_method"} == set(seen)
+    assert all(reaches == {(0.4, 0.2)} for reaches in seen.values())
+    stored = read_json(tmp_path / "out" / "comparison-config.json")
+    assert (stored["augmentation"]["scale"], stored["augmentation"]["turn"]) == (0.4, 0.2)
+    other = CliRunner().invoke(app, ["compare", *options])
+    assert other.exit_code == 1
+    assert "rows made with another augmentation" in str(other.exception)
+
+
+def test_a_comparison_without_a_word_on_augmentation_had_the_usual_one(tmp_path: Path) -> None:
+    compare(CompareConfig(**CONFIG), tmp_path / "out", ())
+    path = tmp_path / "out" / "comparison-config.json"
+    values = read_json(path)
+    del values["augmentation"]
+    write_json(path, values)
+    compare(CompareConfig(**CONFIG), tmp_path / "out", ())
+    with pytest.raises(SfumatoError, match="another augmentation"):
+        compare(CompareConfig(**CONFIG, augmentation=Augmentation(turn=0.3)), tmp_path / "out", ())
+
+
+def test_augmentation_is_read_as_it_is_meant() -> None:
+    assert make_compare_config({**CONFIG, "mirror_only": 0.25}).training().augmentation.mirror_only == 0.25
+    both = {**CONFIG, "mirror_only": 0.25, "augmentation": {"mirror_only": 0.5}}
+    with pytest.raises(UsageError, match=r"mirror_only is 0.25 and augmentation.mirror_only 0.5: give one"):
+        make_compare_config(both)
+    for text, message in (
+        ("size=1", "unknown augmentation 'size'"),
+        ("turn=a", "turn takes a number"),
+        ("turn", "turn takes a number"),
+        ("turn=1,turn=2", "turn is given twice"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_augmentation(text)
+    with pytest.raises(UsageError, match="shift"):
+        make_compare_config({**CONFIG, "augmentation": parse_augmentation("shift=2")})
 
 
 def test_with_nothing_to_hide_accuracy_stands_beside_the_rate(tmp_path: Path) -> None:

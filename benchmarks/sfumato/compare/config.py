@@ -4,13 +4,14 @@ config = make_compare_config({"data": "synthetic", "keep": ("smiling",), "hide":
 config.training(objective="rate", bits=8.0)         # the configuration of one training
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sfumato.audit.plan import create_plan
-from sfumato.core.errors import UsageError, complaint
-from sfumato.training.config import TrainConfig, make_config
+from sfumato.core.errors import UsageError, complaint, unknown
+from sfumato.core.options import names
+from sfumato.training.config import Augmentation, TrainConfig, make_config
 
 
 class CompareConfig(BaseModel):
@@ -37,8 +38,20 @@ class CompareConfig(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the cloud network in training, as in `TrainConfig`."""
     mirror_only: float = Field(default=0.0, ge=0, le=1)
-    """Share of each training, at its end, whose images are only mirrored, as in `TrainConfig`."""
+    """Share of each training, at its end, whose images are only mirrored; the same as in `augmentation`."""
+    augmentation: Augmentation = Augmentation()
+    """How the training images of every row are varied, as in `TrainConfig`. A row that is taught by varied photos cannot stand
+    beside one that is not."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _mirrored_once(self) -> Self:
+        both = self.mirror_only, self.augmentation.mirror_only
+        if all(both) and both[0] != both[1]:
+            raise ValueError(
+                f"mirror_only is {both[0]:g} and augmentation.mirror_only {both[1]:g}: give one of them"
+            )
+        return self
 
     def training(self, **options: Any) -> TrainConfig:
         """The training configuration of one row. Gates share the warm-up, so that no row has more epochs than another."""
@@ -48,8 +61,32 @@ class CompareConfig(BaseModel):
         if gating:
             epochs["gating"] = {"epochs": gating}
         common = self.model_dump(include={"data", "keep", "hide", "cloud", "batch_size", "precision", "seed"})
-        augmentation = {"mirror_only": self.mirror_only}
+        augmentation = self.augmentation.model_dump()
+        augmentation["mirror_only"] = self.mirror_only or self.augmentation.mirror_only
         return make_config({**common, "augmentation": augmentation, **epochs, **options})
+
+
+def parse_augmentation(text: str) -> dict[str, float]:
+    """Settings of `Augmentation`, with commas between.
+
+    >>> parse_augmentation("scale=0.3, hue=0.15"), parse_augmentation("")
+    ({'scale': 0.3, 'hue': 0.15}, {})
+
+    Raises:
+        UsageError: an unknown name, no number, or the same name twice.
+    """
+    known, found = Augmentation.model_fields, dict[str, float]()
+    for part in names(text):
+        name, _, value = (one.strip() for one in part.partition("="))
+        if name not in known:
+            raise UsageError(unknown("augmentation", name, known))
+        if name in found:
+            raise UsageError(f"augmentation {name} is given twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UsageError(f"augmentation {name} takes a number: write {name}=0.3") from None
+    return found
 
 
 def make_compare_config(values: dict[str, Any]) -> CompareConfig:

@@ -124,7 +124,8 @@ def _claim(out: Path, values: dict[str, Any], *, overwrite: bool) -> None:
         claim_folder(out, holds=path.name, overwrite=overwrite)
         write_json(path, values)
         return
-    defaults = {name: entry.default for name, entry in CompareConfig.model_fields.items()}
+    # What a comparison of an earlier version does not name has its default.
+    defaults = CompareConfig(data="", keep=("",)).model_dump(mode="json")
     before = {**defaults, **read_json(path)}
     # The same data may lie elsewhere: its id tells.
     changed = [name for name in values if name != "data" and before.get(name) != values[name]]

@@ -80,6 +80,14 @@ def command(
             help="Share of each training, at its end, whose images are only mirrored: worth it at 32x32."
         ),
     ] = 0.0,
+    augmentation: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            help="How far the training images of every row are varied, as [augmentation] in the --config of train: "
+            "scale=0.3,turn=0.3 and the like.",
+        ),
+    ] = "",
     plain: Annotated[
         float, typer.Option("--plain", hidden=True, help="The old name of --mirror-only.")
     ] = 0.0,
@@ -108,7 +116,7 @@ def command(
     with 8,000 images of 64x64.
     """
     from sfumato.audit.clean_cache import switched_off
-    from sfumato.compare.config import make_compare_config
+    from sfumato.compare.config import make_compare_config, parse_augmentation
     from sfumato.compare.rows import POINTS, RATE_POINTS, choose_rows, parse_point, parse_settings
     from sfumato.compare.runner import compare
     from sfumato.core.console import emit_json, note, show_tables
@@ -130,6 +138,7 @@ def command(
             **({} if epochs is None else {"epochs": epochs}),
             "batch_size": batch_size,
             "precision": precision,
+            "augmentation": parse_augmentation(augmentation),
             "mirror_only": renamed(plain, mirror_only, was="--plain", now="--mirror-only"),
             "seed": seed,
         }
