@@ -9,6 +9,7 @@ import torch
 
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
+from sfumato.training import loader
 from sfumato.training.config import Augmentation
 from sfumato.training.loader import Batch, Batches, ahead, augment, mix, vary_light
 
@@ -167,3 +168,17 @@ def test_an_error_in_loading_comes_where_its_batch_would_and_nobody_is_left_wait
     next(left)
     left.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_a_batch_is_announced_before_the_one_that_is_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel then reads it from the disk meanwhile."""
+    events: list[tuple[str, list[int]]] = []
+    monkeypatch.setattr(loader, "announce", lambda images, rows: events.append(("announced", rows.tolist())))
+    dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
+    for batch in Batches(dataset, Split.DEFENDER, ("skin",), 64).epoch():
+        events.append(("worked on", batch.labels["skin"].tolist()))
+    kinds = [kind for kind, _ in events]
+    assert kinds == ["announced", *["announced", "worked on"] * (len(kinds) // 2 - 1), "worked on"]
+    told = [rows for kind, rows in events if kind == "announced"]
+    seen = [labels for kind, labels in events if kind == "worked on"]
+    assert [dataset.labels["skin"][rows].tolist() for rows in told] == seen

@@ -43,7 +43,8 @@ CORRUPT_SHARE = 0.01
 """More unreadable pictures than this stop the run."""
 LIMIT_GB = 20.0
 """Gigabytes (10^9 bytes) that all entries may take, where `$SFUMATO_CACHE_GB` says nothing else."""
-_CHUNK = 256
+_CHUNK, _CHUNK_BYTES = 256, 2**24
+"""Pictures that are decoded at a time, and the bytes that they may take."""
 _ABANDONED_S = 86_400.0
 
 
@@ -242,8 +243,9 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
     with (folder / "images.npy").open("wb") as stream, console.progress() as bar:
         start = _header(stream, (count, height, width, 3))
         task = bar.add_task(f"reading {what}", total=count, figures="")
-        for first in range(0, count, _CHUNK):
-            span = range(first, min(first + _CHUNK, count))
+        chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (height * width * 3)))
+        for first in range(0, count, chunk):
+            span = range(first, min(first + chunk, count))
             good: list[NDArray[np.uint8]] = []
             for row, picture in zip(span, pictures.read(span, height, width), strict=True):
                 if isinstance(picture, DataError):
@@ -255,7 +257,7 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
                 raise _too_many(failures, first + len(span), count)
             if good:
                 batch = np.stack(good)
-                stream.write(batch.tobytes())
+                stream.write(batch.data)
                 prints.append(fingerprints(batch))
             bar.update(task, completed=span.stop, figures=f"{len(failures)} skipped" if failures else "")
         stream.seek(0)
