@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-matrix test-android fuzz lint docs lock sbom pip-audit clean
+.PHONY: help setup demo test test-quick test-matrix test-android test-ray fuzz lint docs lock sbom pip-audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test-matrix: setup ## The tests as other machines would run them: kernels, threa
 test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
 	@SFUMATO_ANDROID=1 python -m pytest -q -n 2 --dist loadgroup tests/android tests/bench/test_phone.py
+
+RAY = .cache/ray
+test-ray: setup ## The service on a Ray cluster of two nodes on this machine (Linux, root)
+	@python scripts/set_up_ray.py $(RAY) $(RAY)-train
+	@status=0; SFUMATO_RAY=$(RAY)/bin/python python -m pytest -q tests/server/test_ray.py tests/server/test_scale_out.py \
+		tests/server/test_deploy.py || status=1; exit $$status
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export

@@ -167,6 +167,61 @@ def hostile_command(
     show_report(report)
 
 
+@app.command("ray")
+def ray_command(
+    export: Export,
+    python: Annotated[Path, typer.Option(help="Of an environment with requirements/ray.txt.")],
+    clients: Annotated[str, typer.Option(help="Numbers of clients, comma separated.")] = "1,8,64",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 5.0,
+    nodes: Annotated[int, typer.Option(min=1, max=2, help="Two need root; the second one is killed.")] = 1,
+    crowd: Annotated[int, typer.Option(min=1, help="Clients of the overload.")] = 900,
+    fast: Annotated[
+        bool, typer.Option("--fast/--as-ray-is", help="With or without cloud/deploy/ray.env.")
+    ] = True,
+) -> None:
+    """Ray Serve: processor time of all its processes for an upload; overload; a replica and a node that are killed."""
+    import os
+    import signal
+
+    import uvloop
+    from tests.load.cases import make_cases
+    from tests.load.clients import Outcome, closed_loop
+    from tests.load.cluster import BEARER, SECOND, cluster_of, cost, under_load
+
+    cases = make_cases(export, more=BEARER)
+    wrong = 0
+
+    def say(what: str, found: Outcome) -> None:
+        nonlocal wrong
+        wrong += found.wrong
+        statuses = ", ".join(
+            f"{status or 'cut off'}: {count:,}" for status, count in sorted(found.statuses.items())
+        )
+        note(
+            f"{what}: {found.per_second:.0f}/s, accepted within p50 {found.quantile(0.5):.0f} ms, "
+            f"p99 {found.quantile(0.99):.0f} ms; {statuses}; wrong {found.wrong}"
+        )
+
+    with cluster_of(
+        python, export, nodes=nodes, fast=fast, replicas=2 * nodes, rate=1e6, burst=10**6
+    ) as cluster:
+        for number in map(int, clients.split(",")):
+            spent = cost(cluster, cases, clients=number, seconds=seconds)
+            say(f"{number} clients, {spent.cpu_ms:.2f} ms of processor time an upload", spent.outcome)
+        many = closed_loop([cluster.port], cases, clients=crowd, seconds=2 * seconds, heed=True)
+        say(f"{crowd} clients that heed Retry-After", uvloop.run(many))
+        kill = under_load(
+            cluster, cases, lambda: os.kill(cluster.replicas()[0], signal.SIGKILL), seconds=seconds
+        )
+        say("a replica killed", kill)
+        if nodes == 2:
+            say(
+                "a node killed",
+                under_load(cluster, cases, lambda: cluster.kill_node(SECOND), seconds=seconds),
+            )
+    end(wrong, "answers were wrong")
+
+
 def show_report(report: "Report") -> None:
     """Print a report; exit code 1 if anything was wrong."""
     rows = [(kind, status or "closed", count) for (kind, status), count in sorted(report.answers.items())]

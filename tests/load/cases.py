@@ -72,8 +72,8 @@ class Batch:
         return len(items) == len(self.cases) and all(map(Case.agrees, self.cases, items))
 
 
-def make_batches(export: Path, cases: Sequence[Case], size: int) -> list[Batch]:
-    """The cases, `size` a request."""
+def make_batches(export: Path, cases: Sequence[Case], size: int, *, more: str = "") -> list[Batch]:
+    """The cases, `size` a request; `more` as for `request`."""
     cloud = CloudModel.load(export)
     kind, form = (
         (WORD_BATCH, "word") if cases[0].kind == WORD else (PACKED_BATCH, "packed")
@@ -81,15 +81,15 @@ def make_batches(export: Path, cases: Sequence[Case], size: int) -> list[Batch]:
     groups = [cases[at : at + size] for at in range(0, len(cases) - size + 1, size)]
     bodies = [b"".join(encode(case.levels, cloud.contract, form) for case in group) for group in groups]
     return [
-        Batch(request(body, kind, cloud.contract_digest, path="/v1/predict/batch"), group)
+        Batch(request(body, kind, cloud.contract_digest, path="/v1/predict/batch", more=more), group)
         for body, group in zip(bodies, groups, strict=True)
     ]
 
 
-def make_cases(export: Path, *, count: int = 64, form: str | None = None) -> list[Case]:
+def make_cases(export: Path, *, count: int = 64, form: str | None = None, more: str = "") -> list[Case]:
     """Perturb `count` soft pictures, each of its own colours, and ask the network about each alone.
 
-    `form` is one of `FORMS`; None takes the word of an answer bundle, and the PNG of any other.
+    `form` is one of `FORMS`; None takes the word of an answer bundle, and the PNG of any other. `more` as for `request`.
 
     Raises:
         UsageError: another form, or the word of a picture bundle.
@@ -101,7 +101,7 @@ def make_cases(export: Path, *, count: int = 64, form: str | None = None) -> lis
         (answer,) = cloud.predict([levels])
         body = encode(levels, phone.contract, form)
         expected = {name: found.probabilities for name, found in answer.items()}
-        content = request(body, FORMS[form], cloud.contract_digest)
+        content = request(body, FORMS[form], cloud.contract_digest, more=more)
         cases.append(Case(content, FORMS[form], body, levels, expected))
     return cases
 

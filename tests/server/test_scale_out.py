@@ -47,6 +47,12 @@ def test_replicas_get_digests_and_need_no_file(
             assert app.state.ready()
             asked = [headers, headers | BEARER]
             url = "http://localhost/v1/predict"
+            for given in ("5e5c1d66-a1c0-4b6c-9f0e-0e6f5f1f2c3d", "Ada's photo"):
+                named = {"X-Request-ID": given, **headers, **BEARER}  # as Ray's own middleware leaves it
+                answer = await client.post(url, content=upload, headers=named)
+                taken = answer.json()["request_id"] == given
+                assert taken == (given != "Ada's photo")
+                assert ("x-request-id" in answer.headers) != taken  # Ray says it where it is Ray's
             return [(await client.post(url, content=upload, headers=one)).status_code for one in asked]
 
     assert asyncio.run(go()) == [401, 200]
@@ -54,13 +60,13 @@ def test_replicas_get_digests_and_need_no_file(
 
 
 def test_bounds_on_replicas_and_on_what_waits(bundle: Path) -> None:
-    fixed = deployment_options(RayConfig(export=str(bundle), replicas=3, queue=40, batch=8, proxy_queue=5))
-    assert (fixed["num_replicas"], fixed["max_ongoing_requests"], fixed["max_queued_requests"]) == (3, 48, 5)
+    fixed = deployment_options(RayConfig(export=str(bundle), replicas=3, connections=70))
+    assert (fixed["num_replicas"], fixed["max_ongoing_requests"], fixed["max_queued_requests"]) == (3, 70, 70)
     assert "autoscaling_config" not in fixed
     scaled = deployment_options(RayConfig(export=str(bundle), replicas=2, most_replicas=6))
     assert "num_replicas" not in scaled
     bounds = scaled["autoscaling_config"]
-    assert (bounds["min_replicas"], bounds["max_replicas"]) == (2, 6)
+    assert (bounds["min_replicas"], bounds["max_replicas"], bounds["target_ongoing_requests"]) == (2, 6, 72)
     with pytest.raises(ValidationError, match="most_replicas=1 is less than replicas=2"):
         RayConfig(export=str(bundle), most_replicas=1)
 
@@ -69,7 +75,7 @@ DRIVER = """
 import sys
 from ray import cloudpickle
 from sfumato.server.scale_out import RayConfig, application
-bound = application(RayConfig(export=sys.argv[1], tokens=sys.argv[2], replicas=2, most_replicas=3, proxy_queue=7))
+bound = application(RayConfig(export=sys.argv[1], tokens=sys.argv[2], replicas=2, most_replicas=3, connections=7))
 deployment = bound._bound_deployment
 scaling = deployment._deployment_config.autoscaling_config
 assert (scaling.min_replicas, scaling.max_replicas, deployment.max_queued_requests) == (2, 3, 7)

@@ -7,9 +7,9 @@
 
 With `ledger=Ledger(...)` every upload is counted for the server's host before it is sent, and refused over the limit.
 Only the upload is sent. It is made from pixels alone: no EXIF, no location, no file name. A refusal that stays one is raised at
-once. 429, 502, 503, 504 and network faults are tried again, always with the same upload; the pause doubles, with jitter, and is
-never shorter than the server's Retry-After. A token goes out with uploads alone, so only to who has shown the same contract. No
-redirect is followed, and what is not encrypted, or stays on this machine, goes through no proxy.
+once. 429, 502, 503, 504, a proxy's own 500 and network faults are tried again, always with the same upload; the pause doubles,
+with jitter, and is never shorter than the server's Retry-After. A token goes out with uploads alone, so only to who has shown
+the same contract. No redirect is followed, and what is not encrypted, or stays on this machine, goes through no proxy.
 """
 
 import hashlib
@@ -325,7 +325,8 @@ class Client:
             pass  # a proxy's own page
         text = f"the server refuses ({response.status_code}): {title}" + (f": {detail}" if detail else "")
         message = printable(text)
-        if response.status_code not in RETRIED:
+        # HAProxy, as Ray Serve sets it up, says 500 where it reaches nobody. The service's own has problem details.
+        if response.status_code not in RETRIED and (response.status_code != 500 or kind):
             return ServerError(message, status=response.status_code, kind=kind)
         again = _RetryError(message, status=response.status_code, kind=kind)
         again.after = retry_after(response.headers.get("retry-after", ""), response.headers.get("date", ""))

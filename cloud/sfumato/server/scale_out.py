@@ -10,16 +10,20 @@ The driver reads the tokens, once, and passes their digests: no replica sees a t
 listens beyond this machine as soon as it is told to, so a service without tokens does not start.
 """
 
+import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfumato.core.errors import UsageError
 from sfumato.server.app import AppConfig, create_app
-from sfumato.server.auth import VARIABLE, RateLimitConfig, Tokens
+from sfumato.server.auth import VARIABLE, ConcurrencyLimit, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig
+from sfumato.server.gate import PAUSE_SECONDS, Gate
 from sfumato.server.model import CloudModel
 from sfumato.server.page import Page
 from sfumato.server.telemetry import log_to_stderr
@@ -28,6 +32,8 @@ HEALTH_SECONDS = 2.0
 """From one check of a replica to the next."""
 HEALTH_PATIENCE = 10.0
 """Seconds a check may take; a replica that fails is replaced."""
+ID = re.compile(rb"[0-9a-f-]{16,36}")
+"""An id of a request: a UUID, or one of ours."""
 
 
 class RayConfig(BaseModel):
@@ -47,11 +53,14 @@ class RayConfig(BaseModel):
     burst: int = Field(default=100, ge=1)
     batch: int = Field(default=16, ge=1, le=1024)
     queue: int = Field(default=128, ge=1, description="uploads that may wait in a replica")
-    proxy_queue: int = Field(
-        default=32, ge=1, description="requests that may wait in each proxy; more get 503"
+    connections: int = Field(
+        default=1000,
+        ge=1,
+        description="requests in a replica, refusals that wait included; as many more may wait for it, others get 503",
     )
     deadline_ms: float = Field(default=2000.0, ge=10, description="longest time in a replica")
     hosts: str = Field(default="", description="names of the service, comma separated, as --allow-host")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
     def _bounds(self) -> "RayConfig":
@@ -90,9 +99,11 @@ def deployment_options(args: RayConfig) -> dict[str, Any]:
     in_work = args.queue + args.batch
     most = args.most_replicas or args.replicas
     options: dict[str, Any] = {
-        # More than wait and run at a time would queue in Ray's proxy, out of the deadline's sight.
-        "max_ongoing_requests": in_work,
-        "max_queued_requests": args.proxy_queue,
+        # `Gate` bounds what is in work. What Serve itself would hold back waits out of the deadline's sight.
+        "max_ongoing_requests": args.connections,
+        "max_queued_requests": args.connections,  # what comes at once counts as queued for a moment
+        "backpressure_config": {"status_code": 503, "retry_after_s": PAUSE_SECONDS},
+        "logging_config": {"enable_access_log": False},  # the service writes a line of its own
         "health_check_period_s": HEALTH_SECONDS,
         "health_check_timeout_s": HEALTH_PATIENCE,
     }
@@ -124,7 +135,8 @@ def build_app(args: RayConfig, tokens: Tokens) -> Starlette:
     Raises:
         SfumatoError: no export.
     """
-    log_to_stderr()
+    # Ray puts a stream into `sys.stderr` that looks for the caller of each line: that takes a tenth of an upload.
+    log_to_stderr(args.log_level, sys.__stderr__)
     export = Path(args.export)
     model = CloudModel.load(export)
     config = AppConfig(
@@ -132,4 +144,22 @@ def build_app(args: RayConfig, tokens: Tokens) -> Starlette:
         rate=RateLimitConfig(per_second=args.rate, burst=args.burst),
         hosts=tuple(filter(None, args.hosts.split(","))),
     )
-    return create_app(model, config, tokens, Page.load(export, model.contract))
+    app = create_app(model, config, tokens, Page.load(export, model.contract))
+    limit = ConcurrencyLimit(args.queue + args.batch, args.deadline_ms / 2000)
+    app.add_middleware(RequestId)
+    app.add_middleware(Gate, limit=limit, tokens=tokens, telemetry=app.state.telemetry)
+    return app
+
+
+class RequestId:
+    """ASGI middleware: Ray names each request and says the name in the answer's X-Request-ID; log and answer take it over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note Ray's name, which may be one that the client chose: no other than an id comes into the log."""
+        for name, value in scope.get("headers", ()):
+            if name == b"x-request-id" and ID.fullmatch(value):
+                scope.setdefault("state", {})["request_id"] = value.decode()
+        await self.app(scope, receive, send)

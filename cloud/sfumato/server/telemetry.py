@@ -17,7 +17,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -218,13 +218,16 @@ class Watch:
             return
         start, status, sent = time.perf_counter(), 500, 0
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = f"{self._ids.getrandbits(64):016x}"
+        own = "request_id" not in state  # else a server around this one gave the request its id, and says it
+        if own:
+            state["request_id"] = f"{self._ids.getrandbits(64):016x}"
 
         async def watched(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = with_headers(message.get("headers", ()), state["request_id"])
+                request_id = state["request_id"] if own else None
+                message["headers"] = with_headers(message.get("headers", ()), request_id)
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -264,12 +267,12 @@ class Watch:
         logger.log(level, "request", extra={"fields": {k: v for k, v in fields.items() if v is not None}})
 
 
-def with_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer, with those of HEADERS that it lacks and the request id."""
+def with_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str | None) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those of HEADERS that it lacks and the request id, if there is one to say."""
     given = list(headers)
     names = {name.lower() for name, _ in given}
     given += [(name, value) for name, value in HEADERS.items() if name not in names]
-    return [*given, (b"x-request-id", request_id.encode())]
+    return given if request_id is None else [*given, (b"x-request-id", request_id.encode())]
 
 
 class JsonLines(logging.Formatter):
@@ -294,9 +297,12 @@ class JsonLines(logging.Formatter):
         return json.dumps(values).replace("\x7f", "\\u007f")
 
 
-def log_to_stderr(level: str = "info") -> None:
-    """Send the log of service, server and libraries there, as JSON lines; so, too, what is said of a damaged photo."""
-    handler = logging.StreamHandler(sys.stderr)
+def log_to_stderr(level: str = "info", stream: TextIO | None = None) -> None:
+    """Send the log of service, server and libraries there, as JSON lines; so, too, what is said of a damaged photo.
+
+    `stream` is another place than `sys.stderr`.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines())
     logging.getLogger().handlers = [handler]
     logging.captureWarnings(True)
