@@ -11,6 +11,7 @@ and `accuracy-bytes.png` are written anew after each row.
 """
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sfumato.audit import clean_cache
 from sfumato.audit.answer_audit import answer_rate
 from sfumato.audit.artifact import Artifact
 from sfumato.audit.attribute_selection import select_attributes
@@ -31,6 +33,7 @@ from sfumato.audit.upload_size import SAMPLE, image_sizes, upload_sizes
 from sfumato.bench.instructions import price
 from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
+from sfumato.compare.cluster import Outcome, RowJob, check_ray, rows_on_ray
 from sfumato.compare.config import CompareConfig
 from sfumato.compare.methods import METHODS, Method, Task, UnsuitableError, available, create
 from sfumato.compare.methods.training import SEED_WORD, DivergedError, adversary_accuracy, train_method
@@ -75,6 +78,7 @@ def compare(
     *,
     overwrite: bool = False,
     accelerator: str = "auto",
+    ray: str | None = None,
 ) -> Comparison:
     """Make every row that is not there yet, and the files that sum them up.
 
@@ -84,12 +88,16 @@ def compare(
         plans: from `choose_rows`.
         overwrite: start anew.
         accelerator: `auto`, `cpu` or `cuda`.
+        ray: address of a Ray cluster that makes the rows, `auto` or `local` (`sfumato.compare.cluster`); None: one after the
+            other, here.
 
     Raises:
-        SfumatoError: the folder holds something else or rows of another configuration, or training failed.
+        SfumatoError: the folder holds something else or rows of another configuration, training failed, or there is no cluster.
         UsageError: attributes that cannot be compared on.
     """
     check_devices(accelerator)
+    if ray is not None:
+        check_ray()
     keep_freed_memory()
     comparer = Comparer(config, out, accelerator)
     if overwrite or not (out / CLEAN).exists():  # later that file is the network, whatever it was made of
@@ -98,21 +106,21 @@ def compare(
     _claim(out, values, overwrite=overwrite)
     with only_process(out):
         comparer.prepare()
-        for number, plan in enumerate(plans, 1):
+        numbers = {plan: f"[{number}/{len(plans)}] {plan.id}" for number, plan in enumerate(plans, 1)}
+        missing = []
+        for plan, shown in numbers.items():
             if comparer.path(plan).exists():
-                note(f"[{number}/{len(plans)}] {plan.id}: kept from before")
-                continue
-            if comparer.failure(plan).exists():
-                note(f"[{number}/{len(plans)}] {plan.id}: could not be trained before")
-                continue
-            note(f"[{number}/{len(plans)}] {plan.id}")
-            try:
-                row = comparer.make(plan)
-            except (DivergedError, UnsuitableError) as error:
-                note(str(error))
-                write_json(comparer.failure(plan), {"id": plan.id, "reason": str(error)})
+                note(f"{shown}: kept from before")
+            elif comparer.failure(plan).exists():
+                note(f"{shown}: could not be trained before")
             else:
-                write_json(comparer.path(plan), row.model_dump(mode="json"))
+                missing.append(plan)
+        for plan, outcome in comparer.outcomes(missing, numbers, ray):
+            if isinstance(outcome, str):
+                note(outcome)
+                write_json(comparer.failure(plan), {"id": plan.id, "reason": outcome})
+            else:
+                write_json(comparer.path(plan), outcome.model_dump(mode="json"))
             comparer.write(plans)
         return comparer.write(plans)
 
@@ -185,6 +193,29 @@ class Comparer:
         self.clean_validation = evaluate(
             self.clean, self.batches(Split.VALIDATION, self.config.keep)
         ).accuracy
+
+    def outcomes(
+        self, plans: Sequence[RowPlan], shown: Mapping[RowPlan, str], ray: str | None
+    ) -> Iterator[tuple[RowPlan, Outcome]]:
+        """Each row with its outcome, as they finish; `shown` names it."""
+        if ray is not None and plans:
+            job = RowJob(
+                self.config, self.out.absolute(), self.accelerator, keep_references=clean_cache.in_use()
+            )
+            for plan, outcome in rows_on_ray(ray, job, plans):
+                note(shown[plan])
+                yield plan, outcome
+            return
+        for plan in plans:
+            note(shown[plan])
+            yield plan, self.attempt(plan)
+
+    def attempt(self, plan: RowPlan) -> Outcome:
+        """Make a row, or say why it cannot be trained."""
+        try:
+            return self.make(plan)
+        except (DivergedError, UnsuitableError) as error:
+            return str(error)
 
     def make(self, plan: RowPlan) -> ComparisonRow:
         """Train and attack one row."""

@@ -73,6 +73,11 @@ def switched_off(off: bool = True) -> Iterator[None]:
         _off.reset(token)
 
 
+def in_use() -> bool:
+    """Whether clean references are read and kept here."""
+    return not _off.get() and limit() > 0
+
+
 def limit() -> int:
     """Bytes that clean references may take; 0: none are read or kept.
 

@@ -93,6 +93,13 @@ def command(
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Make the rows on this Ray cluster: HOST:PORT, auto, or local for one of this machine.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; finished rows go.")] = False,
     no_cache: Annotated[
         bool,
@@ -144,7 +151,7 @@ def command(
         }
     )
     with switched_off(no_cache):
-        comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator)
+        comparison = compare(config, out, rows, overwrite=overwrite, accelerator=accelerator, ray=ray)
     if as_json:
         emit_json(comparison.to_json())
     else:
