@@ -16,6 +16,7 @@ from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.export.artifact import load_export
 from sfumato.export.index_encoding import read_encoding
 from sfumato.export.pipeline import export
+from sfumato.runtime import index_code
 from sfumato.runtime.contract import FILE, parse_contract
 from sfumato.runtime.index_code import IndexCode
 from sfumato.runtime.phone_model import PhoneModel
@@ -109,12 +110,94 @@ def test_every_entry_is_read_as_it_is_listed(code: IndexCode) -> None:
                 assert level == int("".join(map(str, bits)), 2)
 
 
-def test_many_draws_at_once_are_the_draws_one_by_one() -> None:
-    code = IndexCode(5, 4, 6, 47, True, 2, 7)
-    q = np.random.default_rng(2).integers(0, 256, (5, 5, 4, 6), dtype=np.uint8)
-    noise = np.random.default_rng(3).integers(0, 256, (5, code.noise_bytes), dtype=np.uint8)
-    assert code.draw_many(q, noise) == [code.draw(*pair) for pair in zip(q, noise, strict=True)]
-    assert code.exact_bits_of_many(q) == pytest.approx([code.exact_bits(one) for one in q])
+def slow_draw(code: IndexCode, q: NDArray[np.uint8], noise: NDArray[np.uint8]) -> bytes:
+    """The draw as the contract says it, one register after the other, in Python's own numbers."""
+    steps, states = code.height * code.width, 2**code.memory
+    apart = next(n for n in itertools.count(math.ceil(5 * steps / 8)) if math.gcd(n, steps) == 1)
+    ends = [code.bits * step // steps for step in range(steps + 1)]
+    weights = []
+    for step in range(steps):
+        found = [1.0]
+        for plane in range(code.planes):
+            byte = int(q.reshape(steps, code.planes)[step * apart % steps, plane])
+            one = min(max(256 if code.gray and byte == 255 else byte, 0.25), 255.75) / 256
+            found = [weight * (1 - one) for weight in found] + [weight * one for weight in found]
+        weights.append([weight * weight for weight in found] if code.power == 2 else found)
+
+    def each(step: int, state: int) -> list[float]:
+        bits = ends[step + 1] - ends[step]
+        registers = [state + states * i for i in range(2**bits)]
+        return [
+            sums[step][register >> bits] * weights[step][mixed(step, register) >> (32 - code.planes)]
+            for register in registers
+        ]
+
+    def choose(among: list[float], number: int) -> int:
+        u = int(noise[2 * number]) + 256 * int(noise[2 * number + 1])
+        *_, total = itertools.accumulate(among)
+        reached = itertools.accumulate(among)
+        return next(i for i, sum_ in enumerate(reached) if sum_ > u * total / 65536)
+
+    sums = [[1.0] + [0.0] * (states - 1)]
+    for step in range(steps):
+        added = []
+        for state in range(states):
+            *_, total = itertools.accumulate(each(step, state))
+            added.append(total)
+        unit = 2.0 ** -math.frexp(max(added))[1]
+        sums.append([one * unit for one in added])
+    state, index = choose(sums[-1], 0), 0
+    for step in reversed(range(steps)):
+        bits = ends[step + 1] - ends[step]
+        register = state + states * choose(each(step, state), steps - step)
+        index |= (register % 2**bits) << (code.bits - ends[step + 1])
+        state = register >> bits
+    return (index << 8 * code.size - code.bits).to_bytes(code.size, "big")
+
+
+@pytest.mark.parametrize(
+    "code", [*CODES, IndexCode(5, 4, 6, 47, True, 2, 7), IndexCode(3, 5, 6, 60, True, 1, 4)], ids=str
+)
+@pytest.mark.parametrize("spread", [5, 60, 300])
+def test_many_draws_at_once_are_the_slow_draws_one_by_one(
+    code: IndexCode, spread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_code, "TOGETHER", 3)  # seven are three batches, the last of one
+    rng, shape = np.random.default_rng(spread), (7, code.height, code.width, code.planes)
+    q = np.clip(rng.normal(128, spread, shape), 0, 255).astype(np.uint8)
+    noise = rng.integers(0, 256, (7, code.noise_bytes), dtype=np.uint8)
+    drawn = code.draw_many(q, noise)
+    assert drawn == [slow_draw(code, *pair) for pair in zip(q, noise, strict=True)]
+    assert drawn == [code.draw(*pair) for pair in zip(q, noise, strict=True)]
+    assert np.array_equal(code.levels_of_many(drawn), [code.levels(index) for index in drawn])
+
+
+def test_ways_that_do_not_fit_into_the_cache_give_the_same_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = IndexCode(5, 4, 6, 77, True, 2, 7)
+    rng = np.random.default_rng(2)
+    q = rng.integers(0, 256, (5, 5, 4, 6), dtype=np.uint8)
+    noise = rng.integers(0, 256, (5, code.noise_bytes), dtype=np.uint8)
+    expected = code.draw_many(q, noise)
+    for cached in (1, 5 * 128 * 3):
+        monkeypatch.setattr(index_code, "CACHED", cached)
+        assert code.draw_many(q, noise) == expected
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+def test_the_law_of_a_draw_is_that_of_the_listed_book(code: IndexCode) -> None:
+    q = np.stack([probabilities(code, seed) for seed in range(3)])
+    bits, means = code.exact_law(q)
+    books = np.array([entry(code, number) for number in range(2**code.bits)])
+    for one, told, mean in zip(q, bits, means, strict=True):
+        assert told == pytest.approx(code.exact_bits(one))
+        expected = np.einsum("n,npk->pk", law(code, one), books)
+        assert np.abs(mean.reshape(expected.shape) - expected).max() < 1e-3
+    p = code.chances(q).reshape(3, -1, code.planes)
+    listed = [np.where(books == 1, one, 1 - one).prod((1, 2)) for one in p]
+    for power in (1, 2):
+        expected = [np.log((weights**power).sum()) for weights in listed]
+        assert code.log_sums(code.chances(q), power) == pytest.approx(expected)
+        assert code.log_sums(code.chances(q[:1]), power) == pytest.approx(expected[:1])
 
 
 def test_other_lengths_and_numbers_beyond_the_book_are_refused() -> None:
@@ -126,8 +209,11 @@ def test_other_lengths_and_numbers_beyond_the_book_are_refused() -> None:
             code.levels(content)
     with pytest.raises(DataError, match="not filled with zeros"):
         code.levels(bytes(5) + b"\x01")
+    for q, noise in (((5, 4, 6), (40,)), ((4, 5, 6), (42,))):
+        with pytest.raises(SfumatoError, match="and 42 noise bytes"):
+            code.draw(np.zeros(q, np.uint8), np.zeros(noise, np.uint8))
     with pytest.raises(SfumatoError, match="and 42 noise bytes"):
-        code.draw(np.zeros((5, 4, 6), np.uint8), np.zeros(40, np.uint8))
+        code.draw_many(np.zeros((2, 5, 4, 6), np.uint8), np.zeros((1, 42), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,8 @@ def measure_index(run: Run, session: Session, part: IndexPart) -> dict[str, Any]
     for start in range(0, len(q), BATCH):
         some = q[start : start + BATCH]
         noise = rng.integers(0, 256, (len(some), code.noise_bytes), dtype=np.uint8)
-        drawn += [code.levels(index) for index in code.draw_many(some, noise)]
-        rates.append(code.exact_bits_of_many(some))
+        drawn += [*code.levels_of_many(code.draw_many(some, noise))]
+        rates.append(code.exact_law(some)[0])
     right = hits(run.cloud, drawn, labels, run.channel)
     return {
         "images": len(images),

@@ -87,14 +87,28 @@ internal class IndexCode(
         for (i in values.indices) values[i] *= unit
     }
 
-    /** The sums before each step and after the last; [watch] is told what each step added up, by register. */
-    private fun forward(weights: List<DoubleArray>, watch: (each: DoubleArray, taken: Int) -> Unit = { _, _ -> }): List<DoubleArray> {
+    /**
+     * The sums before each step and after the last; [watch] is told what each step added up, by register, in an array that the next
+     * step fills again.
+     */
+    private inline fun forward(weights: List<DoubleArray>, watch: (each: DoubleArray, taken: Int) -> Unit = { _, _ -> }): List<DoubleArray> {
         val all = mutableListOf(DoubleArray(states).also { it[0] = 1.0 })
+        var each = DoubleArray(0)
         for (step in 0 until steps) {
             val taken = end(step + 1) - end(step)
-            val (before, next) = all.last() to DoubleArray(states)
-            val each = DoubleArray(states shl taken) { before[it shr taken] * weights[step][value(step, it)] }
-            for (register in each.indices) next[register and (states - 1)] += each[register]
+            val (before, next, weight) = Triple(all.last(), DoubleArray(states), weights[step])
+            if (each.size != states shl taken) each = DoubleArray(states shl taken)
+            // Registers that share their upper bits come from one sum.
+            var register = 0
+            for (upper in 0 until (each.size shr taken)) {
+                val sum = before[upper]
+                repeat(1 shl taken) {
+                    val one = sum * weight[value(step, register)]
+                    each[register] = one
+                    next[register and (states - 1)] += one
+                    register++
+                }
+            }
             watch(each, taken)
             scale(next)
             all += next
