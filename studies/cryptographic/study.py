@@ -91,7 +91,7 @@ def run_study(
         UsageError: images of another size.
     """
     torch.set_num_threads(1)
-    artifact = None if export is None else load_export(export)
+    artifact = None if export is None else load_export(export, indices=False)
     dataset = open_dataset(config.data, keep=(config.keep,))
     if dataset.size != (SIDE, SIDE):
         raise UsageError(

@@ -25,7 +25,8 @@ def command(
     from sfumato.core.files import write_json
     from sfumato.export.artifact import load_export
 
-    results = run_study(load_export(export_a), load_export(export_b), photos=photos, seed=seed, watch=note)
+    one, two = (load_export(each, indices=False) for each in (export_a, export_b))
+    results = run_study(one, two, photos=photos, seed=seed, watch=note)
     if json is not None:
         write_json(json, results)
         note(f"wrote {json}")

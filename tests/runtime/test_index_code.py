@@ -270,9 +270,10 @@ def test_an_export_without_a_book_has_no_indices(
     assert "index" not in json.loads((bundle / "vectors.json").read_text(encoding="utf-8"))
 
 
-def test_an_audit_would_draw_other_uploads_and_is_refused(index_export: Path) -> None:
-    with pytest.raises(SfumatoError, match="are indices, which an audit does not draw"):
-        load_export(index_export)
+def test_who_draws_no_indices_refuses_them(index_export: Path) -> None:
+    with pytest.raises(SfumatoError, match="are indices, which only an audit draws: take a packed export"):
+        load_export(index_export, indices=False)
+    assert load_export(index_export).phone.book is not None
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.channels import Channel, Parameters, create
+from sfumato.channels.dither import Dither
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_object
 from sfumato.core.strengths import FULL
@@ -66,10 +68,16 @@ class ExportArtifact:
         """Declared undesired attributes."""
         return self.contract.hide
 
-    @property
+    @cached_property
     def channel(self) -> Channel:
-        """The noisy channel."""
-        return create(self.contract.channel.name, **self.contract.channel.settings)
+        """The noisy channel: the book's, where uploads are its entries."""
+        channel = create(self.contract.channel.name, **self.contract.channel.settings)
+        if self.phone.book is None:
+            return channel
+        assert isinstance(channel, Dither)  # the contract has an index with no other
+        return IndexChannel(
+            levels=channel.levels, gray=channel.gray, subsample=channel.subsample, code=self.phone.book
+        )
 
     def parameters(self, images: NDArray[np.uint8]) -> Parameters:
         """Channel parameters of images (N, H, W, 3): the shipped bytes q as q / 256, (N, planes, H, W)."""
@@ -95,7 +103,7 @@ class AnswerExport(ExportArtifact):
     To whatever looks at channel parameters, an upload is the code word's image: probabilities of 0 and 1.
     """
 
-    @property
+    @cached_property
     def channel(self) -> Channel:
         """Two levels: the code word's image."""
         return create("dither", levels=2)
@@ -123,23 +131,24 @@ class AnswerExport(ExportArtifact):
         return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
 
 
-def load_export(path: str | Path, *, cloud: str | None = None) -> ExportArtifact:
+def load_export(path: str | Path, *, cloud: str | None = None, indices: bool = True) -> ExportArtifact:
     """Read an export for an audit; one of answer mode is an `AnswerExport`.
 
     Args:
         path: its folder.
         cloud: the `module:factory` of its cloud network, where it is the user's own: an export that names one is not believed.
+        indices: whether the caller can deal with uploads that are indices.
 
     Raises:
         SfumatoError: the bundle is damaged, came without its audit files, the data set has changed since, its cloud network is
-            made by code that `cloud` does not name, or its uploads are indices.
+            made by code that `cloud` does not name, or its uploads are indices and the caller wants none.
     """
     folder = Path(path)
     phone = PhoneModel.load(folder)
     contract = phone.contract
-    if contract.index is not None:
+    if contract.index is not None and not indices:
         raise SfumatoError(
-            f"uploads of {folder} are indices, which an audit does not draw: audit its run, or a packed export of it"
+            f"uploads of {folder} are indices, which only an audit draws: take a packed export"
         )
     needed = [entry for entry in contract.files if entry.role == "audit"]
     if not all((folder / entry.name).exists() for entry in needed):

@@ -197,7 +197,7 @@ def add_npu(
             the HTP does not take the whole graph, or a context binary computes something else.
     """
     contract = check_export(folder, overwrite=overwrite)
-    artifact = load_export(folder, cloud=cloud)
+    artifact = load_export(folder, cloud=cloud, indices=False)
     test = artifact.dataset.splits[Split.TEST]
     # Evenly over the split, which may be in the order of its classes.
     rows = test[np.linspace(0, len(test) - 1, min(photos, len(test))).round().astype(int)]

@@ -328,9 +328,15 @@ def clean_batches(split: AttackSplit) -> Batches:
 
 
 def build_split(
-    artifact: Artifact, split: Split, attributes: Sequence[str], copies: int, seed: int
+    artifact: Artifact,
+    split: Split,
+    attributes: Sequence[str],
+    copies: int,
+    seed: int,
+    *,
+    rated: bool = False,
 ) -> tuple[AttackSplit, Tensor]:
-    """One split with its augmented copies, and the rate of its unchanged images in nats."""
+    """One split with its augmented copies, and where it is `rated` the rate of its unchanged images in nats."""
     rows = artifact.dataset.splits[split]
     one = artifact.parameters(np.array(artifact.dataset.images[rows[:1]]))
     size = sum(value[0].numel() for value in one.values()) * 2 * len(rows)
@@ -346,7 +352,7 @@ def build_split(
                 first = number * len(rows)
                 begin, end = first + start, first + min(start + part, len(rows))
                 exact = artifact.parameters(photos[begin:end])
-                if number == 0:
+                if rated and number == 0:
                     rate.append(prior_rate(artifact.channel, exact))
                 yield exact
 
@@ -359,7 +365,7 @@ def build_split(
             labels={name: np.tile(values, copies) for name, values in labels.items()},
             images=len(rows),
         ),
-        torch.cat(rate),
+        torch.cat(rate) if rated else torch.empty(0),
     )
 
 
@@ -387,7 +393,7 @@ def build_attack_data(
     classes = {a.name: len(a.classes) for a in artifact.dataset.require(names)}
     train, _ = build_split(artifact, Split.ATTACKER, names, copies, seed)
     validation, _ = build_split(artifact, Split.VALIDATION, names, 1, seed)
-    test, rate = build_split(artifact, Split.TEST, names, 1, seed)
+    test, rate = build_split(artifact, Split.TEST, names, 1, seed, rated=True)
     person = artifact.dataset.identity
     return AttackData(
         channel=artifact.channel,

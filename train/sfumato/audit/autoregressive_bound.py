@@ -12,6 +12,7 @@ from math import log
 import torch
 
 from sfumato.audit.attack_data import AttackData, AttackSplit, random_order
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.rows import floats, in_parts
 from sfumato.channels.dither import Dither
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
@@ -28,12 +29,13 @@ PEAK = 5e-3
 
 
 def autoregressive_bound(data: AttackData, *, steps: int = STEPS) -> float | None:
-    """The bound in bits an image; None for channels other than dither, whose uploads are not made of bits.
+    """The bound in bits an image; None for channels other than dither, whose uploads are not made of bits, and for indices.
 
-    With fewer optimiser steps it is looser.
+    With fewer optimiser steps it is looser. What the prior expects of pictures adds up to 1 over all pictures; over the entries
+    of a book nobody can add it up.
     """
     channel = data.channel
-    if not isinstance(channel, Dither):
+    if not isinstance(channel, Dither) or isinstance(channel, IndexChannel):
         return None
     prior = fit(channel, data, steps)
     test = data.test

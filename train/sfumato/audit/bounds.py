@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from sfumato.audit.autoregressive_bound import STEPS, autoregressive_bound
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.metrics import Floats, mean_interval
 from sfumato.audit.rows import Kept, at_once, floats
 from sfumato.audit.schema import InformationBounds, PhotoBits, RateBits, WorstGroup
@@ -78,7 +79,10 @@ def divergences(channel: Channel, parameters: Kept, components: Parameters) -> T
     out = []
     for rows in torch.split(torch.arange(count), BATCH):
         part = floats(parameters, rows)
-        out.append((channel.rate(part)[:, None] - channel.gain(part, components)).double())
+        if isinstance(channel, IndexChannel):  # one law gives both
+            out.append(channel.divergences(part, components))
+        else:
+            out.append((channel.rate(part)[:, None] - channel.gain(part, components)).double())
     return torch.cat(out)
 
 
@@ -100,7 +104,9 @@ def photo_bounds(data: "AttackData") -> tuple[Floats, Floats]:
     classes = [data.classes[name] for name in data.keep]
     answers = torch.from_numpy(label_cells([train.labels[name][:base] for name in data.keep], classes))
     known: Kept = {name: value[:base] for name, value in train.parameters.items()}
-    components, log_weight = fit_mixture(data.channel, known, answers)
+    # Whatever is fitted bounds; the divergence of the test photos from it is that of the channel itself.
+    fitted = data.channel.without_book if isinstance(data.channel, IndexChannel) else data.channel
+    components, log_weight = fit_mixture(fitted, known, answers)
     nats = divergences(data.channel, data.test.parameters, components)
     cost = nats - log_weight
     nearest = cost.argmin(1, keepdim=True)

@@ -9,7 +9,8 @@ has nothing to do with it, and one patch of its upload tells the coin: faintly, 
 - gaussian: each of M samples has mean 1/2 + step or 1/2 - step under one noise scale; the best test adds them up
   and is right with probability Phi(step sqrt(M) / scale), which sets the scale.
 
-So the size of the leak is known exactly, whatever the channel does with the rest of the photo. The attackers know nothing
+So the size of the leak is known exactly, whatever the channel does with the rest of the photo. Where uploads are entries of a
+book it is counted: the share of test uploads in which most bits of the patch agree with the coin. The attackers know nothing
 of patch and size: they get labels and uploads, as for any attribute. Coins cost nothing, so the same test photos are
 uploaded under several of them, until luck in the draw hardly counts.
 
@@ -31,9 +32,10 @@ from torch import Tensor
 from sfumato.audit.attack_data import MAX_PARAMETER_BYTES, AttackData, AttackSplit, Photos, random_rows
 from sfumato.audit.attacks import discriminant, posterior, provider
 from sfumato.audit.attacks.ensemble import combine
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import Ints, Prediction
-from sfumato.audit.rows import Kept, Numbers
+from sfumato.audit.rows import Kept, Numbers, in_parts
 from sfumato.audit.schema import PositiveControl
 from sfumato.audit.scoring import ScoredAttack, best_attack, score
 from sfumato.channels import Channel
@@ -48,6 +50,8 @@ CELLS = 4
 """The patch lies in one cell of a grid of so many by so many."""
 STEP = 1 / 256
 """The finest step of a shipped probability."""
+STRONGER = (1, 2, 4, 8)
+"""Times the wanted NAG, tried one after the other where the channel lets less through."""
 GAUSSIAN_STEP = 2**-10
 """Of a mean; exact in float16, as attack data are kept."""
 PHOTOS = 4_000
@@ -84,6 +88,13 @@ def coin_accuracy(count: int, step: float) -> float:
     return float(binom.sf(count // 2, count, 0.5 + step))
 
 
+def drawn_step(channel: Channel, step: float) -> float:
+    """How far from 1/2 a bit of probability 1/2 + step is drawn: as it is, but for indices that follow a power of it."""
+    if not isinstance(channel, IndexChannel):
+        return step
+    return float(channel.to_moments({"p": torch.tensor(0.5 + step, dtype=torch.float64)})["p"]) - 0.5
+
+
 def design(channel: Channel, room: int, nag: float = WANTED_NAG) -> Leak:
     """The faintest leak of at least this NAG that fits into `room` bits or samples.
 
@@ -100,16 +111,19 @@ def design(channel: Channel, room: int, nag: float = WANTED_NAG) -> Leak:
     wanted = (1 + nag) / 2
     for steps in range(1, 128):
         step = steps * STEP
+        drawn = drawn_step(channel, step)
         most = room - 1 + room % 2  # the largest odd number
-        if coin_accuracy(most, step) < wanted:
+        if coin_accuracy(most, drawn) < wanted:
             continue
         low, high = 0, most // 2  # counts 2 * n + 1; the accuracy grows with n
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if coin_accuracy(2 * middle + 1, step) >= wanted else (middle + 1, high)
+            low, high = (
+                (low, middle) if coin_accuracy(2 * middle + 1, drawn) >= wanted else (middle + 1, high)
+            )
         count = 2 * low + 1
         if channel.name == "dither":
-            return Leak(count, step, coin_accuracy(count, step))
+            return Leak(count, step, coin_accuracy(count, drawn))
         scale = float(np.float16(GAUSSIAN_STEP * math.sqrt(count) / norm.ppf(wanted)))
         return Leak(count, GAUSSIAN_STEP, float(norm.cdf(GAUSSIAN_STEP * math.sqrt(count) / scale)), scale)
     raise ValueError(f"a patch of {room} samples cannot leak a NAG of {nag}")
@@ -174,6 +188,22 @@ def plant(data: AttackData, nag: float = WANTED_NAG) -> tuple[AttackData, Leak]:
     Raises:
         ValueError: the uploads are too small for such a leak.
     """
+    if not isinstance(data.channel, IndexChannel):
+        return plant_once(data, nag)[:2]
+    # The book has few entries where all else is right as well, so less is told than was planted. That is counted.
+    for stronger in STRONGER:
+        planted, leak, mask = plant_once(data, stronger * nag)
+        bits = torch.cat(
+            [data.channel.planes(part)[:, mask].mean(1) for part in in_parts(planted.test_uploads)]
+        )
+        told = float(((bits > 0.5).numpy() == planted.test.labels[COIN]).mean())
+        if 2 * told - 1 >= nag:
+            return planted, replace(leak, accuracy=told)
+    raise ValueError(f"no index tells a coin with a NAG of {nag}")
+
+
+def plant_once(data: AttackData, nag: float) -> tuple[AttackData, Leak, Tensor]:
+    """As `plant`, and the bits (planes, H, W) that tell the coin."""
     main = "p" if data.channel.name == "dither" else "mean"
     planes, height, width = data.test.parameters[main].shape[1:]
     room = planes * max(1, height // CELLS) * max(1, width // CELLS)
@@ -208,6 +238,7 @@ def plant(data: AttackData, nag: float = WANTED_NAG) -> tuple[AttackData, Leak]:
             networks={},
         ),
         leak,
+        mask,
     )
 
 

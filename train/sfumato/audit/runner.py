@@ -31,6 +31,7 @@ from sfumato.audit.compositions import compose
 from sfumato.audit.cross_fitting import pool, rotate
 from sfumato.audit.floors import kept_cells, measure_population
 from sfumato.audit.goal import measure_goal
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.pass_rule import DEFAULT, Judgement, judge
 from sfumato.audit.plan import Plan, create_plan
 from sfumato.audit.positive_control import positive_control
@@ -44,6 +45,7 @@ from sfumato.audit.statements import (
     control_statements,
     fold_statements,
     group_statements,
+    index_statement,
     seed_statements,
     statements,
 )
@@ -117,7 +119,8 @@ def audit(
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
         cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
-        strength: attack uploads of this one of an export's points; a goal of training counts at full strength alone.
+        strength: attack uploads of this one of an export's points; a goal of training counts at full strength alone,
+            and not where uploads are indices.
         others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
             see `sfumato.audit.compositions`.
         rule: the thresholds of the verdict.
@@ -191,7 +194,8 @@ def audit(
         information_bounds(data, photos, steps=plan.prior_steps),
         worst_groups(artifact.dataset, photos[0]),
     )
-    config = getattr(artifact, "config", None) if strength in (None, FULL) else None
+    index = data.channel.code.bits if isinstance(data.channel, IndexChannel) else None
+    config = getattr(artifact, "config", None) if strength in (None, FULL) and index is None else None
     goal = None if config is None else measure_goal(config, rate, bounds, first.desired, data.test.images)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
     judgement = over_seeds(
@@ -216,6 +220,7 @@ def audit(
         goal=goal,
         worst_groups=groups,
         statements=(
+            *(() if index is None else (index_statement(index),)),
             *statements(first.attributes, rate, bounds),
             *group_statements(groups),
             *control_statements(controls),

@@ -62,6 +62,15 @@ def bound_statements(rate: RateBits, bounds: InformationBounds) -> tuple[str, ..
     return tuple(out)
 
 
+def index_statement(bits: int) -> str:
+    """What holds of every upload that is an entry of a public book of 2^bits."""
+    return (
+        f"An upload is the number of one of 2^{bits:,} entries of a public book: no photo tells more than {bits:,} bits. "
+        "The attacks were given entries that were drawn and looked up as phone and service do. A goal of training is about "
+        "ordinary draws and was not judged."
+    )
+
+
 def attribute_statement(one: AttributeResult) -> str:
     """What was measured about one attribute."""
     best, top = one.best, one.strongest_on_test

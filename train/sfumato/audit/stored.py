@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from sfumato.audit.attack_data import AttackData
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import AttackOutput, Groups, Prediction, ReconstructedImages
 from sfumato.audit.rows import in_parts
@@ -86,6 +87,8 @@ def write_plain(path: Path, plain: Any) -> None:
 def fingerprint(data: AttackData, plan: Plan, groups: Groups) -> str:
     """A digest of everything that the predictions depend on: what the artifact makes of the photos, labels, plan and seed."""
     digest = hashlib.sha256(f"{data.seed} {groups} {plan.model_dump_json()}".encode())
+    if isinstance(data.channel, IndexChannel):  # a packed export of the run has the same parameters
+        digest.update(repr(data.channel.code).encode())
     for split in (data.train, data.validation, data.test):
         for value in split.parameters.values():
             for part in in_parts(value[: split.images]):

@@ -1,7 +1,7 @@
 """Size of an upload in bytes, beside the photo it stands for.
 
-A dither upload is packed: log2(levels) bits a colour sample, nothing else; where blocks can be closed it is a PNG. A gaussian
-upload is a byte a sample in a PNG. All are measured without headers of the transport.
+A dither upload is packed: log2(levels) bits a colour sample, nothing else; where blocks can be closed it is a PNG, where
+there is a book an index. A gaussian upload is a byte a sample in a PNG. All are measured without headers of the transport.
 
     upload_bytes(channel, pixels, uploads).mean
 """
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.audit.attack_data import Pixels
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.rows import Numbers
 from sfumato.audit.schema import UploadBytes
 from sfumato.channels import Channel
@@ -49,6 +50,8 @@ def upload_sizes(channel: Channel, uploads: Numbers) -> tuple[NDArray[np.float64
     Returns:
         (M,) bytes, at most `SAMPLE`; M is 1 where all have one size.
     """
+    if isinstance(channel, IndexChannel):
+        return np.array([float(channel.code.size)]), f"index of {channel.code.bits:,} bits"
     if isinstance(channel, Dither) and channel.gates:
         shown = (uploads[:SAMPLE].float() * (channel.levels - 1)).round().byte().permute(0, 2, 3, 1).numpy()
         sizes = [len(encode_png(levels, bits=channel.bits, gates=True)) for levels in shown]

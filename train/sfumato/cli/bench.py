@@ -261,7 +261,7 @@ def models(
     from sfumato.core.console import emit_json, show_tables
     from sfumato.export.artifact import load_export
 
-    artifact = load_export(export, cloud=cloud)
+    artifact = load_export(export, cloud=cloud, indices=False)
     measured = compare_variants(artifact, run, level=nnapi_level)
     changes = accuracy_changes(artifact, measured, run)
     if as_json:

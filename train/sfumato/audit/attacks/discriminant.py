@@ -60,11 +60,6 @@ class Moments:
     """Their variances (n, D)."""
 
 
-def _bit_variance(parameters: Parameters) -> Tensor:
-    p = parameters["p"].float().flatten(1)
-    return p * (1 - p)
-
-
 GAUSSIAN = Moments(
     lambda uploads: uploads.flatten(1),
     lambda known: known["mean"].float().flatten(1),
@@ -76,10 +71,14 @@ GAUSSIAN = Moments(
 def moments_of(channel: Channel) -> Moments | None:
     """What a channel says of its uploads itself, `upload_moments`, or what is known of it here; None if neither."""
     if isinstance(channel, Dither):
+
+        def means(known: Parameters) -> Tensor:
+            return channel.to_moments({"p": known["p"].float()})["p"]
+
         return Moments(
             lambda uploads: channel.planes(uploads).flatten(1),
-            lambda known: known["p"].float().flatten(1),
-            _bit_variance,
+            lambda known: means(known).flatten(1),
+            lambda known: (means(known) * (1 - means(known))).flatten(1),
         )
     own: Moments | None = getattr(channel, "upload_moments", None)
     return own or (GAUSSIAN if channel.name == "gaussian" else None)

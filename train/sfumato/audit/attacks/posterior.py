@@ -8,6 +8,7 @@ probability of any upload. With N attacker images,
 - dither: log P is linear in the bits, sum_d b_d logit p_id + sum_d log(1 - p_id): one matrix product for all
   pairs.
 - gaussian: the normal density between 0 and 1, and at the ends the probability of having been clipped there.
+- indices of a book: as dither, without the weight of all entries together (`sfumato.audit.index_channel`).
 
 Either is linear in some statistics of the upload, and so several independent uploads of one image add up: their mean
 statistics, times their number, have the likelihood of all of them.
@@ -30,6 +31,7 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from sfumato.audit.attack_data import AttackData
+from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.plan import Plan
 from sfumato.audit.predictions import (
     Floats,
@@ -131,7 +133,8 @@ def likelihood_of(channel: Channel) -> Likelihood:
     if not has_likelihood(channel):
         raise SfumatoError(f"the posterior attack knows no likelihood for the channel {channel.name!r}")
     if isinstance(channel, Dither):
-        return Likelihood(partial(dither_statistics, channel), dither_weights)
+        weights = channel.likelihood_weights if isinstance(channel, IndexChannel) else dither_weights
+        return Likelihood(partial(dither_statistics, channel), weights)
     return GAUSSIAN
 
 
