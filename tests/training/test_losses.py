@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato.models.schedule import one_cycle
-from sfumato.training.config import TrainConfig
+from sfumato.training.config import Selection, TrainConfig
 from sfumato.training.epoch_selection import Targets, corrected_goal, score
 from sfumato.training.losses import feature_loss, noise_loss, suppression, task_loss
 from sfumato.training.rate_controller import RateController
@@ -182,6 +182,17 @@ def test_best_epoch_within_a_rate_target() -> None:
     assert not scores[0].met
     missed = [score(a, b, Targets(bits=1)) for a, b in epochs]
     assert max(missed) == missed[3], "if none meets the target, the nearest is kept"
+
+
+def test_the_last_epoch_within_a_rate_target() -> None:
+    """Of epochs within the target the later one is as good; outside it nothing changes. `keep_best` takes equal scores."""
+    last = Selection(keep="last")
+    epochs = [(0.99, 40.0), (0.92, 7.9), (0.90, 8.2), (0.95, 9.0)]
+    scores = [score(a, b, Targets(bits=8), settings=last) for a, b in epochs]
+    assert max(range(4), key=lambda epoch: (scores[epoch], epoch)) == 2
+    missed = [score(a, b, Targets(bits=1), settings=last) for a, b in epochs]
+    assert max(missed) == missed[1]
+    assert missed == [score(a, b, Targets(bits=1)) for a, b in epochs]
 
 
 def test_best_epoch_within_a_residual_target() -> None:

@@ -256,6 +256,10 @@ class Answer(_Table):
 class Selection(_Table):
     """Which epoch is kept, and how the goal follows validation (`sfumato.training.epoch_selection`)."""
 
+    keep: Literal["best", "last"] = "best"
+    """Of the epochs that meet all targets: the most accurate on validation, or the last. Where validation has a few hundred
+    photos, chance moves an epoch by two or three points, more than training does in its last third; without a wish for an
+    early end the last is then the better guess. With `max_drop` the lowest rate decides, whatever this says."""
     tolerance: float = Field(default=1.05, ge=1)
     """An epoch meets its rate target up to this multiple: the target is a mean over batches."""
     residual_tolerance: float = Field(default=1.5, ge=1)

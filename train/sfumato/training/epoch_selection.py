@@ -1,7 +1,8 @@
 """Which epoch of a run is kept, and how the rate target follows a goal given as accuracy.
 
 A run is steered towards `--bits`, and perhaps `--beyond` (then the best epoch is the most accurate one within both targets),
-or towards `--max-drop` (then it is the one with the lowest rate that keeps the accuracy). Without any, as in the objective
+or towards `--max-drop` (then it is the one with the lowest rate that keeps the accuracy). Where validation is too small to tell
+epochs apart, `selection.keep = "last"` keeps the last one within targets of bits. Without any, as in the objective
 `literal`, the last epoch is kept: the first ones, still without noise, would always be the most accurate. Limits of `--leak`
 come beside either target.
 """
@@ -74,6 +75,9 @@ def score(
 
     >>> score(0.9, 8.1, Targets(bits=8)) > score(0.95, 20, Targets(bits=8))
     True
+    >>> last = Selection(keep="last")
+    >>> score(0.9, 8.1, Targets(bits=8), settings=last) == score(0.95, 7.2, Targets(bits=8), settings=last)
+    True
     >>> score(0.9, 8, Targets(least_accuracy=0.89)) > score(0.95, 20, Targets(least_accuracy=0.89))
     True
     """
@@ -83,6 +87,8 @@ def score(
         # The residual, a mean over a whole epoch of training, has its own tolerance; both are compared as multiples of it.
         excess = max(bits / targets.bits / settings.tolerance, residual / settings.residual_tolerance, leak)
         met = excess <= 1
+        if met and settings.keep == "last":
+            return Score(met, 0.0, 0.0)  # equal scores: the later epoch is kept
         return Score(met, accuracy if met else -excess, -bits)
     if targets.least_accuracy is not None:
         missing = targets.least_accuracy - accuracy
