@@ -6,21 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.plans import HASTY
 
 from sfumato.audit.plan import PLANS, QUICK
 
-HASTY = QUICK.model_copy(
-    update={
-        "probes": ("linear",),
-        "clean_probes": ("cnn",),
-        "epochs": 1,
-        "provider_epochs": 1,
-        "clean_epochs": 1,
-        "steps": 1,
-        "clean_steps": 1,
-        "prior_steps": 10,
-    }
-)
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 
 
@@ -31,7 +20,8 @@ def test_from_data_to_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert block is not None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # where the device key is made
-    monkeypatch.setitem(PLANS, "quick", HASTY)
+    more = {"control": QUICK.control, "copies": QUICK.copies}
+    monkeypatch.setitem(PLANS, "quick", HASTY.model_copy(update=more))
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save("photo.jpg")
     exec(compile(block.group(1), str(PAGE), "exec"), {})

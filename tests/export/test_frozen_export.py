@@ -12,9 +12,9 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from tests.fixtures.plans import HASTY
 
 from sfumato.audit import audit
-from sfumato.audit.plan import QUICK
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import sha256
 from sfumato.data import Split
@@ -162,17 +162,7 @@ def test_the_export_is_audited_with_the_given_network(run: Run, sealed: Path, tm
     with torch.no_grad():
         for name, logits in artifact.cloud(uploads).items():
             assert torch.equal(logits, run.cloud(uploads)[name])
-    settings = {
-        "probes": ("linear",),
-        "clean_probes": ("cnn",),
-        "epochs": 1,
-        "provider_epochs": 1,
-        "control": False,
-    }
-    plan = QUICK.model_copy(
-        update={**settings, "clean_epochs": 1, "steps": 1, "clean_steps": 1, "copies": 1, "prior_steps": 10}
-    )
-    result = audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path)
+    result = audit(artifact, attacks=HASTY, attributes=("skin",), out=tmp_path)
     rows = {row.architecture for row in result.attacks if row.attack == "provider"}
     assert {"finetune", "stage 0, 1x1", "stage 1, 4x4"} <= rows
 

@@ -8,10 +8,10 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from tests.fixtures.plans import HASTY
 from torch import nn
 
 from sfumato.audit import audit
-from sfumato.audit.plan import QUICK
 from sfumato.channels import create
 from sfumato.core.errors import SfumatoError
 from sfumato.export.artifact import load_export
@@ -80,18 +80,8 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
 
     sys.modules.pop("plain_phone")
     (tmp_path / "plain_phone.py").unlink()  # an export needs none of the user's code
-    settings = {
-        "probes": ("linear",),
-        "clean_probes": ("cnn",),
-        "epochs": 1,
-        "provider_epochs": 1,
-        "control": False,
-    }
-    plan = QUICK.model_copy(
-        update={**settings, "clean_epochs": 1, "steps": 1, "clean_steps": 1, "copies": 1, "prior_steps": 10}
-    )
     artifact = load_export(tmp_path / "export")
-    result = audit(artifact, attacks=plan, attributes=("skin",), out=tmp_path / "audit")
+    result = audit(artifact, attacks=HASTY, attributes=("skin",), out=tmp_path / "audit")
     assert {row.attribute for row in result.attacks} >= {"skin"}
 
 

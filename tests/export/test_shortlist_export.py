@@ -88,6 +88,12 @@ def test_the_audit_attacks_uploads_with_their_list(run: Run, shipped: Path) -> N
     assert (p > 0.9).any()
 
 
+def test_weaker_draws_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="list classes by chance"):
+        export(run, tmp_path / "out", variants=["int8"], points=(128, 64))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_book_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="shortlist"):
         export(run, tmp_path / "out", variants=["int8"], encoding="index")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from tests.fixtures.plans import HASTY
 from tests.models import onnx_graphs as graphs
 from torch import nn
 
 from sfumato.audit import audit
-from sfumato.audit.plan import QUICK
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import sha256
 from sfumato.data import Split, open_dataset
@@ -37,20 +37,6 @@ TINY: dict[str, Any] = {
     "clean_epochs": 1,
     "pretrain_epochs": 1,
 }
-PLAN = QUICK.model_copy(
-    update={
-        "probes": ("linear",),
-        "clean_probes": ("cnn",),
-        "epochs": 1,
-        "provider_epochs": 1,
-        "clean_epochs": 1,
-        "steps": 1,
-        "clean_steps": 1,
-        "control": False,
-        "prior_steps": 10,
-        "copies": 1,
-    }
-)
 OWN = """
 import torch
 from torch import nn
@@ -230,7 +216,7 @@ def test_a_lost_or_changed_copy_is_noticed(finished: Path, tmp_path: Path) -> No
 
 
 def test_the_provider_can_attack_it(finished: Path, tmp_path: Path) -> None:
-    result = audit(str(finished), PLAN, attributes=("background",), out=tmp_path)
+    result = audit(str(finished), HASTY, attributes=("background",), out=tmp_path)
     provider = {row.architecture for row in result.attacks if row.attack == "provider"}
     assert "finetune" in provider
     assert {f"stage {stage}, {grid}" for stage in range(4) for grid in ("1x1", "4x4")} <= provider

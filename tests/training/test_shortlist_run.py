@@ -101,6 +101,7 @@ def test_trust_is_the_best_of_all_candidates(tmp_path: Path) -> None:
     [
         ({"gates": True, "subsample": 1}, "gates"),
         ({"beyond": 0.1}, "beyond"),
+        ({"dial": (64,)}, "dial"),
         ({"decision": "largest"}, "decision"),
         ({"frozen_cloud": "network.onnx"}, "frozen_cloud"),
         ({"objective": "literal", "bits": None}, "dither"),

@@ -211,6 +211,10 @@ def chosen_points(run: Run, given: Sequence[int] | None, variants: Sequence[str]
         raise UsageError(str(error)) from None
     if isinstance(run, AnswerRun) or run.config.channel != "dither":
         raise UsageError("points belong to picture mode and the channel dither: leave them out")
+    if run.config.shortlist:
+        raise UsageError(
+            "a weaker draw would list classes by chance, which the cloud network trusts: leave points out"
+        )
     if "int8" not in variants:
         raise UsageError("points are measured with the int8 model: export the variant int8 too")
     return tuple(given)

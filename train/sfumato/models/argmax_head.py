@@ -58,6 +58,17 @@ def constant(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
     return layer
 
 
+def planewise(planes: int, factor: float, offset: float) -> nn.Conv2d:
+    """A convolution of fixed weights that computes `factor x + offset` of each of so many planes.
+
+    In int8 a product would lose the steps of a difference; a convolution keeps them.
+    """
+    layer = nn.Conv2d(planes, planes, 1, groups=planes)
+    layer.weight = nn.Parameter(torch.full((planes, 1, 1, 1), factor), requires_grad=False)
+    layer.bias = nn.Parameter(torch.full((planes,), offset), requires_grad=False)
+    return layer
+
+
 def argmax_layers(classes: Sequence[int]) -> tuple[nn.Conv2d, nn.Conv2d]:
     """The comparisons between all classes of each attribute, and which class has won all of its comparisons.
 
@@ -170,12 +181,7 @@ class LargestDecision(OneHot):
         self, width: int, grid: tuple[int, int], classes: Sequence[int], padding: Padding = "same"
     ) -> None:
         super().__init__(width, grid, classes, padding)
-        planes = sum(classes)
-        self.near = nn.Conv2d(
-            planes, planes, 1, groups=planes
-        )  # in int8 a product would lose the difference's steps
-        self.near.weight = nn.Parameter(torch.full((planes, 1, 1, 1), 1 / TIE), requires_grad=False)
-        self.near.bias = nn.Parameter(torch.ones(planes), requires_grad=False)
+        self.near = planewise(sum(classes), 1 / TIE, 1.0)
 
     def shipped(self, logits: Tensor) -> Tensor:
         """As `OneHot.shipped`."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.channels.dither import Dither
-from sfumato.models.argmax_head import ClassScores, behind_largest
+from sfumato.models.argmax_head import ClassScores, behind_largest, planewise
 from sfumato.models.layers import Padding
 
 NEAR = 1.0
@@ -71,7 +71,6 @@ class Shortlist(ClassScores):
         self.height = rows_for(count, planes, columns)
         self.empty = self.height * columns * planes - count
         """Bits of the rows that belong to no class."""
-        # In int8 a product would lose the difference's steps, which the bias of a convolution does not.
         self.near = planewise(count, STEEP, STEEP * NEAR + 3)
         self.spread = planewise(count + self.empty, (MOST - LEAST) / 6, LEAST)
 
@@ -84,14 +83,6 @@ class Shortlist(ClassScores):
         listed = F.relu6(self.near(behind_largest(seen, self.classes)))
         odds: Tensor = self.spread(F.pad(listed, (0, 0, 0, 0, 0, self.empty)))
         return odds.reshape(-1, self.height, self.columns, self.planes).permute(0, 3, 1, 2)
-
-
-def planewise(planes: int, factor: float, offset: float) -> nn.Conv2d:
-    """A convolution of fixed weights that computes `factor x + offset` of each of so many planes."""
-    layer = nn.Conv2d(planes, planes, 1, groups=planes)
-    layer.weight = nn.Parameter(torch.full((planes, 1, 1, 1), factor), requires_grad=False)
-    layer.bias = nn.Parameter(torch.full((planes,), offset), requires_grad=False)
-    return layer
 
 
 class ShortlistReader(nn.Module):

@@ -537,6 +537,7 @@ class TrainConfig(BaseModel):
         others = {
             "local": self.local is not None,
             "gates": self.gates,
+            "dial": bool(self.dial),
             "beyond": self.beyond is not None,
             "decision": self.decision in ("pairwise", "largest"),
             "frozen_cloud": self.given_cloud is not None,

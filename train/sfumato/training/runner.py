@@ -479,9 +479,11 @@ def _finish(trainer: CoTrainer) -> None:
     config, dataset, out = trainer.config, trainer.dataset, trainer.folder
     best = trainer.best.to(trainer.fabric.device)
     test = Batches(dataset, Split.TEST, config.keep, config.batch_size, device=trainer.fabric.device)
+    listing: dict[str, Any] = {}
     if isinstance(best.cloud, ShortlistReader):
         trust = best_trust(best.cloud, trainer.validation, best.local, seed=derive_seed(config.seed, "trust"))
         best.cloud.trust.copy_(trust)
+        listing = {"trust": dict(zip(best.cloud.heads, trust.tolist(), strict=True))}
     seed = derive_seed(config.seed, "test")
     result = evaluate(best.cloud, test, best.local, seed=seed, prior=trainer.best_prior)
     reference = evaluate(trainer.clean, test)
@@ -495,9 +497,8 @@ def _finish(trainer: CoTrainer) -> None:
         "autoregressive_bits": result.autoregressive_bits,
         "best_epoch": trainer.best_record,
         "goal_met": trainer.best_record["goal_met"],
+        **listing,
     }
-    if isinstance(best.cloud, ShortlistReader):
-        card["trust"] = dict(zip(best.cloud.heads, best.cloud.trust.tolist(), strict=True))
     if config.leaks and not card["goal_met"]:
         stages = (one for one in read_records(out / "metrics.jsonl") if one.get("stage") == "cotrain")
         shown = ("epoch", "val_accuracy", "val_rate_bits", "val_leak")
