@@ -22,6 +22,10 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+NUMBER_BINS = 16
+"""Classes of an attribute that is kept as a number, where nobody says how many."""
+
+
 def take_bins(
     spec: str, keep: Sequence[str], hide: Sequence[str]
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -29,10 +33,16 @@ def take_bins(
 
     >>> take_bins("folder:own", ("smiling", "age:0-12,13-"), ("height:q4",))
     ('folder:own,bins=age:0-12/13-,bins=height:q4', ('smiling', 'age'), ('height',))
+    >>> take_bins("folder:own", ("age:number", "weight:number24"), ())
+    ('folder:own,number=age:q16,number=weight:q24', ('age', 'weight'), ())
     """
     for name in (*keep, *hide):
         attribute, colon, bins = name.partition(":")
-        option = f",bins={attribute}:{bins.replace(',', '/')}"
+        as_number = re.fullmatch("number([0-9]{0,3})", bins)
+        if as_number:
+            option = f",number={attribute}:q{as_number[1] or NUMBER_BINS}"
+        else:
+            option = f",bins={attribute}:{bins.replace(',', '/')}"
         if colon and option not in spec:
             spec += option
     kept, hidden = (tuple(name.partition(":")[0] for name in names) for names in (keep, hide))

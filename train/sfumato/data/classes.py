@@ -16,8 +16,7 @@ import numpy as np
 
 from sfumato.core.console import note
 from sfumato.core.errors import DataError
-from sfumato.data.contingency import Floats
-from sfumato.data.dataset import Ints
+from sfumato.data.dataset import Floats, Ints
 from sfumato.data.source import UNLABELLED
 
 EMPTY = ("", "nan", "na", "n/a", "#n/a", "null")
@@ -131,7 +130,9 @@ def _example(classes: Sequence[str]) -> str:
     return f"{round(float(classes[0]))}-{first},{first + 1}-{second},{second + 1}-"
 
 
-def to_bins(name: str, classes: Sequence[str], labels: Ints, bins: str) -> tuple[tuple[str, ...], Ints]:
+def to_bins(
+    name: str, classes: Sequence[str], labels: Ints, bins: str, *, fewer: bool = False
+) -> tuple[tuple[str, ...], Ints]:
     """An attribute of numbers, with bins for classes.
 
     Args:
@@ -140,6 +141,7 @@ def to_bins(name: str, classes: Sequence[str], labels: Ints, bins: str) -> tuple
         labels: (N,) indices into them.
         bins: `q4`, or ranges with `/` between: `0-12/13-19/20-`. Both ends belong to a range; 12.5 belongs to 0-12 where
             the next range begins at 13. What lies in no range has no label.
+        fewer: of `q4`: fewer bins will do where many values are equal.
 
     Returns:
         Names of the bins, and (N,) their indices, `UNLABELLED` for what has none.
@@ -155,7 +157,7 @@ def to_bins(name: str, classes: Sequence[str], labels: Ints, bins: str) -> tuple
     known = labels != UNLABELLED
     values = sizes[labels[known]]
     if match := re.fullmatch("q([1-9][0-9]?)", bins):
-        names, edges = _quantiles(name, values, int(match[1]))
+        names, edges = _quantiles(name, values, int(match[1]), fewer=fewer)
     else:
         names, edges = _ranges(name, bins)
     bin_of_class = np.full(len(classes), UNLABELLED, dtype=np.int64)
@@ -166,17 +168,25 @@ def to_bins(name: str, classes: Sequence[str], labels: Ints, bins: str) -> tuple
     return names, out
 
 
+def to_numbers(classes: Sequence[str], labels: Ints) -> Floats:
+    """(N,) the numbers that labels (N,) into classes, all numbers, stand for; NaN for `UNLABELLED`."""
+    sizes = np.array([float(one) for one in classes])
+    return np.where(labels == UNLABELLED, np.nan, sizes[labels])
+
+
 _Bins = tuple[tuple[str, ...], list[tuple[float, float]]]
 """Names of bins, and the half-open interval of each."""
 
 
-def _quantiles(name: str, values: Floats, count: int) -> _Bins:
+def _quantiles(name: str, values: Floats, count: int, *, fewer: bool) -> _Bins:
     """Bins of equal size as nearly as equal values allow, named by the least and the largest value in each."""
     ordered = np.sort(values)
     cuts = [ordered[len(ordered) * part // count] for part in range(1, count)]
+    if fewer:
+        cuts = [cut for cut in dict.fromkeys(cuts) if cut > ordered[0]]
     starts = [-np.inf, *cuts, np.inf]
     inside = [ordered[(ordered >= a) & (ordered < b)] for a, b in pairwise(starts)]
-    if count < 2 or len(set(cuts)) < len(cuts) or not all(map(len, inside)):
+    if not cuts or len(set(cuts)) < len(cuts) or not all(map(len, inside)):
         raise DataError(
             f"{name}:q{count}: there are too few different values for {count} bins: ask for fewer"
         )

@@ -12,11 +12,8 @@ with it. Counts may be expected ones, where the message is drawn at random from 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sfumato.data.dataset import Ints
-
-Floats = NDArray[np.float64]
+from sfumato.data.dataset import Floats, Ints
 
 
 def cross_counts(rows: Ints, columns: Ints, shape: tuple[int, int]) -> Floats:

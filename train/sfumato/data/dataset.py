@@ -7,7 +7,7 @@ Usage: `data = open_dataset("synthetic", keep=["smiling"]); data.images[data.spl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import DataError, unknown
 
 Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 class Split(StrEnum):
@@ -35,6 +36,8 @@ class Attribute:
     name: str
     classes: tuple[str, ...]
     """Names of the classes; label i means `classes[i]`."""
+    values: tuple[float, ...] | None = None
+    """Of a number: what each class stands for, the mean number of the defender's images in its bin; rising."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class Dataset:
     """(N, H, W, 3), memory-mapped and read-only."""
     labels: Mapping[str, Ints]
     """(N,) class indices per attribute."""
+    numbers: Mapping[str, Floats] = field(default_factory=dict)
+    """(N,) the numbers themselves, of attributes that are kept as such."""
     attributes: Mapping[str, Attribute]
     splits: Mapping[Split, Ints]
     """Disjoint sorted indices into the N images."""

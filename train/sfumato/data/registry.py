@@ -15,7 +15,7 @@ import numpy as np
 from sfumato.core.console import note
 from sfumato.core.errors import DataError, unknown
 from sfumato.data.cache import decode
-from sfumato.data.classes import refuse_quantity, to_bins
+from sfumato.data.classes import refuse_quantity, to_bins, to_numbers
 from sfumato.data.dataset import Attribute, Dataset, Ints, Split
 from sfumato.data.duplicates import duplicate_groups
 from sfumato.data.loaders import scenes
@@ -69,8 +69,9 @@ KINDS: Mapping[str, Kind] = {
 
 
 _TOLD = 3
-BINS = "bins"
-"""Option of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`)."""
+BINS, NUMBER = "bins", "number"
+"""Options of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`). `number` keeps
+the numbers too, so that answers are numbers (`sfumato.data.truth`)."""
 
 
 def create(name: str) -> Kind:
@@ -86,7 +87,7 @@ def create(name: str) -> Kind:
 def parse_spec(text: str) -> Spec:
     """Read a spec with the options its kind knows."""
     kind = create(Spec.kind_of(text))
-    return Spec.parse(text, extra=(*kind.options, BINS), repeatable=(*kind.repeatable, BINS))
+    return Spec.parse(text, extra=(*kind.options, BINS, NUMBER), repeatable=(*kind.repeatable, BINS, NUMBER))
 
 
 def check_names(text: str, keep: Sequence[str], hide: Sequence[str]) -> None:
@@ -105,24 +106,26 @@ def load_source(text: str) -> Source:
     spec = parse_spec(text)
     source = create(spec.kind).load(spec)
     for option, value in spec.extra:
-        if option == BINS:
-            source = _with_bins(source, value)
+        if option in (BINS, NUMBER):
+            source = _with_bins(source, value, number=option == NUMBER)
     return source
 
 
-def _with_bins(source: Source, text: str) -> Source:
+def _with_bins(source: Source, text: str, *, number: bool) -> Source:
     name, _, bins = text.partition(":")
     known = [attribute.name for attribute in source.attributes]
     if name not in known:
         raise DataError(unknown("attribute", name, known))
     old = source.attributes[known.index(name)]
-    classes, labels = to_bins(name, old.classes, source.labels[name], bins)
+    classes, labels = to_bins(name, old.classes, source.labels[name], bins, fewer=number)
     new = Attribute(name=name, classes=classes)
+    numbers = {name: to_numbers(old.classes, source.labels[name])} if number else {}
     return replace(
         source,
         attributes=tuple(new if one is old else one for one in source.attributes),
         labels={**source.labels, name: labels},
         quantities=source.quantities - {name},
+        numbers={**source.numbers, **numbers},
     )
 
 
@@ -162,18 +165,35 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     splits = make_splits(duplicate_groups(decoded.prints, *together), order, official, parsed.attacker)
     check_sizes(splits)
     _tell_rare(source, asked, splits)
-    for array in (*source.labels.values(), *splits.values()):
+    for array in (*source.labels.values(), *source.numbers.values(), *splits.values()):
         array.flags.writeable = False
     return Dataset(
         id=_identify(parsed.kind, source, decoded.prints.tobytes(), (height, width), splits),
         spec=str(replace(parsed, split=rule)),
         images=decoded.images,
         labels=source.labels,
-        attributes={attribute.name: attribute for attribute in source.attributes},
+        numbers=source.numbers,
+        attributes={one.name: _with_values(one, source, splits) for one in source.attributes},
         splits=splits,
         skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
         identity=source.identity,
     )
+
+
+def _with_values(attribute: Attribute, source: Source, splits: Mapping[Split, Ints]) -> Attribute:
+    """Of a number, with what its classes stand for: the mean of the defender's numbers in each, else of all."""
+    if attribute.name not in source.numbers:
+        return attribute
+    labels, numbers, values = source.labels[attribute.name], source.numbers[attribute.name], []
+    for place in range(len(attribute.classes)):
+        inside = np.flatnonzero(labels == place)
+        if not len(inside):
+            raise DataError(
+                f"{attribute.name!r}: no picture is left in the bin {attribute.classes[place]}: ask for fewer bins"
+            )
+        known = np.intersect1d(inside, splits[Split.DEFENDER])
+        values.append(float(numbers[known if len(known) else inside].mean()))
+    return replace(attribute, values=tuple(values))
 
 
 def _labelled(source: Source, needed: Collection[str | None]) -> Source:
@@ -201,6 +221,7 @@ def _labelled(source: Source, needed: Collection[str | None]) -> Source:
         source,
         attributes=tuple(one for one in source.attributes if one.name not in partial),
         labels={name: labels for name, labels in source.labels.items() if name not in partial},
+        numbers={name: numbers for name, numbers in source.numbers.items() if name not in partial},
         identity=None if source.identity in partial else source.identity,
         skipped=tuple(said),
     )
@@ -248,6 +269,8 @@ def _check_attributes(source: Source, keep: Sequence[str], hide: Sequence[str]) 
             raise DataError(unknown("attribute", name, known))
         if name in source.quantities:
             raise refuse_quantity(name, known[name])
+    if numbers := sorted(source.numbers.keys() & set(hide)):
+        raise DataError(f"{numbers[0]!r} cannot be hidden as a number: hide it in bins, {numbers[0]}:q4")
     both = sorted(set(keep) & set(hide))
     if both:
         raise DataError(f"attribute {both[0]!r} cannot be kept and hidden at once")
@@ -301,6 +324,8 @@ def _identify(
     for attribute in source.attributes:
         digest.update(_line(attribute))
         digest.update(source.labels[attribute.name].astype("<i8").tobytes())
+        if attribute.name in source.numbers:
+            digest.update(source.numbers[attribute.name].astype("<f8").tobytes())
     for split, rows in splits.items():
         digest.update(split.encode() + rows.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import DataError
 from sfumato.core.files import sha256
 from sfumato.core.image_io import fit, load
-from sfumato.data.dataset import Attribute, Ints
+from sfumato.data.dataset import Attribute, Floats, Ints
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -65,7 +65,9 @@ class Source:
     skipped: tuple[str, ...] = ()
     """What the loader itself had to leave out, with reasons."""
     quantities: frozenset[str] = frozenset()
-    """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins alone."""
+    """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins, or as numbers."""
+    numbers: Mapping[str, Floats] = field(default_factory=dict)
+    """(N,) of attributes that are kept as numbers; NaN where there is none."""
 
     def take(self, rows: Ints) -> "Source":
         """Only these pictures and their labels."""
@@ -73,6 +75,7 @@ class Source:
             self,
             pictures=self.pictures.take(rows),
             labels={name: labels[rows] for name, labels in self.labels.items()},
+            numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
             official=None if self.official is None else self.official[rows],
             together=None if self.together is None else self.together[rows],
         )

@@ -27,10 +27,14 @@ _EXPECTED = "files named <age>_<gender>_<race>_<date>.jpg"
 
 
 def load_utkface(spec: Spec) -> Source:
-    """Read the folder's file names; those that do not follow the scheme are skipped and counted."""
+    """Read the folder's file names; those that do not follow the scheme are skipped and counted.
+
+    Ages in years are there where they are asked for (`age:number`, `age:q4`): a set's id and splits depend on its
+    attributes, and those of earlier runs stay as they are.
+    """
     folder = folder_of(spec.path, "utkface", _EXPECTED)
     names: list[str] = []
-    rows: list[tuple[int, int, int, int]] = []
+    rows: list[tuple[int, ...]] = []
     skipped: list[str] = []
     listed = sorted(os.listdir(folder))
     if not any(map(_NAME.fullmatch, listed)):  # the original archive unpacks to part1, part2, part3
@@ -40,15 +44,19 @@ def load_utkface(spec: Spec) -> Source:
         if match:
             age, gender, race = int(match[1]), int(match[2]), int(match[3])
             names.append(name)
-            rows.append((gender, race, bisect_left(_LAST_AGES, age), int(age >= 30)))
+            rows.append((gender, race, bisect_left(_LAST_AGES, age), int(age >= 30), age))
         elif name.lower().endswith((".jpg", ".jpeg", ".png")):
             skipped.append(f"{name}: the name does not tell age, gender and race")
     if not names:
         raise DataError(f"no UTKFace pictures in {folder}: expected {_EXPECTED}")
     table: Ints = np.array(rows, dtype=np.int64)
+    asked = any(value.partition(":")[0] == "age" for _, value in spec.extra)
+    years = Attribute(name="age", classes=tuple(map(str, range(int(table[:, -1].max()) + 1))))
+    attributes = (*ATTRIBUTES, years) if asked else ATTRIBUTES
     return Source(
         pictures=FilePictures(root=folder, names=names),
-        attributes=ATTRIBUTES,
-        labels={attribute.name: table[:, column] for column, attribute in enumerate(ATTRIBUTES)},
+        attributes=attributes,
+        labels={attribute.name: table[:, column] for column, attribute in enumerate(attributes)},
+        quantities=frozenset({"age"} if asked else ()),
         skipped=tuple(skipped),
     )

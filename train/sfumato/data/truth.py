@@ -1,0 +1,105 @@
+"""What is true of images, and how good an answer about it is: classes are right or wrong, numbers are near or far.
+
+A number, such as an age in years, is asked for as `--keep age:number`. Its classes are bins, and each bin has a value. A
+classifier's answer is the expected value over the bins (DEX: Rothe, Timofte and Van Gool, ICCV workshops 2015), so whatever
+handles classes handles numbers.
+
+The *credit* of an answer makes both comparable. For a class it is 1 where it is right and else 0: its mean is the accuracy.
+For a number it is 1 less the error as a share of a guess's mean error, so its mean is the share of a guess's error that is
+gone: 1 for exact answers, 0 for a guess, below 0 for worse ones.
+
+>>> import numpy as np
+>>> ages = Truth(np.array([0, 1]), np.array([10.0, 30.0]), np.array([10.0, 30.0]), guess=20.0)
+>>> ages.credit(np.log([[0.75, 0.25], [0.01, 0.99]])).round(2).tolist()     # 15 and 29.8 years
+[0.5, 0.98]
+>>> ages.error(0.74), ages.guess_error
+(2.6, 10.0)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.data.dataset import Dataset, Floats, Ints, Split
+
+
+def expected_values(scores: NDArray[np.floating[Any]], values: Floats) -> Floats:
+    """(n,) expected numbers, from logits or log probabilities (n, K) over bins and their values (K,)."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+    answers: Floats = shifted @ values / shifted.sum(1)
+    return answers
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One attribute of n images.
+
+    Attributes:
+        labels: (n,) their classes.
+        numbers: (n,) their numbers; None where classes are asked for.
+        values: (K,) the number that each class stands for; None where `numbers` is.
+        guess: the number that a guess names, the median of the defender's images; None where `numbers` is.
+    """
+
+    labels: Ints
+    numbers: Floats | None = None
+    values: Floats | None = None
+    guess: float | None = None
+
+    @cached_property
+    def guess_error(self) -> float | None:
+        """Mean absolute error of the guess, in the number's unit; None for classes."""
+        if self.numbers is None or self.guess is None:
+            return None
+        return float(np.abs(self.numbers - self.guess).mean())
+
+    def error(self, credit: float) -> float | None:
+        """The mean absolute error that a mean credit stands for, in the number's unit; None for classes."""
+        worst = self.guess_error
+        return None if worst is None else round((1 - credit) * worst, 12)
+
+    def credit(self, scores: NDArray[np.floating[Any]]) -> Floats:
+        """(n,) credits of logits or log probabilities (n, K)."""
+        if self.values is None:
+            return self.credit_of(np.asarray(scores.argmax(1)))
+        return self.nearness(expected_values(scores, self.values))
+
+    def credit_of(self, guesses: Ints) -> Floats:
+        """(n,) credits of decisions for one class each, (n,)."""
+        if self.values is None:
+            right: Floats = (guesses == self.labels).astype(np.float64)
+            return right
+        return self.nearness(self.values[guesses])
+
+    def nearness(self, answers: Floats) -> Floats:
+        """Credits of numbers, (n,) of one for each image, or (n, m) of the same m (m,) for all of them given as (1, m)."""
+        assert self.numbers is not None, "classes have no numbers"
+        worst = max(self.guess_error or 0.0, np.finfo(np.float64).tiny)
+        numbers = self.numbers if answers.ndim == 1 else self.numbers[:, None]
+        near: Floats = 1 - np.abs(answers - numbers) / worst
+        return near
+
+
+def truth(dataset: Dataset, name: str, rows: Ints) -> Truth:
+    """What is true of some rows of a data set; a row may be named several times."""
+    labels, values = dataset.labels[name][rows], dataset.attributes[name].values
+    if values is None:
+        return Truth(labels)
+    numbers = dataset.numbers[name]
+    guess = float(np.median(numbers[dataset.splits[Split.DEFENDER]]))
+    return Truth(labels, numbers[rows], np.array(values), guess)
+
+
+def truths(dataset: Dataset, names: Sequence[str], rows: Ints) -> dict[str, Truth]:
+    """What is true of some rows of a data set, attribute by attribute."""
+    return {name: truth(dataset, name, rows) for name in names}
+
+
+def guess_errors(dataset: Dataset, names: Sequence[str], split: Split = Split.TEST) -> dict[str, float]:
+    """Mean absolute error of a guess about the images of a split, for each of these attributes that is a number."""
+    facts = truths(dataset, names, dataset.splits[split])
+    return {name: one.guess_error for name, one in facts.items() if one.guess_error is not None}
