@@ -362,3 +362,11 @@ def test_every_image_is_answered_by_an_attack_that_was_chosen_without_it() -> No
         s.validation_loss * s.validation_uploads + loss.sum() for s, loss in zip(scored, losses, strict=True)
     ]
     assert best is scored[int(np.argmin(whole))]
+
+
+def test_a_number_that_lost_too_much_is_told_in_its_unit() -> None:
+    kept = DesiredResult(
+        name="age", classes=16, accuracy=0.50, clean_accuracy=0.55, ci95=(0.4, 0.6), guess_error=12.0
+    )
+    (reason,) = judge([kept], []).failures
+    assert reason == "age: error 6 is 0.6 over the clean network's error 5.4; at most 0.18 are allowed"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sfumato.cli import advise_run
 from sfumato.cli.advise import headline
-from sfumato.cli.advise_run import accuracy, advise, configuration, right
+from sfumato.cli.advise_run import accuracy, advise, configuration, credits
 from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import only_process
@@ -32,7 +32,7 @@ class Rule(nn.Module):
 
 def test_hits_are_those_of_a_plain_loop() -> None:
     dataset = open_dataset(DATA, keep=["smiling"])
-    hits = right(Rule(), dataset, Split.TEST, ["smiling"])["smiling"]
+    hits = credits(Rule(), dataset, Split.TEST, ["smiling"])["smiling"]
     rows = dataset.splits[Split.TEST]
     expected = [
         (float(dataset.images[row].astype(float).mean()) > 127.5) == bool(dataset.labels["smiling"][row])
@@ -43,8 +43,8 @@ def test_hits_are_those_of_a_plain_loop() -> None:
 
 def test_the_interval_of_a_difference_is_paired() -> None:
     rng = np.random.default_rng(0)
-    clean = rng.random(400) < 0.9
-    phone = clean & (rng.random(400) < 0.99)
+    clean = (rng.random(400) < 0.9).astype(np.float64)
+    phone = clean * (rng.random(400) < 0.99)
     hits = {"cloud": {"a": clean}, "phone": {"a": phone}}
     row = accuracy("phone", "a", hits, hits)
     assert row.behind == pytest.approx(100 * (clean.mean() - phone.mean()))

@@ -7,6 +7,7 @@ import pytest
 
 from sfumato.core.errors import UsageError
 from sfumato.data.label_cells import label_cells
+from sfumato.data.truth import Truth
 from sfumato.runtime import answer
 from sfumato.runtime.answer import TOTAL
 from sfumato.training.answer_table import (
@@ -134,6 +135,27 @@ def test_the_counts_are_what_draws_come_to() -> None:
     assert table.hits(rows, hidden, guess) == pytest.approx(expected)
     read = answer.read_table(answer.table_bytes(table.cumulative), (3,), (5, 20))
     assert (read == table.cumulative).all()
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_credits_of_a_number_are_expected_over_the_words(randomised: bool) -> None:
+    scores, label, hidden = biased(200)
+    table = AnswerTable((3,))
+    if randomised:
+        table = fit_table(scores, [label], {"s": hidden}, (3,), (5, 20), epsilon=0.0, least=5)
+    rows, rng = table.states(scores), np.random.default_rng(6)
+    values, numbers = np.array([5.0, 20.0, 70.0]), rng.normal(30, 20, len(label))
+    facts = Truth(label, numbers, values, guess=25.0)
+    said = rng.normal(size=(3, 3))  # what each word stands for
+    answers = [np.exp(logits) @ values / np.exp(logits).sum() for logits in said]
+    worst = np.abs(numbers - 25).mean()
+    expected = []
+    for row, number in zip(rows, numbers, strict=True):
+        shares = np.eye(3)[row] if table.probabilities is None else table.probabilities[row]
+        expected.append(sum(p * (1 - abs(a - number) / worst) for p, a in zip(shares, answers, strict=True)))
+    assert table.credits(rows, facts, said) == pytest.approx(expected)
+    classes = Truth(label)
+    assert table.credits(rows, classes, said) == pytest.approx(table.hits(rows, label, said.argmax(1)))
 
 
 def test_a_state_that_was_never_seen_answers_like_its_decision() -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sfumato.audit.schema import Audit
 from sfumato.bench.int8_vs_float import AccuracyChange, hidden_changes, kept_change, read_audit
@@ -24,6 +23,7 @@ from sfumato.core.files import sha256
 from sfumato.core.onnx_session import open_session
 from sfumato.core.reports import Grid
 from sfumato.data import Split
+from sfumato.data.truth import Truth, truths
 from sfumato.export.artifact import ExportArtifact
 from sfumato.export.bundle import AUDIT
 from sfumato.export.measure import DRAWS, Bytes, all_bits, draw, hits, trained_bits
@@ -81,9 +81,9 @@ def compare_variants(
     dataset = artifact.dataset
     test = dataset.splits[Split.TEST][:limit]
     images = np.array(dataset.images[test])
-    labels = {name: dataset.labels[name][test] for name in artifact.keep}
+    facts = truths(dataset, artifact.keep, test)
     found = [
-        measure_variant(artifact, model, images, labels, level=level) for model in artifact.contract.models
+        measure_variant(artifact, model, images, facts, level=level) for model in artifact.contract.models
     ]
     return [replace(one, attack=best_attacks(audits.get(one.variant))) for one in found]
 
@@ -111,7 +111,7 @@ def measure_variant(
     artifact: ExportArtifact,
     model: Model,
     images: Bytes,
-    labels: Mapping[str, NDArray[np.int64]],
+    facts: Mapping[str, Truth],
     *,
     level: int = LEVEL,
 ) -> VariantMeasurement:
@@ -128,7 +128,7 @@ def measure_variant(
         bytes=len(content),
         mean_lsb=max(one.mean_lsb for one in parity),
         max_lsb=max(one.max_lsb for one in parity),
-        accuracy=hits(artifact.cloud, draw(channel, images, found), labels, channel),
+        accuracy=hits(artifact.cloud, draw(channel, images, found), facts, channel),
         rate_bits=float(bits.mean()),
         partitions=xnnpack_partitions(session),
         nnapi=tuple(nnapi_findings(read_graph(content), level=level)),

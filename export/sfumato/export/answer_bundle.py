@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.data import Split
+from sfumato.data.truth import guess_errors, truth
 from sfumato.export.check import Lint, lint_model
 from sfumato.export.freeze import AnswerPhone
 from sfumato.export.gates import ACCURACY_LIMIT, CLOUD_LIMIT, UNDECIDED_LIMIT, lint_gates, make_gate
@@ -119,8 +120,8 @@ def check_answer_model(
     for name, before, after in zip(
         run.keep, np.split(wanted, ends, axis=1), np.split(bytes_, ends, axis=1), strict=True
     ):
-        truth, decided, shipped = data.labels[name][rows], before.argmax(1), after.argmax(1)
-        accuracy[name] = float((decided == truth).mean()), float((shipped == truth).mean())
+        facts, decided, shipped = truth(data, name, rows), before.argmax(1), after.argmax(1)
+        accuracy[name] = float(facts.credit_of(decided).mean()), float(facts.credit_of(shipped).mean())
         other |= decided != shipped
         second, first = np.sort(before, axis=1)[:, -2:].T
         clear &= first - second > MARGIN
@@ -198,6 +199,7 @@ def answer_figures(run: AnswerRun, shipped: AnswerRun, read: Reader) -> dict[str
             name: {"float": round(run.card["desired_accuracy"][name], 6), "int8": round(value, 6)}
             for name, value in found["desired_accuracy"].items()
         },
+        "guess_error": guess_errors(run.dataset, run.keep),
         "rate_bits": {
             name: {"float": round(before[key], 6), "int8": round(told[key], 6)}
             for name, key in (("mean", "entropy_bits"), ("max", "most_bits"))

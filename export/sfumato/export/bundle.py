@@ -6,6 +6,7 @@ contract = write_contract(contract, folder, signer=None)
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,7 @@ def describe_run(run: Run, folder: Path) -> dict[str, Any]:
     spent = cost(run.local, (3, height, width))
     return {
         "files": tuple(list_files(folder)),
-        "keep": tuple(
-            LabelPart(name=name, classes=run.dataset.attributes[name].classes) for name in run.keep
-        ),
+        "keep": tuple(LabelPart(**asdict(run.dataset.attributes[name])) for name in run.keep),
         "hide": run.hide,
         "cost": {"parameters": spent.parameters, "macs": spent.macs},
         "provenance": {**provenance(), "dataset": run.dataset.id},

@@ -118,8 +118,7 @@ def measure_index(run: Run, session: Session, part: IndexPart) -> dict[str, Any]
     Returns:
         `images`; `accuracy`, a fraction per kept attribute; `rate_bits`, mean, p95 and max of the exact bits.
     """
-    images, labels = measured_images(run)
-    images, labels = images[:IMAGES], {name: values[:IMAGES] for name, values in labels.items()}
+    images, truths = measured_images(run, IMAGES)
     q = run_int8(session, images)["p"]
     height, width, planes = q.shape[1:]
     gray = bool(run.channel.settings.get("gray"))
@@ -132,7 +131,7 @@ def measure_index(run: Run, session: Session, part: IndexPart) -> dict[str, Any]
         noise = rng.integers(0, 256, (len(some), code.noise_bytes), dtype=np.uint8)
         drawn += [*code.levels_of_many(code.draw_many(some, noise))]
         rates.append(code.exact_law(some)[0])
-    right = hits(run.cloud, drawn, labels, run.channel)
+    right = hits(run.cloud, drawn, truths, run.channel)
     return {
         "images": len(images),
         "accuracy": {name: round(share, 6) for name, share in right.items()},

@@ -9,7 +9,7 @@ keep chance small.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Channel, prior_rate
 from sfumato.data import Split
+from sfumato.data.truth import Truth, truths
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
@@ -52,11 +53,14 @@ class Figures:
     images: int
     draws: int
     accuracy: Mapping[str, Int8VsFloat]
-    """Fraction right, per kept attribute."""
+    """Mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, or of a number the share of a guess's error
+    that is gone."""
     rate_bits: Mapping[str, Int8VsFloat]
     """mean, p95 and max over the images. The int8 one is exact, from the sampler's own distributions."""
     upload_bytes: Mapping[str, float]
     """Mean of the PNG and size of the packed form."""
+    guess_error: Mapping[str, float] = field(default_factory=dict)
+    """Of kept numbers: mean absolute error of a guess, in their units."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the contract."""
@@ -66,7 +70,9 @@ class Figures:
             }
             for kind, table in (("accuracy", self.accuracy), ("rate_bits", self.rate_bits))
         }
-        return {"images": self.images, "draws": self.draws, **pairs, "upload_bytes": dict(self.upload_bytes)}
+        sizes = {"upload_bytes": dict(self.upload_bytes)}
+        guesses = {"guess_error": dict(self.guess_error)}
+        return {"images": self.images, "draws": self.draws, **pairs, **guesses, **sizes}
 
 
 def measure_run(run: Run, network: PhoneNetwork, session: Session) -> Figures:
@@ -74,23 +80,21 @@ def measure_run(run: Run, network: PhoneNetwork, session: Session) -> Figures:
     return measure(run.channel, run.cloud, network, session, *measured_images(run))
 
 
-def measured_images(run: Run) -> tuple[Bytes, dict[str, NDArray[np.int64]]]:
-    """The test images that are measured, (N, H, W, 3), and their labels, (N,) per kept attribute."""
-    dataset = run.dataset
-    rows = dataset.splits[Split.TEST][:IMAGES]
-    labels = {name: dataset.labels[name][rows] for name in run.keep}
-    return np.array(dataset.images[rows]), labels
+def measured_images(run: Run, most: int = IMAGES) -> tuple[Bytes, dict[str, Truth]]:
+    """The test images that are measured, (N, H, W, 3), `most` of them, and what is true of them, per kept attribute."""
+    rows = run.dataset.splits[Split.TEST][:most]
+    return np.array(run.dataset.images[rows]), truths(run.dataset, run.keep, rows)
 
 
 def measure_points(run: Run, session: Session, strengths: Sequence[int]) -> tuple[PointPart, ...]:
     """What the int8 model of a dither channel reaches at each strength, on the images and noise of `measure_run`."""
-    images, labels = measured_images(run)
+    images, truths = measured_images(run)
     shipped, gates = run_int8(session, images), bool(run.channel.settings.get("gates"))
     points = []
     for strength in strengths:
         q = {"p": weaken(shipped["p"], strength, gates=gates)}
         drawn = draw(run.channel, images, q)
-        right = hits(run.cloud, drawn, labels, run.channel)
+        right = hits(run.cloud, drawn, truths, run.channel)
         rates = spread(all_bits(run.channel, images, q))
         points.append(
             PointPart(
@@ -109,7 +113,7 @@ def measure(
     network: PhoneNetwork,
     session: Session,
     images: Bytes,
-    labels: Mapping[str, NDArray[np.int64]],
+    truths: Mapping[str, Truth],
 ) -> Figures:
     """Run images (N, H, W, 3) through both models, the sampler and the cloud network.
 
@@ -119,15 +123,18 @@ def measure(
         network: the network as it was trained.
         session: the int8 model that ships.
         images: pixels.
-        labels: (N,) per kept attribute.
+        truths: of the N images, per kept attribute.
     """
     exact, shipped = reference(network, images), run_int8(session, images)
     uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
-    right = {kind: hits(cloud, drawn, labels, channel) for kind, drawn in uploads.items()}
+    right = {kind: hits(cloud, drawn, truths, channel) for kind, drawn in uploads.items()}
     return Figures(
         images=len(images),
         draws=DRAWS,
-        accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in labels},
+        accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in truths},
+        guess_error={
+            name: facts.guess_error for name, facts in truths.items() if facts.guess_error is not None
+        },
         rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
         upload_bytes=sizes(channel, uploads["int8"][: len(images)]),
     )
@@ -206,18 +213,22 @@ def sample_floats(
 
 
 def hits(
-    cloud: nn.Module, drawn: list[Bytes], labels: Mapping[str, NDArray[np.int64]], channel: Channel
+    cloud: nn.Module, drawn: list[Bytes], truths: Mapping[str, Truth], channel: Channel
 ) -> dict[str, float]:
-    """Fraction of the uploads whose label the cloud network finds; uploads repeat the images in order."""
-    answers: dict[str, list[Tensor]] = {name: [] for name in labels}
+    """Mean credit of what the cloud network finds in uploads, per kept attribute; uploads repeat the images in order."""
+    answers: dict[str, list[Tensor]] = {name: [] for name in truths}
     with evaluating(cloud):
         for start in range(0, len(drawn), 128):
             logits = cloud(pictures(drawn[start : start + 128], channel))
-            for name in labels:
-                answers[name].append(logits[name].argmax(1))
+            for name in truths:
+                answers[name].append(logits[name])
     return {
-        name: float((torch.cat(answers[name]).numpy() == np.tile(truth, len(drawn) // len(truth))).mean())
-        for name, truth in labels.items()
+        name: float(
+            np.mean(
+                [facts.credit(part.numpy()) for part in torch.cat(answers[name]).split(len(facts.labels))]
+            )
+        )
+        for name, facts in truths.items()
     }
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import SfumatoError, unknown
 from sfumato.core.files import atomic_folder, read_object, sha256, write_json
 from sfumato.data import Split
+from sfumato.data.truth import Truth, truths
 from sfumato.export import qnn_emulator
 from sfumato.export.artifact import ExportArtifact, load_export
 from sfumato.export.gates import int8_limit
@@ -214,8 +215,7 @@ def add_npu(
                 f"context binaries compute something else: htp_v{found['contexts_that_differ']}"
             )
         q = {tensor.name: np.load(scratch / f"{tensor.name}.npy") for tensor in contract.outputs}
-        labels = {one: artifact.dataset.labels[one][rows] for one in artifact.keep}
-        measured = measure(artifact, images, labels, q)
+        measured = measure(artifact, images, truths(artifact.dataset, artifact.keep, rows), q)
         made = {QDQ: scratch / "model.onnx"} | {
             f"htp_v{one}.onnx": scratch / f"htp_v{one}.onnx" for one in CHIPS
         }
@@ -256,14 +256,14 @@ def require_whole(found: Mapping[str, Any]) -> None:
 
 
 def measure(
-    artifact: ExportArtifact, images: Bytes, labels: Mapping[str, NDArray[np.int64]], npu: Parameters
+    artifact: ExportArtifact, images: Bytes, facts: Mapping[str, Truth], npu: Parameters
 ) -> dict[str, Any]:
     """Compare the NPU's bytes with those of the int8 file.
 
     Args:
         artifact: the export.
         images: (N, H, W, 3).
-        labels: (N,) per kept attribute.
+        facts: what is true of the N images, per kept attribute.
         npu: bytes q.
 
     Returns:
@@ -284,7 +284,7 @@ def measure(
     right = {}
     for kind, q in (("int8", shipped), ("npu", npu)):
         drawn = draw(artifact.channel, images, q)[: len(images)]  # one draw a photo, the same noise for both
-        right[kind] = hits(artifact.cloud, drawn, labels, artifact.channel)
+        right[kind] = hits(artifact.cloud, drawn, facts, artifact.channel)
     return {
         "photos": len(images),
         "equal_bytes": float((gap == 0).mean()),
@@ -292,7 +292,7 @@ def measure(
         "mean_difference": float(gap.mean() / 256),
         "largest_difference": float(gap.max() / 256),
         "equal_uploads": equal_uploads(artifact.phone, images, shipped, npu),
-        "accuracy": {name: {kind: round(right[kind][name], 6) for kind in right} for name in labels},
+        "accuracy": {name: {kind: round(right[kind][name], 6) for kind in right} for name in facts},
         "bits": {"first": float(first.mean()), "second": float(np.where(same, 0, second).mean())},
     }
 

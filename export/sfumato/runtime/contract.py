@@ -184,11 +184,17 @@ class LabelPart(Part):
 
     name: str
     classes: tuple[str, ...] = Field(min_length=2)
+    values: tuple[float, ...] | None = None
+    """Of a number: what each class, a bin of numbers, stands for. The answer is the expected value over the classes."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
         if twice := repeated(self.classes):
             raise ValueError(f"the class {twice[0]!r} of {self.name} is listed twice")
+        if self.values is not None and len(self.values) != len(self.classes):
+            raise ValueError(
+                f"{len(self.values)} values do not belong to {len(self.classes)} classes of {self.name}"
+            )
         return self
 
 

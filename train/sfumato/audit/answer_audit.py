@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import log, log2
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from sfumato.audit.statements import exact_statements
 from sfumato.audit.upload_size import upload_bytes
 from sfumato.core.provenance import provenance
 from sfumato.data import Split
+from sfumato.data.truth import truth
 from sfumato.runtime.answer import word_size
 from sfumato.training.answer import told_bits
 from sfumato.training.answer_table import AnswerTable
@@ -139,9 +140,8 @@ def desired_answers(artifact: Answering, states: Ints, seed: int) -> tuple[Desir
     answers: Tensor = artifact.cloud.table[: table.words]  # type: ignore[index]
     results = []
     for name, part in zip(artifact.keep, answers.split(list(table.classes), dim=1), strict=True):
-        right: Any = table.hits(
-            states, data.labels[name][rows], part.argmax(1).numpy()
-        )  # resampled like 0 and 1
+        facts = truth(data, name, rows)
+        right = table.credits(states, facts, part.double().numpy())  # resampled like 0 and 1
         results.append(
             DesiredResult(
                 name=name,
@@ -149,6 +149,7 @@ def desired_answers(artifact: Answering, states: Ints, seed: int) -> tuple[Desir
                 accuracy=float(right.mean()),
                 clean_accuracy=artifact.clean_accuracy[name],
                 ci95=metrics.accuracy_interval(right, seed=seed),
+                guess_error=facts.guess_error,
             )
         )
     return tuple(results)

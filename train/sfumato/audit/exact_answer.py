@@ -45,14 +45,13 @@ from sfumato.audit.word_reader import read_words
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
 from sfumato.data.contingency import (
-    Floats,
     best_guess,
     cross_counts,
     guess_accuracy,
     information_bias,
     mutual_information,
 )
-from sfumato.data.dataset import Ints
+from sfumato.data.dataset import Floats, Ints
 from sfumato.data.intervals import clopper_pearson
 from sfumato.data.label_cells import label_cells
 from sfumato.data.label_dependence import entropy

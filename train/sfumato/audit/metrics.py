@@ -320,11 +320,11 @@ def class_gains(
     return tuple(found)
 
 
-def resampled(hits: NDArray[np.bool_], *, seed: int, resamples: int = RESAMPLES) -> Floats:
+def resampled(hits: NDArray[np.bool_] | Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
     """Means of bootstrap resamples.
 
     Args:
-        hits: (k, n): k quantities measured on the same n images.
+        hits: (k, n) of right (1) and wrong (0), or credits: k quantities measured on the same n images.
         seed: decides the resamples.
         resamples: how many.
 
@@ -346,8 +346,8 @@ def _interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy_interval(hits: NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
-    """Interval of an accuracy from right (True) and wrong (False) guesses (n,)."""
+def accuracy_interval(hits: NDArray[np.bool_] | Floats, *, seed: int = 0) -> tuple[float, float]:
+    """Interval of an accuracy from right (1) and wrong (0) guesses (n,), or of a mean credit from credits."""
     return _interval(resampled(hits[None], seed=seed)[:, 0])
 
 

@@ -229,6 +229,12 @@ def _limits(gain: Gain) -> tuple[float, float, float]:
 
 
 def _drop_line(one: DesiredResult, rule: Rule) -> str:
+    if one.guess_error is not None:
+        lost, allowed = _drop(one) * one.guess_error, rule.max_drop * one.guess_error
+        return (
+            f"{one.name}: {one.text(one.accuracy)} is {lost:.2g} over the clean network's "
+            f"{one.text(one.clean_accuracy)}; at most {allowed:.2g} are allowed"
+        )
     return (
         f"{one.name}: accuracy {one.accuracy:.1%} is {100 * _drop(one):.1f} points under the clean "
         f"network's {one.clean_accuracy:.1%}; at most {100 * rule.max_drop:.1f} are allowed"

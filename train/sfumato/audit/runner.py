@@ -58,6 +58,7 @@ from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.strengths import FULL
 from sfumato.data import Split
+from sfumato.data.truth import truth
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each step and at the end: steps done, steps in total, title, best attacks so far."""
@@ -379,7 +380,8 @@ def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult
     responses = cloud_responses(data.cloud, batches(data.test_uploads), data.keep)
     results = []
     for name, log_probabilities in responses.items():
-        hits = log_probabilities.argmax(1) == data.test.labels[name]
+        facts = truth(artifact.dataset, name, artifact.dataset.splits[Split.TEST])
+        hits = facts.credit(log_probabilities)
         results.append(
             DesiredResult(
                 name=name,
@@ -387,6 +389,7 @@ def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult
                 accuracy=float(hits.mean()),
                 clean_accuracy=artifact.clean_accuracy[name],
                 ci95=metrics.accuracy_interval(hits, seed=data.seed),
+                guess_error=facts.guess_error,
             )
         )
     return tuple(results)

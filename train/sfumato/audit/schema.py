@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_fie
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import read_json
+from sfumato.core.reports import credit_text
 
 SCHEMA: Final = "sfumato-audit/3"
 OLD_SCHEMAS: Final = ("sfumato-audit/1", "sfumato-audit/2")
@@ -90,6 +91,13 @@ class DesiredResult(_Frozen):
     """Of the clean cloud network on clean images."""
     ci95: Pair
     """Of `accuracy`, by bootstrap over the test images."""
+    guess_error: float | None = None
+    """Of a number: the mean absolute error of a guess, in the number's unit. `accuracy` is the share of it that is gone, so
+    the error is (1 - accuracy) times it. Null for classes."""
+
+    def text(self, accuracy: float) -> str:
+        """An accuracy of this attribute as people read it: a share, or of a number the mean absolute error."""
+        return credit_text(accuracy, self.guess_error)
 
 
 class Rule(_Frozen):

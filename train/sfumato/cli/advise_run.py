@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split, open_dataset
 from sfumato.data.intervals import Z95, wilson
 from sfumato.data.label_dependence import label_only_floor
+from sfumato.data.truth import truths
 from sfumato.models.cost import cost
 from sfumato.models.local import check_names, check_size
 from sfumato.models.tensors import evaluating
@@ -54,7 +56,7 @@ CLASSIFIERS = 2
 EPOCHS = (4, 32)
 """Fewest and most epochs of a training."""
 
-Hits = dict[str, NDArray[np.bool_]]
+Credits = dict[str, NDArray[np.float64]]
 """Attribute -> which images were answered right, (n,)."""
 
 
@@ -276,7 +278,7 @@ def measure(stages: Stages, *, private_cloud: bool, limits: Limits) -> Report:
     networks = {"phone": stages.classifier("phone", 1), "larger": stages.classifier("larger", TIMES)}
     hits = {
         split: {
-            name: right(one, dataset, split, config.keep)
+            name: credits(one, dataset, split, config.keep)
             for name, one in (("cloud", stages.cloud), *networks.items())
         }
         for split in (Split.VALIDATION, Split.TEST)
@@ -319,27 +321,36 @@ def measure(stages: Stages, *, private_cloud: bool, limits: Limits) -> Report:
     )
 
 
-def right(network: nn.Module, dataset: Dataset, split: Split, names: Sequence[str]) -> Hits:
-    """Which images of a split a network answers right."""
-    found: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
+def credits(network: nn.Module, dataset: Dataset, split: Split, names: Sequence[str]) -> Credits:
+    """What each answer of a network about a split is worth (`sfumato.data.truth`): 1 or 0 where classes are asked for."""
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     with evaluating(network):
         for batch in Batches(dataset, split, names, 256).ordered():
             for name, logits in network(batch.images).items():
-                found[name].append((logits.argmax(1) == batch.labels[name]).numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+                found[name].append(logits)
+    facts = truths(dataset, names, dataset.splits[split])
+    return {name: facts[name].credit(torch.cat(parts).numpy()) for name, parts in found.items()}
 
 
-def accuracy(name: str, attribute: str, validation: dict[str, Hits], test: dict[str, Hits]) -> Accuracy:
-    """The figures of one network for one attribute, from the hits of all networks."""
+def interval(found: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean credit: Wilson's where answers are right or wrong."""
+    if np.isin(found, (0.0, 1.0)).all():
+        return wilson(float(found.sum()), len(found))
+    half = Z95 * float(found.std()) / len(found) ** 0.5
+    return float(found.mean()) - half, float(found.mean()) + half
+
+
+def accuracy(name: str, attribute: str, validation: dict[str, Credits], test: dict[str, Credits]) -> Accuracy:
+    """The figures of one network for one attribute, from the credits of all networks."""
     mine, clean = test[name][attribute], test["cloud"][attribute]
-    lost: NDArray[np.float64] = 100.0 * (clean.astype(np.float64) - mine)
+    lost = 100.0 * (clean - mine)
     mean, half = float(lost.mean()), Z95 * float(lost.std()) / len(lost) ** 0.5
     return Accuracy(
         network=name,
         attribute=attribute,
         validation=float(validation[name][attribute].mean()),
         test=float(mine.mean()),
-        ci95=wilson(int(mine.sum()), len(mine)),
+        ci95=interval(mine),
         behind=mean,
         behind_ci95=(mean - half, mean + half),
     )
@@ -348,7 +359,7 @@ def accuracy(name: str, attribute: str, validation: dict[str, Hits], test: dict[
 def hidden_rows(stages: Stages) -> tuple[HiddenRow, ...]:
     """Floors and the quick attacker, by attribute."""
     config, dataset = stages.config, stages.dataset
-    hits = right(stages.attacker(), dataset, Split.TEST, config.hide)
+    hits = credits(stages.attacker(), dataset, Split.TEST, config.hide)
     kept = [dataset.labels[name] for name in config.keep]
     return tuple(
         HiddenRow(
@@ -356,7 +367,7 @@ def hidden_rows(stages: Stages) -> tuple[HiddenRow, ...]:
             majority=label_only_floor(dataset.labels[name], []),
             label_only=label_only_floor(dataset.labels[name], kept),
             clean=float(hits[name].mean()),
-            ci95=wilson(int(hits[name].sum()), len(hits[name])),
+            ci95=interval(hits[name]),
         )
         for name in config.hide
     )

@@ -133,7 +133,12 @@ def show_audit(audit: "Audit") -> None:
             f"desired: recognised from uploads, on {audit.n_test} test images",
             ("attribute", "from uploads", "95 %", "from clean photos"),
             [
-                (d.name, f"{d.accuracy:.1%}", f"{d.ci95[0]:.1%} - {d.ci95[1]:.1%}", f"{d.clean_accuracy:.1%}")
+                (
+                    d.name,
+                    d.text(d.accuracy),
+                    f"{d.text(d.ci95[0])} - {d.text(d.ci95[1])}",
+                    d.text(d.clean_accuracy),
+                )
                 for d in audit.desired
             ],
         )

@@ -27,7 +27,7 @@ from sfumato.audit import Artifact, Audit, audit
 from sfumato.audit.plan import QUICK
 from sfumato.audit.plots import figure, noise_maps
 from sfumato.audit.runner import Watch
-from sfumato.cli.advise_run import right
+from sfumato.cli.advise_run import credits
 from sfumato.core.console import note, progress
 from sfumato.core.files import atomic_write, claim_folder, write_json
 from sfumato.data import Split
@@ -195,9 +195,10 @@ class Lap:
 def chosen(run: Run) -> Advice:
     """The rule's choice for a finished run: the phone's own network beside the clean one, on validation images."""
     names, dataset = run.keep, run.dataset
-    cloud = right(run.clean, dataset, Split.VALIDATION, names)
+    cloud = credits(run.clean, dataset, Split.VALIDATION, names)
     phone = {
-        name: float(hits.mean()) for name, hits in right(run.cloud, dataset, Split.VALIDATION, names).items()
+        name: float(hits.mean())
+        for name, hits in credits(run.cloud, dataset, Split.VALIDATION, names).items()
     }
     return recommend(
         Figures(

@@ -213,14 +213,16 @@ def show_npu(made: "NpuFiles") -> None:
 def show(contract: "Contract") -> None:
     """Print files, gates and figures."""
     from sfumato.core.console import show, table
+    from sfumato.core.reports import credit_text
 
     show(table("files", ("file", "bytes", "for"), [(f.name, f"{f.bytes:,}", f.role) for f in contract.files]))
     rows = [(g.name, g.value, g.limit, "ok" if g.passed else "failed") for g in contract.gates]
     show(table("gates", ("check", "found", "allowed", ""), rows))
     figures = contract.figures
+    worst = figures.get("guess_error", {})
     if figures:
         pairs = [
-            (name, f"{100 * p['float']:.1f} %", f"{100 * p['int8']:.1f} %")
+            (name, *(credit_text(p[kind], worst.get(name)) for kind in ("float", "int8")))
             for name, p in figures["accuracy"].items()
         ]
         pairs += [
@@ -233,7 +235,7 @@ def show(contract: "Contract") -> None:
         show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))
     if contract.index is not None:
         drawn = figures["index"]
-        found = [(name, f"{100 * share:.1f} %") for name, share in drawn["accuracy"].items()]
+        found = [(name, credit_text(share, worst.get(name))) for name, share in drawn["accuracy"].items()]
         found += [(f"rate, {name}", f"{bits:.1f} bits") for name, bits in drawn["rate_bits"].items()]
         found.append(("most that any photo tells", f"{contract.index.bits:,} bits"))
         show(table(f"indices of {drawn['images']} test images, int8", ("figure", ""), found))
@@ -242,7 +244,7 @@ def show(contract: "Contract") -> None:
         measured = [
             (
                 str(one.strength),
-                *(f"{100 * one.accuracy[name]:.1f} %" for name in names),
+                *(credit_text(one.accuracy[name], worst.get(name)) for name in names),
                 f"{one.rate_bits.mean:.1f} bits",
                 f"{one.upload_bytes.png:,.0f} bytes",
             )

@@ -81,10 +81,14 @@ def show(reply: "Reply", account: str) -> None:
     from sfumato.core.console import note, show, table
 
     rows = [
-        (name, answer["label"], f"{100 * answer['probabilities'][answer['label']]:.1f} %")
+        (
+            name,
+            f"{answer['value']:.1f}" if "value" in answer else answer["label"],
+            f"{answer['label']}: {100 * answer['probabilities'][answer['label']]:.1f} %",
+        )
         for name, answer in reply.answers.items()
     ]
-    show(table("the cloud's answer", ("attribute", "label", "probability"), rows))
+    show(table("the cloud's answer", ("attribute", "answer", "likeliest class"), rows))
     note(
         f"sent {reply.sent_bytes:,} byte(s) that carry at most {reply.rate_bits:.1f} bits of the photo; "
         f"{1000 * reply.seconds:.0f} ms, {reply.attempts} attempt(s)"

@@ -381,9 +381,15 @@ def show_answer(card: Mapping[str, Any], out: Path) -> None:
 
 
 def accuracies(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of attribute, clean accuracy and accuracy of the uploads."""
-    desired = card["desired_accuracy"]
+    """Rows of attribute, clean accuracy and accuracy of the uploads; of numbers their mean absolute errors."""
+    from sfumato.core.reports import credit_text
+
+    desired, worst = card["desired_accuracy"], card.get("guess_error", {})
     return [
-        (name, f"{100 * card['clean_accuracy'][name]:.1f} %", f"{100 * right:.1f} %")
+        (
+            name if name not in worst else f"{name} (a guess: error {worst[name]:.3g})",
+            credit_text(card["clean_accuracy"][name], worst.get(name)),
+            credit_text(right, worst.get(name)),
+        )
         for name, right in desired.items()
     ]

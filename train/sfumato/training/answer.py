@@ -33,6 +33,7 @@ from sfumato.data.contingency import best_guess, cross_counts, guess_accuracy, m
 from sfumato.data.dataset import Ints
 from sfumato.data.label_cells import label_cells
 from sfumato.data.label_dependence import count_entropy
+from sfumato.data.truth import truth
 from sfumato.models import channels_last
 from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.tensors import evaluating, to_tensor
@@ -357,7 +358,11 @@ def judge_answer(answer: Answer, dataset: Dataset, config: TrainConfig, read: Re
     classes = {name: len(attribute.classes) for name, attribute in dataset.attributes.items()}
     rows_of = answer.cloud.table[: table.words].split([classes[name] for name in config.keep], dim=1)
     accuracy = {
-        name: float(table.hits(states[Split.TEST], labels[Split.TEST][name], part.argmax(1).numpy()).mean())
+        name: float(
+            table.credits(
+                states[Split.TEST], truth(dataset, name, rows[Split.TEST]), part.double().numpy()
+            ).mean()
+        )
         for name, part in zip(config.keep, rows_of, strict=True)
     }
     kept = {

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.data.contingency import Floats, cross_counts
-from sfumato.data.dataset import Ints
+from sfumato.data.contingency import cross_counts
+from sfumato.data.dataset import Floats, Ints
 from sfumato.data.label_cells import label_cells
+from sfumato.data.truth import Truth, expected_values
 from sfumato.runtime import answer
 from sfumato.runtime.answer import MOST_WORDS, TOTAL
 
@@ -105,6 +106,23 @@ class AnswerTable:
         chosen = np.zeros((len(self.probabilities), int(max(guess.max(), values.max())) + 1))
         np.add.at(chosen.T, guess, self.probabilities.T)
         return np.asarray(chosen[states, values])
+
+    def credits(self, states: Ints, truth: Truth, scores: Floats) -> Floats:
+        """Expected credit of what the cloud reads out of the words, for every image, (N,).
+
+        Args:
+            states: (N,).
+            truth: of the N images.
+            scores: (words, classes) log probabilities that each word stands for.
+        """
+        if truth.values is None:
+            return self.hits(states, truth.labels, scores.argmax(1))
+        by_word = truth.nearness(expected_values(scores, truth.values)[None])
+        if self.probabilities is None:
+            said: Floats = by_word[np.arange(len(states)), states]
+            return said
+        expected: Floats = (self.probabilities[states] * by_word).sum(1)
+        return expected
 
 
 def check_alphabet(classes: Sequence[int], bins: int | None = None) -> None:

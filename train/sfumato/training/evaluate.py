@@ -4,14 +4,17 @@ result = evaluate(cloud, batches, local, seed=0)      # local=None: clean images
 result.accuracy, result.rate_bits
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.channels import prior_rate
+from sfumato.data import Dataset, Split
+from sfumato.data.truth import truth
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import evaluating
@@ -23,7 +26,8 @@ class Evaluation:
     """Figures over one split.
 
     Attributes:
-        accuracy_by_head: fraction right, per kept attribute.
+        accuracy_by_head: mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, or of a number the share
+            of a guess's error that is gone.
         cross_entropy: nats, averaged over heads.
         rate_bits: mean rate of the uploads in bits against the uniform prior; None for clean images.
         autoregressive_bits: the same against an autoregressive prior (`sfumato.models.autoregressive`); None without one.
@@ -55,7 +59,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on a split; the noise is fixed by `seed`, so two calls give the same figures."""
     generator = torch.Generator(device=batches.device).manual_seed(seed)
-    right: dict[str, int] = {}
+    scores: dict[str, list[Tensor]] = {}
     entropy, nats, learned, count = 0.0, 0.0, 0.0, 0
     with evaluating(*(module for module in (cloud, local, prior) if module is not None)):
         for batch in batches.ordered():
@@ -69,12 +73,26 @@ def evaluate(
                     learned += (local.channel.rate(parameters) - nats_saved(p, prior(upload))).sum().item()
             logits = cloud(upload)
             for name, of_head in logits.items():
-                right[name] = right.get(name, 0) + int((of_head.argmax(1) == batch.labels[name]).sum())
+                scores.setdefault(name, []).append(of_head.cpu())
                 entropy += F.cross_entropy(of_head, batch.labels[name], reduction="sum").item() / len(logits)
             count += len(batch.images)
     return Evaluation(
-        {name: hits / count for name, hits in right.items()},
+        mean_credits(batches.dataset, batches.split, scores),
         entropy / count,
         None if local is None else nats / count / log(2),
         None if prior is None else learned / count / log(2),
     )
+
+
+def mean_credits(dataset: Dataset, split: Split, scores: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """Mean credit of the images of a split, per attribute.
+
+    Args:
+        dataset, split: whose images were asked about.
+        scores: logits (b, classes) of batches that follow each other, per attribute, on the CPU.
+    """
+    rows = dataset.splits[split]
+    return {
+        name: float(truth(dataset, name, rows).credit(torch.cat(list(parts)).numpy()).mean())
+        for name, parts in scores.items()
+    }

@@ -66,7 +66,7 @@ class _StoredCloud(_Stored):
 
 class _StoredCard(_Stored):
     dataset: _StoredData
-    clean_accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    clean_accuracy: dict[str, Annotated[float, Field(le=1)]]
     given_cloud: _StoredCloud | None = None
 
 

@@ -24,6 +24,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Split
 from sfumato.models.schedule import one_cycle
+from sfumato.training.evaluate import mean_credits
 from sfumato.training.loader import Batch, Batches
 
 Means = dict[str, float]
@@ -108,17 +109,17 @@ def train_method(method: Method, name: str, task: Task, device: torch.device | N
 
 @torch.no_grad()
 def accuracy(method: Method, batches: Batches, seed: int) -> float:
-    """How often the cloud is right about uploads, a fraction, mean over the desired attributes; leaves evaluation mode on."""
+    """Mean credit of the cloud's answers to uploads, over the desired attributes; leaves evaluation mode on."""
     method.eval()
     generator = torch.Generator(device=batches.device).manual_seed(derive_seed(seed, "val"))
-    right, count = 0, 0
+    answers: dict[str, list[Tensor]] = {}
     for batch in batches.ordered():
         parameters = method.phone(batch.images)
         upload = method.draw.sample(parameters, method.draw.noise(parameters, generator))
         for name, answer in method.cloud(upload).items():
-            right += int((answer.argmax(1) == batch.labels[name]).sum())
-            count += len(answer)
-    return right / count
+            answers.setdefault(name, []).append(answer.cpu())
+    credits = mean_credits(batches.dataset, batches.split, answers)
+    return sum(credits.values()) / len(credits)
 
 
 @torch.no_grad()
