@@ -95,7 +95,7 @@ class Reply:
     """The server's answer, checked against the local contract."""
 
     answers: Mapping[str, Mapping[str, Any]]
-    """Kept attribute -> `label` and `probabilities`."""
+    """Kept attribute -> `label` and `probabilities`, and `value` of a number."""
     model: str
     request_id: str
     sent_bytes: int
@@ -350,6 +350,8 @@ class Client:
             found = answers[entry.name]
             if found["label"] not in entry.classes or set(found["probabilities"]) != set(entry.classes):
                 raise KeyError(entry.name)
+            if entry.values is not None:
+                float(found["value"])
         return Reply(answers, model, request, sent, attempts, seconds, rate_bits)
 
 

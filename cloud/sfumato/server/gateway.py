@@ -13,6 +13,7 @@ for the other.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -223,7 +224,11 @@ def photo_endpoint(
             service_request_id=reply.request_id,
             request_id=request.state.request_id,
         )
-        return Response(answer.model_dump_json(), media_type=JSON)
+        body = answer.model_dump(mode="json")
+        for one in body["answers"].values():
+            if one["value"] is None:  # of a class; nulls of other fields say something
+                del one["value"]
+        return Response(json.dumps(body), media_type=JSON)
 
     size = f"A photo, at most {config.largest_photo:,} bytes"
     return Endpoint(

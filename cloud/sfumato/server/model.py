@@ -30,6 +30,8 @@ from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 MODEL = "cloud.onnx"
 DIGITS = 6
 """Probabilities are rounded to this many digits: below it, the size of a batch shows in the last bits."""
+VALUE_DIGITS = 3
+"""And numbers to this many."""
 
 Bytes = NDArray[np.uint8]
 
@@ -41,6 +43,9 @@ class AttributePrediction:
     label: Annotated[str, Field(examples=["yes"])]
     probabilities: Annotated[Mapping[str, float], Field(examples=[{"no": 0.03, "yes": 0.97}])]
     """Class name -> probability, in the order of the contract."""
+    value: Annotated[float | None, Field(examples=[34.2])] = None
+    """Of a number: the expected value over the classes by the network's own logits, in the number's unit. A kept class has
+    none."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class CloudModel:
         """The same as `predict`, of what `pixels` gives."""
         logits = self.run(pixels)
         heads = [
-            _predictions(entry, head / temperature)
+            _predictions(entry, head, temperature)
             for entry, head, temperature in zip(self.contract.keep, logits, self.temperatures, strict=True)
         ]
         names = [entry.name for entry in self.contract.keep]
@@ -122,13 +127,19 @@ class CloudModel:
         return self.session.get_inputs()[0].name, list(heads)
 
 
-def _predictions(entry: LabelPart, logits: NDArray[np.float32]) -> list[AttributePrediction]:
+def _predictions(
+    entry: LabelPart, logits: NDArray[np.float32], temperature: float
+) -> list[AttributePrediction]:
     """Of one head, (B, classes)."""
-    probabilities = softmax(logits)
+    probabilities = softmax(logits / temperature)
     labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
+    numbers: Sequence[float | None] = [None] * len(rows)
+    if entry.values is not None:
+        # Without the temperature, as training, audit and the contract's figures read numbers.
+        numbers = (softmax(logits) @ np.array(entry.values)).round(VALUE_DIGITS).tolist()
     return [
-        AttributePrediction(entry.classes[label], dict(zip(entry.classes, row, strict=True)))
-        for label, row in zip(labels, rows, strict=True)
+        AttributePrediction(entry.classes[label], dict(zip(entry.classes, row, strict=True)), value)
+        for label, row, value in zip(labels, rows, numbers, strict=True)
     ]
 
 

@@ -17,7 +17,7 @@ import {bitsOf, pack} from "./sampler.js";
  * @property {string} digest sha256 of contract.json in hexadecimal: the service refuses uploads of another one
  *
  * @typedef {object} Reply
- * @property {Record<string, {label: string, probabilities: Record<string, number>}>} answers
+ * @property {Record<string, {label: string, probabilities: Record<string, number>, value?: number}>} answers
  * @property {number} milliseconds
  */
 
@@ -72,8 +72,9 @@ export async function ask({base, contract, digest}, {content, type}, token) {
   const response = await request(base, "v1/predict", {method: "POST", headers, body: content});
   const {answers} = await response.json();
   const milliseconds = performance.now() - start;
-  for (const {name, classes} of contract.keep) {
-    if (!classes.includes(answers?.[name]?.label)) throw new RefusedError("The answer does not fit the contract", 0);
+  for (const {name, classes, values} of contract.keep) {
+    const answer = answers?.[name];
+    if (!classes.includes(answer?.label) || (values && !Number.isFinite(answer.value))) throw new RefusedError("The answer does not fit the contract", 0);
   }
   return {answers, milliseconds};
 }

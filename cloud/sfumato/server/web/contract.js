@@ -39,7 +39,7 @@
  * @property {Channel} channel
  * @property {number} sampler
  * @property {number} noise
- * @property {{name: string, classes: string[]}[]} keep
+ * @property {{name: string, classes: string[], values?: number[]}[]} keep
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
  * @property {{version: number, bits: number, power: number, memory: number} | null} [index] in picture mode, where uploads are entries of a public book

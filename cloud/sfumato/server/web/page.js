@@ -264,17 +264,17 @@ async function send() {
   page.account.textContent = sentence(await ledger.spend(location.hostname, perturbed.draw, perturbed.rate));
   const sent = travelling(session, perturbed, page.asImage.checked);
   const {answers, milliseconds} = await ask(session, sent, page.token.value.trim());
-  page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities}]) => {
+  page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities, value}]) => {
     const list = document.createElement("dl");
     for (const [option, probability] of Object.entries(probabilities)) {
-      const term = element("dt", option), value = element("dd", `${(100 * probability).toFixed(1)} %`);
+      const term = element("dt", option), share = element("dd", `${(100 * probability).toFixed(1)} %`);
       const bar = Object.assign(document.createElement("meter"), {value: probability});
       bar.setAttribute("aria-hidden", "true");
-      value.prepend(bar);
-      list.append(term, value);
+      share.prepend(bar);
+      list.append(term, share);
     }
     const section = document.createElement("section");
-    section.append(element("h3", `${name}: ${label}`), list);
+    section.append(element("h3", `${name}: ${value === undefined ? label : value.toFixed(1)}`), list);
     section.dataset.label = label;
     return section;
   }));

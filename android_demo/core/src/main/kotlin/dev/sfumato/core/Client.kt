@@ -37,8 +37,11 @@ public data class ClientConfig(
     val longestPauseMillis: Long = 10_000,
 )
 
-/** The answer for one kept attribute: the likeliest class as [label], and the [probabilities] of all. */
-public data class Answer(val label: String, val probabilities: Map<String, Double>)
+/**
+ * The answer for one kept attribute: the likeliest class as [label], and the [probabilities] of all. Of a number the answer is
+ * [value]; classes have none.
+ */
+public data class Answer(val label: String, val probabilities: Map<String, Double>, val value: Double? = null)
 
 /** The server's answer, checked against the contract. */
 public data class Reply(
@@ -179,7 +182,8 @@ public class Client(
             val answer = answers.child(kept.name)
             val shares = answer.child("probabilities")
             if (answer.text("label") !in kept.classes || shares.keys != kept.classes.toSet()) throw SfumatoException(kept.name)
-            kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number))
+            val value = kept.values?.let { answer.number("value") }
+            kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number), value)
         }
         Reply(found, reply.text("request_id"), sent, attempts, millis)
     } catch (error: SfumatoException) {

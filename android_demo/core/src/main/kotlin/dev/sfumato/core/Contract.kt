@@ -89,8 +89,8 @@ public sealed interface Channel {
     }
 }
 
-/** A kept attribute by [name], and its [classes] in the order of the cloud's head. */
-public data class Kept(val name: String, val classes: List<String>)
+/** A kept attribute by [name], and its [classes] in the order of the cloud's head; of a number also the [values] that they stand for. */
+public data class Kept(val name: String, val classes: List<String>, val values: List<Double>? = null)
 
 /** How an upload travels; [mediaType] is its HTTP content type. */
 public enum class Encoding(public val mediaType: String) {
@@ -431,9 +431,10 @@ private class ContractReader(private val root: JsonObject) {
     }
 
     private fun readKept(part: JsonObject): Kept {
-        val kept = Kept(part.text("name"), part.texts("classes"))
+        val kept = Kept(part.text("name"), part.texts("classes"), part.numbersOrNull("values"))
         part.refuseOthers()
         demand(kept.classes.size >= 2) { "${kept.name} has fewer than two classes" }
+        demand(kept.values == null || kept.values.size == kept.classes.size) { "the values of ${kept.name} do not belong to its classes" }
         return kept
     }
 

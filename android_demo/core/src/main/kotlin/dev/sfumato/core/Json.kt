@@ -64,6 +64,9 @@ internal class JsonObject(private val where: String, private val values: Map<*, 
 
     fun childrenOrNull(key: String): List<JsonObject>? = if (isNull(key)) null else children(key)
 
+    fun numbersOrNull(key: String): List<Double>? =
+        if (isNull(key)) null else list(key).map { (it as? Number)?.toDouble() ?: fail(key, "a list of numbers") }
+
     fun texts(key: String): List<String> = list(key).map { it as? String ?: fail(key, "a list of texts") }
 
     /** Whether the key is there at all; then it counts as asked for. */

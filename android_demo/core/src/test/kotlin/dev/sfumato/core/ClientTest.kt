@@ -33,6 +33,22 @@ class ClientTest {
     }
 
     @Test
+    fun aNumberIsReadWhereTheContractHasValues() {
+        val parts = contractParts()
+        parts["keep"] = listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"), "values" to listOf(10, 30.5)))
+        val numbers = Contract.parse(contractBytes(parts))
+        assertEquals(listOf(10.0, 30.5), numbers.keep.single().values)
+        server.play(say(200, GOOD), say(200, GOOD.replace("\"label\"", "\"value\": 28.45, \"label\"")))
+        val client = Client(server.url, numbers, sleep = pauses::add)
+        assertThrows(ServerException::class.java) { client.send(upload) }
+        assertEquals(28.45, client.send(upload).answers.getValue("smiling").value!!, 0.0)
+        for (wrong in listOf(listOf(1), listOf(1, "2"), "12")) {
+            parts["keep"] = listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"), "values" to wrong))
+            assertThrows("$wrong", SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
+        }
+    }
+
+    @Test
     fun busyAndBrokenServersAreAskedAgainWithTheSameUpload() {
         server.play(say(503), HANG_UP, say(429, headers = mapOf("Retry-After" to "3")), say(200, GOOD))
         val reply = client().send(upload)
