@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.pictures import metadata
 from tests.pictures.comparison import TARGETS, read_python
 from tests.pictures.corpus import PYTHON_ONLY, Case, cases, stored
 
@@ -50,7 +51,7 @@ def read(kit: Any, app: Any, corpus: list[Case], folder: Path) -> list[dict[str,
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Case]:
-    return cases()
+    return [*cases(), *metadata.corpus_cases()]
 
 
 def test_the_core_decides_as_python_does(kit: Any, app: Any, corpus: list[Case], tmp_path: Path) -> None:

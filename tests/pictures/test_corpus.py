@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
+from tests.pictures import metadata
 from tests.pictures.comparison import TARGETS, Pixels, Read, compare, read_python
 from tests.pictures.corpus import Case, cases
 
@@ -46,7 +47,7 @@ READ = """async ([count, targets]) => {
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Case]:
-    return cases()
+    return [*cases(), *metadata.corpus_cases()]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from tests.pictures.metadata import ORIENTATION, SIGN, TRANSPARENT, Hidden, hidden
 from tests.server.conftest import KEY, Server, Start, start_server
 
 from sfumato.data import open_dataset
@@ -218,6 +219,37 @@ def test_same_upload_and_same_answer_as_python_and_nothing_else(
     Image.fromarray(open_dataset("synthetic,count=800,size=32").images[0]).save(face)
     choose(page, face)
     assert check_flag(page, phone, face) is False
+
+
+@needs_page
+@needs_browser
+def test_what_a_photo_holds_beside_its_pixels_is_not_sent(
+    open_page: Open, server: Server, phone: PhoneModel, seen: Seen, tmp_path: Path
+) -> None:
+    """The files of tests/pictures/metadata.py: every request is that of the bare picture, to the byte."""
+    page = open_page(f"{server.url}/")
+    use_key(page, KEY)
+    bare: dict[bytes, tuple[dict[str, str], bytes]] = {}
+
+    def request_for(case: Hidden, content: bytes) -> tuple[dict[str, str], bytes]:
+        photo = tmp_path / f"{SIGN.decode()}{case.name}.{case.container.lower()}"
+        photo.write_bytes(content)
+        choose(page, photo)
+        page.locator("#status").evaluate(
+            "status => { status.textContent = ''; }"
+        )  # the next picture says it again
+        send(page)
+        return seen.sent[-1]
+
+    cases = [case for case in hidden() if case.container not in ("TIFF", "PPM") and case.place != ORIENTATION]
+    # Every container with its first, last and every third place: the same modules read all of them in tests/pictures.
+    for case in [one for i, one in enumerate(cases) if i % 3 == 0 or one.place == TRANSPARENT]:
+        if case.bare not in bare:
+            bare[case.bare] = request_for(case, case.bare)
+            assert bare[case.bare][1] == pack(phone.perturb(case.bare, key=KEY).levels, bits=1)
+        assert request_for(case, case.content) == bare[case.bare], case.name
+    assert len(bare) >= 7
+    assert SIGN.decode() not in str(seen.requests) + str(seen.sent)
 
 
 @needs_page

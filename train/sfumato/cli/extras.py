@@ -14,6 +14,7 @@ EXTRAS = {
     "train": "sfumato data, train and audit",
     "lite0": "sfumato train --cloud lite0",
     "export": "sfumato export and demo: ONNX and TFLite",
+    "medical": "reading DICOM files",
     "server": "sfumato serve and send",
     "bench": "sfumato bench and compare",
     "tflite-runtime": "the second interpreter, SFUMATO_RUNTIME=tflite-runtime",

@@ -28,9 +28,11 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sfumato.core.dicom_file import Window, read_dicom, windowed
 from sfumato.core.errors import DataError
 from sfumato.core.picture_file import (
     AVIF,
+    DICOM,
     HEIF,
     JPEG,
     MAX_BYTES,
@@ -57,6 +59,9 @@ Bands: TypeAlias = Callable[[Box], Image.Image]
 
 REDUCTION = 4
 """A JPEG of more than `MAX_DECODED` pixels is decoded at a reduced scale: each side stays this many times the target's."""
+
+GREY_WEIGHTS = (19_595, 38_470, 7_471)
+"""Of red, green and blue in a grey value, in 65,536ths."""
 
 BAND = 1_000_000
 """Pixels that are converted at a time."""
@@ -99,25 +104,31 @@ _PLAIN, _CODED = (
     (".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
     (".webp", ".avif", ".heic", ".heif"),
 )
-SUFFIXES = (*_JPEG, *_PNG, ".gif", *_PLAIN, *_CODED)
+SUFFIXES = (*_JPEG, *_PNG, ".gif", *_PLAIN, *_CODED, ".dcm")
 """Endings, in small letters, of what is taken for a picture in a folder."""
 
 
 def read_rgb(
-    source: Source, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: tuple[int, int] | None = None,
+    window: Window | None = None,
 ) -> Pixels:
     """Decode a picture to upright 8-bit RGB.
 
-    EXIF orientation is applied, and no other: what XMP says is not. CMYK, palette and grey are converted; 16-bit
-    values are divided by 257 and rounded; transparent pixels are laid over white, the colour most viewers show; of an
-    animation the first frame is taken, not a still that stands in for it. Colour profiles are not applied. What
-    follows a JPEG's end, a motion photo's video for example, is not looked at.
+    EXIF orientation is applied, and no other: what XMP says is not. CMYK, palette and grey are converted; 16-bit values are
+    divided by 257 and rounded unless there is a window; transparent pixels are laid over white, the colour most viewers show;
+    of an animation the first frame is taken, not a still that stands in for it. Colour profiles are not applied. What follows
+    a JPEG's end, a motion photo's video for example, is not looked at. DICOM: `sfumato.core.dicom_file`.
 
     Args:
         source: a file, its bytes, or an image of Pillow's, which is left as it is.
         max_pixels: refuse larger pictures before decoding them.
         at_least: (height, width) in pixels; a JPEG of more than `MAX_DECODED` pixels may be decoded at 1/2, 1/4 or 1/8 of
             its size (libjpeg's scaled inverse transform) while it stays at least as high and as wide. None refuses it.
+        window: the grey values that become black and white, for PNG and TIFF of 16 bits and for DICOM; other pictures are then
+            refused. None: all values of 16 bits, of DICOM the file's own window.
 
     Returns:
         (H, W, 3) uint8.
@@ -126,7 +137,7 @@ def read_rgb(
         PictureError: not a picture, broken, of an unknown kind, or larger than `max_pixels`; `reason` says which.
         DataError: no such file.
     """
-    with _upright(source, max_pixels, MAX_DECODED, at_least) as picture:
+    with _upright(source, max_pixels, MAX_DECODED, at_least, window) as picture:
         return picture.all()
 
 
@@ -167,9 +178,15 @@ def _crop(rows: int, columns: int, height: int, width: int) -> tuple[int, int, i
 
 
 def load(
-    source: Source, height: int, width: int, *, max_pixels: int = MAX_PIXELS, max_decoded: int = MAX_DECODED
+    source: Source,
+    height: int,
+    width: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_decoded: int = MAX_DECODED,
+    window: Window | None = None,
 ) -> Pixels:
-    """`read_rgb` and `fit` in one: what every picture goes through before a model.
+    """`read_rgb` and `fit` in one: what every picture goes through before a model; `window` as there.
 
     A picture is decoded whole, so that a JPEG and its lossless copy give the same pixels. A JPEG of more than `max_decoded`
     pixels is decoded at a reduced scale, each side at least `REDUCTION` times the target's; another kind of that size is
@@ -179,8 +196,17 @@ def load(
         (height, width, 3) uint8.
     """
     at_least = (REDUCTION * height, REDUCTION * width)
-    with _upright(source, max_pixels, max_decoded, at_least) as picture:
+    with _upright(source, max_pixels, max_decoded, at_least, window) as picture:
         return _fit_bands(picture, height, width)
+
+
+def to_grey(pixels: Pixels) -> Pixels:
+    """Pixels (..., 3) -> one plane (..., 1): `(19595 red + 38470 green + 7471 blue + 32768) >> 16`, the luma of ITU-R BT.601.
+
+    What is grey already keeps its values: the weights sum to 65,536. Part of the contract with the phone, after `fit`.
+    """
+    weighted = pixels.astype(np.uint32) @ np.array(GREY_WEIGHTS, dtype=np.uint32)
+    return ((weighted + 32768) >> 16).astype(np.uint8)[..., None]
 
 
 def reduction(height: int, width: int, at_least: tuple[int, int], most: int = MAX_DECODED) -> int:
@@ -261,7 +287,11 @@ def _resized(image: Pixels, height: int, width: int) -> Pixels:
 
 @contextmanager
 def _upright(
-    source: Source, max_pixels: int, max_decoded: int, at_least: tuple[int, int] | None
+    source: Source,
+    max_pixels: int,
+    max_decoded: int,
+    at_least: tuple[int, int] | None,
+    window: Window | None,
 ) -> Iterator[_Upright]:
     """A decoded picture. Whatever goes wrong is a `PictureError` that begins with the file's name."""
     name = str(source) if isinstance(source, str | Path) else "the image"
@@ -275,7 +305,7 @@ def _upright(
             source.load()
             exif = None if source.format == "TIFF" else source.info.get("exif")  # Pillow turns a TIFF itself
             turn = exif_orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
-            convert = _converted(source, source.crop)
+            convert = _converted(source, source.crop, window)
             if frame is not None:
                 left, top, right, bottom = frame
                 convert = _within((left, top, right - left, bottom - top), (0, 0), convert)
@@ -285,10 +315,15 @@ def _upright(
             file = inspect(content)
             if file.height:
                 check_size(file.height, file.width, max_pixels)
+            if file.kind == DICOM:
+                grey = read_dicom(content, window)
+                check_size(*grey.shape, max_pixels)
+                yield _turned(*grey.shape, 1, _shown(grey))
+                return
             if file.kind == PNG:
                 content = _plain_png(content, file)
             with Image.open(_stream(content), formats=_formats_of(file.kind)) as image:
-                yield _decoded(image, content, file, max_pixels, max_decoded, at_least)
+                yield _decoded(image, content, file, max_pixels, max_decoded, at_least, window)
     except PictureError as error:
         known = (
             f" ({', '.join(_formats())})" if error.reason == "kind" and str(error).endswith("kind") else ""
@@ -316,6 +351,7 @@ def _decoded(
     max_pixels: int,
     max_decoded: int,
     at_least: tuple[int, int] | None,
+    window: Window | None,
 ) -> _Upright:
     """Decode an opened picture, after a last look at its size."""
     width, height = image.size
@@ -336,7 +372,7 @@ def _decoded(
         turn = exif_orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
     if file.kind == PNG and image.mode in ("L", "LA") and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= _grey_step(content)
-    convert = _converted(image, bands or image.crop)
+    convert = _converted(image, bands or image.crop, window)
     if file.frame is not None:  # the rest of the canvas is clear, whatever Pillow paints there
         shift = file.frame[:2] if file.still else (0, 0)
         convert = _within(file.frame, shift, convert)
@@ -512,9 +548,18 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _converted(image: Image.Image, bands: Bands) -> Callable[[Box], Pixels]:
+def _shown(grey: Pixels) -> Callable[[Box], Pixels]:
+    """From a box of a picture of one plane to its RGB."""
+    return lambda box: np.repeat(grey[box[1] : box[3], box[0] : box[2], None], 3, axis=2)
+
+
+def _converted(image: Image.Image, bands: Bands, window: Window | None) -> Callable[[Box], Pixels]:
     """From a box of a decoded picture to its RGB."""
-    grey = _grey_scale(image) if image.mode.startswith("I") else None
+    grey = _grey_scale(image, window) if image.mode.startswith("I") else None
+    if window is not None and grey is None:
+        raise PictureError(
+            "a window is given, and this is no grey picture of 16 bits without transparency", "form"
+        )
 
     def convert(box: Box) -> Pixels:
         band = bands(box)
@@ -525,8 +570,8 @@ def _converted(image: Image.Image, bands: Bands) -> Callable[[Box], Pixels]:
     return convert
 
 
-def _grey_scale(image: Image.Image) -> Callable[[NDArray[np.int64]], Pixels]:
-    """From grey values beyond 8 bits to 8, by how the file says they are meant."""
+def _grey_scale(image: Image.Image, window: Window | None) -> Callable[[NDArray[np.int64]], Pixels]:
+    """From grey values beyond 8 bits to 8, by the window or by how the file says they are meant."""
     tags = getattr(image, "tag_v2", {})
     depth, signed = tags.get(_BITS_PER_SAMPLE, (16,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
     if depth > 16 or signed:
@@ -537,7 +582,11 @@ def _grey_scale(image: Image.Image) -> Callable[[NDArray[np.int64]], Pixels]:
     def scaled(values: NDArray[np.int64]) -> Pixels:
         if values.size and (values.min() < 0 or values.max() > most):
             raise PictureError(f"grey values beyond {depth} bits; save it as an 8-bit picture", "form")
-        grey = (2 * 255 * (most - values if white_is_zero else values) + most) // (2 * most)
+        if window is not None:
+            shown = windowed(values, window)
+            grey = 255 - shown if white_is_zero else shown
+        else:
+            grey = (2 * 255 * (most - values if white_is_zero else values) + most) // (2 * most)
         return np.where(values == clear, 255, grey).astype(np.uint8)
 
     return scaled

@@ -36,7 +36,7 @@ holds thousands of empty ones."""
 MAX_SIDE = 32_767
 """Longest side, in pixels: what every browser's canvas takes."""
 
-JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF, TIFF, PPM = [
+JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF, TIFF, PPM, DICOM = [
     "JPEG",
     "PNG",
     "GIF",
@@ -46,6 +46,7 @@ JPEG, PNG, GIF, BMP, WEBP, AVIF, HEIF, TIFF, PPM = [
     "HEIF",
     "TIFF",
     "PPM",
+    "DICOM",
 ]
 
 
@@ -115,6 +116,8 @@ def kind_of(content: Content) -> str | None:
         and head[2:3] in (b" ", b"\t", b"\n", b"\r", b"#")
     ):
         return PPM
+    if bytes(content[128:132]) == b"DICM":
+        return DICOM
     return _brand(head) if head[4:8] == b"ftyp" else None
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sfumato.core import console
 from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.core.files import read_json, save_array, sha256
-from sfumato.core.image_io import decoder
+from sfumato.core.image_io import decoder, to_grey
 from sfumato.data.dataset import Ints
 from sfumato.data.duplicates import PRINT_BYTES, fingerprints
 from sfumato.data.source import Pictures, content
@@ -53,7 +53,7 @@ class Decoded:
     """Pictures as pixels on disk."""
 
     images: NDArray[np.uint8]
-    """(M, H, W, 3), memory-mapped, read-only. The entry stays in the cache for as long as this array lives."""
+    """(M, H, W, planes), memory-mapped, read-only. The entry stays in the cache for as long as this array lives."""
     prints: NDArray[np.uint8]
     """(M, 48) of `sfumato.data.duplicates.fingerprints`."""
     rows: Ints
@@ -87,8 +87,8 @@ def cache_limit() -> int:
     return int(limit * 1e9)
 
 
-def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded:
-    """The pictures at this size, from the cache if they are there.
+def decode(pictures: Pictures, height: int, width: int, *, what: str, planes: int = 3) -> Decoded:
+    """The pictures at this size, in colour (3 planes) or grey (1), from the cache if they are there.
 
     Raises:
         DataError: more than `CORRUPT_SHARE` of the pictures are missing or unreadable, or the cache cannot be
@@ -96,7 +96,7 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
         UsageError: `$SFUMATO_CACHE_GB` is no number above 0.
     """
     limit = cache_limit()
-    key = _key(pictures, height, width)
+    key = _key(pictures, height, width, planes)
     entry = cache_folder() / f"{what}-{key[:24]}"
     found = _open(entry, key)
     if found is not None:
@@ -108,14 +108,14 @@ def decode(pictures: Pictures, height: int, width: int, *, what: str) -> Decoded
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         sweep_decodes(entry.parent)
-        make_room(entry.parent, limit - len(pictures.names) * (height * width * 3 + PRINT_BYTES + 8))
+        make_room(entry.parent, limit - len(pictures.names) * (height * width * planes + PRINT_BYTES + 8))
         scratch = Path(tempfile.mkdtemp(prefix=".decode-", dir=entry.parent))
     except OSError as error:
         raise DataError(
             f"cannot write the image cache {entry.parent} ({error.strerror}): set SFUMATO_CACHE"
         ) from None
     try:
-        _write(scratch, pictures, height, width, what)
+        _write(scratch, pictures, (height, width, planes), what)
         (scratch / SEAL).write_text(
             json.dumps({"key": key, "files": {name: sha256(scratch / name) for name in FILES}})
         )
@@ -227,23 +227,25 @@ def _hold(entry: Path, *, alone: bool = False) -> Iterator[int | None]:
         os.close(handle)
 
 
-def _key(pictures: Pictures, height: int, width: int) -> str:
+def _key(pictures: Pictures, height: int, width: int, planes: int) -> str:
     """Hex digest over everything that decides a pixel; every line is hashed on its own, so none runs into the next."""
-    key = hashlib.sha256(f"{VERSION} {height} {width} {decoder()}\n".encode())
+    grey = "grey " if planes == 1 else ""
+    key = hashlib.sha256(f"{VERSION} {height} {width} {grey}{decoder()}\n".encode())
     for line in pictures.fingerprint():
         key.update(hashlib.sha256(line.encode("utf-8", "surrogateescape")).digest())
     return key.hexdigest()
 
 
-def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str) -> None:
+def _write(folder: Path, pictures: Pictures, shape: tuple[int, int, int], what: str) -> None:
+    height, width, planes = shape
     count = len(pictures.names)
     rows: list[int] = []
     failures: list[str] = []
     prints: list[NDArray[np.uint8]] = []
     with (folder / "images.npy").open("wb") as stream, console.progress() as bar:
-        start = _header(stream, (count, height, width, 3))
+        start = _header(stream, (count, *shape))
         task = bar.add_task(f"reading {what}", total=count, figures="")
-        chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (height * width * 3)))
+        chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (height * width * planes)))
         for first in range(0, count, chunk):
             span = range(first, min(first + chunk, count))
             good: list[NDArray[np.uint8]] = []
@@ -252,7 +254,7 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
                     failures.append(str(picture))
                 else:
                     rows.append(row)
-                    good.append(picture)
+                    good.append(to_grey(picture) if planes == 1 else picture)
             if len(failures) > CORRUPT_SHARE * count:
                 raise _too_many(failures, first + len(span), count)
             if good:
@@ -261,7 +263,7 @@ def _write(folder: Path, pictures: Pictures, height: int, width: int, what: str)
                 prints.append(fingerprints(batch))
             bar.update(task, completed=span.stop, figures=f"{len(failures)} skipped" if failures else "")
         stream.seek(0)
-        if _header(stream, (len(rows), height, width, 3)) != start:
+        if _header(stream, (len(rows), *shape)) != start:
             raise DataError("the installed numpy cannot rewrite an array's header: use numpy 1.26")
         stream.flush()
         os.fsync(stream.fileno())

@@ -49,7 +49,7 @@ class Dataset:
     spec: str
     """The spec in canonical form, the split rule written out: opening it again gives the same splits."""
     images: NDArray[np.uint8]
-    """(N, H, W, 3), memory-mapped and read-only."""
+    """(N, H, W, 3), or (N, H, W, 1) for grey; memory-mapped and read-only."""
     labels: Mapping[str, Ints]
     """(N,) class indices per attribute."""
     numbers: Mapping[str, Floats] = field(default_factory=dict)
@@ -61,6 +61,8 @@ class Dataset:
     """Files left out, each with the reason."""
     identity: str | None = None
     """Name of the attribute that tells persons apart, where there is one."""
+    window: tuple[float, float] | None = None
+    """The grey values of files that became 0 and 255, where a window was asked for."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,6 +71,11 @@ class Dataset:
     def size(self) -> tuple[int, int]:
         """(height, width) of every image, in pixels."""
         return self.images.shape[1], self.images.shape[2]
+
+    @property
+    def planes(self) -> int:
+        """3 for colour, 1 for grey."""
+        return self.images.shape[3]
 
     def require(self, names: Sequence[str]) -> tuple[Attribute, ...]:
         """The attributes of these names, in this order; `DataError` listing the known ones otherwise."""

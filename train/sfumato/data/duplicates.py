@@ -26,14 +26,14 @@ def fingerprints(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Prints of a batch of pictures.
 
     Args:
-        images: (B, H, W, 3) uint8.
+        images: (B, H, W, 3) or (B, H, W, 1) uint8.
 
     Returns:
         (B, 48) uint8, equal on every platform: all sums are whole numbers that are held exactly.
     """
-    height, width = images.shape[1:3]
-    # Colours and columns in one product: what each of the width * 3 values of a row adds to each of 17 boxes.
-    shares = np.kron(_overlap(width, _COLUMNS), _GREY).T
+    height, width, planes = images.shape[1:]
+    # Colours and columns in one product: what each of the width * planes values of a row adds to each of 17 boxes.
+    shares = np.kron(_overlap(width, _COLUMNS), _GREY if planes == 3 else _GREY.sum(keepdims=True)).T
     prints = np.empty((len(images), PRINT_BYTES), dtype=np.uint8)
     for image, found in zip(images, prints, strict=True):
         whole = np.ascontiguousarray(image)

@@ -25,9 +25,10 @@ from sfumato.data.loaders.fairface import load_fairface
 from sfumato.data.loaders.fashion_mnist import load_fashion
 from sfumato.data.loaders.folder import load_folder
 from sfumato.data.loaders.huggingface import load_huggingface
+from sfumato.data.loaders.medmnist import load_medmnist
 from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.loaders.utkface import load_utkface
-from sfumato.data.source import UNLABELLED, Source
+from sfumato.data.source import UNLABELLED, FilePictures, Source
 from sfumato.data.spec import Spec
 from sfumato.data.splits import (
     FEW,
@@ -65,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "cifar10": Kind(load=load_cifar10),
     "cifar100": Kind(load=load_cifar100),
     "fashion-mnist": Kind(load=load_fashion),
+    "medmnist": Kind(load=load_medmnist),
 }
 
 
@@ -153,7 +155,10 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     if parsed.limit is not None and parsed.limit < len(source.pictures.names):
         source = source.take(choose(_order(source, parsed.seed, first), parsed.limit))
     height, width = parsed.size or source.size
-    decoded = decode(source.pictures, height, width, what=parsed.kind)
+    planes = parsed.planes or source.planes
+    if parsed.window is not None:
+        source = _with_window(source, parsed)
+    decoded = decode(source.pictures, height, width, what=parsed.kind, planes=planes)
     source = source.take(decoded.rows)
     _check_classes(source, asked)
     together = [source.labels[source.identity]] if source.identity and rule != "stratified" else []
@@ -168,7 +173,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     for array in (*source.labels.values(), *source.numbers.values(), *splits.values()):
         array.flags.writeable = False
     return Dataset(
-        id=_identify(parsed.kind, source, decoded.prints.tobytes(), (height, width), splits),
+        id=_identify(parsed.kind, source, decoded.prints.tobytes(), decoded.images.shape[1:], splits),
         spec=str(replace(parsed, split=rule)),
         images=decoded.images,
         labels=source.labels,
@@ -177,6 +182,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         splits=splits,
         skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
         identity=source.identity,
+        window=parsed.window,
     )
 
 
@@ -194,6 +200,12 @@ def _with_values(attribute: Attribute, source: Source, splits: Mapping[Split, In
         known = np.intersect1d(inside, splits[Split.DEFENDER])
         values.append(float(numbers[known if len(known) else inside].mean()))
     return replace(attribute, values=tuple(values))
+
+
+def _with_window(source: Source, spec: Spec) -> Source:
+    if not isinstance(source.pictures, FilePictures):
+        raise DataError(f"{spec.kind} has no files of 16 bits: leave window out")
+    return replace(source, pictures=replace(source.pictures, window=spec.window))
 
 
 def _labelled(source: Source, needed: Collection[str | None]) -> Source:
@@ -316,8 +328,9 @@ def _split_rule(spec: Spec, source: Source, asked: Sequence[str]) -> str:
 
 
 def _identify(
-    kind: str, source: Source, prints: bytes, size: tuple[int, int], splits: Mapping[Split, Ints]
+    kind: str, source: Source, prints: bytes, shape: tuple[int, ...], splits: Mapping[Split, Ints]
 ) -> str:
+    size = shape[:2] if shape[2] == 3 else shape
     digest = hashlib.sha256(f"{kind} {size}\n".encode())
     digest.update(prints)
     digest.update("\n".join(source.pictures.names).encode("utf-8", "surrogateescape"))

@@ -17,6 +17,7 @@ from typing import Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.core.dicom_file import Window
 from sfumato.core.errors import DataError
 from sfumato.core.files import sha256
 from sfumato.core.image_io import fit, load
@@ -57,6 +58,8 @@ class Source:
     """(N,) class indices per attribute, `UNLABELLED` where there is none."""
     size: tuple[int, int] = (64, 64)
     """(height, width) if the user asks for none."""
+    planes: int = 3
+    """3 for colour, 1 for grey, if the user asks for neither."""
     official: Ints | None = None
     """(N,) `TRAIN`, `VALIDATION` or `TEST`, where the makers decided."""
     identity: str | None = None
@@ -87,10 +90,14 @@ class FilePictures:
 
     root: Path
     names: Sequence[str]
+    window: Window | None = None
+    """Of grey values beyond 8 bits, as `read_rgb` takes it."""
 
     def fingerprint(self) -> Iterator[str]:
         """Name and content of every file; a missing one counts too. Sizes and times may agree where contents differ."""
         root = str(self.root)
+        if self.window is not None:
+            yield f"window {self.window}"
         for name in self.names:
             yield f"{content(os.path.join(root, name))} {name}"
 
@@ -103,7 +110,7 @@ class FilePictures:
 
         def one(row: int) -> Pixels | DataError:
             try:
-                return load(self.root / self.names[row], height, width)
+                return load(self.root / self.names[row], height, width, window=self.window)
             except DataError as error:
                 return error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sfumato.core.errors import DataError, unknown
 
 SPLIT_RULES = ("official", "identity", "stratified")
-COMMON = ("size", "limit", "seed", "split", "attacker")
+COMMON = ("size", "limit", "seed", "split", "attacker", "planes", "window")
 ATTACKER = 0.01, 0.9
 """Bounds of the attacker's share."""
 
@@ -24,6 +24,10 @@ class Spec:
     path: Path | None = None
     size: tuple[int, int] | None = None
     """(height, width) in pixels; None is the kind's own default."""
+    planes: int | None = None
+    """3 for colour, 1 for grey; None is the kind's own default."""
+    window: tuple[float, float] | None = None
+    """Of pictures of 16 bits and DICOM: the grey values that become black and white; None: all, or the file's own."""
     limit: int | None = None
     """Use only so many images, chosen by the seed with the labels' proportions kept."""
     seed: int = 0
@@ -83,6 +87,8 @@ class Spec:
             kind=kind,
             path=Path(path_text[1:]).expanduser() if len(path_text) > 1 else None,
             size=_size(values["size"]) if "size" in values else None,
+            planes=_planes(values["planes"]) if "planes" in values else None,
+            window=_window(values["window"]) if "window" in values else None,
             limit=whole("limit", values["limit"], least=1) if "limit" in values else None,
             seed=whole("seed", values.get("seed", "0"), least=0),
             split=_rule(values["split"]) if "split" in values else None,
@@ -95,6 +101,10 @@ class Spec:
         parts = [self.kind if self.path is None else f"{self.kind}:{self.path}"]
         if self.size is not None:
             parts.append(f"size={self.size[0]}x{self.size[1]}")
+        if self.planes is not None:
+            parts.append(f"planes={self.planes}")
+        if self.window is not None:
+            parts.append("window=" + ":".join(f"{value:.12g}" for value in self.window))
         if self.limit is not None:
             parts.append(f"limit={self.limit}")
         parts += [f"seed={self.seed}"] * (self.seed != 0)
@@ -120,6 +130,21 @@ def _size(text: str) -> tuple[int, int]:
     if not (8 <= height <= 1024 and 8 <= width <= 1024):
         raise DataError(f"option size={text!r} must lie between 8 and 1024 pixels a side")
     return height, width
+
+
+def _planes(text: str) -> int:
+    if text not in ("1", "3"):
+        raise DataError(f"option planes={text!r} must be 1 (grey) or 3 (colour)")
+    return int(text)
+
+
+def _window(text: str) -> tuple[float, float]:
+    match = re.fullmatch(r"(-?[0-9]{1,7}(?:\.[0-9]{1,4})?):(-?[0-9]{1,7}(?:\.[0-9]{1,4})?)", text)
+    if match is None or not float(match[1]) < float(match[2]):
+        raise DataError(
+            f"option window={text!r} must be the values of black and white, e.g. window=0:4095, of CT window=-160:240"
+        )
+    return float(match[1]), float(match[2])
 
 
 def _share(text: str) -> float:
