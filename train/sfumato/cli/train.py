@@ -66,6 +66,12 @@ def command(
             help="TOML file with any of these options and all further settings; options given here go first."
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="medical: settings and warnings for medical pictures (docs/medical.md); options and --config go first."
+        ),
+    ] = None,
     print_config: Annotated[
         bool,
         typer.Option(
@@ -190,7 +196,7 @@ def command(
         "accelerator": accelerator,
     }
     plan = make_plan(
-        {name: value for name, value in given.items() if value is not None}, config, print_config
+        {name: value for name, value in given.items() if value is not None}, config, print_config, preset
     )
     if print_config:
         typer.echo(plan.to_toml())
@@ -199,7 +205,10 @@ def command(
 
     from sfumato.core.console import emit_json, note
     from sfumato.training import train
+    from sfumato.training.presets import warnings
 
+    for line in warnings(plan.config):
+        note(line)
     out = plan.out
     run = train(
         plan.config,
@@ -268,13 +277,16 @@ PLACEHOLDERS = {"data": "synthetic", "keep": ["smiling"], "out": "runs/mine"}
 """What `--print-config` writes where nothing is given."""
 
 
-def make_plan(given: Mapping[str, Any], file: Path | None, template: bool = False) -> Plan:
+def make_plan(
+    given: Mapping[str, Any], file: Path | None, template: bool = False, preset: str | None = None
+) -> Plan:
     """The options of a command line over those of a file; an option that is not given leaves the file's as it is.
 
     Args:
         given: option -> value, those alone that were given.
         file: TOML, of --config.
         template: fill in what is missing, for a file to be edited.
+        preset: whose settings stand below both; None: that of the file, if it names one.
 
     Raises:
         UsageError: unknown, contradictory or missing options.
@@ -283,6 +295,11 @@ def make_plan(given: Mapping[str, Any], file: Path | None, template: bool = Fals
     from sfumato.training.config import make_config, read_toml
 
     base = read_toml(file) if file is not None else {}
+    asked = {**base, **given}
+    if preset is not None:
+        from sfumato.training.presets import settings
+
+        base = {**settings(preset, asked), **base}
     values = {**(PLACEHOLDERS if template else {}), **base, **given}
     for name in PLACEHOLDERS:
         if not values.get(name):
@@ -295,7 +312,7 @@ def make_plan(given: Mapping[str, Any], file: Path | None, template: bool = Fals
             )
     mode = values.pop("mode", None)
     if mode is None:
-        mode = default_mode(values, file)
+        mode = default_mode(asked, file)
     if mode not in MODES:
         raise UsageError(unknown("mode", mode, MODES))
     own = {name: value for name, value in values.items() if name in given or name not in base}

@@ -308,6 +308,8 @@ class TrainConfig(BaseModel):
     """Attributes declared undesired. Only the objective `suppress` reads their labels in training."""
     seed: int = 0
     """Seed of everything random."""
+    preset: Literal["medical"] | None = None
+    """The preset that the settings come from (`sfumato.training.presets`); it changes none by itself."""
     mode: Literal["picture", "answer"] = "picture"
     """What is uploaded: a perturbed picture, or the code word of the phone's own answer (docs/decisions/0021-two-modes.md)."""
     equal_odds: float | None = Field(default=None, ge=0, le=1)
