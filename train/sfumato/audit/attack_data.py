@@ -75,7 +75,7 @@ class Photos:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, 3)."""
+        """(N, H, W, planes)."""
         return (len(self.rows), *self.images.shape[1:])
 
     def __len__(self) -> int:
@@ -211,6 +211,12 @@ class AttackData:
     def test_uploads(self) -> Rows:
         """The one upload of every test image that all attacks are tested on: (n_test, 3, H, W)."""
         return draw_all(self.test, self.channel, self.generator("test noise"))
+
+    @property
+    def photo_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        height, width, planes = self.test.pixels.shape[1:]
+        return planes, height, width
 
     @property
     def upload_shape(self) -> tuple[int, int, int]:

@@ -63,7 +63,7 @@ def tint(maps: Floats) -> NDArray[np.uint8]:
 
 
 def strip(rows: Sequence[NDArray[np.uint8]], *, scale: int = 2, gap: int = 8) -> NDArray[np.uint8]:
-    """Images as a grid with transparent gaps, (H, W, 4): one row of the grid per entry (N, H, W, 3)."""
+    """Images as a grid with transparent gaps, (H, W, 4): one row of the grid per entry (N, H, W, 3 or 1)."""
     count, height, width = rows[0].shape[:3]
     canvas = np.zeros(
         (len(rows) * (height * scale + gap) - gap, count * (width * scale + gap) - gap, 4), dtype=np.uint8

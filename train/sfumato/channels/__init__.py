@@ -8,8 +8,8 @@ nats the draw can carry. The network is deterministic; every bit of randomness i
     upload = channel.sample(parameters, channel.noise(parameters))
     nats = channel.rate(parameters)
 
-Shapes: B images, H x W pixels, 3 colours, `k` bit planes a colour. All tensors are float32, (B, C, H, W). With `subsample` H
-and W of maps, parameters and noise are smaller by it; those of uploads are not, for `sample` interpolates.
+Shapes: B images, H x W pixels, 3 colours (1 in grey pictures), `k` bit planes a colour. All tensors are float32, (B, C, H, W).
+With `subsample` H and W of maps, parameters and noise are smaller by it; those of uploads are not, for `sample` interpolates.
 """
 
 from collections.abc import Mapping
@@ -55,12 +55,17 @@ class Channel(Protocol):
         ...
 
     @property
+    def colours(self) -> int:
+        """Samples a pixel of photos and uploads: 3, or 1 for grey."""
+        ...
+
+    @property
     def settings(self) -> dict[str, float | int | bool]:
         """The keyword arguments that `create` needs to make this channel again."""
         ...
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = 0.5) -> Parameters:
-        """Parameters of the draw for images `x` (B, 3, H, W) in 0..1 and raw maps (B, planes, H, W).
+        """Parameters of the draw for images `x` (B, colours, H, W) in 0..1 and raw maps (B, planes, H, W).
 
         `middle` is the value of a pixel that is as good as none: without an offset its samples are coins.
 
@@ -74,7 +79,7 @@ class Channel(Protocol):
         ...
 
     def sample(self, parameters: Parameters, noise: Tensor) -> Tensor:
-        """The upload (B, 3, H, W), values 0..1; differentiable in the parameters."""
+        """The upload (B, colours, H, W), values 0..1; differentiable in the parameters."""
         ...
 
     def rate(self, parameters: Parameters) -> Tensor:
@@ -115,6 +120,10 @@ def create(name: str, **settings: float | int | bool) -> Channel:
     """
     if name not in CHANNELS:
         raise UsageError(unknown("channel", name, CHANNELS))
+    if name != "dither" and settings.pop("colours", 3) != 3:
+        raise UsageError(
+            f"the channel {name} takes colour pictures alone: give planes=3 in the data spec, or take dither"
+        )
     try:
         return CHANNELS[name](**settings)  # type: ignore[arg-type]
     except TypeError as error:

@@ -10,7 +10,7 @@ neighbouring levels cannot: it always gives away log(levels / 2) nats a sample (
 The rate is exact, a sum of Bernoulli divergences from the fair coin:
     KL(Bernoulli(p) || Bernoulli(1/2)) = log 2 - H(p).
 
-The plane of bit j (0 = most significant) and colour c is number 3 j + c.
+The plane of bit j (0 = most significant) and colour c is number 3 j + c; of grey pictures, which have one colour, number j.
 
 With `gray` these bits are the level's Gray code, `level ^ (level >> 1)`. Neighbouring levels differ in one bit. So a value
 between two levels makes one bit uncertain and leaves the others certain: drawn independently, they are an even dither of all
@@ -202,6 +202,7 @@ class Dither:
         gray: the bits of a sample are its level's Gray code, and start as an even dither between neighbouring levels. Else all
             bits of a sample start alike, as coins that are weighted by the pixel.
         subsample: height and width, in pixels, of the square that a sample stands for: 1, 2 or 4.
+        colours: samples a pixel: 3, or 1 for grey pictures.
 
     Raises:
         UsageError: levels or squares that no upload has, or gates with squares of more than a pixel.
@@ -211,6 +212,7 @@ class Dither:
     gates: bool = False
     gray: bool = False
     subsample: int = 1
+    colours: int = 3
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -219,6 +221,8 @@ class Dither:
             raise UsageError(
                 f"a sample of dither stands for {', '.join(map(str, SUBSAMPLES))} pixels a side, not {self.subsample}"
             )
+        if self.colours not in (1, 3):
+            raise UsageError(f"dither has 3 colours, or 1 for grey pictures, not {self.colours}")
         if self.gates and self.subsample > 1:
             raise UsageError("gates close blocks of pixels: leave gates or subsample out")
 
@@ -235,7 +239,7 @@ class Dither:
     @property
     def maps(self) -> Mapping[str, int]:
         """A gate on the image and an offset, one of each per bit plane and colour."""
-        return {"gate": 3 * self.bits, "offset": 3 * self.bits}
+        return dict.fromkeys(("gate", "offset"), self.colours * self.bits)
 
     @property
     def starts(self) -> Mapping[str, float]:
@@ -245,7 +249,7 @@ class Dither:
     @property
     def outputs(self) -> Mapping[str, int]:
         """One probability per bit."""
-        return {"p": 3 * self.bits}
+        return {"p": self.colours * self.bits}
 
     @property
     def settings(self) -> dict[str, float | int | bool]:
@@ -254,6 +258,8 @@ class Dither:
         chosen: dict[str, float | int | bool] = {name: True for name, value in flags.items() if value}
         if self.subsample > 1:
             chosen["subsample"] = self.subsample
+        if self.colours != 3:
+            chosen["colours"] = self.colours
         return {"levels": self.levels, **chosen}
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = 0.5) -> dict[str, Tensor]:
@@ -291,18 +297,18 @@ class Dither:
         return interpolated(self._levels(parameters["p"], noise), self.subsample)
 
     def _levels(self, p: Tensor, noise: Tensor) -> Tensor:
-        """The samples as they are drawn, (B, 3, H / subsample, W / subsample), 0..1."""
+        """The samples as they are drawn, (B, colours, H / subsample, W / subsample), 0..1."""
         bits: Tensor = _Draw.apply(p, noise)  # type: ignore[no-untyped-call]
         if self.bits == 1:
             return bits
-        planes = bits.view(len(bits), self.bits, 3, *bits.shape[2:])  # (B, k, 3, H, W)
+        planes = bits.view(len(bits), self.bits, self.colours, *bits.shape[2:])  # (B, k, colours, H, W)
         if self.gray:
             planes = from_gray(planes)
         weights = torch.tensor([2.0 ** (self.bits - 1 - j) for j in range(self.bits)], device=bits.device)
         return torch.einsum("bkchw,k->bchw", planes, weights) / (self.levels - 1)
 
     def planes(self, upload: Tensor) -> Tensor:
-        """Uploads (B, 3, H, W) -> the bits that were drawn, (B, 3 * bits, H, W), most significant plane first.
+        """Uploads (B, colours, H, W) -> the bits that were drawn, (B, colours * bits, H, W), most significant plane first.
 
         With `subsample` the bits of a square are there once.
         """

@@ -77,6 +77,11 @@ class Gaussian:
         return {"scale": 3} if self.additive else {"mean": 3, "scale": 3}
 
     @property
+    def colours(self) -> int:
+        """Colour pictures alone."""
+        return 3
+
+    @property
     def settings(self) -> dict[str, float | int | bool]:
         """Arguments of the constructor."""
         return {

@@ -175,7 +175,7 @@ class Stages:
         self.config, self.dataset, self.out = config, dataset, out
         self.fabric = Fabric(accelerator="auto", devices=1)
         self.seconds: dict[str, float] = {}
-        self.shape = (3, *dataset.size)
+        self.shape = (dataset.planes, *dataset.size)
         self.local_macs = cost(make_local(config, dataset), self.shape).macs
         self.cloud_macs = cost(make_cloud(config, dataset), self.shape).macs
         self.work = self._work()
@@ -292,7 +292,7 @@ def measure(stages: Stages, *, private_cloud: bool, limits: Limits) -> Report:
         name: {row.attribute: row.validation for row in rows if row.network == name}
         for name in hits[Split.TEST]
     }
-    shape = (3, *dataset.size)
+    shape = (dataset.planes, *dataset.size)
     costs = {name: price(one, shape) for name, one in (*networks.items(), ("cloud", stages.cloud))}
     hidden = hidden_rows(stages) if config.hide else ()
     figures = Figures(

@@ -154,6 +154,10 @@ def command(
         typer.echo(contract.to_json(), nl=False)
     else:
         show(contract)
+    if contract.provenance.get("preset") is not None:
+        from sfumato.training.presets import NO_DEVICE
+
+        note(NO_DEVICE)
     # The user made this export: what was remembered of another one here has no say over it.
     forget(out) if signer is None else remember(out, signer.public_key())
     note(f"{len(Step)} steps in {time.perf_counter() - started:.1f} s")

@@ -24,6 +24,7 @@ class AnswerNetwork(nn.Module):
         classes: kept attribute -> number of classes; their scores follow one another in this order.
         size: height and width of the images, multiples of 16.
         widths, depths, padding: as in `Encoder`.
+        planes: of the images: 3 for colour, 1 for grey.
     """
 
     def __init__(
@@ -33,18 +34,19 @@ class AnswerNetwork(nn.Module):
         widths: tuple[int, int, int, int] = (16, 32, 48, 64),
         depths: tuple[int, int, int] = (0, 2, 1),
         padding: Padding = "same",
+        planes: int = 3,
     ) -> None:
         super().__init__()
-        self.classes = dict(classes)
-        self.encoder = Encoder(widths, depths, padding=padding)
+        self.classes, self.planes = dict(classes), planes
+        self.encoder = Encoder(widths, depths, planes, padding=padding)
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = ClassScores(widths[-1], grid, tuple(classes.values()), padding)
 
     def scores(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 -> (B, S, 1, 1), S the sum of all class counts."""
+        """(B, planes, H, W) in 0..1 -> (B, S, 1, 1), S the sum of all class counts."""
         return self.decision.logits(self.encoder(x)[-1])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) in 0..1 -> logits per attribute, each (B, classes)."""
+        """(B, planes, H, W) in 0..1 -> logits per attribute, each (B, classes)."""
         parts = self.scores(x).flatten(1).split(list(self.classes.values()), dim=1)
         return dict(zip(self.classes, parts, strict=True))

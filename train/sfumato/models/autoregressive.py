@@ -73,7 +73,7 @@ class AutoregressivePrior(nn.Module):
     def __init__(self, channel: Dither) -> None:
         super().__init__()
         self.channel = channel
-        bits = 4 * 3 * channel.bits
+        bits = 4 * channel.outputs["p"]
         self.first = Masked(bits, HIDDEN, 5, bits, strict=True)
         self.hidden = Masked(HIDDEN, HIDDEN, 1, bits, strict=False)
         self.head = Masked(HIDDEN, bits, 1, bits, strict=False)
@@ -83,11 +83,11 @@ class AutoregressivePrior(nn.Module):
         channels_last(self)
 
     def forward(self, upload: Tensor) -> Tensor:
-        """Uploads (B, 3, H, W), values 0..1 -> log odds of every bit, (B, 3 * bits, H, W)."""
-        x = pack(2 * self.channel.planes(upload) - 1, 2)
+        """Uploads (B, 3, H, W), values 0..1 -> log odds of every bit, (B, colours * bits, H, W)."""
+        x = pack(2 * self.channel.planes(upload) - 1, 2, self.channel.colours)
         y = F.relu(self.first(x))
         y = y + F.relu(self.hidden(y))
-        return unpack(self.head(y), 2)
+        return unpack(self.head(y), 2, self.channel.colours)
 
 
 def nats_saved(p: Tensor, logits: Tensor, where: Tensor | float = 1.0) -> Tensor:

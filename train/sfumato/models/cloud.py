@@ -57,7 +57,7 @@ class ResNet(nn.Module):
         widths: planes of the three stages.
         stride: of the first convolution; 2 for images of 48 pixels and more.
         dropout: before the heads.
-        planes: of the upload; 3 for an image.
+        planes: of the upload; 3 for colour, 1 for grey.
 
     Attributes:
         lean: whether convolutions compute in bfloat16 while training; evaluation and export never do.
@@ -145,13 +145,16 @@ def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | Non
     return cloud(x), None
 
 
-def create_cloud(name: str, classes: Mapping[str, int], *, size: tuple[int, int]) -> nn.Module:
+def create_cloud(
+    name: str, classes: Mapping[str, int], *, size: tuple[int, int], planes: int = 3
+) -> nn.Module:
     """The built-in `resnet`, one of a library, or `module:factory` of the user's own.
 
     Args:
         name: as on the command line.
         classes: kept attribute -> number of classes.
         size: height and width of the uploads.
+        planes: of the uploads: 3 for colour, 1 for grey. Networks of a library, which know colour alone, see grey three times.
 
     Raises:
         UsageError: the name is none of these, or the factory cannot be found, fails or returns no module;
@@ -159,7 +162,8 @@ def create_cloud(name: str, classes: Mapping[str, int], *, size: tuple[int, int]
     """
     if name == "resnet":
         stride = 2 if size[0] >= 48 else 1
-        return ResNet(classes, widths=(16, 32, 64) if stride == 2 else (32, 64, 128), stride=stride)
+        widths = (16, 32, 64) if stride == 2 else (32, 64, 128)
+        return ResNet(classes, widths=widths, stride=stride, planes=planes)
     if (spec := parse_cloud(name)) is not None:
         return create_pretrained(spec, classes, size=size)
     factory = find_factory(name)
@@ -204,7 +208,9 @@ def find_factory(name: str, what: str = "cloud network", known: str = KNOWN) -> 
     return factory  # type: ignore[no-any-return]
 
 
-def check_answers(cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int], name: str) -> None:
+def check_answers(
+    cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int], name: str, planes: int = 3
+) -> None:
     """Refuse a network that is given as it is but does not answer uploads as the kept attributes ask.
 
     Args:
@@ -212,11 +218,12 @@ def check_answers(cloud: nn.Module, classes: Mapping[str, int], size: tuple[int,
         classes: kept attribute -> number of classes.
         size: height and width of the uploads.
         name: what to call it.
+        planes: of the uploads.
 
     Raises:
         SfumatoError: it does not take a batch of uploads, or its answers are not finite logits of these shapes.
     """
-    probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    probe = torch.rand(3, planes, *size, generator=torch.Generator().manual_seed(0))
     try:
         with evaluating(cloud):
             answers = cloud(probe)

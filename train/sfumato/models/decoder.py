@@ -19,29 +19,32 @@ NARROW = 128
 
 
 class Decoder(nn.Module):
-    """Upload (B, 3, H, W) in 0..1 -> maps of the shape of `start`.
+    """Upload (B, inputs, H, W) in 0..1 -> maps of the shape of `start`.
 
     Args:
         start: the constant guess, (planes, H, W).
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+        inputs: planes of the upload: 3 for colour, 1 for grey.
     """
 
     start: Tensor
 
-    def __init__(self, start: Tensor, widths: tuple[int, int, int, int] = (24, 32, 48, 64)) -> None:
+    def __init__(
+        self, start: Tensor, widths: tuple[int, int, int, int] = (24, 32, 48, 64), inputs: int = 3
+    ) -> None:
         super().__init__()
         planes, height, width = start.shape
         a, b, c, d = widths
         self.register_buffer("start", start.clone())
         # The guess can be taken back, for uploads that show the photo itself.
         self.share = nn.Parameter(torch.ones(planes, 1, 1))
-        self.encoder = Encoder(widths, (1, 1, 1))
+        self.encoder = Encoder(widths, (1, 1, 1), inputs)
         cells = d * (height // 16) * (width // 16)
         self.whole = nn.Sequential(nn.Linear(cells, NARROW), nn.ReLU(), nn.Linear(NARROW, cells))
         self.up = nn.ModuleList([convolution(d, c, size=1), Separable(c, b), Separable(b, a)])
         self.smooth = Separable(a, a)
         self.head = nn.Conv2d(a, planes, 1)
-        self.direct = nn.Conv2d(3, planes, 5, padding=2)
+        self.direct = nn.Conv2d(inputs, planes, 5, padding=2)
         for last in (self.head, self.direct):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
@@ -71,7 +74,7 @@ class Clamped(nn.Module):
 
 
 class Beside(nn.Module):
-    """The upload with what was estimated from it: (B, 3, H, W) -> (B, 3 + planes, H, W)."""
+    """The upload with what was estimated from it: (B, C, H, W) -> (B, C + planes, H, W)."""
 
     def __init__(self, estimator: nn.Module) -> None:
         super().__init__()

@@ -24,19 +24,24 @@ class Flow(nn.Module):
     """The velocity, in units of `scale`: (state, upload, estimate, time) -> (B, 3, H, W).
 
     Args:
-        shape: of a photo, (3, H, W).
+        shape: of a photo, (3, H, W), or (1, H, W) for grey.
         scale: of the noise that is added to an estimate, in 0..1.
         widths: feature planes at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+        uploaded: planes of an upload.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], scale: float, widths: tuple[int, int, int, int] = (24, 32, 48, 64)
+        self,
+        shape: tuple[int, int, int],
+        scale: float,
+        widths: tuple[int, int, int, int] = (24, 32, 48, 64),
+        uploaded: int = 3,
     ) -> None:
         super().__init__()
         planes, height, width = shape
         a, b, c, d = widths
         self.scale = scale
-        inputs = 2 * planes + 3 + 1
+        inputs = 2 * planes + uploaded + 1
         self.encoder = Encoder(widths, (1, 1, 1), inputs)
         cells = d * (height // 16) * (width // 16)
         self.whole = nn.Sequential(nn.Linear(cells, NARROW), nn.ReLU(), nn.Linear(NARROW, cells))

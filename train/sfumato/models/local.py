@@ -11,7 +11,7 @@ The heads look at a quarter of the resolution, if asked for at half of it, and g
 (sub-pixel convolution, Shi et al., CVPR 2016). Kernels pay by the place, whatever it holds (docs/decisions/0016).
 
     local = LocalNetwork(create("dither", levels=2), classes=(2,), size=(64, 64))
-    parameters = local(x)          # x: (B, 3, H, W), 0..1; H and W multiples of 16
+    parameters = local(x)          # x: (B, 3, H, W), or (B, 1, H, W) for grey, 0..1; H and W multiples of 16
                                    # each (B, planes, H / channel.subsample, W / channel.subsample)
 """
 
@@ -255,7 +255,7 @@ class LocalNetwork(nn.Module):
         self.channel, self.held = channel, False
         self.block = block // side
         """Height and width of a block in samples of the upload."""
-        self.encoder = Encoder(widths, depths, padding=padding, centred=centred)
+        self.encoder = Encoder(widths, depths, channel.colours, padding=padding, centred=centred)
         self.middle = MIDDLE_BYTE if centred else 0.5
         grid = (size[0] // STRIDE, size[1] // STRIDE)
         self.decision = make_decision(d, grid, classes, form, padding) if classes else None
@@ -284,7 +284,7 @@ class LocalNetwork(nn.Module):
             nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Parameters:
-        """(B, 3, H, W) in 0..1 -> channel parameters, each (B, planes, H, W), or smaller by the channel's `subsample`."""
+        """(B, colours, H, W) in 0..1 -> channel parameters, each (B, planes, H, W), or smaller by the channel's `subsample`."""
         return self.decode(x, *self.encode(x))
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -311,10 +311,11 @@ class LocalNetwork(nn.Module):
             y = enlarge(lift(y)) + skip
         seen = mean_of_squares(x, self.channel.subsample)
         if self.training:
+            colours = self.channel.colours
             # The channel works value by value, so the pixels of a place can stay packed until it is done.
             packed = {name: self._packed(head, y) for name, head in self.heads.items()}
-            parameters = self.channel.parameters(pack(seen, self.block), packed, self.middle)
-            parameters = {name: unpack(value, self.block) for name, value in parameters.items()}
+            parameters = self.channel.parameters(pack(seen, self.block, colours), packed, self.middle)
+            parameters = {name: unpack(value, self.block, colours) for name, value in parameters.items()}
             if listed:
                 parameters = {"p": below(parameters["p"], listed["listed"].sigmoid())}
             return parameters if odds is None else cast(Dither, self.channel).close(parameters, odds)
@@ -371,7 +372,10 @@ class LocalNetwork(nn.Module):
 
     def _packed(self, head: nn.Module, y: Tensor) -> Tensor:
         """A map before `unpack` instead of before `F.pixel_shuffle`."""
-        weight, bias = (reorder(cast(Tensor, values), self.block) for values in (head.weight, head.bias))
+        weight, bias = (
+            reorder(cast(Tensor, values), self.block, self.channel.colours)
+            for values in (head.weight, head.bias)
+        )
         return F.conv2d(y, weight, bias)
 
 

@@ -97,7 +97,7 @@ def check_maps(network: nn.Module, channel: Channel, size: tuple[int, int], name
         SfumatoError: it does not take a batch of images, its maps have other names or shapes or are not finite, or no gradient
             comes back through them.
     """
-    probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    probe = torch.rand(3, channel.colours, *size, generator=torch.Generator().manual_seed(0))
     wanted = {key: (len(probe), planes, *upload_size(channel, size)) for key, planes in channel.maps.items()}
     try:
         with evaluating(network), torch.enable_grad(), _Calls() as calls:

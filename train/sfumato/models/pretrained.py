@@ -119,12 +119,14 @@ class Pretrained(nn.Module):
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 -> what the heads look at, (B, F)."""
+        """(B, 3, H, W), or (B, 1, H, W) for grey, in 0..1 -> what the heads look at, (B, F)."""
         if tuple(int(length) for length in x.shape[2:]) != self.size:
             x = F.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
         reduced = self.lean and self.training
         with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
-            features: Tensor = self.backbone((x - self.mean) / self.deviation)
+            features: Tensor = self.backbone(
+                (x - self.mean) / self.deviation
+            )  # one plane becomes three alike
         return features.to(x.dtype)
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:

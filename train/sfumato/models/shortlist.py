@@ -103,7 +103,7 @@ class ShortlistReader(nn.Module):
         super().__init__()
         self.network, self.channel, self.heads = network, channel, dict(heads)
         side = channel.subsample
-        self.height = rows_for(sum(heads.values()), 3 * channel.bits, size[1] // side)
+        self.height = rows_for(sum(heads.values()), channel.outputs["p"], size[1] // side)
         # The pixel row of the last sample that is kept. Below it, values between two samples know of the list already.
         self.last = size[0] - side * (self.height + 1) + side // 2
         self.below = size[0] - self.last

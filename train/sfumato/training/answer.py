@@ -101,7 +101,10 @@ def make_answer_network(config: TrainConfig, dataset: Dataset) -> AnswerNetwork:
     """The phone's network of this configuration, untrained, channels-last."""
     classes = class_counts(config, dataset)
     how = config.answer
-    return channels_last(AnswerNetwork(classes, dataset.size, how.widths, how.depths, config.padding))
+    network = AnswerNetwork(
+        classes, dataset.size, how.widths, how.depths, config.padding, planes=dataset.planes
+    )
+    return channels_last(network)
 
 
 class AnswerTrainer:

@@ -50,9 +50,12 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
     classes = class_counts(config, dataset)
     if (file := config.given_onnx) is not None:
         if folder is not None:
-            return channels_last(load_onnx(folder / ONNX_COPY, classes, dataset.size))
-        return channels_last(load_onnx(file, classes, dataset.size, read_onnx(config, dataset)))
-    cloud = create_cloud(config.given_cloud or config.cloud, classes, size=dataset.size)
+            return channels_last(load_onnx(folder / ONNX_COPY, classes, dataset.size, planes=dataset.planes))
+        content = read_onnx(config, dataset)
+        return channels_last(load_onnx(file, classes, dataset.size, content, planes=dataset.planes))
+    cloud = create_cloud(
+        config.given_cloud or config.cloud, classes, size=dataset.size, planes=dataset.planes
+    )
     if isinstance(cloud, BUILT_IN):
         cloud.lean = config.precision == "bfloat16"
     return channels_last(cloud)
@@ -101,6 +104,7 @@ def read_onnx(config: "TrainConfig", dataset: Dataset) -> bytes:
         dataset.size,
         input_range=config.input_range or "0..1",
         orders=orders,
+        planes=dataset.planes,
     )
 
 
@@ -122,12 +126,12 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
             note(
                 f"{spec} starts from scratch: nothing is downloaded, weights=FILE names a file that you have"
             )
-        check_answers(cloud, classes, dataset.size, name)
+        check_answers(cloud, classes, dataset.size, name, dataset.planes)
     else:
         content = read_onnx(config, dataset)
-        cloud = channels_last(load_onnx(file, classes, dataset.size, content))
-        check_answers(cloud, classes, dataset.size, name)
-        check_parity(cloud, file, dataset.size, content)
+        cloud = channels_last(load_onnx(file, classes, dataset.size, content, planes=dataset.planes))
+        check_answers(cloud, classes, dataset.size, name, dataset.planes)
+        check_parity(cloud, file, dataset.size, content, planes=dataset.planes)
     if config.given_cloud is not None:
         check_fit(cloud, config, dataset)
 

@@ -21,7 +21,7 @@ from torch import nn
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.options import names
 from sfumato.data import Dataset, Split
-from sfumato.models.onnx.given import RANGES
+from sfumato.models.onnx.given import RANGES, range_of
 from sfumato.models.tensors import evaluating
 from sfumato.training.loader import Batches
 
@@ -169,7 +169,7 @@ def candidates(fits: Mapping[str, Fit], said: str, *, orders: bool) -> dict[tupl
 def ask(cloud: nn.Module, config: "TrainConfig", dataset: Dataset, said: str, tried: str) -> dict[str, Fit]:
     """What the network, whose graph goes from 0..1 to the range `said`, answers about photos in the range `tried`."""
     (factor, offset), (new, shift) = (
-        (torch.tensor(part, dtype=torch.float32).view(1, 3, 1, 1) for part in RANGES[name])
+        (torch.tensor(part, dtype=torch.float32).view(1, -1, 1, 1) for part in range_of(name, dataset.planes))
         for name in (said, tried)
     )
     batches = Batches(dataset, Split.VALIDATION, config.keep, min(config.batch_size, PHOTOS))

@@ -96,9 +96,19 @@ def check_card(card: dict[str, Any], config: TrainConfig, path: Path) -> None:
         raise SfumatoError(f"{path}: given_cloud is missing")
 
 
+def make_channel(config: TrainConfig, dataset: Dataset) -> Channel:
+    """The channel of this configuration for pictures of the data set: of grey ones an upload has one plane.
+
+    Raises:
+        UsageError: the channel takes colour alone.
+    """
+    grey = {"colours": dataset.planes} if dataset.planes != 3 else {}
+    return create(config.channel, **config.channel_settings, **grey)
+
+
 def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
     """The local network of this configuration, untrained, channels-last; the literal scheme has no decision path."""
-    channel = create(config.channel, **config.channel_settings)
+    channel = make_channel(config, dataset)
     if config.local is not None:
         return cast(
             LocalNetwork, channels_last(OwnLocal(channel, make_own(config.local, channel, dataset.size)))
@@ -126,7 +136,7 @@ def make_reader(config: TrainConfig, dataset: Dataset, cloud: nn.Module) -> nn.M
     """What reads uploads of this configuration: the cloud network, which with a shortlist reads that too."""
     if not config.shortlist:
         return cloud
-    channel = cast(Dither, create(config.channel, **config.channel_settings))
+    channel = cast(Dither, make_channel(config, dataset))
     return ShortlistReader(cloud, channel, class_counts(config, dataset), dataset.size)
 
 
@@ -154,7 +164,7 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
     shows_pictures = config.bits is not None and config.bits >= PICTURE_BITS
     if form == "pairwise" or config.objective == "suppress" or config.beyond is not None:
         return form
-    channel = create(config.channel, **config.channel_settings)
+    channel = make_channel(config, dataset)
     rest, whole = (
         sum(
             weight.numel()
@@ -172,7 +182,7 @@ def check_own(config: TrainConfig, dataset: Dataset) -> None:
         SfumatoError: as `make_own` and `check_maps`.
     """
     if config.local is not None:
-        channel = create(config.channel, **config.channel_settings)
+        channel = make_channel(config, dataset)
         check_maps(make_own(config.local, channel, dataset.size), channel, dataset.size, config.local)
 
 

@@ -453,9 +453,8 @@ def adopt(local: LocalNetwork, answer_network: Mapping[str, Tensor]) -> None:
 
 def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:
     if fabric.is_global_zero:
-        height, width = dataset.images.shape[1:3]
         for name, module in networks.items():
-            figures = cost(module, (3, height, width))
+            figures = cost(module, (dataset.planes, *dataset.size))
             note(
                 f"{name} network: {figures.parameters:,} parameters, {figures.macs / 1e6:.2f} million MACs an image"
             )
@@ -463,8 +462,8 @@ def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:
 
 def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
     """What the card of every run says: data, configuration, cost, and who made it."""
-    height, width = dataset.images.shape[1:3]
-    costs = {name: cost(network, (3, height, width)) for name, network in networks.items()}
+    shape = (dataset.planes, *dataset.size)
+    costs = {name: cost(network, shape) for name, network in networks.items()}
     return {
         "schema": SCHEMA,
         "mode": config.mode,

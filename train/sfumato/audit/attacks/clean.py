@@ -32,7 +32,9 @@ LARGE = 10**6
 def start(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> nn.Module:
     """A network for a group of attributes, before any training."""
     torch.manual_seed(data.seed_for(f"clean/{recipe.architecture}/{group}/weights"))
-    return create_attacker(recipe.architecture, {name: data.classes[name] for name in group}, data.size)
+    return create_attacker(
+        recipe.architecture, {name: data.classes[name] for name in group}, data.size, data.photo_shape[0]
+    )
 
 
 def train(data: AttackData, group: tuple[str, ...], recipe: Recipe) -> list[Prediction]:
@@ -85,7 +87,7 @@ def applied(data: AttackData, network: nn.Module, found: Sequence[Prediction]) -
         network: trained on clean images.
         found: what it predicts of those.
     """
-    if data.upload_shape != (3, *data.size):
+    if data.upload_shape != data.photo_shape:
         return []
     names = tuple(one.attribute for one in found)
     validation = scores(network, batches(data.validation_uploads), names)

@@ -61,7 +61,7 @@ def train_decoder(data: AttackData, target: Target, *, pairs: int, steps: int) -
     known = random_order(split.images, generator)[:pairs]
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for(f"decoder/{target.__name__}/{pairs}/weights"))
-        decoder = Decoder(mean_of(split, target)).to(where)
+        decoder = Decoder(mean_of(split, target), inputs=data.upload_shape[0]).to(where)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.2
@@ -101,7 +101,7 @@ def validation_error(decoder: nn.Module, data: AttackData, target: Target, rows:
 
 
 def reconstruct(decoder: nn.Module, uploads: Rows) -> Tensor:
-    """What a decoder makes of uploads (n, 3, H, W): (n, planes, H, W) on the CPU."""
+    """What a decoder makes of uploads (n, C, H, W): (n, planes, H, W) on the CPU."""
     return torch.cat(list(restored(decoder, uploads)))
 
 

@@ -12,6 +12,7 @@ from sfumato.audit.attack_data import AttackData, batches
 from sfumato.audit.attacks.fit import Recipe, fit, scores
 from sfumato.audit.predictions import Prediction
 from sfumato.models.attackers import create_attacker
+from sfumato.models.tensors import evaluating
 
 
 class FrozenFront(nn.Module):
@@ -63,4 +64,8 @@ def retrain(
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for(f"{recipe.attack}/{recipe.architecture}/weights"))
         classes = {name: data.classes[name] for name in attributes}
-        return fit(FrozenFront(front, create_attacker("cnn", classes, data.size)), data, attributes, recipe)
+        (example,) = batches(data.validation_uploads[:1])
+        with evaluating(front):
+            planes = front(example.to(data.device)).shape[1]
+        network = create_attacker("cnn", classes, data.size, planes)
+        return fit(FrozenFront(front, network), data, attributes, recipe)

@@ -54,7 +54,7 @@ def train_flow(data: AttackData, decoder: nn.Module, steps: int) -> Flow:
     scale = max(validation_error(decoder, data, photos, rows) ** 0.5, 1e-3)
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for("drawn photos/weights"))
-        flow = channels_last(Flow((3, *data.size), scale)).to(where)
+        flow = channels_last(Flow(data.photo_shape, scale, uploaded=data.upload_shape[0])).to(where)
     optimizer = torch.optim.AdamW(flow.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.2

@@ -64,7 +64,7 @@ def probes(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[Co
         for architecture in plan.probes
         for lr in plan.rates
     ]
-    if plan.from_clean and data.upload_shape == (3, *data.size):
+    if plan.from_clean and data.upload_shape == data.photo_shape:
         begin = partial(start_from_clean, plan, attributes)
         recipe = make_recipe(plan, data, "probe", FROM_CLEAN, min(plan.rates), plan.epochs)
         ways.append(Contestant(begin, recipe))

@@ -99,7 +99,7 @@ def reidentify(data: AttackData, reconstructed: Tensor) -> Reidentification | No
         shown = {"reconstructed photos": drawn}
         if reconstructed.dim() == 4:  # beside drawings stands a decoder, whose row has these already
             uploads = data.test_uploads[queries].float()
-            seen = {"uploads": uploads} if data.upload_shape == (3, *data.size) else {}
+            seen = {"uploads": uploads} if data.upload_shape == data.photo_shape else {}
             shown = {"clean photos": asked, **seen, **shown}
         recognition = recognise(recogniser, known, persons[gallery], shown, persons[queries])
     return Reidentification(

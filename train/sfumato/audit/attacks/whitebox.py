@@ -23,7 +23,7 @@ from sfumato.models.decoder import Beside
 def attack(data: AttackData, plan: Plan, lr: float, attributes: tuple[str, ...]) -> list[Prediction]:
     """Train the estimator, then a network on upload and estimate."""
     estimator = train_decoder(data, parameters, pairs=data.train.images, steps=plan.decoder_steps)
-    planes = 3 + sum(value.shape[1] for value in data.train.parameters.values())
+    planes = data.upload_shape[0] + sum(value.shape[1] for value in data.train.parameters.values())
     recipe = make_recipe(plan, data, "whitebox", "cnn on upload and estimated parameters", lr, plan.epochs)
     with torch.random.fork_rng():
         torch.manual_seed(data.seed_for(f"whitebox/{lr}/weights"))

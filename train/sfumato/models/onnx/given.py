@@ -34,6 +34,12 @@ SAME = 1e-4
 """Largest difference of a logit between a batch of fixed length and an open one, per unit of the largest logit."""
 
 
+def range_of(name: str, planes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Factor and offset of every plane for a key of `RANGES`; of grey the green one's, the middle of the three."""
+    factor, offset = RANGES[name]
+    return (factor, offset) if planes == 3 else (factor[1:2], offset[1:2])
+
+
 def read_given(
     path: Path,
     classes: Mapping[str, int],
@@ -41,6 +47,7 @@ def read_given(
     *,
     input_range: str = "0..1",
     orders: Mapping[str, Sequence[int]] | None = None,
+    planes: int = 3,
 ) -> bytes:
     """The file, as far as necessary rewritten.
 
@@ -50,6 +57,7 @@ def read_given(
         size: height and width of the images.
         input_range: a key of `RANGES`: what the network takes.
         orders: kept attribute -> for every class of the data, its place among the network's outputs; none: as they are.
+        planes: of the uploads: 3 for colour, 1 for grey, which has no range of its own for each colour.
 
     Raises:
         SfumatoError: it cannot be read, its weights lie elsewhere, or its batch cannot be opened.
@@ -72,7 +80,7 @@ def read_given(
             return content  # what the reader refuses by name
         edit = _Edit(model, images[0].name)
         if images[0].type.tensor_type.shape.dim and images[0].type.tensor_type.shape.dim[0].dim_value > 0:
-            edit.open_batch(model, images[0], size)
+            edit.open_batch(model, images[0], (planes, *size))
             changed = True
         names = [output.name for output in model.graph.output]
         try:
@@ -84,7 +92,7 @@ def read_given(
                 note(f"{path}: the softmax of its output {head} is left out, training takes logits")
                 changed = True
         if input_range != "0..1":
-            edit.scale(*RANGES[input_range])
+            edit.scale(*range_of(input_range, planes))
             changed = True
         for attribute, order in (orders or {}).items():
             if attribute in heads and list(order) != list(range(len(order))):
@@ -150,7 +158,7 @@ class _Edit:
         for node in self.graph.node:
             _swap(node.input, self.image, inner)
         a, b = (
-            self._constant(np.array(values, np.float32).reshape(1, 3, 1, 1)) for values in (factor, offset)
+            self._constant(np.array(values, np.float32).reshape(1, -1, 1, 1)) for values in (factor, offset)
         )
         self.graph.node.insert(0, self.onnx.helper.make_node("Mul", [self.image, a], [scaled]))
         self.graph.node.insert(1, self.onnx.helper.make_node("Add", [scaled, b], [inner]))
@@ -180,7 +188,7 @@ class _Edit:
         del makers[name].attribute[:]
         return True
 
-    def open_batch(self, model: Any, image: Any, size: tuple[int, int]) -> None:
+    def open_batch(self, model: Any, image: Any, shape: tuple[int, int, int]) -> None:
         """Let a graph that was exported for batches of one length take any, and compare the answers.
 
         Raises:
@@ -197,7 +205,7 @@ class _Edit:
             f"its input {image.name} is a fixed batch of {length}; export it with an open first axis: "
             "torch.onnx.export(..., dynamic_shapes=({0: torch.export.Dim('batch')},))"
         )
-        probe = np.random.default_rng(0).random((3 * length, 3, *size), dtype=np.float32)
+        probe = np.random.default_rng(0).random((3 * length, *shape), dtype=np.float32)
         try:
             fixed, opened = (
                 open_session(content, name="it") for content in (before, model.SerializeToString())

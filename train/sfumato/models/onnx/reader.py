@@ -77,14 +77,17 @@ class OnnxCloud(nn.Module):
         graph: its nodes in an order in which they can run.
         heads: kept attribute -> the output that answers it.
         size: height and width of the uploads.
+        planes: of the uploads: 3 for colour, 1 for grey.
 
     Raises:
         SfumatoError: a node that is not understood.
     """
 
-    def __init__(self, graph: Graph, heads: Mapping[str, str], size: tuple[int, int]) -> None:
+    def __init__(
+        self, graph: Graph, heads: Mapping[str, str], size: tuple[int, int], planes: int = 3
+    ) -> None:
         super().__init__()
-        self.image, self.heads = graph.image, dict(heads)
+        self.image, self.heads, self.planes = graph.image, dict(heads), planes
         self.constants: dict[str, Tensor] = {}
         """Whole numbers and settings; they stay on the CPU."""
         self.named: list[str] = []
@@ -174,7 +177,7 @@ class OnnxCloud(nn.Module):
 
     def _try(self, size: tuple[int, int]) -> list[dict[str, torch.Size]]:
         """The shapes that every step makes of two blank uploads."""
-        values = self._start(torch.zeros(2, 3, *size))
+        values = self._start(torch.zeros(2, self.planes, *size))
         made = []
         with evaluating(self):
             for index, node in enumerate(self.steps):
@@ -219,7 +222,12 @@ def about(what: object) -> Iterator[None]:
 
 
 def load_onnx(
-    path: Path, classes: Mapping[str, int], size: tuple[int, int], content: bytes | None = None
+    path: Path,
+    classes: Mapping[str, int],
+    size: tuple[int, int],
+    content: bytes | None = None,
+    *,
+    planes: int = 3,
 ) -> OnnxCloud:
     """Read a cloud network.
 
@@ -229,19 +237,20 @@ def load_onnx(
         classes: how many classes every kept attribute has.
         size: height and width of the images.
         content: of the file, where it is not what lies there (`sfumato.models.onnx.given`).
+        planes: of the uploads: 3 for colour, 1 for grey, where the input is (B, 1, H, W).
 
     Raises:
         SfumatoError: it cannot be read, is not understood, or has other inputs or outputs; one line says what and where.
     """
     with about(path):
-        graph = read_graph(path, size, content)
+        graph = read_graph(path, size, content, planes)
         heads = match_heads(graph.outputs, list(classes))
         for name in heads:
             _check_logits(graph, name)
-        return OnnxCloud(graph, dict(zip(classes, heads, strict=True)), size)
+        return OnnxCloud(graph, dict(zip(classes, heads, strict=True)), size, planes)
 
 
-def read_graph(path: Path, size: tuple[int, int], content: bytes | None = None) -> Graph:
+def read_graph(path: Path, size: tuple[int, int], content: bytes | None = None, planes: int = 3) -> Graph:
     """What an ONNX file says, checked as far as it can be without running it; arguments and errors as `load_onnx`."""
     if content is None and not path.is_file():
         raise SfumatoError("there is no such file")
@@ -260,7 +269,7 @@ def read_graph(path: Path, size: tuple[int, int], content: bytes | None = None) 
     constants = {
         entry.name: _tensor(onnx.numpy_helper.to_array(entry), entry.name) for entry in graph.initializer
     }
-    (image,) = _only_image([entry for entry in graph.input if entry.name not in constants], size)
+    (image,) = _only_image([entry for entry in graph.input if entry.name not in constants], (planes, *size))
     return Graph(
         image=image,
         outputs=tuple(entry.name for entry in graph.output),
@@ -299,8 +308,8 @@ FLOAT = 1
 """ONNX's number of the type float32."""
 
 
-def _only_image(inputs: list[Any], size: tuple[int, int]) -> tuple[str]:
-    """The name of the only input, if it takes any number of images of this size."""
+def _only_image(inputs: list[Any], wanted: tuple[int, int, int]) -> tuple[str]:
+    """The name of the only input, if it takes any number of images of these planes, height and width."""
     if len(inputs) != 1:
         raise SfumatoError(
             f"it has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): one is needed"
@@ -310,11 +319,10 @@ def _only_image(inputs: list[Any], size: tuple[int, int]) -> tuple[str]:
     told = f"its input {inputs[0].name} is {' x '.join(map(str, axes))}"
     if kind.elem_type != FLOAT:
         raise SfumatoError(f"{told} of another type than float32")
-    wanted = (3, *size)
     if len(axes) != 4 or any(
         isinstance(axis, int) and axis != length for axis, length in zip(axes[1:], wanted, strict=True)
     ):
-        raise SfumatoError(f"{told}, not a batch of uploads, B x 3 x {size[0]} x {size[1]}")
+        raise SfumatoError(f"{told}, not a batch of uploads, B x {' x '.join(map(str, wanted))}")
     if isinstance(axes[0], int):
         raise SfumatoError(f"{told}: a fixed batch; export it with an open first axis")
     return (inputs[0].name,)
@@ -375,15 +383,17 @@ def _tensor(array: NDArray[Any], name: str) -> Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def check_parity(cloud: nn.Module, path: Path, size: tuple[int, int], content: bytes | None = None) -> None:
-    """Ask onnxruntime too, on made-up uploads; `content` as for `load_onnx`.
+def check_parity(
+    cloud: nn.Module, path: Path, size: tuple[int, int], content: bytes | None = None, *, planes: int = 3
+) -> None:
+    """Ask onnxruntime too, on made-up uploads; `content` and `planes` as for `load_onnx`.
 
     Raises:
         SfumatoError: it cannot load the file, or says something else.
     """
     with about(path):
         session = open_session(path if content is None else content, name=path.name)
-        probe = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+        probe = torch.rand(3, planes, *size, generator=torch.Generator().manual_seed(0)).round(decimals=1)
         with evaluating(cloud):
             wanted = cloud(probe)
         heads = match_heads([output.name for output in session.get_outputs()], list(wanted))

@@ -52,6 +52,7 @@ class Ensemble(nn.Module):
         classes: hidden attribute -> number of classes.
         size: height and width of an upload.
         architectures: names of `sfumato.models.attackers`.
+        planes: of an upload: 3 for colour, 1 for grey.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Ensemble(nn.Module):
         classes: Mapping[str, int],
         size: tuple[int, int],
         architectures: Sequence[str] = Adversaries().architectures,
+        planes: int = 3,
     ) -> None:
         super().__init__()
-        members = [create_attacker(name, classes, size) for name in architectures]
+        members = [create_attacker(name, classes, size, planes) for name in architectures]
         self.members = channels_last(nn.ModuleList(members))
 
     def forward(self, upload: Tensor) -> list[Logits]:
@@ -116,7 +118,7 @@ class AdversarialPenalty(Regulariser):
         self.setting, self.how = setting, setting.config.adversaries
         config, dataset = setting.config, setting.dataset
         classes = {name: len(dataset.attributes[name].classes) for name in config.hide}
-        self.ensemble = Ensemble(classes, dataset.size, self.how.architectures)
+        self.ensemble = Ensemble(classes, dataset.size, self.how.architectures, dataset.planes)
         optimizer = torch.optim.AdamW(
             self.ensemble.parameters(),
             lr=self.how.learning_rate,
