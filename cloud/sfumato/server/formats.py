@@ -65,7 +65,7 @@ def upload_bytes(contract: Contract, kind: str) -> int:
         assert contract.index is not None, "the types of a request are checked first"
         return -(-contract.index.bits // 8)
     height, width = contract.upload_size
-    return -(-height * width * 3 * contract.channel.bits // 8)
+    return -(-height * width * contract.channel.planes * contract.channel.bits // 8)
 
 
 def largest_batch(contract: Contract, kind: str = PACKED_BATCH) -> int:

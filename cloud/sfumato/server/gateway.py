@@ -19,13 +19,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import load
+from sfumato.core.image_io import load, to_grey
+from sfumato.core.picture_file import DICOM, kind_of
 from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
 from sfumato.runtime.sealed_log import LogError
@@ -147,12 +150,19 @@ def create_gateway(
     telemetry, access = Telemetry(place), access_control(tokens, config.rate, place)
     size = client.phone.contract.size
 
+    def read(photo: bytes) -> NDArray[np.uint8]:
+        if kind_of(photo) == DICOM:  # its memory is no budget's: pydicom reads whatever the file holds
+            raise DataError("a gateway reads no DICOM: save it as a PNG of 16 bits")
+        limit = check_photo(photo, size, config.decode_bytes)
+        contract = client.phone.contract
+        pixels = load(photo, *size, max_decoded=limit, window=contract.window)
+        return to_grey(pixels) if contract.planes == 1 else pixels
+
     def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
         found: list[Upload | DataError] = []
         for photo in photos:
             try:
-                limit = check_photo(photo, size, config.decode_bytes)
-                found.append(client.phone.perturb(load(photo, *size, max_decoded=limit), key=key))
+                found.append(client.phone.perturb(read(photo), key=key))
             except DataError as error:
                 found.append(error)
         return found

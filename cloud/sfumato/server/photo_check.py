@@ -59,7 +59,7 @@ def largest_rate(contract: Contract) -> float:
 
 
 def check_uploads(uploads: Sequence[Bytes], contract: Contract) -> list[PhotoCheck]:
-    """Compare uploads, levels (H, W, 3) each, with what the contract's channel can draw.
+    """Compare uploads, levels (H, W, planes) each, with what the contract's channel can draw.
 
     Several at once take less time than one after the other.
     """
@@ -81,7 +81,7 @@ def _worst(scores: Mapping[str, float]) -> PhotoCheck:
 
 
 def standardised(levels: Bytes, contract: Contract) -> list[Samples]:
-    """Levels (B, H, W, 3) as samples of mean 0 and variance 1 under the reference.
+    """Levels (B, H, W, planes) as samples of mean 0 and variance 1 under the reference.
 
     One array per bit for dither, of int8: an eighth of the memory, which is what takes the time. With gates it is of float32,
     and 0 in closed blocks: they are black for certain, however little the channel tells.
@@ -101,17 +101,19 @@ def standardised(levels: Bytes, contract: Contract) -> list[Samples]:
 
 
 def statistics(z: Samples) -> dict[str, tuple[Values, float, float]]:
-    """Name -> (values, share, spread) for samples (B, H, W, 3).
+    """Name -> (values, share, spread) for samples (B, H, W, planes).
 
     Of the B values, `share` times `sum m^2` bounds the mean and `spread` is the deviation by chance.
     """
-    height, width = z.shape[1:3]
-    first, middle, last = z[..., 0], z[..., 1], z[..., 2]
+    height, width, planes = z.shape[1:]
     found = {
-        "columns side by side": (products(z[:, :, 1:], z[:, :, :-1]), height * (width - 1) * 3),
-        "rows side by side": (products(z[:, 1:], z[:, :-1]), (height - 1) * width * 3),
-        "colours of a pixel": (products(first, middle) + products(middle, last), height * width * 2),
+        "columns side by side": (products(z[:, :, 1:], z[:, :, :-1]), height * (width - 1) * planes),
+        "rows side by side": (products(z[:, 1:], z[:, :-1]), (height - 1) * width * planes),
     }
+    if planes == 3:
+        first, middle, last = z[..., 0], z[..., 1], z[..., 2]
+        beside = products(first, middle) + products(middle, last)
+        found["colours of a pixel"] = (beside, height * width * 2)
     result = {name: (values, 1.0, math.sqrt(pairs)) for name, (values, pairs) in found.items()}
     down, across, size = height // BLOCK, width // BLOCK, BLOCK * BLOCK
     whole = z[:, : down * BLOCK, : across * BLOCK]
@@ -120,7 +122,7 @@ def statistics(z: Samples) -> dict[str, tuple[Values, float, float]]:
     sums = sum((rows[:, :, i::BLOCK] for i in range(1, BLOCK)), start=rows[:, :, ::BLOCK])
     blocks = sums.astype(np.float64)
     energy = np.einsum("nyxc,nyxc->n", blocks, blocks) - products(whole, whole)
-    samples = down * across * size * 3
+    samples = down * across * size * planes
     result["blocks of pixels"] = (energy, size - 1.0, math.sqrt(2.0 * samples * (size - 1)))
     return result
 

@@ -93,13 +93,13 @@ async def read_body(request: Request, *, limit: int, seconds: float, hint: str =
 
 
 def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
-    """Levels (H, W, 3) of an upload, H and W those of the upload; a word becomes its image, an index its entry of the book.
+    """Levels (H, W, planes) of an upload, in its own size; a word becomes its image, an index its entry of the book.
 
     Raises:
         ProblemError: it is no upload of this model, or plainly a photo.
     """
     height, width = contract.upload_size
-    bits = contract.channel.bits
+    bits, colours = contract.channel.bits, contract.channel.planes
     try:
         if kind == WORD:
             assert contract.answer is not None, "the types of a request are checked first"
@@ -108,10 +108,10 @@ def decode(body: bytes, kind: str, contract: Contract) -> Bytes:
         if kind == INDEX:
             return IndexCode.of(contract).levels(body)
         if kind == PACKED:
-            levels = unpack(body, height=height, width=width, bits=bits)
+            levels = unpack(body, height=height, width=width, bits=bits, colours=colours)
         else:
             _refuse_photo(body, contract)
-            levels = decode_png(body, height=height, width=width, bits=bits)
+            levels = decode_png(body, height=height, width=width, bits=bits, colours=colours)
     except DataError as error:
         raise ProblemError("not-an-upload", str(error)) from None
     if contract.answer is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sfumato.channels import upload_size
+from sfumato.channels import Channel, upload_size
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_write, read_json, sha256, write_json
 from sfumato.core.provenance import provenance
@@ -44,6 +44,7 @@ from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.signing import PUBLIC, SIGNATURE, check_digests, sign, write_digests
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.training.checkpoint import save_module
+from sfumato.training.config import TrainConfig
 from sfumato.training.run import AnswerRun, Run
 
 LOCAL, CLOUD = "local.onnx", "cloud.onnx"
@@ -75,9 +76,9 @@ def describe(
         channel=ChannelPart(name=run.channel.name, **run.channel.settings),  # type: ignore[arg-type]
         upload=UploadPart(
             bit_depth=bits,  # type: ignore[arg-type]
-            colour="rgb" if bits == 8 else "grey, planes red, green, blue one below the other",
+            colour=upload_colour(run.channel),  # type: ignore[arg-type]
             width=width,
-            height=height if bits == 8 else 3 * height,
+            height=height if bits == 8 else run.channel.colours * height,
         ),
         goal=goal,
         gates=tuple(gates),
@@ -126,14 +127,20 @@ def describe_answer(
 def describe_run(run: Run, folder: Path) -> dict[str, Any]:
     """What both modes say alike: files, image, attributes, cost and who made it."""
     height, width = run.dataset.size
-    spent = cost(run.local, (3, height, width))
+    spent = cost(run.local, (run.dataset.planes, height, width))
     return {
         "files": tuple(list_files(folder)),
         "keep": tuple(LabelPart(**asdict(run.dataset.attributes[name])) for name in run.keep),
         "hide": run.hide,
+        "window": run.dataset.window,
         "cost": {"parameters": spent.parameters, "macs": spent.macs},
-        "provenance": {**provenance(), "dataset": run.dataset.id},
+        "provenance": {**provenance(), "dataset": run.dataset.id, **preset_of(run.config)},
     }
+
+
+def preset_of(config: TrainConfig) -> dict[str, str]:
+    """The preset that a run was trained with, where there is one: who reads the contract learns of it."""
+    return {} if config.preset is None else {"preset": config.preset}
 
 
 def write_vectors(folder: Path, contract: Contract) -> None:
@@ -221,9 +228,15 @@ def describe_input(run: Run, int8: bytes | None) -> Tensor:
     if int8 is not None:
         (image,) = read_graph(int8).inputs
         scale, zero = min(INPUTS, key=lambda one: scale_error(image, *one))
-    return Tensor(
-        name="image", shape=(1, height, width, 3), range=(0, 1), int8_scale=scale, int8_zero_point=zero
-    )
+    shape = (1, height, width, run.dataset.planes)
+    return Tensor(name="image", shape=shape, range=(0, 1), int8_scale=scale, int8_zero_point=zero)  # type: ignore[arg-type]
+
+
+def upload_colour(channel: Channel) -> str:
+    """What the contract says of an upload's PNG."""
+    if bits_of(channel) == 8:
+        return "rgb"
+    return "grey" if channel.colours == 1 else "grey, planes red, green, blue one below the other"
 
 
 def describe_model(variant: str) -> Model:

@@ -37,10 +37,12 @@ class PhoneNetwork(nn.Module):
                 local.channel.name, **{**local.channel.settings, "largest_scale": 1.0}
             )
         self.names = tuple(local.channel.outputs)
+        self.planes = local.channel.colours
+        """Of the image."""
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3) in 0..1 -> one (B, H, W, planes) per output, smaller by the channel's `subsample`."""
+        """(B, H, W, planes of the image) in 0..1 -> one (B, H, W, planes) per output, smaller by the channel's `subsample`."""
         parameters = self.local(image.permute(0, 3, 1, 2))
         return tuple(parameters[name].permute(0, 2, 3, 1) for name in self.names)
 
@@ -65,7 +67,7 @@ class AnswerPhone(nn.Module):
 
     def __init__(self, network: AnswerNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.planes = network, network.planes
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -84,7 +86,7 @@ def freeze_answer(network: AnswerNetwork, size: tuple[int, int]) -> AnswerPhone:
         SfumatoError: as `freeze_network`.
     """
     phone = AnswerPhone(freeze(network))
-    example = torch.rand(2, *size, 3, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, *size, phone.planes, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         (before,) = phone(example)
         fold(phone.network)
@@ -109,7 +111,7 @@ def freeze_network(local: LocalNetwork, size: tuple[int, int]) -> PhoneNetwork:
             than the channel's or leaves 0..1.
     """
     frozen = freeze(local)
-    example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, frozen.channel.colours, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = frozen(example)
         after = fold(frozen)(example)
@@ -172,7 +174,7 @@ def check_outputs(network: PhoneNetwork, size: tuple[int, int]) -> None:
         SfumatoError: an output is missing, has another shape than (1, H, W, planes), or leaves 0..1.
     """
     with torch.no_grad():
-        found = dict(zip(network.names, network(torch.zeros(1, *size, 3)), strict=True))
+        found = dict(zip(network.names, network(torch.zeros(1, *size, network.planes)), strict=True))
     channel = network.local.channel
     for name, planes in channel.outputs.items():
         shape, value = (1, *upload_size(channel, size), planes), found[name]

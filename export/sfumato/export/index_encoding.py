@@ -82,6 +82,10 @@ def index_part(
         raise UsageError(
             "--encoding index needs picture mode and the channel dither with 2 or 4 levels, without gates"
         )
+    if run.channel.colours != 3:
+        raise UsageError(
+            "a book has entries in colour alone: export packed uploads of this run, whose pictures are grey"
+        )
     if run.config.shortlist:
         raise UsageError("a book has no entry for every shortlist: export packed uploads of this run")
     if strengths:

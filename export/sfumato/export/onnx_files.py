@@ -118,12 +118,12 @@ def run_checker(model: onnx.ModelProto, name: str) -> None:
 
 
 def write_local(network: PhoneNetwork | AnswerPhone, size: tuple[int, int], path: Path) -> None:
-    """Write a network as local.onnx: one image (1, H, W, 3) in, every output by its name.
+    """Write a network as local.onnx: one image (1, H, W, planes) in, every output by its name.
 
     Raises:
         SfumatoError: as `write_onnx`.
     """
-    write_onnx(network, torch.zeros(1, *size, 3), path, inputs=["image"], outputs=network.names)
+    write_onnx(network, torch.zeros(1, *size, network.planes), path, inputs=["image"], outputs=network.names)
 
 
 def write_cloud(run: Run, path: Path) -> float:
@@ -142,7 +142,7 @@ def write_cloud(run: Run, path: Path) -> float:
         shutil.copyfile(run.folder / ONNX_COPY, path)
         run_checker(onnx.load(path), path.name)
     else:
-        example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        example = torch.rand(2, run.channel.colours, *size, generator=torch.Generator().manual_seed(0))
         write_onnx(heads, example, path, inputs=["upload"], outputs=run.keep, batch=True)
     session = open_session(path)
     probe = probe_uploads(run)
@@ -159,7 +159,9 @@ def probe_uploads(run: Run) -> torch.Tensor:
     Random bits are no words: where half of a bit's cells are set, rounding decides what is read.
     """
     if not isinstance(run, AnswerRun):
-        bits = torch.randint(0, 2, (16, 3, *run.dataset.size), generator=torch.Generator().manual_seed(1))
+        bits = torch.randint(
+            0, 2, (16, run.channel.colours, *run.dataset.size), generator=torch.Generator().manual_seed(1)
+        )
         return bits.float()
     words = np.unique(np.linspace(0, run.table.words - 1, 16).astype(int))
     shown = [word_image(int(word), run.table.words, *run.dataset.size) for word in words]

@@ -100,8 +100,10 @@ def convert(
     """
     if backend not in BACKENDS:
         raise UsageError(unknown("back-end", backend, BACKENDS))
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise SfumatoError(f"calibration images are (N, H, W, 3) bytes, not {images.dtype} {images.shape}")
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8:
+        raise SfumatoError(
+            f"calibration images are (N, H, W, 3) or (N, H, W, 1) bytes, not {images.dtype} {images.shape}"
+        )
     if images.min() != 0 or images.max() != 255:
         raise SfumatoError(
             "the calibration images must hold the exact values 0 and 255: they fix the image's scale"

@@ -115,6 +115,8 @@ class ChannelPart(Part):
     """Of dither: the bits of a sample are its level's Gray code."""
     subsample: Literal[2, 4] | None = None
     """Of dither: height and width of the square of pixels that a sample of the upload stands for; None: of a pixel."""
+    colours: Literal[1] | None = None
+    """Of dither: an upload has one plane, for grey pictures; None: it has three. Readers of before know three alone."""
     additive: bool | None = None
     largest_scale: float | None = Field(default=None, gt=0, le=16, multiple_of=1 / 16)
     reference_scale: float | None = Field(default=None, gt=0, le=100)
@@ -122,8 +124,8 @@ class ChannelPart(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         gaussian = (self.additive, self.largest_scale, self.reference_scale)
-        if self.name != "dither" and (self.gates or self.gray or self.subsample):
-            raise ValueError("gates, a Gray code and subsample belong to dither")
+        if self.name != "dither" and (self.gates or self.gray or self.subsample or self.colours):
+            raise ValueError("gates, a Gray code, subsample and colours belong to dither")
         if self.gates and self.subsample:
             raise ValueError("gates close blocks of pixels: they have no subsample")
         if self.name == "dither" and (self.levels is None or any(value is not None for value in gaussian)):
@@ -140,6 +142,11 @@ class ChannelPart(Part):
         return self.levels.bit_length() - 1 if self.levels else 8
 
     @property
+    def planes(self) -> int:
+        """Samples a pixel of the upload: 3, or 1 of grey pictures."""
+        return self.colours or 3
+
+    @property
     def side(self) -> int:
         """Height and width, in pixels, of the square that a sample of the upload stands for."""
         return self.subsample or 1
@@ -150,7 +157,7 @@ class ChannelPart(Part):
         if self.name == "answer":
             return {}
         if self.name == "dither":
-            return {"p": 3 * self.bits}
+            return {"p": self.planes * self.bits}
         return {"scale": 3} if self.additive else {"mean": 3, "scale": 3}
 
     @property
@@ -165,7 +172,8 @@ class UploadPart(Part):
 
     encoding: Literal["png", "packed", "word", "index"] = "png"
     bit_depth: Literal[1, 2, 4, 8]
-    colour: Literal["grey, planes red, green, blue one below the other", "rgb"]
+    colour: Literal["grey, planes red, green, blue one below the other", "grey", "rgb"]
+    """`grey` where the channel has one colour."""
     width: Annotated[int, Field(ge=16, le=3 * 4096)]
     height: Annotated[int, Field(ge=16, le=3 * 4096)]
 
@@ -319,6 +327,8 @@ class Contract(Part):
     """In answer mode alone."""
     index: IndexPart | None = None
     """In picture mode, where uploads are indices; None: they are the levels themselves."""
+    window: tuple[float, float] | None = None
+    """The grey values of a file that become 0 and 255, of 16 bits or DICOM. Page and app refuse a contract with one."""
     goal: GoalPart | None = None
     points: tuple[PointPart, ...] | None = None
     """Strengths at which the phone may use the model, the strongest first; None: at full strength alone."""
@@ -354,8 +364,12 @@ class Contract(Part):
         bits = self.channel.bits
         if (self.upload.bit_depth, self.upload.width) != (bits, width):
             raise ValueError("the upload's size or bit depth does not belong to the channel")
-        if self.upload.height != (height if bits == 8 else 3 * height):
+        if self.upload.height != (height if bits == 8 else self.channel.planes * height):
             raise ValueError("the upload's height does not belong to the channel")
+        if (self.upload.colour == "grey") != (self.channel.planes == 1):
+            raise ValueError("the upload's colour does not belong to the channel")
+        if self.planes not in (1, 3) or (not answering and self.planes != self.channel.planes):
+            raise ValueError(f"an image of {self.planes} planes does not belong to the channel")
         names = [entry.name for entry in self.files]
         if len(set(names)) != len(names) or FILE in names:
             raise ValueError("a file is listed twice, or the contract lists itself")
@@ -365,6 +379,8 @@ class Contract(Part):
             raise ValueError("a variant is listed twice")
         if twice := repeated([*(entry.name for entry in self.keep), *self.hide]):
             raise ValueError(f"the attribute {twice[0]!r} is listed twice")
+        if self.window is not None and not -math.inf < self.window[0] < self.window[1] < math.inf:
+            raise ValueError("the window's black lies above its white")
         self._check_answer()
         self._check_index()
         self._check_points()
@@ -391,10 +407,11 @@ class Contract(Part):
             self.channel.name != "dither"
             or self.channel.bits > 2
             or self.channel.gates
+            or self.channel.colours
             or self.points is not None
         ):
             raise ValueError(
-                "an index belongs to the channel dither with 2 or 4 levels, without gates and points"
+                "an index belongs to the channel dither with 2 or 4 levels and three colours, without gates and points"
             )
         height, width = self.upload_size
         planes = 3 * self.channel.bits
@@ -438,6 +455,11 @@ class Contract(Part):
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes."""
         return self.input.shape[1], self.input.shape[2]
+
+    @property
+    def planes(self) -> int:
+        """Of the image that the model takes: 3 for colour, 1 for grey."""
+        return self.input.shape[3]
 
     @property
     def upload_size(self) -> tuple[int, int]:

@@ -346,8 +346,8 @@ def graph_findings(graph: Graph) -> list[str]:
     (image,) = graph.inputs if len(graph.inputs) == 1 else (None,)
     if image is None:
         return [f"the model has {len(graph.inputs)} inputs, one is expected"]
-    if len(image.shape) != 4 or image.shape[-1] != 3:
-        found.append(f"the input {image.name} is {image.shape}, not (1, H, W, 3)")
+    if len(image.shape) != 4 or image.shape[-1] not in (1, 3):
+        found.append(f"the input {image.name} is {image.shape}, not (1, H, W, 3) or (1, H, W, 1)")
     for tensor in graph.outputs:
         # An answer's scores are no image; the contract gives their shape.
         if tensor.name != SCORES and not _is_upload(tensor, image):

@@ -74,14 +74,14 @@ class Limits(BaseModel):
 
 
 def features(images: Bytes) -> Floats:
-    """The 43 numbers of photos (N, H, W, 3), (N, 43).
+    """The 43 numbers of photos (N, H, W, 3), (N, 43). Grey ones, (N, H, W, 1), count as if all three colours were alike.
 
     Brightness is the mean of the three colours, 0..1. In order: its mean in every cell, row by row; log of its standard
     deviation there; log of the mean absolute first and second differences across, then down; logs of the ratios across : down,
     second : first across and second : first down; mean red less green and blue less green; logs of the means of their absolute
     values. Cells begin at floor(i H / 4) and floor(j W / 4); every logarithm is of its argument + 1/255.
     """
-    pixels = images.astype(np.float64) / 255
+    pixels = np.broadcast_to(images, (*images.shape[:3], 3)).astype(np.float64) / 255
     grey, (height, width) = pixels.mean(3), images.shape[1:3]
     rows, columns = (np.arange(GRID + 1) * side // GRID for side in (height, width))
     cells = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
-from sfumato.core.image_io import Source
+from sfumato.core.image_io import Source, to_grey
 from sfumato.core.image_io import load as load_image
 from sfumato.core.strengths import FULL
 from sfumato.runtime.answer import (
@@ -63,7 +63,7 @@ class Upload:
     """One perturbed image."""
 
     levels: Bytes
-    """(H, W, 3): 0 .. L-1 for dither, 0 .. 255 for gaussian; in answer mode the code word's image."""
+    """(H, W, 3), in grey pictures (H, W, 1): 0 .. L-1 for dither, 0 .. 255 for gaussian; in answer mode the word's image."""
     content: bytes
     """The encoded upload."""
     encoding: Encoding
@@ -141,12 +141,13 @@ class PhoneModel:
     def parameters(self, image: Bytes) -> dict[str, Bytes]:
         """Parameter bytes q (0..255) by output name, each (H, W, planes), an answer's scores (1, 1, S).
 
-        `image` is (H, W, 3) of the model's size.
+        `image` is (H, W, planes) of the model's size.
         """
-        height, width = self.contract.size
-        if image.shape != (height, width, 3) or image.dtype != np.uint8:
+        (height, width), planes = self.contract.size, self.contract.planes
+        if image.shape != (height, width, planes) or image.dtype != np.uint8:
+            kind = "RGB" if planes == 3 else "grey"
             raise SfumatoError(
-                f"this model takes {height} x {width} RGB bytes, not {image.dtype} {image.shape}"
+                f"this model takes {height} x {width} {kind} bytes, {height, width, planes}, not {image.dtype} {image.shape}"
             )
         return {name: to_q(value[0]) for name, value in self.session.run(to_int8(image)[None]).items()}
 
@@ -163,7 +164,8 @@ class PhoneModel:
         if self.book is not None:
             return self.book.noise_bytes
         if self.contract.channel.name == "dither":
-            return dither_noise_bytes(height, width, self.contract.channel.bits)
+            channel = self.contract.channel
+            return dither_noise_bytes(height, width, channel.bits, channel.planes)
         return gaussian_noise_bytes(height, width)
 
     @cached_property
@@ -242,7 +244,7 @@ class PhoneModel:
         """Crop, resize, run, draw, encode.
 
         Args:
-            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, 3) of uint8 of the model's size.
+            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, planes) of uint8 of the model's size.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
             encoding: one of `ENCODINGS`; None takes the word of an answer bundle, the index where the contract has
@@ -333,13 +335,14 @@ class PhoneModel:
         return chosen
 
     def _pixels(self, image: Source | Bytes) -> Bytes:
-        """(H, W, 3) of the model's size."""
+        """(H, W, planes) of the model's size."""
         if isinstance(image, np.ndarray):
             return image.copy()  # a camera may fill its buffer again before the rate is asked for
         if not isinstance(image, str | Path | bytes | Image.Image):
             kinds = "a file, its bytes, an image of Pillow's or an array of uint8"
             raise SfumatoError(f"an image is {kinds}, not {type(image).__name__}")
-        return load_image(image, *self.contract.size)
+        pixels = load_image(image, *self.contract.size, window=self.contract.window)
+        return to_grey(pixels) if self.contract.planes == 1 else pixels
 
     def _gaussian(self) -> dict[str, Any]:
         channel = self.contract.channel

@@ -73,9 +73,9 @@ def normal_table() -> NDArray[np.int16]:
     return table
 
 
-def dither_noise_bytes(height: int, width: int, bits: int) -> int:
+def dither_noise_bytes(height: int, width: int, bits: int, colours: int = 3) -> int:
     """Noise bytes one image needs: one per bit."""
-    return height * width * 3 * bits
+    return height * width * colours * bits
 
 
 def gaussian_noise_bytes(height: int, width: int) -> int:
@@ -87,21 +87,23 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     """Draw the levels of one image.
 
     Args:
-        q: probabilities in 1/256, (H, W, 3 * bits).
-        noise: H * W * 3 * bits bytes.
+        q: probabilities in 1/256, (H, W, 3 * bits), of grey pictures (H, W, bits).
+        noise: as many bytes.
         bits: bits a colour sample, 1, 2 or 4.
         gray: whether they are the level's Gray code.
 
     Returns:
-        (H, W, 3) uint8, levels 0 .. 2^bits - 1.
+        (H, W, 3) or (H, W, 1) uint8, levels 0 .. 2^bits - 1.
     """
     height, width, planes = q.shape
-    if planes != 3 * bits:
-        raise SfumatoError(f"dither with {bits} bits needs {3 * bits} planes, not {planes}")
+    if planes not in (bits, 3 * bits):
+        raise SfumatoError(
+            f"dither with {bits} bits needs {3 * bits} planes, of grey pictures {bits}, not {planes}"
+        )
     ones = _exactly(noise, q.size).reshape(q.shape) < q
     if gray:
         ones |= q == CERTAIN
-    drawn = ones.view(np.uint8).reshape(height, width, bits, 3)
+    drawn = ones.view(np.uint8).reshape(height, width, bits, planes // bits)
     levels: Bytes = drawn[:, :, 0]
     for plane in range(1, bits):
         bit = drawn[:, :, plane] ^ (levels & np.uint8(1)) if gray else drawn[:, :, plane]
@@ -110,10 +112,10 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
 
 
 def pictures(drawn: Sequence[Bytes], *, bits: int, side: int = 1) -> NDArray[np.float32]:
-    """Uploads as the cloud network sees them, (N, 3, side * H, side * W) in 0..1.
+    """Uploads as the cloud network sees them, (N, colours, side * H, side * W) in 0..1.
 
     Args:
-        drawn: levels of each, (H, W, 3), 0 .. 2^bits - 1.
+        drawn: levels of each, (H, W, colours), 0 .. 2^bits - 1.
         bits: a colour sample.
         side: height and width, in pixels, of the square that a sample stands for.
     """

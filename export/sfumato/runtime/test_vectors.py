@@ -91,7 +91,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "schema": SCHEMA,
         "normal_table_sha256": hashlib.sha256(normal_table().tobytes()).hexdigest(),
         "noise": noise_cases(),
-        "dither": dither_cases(gray=bool(model.contract.channel.gray)),
+        "dither": dither_cases(gray=bool(model.contract.channel.gray), colours=model.contract.channel.planes),
         "gaussian": gaussian_cases(),
         "upload": upload_cases(),
         "answer": answer_cases(),
@@ -148,11 +148,11 @@ def noise_case(key: bytes, contract: bytes, q: Bytes, pattern: str) -> dict[str,
     }
 
 
-def dither_cases(*, gray: bool) -> list[dict[str, Any]]:
+def dither_cases(*, gray: bool, colours: int = 3) -> list[dict[str, Any]]:
     """Every bit depth with ordinary and extreme probabilities, and all 256 thresholds against their neighbours."""
     cases = []
     for bits in (1, 2, 4):
-        shape, count = (4, 4, 3 * bits), 48 * bits
+        shape, count = (4, 4, colours * bits), 16 * colours * bits
         for q in (
             hashed_bytes(count, bits).reshape(shape),
             np.zeros(shape, np.uint8),
@@ -160,18 +160,19 @@ def dither_cases(*, gray: bool) -> list[dict[str, Any]]:
         ):
             cases.append(dither_case(q, hashed_bytes(count, 100 + bits), bits, gray))
     every = np.arange(256, dtype=np.uint8)
-    # u = q - 1, q, q + 1 around each q: 768 thresholds, 16 x 16 samples of 3 colours.
-    q = np.repeat(every, 3).reshape(16, 16, 3)
+    # u = q - 1, q, q + 1 around each q: 768 thresholds, 16 x 16 samples of 3 colours, or 16 x 48 of one.
+    q = np.repeat(every, 3).reshape(16, -1, colours)
     u = (np.repeat(every.astype(int), 3) + np.tile([-1, 0, 1], 256)).clip(0, 255).astype(np.uint8)
     return [*cases, dither_case(q, u, 1, gray)]
 
 
 def dither_case(q: Bytes, noise: Bytes, bits: int, gray: bool) -> dict[str, Any]:
-    """One draw; only a bundle whose uploads are in Gray code has cases of it, which other readers do not know."""
+    """One draw; a bundle has cases of a Gray code, or of one plane, only if its uploads are such."""
     levels = dither(q, noise, bits=bits, gray=gray)
     return {
         "bits": bits,
         **({"gray": True} if gray else {}),
+        **({"colours": 1} if levels.shape[2] == 1 else {}),
         "height": q.shape[0],
         "width": q.shape[1],
         "p": q.tobytes().hex(),
@@ -341,9 +342,14 @@ def answer_case(
     }
 
 
+def pattern_for(model: PhoneModel, name: str) -> Bytes:
+    """A picture of the model's size; a model of grey pictures takes the red plane."""
+    return np.ascontiguousarray(PATTERNS[name](*model.contract.size)[..., : model.contract.planes])
+
+
 def model_case(model: PhoneModel, pattern: str, key: bytes, strength: int = FULL) -> dict[str, Any]:
     """One picture through model, noise and sampler; `parameters` are the model's own, whatever the strength."""
-    image = PATTERNS[pattern](*model.contract.size)
+    image = pattern_for(model, pattern)
     parameters = model.parameters(image)
     drawn = parameters if strength == FULL else model.at_strength(parameters, strength)
     noise = model.noise(image, drawn, key)
@@ -430,7 +436,7 @@ def _model_problems(stored: Mapping[str, Any], made: Mapping[str, Any], model: P
         parameters[tensor.name] = old.reshape(tensor.shape[1:])
     if "strength" in made:
         parameters = model.at_strength(parameters, made["strength"])
-    image = PATTERNS[made["pattern"]](*model.contract.size)
+    image = pattern_for(model, made["pattern"])
     noise = replace(model, digest=CONTRACT).noise(image, parameters, bytes.fromhex(made["key"]))
     if hashlib.sha256(noise.tobytes()).hexdigest() != stored["noise_sha256"]:
         found.append("the noise differs")

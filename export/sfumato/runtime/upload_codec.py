@@ -1,7 +1,7 @@
 """How an upload travels: a PNG of its own bit depth, or packed bits without any header.
 
 - dither, k bits a colour: a grey PNG of bit depth k (1, 2 or 4), W wide and 3 H high: the red plane, below it the green,
-  below it the blue one. PNG knows no RGB of fewer than 8 bits.
+  below it the blue one; of grey pictures one plane, W wide and H high. PNG knows no RGB of fewer than 8 bits.
 - gaussian: an RGB PNG of depth 8.
 - packed (either): the levels in the order (y, x, colour), k (or 8) bits each, most significant bit first, the last byte
   filled with zeros.
@@ -34,7 +34,7 @@ Bytes = NDArray[np.uint8]
 
 
 def encode_png(levels: Bytes, *, bits: int, gates: bool = False) -> bytes:
-    """Encode levels (H, W, 3), 0 .. 2^bits - 1, losslessly.
+    """Encode levels (H, W, 3), or (H, W, 1) of grey pictures, 0 .. 2^bits - 1, losslessly.
 
     Args:
         levels: of an upload.
@@ -42,28 +42,28 @@ def encode_png(levels: Bytes, *, bits: int, gates: bool = False) -> bytes:
         gates: whether blocks can be closed. Those take no room, so the length tells how many are open; all other dithered
             uploads of a size are of one length.
     """
-    height, width, _ = levels.shape
+    height, width, colours = levels.shape
     if bits == 8:
         rows = levels.reshape(height, 3 * width)
         header, body = _header(width, height, 8, RGB), _smallest(rows)
     else:
-        planes = levels.transpose(2, 0, 1).reshape(3 * height, width)
-        header = _header(width, 3 * height, bits, GREY)
+        planes = levels.transpose(2, 0, 1).reshape(colours * height, width)
+        header = _header(width, colours * height, bits, GREY)
         # Nor do they hold anything that a row filter could predict. Closed blocks are zeros, which cost next to nothing.
         body = _deflate(_pack_rows(planes, bits), 0, SMALLEST if gates else STORED)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
-def decode_png(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
-    """Decode what `encode_png`, or any other encoder of plain PNGs, made.
+def decode_png(content: bytes, *, height: int, width: int, bits: int, colours: int = 3) -> Bytes:
+    """Decode what `encode_png`, or any other encoder of plain PNGs, made; `colours` is 1 of grey pictures.
 
     Returns:
-        (height, width, 3) uint8, levels 0 .. 2^bits - 1.
+        (height, width, colours) uint8, levels 0 .. 2^bits - 1.
 
     Raises:
         DataError: not a PNG, another size, depth or colour type, chunks beyond the picture itself, or damage.
     """
-    tall = height if bits == 8 else 3 * height
+    tall = height if bits == 8 else colours * height
     expected = _header(width, tall, bits, RGB if bits == 8 else GREY)
     header, data = _checked_chunks(content)
     if header != expected:
@@ -74,28 +74,28 @@ def decode_png(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
     values = _decode_filtered(content, bits) if rows[:, 0].any() else _unpack_rows(rows[:, 1:], bits)
     if bits == 8:
         return values.reshape(height, width, 3)
-    return values[:, :width].reshape(3, height, width).transpose(1, 2, 0)
+    return values[:, :width].reshape(colours, height, width).transpose(1, 2, 0)
 
 
 def pack(levels: Bytes, *, bits: int) -> bytes:
-    """The packed form of levels (H, W, 3): ceil(H * W * 3 * bits / 8) bytes."""
+    """The packed form of levels (H, W, colours): ceil(H * W * colours * bits / 8) bytes."""
     return _pack_rows(levels.reshape(1, -1), bits).tobytes()
 
 
-def unpack(content: bytes, *, height: int, width: int, bits: int) -> Bytes:
-    """Levels (height, width, 3) from their packed form.
+def unpack(content: bytes, *, height: int, width: int, bits: int, colours: int = 3) -> Bytes:
+    """Levels (height, width, colours) from their packed form.
 
     Raises:
         DataError: the length is wrong, or the filling is not zero.
     """
-    count = height * width * 3
+    count = height * width * colours
     size = -(-count * bits // 8)
     if len(content) != size:
         raise DataError(f"the packed upload has {len(content)} bytes; this model takes {size}")
     levels: Bytes = _unpack_rows(np.frombuffer(content, dtype=np.uint8)[None], bits)[0]
     if levels[count:].any():
         raise DataError("the packed upload's last byte is not filled with zeros")
-    return levels[:count].reshape(height, width, 3)
+    return levels[:count].reshape(height, width, colours)
 
 
 def _unpack_rows(rows: Bytes, bits: int) -> Bytes:

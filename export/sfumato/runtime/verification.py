@@ -329,7 +329,7 @@ def check_answers(session: Any, contract: Contract) -> None:
         heads = match_heads([output.name for output in session.get_outputs()], keep)
     except SfumatoError as error:
         raise SfumatoError(f"the heads of cloud.onnx are not those of the contract: {error}") from None
-    blank = np.zeros((2, 3, height, width), dtype=np.float32)
+    blank = np.zeros((2, contract.channel.planes, height, width), dtype=np.float32)
     try:
         answers = session.run(list(heads), {session.get_inputs()[0].name: blank})
     except Exception as error:  # ONNX Runtime has a type of its own for every complaint
