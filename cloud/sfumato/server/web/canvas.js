@@ -89,11 +89,14 @@ function canvasOf(width, height) {
   return context;
 }
 
-/** @param {HTMLCanvasElement} canvas @param {Bytes} pixels RGB @param {number} height @param {number} width */
+/** @param {HTMLCanvasElement} canvas @param {Bytes} pixels RGB, or one plane of grey @param {number} height @param {number} width */
 export function paint(canvas, pixels, height, width) {
   Object.assign(canvas, {height, width});
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const image = context.createImageData(width, height);
-  for (let i = 0; i < height * width; i++) image.data.set([...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  const grey = pixels.length === height * width;
+  for (let i = 0; i < height * width; i++) {
+    image.data.set(grey ? [pixels[i], pixels[i], pixels[i], 255] : [...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  }
   context.putImageData(image, 0, 0);
 }

@@ -10,6 +10,7 @@
  * @property {boolean} [gates] whether blocks can be closed
  * @property {boolean} [gray] whether the bits of a sample are its level's Gray code
  * @property {number} [subsample] height and width of the square of pixels that a sample of the upload stands for; without it a pixel
+ * @property {number} [colours] 1 where an upload has one plane, for grey pictures; without it three
  * @property {boolean} [additive]
  * @property {number} [largest_scale]
  *
@@ -60,6 +61,11 @@ export function uploadSize({channel, input: {shape: [, height, width]}}) {
   return [height / side, width / side];
 }
 
+/** Samples a pixel of the upload: 3, or 1 of grey pictures. @param {Channel} channel */
+export function planesOf(channel) {
+  return channel.colours ?? 3;
+}
+
 /** @param {string} text @returns {Contract} */
 export function parseContract(text) {
   const contract = /** @type {Contract & Record<string, unknown>} */ (JSON.parse(text));
@@ -79,6 +85,12 @@ export function parseContract(text) {
   checkPoints(contract);
   if (![2, 4].includes(channel.subsample ?? 2)) throw new Error(`this page knows no subsample of ${channel.subsample}`);
   if (channel.gates && channel.subsample) throw new Error("gates close blocks of pixels: they have no subsample");
+  if (contract.window) throw new Error("this page has no window for grey values beyond 8 bits: perturb with Python");
+  const planes = input.shape[3];
+  if (![1, 3].includes(planes) || ![1, undefined].includes(channel.colours) || (channel.colours && channel.name !== "dither")) {
+    throw new Error("this page knows images of three planes, and of one with the channel dither");
+  }
+  if (contract.mode === "picture" && planes !== planesOf(channel)) throw new Error("the contract's image and channel have other planes");
   const [rows, columns] = uploadSize(contract);
   if (contract.mode === "picture" && outputs.some(({shape}) => shape[1] !== rows || shape[2] !== columns)) {
     throw new Error("the contract's outputs have another size than its upload");
@@ -124,8 +136,8 @@ function checkIndex(contract) {
   if (!index !== (upload.encoding !== "index")) throw new Error("the contract's upload and index do not belong together");
   if (!index) return;
   const [height, width] = uploadSize(contract), planes = channel.levels === 4 ? 6 : 3, {version, bits, power, memory} = index;
-  if (channel.name !== "dither" || ![2, 4].includes(channel.levels ?? 0) || channel.gates || points) {
-    throw new Error("an index belongs to the channel dither with 2 or 4 levels, without gates and points");
+  if (channel.name !== "dither" || ![2, 4].includes(channel.levels ?? 0) || channel.gates || channel.colours || points) {
+    throw new Error("an index belongs to the channel dither with 2 or 4 levels and three colours, without gates and points");
   }
   if (version !== 1 || ![1, 2].includes(power) || !Number.isInteger(memory) || memory < 4 || memory > 10) throw new Error("this page does not know the contract's book");
   const pixels = height * width;

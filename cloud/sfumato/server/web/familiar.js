@@ -56,13 +56,14 @@ export function distance({means, spreads}, pixels, height, width) {
 /**
  * The 43 numbers of a photo, in Python's order.
  *
- * @param {Bytes} pixels H * W * 3
+ * @param {Bytes} pixels H * W * 3, or H * W of grey, which counts as if all three colours were alike
  * @param {number} height
  * @param {number} width
  * @returns {number[]}
  */
 export function features(pixels, height, width) {
-  const colour = (/** @type {number} */ c) => Float64Array.from({length: height * width}, (_, i) => pixels[3 * i + c] / 255);
+  const planes = pixels.length / (height * width);
+  const colour = (/** @type {number} */ c) => Float64Array.from({length: height * width}, (_, i) => pixels[planes * i + (c % planes)] / 255);
   const [red, green, blue] = [0, 1, 2].map(colour), grey = green.map((value, i) => (red[i] + value + blue[i]) / 3);
   /** Of `step(i)` for every pixel i that has `down` more rows and `right` more columns after it. */
   const change = (/** @type {number} */ down, /** @type {number} */ right, /** @type {(i: number) => number} */ step) =>

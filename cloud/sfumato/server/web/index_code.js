@@ -7,7 +7,7 @@
  *     const levels = levelsOf(code, index);
  */
 
-import {uploadSize} from "./contract.js";
+import {planesOf, uploadSize} from "./contract.js";
 import {CERTAIN, bitsOf, draw, noiseBytes, rateOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -46,7 +46,7 @@ export function drawingOf(contract) {
   const {channel} = contract, code = codeOf(contract), [rows, columns] = uploadSize(contract);
   if (!code) {
     return {
-      noise: noiseBytes(channel, 3 * rows * columns),
+      noise: noiseBytes(channel, planesOf(channel) * rows * columns),
       draw: (parameters, pixels, noise, table) => ({levels: draw(channel, parameters, pixels, noise, table), index: null}),
       rate: (parameters) => rateOf(channel, parameters, rows, columns),
     };

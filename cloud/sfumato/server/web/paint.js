@@ -4,6 +4,7 @@
  *     const pixels = tinted(noiseMap(channel, parameters));    // RGB, one pixel for each sample
  */
 
+import {planesOf} from "./contract.js";
 import {CERTAIN, bitsOf} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -22,7 +23,7 @@ const STOPS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 2
  */
 export function noiseMap(channel, parameters) {
   const dither = channel.name === "dither", values = dither ? parameters.p : parameters.scale;
-  const planes = dither ? 3 * bitsOf(channel) : 3, map = new Float64Array(values.length / planes);
+  const planes = dither ? planesOf(channel) * bitsOf(channel) : 3, map = new Float64Array(values.length / planes);
   const share = (/** @type {number} */ p) => (p ? -p * Math.log2(p) : 0);
   values.forEach((byte, i) => {
     const p = channel.gray && byte === CERTAIN ? 1 : byte / 256;
@@ -48,7 +49,7 @@ export function tinted(map) {
   return pixels;
 }
 
-/** Levels as the cloud reads them. @param {Bytes} levels @param {number} bits @returns {Bytes} RGB */
+/** Levels as the cloud reads them. @param {Bytes} levels @param {number} bits @returns {Bytes} RGB, or one plane */
 export function brightened(levels, bits) {
   return levels.map((level) => Math.round((255 * level) / ((1 << bits) - 1)));
 }

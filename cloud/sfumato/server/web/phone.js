@@ -16,6 +16,7 @@ import {readLimits, unlike} from "./familiar.js";
 import {drawId} from "./ledger.js";
 import {drawingOf} from "./index_code.js";
 import {keyedNoise, parameterBytes} from "./noise.js";
+import {toGrey} from "./picture.js";
 import {FULL, atStrength, bitsOf, pack} from "./sampler.js";
 import {checkVectors} from "./vectors.js";
 
@@ -81,13 +82,14 @@ export async function openPhone(read, load) {
  *
  * @param {Phone} phone
  * @param {import("./noise.js").DeviceKey} key
- * @param {Bytes} pixels H * W * 3 of the model's size (`fit`)
+ * @param {Bytes} pixels H * W * 3 of the model's size (`fit`); a model of grey pictures takes them too, or H * W
  * @param {number} [strength] of one of the contract's points
  * @returns {Promise<Perturbed>}
  */
 export async function perturb({contract, digest, model, table, counts, limits}, key, pixels, strength = FULL) {
-  const start = performance.now(), [, height, width] = contract.input.shape, {channel} = contract;
-  if (pixels.length !== 3 * height * width) throw new Error(`the model takes ${height} x ${width} pixels, not ${pixels.length / 3} in all`);
+  const start = performance.now(), [, height, width, planes] = contract.input.shape, {channel} = contract;
+  if (planes === 1 && pixels.length === 3 * height * width) pixels = toGrey(pixels);
+  if (pixels.length !== planes * height * width) throw new Error(`the model takes ${height} x ${width} pixels, not ${pixels.length / planes} in all`);
   if (strength !== FULL && !contract.points?.some((point) => point.strength === strength)) {
     throw new Error(`this export has no point of strength ${strength}`);
   }

@@ -98,6 +98,16 @@ export function fitPicture(picture, height, width) {
 }
 
 /**
+ * RGB as one plane of grey: `(19595 red + 38470 green + 7471 blue + 32768) >> 16`; what is grey already keeps its values.
+ *
+ * @param {Bytes} rgb
+ * @returns {Bytes}
+ */
+export function toGrey(rgb) {
+  return Uint8Array.from({length: rgb.length / 3}, (_, i) => (19595 * rgb[3 * i] + 38470 * rgb[3 * i + 1] + 7471 * rgb[3 * i + 2] + 32768) >> 16);
+}
+
+/**
  * The part of a picture (h x w) that has the aspect of the target (height x width).
  *
  * @param {number} h @param {number} w @param {number} height @param {number} width

@@ -23,7 +23,7 @@ export function bitsOf(channel) {
   return channel.levels ? Math.log2(channel.levels) : 8;
 }
 
-/** Noise bytes that a picture of this many samples (H * W * 3) needs. @param {Channel} channel @param {number} samples */
+/** Noise bytes that a picture of this many samples (H * W * colours) needs. @param {Channel} channel @param {number} samples */
 export function noiseBytes(channel, samples) {
   if (channel.name === "answer") return NOISE_BYTES;
   return channel.name === "dither" ? samples * bitsOf(channel) : 2 * samples;
@@ -34,13 +34,13 @@ export function noiseBytes(channel, samples) {
  *
  * @param {Channel} channel
  * @param {Parameters} parameters by output name
- * @param {Bytes} pixels the picture itself, H * W * 3
+ * @param {Bytes} pixels the picture itself, H * W * colours
  * @param {Bytes} noise
  * @param {Int16Array | null} table normal_table.bin; a dither channel needs none
- * @returns {Bytes} H * W * 3 levels
+ * @returns {Bytes} H * W * colours levels
  */
 export function draw(channel, parameters, pixels, noise, table) {
-  if (channel.name === "dither") return dither(parameters.p, noise, bitsOf(channel), channel.gray);
+  if (channel.name === "dither") return dither(parameters.p, noise, bitsOf(channel), channel.gray, channel.colours);
   if (!table || !channel.largest_scale) throw new Error("a gaussian channel needs normal_table.bin and largest_scale");
   const mean = channel.additive ? pixels : parameters.mean;
   return gaussian(mean, parameters.scale, noise, table, 16 * channel.largest_scale, Boolean(channel.additive));
@@ -49,21 +49,22 @@ export function draw(channel, parameters, pixels, noise, table) {
 /**
  * One noise byte a bit: the bit is 1 if the byte is below the probability.
  *
- * @param {Bytes} q H * W * 3k probabilities in 1/256: plane 3 j + c is bit j of colour c, bit 0 the most significant
+ * @param {Bytes} q H * W * colours * k probabilities in 1/256: plane colours * j + c is bit j of colour c, bit 0 the most significant
  * @param {Bytes} noise as many bytes
  * @param {number} bits k
  * @param {boolean} [gray] whether they are the level's Gray code: each bit is the exclusive or of the drawn ones up to it, and a
  *     byte of 255 stands for 1
+ * @param {number} [colours] 1 of grey pictures
  * @returns {Bytes}
  */
-export function dither(q, noise, bits, gray = false) {
+export function dither(q, noise, bits, gray = false, colours = 3) {
   exactly(noise, q.length);
-  const planes = 3 * bits, levels = new Uint8Array(q.length / bits);
+  const planes = colours * bits, levels = new Uint8Array(q.length / bits);
   for (let i = 0; i < q.length; i++) {
-    const plane = i % planes, colour = plane % 3, bit = (plane - colour) / 3;
+    const plane = i % planes, colour = plane % colours, bit = (plane - colour) / colours;
     // In Gray code a drawn bit turns over all that follow it too.
     const turned = gray ? (1 << (bits - bit)) - 1 : 1 << (bits - 1 - bit);
-    if (noise[i] < q[i] || (gray && q[i] === CERTAIN)) levels[3 * ((i - plane) / planes) + colour] ^= turned;
+    if (noise[i] < q[i] || (gray && q[i] === CERTAIN)) levels[colours * ((i - plane) / planes) + colour] ^= turned;
   }
   return levels;
 }

@@ -76,7 +76,7 @@ async function noiseHolds(entry) {
 
 /** @param {Case} entry */
 function ditherHolds(entry) {
-  const levels = dither(fromHex(entry.p), fromHex(entry.noise), entry.bits, entry.gray);
+  const levels = dither(fromHex(entry.p), fromHex(entry.noise), entry.bits, entry.gray, entry.colours);
   return toHex(levels) === entry.levels && toHex(pack(levels, entry.bits)) === entry.packed;
 }
 
@@ -97,16 +97,16 @@ async function uploadHolds(entry, table) {
 /**
  * Noise and packed upload for given parameters: what Kotlin, Python and JavaScript are compared by.
  *
- * @param {Case} entry `bits`, with `gates` and `gray` where the channel has them, or `additive` and `largest_scale`; `contract`, a
+ * @param {Case} entry `bits`, with `gates`, `gray` and `colours` where the channel has them, or `additive` and `largest_scale`; `contract`, a
  *     digest, and `parameters` by output name, in the order of a contract, in hexadecimal; `strength` may be given, and then `gates`, `height` and `width`
  * @param {Bytes} pixels
  * @param {import("./noise.js").DeviceKey} key
  * @param {Int16Array | null} table
  */
 export async function upload(entry, pixels, key, table) {
-  const {bits, gates, gray, subsample = 1, additive, largest_scale, strength = FULL, height, width} = entry;
+  const {bits, gates, gray, subsample = 1, colours, additive, largest_scale, strength = FULL, height, width} = entry;
   /** @type {Channel} */
-  const channel = bits ? {name: "dither", levels: 1 << bits, gates, gray, subsample} : {name: "gaussian", additive, largest_scale};
+  const channel = bits ? {name: "dither", levels: 1 << bits, gates, gray, subsample, colours} : {name: "gaussian", additive, largest_scale};
   const given = Object.fromEntries(
     Object.entries(/** @type {Record<string, string>} */ (entry.parameters)).map(([name, text]) => [name, fromHex(text)]),
   );
@@ -175,8 +175,9 @@ export function answer({classes, margins, scores, row, noise, height, width}) {
  * @returns {Promise<Found>}
  */
 async function modelCase(entry, table, model, counts) {
-  const {contract} = model, [, height, width] = contract.input.shape;
-  const pixels = await picture(entry.pattern, height, width);
+  const {contract} = model, [, height, width, planes] = contract.input.shape;
+  // A model of grey pictures takes the red plane.
+  const pixels = (await picture(entry.pattern, height, width)).filter((_, i) => i % 3 < planes);
   const made = await model.run(pixels), problems = [];
   let largest = 0;
   /** @type {Record<string, Bytes>} */
