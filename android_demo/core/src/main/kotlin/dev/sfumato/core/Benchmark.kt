@@ -272,19 +272,20 @@ private class PhotoStages(
             return work().also { laps[stage++] = machine.nanoTime() - start }
         }
         val decoded = timed { machine.decode(photo, contract.height, contract.width) }
-        val input = timed { decoded.fit(contract.height, contract.width) }
-        network.fill(flipTopBit(input.rgb))
+        val input = timed { decoded.fit(contract.height, contract.width).let { if (contract.planes == 1) it.grey() else it } }
+        val pixels = input.bytes(contract.planes)
+        network.fill(flipTopBit(pixels))
         timed(network::invoke)
         val q = network.readByName().mapValues { flipTopBit(it.value) }
-        val count = contract.channel.noiseBytes(input.rgb.size)
-        val noise = timed { keyedNoise(key, contract.digest, contract.parameterBytes(q), input.rgb, count) }
+        val count = contract.channel.noiseBytes(contract.samples)
+        val noise = timed { keyedNoise(key, contract.digest, contract.parameterBytes(q), pixels, count) }
         if (code != null) {
             val word = timed { code.word(q.getValue(Contract.SCORES), noise) }
             timed { wordBytes(word, code.words) }
             return laps.copyOf()
         }
         val levels = timed { sample(contract.channel, input, q, noise, table) }
-        timed { encodePng(levels, contract.height, contract.width, contract.channel) }
+        timed { encodePng(levels, contract.uploadHeight, contract.uploadWidth, contract.channel) }
         return laps.copyOf()
     }
 

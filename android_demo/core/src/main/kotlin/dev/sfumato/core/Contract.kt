@@ -50,20 +50,24 @@ public sealed interface Channel {
     /** Height and width of the square of pixels that a sample of the upload stands for. */
     public val subsample: Int get() = 1
 
+    /** Samples a pixel of the upload: 3, or 1 of grey pictures. */
+    public val colours: Int get() = 3
+
     /** Noise bytes that [samples] colour samples of the upload need. */
     public fun noiseBytes(samples: Int): Int
 
     /**
      * Every sample is one of 2^[bits] levels, drawn bit by bit, in [gray] code or plain; with [gates] blocks can be closed, with
-     * [subsample] a sample stands for several pixels.
+     * [subsample] a sample stands for several pixels. Of grey pictures there is one of the [colours].
      */
     public data class Dither(
         override val bits: Int,
         val gates: Boolean = false,
         val gray: Boolean = false,
         override val subsample: Int = 1,
+        override val colours: Int = 3,
     ) : Channel {
-        override val outputs: Map<String, Int> get() = mapOf("p" to 3 * bits)
+        override val outputs: Map<String, Int> get() = mapOf("p" to colours * bits)
 
         override fun noiseBytes(samples: Int): Int = samples * bits
     }
@@ -166,6 +170,12 @@ public data class Contract internal constructor(
     /** Its columns. */
     public val width: Int get() = input.width
 
+    /** Planes of the picture that the network takes: 3, or 1 for grey. */
+    public val planes: Int get() = input.planes
+
+    /** Samples of the upload, of all colours. */
+    internal val samples: Int get() = channel.colours * uploadHeight * uploadWidth
+
     /** Rows of the upload, in samples. */
     public val uploadHeight: Int get() = height / channel.subsample
 
@@ -250,7 +260,7 @@ private class ContractReader(private val root: JsonObject) {
 
     /** The parts must agree with each other: those of a contract edited by hand seldom do. */
     private fun demandConsistent(found: Contract, models: List<ModelSpec>) {
-        demand(found.input.name == "image" && found.input.planes == 3) { "the input must be image, with three colours" }
+        demand(found.input.name == "image" && found.planes in PLANES) { "the input must be image, in colour or grey" }
         demand(INPUTS.any { (scale, zero) -> near(found.input.scale, scale) && found.input.zeroPoint == zero }) {
             "the input's scale and zero point are none that pixels can have"
         }
@@ -264,6 +274,7 @@ private class ContractReader(private val root: JsonObject) {
 
     /** Parameters of a picture: an image of probabilities or scales, each byte a 256th. */
     private fun demandPicture(found: Contract) {
+        demand(found.planes == found.channel.colours) { "the image has other planes than the upload" }
         demand(found.outputs.associate { it.name to it.planes } == found.channel.outputs && found.outputs.size <= 2) {
             "the outputs do not belong to the channel"
         }
@@ -301,8 +312,8 @@ private class ContractReader(private val root: JsonObject) {
     /** The book belongs to the channel. */
     private fun demandIndex(found: Contract, index: IndexSpec) {
         val channel = found.channel
-        demand(channel is Channel.Dither && channel.bits <= 2 && !channel.gates && found.points.isEmpty()) {
-            "an index belongs to the channel dither with 2 or 4 levels, without gates and points"
+        demand(channel is Channel.Dither && channel.bits <= 2 && !channel.gates && channel.colours == 3 && found.points.isEmpty()) {
+            "an index belongs to the channel dither with 2 or 4 levels and three colours, without gates and points"
         }
         val pixels = found.uploadHeight * found.uploadWidth
         demand(pixels <= MOST_PIXELS && index.bits in pixels * channel.bits..pixels * minOf(3 * channel.bits, 4)) {
@@ -396,6 +407,7 @@ private class ContractReader(private val root: JsonObject) {
                 gates = part.flagOrNull("gates") ?: false,
                 gray = part.flagOrNull("gray") ?: false,
                 subsample = part.intOrNull("subsample")?.also { demand(it in SUBSAMPLES) { "subsample is impossible" } } ?: 1,
+                colours = part.intOrNull("colours")?.also { demand(it == 1) { "colours is impossible" } } ?: 3,
             ).also { demand(!it.gates || it.subsample == 1) { "gates close blocks of pixels: they have no subsample" } }
             "gaussian" -> {
                 val largest = part.number("largest_scale")
@@ -417,7 +429,8 @@ private class ContractReader(private val root: JsonObject) {
         demand(input.height % side == 0 && input.width % side == 0) { "the picture is no whole number of the channel's squares" }
         val found = listOf(part.int("bit_depth"), part.int("width"), part.int("height"), part.text("colour"))
         val (height, width) = listOf(input.height / side, input.width / side)
-        val expected = listOf(channel.bits, width, if (grey) 3 * height else height, if (grey) GREY else "rgb")
+        val colour = if (!grey) "rgb" else if (channel.colours == 1) ONE_PLANE else GREY
+        val expected = listOf(channel.bits, width, if (grey) channel.colours * height else height, colour)
         demand(found == expected) { "the upload does not belong to the channel" }
         val encoding = when (val name = part.text("encoding")) {
             "png" -> Encoding.PNG
@@ -454,6 +467,8 @@ private class ContractReader(private val root: JsonObject) {
     private companion object {
         const val CROP = "centre, then antialiased bilinear (docs/contract.md)"
         const val GREY = "grey, planes red, green, blue one below the other"
+        const val ONE_PLANE = "grey"
+        val PLANES = setOf(1, 3)
         const val MOST_BYTES = 1L shl 28
         const val MOST_SIDE = 4096L
         const val MOST_WORDS = 65536

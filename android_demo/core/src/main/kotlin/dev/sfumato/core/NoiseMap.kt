@@ -15,7 +15,7 @@ private val ENTROPY = DoubleArray(256) { q ->
  */
 internal fun noiseMap(q: Map<String, ByteArray>, channel: Channel): ByteArray {
     val (bytes, planes) = when (channel) {
-        is Channel.Dither -> q.getValue("p") to 3 * channel.bits
+        is Channel.Dither -> q.getValue("p") to channel.colours * channel.bits
         is Channel.Gaussian -> q.getValue("scale") to 3
         Channel.Answer -> throw SfumatoException("an answer has no map of noise")
     }

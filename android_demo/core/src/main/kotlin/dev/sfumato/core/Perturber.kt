@@ -55,7 +55,7 @@ public class Perturber(
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val contract = bundle.contract
-    private val noiseBytes = contract.code?.noiseBytes ?: contract.channel.noiseBytes(3 * contract.uploadHeight * contract.uploadWidth)
+    private val noiseBytes = contract.code?.noiseBytes ?: contract.channel.noiseBytes(contract.samples)
 
     init {
         checkTensors(contract, network)
@@ -72,7 +72,7 @@ public class Perturber(
             throw SfumatoException("this export has no point of strength $strength: it has $known")
         }
         val clock = Clock(nanoTime)
-        val input = photo.fit(contract.height, contract.width)
+        val input = fitted(photo)
         val pre = clock.lap()
         val q = atStrength(contract.channel, parameters(input), strength, contract.uploadHeight, contract.uploadWidth)
         val ran = clock.lap()
@@ -98,13 +98,17 @@ public class Perturber(
     }
 
     /** The network's parameter bytes q by output name, of full strength, for a picture of the model's size. */
-    internal fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(input.rgb)).mapValues { flipTopBit(it.value) }
+    internal fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(pixels(input))).mapValues { flipTopBit(it.value) }
+
+    private fun fitted(photo: Picture): Picture = photo.fit(contract.height, contract.width).let { if (contract.planes == 1) it.grey() else it }
+
+    private fun pixels(input: Picture): ByteArray = input.bytes(contract.planes)
 
     private fun noise(input: Picture, q: Map<String, ByteArray>): ByteArray =
-        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb, noiseBytes)
+        keyedNoise(keys.get(), contract.digest, contract.parameterBytes(q), pixels(input), noiseBytes)
 
     private fun draw(input: Picture, q: Map<String, ByteArray>): ByteArray =
-        drawId(keys.get(), contract.digest, contract.parameterBytes(q), input.rgb)
+        drawId(keys.get(), contract.digest, contract.parameterBytes(q), pixels(input))
 
     private fun unlike(input: Picture): Boolean? = contract.familiar?.unlike(input)
 
@@ -116,7 +120,9 @@ public class Perturber(
 
     private fun shown(levels: ByteArray): Picture {
         val most = (1 shl contract.channel.bits) - 1
-        return Picture(contract.uploadHeight, contract.uploadWidth, ByteArray(levels.size) { (levels[it].unsigned * 255 / most).toByte() })
+        val bright = ByteArray(levels.size) { (levels[it].unsigned * 255 / most).toByte() }
+        val (height, width) = contract.uploadHeight to contract.uploadWidth
+        return if (bright.size == height * width) Picture.ofPlane(height, width, bright) else Picture(height, width, bright)
     }
 }
 

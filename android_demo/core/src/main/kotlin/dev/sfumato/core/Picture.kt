@@ -35,6 +35,16 @@ public class Picture(public val height: Int, public val width: Int, public val r
         return columns.resizedRows(toHeight)
     }
 
+    /** One plane of grey, shown in all three colours: `(19595 red + 38470 green + 7471 blue + 32768) >> 16`. What is grey stays as it is. */
+    public fun grey(): Picture {
+        val weights = intArrayOf(19_595, 38_470, 7_471)
+        val plane = ByteArray(height * width) { i -> ((weights.indices.sumOf { weights[it] * rgb[3 * i + it].unsigned } + 32_768) shr 16).toByte() }
+        return ofPlane(height, width, plane)
+    }
+
+    /** What a model of so many [planes] is fed: the bytes of all colours, or of a [grey] picture one plane. */
+    internal fun bytes(planes: Int): ByteArray = if (planes == 3) rgb else ByteArray(height * width) { rgb[3 * it] }
+
     private fun cropped(toHeight: Int, toWidth: Int): Picture {
         if (width.toLong() * toHeight > height.toLong() * toWidth) {
             val kept = share(height, toWidth, toHeight)
@@ -83,6 +93,9 @@ public class Picture(public val height: Int, public val width: Int, public val r
     }
 
     public companion object {
+        /** The same [plane], row by row, in all three colours. */
+        internal fun ofPlane(height: Int, width: Int, plane: ByteArray) = Picture(height, width, ByteArray(3 * plane.size) { plane[it / 3] })
+
         /** Straight (not premultiplied) ARGB words, row by row; what is transparent shows white. */
         public fun fromArgb(height: Int, width: Int, argb: IntArray): Picture {
             val rgb = ByteArray(height * width * 3)

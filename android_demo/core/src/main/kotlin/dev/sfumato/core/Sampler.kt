@@ -19,7 +19,7 @@ internal fun flipTopBit(bytes: ByteArray): ByteArray = ByteArray(bytes.size) { (
 /** Draw the levels of one picture from the parameters q of a contract's outputs; [table] is needed for gaussian channels. */
 internal fun sample(channel: Channel, picture: Picture, q: Map<String, ByteArray>, noise: ByteArray, table: NormalTable?): ByteArray =
     when (channel) {
-        is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits, channel.gray)
+        is Channel.Dither -> dither(q.getValue("p"), noise, channel.bits, channel.gray, channel.colours)
         is Channel.Gaussian -> {
             val mean = if (channel.additive) picture.rgb else q.getValue("mean")
             gaussian(mean, q.getValue("scale"), noise, channel, checkNotNull(table))
@@ -70,17 +70,17 @@ internal class OpenBlocks(q: ByteArray, height: Int, private val width: Int) {
 }
 
 /**
- * Draw levels 0 .. 2^[bits] - 1: plane 3 j + c of [q] is bit j of colour c, bit 0 the most significant. In [gray] code each bit of the
+ * Draw levels 0 .. 2^[bits] - 1: plane [colours] j + c of [q] is bit j of colour c, bit 0 the most significant. In [gray] code each bit of the
  * level is the exclusive or of the drawn ones up to it, and a byte of 255 stands for 1.
  */
-internal fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false): ByteArray {
+internal fun dither(q: ByteArray, noise: ByteArray, bits: Int, gray: Boolean = false, colours: Int = 3): ByteArray {
     requireNoise(noise, q.size)
-    val planes = 3 * bits
+    val planes = colours * bits
     return ByteArray(q.size / bits) { sample ->
-        val first = sample / 3 * planes + sample % 3
+        val first = sample / colours * planes + sample % colours
         var level = 0
         for (bit in 0 until bits) {
-            val at = first + 3 * bit
+            val at = first + colours * bit
             val drawn = if (noise[at].unsigned < q[at].unsigned || gray && q[at].unsigned == CERTAIN) 1 else 0
             level = 2 * level + if (gray) drawn xor (level and 1) else drawn
         }

@@ -25,23 +25,23 @@ internal fun pack(levels: ByteArray, bits: Int): ByteArray = ByteArray((levels.s
 
 /** The PNG of an upload of [channel]. */
 internal fun encodePng(levels: ByteArray, height: Int, width: Int, channel: Channel): ByteArray =
-    encodePng(levels, height, width, channel.bits, channel is Channel.Dither && channel.gates)
+    encodePng(levels, height, width, channel.bits, channel is Channel.Dither && channel.gates, channel.colours)
 
 /**
- * Levels (row, column, colour) as a PNG: grey planes one below the other for 1, 2 or 4 bits, RGB for 8.
+ * Levels (row, column, colour) as a PNG: the planes of all [colours] one below the other for 1, 2 or 4 bits, RGB for 8.
  *
  * With [gates] closed blocks take no room, so the length tells how many are open. All other dithered uploads of a size are of one length.
  */
-internal fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int, gates: Boolean = false): ByteArray {
-    require(levels.size == height * width * 3) { "$height x $width does not fit ${levels.size} levels" }
+internal fun encodePng(levels: ByteArray, height: Int, width: Int, bits: Int, gates: Boolean = false, colours: Int = 3): ByteArray {
+    require(levels.size == height * width * colours) { "$height x $width does not fit ${levels.size} levels" }
     val content = ByteArrayOutputStream()
     content.write(SIGNATURE)
     if (bits == 8) {
         content.chunk("IHDR", header(width, height, 8, RGB))
         content.chunk("IDAT", smallest(levels, height, 3 * width))
     } else {
-        content.chunk("IHDR", header(width, 3 * height, bits, GREY))
-        content.chunk("IDAT", deflate(stackedPlanes(levels, height, width, bits), if (gates) SMALLEST else STORED))
+        content.chunk("IHDR", header(width, colours * height, bits, GREY))
+        content.chunk("IDAT", deflate(stackedPlanes(levels, height, width, bits, colours), if (gates) SMALLEST else STORED))
     }
     content.chunk("IEND", ByteArray(0))
     return content.toByteArray()
@@ -67,13 +67,13 @@ private fun ByteArrayOutputStream.chunk(kind: String, body: ByteArray) {
     }
 }
 
-/** Rows of the red, green and blue plane, each after its filter byte 0. Drawn bits hold nothing a filter could predict. */
-private fun stackedPlanes(levels: ByteArray, height: Int, width: Int, bits: Int): ByteArray {
+/** Rows of the red, green and blue plane, or of the one there is, each after its filter byte 0. Drawn bits hold nothing a filter could predict. */
+private fun stackedPlanes(levels: ByteArray, height: Int, width: Int, bits: Int, colours: Int): ByteArray {
     val stride = 1 + (width * bits + 7) / 8
-    val rows = ByteArray(3 * height * stride)
-    for (plane in 0 until 3) {
+    val rows = ByteArray(colours * height * stride)
+    for (plane in 0 until colours) {
         for (y in 0 until height) {
-            val row = ByteArray(width) { levels[(y * width + it) * 3 + plane] }
+            val row = ByteArray(width) { levels[(y * width + it) * colours + plane] }
             packRow(row, bits, rows, (plane * height + y) * stride + 1)
         }
     }

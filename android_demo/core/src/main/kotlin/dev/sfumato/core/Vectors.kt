@@ -33,7 +33,7 @@ public class Vectors internal constructor(
 ) {
     /** By how many 1/256 the network's bytes differ from the stored ones, at most, over all pictures. */
     public fun largestDifference(perturber: Perturber, contract: Contract): Int = model.maxOf { case ->
-        val found = perturber.parameters(pattern(case.pattern, contract.height, contract.width))
+        val found = perturber.parameters(pattern(case.pattern, contract))
         case.parameters.maxOf { (name, expected) ->
             val bytes = found.getValue(name)
             if (bytes.size != expected.size) throw SfumatoException("$FILE was made for another model: export again")
@@ -72,6 +72,12 @@ public class Vectors internal constructor(
             }
         }
     }
+}
+
+/** A made-up picture of the model's size; a model of grey pictures takes the red plane. */
+internal fun pattern(name: String, contract: Contract): Picture {
+    val picture = pattern(name, contract.height, contract.width)
+    return if (contract.planes == 3) picture else Picture.ofPlane(picture.height, picture.width, picture.bytes(1))
 }
 
 /** The made-up pictures of the vectors, by name. */

@@ -91,13 +91,20 @@ private fun readFile(case: JsonObject): Map<String, Any?> {
 
 private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { case ->
     val (height, width) = case.int("height") to case.int("width")
-    val picture = if ("pixels" in case) Picture(height, width, case.text("pixels").hexToByteArray()) else pattern(case.text("pattern"), height, width)
+    val plane = "colours" in case && case.int("colours") == 1
+    val picture = when {
+        plane -> Picture.ofPlane(height, width, case.text("pixels").hexToByteArray())
+        "pixels" in case -> Picture(height, width, case.text("pixels").hexToByteArray())
+        else -> pattern(case.text("pattern"), height, width)
+    }
+    val pixels = picture.bytes(if (plane) 1 else 3)
     val channel = if ("bits" in case) {
         Channel.Dither(
             case.int("bits"),
             gates = case.flagOrNull("gates") ?: false,
             gray = case.flagOrNull("gray") ?: false,
             subsample = if ("subsample" in case) case.int("subsample") else 1,
+            colours = if ("colours" in case) case.int("colours") else 3,
         )
     } else {
         Channel.Gaussian(case.flag("additive"), case.number("largest_scale"))
@@ -107,12 +114,12 @@ private fun uploads(table: NormalTable): (JsonObject) -> Map<String, Any?> = { c
     val given = parameters.keys.associateWith { parameters.text(it).hexToByteArray() }
     val q = atStrength(channel, given, if ("strength" in case) case.int("strength") else FULL_STRENGTH, height, width)
     val (key, contract) = DeviceKey(case.text("key").hexToByteArray()) to case.text("contract").hexToByteArray()
-    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), picture.rgb, channel.noiseBytes(picture.rgb.size / (side * side)))
+    val noise = keyedNoise(key, contract, q.values.fold(ByteArray(0), ByteArray::plus), pixels, channel.noiseBytes(pixels.size / (side * side)))
     val levels = sample(channel, picture, q, noise, table)
     mapOf(
         "noise" to noise.toHexString(),
         "packed" to pack(levels, channel.bits).toHexString(),
-        "png" to encodePng(levels, height / side, width / side, channel.bits).toHexString(),
+        "png" to encodePng(levels, height / side, width / side, channel.bits, colours = channel.colours).toHexString(),
     )
 }
 

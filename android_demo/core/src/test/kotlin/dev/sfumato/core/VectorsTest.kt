@@ -40,7 +40,7 @@ class VectorsTest {
     fun dither() {
         for (case in cases("dither", 10)) {
             val bits = case.int("bits")
-            val levels = dither(case.bytes("p"), case.bytes("noise"), bits, case.flagOrNull("gray") ?: false)
+            val levels = dither(case.bytes("p"), case.bytes("noise"), bits, case.flagOrNull("gray") ?: false, if ("colours" in case) case.int("colours") else 3)
             assertEquals(case.text("levels"), levels.toHexString())
             assertEquals(case.text("packed"), pack(levels, bits).toHexString())
         }
@@ -88,12 +88,13 @@ class VectorsTest {
         assertEquals(5, bundle.vectors.model.size)
         assertEquals(contract.points.map { it.strength }, bundle.vectors.points.map { it.strength })
         for (case in bundle.vectors.model + bundle.vectors.points) {
-            val picture = pattern(case.pattern, contract.height, contract.width)
-            assertEquals(case.imageSha256, imageHash(picture.rgb).toHexString())
+            val picture = pattern(case.pattern, contract)
+            val pixels = picture.bytes(contract.planes)
+            assertEquals(case.imageSha256, imageHash(pixels).toHexString())
             val q = atStrength(contract.channel, case.parameters, case.strength, contract.height, contract.width)
             val given = contract.parameterBytes(q)
-            val count = contract.code?.noiseBytes ?: contract.channel.noiseBytes(3 * contract.uploadHeight * contract.uploadWidth)
-            val noise = keyedNoise(case.key, case.contract, given, picture.rgb, count)
+            val count = contract.code?.noiseBytes ?: contract.channel.noiseBytes(contract.samples)
+            val noise = keyedNoise(case.key, case.contract, given, pixels, count)
             assertEquals(case.noiseSha256, sha256(noise))
             val levels = bundle.code?.let {
                 wordImage(it.word(case.parameters.getValue(Contract.SCORES), noise), it.words, contract.height, contract.width)
