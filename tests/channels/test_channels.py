@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.channels import CHANNELS, create
-from sfumato.channels.dither import STEP_GAIN, SUBSAMPLES, Dither, folded
+from sfumato.channels.dither import STEP_GAIN, SUBSAMPLES, Dither, binary_rate, folded
 from sfumato.channels.gaussian import Gaussian
 from sfumato.core.errors import UsageError
 from sfumato.runtime import contract, sampler
@@ -255,3 +255,20 @@ def test_settings_rebuild_the_channel(name: str) -> None:
 def test_wrong_use_is_named(name: str, settings: dict[str, int], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         create(name, **settings)
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+@pytest.mark.parametrize("gray", [False, True])
+def test_one_colour_is_the_red_one_of_three(levels: int, gray: bool) -> None:
+    """The same probabilities and noise: levels, planes and rate are those of one colour of an upload of three."""
+    one, three = Dither(levels, gray=gray, colours=1), Dither(levels, gray=gray)
+    p = torch.rand(4, 3 * three.bits, 8, 8)
+    noise = torch.rand_like(p)
+    red = {"p": p[:, ::3]}
+    upload = one.sample(red, noise[:, ::3])
+    assert torch.equal(upload, three.sample({"p": p}, noise)[:, :1])
+    assert torch.equal(one.planes(upload), three.planes(three.sample({"p": p}, noise))[:, ::3])
+    assert one.rate(red).tolist() == pytest.approx(binary_rate(p[:, ::3]).sum((1, 2, 3)).tolist())
+    assert create("dither", **one.settings) == one
+    with pytest.raises(UsageError, match="3 colours, or 1"):
+        Dither(levels, colours=2)

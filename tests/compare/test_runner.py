@@ -90,6 +90,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path
         return compare(CompareConfig(**CONFIG), out, ROWS), out
 
 
+def test_grey_pictures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="planes=3, not 1"):
+        compare(CompareConfig(**{**CONFIG, "data": f"{CONFIG['data']},planes=1"}), tmp_path / "out", ROWS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_is_every_method_and_ours_at_every_point() -> None:
     rows = choose_rows(["all"], POINTS)
     assert {row.method for row in rows} == {*METHODS, *OURS} - {

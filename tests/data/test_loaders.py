@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -410,6 +411,65 @@ def test_fashion_mnist(tmp_path: Path) -> None:
         read_idx(tmp_path / "short")
     (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
     assert "lacks t10k-images-idx3-ubyte.gz" in refusal(f"fashion-mnist:{tmp_path}")
+
+
+# --- MedMNIST ---
+
+
+def medmnist(path: Path, **changed: NDArray[Any]) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 400), ("val", 60), ("test", 80)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
+    arrays |= changed
+    np.savez(path, **arrays)
+    return path
+
+
+def test_medmnist(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "pneumoniamnist.npz")
+    data = open_dataset(f"medmnist:{path}", keep=["label"])
+    given = np.load(path)
+    assert data.images.shape == (540, 32, 32, 1)
+    np.testing.assert_array_equal(data.images[:400, 2:30, 2:30, 0], given["train_images"])
+    assert data.images[:, :2].max() == 0
+    assert data.attributes["label"].classes == ("normal", "pneumonia")
+    assert [len(data.splits[split]) for split in (Split.VALIDATION, Split.TEST)] == [60, 80]
+    assert open_dataset(f"medmnist:{path},planes=3").images.shape == (540, 32, 32, 3)
+    colour = np.random.default_rng(1).integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
+    other = medmnist(
+        tmp_path / "dermamnist_64.npz",
+        train_images=colour,
+        val_images=colour[:60],
+        test_images=colour[60:140],
+    )
+    assert load_source(f"medmnist:{other}").planes == 3
+    assert load_source(f"medmnist:{other}").size == (64, 64)
+    assert load_source(f"medmnist:{other}").attributes[0].classes == ("0", "1")
+
+
+def test_medmnist_refusals(tmp_path: Path) -> None:
+    assert "write medmnist:FILE.npz" in refusal("medmnist")
+    assert "is none" in refusal(f"medmnist:{tmp_path / 'nowhere.npz'}")
+    (tmp_path / "text.npz").write_text("no archive")
+    assert "is no .npz of MedMNIST" in refusal(f"medmnist:{tmp_path / 'text.npz'}")
+    np.savez(tmp_path / "half.npz", train_images=np.zeros((9, 28, 28), np.uint8))
+    assert "lacks train_labels" in refusal(f"medmnist:{tmp_path / 'half.npz'}")
+    volumes = np.zeros((60, 28, 28, 28), np.uint8)
+    parts = {f"{part}_images": volumes[:n] for part, n in (("train", 60), ("val", 20), ("test", 30))}
+    labels = {
+        f"{part}_labels": np.zeros((n, 1), np.uint8) for part, n in (("train", 60), ("val", 20), ("test", 30))
+    }
+    assert "of one size" in refusal(f"medmnist:{medmnist(tmp_path / 'organ.npz', **parts, **labels)}")
+    many = np.zeros((400, 14), np.uint8)
+    assert "one whole number a picture" in refusal(
+        f"medmnist:{medmnist(tmp_path / 'chest.npz', train_labels=many)}"
+    )
+    hidden = np.empty(400, dtype=object)
+    hidden[0] = Trap(tmp_path / "sprung")
+    assert "is no .npz" in refusal(f"medmnist:{medmnist(tmp_path / 'trap.npz', train_labels=hidden)}")
+    assert not (tmp_path / "sprung").exists()
 
 
 # --- the command ---

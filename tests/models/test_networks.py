@@ -458,3 +458,28 @@ def test_a_folded_local_network_stays_padded() -> None:
 def test_pooling_is_torchs_own(size: tuple[int, int]) -> None:
     x = torch.rand(2, 3, *size)
     assert torch.allclose(pool(x, 4), F.adaptive_avg_pool2d(x, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize(("levels", "subsample"), [(2, 1), (4, 2), (16, 1)])
+def test_a_network_of_one_plane_computes_in_training_what_the_phone_does(levels: int, subsample: int) -> None:
+    """In training the planes of a block stay packed: of one colour in another order than of three."""
+    channel = create("dither", levels=levels, subsample=subsample, colours=1)
+    torch.manual_seed(0)
+    local = LocalNetwork(channel, (2,), size=(32, 32)).eval()
+    for head in local.heads.values():
+        torch.nn.init.normal_(head.weight, std=1.0)  # type: ignore[arg-type]
+    x = torch.rand(3, 1, 32, 32)
+    with torch.no_grad():
+        phone = local(x)["p"]
+        local.training = True  # the way to compute alone: batch norms keep their statistics
+        assert torch.allclose(local(x)["p"], phone, atol=1e-5)
+    assert phone.shape == (3, channel.bits, 32 // subsample, 32 // subsample)  # type: ignore[attr-defined]
+
+
+def test_library_networks_see_grey_three_times() -> None:
+    cloud = create_cloud("lite0", {"a": 2}, size=(32, 32), planes=1).eval()
+    x = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(cloud(x)["a"], cloud(x.expand(-1, 3, -1, -1))["a"], atol=1e-6)
+    with pytest.raises(SfumatoError, match=r"does not take uploads \(3, 1, 32, 32\)"):
+        check_answers(create_cloud("resnet", {"a": 2}, size=(32, 32)), {"a": 2}, (32, 32), "mine", 1)

@@ -152,6 +152,10 @@ class Comparer:
         self.plan = create_plan(config.attacks)
         self.training = config.training()
         self.dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
+        if self.dataset.planes != 3:  # blur, codecs and other methods' networks are made for three
+            raise UsageError(
+                f"sfumato compare takes pictures in colour: write planes=3, not {self.dataset.planes}, into the data SPEC"
+            )
         check_size(*self.dataset.size)
         self.accelerator = accelerator
         self.fabric = Fabric(accelerator=accelerator, devices=1)
