@@ -94,6 +94,24 @@ def test_labels_are_dealt_evenly_and_persons_stay_together(make: Make) -> None:
     assert not first & second
 
 
+def test_persons_who_are_in_both_splits_stay_in_both(make: Make) -> None:
+    """Where who is shown is itself attacked, attackers must have seen everybody they are asked about."""
+    dataset = make("noise").dataset
+    persons = np.arange(len(dataset)) % 6
+    known = replace(
+        dataset,
+        identity="who",
+        labels={**dataset.labels, "who": persons},
+        attributes={**dataset.attributes, "who": Attribute(name="who", classes=tuple("abcdef"))},
+    )
+    for fold in rotated_datasets(known, 3):
+        assert (
+            set(persons[fold.splits[Split.TEST]])
+            == set(persons[fold.splits[Split.ATTACKER]])
+            == set(range(6))
+        )
+
+
 def test_pooling_counts_images_not_folds() -> None:
     a = scored([True, False], val_accuracy=0.4, train_auc=0.6)
     b = scored([True, True, True, False, True, False], val_accuracy=0.8, train_auc=0.9, note="learnt nothing")

@@ -52,7 +52,8 @@ def rotate(artifact: Artifact, folds: int) -> list[Artifact]:
 def rotated_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
     """The data set of every fold but the first: the attacker's split cut into `folds - 1` test splits.
 
-    Labels are spread evenly, and a person stays in one part. Copies of one picture may fall into two: that helps attackers.
+    Labels are spread evenly, and a person stays in one part, unless persons are in both splits already, as they must be where
+    who is shown is itself kept or hidden. Copies of one picture may fall into two: that helps attackers.
     """
     if folds == 1:
         return []
@@ -60,7 +61,10 @@ def rotated_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
     count = len(dataset)
     order = stratified_order(sort_keys(list(dataset.attributes.values()), dataset.labels), count, seed=0)
     rows = order[np.isin(order, attacker)]
-    groups = np.arange(count) if dataset.identity is None else dataset.labels[dataset.identity]
+    groups = np.arange(count)
+    if dataset.identity is not None:
+        persons = dataset.labels[dataset.identity]
+        groups = groups if np.isin(persons[attacker], persons[test]).any() else persons
     out = []
     for part in assign(groups[rows], rows, dict.fromkeys(range(folds - 1), 1.0)).values():
         rest = np.sort(np.concatenate([np.setdiff1d(attacker, part), test]))
