@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +26,32 @@ def test_augmented_images_keep_shape_range_and_seed() -> None:
     assert first.min() >= 0
     assert first.max() <= 1
     assert not torch.equal(first, augment(images))
+
+
+def test_recordings_are_neither_mirrored_nor_turned() -> None:
+    """A bright column on the left, a bright row on top: they move a little, and never to the other side."""
+    images = torch.zeros(64, 3, 32, 64)
+    images[:, :, :2], images[:, :, :, :4] = 0.5, 1.0
+    still = Augmentation(shift=0.0, scale=0.0, contrast=0.0, brightness=0.0)
+    seed_everything("sound")
+    assert torch.allclose(augment(images, still, sound=True), images, atol=1e-5)
+    moved = augment(images, sound=True)
+    assert (moved[:, 0, 16].argmax(1) < 16).all()
+    assert not torch.allclose(moved, images, atol=0.1)
+    seed_everything("sound")
+    assert (augment(images)[:, 0, 16, 40:].max(1).values > 0.9).any()  # photos are
+
+    dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
+    batches = Batches(replace(dataset, sound=True), Split.DEFENDER, ("skin",), 8)
+    seed_everything(0)
+    shown = next(batches.epoch(only_mirror=True)).images
+    seed_everything(0)
+    assert torch.equal(shown, batches.load(dataset_rows(batches)).images)
+
+
+def dataset_rows(batches: Batches) -> torch.Tensor:
+    """The images of the first batch of an epoch under the seed that is set."""
+    return torch.from_numpy(batches.dataset.splits[batches.split].copy())[batches.places()[0]]
 
 
 def test_the_first_images_of_a_seed_stay_the_same() -> None:

@@ -63,6 +63,8 @@ class Dataset:
     """Name of the attribute that tells persons apart, where there is one."""
     window: tuple[float, float] | None = None
     """The grey values of files that became 0 and 255, where a window was asked for."""
+    sound: bool = False
+    """The images are pictures of recordings, time from left to right: what is mirrored or turned is no recording."""
 
     def __len__(self) -> int:
         return len(self.images)

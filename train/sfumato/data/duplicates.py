@@ -55,12 +55,13 @@ def _sum_rows(values: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(sums, dtype=np.float64)
 
 
-def duplicate_groups(prints: NDArray[np.uint8], *more: Ints) -> Ints:
+def duplicate_groups(prints: NDArray[np.uint8], *more: Ints, alike: bool = True) -> Ints:
     """Number the groups of pictures that belong together.
 
     Args:
         prints: (N, 48) from `fingerprints`.
         more: (N,) arrays whose equal values also belong together, e.g. identities.
+        alike: whether equal difference hashes count. Words rise and fall alike in pictures of recordings.
 
     Returns:
         (N,) group numbers: two pictures have the same number if a chain of equalities joins them.
@@ -68,7 +69,7 @@ def duplicate_groups(prints: NDArray[np.uint8], *more: Ints) -> Ints:
     count = len(prints)
     links = [_first_equal(prints[:, :16]), *(_first_equal(values[:, None]) for values in more)]
     ones = np.unpackbits(prints[:, 16:], axis=1).sum(axis=1)
-    telling = np.flatnonzero((ones >= _LEAST_BITS) & (ones <= 256 - _LEAST_BITS))
+    telling = np.flatnonzero((ones >= _LEAST_BITS) & (ones <= 256 - _LEAST_BITS) & alike)
     by_hash = np.arange(count)
     by_hash[telling] = telling[_first_equal(prints[telling, 16:])]
     here = np.tile(np.arange(count), len(links) + 1)

@@ -26,6 +26,7 @@ from sfumato.data.loaders.fashion_mnist import load_fashion
 from sfumato.data.loaders.folder import load_folder
 from sfumato.data.loaders.huggingface import load_huggingface
 from sfumato.data.loaders.medmnist import load_medmnist
+from sfumato.data.loaders.sounds import load_sounds, load_spoken
 from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.loaders.utkface import load_utkface
 from sfumato.data.source import UNLABELLED, FilePictures, Source
@@ -67,6 +68,8 @@ KINDS: Mapping[str, Kind] = {
     "cifar100": Kind(load=load_cifar100),
     "fashion-mnist": Kind(load=load_fashion),
     "medmnist": Kind(load=load_medmnist),
+    "sounds": Kind(load=load_sounds),
+    "spoken": Kind(load=load_spoken),
 }
 
 
@@ -166,8 +169,10 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     order = _order(source, parsed.seed, first)
     official = None
     if rule == "official" and source.official is not None:
-        official = without_copies(source.official, duplicate_groups(decoded.prints))
-    splits = make_splits(duplicate_groups(decoded.prints, *together), order, official, parsed.attacker)
+        official = without_copies(source.official, duplicate_groups(decoded.prints, alike=not source.sound))
+    splits = make_splits(
+        duplicate_groups(decoded.prints, *together, alike=not source.sound), order, official, parsed.attacker
+    )
     check_sizes(splits)
     _tell_rare(source, asked, splits)
     for array in (*source.labels.values(), *source.numbers.values(), *splits.values()):
@@ -183,6 +188,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
         identity=source.identity,
         window=parsed.window,
+        sound=source.sound,
     )
 
 

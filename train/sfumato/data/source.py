@@ -21,6 +21,7 @@ from sfumato.core.dicom_file import Window
 from sfumato.core.errors import DataError
 from sfumato.core.files import sha256
 from sfumato.core.image_io import fit, load
+from sfumato.core.sound import VERSION, load_sound
 from sfumato.data.dataset import Attribute, Floats, Ints
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -71,6 +72,8 @@ class Source:
     """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins, or as numbers."""
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     """(N,) of attributes that are kept as numbers; NaN where there is none."""
+    sound: bool = False
+    """The pictures are of recordings (`sfumato.core.sound`): time runs from left to right."""
 
     def take(self, rows: Ints) -> "Source":
         """Only these pictures and their labels."""
@@ -101,21 +104,39 @@ class FilePictures:
         for name in self.names:
             yield f"{content(os.path.join(root, name))} {name}"
 
-    def take(self, rows: Ints) -> "FilePictures":
+    def take(self, rows: Ints) -> Self:
         """Only these files."""
         return replace(self, names=[self.names[row] for row in rows])
+
+    def load(self, path: Path, height: int, width: int) -> Pixels:
+        """One of them, decoded to (height, width, 3)."""
+        return load(path, height, width, window=self.window)
 
     def read(self, rows: range, height: int, width: int) -> Sequence[Pixels | DataError]:
         """Decode in threads: Pillow releases the interpreter lock while it decodes."""
 
         def one(row: int) -> Pixels | DataError:
             try:
-                return load(self.root / self.names[row], height, width, window=self.window)
+                return self.load(self.root / self.names[row], height, width)
             except DataError as error:
                 return error
 
         with ThreadPoolExecutor() as pool:
             return list(pool.map(one, rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundFiles(FilePictures):
+    """Recordings under one folder, as pictures of their sound."""
+
+    def fingerprint(self) -> Iterator[str]:
+        """What `FilePictures` says of the files, after the version of the pictures that are computed from them."""
+        yield f"sound {VERSION}"
+        yield from super().fingerprint()
+
+    def load(self, path: Path, height: int, width: int) -> Pixels:
+        """One of them, (height, width, 3)."""
+        return load_sound(path, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,6 +279,7 @@ def build_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> Answer:
 
     The table is fitted to the validation images and their mirror images, which the network was not fitted to; the attacker's
     images stay untouched, so that an audit can use them. What a word means is counted on the defender's split.
+    Recordings have no mirror images.
 
     Args:
         config: of the run.
@@ -296,7 +297,7 @@ def build_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> Answer:
 
 
 def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTable:
-    """The table that `config` asks for, fitted to what `read` gives for validation images and their mirror images.
+    """The table that `config` asks for, fitted to what `read` gives for validation images and their mirror images, if any.
 
     Raises:
         SfumatoError: as `fit_table`.
@@ -306,7 +307,8 @@ def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTab
         return AnswerTable(classes)
     rows = dataset.splits[Split.VALIDATION]
     images = np.array(dataset.images[rows])
-    scores, twice = read(np.concatenate([images, images[:, :, ::-1]])), np.tile(rows, 2)
+    views = [images] if dataset.sound else [images, images[:, :, ::-1]]
+    scores, twice = read(np.concatenate(views)), np.tile(rows, len(views))
     return fit_table(
         scores,
         [dataset.labels[name][twice] for name in config.keep],

@@ -58,12 +58,13 @@ def mixture(batch: Batch) -> Batch:
     return Batch(mix(batch.images), batch.labels, mixed=True)
 
 
-def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
+def augment(images: Tensor, reach: Augmentation = DEFAULTS, *, sound: bool = False) -> Tensor:
     """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
 
     Args:
         images: (B, 3, H, W) in 0..1.
         reach: how far each of these may go. Angles are those that a person sees, also where height and width differ.
+        sound: they are pictures of recordings, which are neither mirrored nor turned: no recording looks so.
 
     Returns:
         Images of the same shape, range and memory layout.
@@ -75,6 +76,8 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
 
     angle, scale = uniform(reach.turn), 1 + uniform(reach.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0)
+    if sound:
+        angle, mirror = torch.zeros_like(angle), torch.ones_like(mirror)
     # Rows of the inverse map, in coordinates that run from -1 to 1 over the image.
     along, over = scale * angle.cos(), scale * angle.sin()
     wide = images.shape[3] / images.shape[2]
@@ -156,11 +159,18 @@ class Batches:
         return max(1, len(self.dataset.splits[self.split]) // self.size)
 
     def epoch(self, *, only_mirror: bool = False) -> Iterator[Batch]:
-        """One shuffled, augmented pass; with `only_mirror` images are at most mirrored. Draws from torch's global generator."""
+        """One shuffled, augmented pass; with `only_mirror` images are at most mirrored. Draws from torch's global generator.
+
+        Pictures of recordings are never mirrored.
+        """
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         for batch in self._loaded(indices[places] for places in self.places()):
-            varied = mirror(batch.images) if only_mirror else augment(batch.images, self.augmentation)
-            yield Batch(varied, batch.labels)
+            yield Batch(self._varied(batch.images, only_mirror=only_mirror), batch.labels)
+
+    def _varied(self, images: Tensor, *, only_mirror: bool) -> Tensor:
+        if not only_mirror:
+            return augment(images, self.augmentation, sound=self.dataset.sound)
+        return images if self.dataset.sound else mirror(images)
 
     def places(self) -> list[Tensor]:
         """Where in the split the images of each batch of one shuffled pass are; draws from torch's global generator."""

@@ -126,8 +126,8 @@ def learn_windows(
 ) -> None:
     """Train gates and encoder in place; the cloud network stays as it is.
 
-    Photos are mirrored, brightened and darkened, not moved: values belong to places. Of several processes each asks the clean
-    network for itself.
+    Photos are mirrored, brightened and darkened, not moved: values belong to places. Pictures of recordings are not mirrored.
+    Of several processes each asks the clean network for itself.
 
     Args:
         model: both networks, the local one with a window.
@@ -152,6 +152,7 @@ def learn_windows(
     def loss_of(shared: Any, places: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         images = vary_light(batches.load(rows[places]).images, config.augmentation)
         turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
+        turned &= not batches.dataset.sound
         scores = shared(torch.where(turned, images.flip(3), images))
         scores = torch.where(turned, scores.flip(3), scores)
         loss = window_loss(scores, chosen[places].to(scores.device), values[places].to(scores.device))

@@ -42,12 +42,12 @@ _PARTS = {
 }
 
 
-def load_folder(spec: Spec) -> Source:
-    """Read the table or the folders; the pictures are decoded later."""
+def load_folder(spec: Spec, *, suffixes: Sequence[str] = SUFFIXES) -> Source:
+    """Read the table or the folders; the pictures are decoded later. Without a table, files with these endings are pictures."""
     folder = folder_of(spec.path, spec.kind, _EXPECTED)
     path = next((folder / name for name in TABLES if (folder / name).is_file()), None)
     if path is None:
-        return _class_folders(folder)
+        return _class_folders(folder, suffixes)
     table = read_table(path, key="file", aliases=FILE_COLUMNS)
     return from_table(table, folder)
 
@@ -115,9 +115,9 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", posixpath.normpath(name)).casefold()
 
 
-def _class_folders(folder: Path) -> Source:
+def _class_folders(folder: Path, suffixes: Sequence[str]) -> Source:
     """`label`, and the official partition where the outer folders are splits."""
-    found = _pictures(folder)
+    found = _pictures(folder, suffixes)
     tops = {place.parts[0].casefold() for place in found}
     deep = [place for place in found if len(place.parts) > 1]
     if not deep:
@@ -143,9 +143,9 @@ def _class_folders(folder: Path) -> Source:
     )
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Pictures below a folder, as paths from it, in order; hidden files and folders are none of them."""
-    places = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    places = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     return sorted(place for place in places if not any(part.startswith(".") for part in place.parts))
 
 
