@@ -93,6 +93,18 @@ def answer_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], 
 
 
 @pytest.fixture(scope="session")
+def sound_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An answer bundle of `tests.fixtures.answer` that takes recordings. It must not be changed."""
+    from tests.fixtures.answer import build_answer_bundle
+    from tests.fixtures.shared import made_once
+
+    words = {"digit": tuple("0123456789")}
+    return made_once(
+        tmp_path_factory, "sound", lambda out: build_answer_bundle(out, words, variants=["int8"], sound=True)
+    )
+
+
+@pytest.fixture(scope="session")
 def small_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`small_export("float32")`: `sealed` of `tests.fixtures.runs` with fewer models, for tests to which that matters."""
 

@@ -2,8 +2,9 @@
 
     app = create_gateway(Client(PhoneModel.load("export"), "https://photos.example"), key, GatewayConfig(), tokens)
 
-POST /v1/photo     a photo (any format that `sfumato perturb` reads) -> the service's answer; the upload's rate, and whether the
-                   photo looks like none of those that the model was made for: neither is sent on
+POST /v1/photo     a photo (any format that `sfumato perturb` reads), or a WAV file where the model takes recordings -> the
+                   service's answer; the upload's rate, and whether the photo looks like none of those that the model was made
+                   for: neither is sent on
 GET  /v1/contract, /healthz, /readyz, /metrics     as the service
 
 It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten. The client of
@@ -47,7 +48,15 @@ from sfumato.server.shared import Place
 from sfumato.server.telemetry import Telemetry
 from sfumato.server.uploads import BODY_REFUSALS, body_bytes, read_body, type_check
 
-PHOTOS = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
+PHOTOS = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/bmp",
+    "image/tiff",
+    "audio/wav",
+    "application/octet-stream",
+)
 """Content types that are taken; what a photo really is, its bytes decide."""
 LATER = (429, 503)
 """Statuses of the service that say: try again."""
@@ -162,7 +171,8 @@ def create_gateway(
         found: list[Upload | DataError] = []
         for photo in photos:
             try:
-                found.append(client.phone.perturb(read(photo), key=key))
+                contract = client.phone.contract  # a recording is a small file, which is read as it is
+                found.append(client.phone.perturb(read(photo) if contract.sound is None else photo, key=key))
             except DataError as error:
                 found.append(error)
         return found

@@ -34,6 +34,7 @@ from sfumato.runtime.contract import (
     GoalPart,
     LabelPart,
     Model,
+    SoundPart,
     Tensor,
     UploadPart,
     read_contract,
@@ -133,6 +134,7 @@ def describe_run(run: Run, folder: Path) -> dict[str, Any]:
         "keep": tuple(LabelPart(**asdict(run.dataset.attributes[name])) for name in run.keep),
         "hide": run.hide,
         "window": run.dataset.window,
+        "sound": SoundPart() if run.dataset.sound else None,
         "cost": {"parameters": spent.parameters, "macs": spent.macs},
         "provenance": {**provenance(), "dataset": run.dataset.id, **preset_of(run.config)},
     }

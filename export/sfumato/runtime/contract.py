@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import parse_json, read_inside
+from sfumato.core.sound import MOST_BANDS
 from sfumato.core.strengths import FULL, check_strengths
 
 SCHEMA = "sfumato-contract/2"
@@ -247,6 +248,27 @@ class IndexPart(Part):
     """Bits of the index before a pixel's own that it depends on."""
 
 
+class SoundPart(Part):
+    """How a recording becomes the picture that the model takes (docs/contract.md, "Sound to picture").
+
+    The constants are those of `sfumato.core.sound`. Readers see here what they compute, and refuse others.
+    """
+
+    version: Literal[1] = 1
+    rate: Literal[8000] = 8000
+    """Samples a second."""
+    window: Literal[256] = 256
+    """Samples of a frame."""
+    hop: Literal[96] = 96
+    """Samples from one frame to the next."""
+    lowest: Literal[6] = 6
+    """A byte is 0 below an energy of about 2^(16 + lowest)."""
+    steps: Literal[10] = 10
+    """Of a byte, while an energy doubles."""
+    quietest: Literal[256] = 256
+    """The loudest sample that is still brought to full scale."""
+
+
 class GoalPart(Part):
     """What was asked for, and what the shipped model reached on test images; None where nothing was asked."""
 
@@ -329,6 +351,8 @@ class Contract(Part):
     """In picture mode, where uploads are indices; None: they are the levels themselves."""
     window: tuple[float, float] | None = None
     """The grey values of a file that become 0 and 255, of 16 bits or DICOM. Page and app refuse a contract with one."""
+    sound: SoundPart | None = None
+    """The model takes pictures of recordings; None: photos."""
     goal: GoalPart | None = None
     points: tuple[PointPart, ...] | None = None
     """Strengths at which the phone may use the model, the strongest first; None: at full strength alone."""
@@ -381,6 +405,8 @@ class Contract(Part):
             raise ValueError(f"the attribute {twice[0]!r} is listed twice")
         if self.window is not None and not -math.inf < self.window[0] < self.window[1] < math.inf:
             raise ValueError("the window's black lies above its white")
+        if self.sound is not None and self.size[0] > MOST_BANDS:
+            raise ValueError(f"a picture of sound has {MOST_BANDS} rows at most, not {self.size[0]}")
         self._check_answer()
         self._check_index()
         self._check_points()

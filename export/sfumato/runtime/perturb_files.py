@@ -62,7 +62,7 @@ def perturb_files(
         SfumatoError: two photos would share a name, or an upload of that name is there without `overwrite`: nothing is
             written. One cannot be read or would pass the ledger's limit: earlier ones stay written.
     """
-    names = uploads_of(photos, out)
+    names = uploads_of(photos, out, model.suffixes)
     check_place(out)  # before the ledger counts anything
     there = [path for name in names.values() for path in _files_of(out, name) if os.path.lexists(path)]
     if there and not overwrite:
@@ -97,11 +97,11 @@ def _files_of(out: Path, name: str) -> list[Path]:
     return [out / f"{name}.upload.{ending}" for ending in (*FORMS.values(), "json")]
 
 
-def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:
+def uploads_of(photos: Sequence[Path], out: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[Path, str]:
     """The photos, and the name below `out` of each one's upload.
 
-    A folder stands for the pictures in it and below it, as their endings tell, except hidden ones and uploads; their places
-    below it are kept. Photos of one folder that differ in their ending alone keep it: `a.jpg.upload.png`.
+    A folder stands for the pictures in it and below it, as their endings (`suffixes`) tell, except hidden ones and uploads;
+    their places below it are kept. Photos of one folder that differ in their ending alone keep it: `a.jpg.upload.png`.
 
     Raises:
         SfumatoError: there is no photo, or two would still share a name, on a file system that ignores case too.
@@ -111,9 +111,10 @@ def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:
         if not given.is_dir():
             found.setdefault(given, Path(given.name))
             continue
-        inside = [path for path in sorted(given.rglob("*")) if _is_photo(path, given, out)]
+        inside = [path for path in sorted(given.rglob("*")) if _is_photo(path, given, out, suffixes)]
         if not inside:
-            raise SfumatoError(f"{given} holds no pictures")
+            kind = "pictures" if len(suffixes) > 1 else f"{suffixes[0]} files"
+            raise SfumatoError(f"{given} holds no {kind}")
         for path in inside:
             found.setdefault(path, path.relative_to(given))
     if not found:
@@ -127,10 +128,10 @@ def uploads_of(photos: Sequence[Path], out: Path) -> dict[Path, str]:
     return names
 
 
-def _is_photo(path: Path, folder: Path, out: Path) -> bool:
+def _is_photo(path: Path, folder: Path, out: Path, suffixes: Sequence[str]) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     ours = ".upload." in path.name or out.resolve() in path.resolve().parents
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden and not ours
+    return path.suffix.lower() in suffixes and path.is_file() and not hidden and not ours
 
 
 def _folded(name: str) -> str:

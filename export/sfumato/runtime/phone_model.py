@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
-from sfumato.core.image_io import Source, to_grey
+from sfumato.core.image_io import SUFFIXES, Source, to_grey
 from sfumato.core.image_io import load as load_image
+from sfumato.core.sound import load_sound
 from sfumato.core.strengths import FULL
+from sfumato.core.wav_file import SUFFIX
 from sfumato.runtime.answer import (
     NOISE_BYTES,
     decide,
@@ -244,7 +246,8 @@ class PhoneModel:
         """Crop, resize, run, draw, encode.
 
         Args:
-            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, planes) of uint8 of the model's size.
+            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, planes) of uint8 of the model's size. Where the
+                contract has `sound`, files are recordings (WAV), and nothing is an image of Pillow's.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
             encoding: one of `ENCODINGS`; None takes the word of an answer bundle, the index where the contract has
@@ -341,8 +344,18 @@ class PhoneModel:
         if not isinstance(image, str | Path | bytes | Image.Image):
             kinds = "a file, its bytes, an image of Pillow's or an array of uint8"
             raise SfumatoError(f"an image is {kinds}, not {type(image).__name__}")
-        pixels = load_image(image, *self.contract.size, window=self.contract.window)
+        if self.contract.sound is None:
+            pixels = load_image(image, *self.contract.size, window=self.contract.window)
+        elif isinstance(image, Image.Image):
+            raise SfumatoError("this model takes recordings: give a WAV file, or its bytes")
+        else:
+            pixels = load_sound(image, *self.contract.size)
         return to_grey(pixels) if self.contract.planes == 1 else pixels
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Endings, in small letters, of the files that are taken from a folder."""
+        return SUFFIXES if self.contract.sound is None else (SUFFIX,)
 
     def _gaussian(self) -> dict[str, Any]:
         channel = self.contract.channel

@@ -13,6 +13,7 @@ for it.
 import base64
 import hashlib
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.sound import load_sound
 from sfumato.core.strengths import FULL
 from sfumato.runtime.answer import TOTAL, decide, draw, plain_word, state, word_bytes, word_image
 from sfumato.runtime.index_code import IndexCode
@@ -98,6 +100,7 @@ def make_vectors(model: PhoneModel) -> dict[str, Any]:
         "model": [model_case(model, name, KEYS[i % 3]) for i, name in enumerate(PATTERNS)],
         **({"points": points} if points else {}),
         **({"index": index_cases()} if model.contract.index is not None else {}),
+        **({"sound": sound_cases()} if model.contract.sound is not None else {}),
     }
 
 
@@ -220,6 +223,46 @@ def index_case(code: IndexCode, q: Bytes, noise: Bytes) -> dict[str, Any]:
         "levels": code.levels(index).tobytes().hex(),
         "rate_bits": round(code.exact_bits(q), 9),
     }
+
+
+def sound_cases() -> list[dict[str, Any]]:
+    """Every form of a file and rates above the contract's; loud, faint, silent, one sample, and longer than the picture.
+
+    Only a bundle that takes recordings has them: other readers do not know them.
+    """
+    chirp = (np.arange(7000) ** 2 // 40 * 5 % 65536 - 32768) * np.minimum(np.arange(7000), 800) // 800
+    grainy = hashed_bytes(2400, 600).astype(np.int64) * 8 - 1024
+    files = {
+        "long": wav_bytes(chirp, rate=8000),
+        "eight bits, faint": wav_bytes(grainy[:1600] // 40, rate=8000, bits=8),
+        "two channels": wav_bytes(grainy, rate=16000, channels=2),
+        "another clock": wav_bytes(chirp[2000:5000], rate=11025),
+        "studio": wav_bytes(chirp[1000:6000], rate=44100),
+        "silence": wav_bytes(np.zeros(200, np.int64), rate=48000),
+        "one sample": wav_bytes(grainy[:1], rate=8000),
+    }
+    sizes = ((32, 64), (64, 16), (16, 48))
+    return [sound_case(name, content, *sizes[i % 3]) for i, (name, content) in enumerate(files.items())]
+
+
+def sound_case(name: str, content: bytes, bands: int, frames: int) -> dict[str, Any]:
+    """One WAV file and its picture, whose three planes are equal: one is kept."""
+    return {
+        "name": name,
+        "wav": encode(content),
+        "height": bands,
+        "width": frames,
+        "picture": encode(load_sound(content, bands, frames)[:, :, 0].tobytes()),
+    }
+
+
+def wav_bytes(samples: NDArray[np.int64], *, rate: int, channels: int = 1, bits: int = 16) -> bytes:
+    """A WAV file of 16-bit values (n,), those of all channels in turn; 8 bits keep the upper ones."""
+    stored = samples.astype("<i2") if bits == 16 else ((samples >> 8) + 128).astype(np.uint8)
+    frame, body = channels * bits // 8, stored.tobytes()
+    header = struct.pack("<HHIIHH", 1, channels, rate, rate * frame, frame, bits)
+    chunks = b"WAVEfmt " + struct.pack("<I", 16) + header + b"data" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
 def gaussian_cases() -> list[dict[str, Any]]:
@@ -388,7 +431,16 @@ def check_vectors(vectors: Any, model: PhoneModel) -> list[str]:
     expected = make_vectors(model)
     found = [
         f"{part}: differs from {FILE}"
-        for part in ("normal_table_sha256", "noise", "dither", "gaussian", "upload", "answer", "index")
+        for part in (
+            "normal_table_sha256",
+            "noise",
+            "dither",
+            "gaussian",
+            "upload",
+            "answer",
+            "index",
+            "sound",
+        )
         if vectors.get(part) != expected.get(part)
     ]
     for part in ("model", "points"):
