@@ -19,4 +19,6 @@ export {Picture, fit, fitPicture} from "./sfumato/server/web/picture.js";
 export {PictureError, inspect} from "./sfumato/server/web/picture_file.js";
 export {decodePng} from "./sfumato/server/web/png.js";
 export {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack, rateOf} from "./sfumato/server/web/sampler.js";
+export {RECIPE, logMel, soundPixels} from "./sfumato/server/web/sound.js";
 export {checkVectors, picture} from "./sfumato/server/web/vectors.js";
+export {WavError, readWav} from "./sfumato/server/web/wav_file.js";

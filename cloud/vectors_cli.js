@@ -10,6 +10,8 @@
  *         a case of the list `answer` a line -> {"decision", "word", "bytes", "packed"}, with a table also "state", a line
  *     node cloud/vectors_cli.js index < cases.jsonl
  *         a case of the list `index` a line -> {"index", "levels", "rate_bits"} a line
+ *     node cloud/vectors_cli.js sound < cases.jsonl
+ *         {"wav": base64, "height", "width"} -> {"picture": hex}, one plane, or {"refusal"} a line
  *     node cloud/vectors_cli.js familiar < cases.jsonl
  *         {"pixels": hex, "height", "width", "figures" of a contract} -> {"features", "distance", "unlike"} a line, or {"refusal"};
  *         without limits among the figures "unlike" is null and there is no distance
@@ -20,7 +22,7 @@ import {readFileSync} from "node:fs";
 import {fromHex, toHex} from "./sfumato/server/web/bytes.js";
 import {distance, features, readLimits, unlike} from "./sfumato/server/web/familiar.js";
 import {importKey} from "./sfumato/server/web/noise.js";
-import {answer, checkVectors, index, picture, upload} from "./sfumato/server/web/vectors.js";
+import {answer, checkVectors, index, picture, sound, upload} from "./sfumato/server/web/vectors.js";
 
 /** @param {string | undefined} path */
 function readTable(path) {
@@ -38,6 +40,15 @@ function familiar({pixels, height, width, figures}) {
     const limits = readLimits(figures), picture = fromHex(pixels), found = {features: features(picture, height, width)};
     if (!limits) return {...found, unlike: null};
     return {...found, distance: distance(limits, picture, height, width), unlike: unlike(limits, picture, height, width)};
+  } catch (error) {
+    return {refusal: error instanceof Error ? error.message : String(error)};
+  }
+}
+
+/** @param {import("./sfumato/server/web/vectors.js").Case} entry */
+function heard(entry) {
+  try {
+    return {picture: toHex(sound(entry))};
   } catch (error) {
     return {refusal: error instanceof Error ? error.message : String(error)};
   }
@@ -61,9 +72,11 @@ if (command === "check") {
   for (const entry of readCases()) console.log(JSON.stringify(answer(entry)));
 } else if (command === "index") {
   for (const entry of readCases()) console.log(JSON.stringify(index(entry)));
+} else if (command === "sound") {
+  for (const entry of readCases()) console.log(JSON.stringify(heard(entry)));
 } else if (command === "familiar") {
   for (const entry of readCases()) console.log(JSON.stringify(familiar(entry)));
 } else {
-  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE], answer, index or familiar with cases on standard input");
+  console.error("vectors_cli: give check VECTORS [TABLE], or upload [TABLE], answer, index, sound or familiar with cases on standard input");
   process.exitCode = 2;
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fixtures import dial, familiar, index_code
+from tests.fixtures import dial, familiar, index_code, sounds
 from tests.fixtures.answer import answered, random_answer
 from tests.runtime import test_contract, test_index_code
 
@@ -57,6 +57,34 @@ def test_every_vector_of_a_bundle_with_a_book_holds(index_export: Path, tmp_path
     (tmp_path / "wrong.json").write_text(json.dumps(vectors))
     done = node("check", tmp_path / "wrong.json")
     assert (done.returncode, done.stdout) == (1, "index, case 3: differs\n")
+
+
+def test_every_vector_of_a_bundle_that_takes_recordings_holds(sound_export: Path, tmp_path: Path) -> None:
+    done = node("check", sound_export / "vectors.json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    vectors = json.loads((sound_export / "vectors.json").read_text(encoding="utf-8"))
+    vectors["sound"][4]["picture"] = vectors["sound"][4]["picture"].replace("A", "B", 1)
+    (tmp_path / "wrong.json").write_text(json.dumps(vectors))
+    done = node("check", tmp_path / "wrong.json")
+    assert (done.returncode, done.stdout) == (1, "sound, case 4: differs\n")
+
+
+def test_recordings_become_the_pictures_that_python_computes() -> None:
+    """Not a byte differs, at every rate, and every file that Python refuses is refused."""
+    cases = sounds.cases([*sounds.recordings(24), *sounds.REFUSED])
+    done = node("sound", given=sounds.lines(cases))
+    assert done.returncode == 0, done.stderr
+    sounds.compare([json.loads(line) for line in done.stdout.splitlines()], cases)
+
+
+def test_real_recordings_become_the_same_pictures(shared_data: Path) -> None:
+    """`python -m studies.sound_alike FOLDER` compares all of them."""
+    folder = shared_data / "spoken_digits" / "recordings"
+    if not folder.is_dir():
+        pytest.skip("no spoken_digits")
+    cases = sounds.cases(sorted(folder.glob("*.wav"))[::100])
+    done = node("sound", given=sounds.lines(cases))
+    sounds.compare([json.loads(line) for line in done.stdout.splitlines()], cases)
 
 
 def test_indices_are_drawn_as_python_does() -> None:

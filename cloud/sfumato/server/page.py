@@ -43,11 +43,8 @@ TYPES = {
     "wasm": "application/wasm",
 }
 """Content type by a name's ending: the machine's own list may not know WebAssembly, without which no browser compiles it."""
-DOCUMENT = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), payment=()",
-}
-"""On the page itself, with its Content-Security-Policy."""
+DENIED = "geolocation=(), display-capture=(), usb=(), payment=()"
+"""What no page of ours asks for."""
 PIECE = 65_536
 """Bytes of a file that are written at a time: the next ones wait until these have left for a slow reader."""
 FILE = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
@@ -80,6 +77,8 @@ class Page:
     """Name below `/v1/phone/` -> file."""
     missing: str = ""
     """Why there is no page; empty where there is one."""
+    sound: bool = False
+    """The model takes recordings: the page may ask for the microphone, and not for the camera."""
 
     @classmethod
     def load(cls, export: Path, contract: Contract) -> "Page":
@@ -90,7 +89,18 @@ class Page:
             phone = {name: read_phone_file(export, contract, name) for name in phone_files(contract)}
         except SfumatoError as error:
             return cls(missing=f"{error}; the page needs the phone's files of the export")
-        return cls({name: read_asset(path) for name, path in page_files().items()}, phone)
+        files = {name: read_asset(path) for name, path in page_files().items()}
+        return cls(files, phone, sound=contract.sound is not None)
+
+    @property
+    def document(self) -> dict[str, str]:
+        """Headers of the page itself."""
+        camera, microphone = ("()", "(self)") if self.sound else ("(self)", "()")
+        return {
+            "Content-Security-Policy": self.policy,
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Permissions-Policy": f"camera={camera}, microphone={microphone}, {DENIED}",
+        }
 
     @property
     def policy(self) -> str:
@@ -151,8 +161,7 @@ def page_endpoints(page: Page) -> list[Endpoint]:
     async def index(request: Request) -> Response:
         if page.missing:
             raise ProblemError("no-page", page.missing)
-        headers = {"Content-Security-Policy": page.policy, **DOCUMENT}
-        return await file_response(request, page.files.get(INDEX), headers)
+        return await file_response(request, page.files.get(INDEX), page.document)
 
     async def page_file(request: Request) -> Response:
         return await file_response(request, page.files.get(request.path_params["name"]))

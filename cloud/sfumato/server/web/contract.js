@@ -44,11 +44,13 @@
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
  * @property {{version: number, bits: number, power: number, memory: number} | null} [index] in picture mode, where uploads are entries of a public book
+ * @property {Record<string, number> | null} [sound] the model takes pictures of recordings, computed so; without it photos
  * @property {Point[] | null} [points] the strongest first; without them the model is used at full strength
  * @property {Record<string, unknown>} [figures]
  */
 
 import {FULL} from "./sampler.js";
+import {MOST_BANDS, RECIPE} from "./sound.js";
 
 const REPEATING = "sfumato-contract/1";
 /** Scale and zero point of the image: pixels 0..1, or 8 (x - 128/255) of them. The bytes are the same. */
@@ -96,6 +98,7 @@ export function parseContract(text) {
     throw new Error("the contract's outputs have another size than its upload");
   }
   checkIndex(contract);
+  checkSound(contract);
   const pixels = INPUTS.some(([scale, zero]) => Math.abs(input.int8_scale / scale - 1) < 1e-6 && input.int8_zero_point === zero);
   const probabilities = contract.mode === "answer"
     || outputs.every((entry) => entry.int8_scale * 256 === 1 && entry.int8_zero_point === -128);
@@ -144,6 +147,20 @@ function checkIndex(contract) {
   if (!Number.isInteger(bits) || bits < pixels * planes / 3 || pixels > 65536 || bits > pixels * Math.min(planes, 4)) {
     throw new Error(`an index of ${bits} bits does not belong to ${height} x ${width} pixels`);
   }
+}
+
+/**
+ * How recordings become pictures must be what this page computes.
+ *
+ * @param {Contract} contract
+ */
+function checkSound({sound, input: {shape: [, height]}}) {
+  if (!sound) return;
+  const known = Object.entries(RECIPE);
+  if (Object.keys(sound).length !== known.length || known.some(([name, value]) => sound[name] !== value)) {
+    throw new Error("this page does not know the contract's recipe for sound");
+  }
+  if (height > MOST_BANDS) throw new Error(`a picture of sound has ${MOST_BANDS} rows at most, not ${height}`);
 }
 
 /**

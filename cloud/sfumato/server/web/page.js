@@ -1,7 +1,8 @@
 /**
  * The page itself: buttons, pictures, texts. The work is done in session.js.
  *
- * A picture is perturbed as soon as it is chosen; nothing is sent before "Send the upload" is pressed.
+ * A picture, or a recording where the model takes those, is perturbed as soon as it is chosen; nothing is sent before "Send the upload"
+ * is pressed.
  */
 
 import {labelsOf} from "./answer.js";
@@ -12,11 +13,13 @@ import {uploadSize} from "./contract.js";
 import {keep, storedKey} from "./key_store.js";
 import {LedgerError, sentence} from "./ledger.js";
 import {openLedger} from "./ledger_store.js";
+import {record} from "./microphone.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, tinted} from "./paint.js";
-import {crop} from "./picture.js";
+import {Picture, crop} from "./picture.js";
 import {FULL, bitsOf} from "./sampler.js";
 import {openSession, perturb} from "./session.js";
+import {readWav} from "./wav_file.js";
 
 /** @typedef {import("./noise.js").DeviceKey} DeviceKey */
 /** @typedef {import("./phone.js").Perturbed} Perturbed */
@@ -37,6 +40,7 @@ function part(id, type) {
 const page = {
   status: part("status", HTMLElement),
   choose: part("choose", HTMLElement),
+  chooseText: part("choose-text", HTMLElement),
   file: part("file", HTMLInputElement),
   dial: part("dial", HTMLElement),
   strength: part("strength", HTMLSelectElement),
@@ -79,8 +83,11 @@ let session;
 let deviceKey;
 /** @type {import("./ledger.js").Ledger} */
 let ledger;
-/** @type {import("./picture.js").Picture | null} the picture last chosen, for another key */
+/** @type {import("./session.js").Given | null} what was last chosen, for another key */
 let chosen = null;
+/** What is chosen, in words: `file` of any kind, `photo` of the kind that the model was made for. */
+let words = {file: "picture", photo: "photo"};
+const LISTENING_S = 2;
 /** bytes of the photo; 0: unknown */
 let photoSize = 0;
 /** @type {Perturbed | null} */
@@ -136,13 +143,14 @@ async function start() {
   }
   session = await openSession(document.baseURI);
   deviceKey = (await storedKey()) ?? (await newKey());
+  if (session.contract.sound) saySound();
   if (session.contract.answer) sayWord();
   showPoints();
   ledger = await openLedger();
   await showAccount();
   page.status.dataset.deviation = String(session.deviation);
   for (const control of [page.file, page.camera, page.useKey, page.newKey, page.setLimit]) control.disabled = false;
-  showStatus("ready", "Ready. Choose a picture: it stays on this device.");
+  showStatus("ready", `Ready. Choose a ${words.file}: it stays on this device.`);
 }
 
 /** The strengths to choose from, each with the bits and the accuracy that were measured there. */
@@ -156,16 +164,16 @@ function showPoints() {
   page.dial.hidden = false;
 }
 
-/** Perturb a picture and show the result. @param {import("./picture.js").Picture} picture @param {number} size bytes of the photo; 0: unknown */
-async function take(picture, size) {
+/** Perturb a picture or a recording and show the result. @param {import("./session.js").Given} given @param {number} size its bytes; 0: unknown */
+async function take(given, size) {
   showStatus("working", "Perturbing ...");
   page.answer.replaceChildren();
   page.send.disabled = true;
   perturbed = null;
-  if (chosen !== picture) chosen?.close();
-  chosen = picture;
+  if (chosen !== given) letGo();
+  chosen = given;
   try {
-    perturbed = await perturb(session, deviceKey, picture, Number(page.strength.value) || FULL);
+    perturbed = await perturb(session, deviceKey, given, Number(page.strength.value) || FULL);
   } catch (error) {
     forget();
     throw error;
@@ -183,9 +191,14 @@ async function take(picture, size) {
   showStatus("ready", "Perturbed. Nothing was sent yet.");
 }
 
+/** Give back the memory of what was chosen. */
+function letGo() {
+  if (chosen instanceof Picture) chosen.close();
+}
+
 /** Nothing of the last picture stays, on the page or in memory, and nothing can be sent. */
 function forget() {
-  chosen?.close();
+  letGo();
   chosen = perturbed = null;
   photoSize = 0;
   page.send.disabled = true;
@@ -200,7 +213,7 @@ function showUpload() {
   const {word, rate, unlike, milliseconds} = perturbed, {answer} = session.contract, bound = meanBound();
   const size = bytes(travelling(session, perturbed, page.asImage.checked).content.length);
   showFacts({
-    "Photo": photoSize ? bytes(photoSize) : "not counted",
+    [words.photo[0].toUpperCase() + words.photo.slice(1)]: photoSize ? bytes(photoSize) : "not counted",
     "Upload": size,
     ...(answer ? {"Code word": `${word} of 0 to ${answer.words - 1}`} : {}),
     ...(rate === null ? {} : {"Rate of this upload": `at most ${rate.toFixed(1)} bits`}),
@@ -212,7 +225,7 @@ function showUpload() {
     const said = labelsOf(session.contract, word).map(({name, label}) => `${name}: ${label}`).join(", ");
     const form = page.asImage.checked ? " as an image" : "";
     page.travels.textContent = `What travels is the number ${word}${form} in ${size}, which says ${said}, and nothing else `
-      + `of the photo${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
+      + `of the ${words.photo}${answer?.table ? "; it was drawn so that it is not always this device's own answer" : ""}.`;
   }
   page.unlike.hidden = !unlike;
   page.send.textContent = `Send the ${answer ? "code word" : "upload"}${unlike ? " anyway" : ""} (${size})`;
@@ -232,24 +245,37 @@ function meanBound() {
 function aboutBits(rate, bound) {
   const {answer} = session.contract;
   if (answer) {
-    return `Any word is one of ${answer.words}, so it tells at most ${Math.log2(answer.words).toFixed(1)} bits of a photo. The bound is the `
-      + "entropy of the words of the maker's test photos: what a word tells on average.";
+    return `Any word is one of ${answer.words}, so it tells at most ${Math.log2(answer.words).toFixed(1)} bits of a ${words.photo}. The bound is the `
+      + `entropy of the words of the maker's test ${words.photo}s: what a word tells on average.`;
   }
   const texts = [];
   if (rate !== null) {
-    texts.push("The rate is computed here from this photo alone, shows how far its upload is from pure noise, and is not sent: it depends "
-      + "on the photo. The account counts it.");
+    texts.push(`The rate is computed here from this ${words.photo} alone, shows how far its upload is from pure noise, and is not sent: it `
+      + `depends on the ${words.photo}. The account counts it.`);
   }
   if (bound !== null) {
-    texts.push("The bound is the mean rate of the maker's test photos: on average over photos no reader learns more from an upload. "
-      + "One photo's rate may be above it. The report of the audit may show a tighter bound (leakage bound).");
+    texts.push(`The bound is the mean rate of the maker's test ${words.photo}s: on average over them no reader learns more from an upload. `
+      + `One ${words.photo}'s rate may be above it. The report of the audit may show a tighter bound (leakage bound).`);
   }
   return texts.join(" ");
 }
 
+/** A bundle that takes recordings: a WAV file or the microphone in place of pictures and the camera. */
+function saySound() {
+  words = {file: "recording", photo: "recording"};
+  page.promise.textContent = "Your recording is perturbed here, in this browser, as a picture of its sound. Only the perturbed one is sent.";
+  page.choose.setAttribute("aria-label", "Choose a recording");
+  page.chooseText.textContent = "Choose a WAV file";
+  page.file.accept = ".wav,audio/wav";
+  page.camera.textContent = `Record ${LISTENING_S} seconds`;
+  page.original.setAttribute("aria-label", "What the model sees of the recording: time from left to right, high tones above");
+  page.unlike.textContent = "This recording looks like none of those that this model was made for: its answer means nothing, however sure "
+    + "it sounds. This was found in this browser and is not sent.";
+}
+
 /** An answer bundle: there is no noise to show, and what is sent is a number. */
 function sayWord() {
-  page.promise.textContent = "Your photo is answered here, in this browser. Only the code word of that answer is sent.";
+  page.promise.textContent = `Your ${words.photo} is answered here, in this browser. Only the code word of that answer is sent.`;
   page.uploadCaption.replaceChildren("Code word ", element("span", "as a picture"));
   page.upload.setAttribute("aria-label", "The code word as a picture");
   page.noiseMap.hidden = true;
@@ -322,9 +348,16 @@ function bytes(number) {
 
 /** @param {Blob} file */
 async function takeFile(file) {
-  showStatus("working", "Reading the picture ...");
+  showStatus("working", `Reading the ${words.file} ...`);
   forget();  // before the new one is read: it may be none
-  await take(await readPicture(file), file.size);
+  const given = session.contract.sound ? readWav(new Uint8Array(await file.arrayBuffer())) : await readPicture(file);
+  await take(given, file.size);
+}
+
+async function listen() {
+  showStatus("working", `Listening for ${LISTENING_S} seconds ...`);
+  forget();
+  await take(await record(LISTENING_S), 0);
 }
 
 /** The side that the camera last used looks to: a phone's front first. */
@@ -421,7 +454,7 @@ document.addEventListener("drop", (event) => {
 page.asImage.addEventListener("change", showUpload);
 page.strength.addEventListener("change", () => doing(async () => { if (chosen) await take(chosen, photoSize); }));
 page.send.addEventListener("click", () => ifIdle(send));
-page.camera.addEventListener("click", () => ifIdle(openCamera));
+page.camera.addEventListener("click", () => ifIdle(session.contract.sound ? listen : openCamera));
 page.shoot.addEventListener("click", () => ifIdle(shoot));
 page.other.addEventListener("click", () => ifIdle(otherCamera));
 for (const name of ["loadedmetadata", "resize"]) page.video.addEventListener(name, frameKept);  // a phone may be turned

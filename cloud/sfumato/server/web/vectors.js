@@ -11,6 +11,8 @@ import {equal, fromBase64, fromHex, sha256, toHex} from "./bytes.js";
 import {drawIndex, drawingOf, indexRate, levelsOf} from "./index_code.js";
 import {importKey, keyedNoise, parameterBytes, streamIv} from "./noise.js";
 import {FULL, atStrength, bitsOf, dither, draw, gaussian, noiseBytes, pack} from "./sampler.js";
+import {logMel} from "./sound.js";
+import {readWav} from "./wav_file.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
 /** @typedef {import("./contract.js").Channel} Channel */
@@ -43,6 +45,7 @@ export async function checkVectors(vectors, table, model, counts = null) {
     ["answer", vectors.answer, answerHolds],
     ["points", points, strengthHolds],
     ["index", vectors.index ?? [], indexHolds],
+    ["sound", vectors.sound ?? [], (entry) => equal(sound(entry), fromBase64(entry.picture))],
   ];
   const problems = [];
   for (const [name, cases, holds] of parts) {
@@ -55,6 +58,7 @@ export async function checkVectors(vectors, table, model, counts = null) {
     problems.push("points: vectors.json holds other cases");
   }
   if (model?.contract.index && !vectors.index?.length) problems.push("index: vectors.json holds no cases");
+  if (model?.contract.sound && !vectors.sound?.length) problems.push("sound: vectors.json holds no cases");
   let largest = 0;
   for (const entry of model ? [...vectors.model, ...points] : []) {
     const found = await modelCase(entry, table, /** @type {Model} */ (model), counts);
@@ -137,6 +141,11 @@ export function index(entry) {
   const code = /** @type {import("./index_code.js").Code} */ (entry), q = fromHex(entry.p);
   const drawn = drawIndex(code, q, fromHex(entry.noise));
   return {index: toHex(drawn), levels: toHex(levelsOf(code, drawn)), rate_bits: indexRate(code, q)};
+}
+
+/** One plane of a recording's picture: what Kotlin, Python and JavaScript are compared by. @param {Case} entry `wav` in base64, `height` and `width` */
+export function sound({wav, height, width}) {
+  return logMel(readWav(fromBase64(wav)), height, width);
 }
 
 /** @param {number} found @param {number} stored */
