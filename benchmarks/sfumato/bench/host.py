@@ -4,7 +4,6 @@ results = bench_host(export_subjects(export, ["int8"]), HostConfig(threads=(1, 2
 """
 
 import os
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from sfumato.bench.stages import measure_stages
 from sfumato.bench.standard import output_digest, standard_input
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.bench.timing import Times, interleave
-from sfumato.core.provenance import provenance
+from sfumato.core.provenance import processor, provenance
 from sfumato.runtime.delegate_lint import xnnpack_partitions
 from sfumato.runtime.interpreter import Session, find_runtime, open_model
 from sfumato.runtime.phone_model import PhoneModel
@@ -156,12 +155,9 @@ def delegation(session: Session, nodes: int) -> dict[str, Any]:
 
 def computer() -> dict[str, Any]:
     """What kind of machine this is."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": processor()["name"],
         "cores": os.cpu_count(),
         "governor": governor.read_text().strip() if governor.exists() else None,
         "runtime": "{0.name} {0.version}".format(find_runtime()),

@@ -21,17 +21,17 @@ from sfumato.channels.dither import Dither
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import read_object
 from sfumato.core.strengths import FULL
-from sfumato.data import Dataset, open_dataset
+from sfumato.data import Dataset
 from sfumato.export.answer_bundle import int8_reader
 from sfumato.export.parity import channel_parameters, run_int8
-from sfumato.runtime.contract import Contract, read_file
+from sfumato.runtime.contract import FILE, Contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.training.answer import make_decoder
 from sfumato.training.answer_table import AnswerTable
 from sfumato.training.checkpoint import load_module
 from sfumato.training.clean import ONNX_COPY, make_cloud
 from sfumato.training.config import TrainConfig, read_config
-from sfumato.training.run import check_card, make_reader
+from sfumato.training.run import check_card, make_reader, open_data
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class ExportArtifact:
     def kind(self) -> Literal["int8"]:
         """The parameters come from integer arithmetic."""
         return "int8"
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of the contract, which names every other file by its own."""
+        assert self.phone.digest is not None  # it was loaded from a folder
+        return {FILE: self.phone.digest.hex()}
 
     @property
     def mode(self) -> Literal["picture", "answer"]:
@@ -131,12 +137,15 @@ class AnswerExport(ExportArtifact):
         return {"p": torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()}
 
 
-def load_export(path: str | Path, *, cloud: str | None = None, indices: bool = True) -> ExportArtifact:
+def load_export(
+    path: str | Path, *, cloud: str | None = None, data: str | None = None, indices: bool = True
+) -> ExportArtifact:
     """Read an export for an audit; one of answer mode is an `AnswerExport`.
 
     Args:
         path: its folder.
         cloud: the `module:factory` of its cloud network, where it is the user's own: an export that names one is not believed.
+        data: where its data lie here, if elsewhere than for its maker.
         indices: whether the caller can deal with uploads that are indices.
 
     Raises:
@@ -158,11 +167,7 @@ def load_export(path: str | Path, *, cloud: str | None = None, indices: bool = T
     config = read_config(folder / "audit" / "config.json", cloud)
     card = read_object(folder / "audit" / "card.json")
     check_card(card, config, folder / "audit" / "card.json")
-    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
-    if dataset.id != card["dataset"]["id"]:
-        raise SfumatoError(
-            f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
-        )
+    dataset = open_data(config, card, folder, data)
     if config.given_onnx is not None:
         read_file(folder, contract.file(ONNX_COPY))
     answering = contract.mode == "answer"

@@ -22,10 +22,12 @@ from sfumato.core.onnx_content import refuse_external_data
 from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import find_onnxruntime, open_session
 from sfumato.runtime import npu_files, test_vectors
+from sfumato.runtime.attestation import FILE as ATTESTATION
+from sfumato.runtime.attestation import check_attestation, is_attested
 from sfumato.runtime.contract import DIGESTS, Contract, Model, read_contract, read_file, read_with_digest
 from sfumato.runtime.delegate_lint import graph_findings, nnapi_findings, xnnpack_partitions
 from sfumato.runtime.interpreter import open_model
-from sfumato.runtime.makers import check_remembered, fingerprint
+from sfumato.runtime.makers import check_remembered, fingerprint, remembered_key
 from sfumato.runtime.phone_model import PhoneModel, check_signature
 from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.sandbox import MEGABYTES, run_sandboxed
@@ -81,12 +83,13 @@ def attempt(name: str, work: Callable[[], str]) -> Check:
         return Check(name, "failed", str(error))
 
 
-def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verification:
+def verify(path: str | Path, *, public_key: str | Path | None = None, attested: bool = False) -> Verification:
     """Check an export.
 
     Args:
         path: folder of the export.
         public_key: PEM file of its maker; the signature is then demanded and checked.
+        attested: demand an attestation of the export and of an audit that is in the folder.
 
     Raises:
         SfumatoError: the public key itself cannot be read.
@@ -105,6 +108,7 @@ def verify(path: str | Path, *, public_key: str | Path | None = None) -> Verific
         return done()
     checks.append(attempt("contract", lambda: _gates(contract)))
     checks += [_file(folder, contract, entry.name) for entry in contract.files]
+    checks.append(_attestation(folder, given, demanded=attested))
     if (folder / npu_files.FILE).exists():
         checks.append(attempt(npu_files.FILE, lambda: _npu(folder)))
     if done().failed:
@@ -145,6 +149,31 @@ def _signature(folder: Path, key: Ed25519PublicKey | None, file: str | Path | No
     if is_signed(folder):
         return Check("signature", "warning", "no key checks it: give --public-key of its maker")
     return Check("signature", "left out", "the export is not signed")
+
+
+def _attestation(folder: Path, key: Ed25519PublicKey | None, *, demanded: bool) -> Check:
+    """Against the same key as the signature; without any key it says nothing."""
+    if not is_attested(folder):
+        state: State = "failed" if demanded else "left out"
+        return Check(
+            "attestation", state, f"{ATTESTATION} is not here: nothing is stated about export and audit"
+        )
+    known = remembered_key(folder) if key is None else key
+
+    def work() -> str:
+        trusted = known or own_key(folder)
+        if trusted is None:
+            return "no key checks it"
+        stated = check_attestation(folder, trusted)
+        if demanded and (stated.unattested or not stated.audits):
+            raise SfumatoError(f"an attested audit is demanded, and this is stated: {stated.text()}")
+        return stated.text()
+
+    done = attempt("attestation", work)
+    if done.state == "failed" or known is not None:
+        return done
+    detail = f"{done.detail}; anybody can have signed it: give --public-key of its maker"
+    return Check("attestation", "failed" if demanded else "warning", detail)
 
 
 def _digests(folder: Path) -> Check:

@@ -22,6 +22,7 @@ from sfumato.audit.artifact import Artifact
 from sfumato.audit.attack_data import AttackData, build_attack_data
 from sfumato.audit.attacks import create
 from sfumato.audit.attribute_selection import Selection
+from sfumato.audit.basis import describe_basis
 from sfumato.audit.exact_answer import AnswerArtifact, AnswerLeak, exact_leaks
 from sfumato.audit.pass_rule import DEFAULT, judge
 from sfumato.audit.plan import Plan
@@ -54,6 +55,7 @@ def audit_answer(
     rule: Rule = DEFAULT,
     command: str = "",
     watch: Watch | None = None,
+    asked: Sequence[str] | None = None,
 ) -> tuple[Audit, AttackData]:
     """Judge an artifact of answer mode.
 
@@ -65,6 +67,7 @@ def audit_answer(
         rule: the thresholds of the verdict.
         command: the command line, for the report.
         watch: told about progress.
+        asked: the attributes that were asked for by name, as they were given.
 
     Returns:
         The audit, and the images that its report shows.
@@ -116,6 +119,7 @@ def audit_answer(
         provenance={**provenance(), "clean_references_from_store": list(data.from_store)},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
+        basis=describe_basis(artifact, plan, asked, {}, data.device),
     )
     return result, data
 

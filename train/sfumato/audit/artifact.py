@@ -88,20 +88,21 @@ def at_strength(artifact: Artifact, strength: int) -> Artifact:
     return chosen
 
 
-def load(folder: Path, *, cloud: str | None = None) -> Artifact:
+def load(folder: Path, *, cloud: str | None = None, data: str | None = None) -> Artifact:
     """Load whatever a folder holds: a run, or an export.
 
     Args:
         folder: of the artifact.
         cloud: the `module:factory` of its cloud network, where that is the user's own; several with commas.
+        data: the spec of its data here, where they lie elsewhere than for its maker; they have to be equal.
 
     Raises:
-        SfumatoError: it holds neither, or names a factory that `cloud` does not.
+        SfumatoError: it holds neither, its data are others, or it names a factory that `cloud` does not.
     """
     loaders = sorted(entry_points(group=GROUP), key=lambda loader: loader.name)
     for loader in loaders:
         if (folder / loader.name).exists():
-            loaded: Artifact = loader.load()(folder, cloud=cloud)
+            loaded: Artifact = loader.load()(folder, cloud=cloud, data=data)
             return loaded
     marks = ", ".join(dict.fromkeys(loader.name for loader in loaders))
     raise SfumatoError(f"{folder} holds neither a run nor an export ({marks} are missing)")

@@ -26,6 +26,7 @@ from sfumato.audit.attacks import create
 from sfumato.audit.attacks.ensemble import combine
 from sfumato.audit.attacks.output import cloud_responses
 from sfumato.audit.attribute_selection import Selection, select_attributes
+from sfumato.audit.basis import describe_basis
 from sfumato.audit.bounds import information_bounds, photo_bounds, rate_summary, worst_groups
 from sfumato.audit.compositions import compose
 from sfumato.audit.cross_fitting import pool, rotate
@@ -98,6 +99,7 @@ def audit(
     out: str | Path | None = None,
     resume: bool = False,
     cloud: str | None = None,
+    data: str | None = None,
     strength: int | None = None,
     others: Mapping[str, Artifact] | None = None,
     rule: Rule = DEFAULT,
@@ -120,6 +122,7 @@ def audit(
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
         cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
+        data: the spec of the artifact's data here, where they lie elsewhere than for its maker and `artifact` is a folder.
         strength: attack uploads of this one of an export's points; a goal of training counts at full strength alone,
             and not where uploads are indices.
         others: what else a provider receives of the same photos -> the artifact that makes it, for instance an earlier release;
@@ -142,7 +145,7 @@ def audit(
     if folds < 1:
         raise UsageError(f"an audit needs at least one fold, not {folds}")
     if isinstance(artifact, str | Path):
-        artifact = load(Path(artifact), cloud=cloud)
+        artifact = load(Path(artifact), cloud=cloud, data=data)
     if strength is not None:
         artifact = at_strength(artifact, strength)
     selection = select_attributes(artifact, attributes)
@@ -157,7 +160,7 @@ def audit(
             )
         words: Answering = artifact  # type: ignore[assignment]
         exact, images = audit_answer(
-            words, plan, selection, seed=seed, rule=rule, command=command, watch=watch
+            words, plan, selection, seed=seed, rule=rule, command=command, watch=watch, asked=attributes
         )
         write_json(result_file, exact.to_json())
         report.write(exact, images, artifact.folder, page)
@@ -178,26 +181,26 @@ def audit(
             judged = judge(first.desired, first.attributes, rule, images=first.n_attack_test)
             further.insert(0, (each, judged))
 
-    data, results = first.data, [one.result for one in first.scored]
+    found, results = first.data, [one.result for one in first.scored]
     control = None
     if plan.control and selection.names:
         watch(0, 1, "positive control", "")
-        control = positive_control(data, plan)
+        control = positive_control(found, plan)
     controls = () if control is None else (control,)
     compositions: Sequence[Composition] = ()
     if plan.compose and selection.names:
         watch(0, 1, "several uploads", "")
-        compositions = compose(artifact, data, first.predictions, plan, selection.names, others)
+        compositions = compose(artifact, found, first.predictions, plan, selection.names, others)
     watch(0, 1, "bounds", "")
-    photos = photo_bounds(data)
+    photos = photo_bounds(found)
     rate, bounds, groups = (
-        rate_bits(data),
-        information_bounds(data, photos, steps=plan.prior_steps),
+        rate_bits(found),
+        information_bounds(found, photos, steps=plan.prior_steps),
         worst_groups(artifact.dataset, photos[0]),
     )
-    index = data.channel.code.bits if isinstance(data.channel, IndexChannel) else None
+    index = found.channel.code.bits if isinstance(found.channel, IndexChannel) else None
     config = getattr(artifact, "config", None) if strength in (None, FULL) and index is None else None
-    goal = None if config is None else measure_goal(config, rate, bounds, first.desired, data.test.images)
+    goal = None if config is None else measure_goal(config, rate, bounds, first.desired, found.test.images)
     spreads = seed_spread([by_seed[each] for each in tried]) if seeds > 1 else ()
     judgement = over_seeds(
         judge(
@@ -207,11 +210,11 @@ def audit(
     )
     result = Audit(
         artifact=artifact.kind,
-        n_test=data.test.images,
+        n_test=found.test.images,
         desired=first.desired,
         rate_bits=rate,
         information_bounds=bounds,
-        upload_bytes=upload_bytes(data.channel, data.test.pixels, data.test_uploads),
+        upload_bytes=upload_bytes(found.channel, found.test.pixels, found.test_uploads),
         attributes=first.attributes,
         attacks=tuple(results),
         verdict=judgement.verdict,
@@ -228,7 +231,7 @@ def audit(
             *composition_statements(compositions),
             *averaging_statements(first.attributes, results),
             *seed_statements(spreads, len(tried)),
-            *fold_statements(folds, first.n_attack_test, data.test.images),
+            *fold_statements(folds, first.n_attack_test, found.test.images),
         ),
         skipped=selection.skipped,
         positive_controls=controls,
@@ -245,14 +248,15 @@ def audit(
         keep=artifact.keep,
         channel=artifact.channel.name,
         seconds=round(time.monotonic() - started, 1),
-        provenance={**provenance(), "clean_references_from_store": list(data.from_store)},
+        provenance={**provenance(), "clean_references_from_store": list(found.from_store)},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         strength=strength,
+        basis=describe_basis(artifact, plan, attributes, others or {}, found.device),
     )
     watch(0, 1, "report", "")
     write_json(result_file, result.to_json())
-    report.write(result, data, artifact.folder, page, first.reconstructed)
+    report.write(result, found, artifact.folder, page, first.reconstructed)
     remove_stored(folder)
     return result
 

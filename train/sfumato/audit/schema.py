@@ -503,6 +503,35 @@ class Skipped(_Frozen):
     reason: str
 
 
+class SplitDigest(_Frozen):
+    """Which images one split holds."""
+
+    images: int
+    sha256: str
+    """Over their row numbers in the data set, as little-endian int64."""
+
+
+class Basis(_Frozen):
+    """What an audit was made from: what `sfumato audit --reproduce` compares before it repeats one.
+
+    Seeds, folds, strength and rule stand beside it in the audit, versions in `provenance`.
+    """
+
+    files: dict[str, str]
+    """SHA-256 of the artifact's files; of an export that of contract.json, which names the rest. Empty: there is no folder."""
+    data: str
+    """SHA-256 over pixels, names, labels and splits; `dataset` is its beginning."""
+    splits: dict[str, SplitDigest]
+    plan: dict[str, Any]
+    """All values of the plan."""
+    asked: tuple[str, ...] | None
+    """Attributes that were asked for by name; null: all with labels."""
+    others: dict[str, dict[str, str]] = {}
+    """Further artifacts whose uploads were put together with this one's: name -> `files` of each."""
+    machine: dict[str, Any]
+    """What decides the last digits: processor, threads, arithmetic, device."""
+
+
 class Audit(_Frozen):
     """The whole of audit.json."""
 
@@ -559,6 +588,8 @@ class Audit(_Frozen):
     """The command line; empty where the audit was called from Python."""
     strength: int | None = None
     """Of the point that was attacked; null: the artifact as it is, at full strength."""
+    basis: Basis | None = None
+    """Null in files that were written before it was kept: those cannot be repeated."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

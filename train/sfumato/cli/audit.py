@@ -8,6 +8,7 @@ import typer
 from sfumato.core.options import names
 
 if TYPE_CHECKING:
+    from sfumato.audit.reproduction import Reproduction
     from sfumato.audit.schema import Audit, Gain
 
 NOT_PASSED = 3
@@ -15,7 +16,21 @@ NOT_PASSED = 3
 VERDICTS = {"passed": "passed", "not_passed": "not passed", "no_verdict": "no verdict"}
 
 
+CHOSEN = (
+    "attacks",
+    "attributes",
+    "seeds",
+    "folds",
+    "strength",
+    "max_drop",
+    "max_nag",
+    "max_nag_upper",
+)
+"""Options that decide what an audit finds: one that is repeated has them from its file."""
+
+
 def command(
+    context: typer.Context,
     artifact: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a run or of an export.")],
     attacks: Annotated[
         str,
@@ -56,6 +71,20 @@ def command(
             "Several with commas."
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="SPEC of the artifact's data here, where they lie elsewhere than for its maker; they have to be equal."
+        ),
+    ] = None,
+    reproduce: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="AUDIT.json",
+            help="Repeat this audit, with its settings, into --out, and say which figures hold. --seed N tries a seed of "
+            "your own.",
+        ),
+    ] = None,
     strength: Annotated[
         int | None,
         typer.Option(
@@ -80,17 +109,29 @@ def command(
 ) -> None:
     """Train fresh attackers against a frozen model; write audit.json and report.html beside it.
 
-    Exit code 0: passed. 3: not passed, or no verdict.
+    Exit code 0: passed. 3: not passed, or no verdict. With --reproduce 0: every figure holds. 3: one does not.
+    4: it cannot be repeated.
     """
     import shlex
     import sys
 
     from sfumato.audit import audit, load
     from sfumato.audit.clean_cache import switched_off
+    from sfumato.audit.reproduction import FILE as REPRODUCTION
+    from sfumato.audit.reproduction import reproduce as repeat
     from sfumato.audit.runner import result_files
     from sfumato.audit.schema import make_rule
     from sfumato.core.console import emit_json, note, progress
+    from sfumato.core.errors import UsageError
 
+    given = {
+        name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+    if reproduce is not None:
+        if wrong := [f"--{name.replace('_', '-')}" for name in CHOSEN if name in given]:
+            raise UsageError(f"{', '.join(wrong)}: an audit is repeated with the settings of its own file")
+        if out is None:
+            raise UsageError("--reproduce needs --out DIR: what it finds must not replace what it checks")
     rule = make_rule(max_drop=max_drop / 100, max_nag=max_nag / 100, max_nag_upper=max_nag_upper / 100)
     with progress() as bar, switched_off(no_cache):
         task = bar.add_task("audit", total=1, figures="")
@@ -98,6 +139,29 @@ def command(
         def watch(done: int, total: int, title: str, best: str) -> None:
             bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)
 
+        line = shlex.join(["sfumato", *sys.argv[1:]])
+        if reproduce is not None and out is not None:
+            repeated = repeat(
+                reproduce,
+                artifact,
+                out=out,
+                seed=seed if "seed" in given else None,
+                cloud=cloud,
+                data=data,
+                others=other or (),
+                resume=resume,
+                command=line,
+                watch=watch,
+            )
+            bar.stop()
+            if as_json:
+                emit_json(repeated.to_json())
+            else:
+                show_reproduction(repeated)
+            note(f"wrote {out / REPRODUCTION}, and the audit that was made anew beside it")
+            if not repeated.holds:
+                raise typer.Exit(NOT_PASSED)
+            return
         result = audit(
             artifact,
             attacks,
@@ -108,10 +172,11 @@ def command(
             out=out,
             resume=resume,
             cloud=cloud,
+            data=data,
             strength=strength,
-            others={f"this and {path.name}": load(path, cloud=cloud) for path in other or ()},
+            others={f"this and {path.name}": load(path, cloud=cloud, data=data) for path in other or ()},
             rule=rule,
-            command=shlex.join(["sfumato", *sys.argv[1:]]),
+            command=line,
             watch=watch,
         )
     if as_json:
@@ -122,6 +187,35 @@ def command(
     note(f"wrote {result_file} and {page.name}")
     if not result.passed:
         raise typer.Exit(NOT_PASSED)
+
+
+def show_reproduction(result: "Reproduction") -> None:
+    """Print a line for every figure, what differed, and the conclusion."""
+    from sfumato.core.console import show, table
+
+    rows = [
+        (
+            one.name,
+            spelled(one.stated),
+            spelled(one.found),
+            "equal" if one.tolerance is None else f"{one.tolerance:.4g}",
+            "holds" if one.holds else "DOES NOT HOLD",
+        )
+        for one in result.figures
+    ]
+    show(table("the audit, repeated", ("figure", "stated", "found", "may differ by", ""), rows))
+    for difference in result.differences:
+        typer.echo(f"differs: {difference}")
+    for chosen in result.notes:
+        typer.echo(f"note: {chosen}")
+    wrong = [one.name for one in result.figures if not one.holds]
+    how = "to the last digit" if result.exact else "within their intervals"
+    typer.echo(f"does not hold: {'; '.join(wrong)}" if wrong else f"holds: {len(rows)} figures, {how}")
+
+
+def spelled(value: float | str | None) -> str:
+    """A figure for people."""
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def show_audit(audit: "Audit") -> None:

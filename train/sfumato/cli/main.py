@@ -26,6 +26,7 @@ COMMANDS = (
     "audit",
     "export",
     "verify",
+    "attest",
     "perturb",
     "compare",
     "bench",

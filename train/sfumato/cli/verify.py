@@ -12,14 +12,20 @@ def command(
         Path | None,
         typer.Option("--public-key", help="Ed25519 key of the maker (PEM): demand its signature."),
     ] = None,
+    attested: Annotated[
+        bool,
+        typer.Option(
+            "--attested", help="Demand signed statements about the export and an audit in its folder."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")] = False,
 ) -> None:
-    """Check hashes, signature, operators, parity and test vectors of an export."""
+    """Check hashes, signature, attestation, operators, parity and test vectors of an export."""
     from sfumato.core.console import emit_json, show, table
     from sfumato.core.errors import SfumatoError
     from sfumato.runtime.verification import verify
 
-    result = verify(export, public_key=public_key)
+    result = verify(export, public_key=public_key, attested=attested)
     if as_json:
         emit_json(result.to_json())
     else:

@@ -6,6 +6,7 @@ neither torch nor TensorFlow, so the phone-side code may use it.
 Usage: `write_json(out / "card.json", {**card, "provenance": provenance()})`
 """
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -53,6 +54,24 @@ def provenance() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "git_commit": commit,
         "git_dirty": dirty,
+    }
+
+
+def processor() -> dict[str, str]:
+    """The processor's name, and a digest of what it says it can do: kernels are chosen by that.
+
+    Returns:
+        `name`, and `abilities`: 16 hex digits, empty where the system does not tell.
+    """
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    named = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))
+    }
+    abilities = " ".join(sorted(named.get("flags", named.get("Features", "")).split()))
+    return {
+        "name": named.get("model name") or platform.processor() or platform.machine(),
+        "abilities": hashlib.sha256(abilities.encode()).hexdigest()[:16] if abilities else "",
     }
 
 

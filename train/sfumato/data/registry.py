@@ -177,8 +177,9 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     _tell_rare(source, asked, splits)
     for array in (*source.labels.values(), *source.numbers.values(), *splits.values()):
         array.flags.writeable = False
+    digest = _identify(parsed.kind, source, decoded.prints.tobytes(), decoded.images.shape[1:], splits)
     return Dataset(
-        id=_identify(parsed.kind, source, decoded.prints.tobytes(), decoded.images.shape[1:], splits),
+        id=digest[:16],
         spec=str(replace(parsed, split=rule)),
         images=decoded.images,
         labels=source.labels,
@@ -189,6 +190,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         identity=source.identity,
         window=parsed.window,
         sound=source.sound,
+        digest=digest,
     )
 
 
@@ -347,7 +349,7 @@ def _identify(
             digest.update(source.numbers[attribute.name].astype("<f8").tobytes())
     for split, rows in splits.items():
         digest.update(split.encode() + rows.astype("<i8").tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def _line(attribute: Attribute) -> bytes:

@@ -40,6 +40,16 @@ from sfumato.training.config import TrainConfig, read_config, require_named
 from sfumato.training.start import CARD
 
 SCHEMA = "sfumato-run/2"
+AUDITED = (
+    CARD,
+    "config.json",
+    "local.safetensors",
+    "cloud.safetensors",
+    "answer.json",
+    answer.TABLE,
+    ONNX_COPY,
+)
+"""Files of a run that an audit reads, where they are there."""
 ANSWER, ANSWER_SCHEMA = "answer.json", "sfumato-answer/1"
 
 CARD_KEYS_OF_1 = {
@@ -218,6 +228,11 @@ class Run:
         return self.config.hide
 
     @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of the files that an audit reads, by name."""
+        return {name: sha256(self.folder / name) for name in AUDITED if (self.folder / name).exists()}
+
+    @property
     def channel(self) -> Channel:
         """The noisy channel."""
         return self.local.channel
@@ -295,13 +310,35 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
+def open_data(config: TrainConfig, card: Mapping[str, Any], folder: Path, data: str | None = None) -> Dataset:
+    """The data that an artifact was trained on.
+
+    Args:
+        config: of the run.
+        card: of the run.
+        folder: of the artifact, for the error.
+        data: the spec under which these data are found here; None: that of the run.
+
+    Raises:
+        SfumatoError: they are other data, or have changed since.
+    """
+    spec = config.data if data is None else data
+    dataset = open_dataset(spec, keep=config.keep, hide=config.hide)
+    if dataset.id != card["dataset"]["id"]:
+        raise SfumatoError(
+            f"the data at {spec} is not what {folder} was trained on: its files or labels changed"
+        )
+    return dataset
+
+
+def load_run(folder: str | Path, *, cloud: str | None = None, data: str | None = None) -> Run:
     """Read a finished run.
 
     Args:
         folder: of the run.
         cloud: the `module:factory` of its cloud or local network, where that is the user's own, both with a comma: a run that
             names one is not believed.
+        data: where the run's data lie here, if elsewhere than for whoever trained it.
 
     Raises:
         SfumatoError: the folder holds no finished run, a file is damaged, the data set has changed since, or a network of it
@@ -319,11 +356,7 @@ def load_run(folder: str | Path, *, cloud: str | None = None) -> Run:
     config = read_config(folder / "config.json", cloud)
     require_named("local network", config.local, cloud, folder)
     check_card(card, config, folder / CARD)
-    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
-    if dataset.id != card["dataset"]["id"]:
-        raise SfumatoError(
-            f"the data at {config.data} is not what {folder} was trained on: its files or labels changed"
-        )
+    dataset = open_data(config, card, folder, data)
     if config.given_onnx is not None:
         _check_copy(folder / ONNX_COPY, card["given_cloud"]["sha256"])
     if config.mode == "answer":
