@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,30 @@ import pytest
 
 from sfumato.bench.arm import debian, yardstick
 from sfumato.bench.arm import toolbox as boxes
-from sfumato.bench.arm.counting import CONTRACT, KEY, bench_arm, count_model, read_outputs, run_upload
+from sfumato.bench.arm.counting import (
+    CONTRACT,
+    KEY,
+    Drawing,
+    bench_arm,
+    count_model,
+    count_upload,
+    drawing_at,
+    drawing_of,
+    read_outputs,
+    run_upload,
+)
 from sfumato.bench.arm.emulator import CLASSES, CORES, run_guest, steps
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
-from sfumato.bench.arm.yardstick import count_jpeg
+from sfumato.bench.arm.yardstick import ENCODERS, count_encoder
 from sfumato.bench.host_runtime import WHEELS
 from sfumato.bench.peak import product_model
 from sfumato.bench.subjects import Subject
 from sfumato.cli.bench import arm
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import ChannelPart
-from sfumato.runtime.keyed_noise import keyed_noise
-from sfumato.runtime.sampler import dither, gaussian
+from sfumato.runtime.keyed_noise import keyed_noise, parameter_bytes
+from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.sampler import Bytes, gaussian
 from sfumato.runtime.upload_codec import pack
 
 SIDE, PLANES = 16, 64
@@ -86,7 +98,9 @@ def test_counts_are_equal_under_load_and_fit_the_arithmetic() -> None:
 
 CHANNELS = [
     {"name": "dither", "levels": 2},
+    {"name": "dither", "levels": 2, "gray": True},
     {"name": "dither", "levels": 4},
+    {"name": "dither", "levels": 4, "gray": True},
     {"name": "dither", "levels": 16},
     {"name": "dither", "levels": 16, "gray": True},
     {"name": "dither", "levels": 4, "subsample": 2},
@@ -97,6 +111,7 @@ CHANNELS = [
 
 @pytest.mark.parametrize("values", CHANNELS, ids=lambda values: "-".join(map(str, values.values())))
 def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values: dict[str, object]) -> None:
+    """Against one sample after the other, in the sentences of docs/contract.md."""
     channel = ChannelPart.model_validate(values)
     rng, height, width = np.random.default_rng(5), 17, 19  # sizes that fill no byte and no vector
     image = rng.integers(0, 256, (channel.side * height, channel.side * width, 3), dtype=np.uint8)
@@ -104,19 +119,67 @@ def test_noise_and_draw_in_c_are_those_of_the_contract(toolbox: Toolbox, values:
         name: rng.integers(0, 256, (height, width, planes), dtype=np.uint8)
         for name, planes in channel.outputs.items()
     }
-    q = b"".join(value.tobytes() for value in parameters.values())  # in the order of the channel's outputs
+    for part in parameters.values():  # enough of 255 for noise that is not below it
+        part[rng.random(part.shape) < 0.6] = 255
+    drawing = Drawing(channel, image, parameters)
     if channel.name == "dither":
-        noise = keyed_noise(KEY, CONTRACT, q, image, len(q))
-        wanted = dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
+        noise = keyed_noise(KEY, CONTRACT, drawing.content, image, len(drawing.content))
+        assert (noise[parameters["p"].reshape(-1) == 255] == 255).any()
+        wanted = slowly_packed(parameters["p"], noise, channel)
     else:
-        noise = keyed_noise(KEY, CONTRACT, q, image, 2 * image.size)
+        noise = keyed_noise(KEY, CONTRACT, drawing.content, image, 2 * image.size)
         mean = image if channel.additive else parameters["mean"]
         largest, additive = float(channel.largest_scale or 0), bool(channel.additive)
-        wanted = gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive)
-    upload, stages = run_upload(toolbox, "cortex-a53", channel, image, parameters, 2)
-    assert upload == pack(wanted, bits=channel.bits)
-    assert [stage.name for stage in stages] == ["noise", "sampler", "pack"]
-    assert all(stage.instructions is not None and stage.instructions > wanted.size / 16 for stage in stages)
+        levels = gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive)
+        wanted = pack(levels, bits=8)
+    upload, stages = run_upload(toolbox, "cortex-a53", drawing, 2)
+    assert upload == wanted
+    assert [stage.name for stage in stages] == ["noise", "draw and pack"]
+    assert all(stage.instructions is not None and stage.instructions > len(wanted) for stage in stages)
+
+
+def slowly_packed(q: Bytes, noise: Bytes, channel: ChannelPart) -> bytes:
+    """Every bit of every level, by name."""
+    text, at = "", 0
+    for pixel in q.reshape(-1, 3 * channel.bits).tolist():
+        u = noise[at : at + len(pixel)].tolist()
+        at += len(pixel)
+        for colour in range(3):
+            bit = 0
+            for plane in range(colour, len(pixel), 3):
+                drawn = int(u[plane] < pixel[plane] or (bool(channel.gray) and pixel[plane] == 255))
+                bit = drawn ^ bit if channel.gray else drawn
+                text += str(bit)
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+@pytest.mark.parametrize("levels", [2, 4, 16])
+def test_a_draw_of_any_levels_costs_less_than_its_noise(toolbox: Toolbox, levels: int) -> None:
+    """Less than an instruction for a byte that is compared; one bit after the other it took twenty."""
+    channel = ChannelPart.model_validate({"name": "dither", "levels": levels, "gray": True})
+    noise, draw = count_upload(toolbox, "cortex-a76", drawing_at(channel, (64, 64)), 1)
+    assert noise.instructions is not None
+    assert draw.instructions is not None
+    assert draw.instructions < noise.instructions / 8
+    assert draw.instructions < 64 * 64 * 3 * channel.bits
+
+
+def test_only_what_is_drawn_sample_by_sample_has_a_draw_to_count(
+    sealed: Path, index_export: Path, answer_export: Callable[[bool], Path]
+) -> None:
+    said: list[str] = []
+    for export in (index_export, answer_export(True)):
+        assert drawing_of(PhoneModel.load(export), said.append) is None
+    assert [line.partition(":")[0] for line in said] == [
+        "uploads of this export are indices",
+        "an answer bundle",
+    ]
+    model = PhoneModel.load(sealed)
+    drawing = drawing_of(model, said.append)
+    assert drawing is not None
+    assert drawing.content == parameter_bytes(model.contract, model.parameters(drawing.image))
+    assert len(said) == 2
 
 
 def test_app_toolchain_and_bench_have_one_runtime() -> None:
@@ -198,24 +261,35 @@ def test_without_an_archive_of_debian_the_variable_is_asked_for(
     assert debian.mirror() == "file:///archive"
 
 
-def test_an_encoded_jpeg_is_counted_and_shows_the_picture(toolbox: Toolbox) -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_encoded_picture_is_counted_and_shows_it(toolbox: Toolbox, encoder: str) -> None:
     """Work grows with the pixels, and the loops over them take most of it."""
-    small, large = (count_jpeg(toolbox, "cortex-a76", size, runs=2) for size in ((64, 64), (128, 192)))
-    assert small.name == "JPEG, quality 90, 64x64"
+    small, large = (
+        count_encoder(toolbox, "cortex-a76", encoder, size, runs=2) for size in ((64, 64), (128, 192))
+    )
+    title = ENCODERS[encoder].title
+    assert small.name == f"{title}, quality 90, 64x64"
     assert small.instructions is not None
     assert large.instructions is not None
     assert small.instructions > 64 * 64
-    assert 3 < large.instructions / small.instructions < 6
-    results = bench_arm([], ["cortex-a53"], jpeg=(32, 48), runs=1)
-    assert [stage.name for stage in results.stages] == ["JPEG, quality 90, 32x48"]
+    assert 3 < large.instructions / small.instructions < 6.5
+    results = bench_arm([], ["cortex-a53"], encoders=[encoder], size=(32, 48), runs=1)
+    assert [stage.name for stage in results.stages] == [f"{title}, quality 90, 32x48"]
 
 
-def test_a_jpeg_that_shows_something_else_is_refused(
-    toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_file_that_shows_something_else_is_refused(
+    toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     """One of both is turned over."""
     wanted = yardstick.decoded
     turned = iter([1, -1])
     monkeypatch.setattr(yardstick, "decoded", lambda content: wanted(content)[:: next(turned)])
-    with pytest.raises(SfumatoError, match="does not show what this computer's shows"):
-        count_jpeg(toolbox, "cortex-a76", (32, 32), runs=1)
+    title = ENCODERS[encoder].title
+    with pytest.raises(SfumatoError, match=f"the {title} made on .* does not show what this computer's"):
+        count_encoder(toolbox, "cortex-a76", encoder, (32, 32), runs=1)
+
+
+def test_an_encoder_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown encoder 'gif': known are jpeg, webp"):
+        bench_arm([], ["cortex-a53"], encoders=["gif"])

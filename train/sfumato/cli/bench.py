@@ -126,26 +126,31 @@ def arm(
     jpeg: Annotated[
         bool, typer.Option("--jpeg", help="Count libjpeg-turbo's encoder at quality 90 too, as a yardstick.")
     ] = False,
+    webp: Annotated[
+        bool, typer.Option("--webp", help="Count libwebp's encoder at quality 90 too, as a yardstick.")
+    ] = False,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each model.")] = 3,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Count the ARM64 instructions of an export on emulated cores; the emulator sets itself up, without root."""
-    from sfumato.bench.arm.counting import bench_arm
+    from sfumato.bench.arm.counting import bench_arm, drawing_at, drawing_of
     from sfumato.core.console import note
     from sfumato.runtime.contract import read_contract
     from sfumato.runtime.phone_model import PhoneModel
 
     subjects = gather(export, names(variant), network_names(networks, peers), size)
-    model = None if size else PhoneModel.load(export)
-    pixels = picture_size(size) if size else read_contract(export).size
+    contract = read_contract(export)
+    pixels = picture_size(size) if size else contract.size
+    drawing = drawing_at(contract.channel, pixels) if size else drawing_of(PhoneModel.load(export), note)
     results = bench_arm(
         subjects,
         names(cores),
         runs=runs,
         runtime=runtime,
-        model=model,
-        jpeg=pixels if jpeg else None,
+        drawing=drawing,
+        encoders=[name for name, wanted in {"jpeg": jpeg, "webp": webp}.items() if wanted],
+        size=pixels,
         watch=note,
     )
     finish(results, out, as_json=as_json)

@@ -1,18 +1,19 @@
 """`sfumato bench arm`: executed ARM64 instructions of models and of the draw, on several emulated cores.
 
-results = bench_arm(export_subjects(export, ["int8"]), ["cortex-a76"], model=PhoneModel.load(export))
+subjects = export_subjects(export, ["int8"])
+results = bench_arm(subjects, ["cortex-a76"], drawing=drawing_of(PhoneModel.load(export)))
 """
 
 import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.bench.arm.emulator import CORES, agreed, make_stage, run_guest
 from sfumato.bench.arm.toolbox import APP_RUNTIME, RUNTIMES, Toolbox, open_toolbox
-from sfumato.bench.arm.yardstick import count_jpeg
+from sfumato.bench.arm.yardstick import ENCODERS, count_encoder
 from sfumato.bench.results import Measurement, Results, Stage
 from sfumato.bench.standard import digest, output_digest, pattern, standard_input
 from sfumato.bench.subjects import Subject
@@ -20,17 +21,73 @@ from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.provenance import provenance
 from sfumato.runtime.contract import ChannelPart
 from sfumato.runtime.interpreter import open_model
+from sfumato.runtime.keyed_noise import keyed_noise
 from sfumato.runtime.phone_model import PhoneModel
-from sfumato.runtime.sampler import Bytes, gaussian_factor, normal_table
+from sfumato.runtime.sampler import (
+    Bytes,
+    dither,
+    dither_noise_bytes,
+    gaussian,
+    gaussian_factor,
+    gaussian_noise_bytes,
+    normal_table,
+)
 from sfumato.runtime.upload_codec import pack
 
 KEY = bytes(range(32))
 CONTRACT = hashlib.sha256(b"sfumato-bench").digest()
 """Stands in for the digest of contract.json, on both sides: what noise costs does not depend on it."""
-STEPS = ("noise", "sampler", "pack")
+STEPS = ("noise", "draw and pack")
 """The marked steps of an upload, in order."""
 WARM = 2
 """Uncounted repetitions: the first binds libraries, and the allocator settles after the second."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What an upload is drawn from."""
+
+    channel: ChannelPart
+    """Dither or gaussian."""
+    image: Bytes
+    """(H, W, 3), the picture that the network saw."""
+    parameters: Mapping[str, Bytes]
+    """Bytes q of every output of the channel, in its order: (H / side, W / side, planes)."""
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of all parameters, one output after the other."""
+        return b"".join(values.tobytes() for values in self.parameters.values())
+
+
+def drawing_of(model: PhoneModel, watch: Callable[[str], None] = lambda title: None) -> Drawing | None:
+    """What an export's network makes of the pattern of `sfumato.bench.standard`.
+
+    None, with a word, where an upload is not drawn sample by sample: an answer's word, an entry of a book.
+    """
+    contract = model.contract
+    if contract.answer is not None:
+        watch("an answer bundle: the network alone is counted, its word takes a few integer operations")
+        return None
+    if contract.index is not None:
+        watch("uploads of this export are indices: the network alone is counted, not the draw from the book")
+        return None
+    height, width = contract.size
+    image = pattern(height * width * 3).reshape(height, width, 3)
+    parameters = model.parameters(image)
+    return Drawing(contract.channel, image, {name: parameters[name] for name in contract.channel.outputs})
+
+
+def drawing_at(channel: ChannelPart, size: tuple[int, int]) -> Drawing:
+    """The pattern for a picture and for its parameters, at any size: what a draw costs does not depend on them."""
+    height, width = size
+    image = pattern(height * width * 3).reshape(height, width, 3)
+    area = (height // channel.side, width // channel.side)
+    parameters = {
+        name: pattern(area[0] * area[1] * planes).reshape(*area, planes)
+        for name, planes in channel.outputs.items()
+    }
+    return Drawing(channel, image, parameters)
 
 
 def bench_arm(
@@ -39,8 +96,9 @@ def bench_arm(
     *,
     runs: int = 3,
     runtime: str = APP_RUNTIME,
-    model: PhoneModel | None = None,
-    jpeg: tuple[int, int] | None = None,
+    drawing: Drawing | None = None,
+    encoders: Sequence[str] = (),
+    size: tuple[int, int] = (64, 64),
     watch: Callable[[str], None] = lambda title: None,
 ) -> Results:
     """Count the instructions of models on emulated cores, and compare their outputs with this computer's.
@@ -50,9 +108,9 @@ def bench_arm(
         cores: keys of `CORES`.
         runs: counted runs of each.
         runtime: one of `RUNTIMES`; by default that of the Android app.
-        model: the export whose noise, draw and packing are counted too; None leaves them out. An answer bundle's are left out
-            with a word: choosing one of a few scores costs next to nothing, and the emulated program knows pictures alone.
-        jpeg: height and width of a picture whose encoding is counted too, as a yardstick; None counts none.
+        drawing: what an upload is drawn from, whose noise, draw and packing are counted too; None leaves them out.
+        encoders: keys of `ENCODERS`, which are counted too, as yardsticks ...
+        size: ... on a picture of this height and width.
         watch: called with the name of each part as it begins.
 
     Raises:
@@ -64,21 +122,21 @@ def bench_arm(
             raise UsageError(unknown("core", core, CORES))
     if runtime not in RUNTIMES:
         raise UsageError(unknown("runtime", runtime, RUNTIMES))
-    if model is not None and model.contract.answer is not None:
-        watch("an answer bundle: the network alone is counted, its word takes a few integer operations")
-        model = None
+    for encoder in encoders:
+        if encoder not in ENCODERS:
+            raise UsageError(unknown("encoder", encoder, ENCODERS))
     toolbox = open_toolbox(watch)
     rows, stages = [], []
     for core in cores:
         for subject in subjects:
             watch(f"{core}: {subject.name} {subject.variant}")
             rows.append(count_model(toolbox, core, subject, runs, runtime))
-        if model is not None:
-            watch(f"{core}: noise, sampler, packing")
-            stages += count_upload(toolbox, core, model, runs)
-        if jpeg is not None:
-            watch(f"{core}: JPEG")
-            stages.append(count_jpeg(toolbox, core, jpeg, runs=runs))
+        if drawing is not None:
+            watch(f"{core}: noise, draw, packing")
+            stages += count_upload(toolbox, core, drawing, runs)
+        for encoder in encoders:
+            watch(f"{core}: {ENCODERS[encoder].title}")
+            stages.append(count_encoder(toolbox, core, encoder, size, runs=runs))
     return Results(
         target="arm",
         environment={
@@ -143,38 +201,41 @@ def read_outputs(content: bytes) -> dict[str, bytes]:
     return outputs
 
 
-def count_upload(toolbox: Toolbox, core: str, model: PhoneModel, runs: int) -> list[Stage]:
-    """Keyed noise, draw and packing of one picture, in C.
+def wanted_upload(drawing: Drawing) -> bytes:
+    """The packed upload that this computer draws."""
+    channel, parameters = drawing.channel, drawing.parameters
+    samples = next(iter(parameters.values())).shape[:2]
+    if channel.name == "dither":
+        count = dither_noise_bytes(*samples, channel.bits)
+        noise = keyed_noise(KEY, CONTRACT, drawing.content, drawing.image, count)
+        levels = dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
+        return pack(levels, bits=channel.bits)
+    noise = keyed_noise(KEY, CONTRACT, drawing.content, drawing.image, gaussian_noise_bytes(*samples))
+    mean = drawing.image if channel.additive else parameters["mean"]
+    largest, additive = float(channel.largest_scale or 0), bool(channel.additive)
+    return pack(gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive), bits=8)
+
+
+def count_upload(toolbox: Toolbox, core: str, drawing: Drawing, runs: int) -> list[Stage]:
+    """Keyed noise, and draw and packing of one picture, in C.
 
     Raises:
         SfumatoError: the packed upload is not the one that this computer makes.
     """
-    height, width = model.contract.size
-    image = pattern(height * width * 3).reshape(height, width, 3)
-    parameters = model.parameters(image)
-    noise = replace(model, digest=CONTRACT).noise(image, parameters, KEY)
-    wanted = pack(model.sample(image, parameters, noise), bits=model.contract.channel.bits)
-    upload, stages = run_upload(toolbox, core, model.contract.channel, image, parameters, runs)
-    if upload != wanted:
+    upload, stages = run_upload(toolbox, core, drawing, runs)
+    if upload != wanted_upload(drawing):
         raise SfumatoError(f"the upload made on {core} is not the one this computer makes (docs/contract.md)")
     return stages
 
 
-def run_upload(
-    toolbox: Toolbox,
-    core: str,
-    channel: ChannelPart,
-    image: Bytes,
-    parameters: Mapping[str, Bytes],
-    runs: int,
-) -> tuple[bytes, list[Stage]]:
-    """The packed upload of an image (H, W, 3) that the guest makes from parameter bytes q, and what each step took."""
-    order = [name for name in ("p", "mean", "scale") if name in parameters]
+def run_upload(toolbox: Toolbox, core: str, drawing: Drawing, runs: int) -> tuple[bytes, list[Stage]]:
+    """The packed upload that the guest makes, and what each of `STEPS` took."""
+    channel = drawing.channel
     contents = {
-        "image": image.tobytes(),
+        "image": drawing.image.tobytes(),
         "key": KEY,
         "contract": CONTRACT,
-        "parameters": b"".join(parameters[name].tobytes() for name in order),
+        "parameters": drawing.content,
         "table": normal_table().astype("<i2").tobytes(),
     }
     with tempfile.TemporaryDirectory(prefix="sfumato-arm-") as name:

@@ -5,18 +5,21 @@
  *   guest dither LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS BITS GRAY
  *   guest gaussian LIBCRYPTO IMAGE KEY CONTRACT PARAMETERS UPLOAD RUNS FACTOR ADDITIVE TABLE
  *   guest jpeg   LIBTURBOJPEG IMAGE WIDTH HEIGHT QUALITY FILE RUNS
+ *   guest webp   LIBWEBP IMAGE WIDTH HEIGHT QUALITY FILE RUNS
  * CONTRACT holds the 32 bytes of a digest.
  *
  * getppid() is the mark that count.c looks for. Two marks with nothing between them come first; then a mark before and
- * after each step of each of RUNS repetitions. The first repetitions bind libraries and fill caches. OUTPUTS holds, for every output, a line "NAME BYTES" and the bytes. UPLOAD
- * holds the packed upload.
+ * after each step of each of RUNS repetitions. The first repetitions bind libraries and fill caches. OUTPUTS holds, for every
+ * output, a line "NAME BYTES" and the bytes. UPLOAD holds the packed upload.
  *
  * `time` runs on a phone and marks nothing: it prints nanoseconds by the monotonic clock, a line "NAME NUMBER" each, and "done" last.
  * RUNS timed runs end after SECONDS, but not before FEWEST_RUNS of them; SUSTAINED seconds without a pause follow. After
  * LIMIT seconds the process ends itself, whoever has lost sight of it.
  *
- * The draw repeats docs/contract.md, "Noise v2" and "Sampler v1", in plain C; hashes and cipher are OpenSSL's.
+ * The draw repeats docs/contract.md, "Noise v2" and "Sampler v1"; hashes and cipher are OpenSSL's. Comparing and packing are one
+ * pass in vectors, which every ARM64 core has: levels are never written.
  */
+#include <arm_neon.h>
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -262,7 +265,6 @@ typedef struct {
     void *(*EVP_CIPHER_CTX_new)(void);
     int (*EVP_EncryptInit_ex)(void *, const void *, void *, const byte *, const byte *);
     int (*EVP_EncryptUpdate)(void *, byte *, int *, const byte *, int);
-    void (*EVP_CIPHER_CTX_free)(void *);
 } crypto;
 
 static void hmac(const crypto *c, const byte *key, const void *text, size_t length, byte *digest)
@@ -271,12 +273,24 @@ static void hmac(const crypto *c, const byte *key, const void *text, size_t leng
     c->HMAC(c->EVP_sha256(), key, 32, text, length, digest, &size);
 }
 
-/* Noise v2: HKDF with an empty salt, HMAC over the hashes of contract, q and pixels, AES-256-CTR over zeros. */
-static void keyed_noise(const crypto *c, const byte *key, const byte *contract, const byte *q, size_t planes,
-                        const byte *pixels, size_t size, byte *noise, size_t count)
+/* The cipher of a device key, set up once as sfumato.runtime.keyed_noise keeps it too: HKDF with an empty salt, AES-256-CTR. */
+static void *device_cipher(const crypto *c, const byte *key)
 {
     static const byte salt[32];
-    byte text[16 + 3 * 32], secret[32], stream[32], iv[32];
+    byte secret[32], stream[32];
+
+    hmac(c, salt, key, 32, secret);
+    hmac(c, secret, "noise\x01", 6, stream);
+    void *cipher = c->EVP_CIPHER_CTX_new();
+    c->EVP_EncryptInit_ex(cipher, c->EVP_aes_256_ctr(), NULL, stream, salt);
+    return cipher;
+}
+
+/* Noise v2: HMAC over the hashes of contract, q and pixels, then the cipher over zeros. */
+static void keyed_noise(const crypto *c, void *cipher, const byte *key, const byte *contract, const byte *q, size_t planes,
+                        const byte *pixels, size_t size, byte *noise, size_t count)
+{
+    byte text[16 + 3 * 32], iv[32];
     int done;
 
     memcpy(text, "sfumato-noise-v2", 16);
@@ -284,36 +298,126 @@ static void keyed_noise(const crypto *c, const byte *key, const byte *contract, 
     c->SHA256(q, planes, text + 16 + 32);
     c->SHA256(pixels, size, text + 16 + 64);
     hmac(c, key, text, sizeof text, iv);
-    hmac(c, salt, key, 32, secret);
-    hmac(c, secret, "noise\x01", 6, stream);
     memset(noise, 0, count);
-    void *cipher = c->EVP_CIPHER_CTX_new();
-    c->EVP_EncryptInit_ex(cipher, c->EVP_aes_256_ctr(), NULL, stream, iv);
+    c->EVP_EncryptInit_ex(cipher, NULL, NULL, NULL, iv);
     c->EVP_EncryptUpdate(cipher, noise, &done, noise, (int)count);
-    c->EVP_CIPHER_CTX_free(cipher);
 }
 
-/* In Gray code a byte of 255 stands for 1. */
-static inline byte drawn(byte q, byte noise, int gray)
+/* Sampler v1, dither: bit = u < q; in Gray code a byte of 255 stands for 1. All bits of a lane, or none. */
+static inline uint8x16_t drawn(uint8x16_t q, uint8x16_t noise, int gray)
 {
-    return (noise < q) | (gray & (q == 255));
+    uint8x16_t ones = vcgtq_u8(q, noise);
+    return gray ? vorrq_u8(ones, vceqq_u8(q, vdupq_n_u8(255))) : ones;
 }
 
-/* Sampler v1, dither: bit = u < q; plane 3 j + c is bit j of colour c, the most significant first; `gray`: of its Gray code. */
-static void dither(const byte *q, const byte *noise, size_t pixels, int bits, int gray, byte *levels)
+/* The levels of one colour of 16 pixels, from `bits` vectors of drawn bits: those of a pixel are neighbours, the first counts
+ * most. */
+static inline uint8x16_t levels_of(const uint8x16_t *ones, int bits, int gray)
 {
-    if (bits == 1) {
-        for (size_t i = 0; i < 3 * pixels; i++)
-            levels[i] = drawn(q[i], noise[i], gray);
-        return;
+    static const byte two[16] = {2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1};
+    static const byte four[16] = {8, 4, 2, 1, 8, 4, 2, 1, 8, 4, 2, 1, 8, 4, 2, 1};
+    uint8x16_t values = vld1q_u8(bits == 2 ? two : four), level;
+    level = vpaddq_u8(vandq_u8(ones[0], values), vandq_u8(ones[1], values));
+    if (bits == 4)
+        level = vpaddq_u8(level, vpaddq_u8(vandq_u8(ones[2], values), vandq_u8(ones[3], values)));
+    if (gray) /* each bit is the exclusive or of the drawn ones up to it */
+        level = veorq_u8(level, vshrq_n_u8(level, 1));
+    if (gray && bits == 4)
+        level = veorq_u8(level, vshrq_n_u8(level, 2));
+    return level;
+}
+
+/* Draws and packs as many samples as fill vectors, one bit each; how many those are. */
+static inline size_t draw_one_bit(const byte *q, const byte *noise, size_t samples, int gray, byte *packed)
+{
+    static const byte each[16] = {128, 64, 32, 16, 8, 4, 2, 1, 128, 64, 32, 16, 8, 4, 2, 1};
+    const uint8x16_t values = vld1q_u8(each);
+    size_t done = 0;
+    for (; done + 128 <= samples; done += 128, packed += 16) {
+        uint8x16_t part[8];
+        for (int i = 0; i < 8; i++)
+            part[i] = vandq_u8(drawn(vld1q_u8(q + done + 16 * i), vld1q_u8(noise + done + 16 * i), gray), values);
+        for (int count = 4; count; count /= 2)
+            for (int i = 0; i < count; i++)
+                part[i] = vpaddq_u8(part[2 * i], part[2 * i + 1]);
+        vst1q_u8(packed, part[0]);
     }
-    for (size_t i = 0; i < pixels; i++, q += 3 * bits, noise += 3 * bits)
-        for (int colour = 0; colour < 3; colour++) {
-            byte level = 0;
-            for (int j = 0; j < bits; j++)
-                level = 2 * level + (drawn(q[3 * j + colour], noise[3 * j + colour], gray) ^ (gray & level));
-            *levels++ = level;
+    return done;
+}
+
+/* The same for 2 and 4 bits, 16 pixels at a time. Every third byte of q is the next bit of a colour, or the first of the next
+ * pixel's: a load that takes three vectors apart leaves the bits of a level side by side. */
+static inline size_t draw_more_bits(const byte *q, const byte *noise, size_t samples, int bits, int gray,
+                                    byte *packed)
+{
+#define AT(sample) ((sample) % 3 * 16 + (sample) / 3)
+#define EVERY(step, n) AT(n), AT(n + step), AT(n + 2 * step), AT(n + 3 * step)
+#define SECOND(n) EVERY(2, n), EVERY(2, n + 8), EVERY(2, n + 16), EVERY(2, n + 24), EVERY(2, n + 32), EVERY(2, n + 40)
+#define FOURTH(n) EVERY(4, n), EVERY(4, n + 16), EVERY(4, n + 32), 0, 0, 0, 0
+    static const byte seconds[2][24] = {{SECOND(0)}, {SECOND(1)}};
+    static const byte fourths[4][16] = {{FOURTH(0)}, {FOURTH(1)}, {FOURTH(2)}, {FOURTH(3)}};
+    size_t done = 0;
+    for (; done + 48 <= samples; done += 48) {
+        uint8x16_t ones[3][4];
+        uint8x16x3_t levels;
+        for (int i = 0; i < bits; i++, q += 48, noise += 48) {
+            uint8x16x3_t p = vld3q_u8(q), u = vld3q_u8(noise);
+            for (int colour = 0; colour < 3; colour++)
+                ones[colour][i] = drawn(p.val[colour], u.val[colour], gray);
         }
+        for (int colour = 0; colour < 3; colour++)
+            levels.val[colour] = levels_of(ones[colour], bits, gray);
+        /* Levels of the three colours -> in the order of the samples, as many to a byte as fit. */
+        if (bits == 4) {
+            uint8x16_t most = vqtbl3q_u8(levels, vld1q_u8(seconds[0]));
+            uint8x16_t least = vqtbl3q_u8(levels, vld1q_u8(seconds[1]));
+            uint8x8_t last = vqtbl3_u8(levels, vld1_u8(seconds[0] + 16));
+            vst1q_u8(packed, vsliq_n_u8(least, most, 4));
+            vst1_u8(packed + 16, vsli_n_u8(vqtbl3_u8(levels, vld1_u8(seconds[1] + 16)), last, 4));
+            packed += 24;
+        } else {
+            uint8x16_t bytes = vqtbl3q_u8(levels, vld1q_u8(fourths[3]));
+            bytes = vsliq_n_u8(bytes, vqtbl3q_u8(levels, vld1q_u8(fourths[2])), 2);
+            bytes = vsliq_n_u8(bytes, vqtbl3q_u8(levels, vld1q_u8(fourths[1])), 4);
+            bytes = vsliq_n_u8(bytes, vqtbl3q_u8(levels, vld1q_u8(fourths[0])), 6);
+            vst1_u8(packed, vget_low_u8(bytes));
+            vst1q_lane_u32((uint32_t *)(packed + 8), vreinterpretq_u32_u8(bytes), 2);
+            packed += 12;
+        }
+    }
+    return done;
+}
+
+/* Sampler v1, dither, and the packed form in one pass: plane 3 j + c is bit j of colour c, the most significant first; `gray`: of
+ * its Gray code. A level has `bits` bits, the most significant first, and the last byte is filled with zeros. */
+static void draw_packed(const byte *q, const byte *noise, size_t samples, int bits, int gray, byte *packed)
+{
+    size_t done;
+    /* Constants, so that each of the six is compiled by itself. */
+    if (bits == 1)
+        done = gray ? draw_one_bit(q, noise, samples, 1, packed) : draw_one_bit(q, noise, samples, 0, packed);
+    else if (bits == 2)
+        done = gray ? draw_more_bits(q, noise, samples, 2, 1, packed) : draw_more_bits(q, noise, samples, 2, 0, packed);
+    else
+        done = gray ? draw_more_bits(q, noise, samples, 4, 1, packed) : draw_more_bits(q, noise, samples, 4, 0, packed);
+    unsigned value = 1; /* a bit that marks how far the byte is filled */
+    for (packed += done * bits / 8; done < samples; done++) {
+        unsigned level = 0;
+        for (int j = 0; j < bits; j++) {
+            size_t at = done / 3 * 3 * bits + 3 * j + done % 3;
+            level = 2 * level + (((noise[at] < q[at]) | (gray & (q[at] == 255))) ^ (gray & level & 1));
+        }
+        value = value << bits | level;
+        if (value > 255) {
+            *packed++ = value;
+            value = 1;
+        }
+    }
+    if (value > 1) {
+        while (value < 256)
+            value <<= bits;
+        *packed = value;
+    }
 }
 
 /* Sampler v1, gaussian: clip((base + s t K + 2^15) >> 16). */
@@ -327,25 +431,27 @@ static void gaussian(const byte *mean, int32_t unit, const byte *scale, const by
     }
 }
 
-/* The packed form: `bits` bits a level, most significant first, the last byte filled with zeros. */
-static void pack(const byte *levels, size_t count, int bits, byte *packed)
+/* ---- yardsticks ---- */
+
+/* A picture and what to do with it, from the arguments behind the library. */
+typedef struct {
+    byte *rgb;
+    int width, height, quality, runs;
+    const char *file;
+} yardstick;
+
+static yardstick read_yardstick(char **arguments)
 {
-    size_t each = 8 / bits;
-    for (; count >= each; count -= each, levels += each) {
-        unsigned value = 0;
-        for (size_t j = 0; j < each; j++)
-            value = value << bits | levels[j];
-        *packed++ = value;
-    }
-    if (count) {
-        unsigned value = 0;
-        for (size_t j = 0; j < each; j++)
-            value = value << bits | (j < count ? levels[j] : 0);
-        *packed = value;
-    }
+    size_t size;
+    return (yardstick){read_file(arguments[0], &size), atoi(arguments[1]), atoi(arguments[2]),
+                       atoi(arguments[3]),             atoi(arguments[5]), arguments[4]};
 }
 
-/* ---- a yardstick ---- */
+static int write_file(const char *path, const byte *content, size_t bytes)
+{
+    FILE *file = fopen(path, "wb");
+    return file && fwrite(content, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
+}
 
 static int run_jpeg(char **arguments)
 {
@@ -354,23 +460,41 @@ static int run_jpeg(char **arguments)
     FUNCTION(void *, tjInitCompress, void);
     FUNCTION(unsigned long, tjBufSize, int, int, int);
     FUNCTION(int, tjCompress2, void *, const byte *, int, int, int, int, byte **, unsigned long *, int, int, int);
-    size_t size;
-    byte *image = read_file(arguments[1], &size);
-    int width = atoi(arguments[2]), height = atoi(arguments[3]), quality = atoi(arguments[4]);
-    unsigned long bytes = tjBufSize(width, height, HALVED_COLOURS);
+    yardstick y = read_yardstick(arguments + 1);
+    unsigned long bytes = tjBufSize(y.width, y.height, HALVED_COLOURS);
     byte *content = malloc(bytes);
     void *encoder = tjInitCompress();
     empty_marks();
-    for (int run = atoi(arguments[6]); run > 0; run--) {
+    while (y.runs-- > 0) {
         mark();
-        int failed = tjCompress2(encoder, image, width, 0, height, RGB, &content, &bytes, HALVED_COLOURS, quality,
+        int failed = tjCompress2(encoder, y.rgb, y.width, 0, y.height, RGB, &content, &bytes, HALVED_COLOURS, y.quality,
                                  SLOW_DCT | OWN_BUFFER);
         mark();
         if (failed)
             fail("guest: the picture cannot be encoded");
     }
-    FILE *file = fopen(arguments[5], "wb");
-    return file && fwrite(content, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
+    return write_file(y.file, content, bytes);
+}
+
+/* The simplest of libwebp's functions; it takes the memory it needs itself, as a caller would have to. */
+static int run_webp(char **arguments)
+{
+    void *library = load(arguments[0]);
+    FUNCTION(size_t, WebPEncodeRGB, const byte *, int, int, int, float, byte **);
+    FUNCTION(void, WebPFree, void *);
+    yardstick y = read_yardstick(arguments + 1);
+    byte *content = NULL;
+    size_t bytes = 0;
+    empty_marks();
+    while (y.runs-- > 0) {
+        WebPFree(content);
+        mark();
+        bytes = WebPEncodeRGB(y.rgb, y.width, y.height, 3 * y.width, y.quality, &content);
+        mark();
+        if (!bytes)
+            fail("guest: the picture cannot be encoded");
+    }
+    return write_file(y.file, content, bytes);
 }
 
 static int run_upload(int is_dither, char **arguments)
@@ -378,8 +502,7 @@ static int run_upload(int is_dither, char **arguments)
     void *library = load(arguments[0]);
     crypto c = {find(library, "SHA256"), find(library, "HMAC"), find(library, "EVP_sha256"),
                 find(library, "EVP_aes_256_ctr"), find(library, "EVP_CIPHER_CTX_new"),
-                find(library, "EVP_EncryptInit_ex"), find(library, "EVP_EncryptUpdate"),
-                find(library, "EVP_CIPHER_CTX_free")};
+                find(library, "EVP_EncryptInit_ex"), find(library, "EVP_EncryptUpdate")};
     size_t size, planes, unused;
     byte *image = read_file(arguments[1], &size), *key = read_file(arguments[2], &unused);
     byte *contract = read_file(arguments[3], &unused), *q = read_file(arguments[4], &planes);
@@ -390,26 +513,24 @@ static int run_upload(int is_dither, char **arguments)
     int16_t *table = is_dither ? NULL : (int16_t *)read_file(arguments[9], &unused);
     /* A dithered upload may have fewer samples than the picture has colours. */
     size_t samples = is_dither ? planes / bits : size, count = is_dither ? planes : 2 * size;
-    byte *noise = malloc(count), *levels = malloc(samples), *packed = malloc(samples);
+    byte *noise = malloc(count), *packed = malloc(samples);
+
+    void *cipher = device_cipher(&c, key);
 
     empty_marks();
     for (int run = 0; run < runs; run++) {
         mark();
-        keyed_noise(&c, key, contract, q, planes, image, size, noise, count);
+        keyed_noise(&c, cipher, key, contract, q, planes, image, size, noise, count);
         mark(), mark();
         if (is_dither)
-            dither(q, noise, samples / 3, bits, gray, levels);
+            draw_packed(q, noise, samples, bits, gray, packed);
         else if (additive)
-            gaussian(image, 65536, q, noise, table, factor, size, levels);
+            gaussian(image, 65536, q, noise, table, factor, size, packed);
         else
-            gaussian(q, 65280, q + size, noise, table, factor, size, levels);
-        mark(), mark();
-        pack(levels, samples, bits, packed);
+            gaussian(q, 65280, q + size, noise, table, factor, size, packed);
         mark();
     }
-    FILE *file = fopen(arguments[5], "wb");
-    size_t bytes = (samples * bits + 7) / 8;
-    return file && fwrite(packed, 1, bytes, file) == bytes && fclose(file) == 0 ? 0 : 1;
+    return write_file(arguments[5], packed, (samples * bits + 7) / 8);
 }
 
 int main(int argc, char **argv)
@@ -424,5 +545,7 @@ int main(int argc, char **argv)
         return run_upload(0, argv + 2);
     if (argc == 9 && !strcmp(argv[1], "jpeg"))
         return run_jpeg(argv + 2);
+    if (argc == 9 && !strcmp(argv[1], "webp"))
+        return run_webp(argv + 2);
     fail("guest: see the head of guest.c");
 }

@@ -4,8 +4,8 @@
 
 - qemu-aarch64 of Debian 12, whose build counts by plugin (Debian 13's does not), with its own libraries and loader, so that
   nothing is installed and the host's C library does not matter;
-- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL, libjpeg-turbo), and ai-edge-litert for aarch64 in the releases of
-  `RUNTIMES`;
+- the shared libraries of an arm64 Debian 12 (C, C++, OpenSSL, libjpeg-turbo, libwebp), and ai-edge-litert for aarch64 in the
+  releases of `RUNTIMES`;
 - `guest.c`, compiled for ARM64 by a cross compiler that is thrown away afterwards, and `count.c`, compiled by the host's.
 
 Why packages are unpacked and not installed: `qemu-user-static` counts nothing (a static qemu has no plugins), and the C library
@@ -80,7 +80,7 @@ COMPILER = (
     "libc6-dev-arm64-cross",
     "libgcc-12-dev-arm64-cross",
 )
-LIBRARIES = ("libc6", "libstdc++6", "libssl3", "libturbojpeg0")
+LIBRARIES = ("libc6", "libstdc++6", "libssl3", "libturbojpeg0", "libwebp7")
 LOADER, LITERT = "ld-linux-aarch64.so.1", "liblitert.so"
 NEEDED = ("libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1")
 """What guest and runtime are linked against, libstdc++ beside them."""
@@ -134,6 +134,11 @@ class Toolbox:
     def turbojpeg(self) -> Path:
         """libjpeg-turbo's library for ARM64."""
         return self.root / "usr/lib/aarch64-linux-gnu/libturbojpeg.so.0"
+
+    @property
+    def webp(self) -> Path:
+        """libwebp's library for ARM64."""
+        return self.root / "usr/lib/aarch64-linux-gnu/libwebp.so.7"
 
     @property
     def packages(self) -> dict[str, str]:
