@@ -33,12 +33,12 @@ def test_a_number_keeps_its_numbers_and_its_bins_stand_for_their_means(folder: P
     np.testing.assert_array_equal(np.sort(numbers), np.sort(AGES))
     assert len(attribute.classes) == 16
     defender = data.splits[Split.DEFENDER]
+    assert attribute.values is not None
     for place, name in enumerate(attribute.classes):
         low, high = map(float, name.split("-"))
         inside = [row for row in range(COUNT) if labels[row] == place]
         assert all(low <= numbers[row] <= high for row in inside)
         mine = [numbers[row] for row in inside if row in defender]
-        assert attribute.values is not None
         assert attribute.values[place] == pytest.approx(sum(mine) / len(mine))
     assert list(attribute.values) == sorted(attribute.values)
 

@@ -78,7 +78,8 @@ def test_the_service_answers_with_the_number(answer_run: Path, bundle: Path) -> 
         certain = [shares[name] ** cloud.temperatures[0] for name in entry.classes]  # the temperature undone
         expected = np.dot(certain, entry.values) / sum(certain)
         assert answer["light"].value == pytest.approx(expected, rel=0.01)
-    errors = np.abs([answer["light"].value for answer in found] - run.dataset.numbers["light"][rows])
+    said = np.array([answer["light"].value for answer in found], dtype=np.float64)
+    errors = np.abs(said - run.dataset.numbers["light"][rows])
     figures = cloud.contract.figures
     shown = (1 - figures["accuracy"]["light"]["int8"]) * figures["guess_error"]["light"]
     assert errors.mean() == pytest.approx(shown, abs=1e-3)
