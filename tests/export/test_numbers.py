@@ -36,7 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     numbers = rng.integers(0, 100, COUNT)
     noise = rng.integers(0, 40, (COUNT, 16, 16, 3))
     pictures = (20 + 1.8 * numbers[:, None, None, None] + noise).astype(np.uint8)
-    rows = [(pictures[i], {"light": int(numbers[i]), "side": i % 2}) for i in range(COUNT)]
+    labels = [{"light": int(one), "dark": int(one < 50), "side": i % 2} for i, one in enumerate(numbers)]
+    rows = list(zip(pictures, labels, strict=True))
     return save_folder(rows, tmp_path_factory.mktemp("data") / "light")
 
 
@@ -85,16 +86,19 @@ def test_the_service_answers_with_the_number(answer_run: Path, bundle: Path) -> 
     assert errors.mean() == pytest.approx(shown, abs=1e-3)
 
 
-def test_picture_mode_and_its_audit_count_in_the_same_unit(folder: Path, tmp_path: Path) -> None:
+def test_heads_of_both_kinds_in_picture_mode_and_its_audit(folder: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        **TINY, data=f"folder:{folder},size=16", keep=("light:number",), mode="picture", bits=30
+        **TINY, data=f"folder:{folder},size=16", keep=("light:number", "dark"), mode="picture", bits=30
     )
     train(config, tmp_path / "run")
     card = load_run(tmp_path / "run").card
     assert 0.3 < card["desired_accuracy"]["light"] < 1
     audit(tmp_path / "run", HASTY, attributes=("side",))
-    (desired,) = json.loads((tmp_path / "run" / "audit.json").read_text(encoding="utf-8"))["desired"]
+    desired, dark = json.loads((tmp_path / "run" / "audit.json").read_text(encoding="utf-8"))["desired"]
     assert desired["guess_error"] == pytest.approx(card["guess_error"]["light"])
+    assert dark["guess_error"] is None
+    assert card["guess_error"].keys() == {"light"}
+    assert dark["accuracy"] > 0.8
     assert desired["accuracy"] == pytest.approx(card["desired_accuracy"]["light"], abs=0.05)  # another draw
     assert desired["ci95"][0] < desired["accuracy"] < desired["ci95"][1]
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
