@@ -370,3 +370,5 @@ def test_a_number_that_lost_too_much_is_told_in_its_unit() -> None:
     )
     (reason,) = judge([kept], []).failures
     assert reason == "age: error 6 is 0.6 over the clean network's error 5.4; at most 0.18 are allowed"
+    assert kept.interval == "error 4.8 - 7.2"
+    assert KEPT.interval == "97.0 % - 99.0 %"

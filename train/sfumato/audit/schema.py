@@ -95,6 +95,14 @@ class DesiredResult(_Frozen):
     """Of a number: the mean absolute error of a guess, in the number's unit. `accuracy` is the share of it that is gone, so
     the error is (1 - accuracy) times it. Null for classes."""
 
+    @property
+    def interval(self) -> str:
+        """`ci95` as people read it, the lower bound first; that of an error belongs to the higher accuracy."""
+        low, high = map(self.text, self.ci95)
+        if self.guess_error is not None:
+            return f"{high} - {low.removeprefix('error ')}"
+        return f"{low} - {high}"
+
     def text(self, accuracy: float) -> str:
         """An accuracy of this attribute as people read it: a share, or of a number the mean absolute error."""
         return credit_text(accuracy, self.guess_error)

@@ -230,7 +230,7 @@ def show_audit(audit: "Audit") -> None:
                 (
                     d.name,
                     d.text(d.accuracy),
-                    f"{d.text(d.ci95[0])} - {d.text(d.ci95[1])}",
+                    d.interval,
                     d.text(d.clean_accuracy),
                 )
                 for d in audit.desired
