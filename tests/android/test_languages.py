@@ -87,6 +87,19 @@ def test_one_upload_from_every_language(kit: Any, kotlin: Any, table: Path, expo
     assert javascript == [{name: answer[name] for name in ("noise", "packed")} for answer in answers]
 
 
+def test_vectors_of_one_plane_hold(
+    kit: Any, app: Any, build_export: Any, table: Path, tmp_path: Path
+) -> None:
+    """Contract, picture, noise, draw and rate of a model of grey pictures, by the core's own test."""
+    export = build_export("grey", tmp_path / "export")
+    (export / "normal_table.bin").write_bytes(table.read_bytes())
+    classpath = kit.path([app.tests, app.core, *kit.RUNTIME, *kit.JUNIT])
+    options = ("-ea", f"-Dsfumato.export={export}", "-cp", classpath)
+    done = kit.run(*kit.JAVA, *options, "org.junit.runner.JUnitCore", "dev.sfumato.core.VectorsTest")
+    assert done.returncode == 0, done.stdout
+    assert "\nOK (" in done.stdout
+
+
 def test_one_upload_of_any_strength_from_every_language(kotlin: Any, table: Path) -> None:
     """The page's modules are asked in tests/server/test_page_modules.py."""
     cases, expected = dial.cases(8)

@@ -1,5 +1,6 @@
 """The page, the pictures, the pass rule, and the command."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -181,3 +182,15 @@ def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatc
     shown = CliRunner().invoke(app, given)
     assert "tone" in shown.stdout
     assert "not passed" in shown.stdout
+
+
+def test_a_grey_photo_and_its_upload_have_one_plane() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 1), dtype=np.uint8)
+    sizes = []
+    for image in pixels:
+        stream = io.BytesIO()
+        Image.fromarray(image[:, :, 0]).save(stream, "JPEG", quality=90)
+        sizes.append(stream.tell())
+    found = upload_bytes(create("dither", levels=4, colours=1), pixels, torch.zeros(3, 1, 16, 24))
+    assert found.mean == 16 * 24 * 2 / 8
+    assert found.raw_jpeg90_mean == pytest.approx(sum(sizes) / 3)

@@ -17,6 +17,8 @@ from sfumato.models.argmax_head import TIE, Decision, LargestDecision, make_deci
 from sfumato.models.attackers import ATTACKERS, create_attacker
 from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
 from sfumato.models.cost import cost
+from sfumato.models.decoder import Beside, Decoder
+from sfumato.models.flow import Flow
 from sfumato.models.layers import Halving, Padding, fold, pack, reorder, unpack
 from sfumato.models.local import Encoder, LocalNetwork, check_size
 
@@ -483,3 +485,17 @@ def test_library_networks_see_grey_three_times() -> None:
         assert torch.allclose(cloud(x)["a"], cloud(x.expand(-1, 3, -1, -1))["a"], atol=1e-6)
     with pytest.raises(SfumatoError, match=r"does not take uploads \(3, 1, 32, 32\)"):
         check_answers(create_cloud("resnet", {"a": 2}, size=(32, 32)), {"a": 2}, (32, 32), "mine", 1)
+
+
+@pytest.mark.parametrize(("photo", "uploaded"), [(1, 1), (1, 3), (3, 3)])
+def test_attackers_restore_photos_of_one_plane_from_uploads_of_one_or_of_a_word(
+    photo: int, uploaded: int
+) -> None:
+    """In answer mode the phone sees grey, and a code word is drawn in three colours."""
+    upload, clean = torch.rand(2, uploaded, 32, 32), torch.rand(2, photo, 32, 32)
+    decoder = Decoder(clean[0], inputs=uploaded).eval()
+    estimate = decoder(upload)
+    assert estimate.shape == clean.shape
+    flow = Flow((photo, 32, 32), 0.1, uploaded=uploaded).eval()
+    assert flow(clean, upload, estimate, torch.rand(2)).shape == clean.shape
+    assert Beside(decoder)(upload).shape == (2, uploaded + photo, 32, 32)

@@ -104,16 +104,19 @@ def corpus_cases() -> list[Case]:
 # --- what can be hidden in several containers ---
 
 TRANSPARENT = "pixels below full transparency"
-CLEAR = np.zeros(UPRIGHT.shape[:2], dtype=bool)
+HEIGHT, WIDTH = UPRIGHT.shape[:2]
+SIZE = (HEIGHT, WIDTH)
+CLEAR = np.zeros(SIZE, dtype=bool)
 CLEAR[8:20, 10:30] = True
 HOLES: Pixels = np.where(CLEAR[..., None], 255, UPRIGHT).astype(np.uint8)
 
 
 def below(secret: bool) -> Pixels:
     """(H, W, 4): a hole, and under it black or another picture."""
-    under = drawing(*UPRIGHT.shape[:2], seed=9) if secret else np.zeros_like(UPRIGHT)
+    under = drawing(HEIGHT, WIDTH, seed=9) if secret else np.zeros_like(UPRIGHT)
     colours = np.where(CLEAR[..., None], under, UPRIGHT)
-    return np.concatenate([colours, np.where(CLEAR, 0, 255)[..., None]], axis=2).astype(np.uint8)
+    both = np.concatenate([colours, np.where(CLEAR, 0, 255)[..., None]], axis=2)
+    return np.asarray(both, dtype=np.uint8)
 
 
 def other(shape: tuple[int, ...] = UPRIGHT.shape) -> Pixels:
@@ -338,8 +341,8 @@ def in_png(marker: Markers) -> Iterator[Hidden]:
     )
     one = marker()
     yield case("bytes behind the picture", plain + one, one)
-    still = apng(None, [(UPRIGHT, 0, 0)], UPRIGHT.shape[:2])
-    moving = apng(None, [(UPRIGHT, 0, 0), (other(), 0, 0)], UPRIGHT.shape[:2])
+    still = apng(None, [(UPRIGHT, 0, 0)], SIZE)
+    moving = apng(None, [(UPRIGHT, 0, 0), (other(), 0, 0)], SIZE)
     yield case("further frame or page", moving, None, still)
     yield case(TRANSPARENT, png(below(True), 6), None, png(below(False), 6))
     yield case(ORIENTATION, png(UPRIGHT, 2, 8, (b"eXIf", exif(3))), None)
@@ -348,10 +351,9 @@ def in_png(marker: Markers) -> Iterator[Hidden]:
 def in_webp(marker: Markers) -> Iterator[Hidden]:
     """Chunks of the extended form, and what follows RIFF's end."""
     plain = encoded(UPRIGHT, "WEBP", lossless=True)
-    height, width = UPRIGHT.shape[:2]
 
     def with_chunk(flags: int, kind: bytes, content: bytes, *, first: bool = False) -> bytes:
-        head = bytes([flags, 0, 0, 0]) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+        head = bytes([flags, 0, 0, 0]) + struct.pack("<I", WIDTH - 1)[:3] + struct.pack("<I", HEIGHT - 1)[:3]
         picture, added = list(riff_chunks(plain)), [(kind, content)]
         return riff([(b"VP8X", head), *(added + picture if first else picture + added)])
 
@@ -387,7 +389,7 @@ PALETTE: Pixels = drawing(1, 16, 3)[0]
 
 def in_gif(marker: Markers) -> Iterator[Hidden]:
     """Extensions before the frame, further frames, and what follows the end."""
-    size = UPRIGHT.shape[:2]
+    size = SIZE
     plain = gif(size, [(INDICES, 0, 0)], PALETTE)
     start = 13 + 3 * 16  # behind the palette
 

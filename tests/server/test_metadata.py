@@ -147,6 +147,13 @@ def test_a_gateway_passes_nothing_on_and_writes_nothing_down(
         )
         assert refused.status_code == 422
         assert SIGN.decode() not in refused.text
+        scan = next(case.content for case in places() if case.container == "DICOM")
+        refused = client.post(
+            f"{gateway.url}/v1/photo", content=scan, headers={"Content-Type": "application/octet-stream"}
+        )
+        assert refused.status_code == 422
+        assert "reads no DICOM" in refused.text
+        assert SIGN.decode() not in refused.text
     assert SIGN not in relay.sent
     for log in (gateway.log, server.log):
         assert SIGN.decode() not in log.read_text(encoding="utf-8")

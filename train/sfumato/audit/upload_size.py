@@ -27,9 +27,9 @@ SAMPLE = 256
 
 
 def encoded(image: NDArray[np.uint8], form: str, **settings: int) -> int:
-    """Bytes of one image (H, W, 3) in a file format."""
+    """Bytes of one image (H, W, 3), or (H, W, 1) for grey, in a file format."""
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, form, **settings)
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(stream, form, **settings)
     return stream.tell()
 
 

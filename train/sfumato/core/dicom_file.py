@@ -67,7 +67,7 @@ def read_dicom(content: Content, window: Window | None = None) -> NDArray[np.uin
     low, high = window or _own_window(data) or _stored_range(data, slope, intercept)
     found = windowed(values * slope + intercept, (low, high))
     _tell_of_text(str(data.get("BurnedInAnnotation", "")))
-    return 255 - found if data.PhotometricInterpretation == "MONOCHROME1" else found
+    return np.asarray(np.invert(found) if data.PhotometricInterpretation == "MONOCHROME1" else found)
 
 
 def _parsed(content: Content) -> Any:

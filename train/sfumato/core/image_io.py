@@ -317,8 +317,9 @@ def _upright(
                 check_size(file.height, file.width, max_pixels)
             if file.kind == DICOM:
                 grey = read_dicom(content, window)
-                check_size(*grey.shape, max_pixels)
-                yield _turned(*grey.shape, 1, _shown(grey))
+                height, width = grey.shape
+                check_size(height, width, max_pixels)
+                yield _turned(height, width, 1, _shown(grey))
                 return
             if file.kind == PNG:
                 content = _plain_png(content, file)

@@ -34,7 +34,7 @@ SAME = 1e-4
 """Largest difference of a logit between a batch of fixed length and an open one, per unit of the largest logit."""
 
 
-def range_of(name: str, planes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def range_of(name: str, planes: int) -> tuple[Sequence[float], Sequence[float]]:
     """Factor and offset of every plane for a key of `RANGES`; of grey the green one's, the middle of the three."""
     factor, offset = RANGES[name]
     return (factor, offset) if planes == 3 else (factor[1:2], offset[1:2])

@@ -11,6 +11,26 @@ class PerturberTest {
     private val photo = pattern("ramp", 40, 50)
 
     @Test
+    fun aModelOfOnePlaneSeesGreyAndSendsOnePlane() {
+        val bundle = smallBundle(levels = 4, colours = 1)
+        val network = FakeNetwork(planes = 2, colours = 1)
+        val photo = pattern("ramp", 40, 24)
+        val result = Perturber(bundle, network, FakeKeys()).perturb(photo)
+        val rgb = photo.fit(SIDE, SIDE).rgb
+        val plane = ByteArray(SIDE * SIDE) { i ->
+            val (red, green, blue) = List(3) { rgb[3 * i + it].unsigned }
+            Math.floor((19_595.0 * red + 38_470.0 * green + 7_471.0 * blue) / 65_536 + 0.5).toInt().toByte()
+        }
+        assertArrayEquals(flipTopBit(plane), network.input)
+        val q = flipTopBit(network.answer(network.input))
+        val drawn = dither(q, keyedNoise(KEY, bundle.contract.digest, q, plane, q.size), 2, colours = 1)
+        assertArrayEquals(encodePng(drawn, SIDE, SIDE, 2, colours = 1), result.upload.content)
+        assertEquals(plane.toList(), List(plane.size) { result.input.rgb[3 * it + 1] })
+        assertEquals(3 * SIDE * SIDE, result.drawn.rgb.size)
+        assertArrayEquals(drawId(KEY, bundle.contract.digest, q, plane), result.draw)
+    }
+
+    @Test
     fun aPhotoBecomesTheUploadThatItsPartsGive() {
         for ((levels, bits) in listOf(2 to 1, 4 to 2, 16 to 4)) {
             val network = FakeNetwork(planes = 3 * bits)

@@ -31,19 +31,24 @@ val MODEL = "a model".encodeToByteArray()
 private val BITS = mapOf(2 to 1, 4 to 2, 16 to 4)
 
 /** A vectors.json whose one answer of the model is [parameters], or the one that [FakeNetwork] gives. */
-fun vectorsBytes(levels: Int = 2, parameters: Map<String, ByteArray>? = null): ByteArray {
-    val network = FakeNetwork(planes = 3 * BITS.getValue(levels))
+fun vectorsBytes(levels: Int = 2, parameters: Map<String, ByteArray>? = null, colours: Int = 3): ByteArray {
+    val network = FakeNetwork(planes = colours * BITS.getValue(levels), colours = colours)
     val ramp = pattern("ramp", SIDE, SIDE)
-    val q = flipTopBit(network.answer(flipTopBit(ramp.rgb)))
+    val q = flipTopBit(network.answer(flipTopBit(ramp.bytes(colours))))
     val case = mapOf(
-        "pattern" to "ramp", "image_sha256" to sha256(ramp.rgb), "key" to "00".repeat(32), "contract" to "00".repeat(32), "noise_sha256" to "",
+        "pattern" to "ramp", "image_sha256" to sha256(ramp.bytes(colours)), "key" to "00".repeat(32), "contract" to "00".repeat(32), "noise_sha256" to "",
         "parameters" to (parameters ?: mapOf("p" to q)).mapValues { Base64.encode(it.value) }, "upload_packed" to "", "rate_bits" to 1.0,
     )
     return writeJson(mapOf("schema" to "sfumato-vectors/2", "model" to listOf(case))).encodeToByteArray()
 }
 
 /** The parts of a contract, to be changed by a test before they are written. */
-fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels), subsample: Int = 1): MutableMap<String, Any?> {
+fun contractParts(
+    levels: Int = 2,
+    vectors: ByteArray = vectorsBytes(levels),
+    subsample: Int = 1,
+    colours: Int = 3,
+): MutableMap<String, Any?> {
     val bits = BITS.getValue(levels)
     fun tensor(name: String, side: Int, planes: Int, scale: Double) = mapOf(
         "name" to name, "shape" to listOf(1, side, side, planes), "layout" to "NHWC", "range" to listOf(0.0, 1.0),
@@ -56,15 +61,17 @@ fun contractParts(levels: Int = 2, vectors: ByteArray = vectorsBytes(levels), su
         "mode" to "picture",
         "files" to listOf(file("local_int8.tflite", MODEL), file("vectors.json", vectors)),
         "crop" to "centre, then antialiased bilinear (docs/contract.md)",
-        "input" to tensor("image", subsample * SIDE, 3, 1 / 255.0),
-        "outputs" to listOf(tensor("p", SIDE, 3 * bits, 1 / 256.0)),
+        "input" to tensor("image", subsample * SIDE, colours, 1 / 255.0),
+        "outputs" to listOf(tensor("p", SIDE, colours * bits, 1 / 256.0)),
         "models" to listOf(mapOf("variant" to "int8", "file" to "local_int8.tflite", "input" to "int8", "output" to "int8")),
-        "channel" to mapOf("name" to "dither", "levels" to levels) + if (subsample > 1) mapOf("subsample" to subsample) else emptyMap(),
+        "channel" to mapOf("name" to "dither", "levels" to levels) +
+            (if (subsample > 1) mapOf("subsample" to subsample) else emptyMap()) +
+            (if (colours == 1) mapOf("colours" to 1) else emptyMap()),
         "sampler" to 1,
         "noise" to 2,
         "upload" to mapOf(
-            "encoding" to "png", "bit_depth" to bits, "width" to SIDE, "height" to 3 * SIDE,
-            "colour" to "grey, planes red, green, blue one below the other",
+            "encoding" to "png", "bit_depth" to bits, "width" to SIDE, "height" to colours * SIDE,
+            "colour" to if (colours == 1) "grey" else "grey, planes red, green, blue one below the other",
         ),
         "keep" to listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"))),
         "hide" to listOf("skin"),
@@ -99,12 +106,13 @@ fun smallBundle(
     familiar: Familiar? = null,
     points: List<Map<String, Any?>>? = null,
     subsample: Int = 1,
+    colours: Int = 3,
 ): Bundle = Bundle.open { name ->
-    val parts = contractParts(levels, subsample = subsample)
+    val parts = contractParts(levels, vectorsBytes(levels, colours = colours), subsample, colours)
     when (name) {
         Contract.FILE -> contractBytes(parts + ("figures" to figures(familiar)) + listOfNotNull(points?.let { "points" to it }))
         "local_int8.tflite" -> MODEL
-        "vectors.json" -> vectorsBytes(levels)
+        "vectors.json" -> vectorsBytes(levels, colours = colours)
         else -> throw IOException(name)
     }
 }
@@ -116,8 +124,9 @@ class FakeNetwork(
     private val onInvoke: () -> Unit = {},
     side: Int = SIDE,
     override val fullyAccelerated: Boolean = false,
+    colours: Int = 3,
 ) : LocalNetwork {
-    override val inputs = listOf(TensorInfo("image", listOf(1, side, side, 3), "int8", (1 / 255.0).toFloat(), -128))
+    override val inputs = listOf(TensorInfo("image", listOf(1, side, side, colours), "int8", (1 / 255.0).toFloat(), -128))
     override val outputs = listOf(TensorInfo("p", listOf(1, SIDE, SIDE, planes), "int8", (1 / 256.0).toFloat(), -128))
     var input = ByteArray(0)
     var invoked = 0
