@@ -56,7 +56,7 @@ def test_what_a_user_has_to_know_is_said() -> None:
     told = warnings(make_plan(GIVEN, None, preset="medical").config)
     assert told[0] == NO_DEVICE
     said = " ".join(told)
-    for part in ("no diagnosis", "n times as much", "mirrors", "no verdict"):
+    for part in ("no diagnosis", "n times as much", "mirrors", "cannot pass"):
         assert part in said
     assert warnings(TrainConfig(data="synthetic", keep=("smiling",))) == ()
 

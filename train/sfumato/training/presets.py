@@ -73,7 +73,7 @@ def warnings(config: TrainConfig) -> tuple[str, ...]:
         )
     else:
         told.append(
-            "medical: nothing is declared with --hide, so nothing will be attacked, and the audit has no verdict: what uploads "
+            "medical: nothing is declared with --hide, so nothing will be attacked, and the audit cannot pass: what uploads "
             "tell of patient, age, sex or scanner is bounded by the rate alone"
         )
     return tuple(told)

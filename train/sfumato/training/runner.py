@@ -462,8 +462,11 @@ def _announce(fabric: Fabric, dataset: Dataset, **networks: nn.Module) -> None:
 
 def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
     """What the card of every run says: data, configuration, cost, and who made it."""
-    shape = (dataset.planes, *dataset.size)
-    costs = {name: cost(network, shape) for name, network in networks.items()}
+    seen = {
+        "local": dataset.planes,
+        "cloud": 3 if config.mode == "answer" else dataset.planes,
+    }  # a word is drawn in colour
+    costs = {name: cost(network, (seen[name], *dataset.size)) for name, network in networks.items()}
     return {
         "schema": SCHEMA,
         "mode": config.mode,
