@@ -18,7 +18,7 @@ from sfumato.core.dicom_file import read_dicom, windowed
 from sfumato.core.errors import DataError
 from sfumato.core.image_io import fit, load, read_rgb
 from sfumato.core.picture_file import DICOM, PictureError, inspect
-from sfumato.data import open_dataset
+from sfumato.data import open_dataset, registry
 
 pytest.importorskip("pydicom")
 CLEAN = (0x0028, 0x0301, "CS", b"NO")
@@ -180,6 +180,24 @@ def test_a_window_is_for_grey_pictures_beyond_8_bits() -> None:
         with pytest.raises(PictureError, match="a window is given") as caught:
             read_rgb(content, window=(0, 4095))
         assert caught.value.reason == "form"
+
+
+def test_a_folder_of_sixteen_bits_without_a_window_is_told_what_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, rows = np.random.default_rng(3), ["file,finding"]
+    for number in range(520):
+        values = rng.integers(0, 4096, (16, 16, 1))
+        (tmp_path / f"{number}.png").write_bytes(png(values, 0, 16))
+        rows.append(f"{number}.png,{('no', 'yes')[number % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    registry._note_once.cache_clear()
+    open_dataset(f"folder:{tmp_path},size=16,planes=1", keep=["finding"])
+    assert "all 65,536 grey values become 256" in " ".join(capsys.readouterr().err.split())
+    registry._note_once.cache_clear()
+    data = open_dataset(f"folder:{tmp_path},size=16,planes=1,window=0:4095", keep=["finding"])
+    assert "65,536" not in capsys.readouterr().err
+    assert data.images.max() > 250  # without the window no picture is brighter than 16
 
 
 @pytest.mark.parametrize("window", ["9", "9:9", "10:9", "a:b", "1:2:3", "-:5", "1e3:2e3"])

@@ -200,6 +200,15 @@ def load(
         return _fit_bands(picture, height, width)
 
 
+def is_deep(path: Path) -> bool:
+    """Whether a file is a grey picture of more than 8 bits, as its header says; False for what is no picture."""
+    try:
+        with Image.open(path, formats=("PNG", "TIFF")) as image:
+            return image.mode.startswith("I")
+    except Exception:  # nobody asked for its pixels yet: whoever does is told
+        return False
+
+
 def to_grey(pixels: Pixels) -> Pixels:
     """Pixels (..., 3) -> one plane (..., 1): `(19595 red + 38470 green + 7471 blue + 32768) >> 16`, the luma of ITU-R BT.601.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sfumato.core.console import note
 from sfumato.core.errors import DataError, unknown
+from sfumato.core.image_io import is_deep
 from sfumato.data.cache import decode
 from sfumato.data.classes import refuse_quantity, to_bins, to_numbers
 from sfumato.data.dataset import Attribute, Dataset, Ints, Split
@@ -74,6 +75,8 @@ KINDS: Mapping[str, Kind] = {
 
 
 _TOLD = 3
+_ASKED = 8
+"""Pictures whose headers are looked at before any is read."""
 BINS, NUMBER = "bins", "number"
 """Options of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`). `number` keeps
 the numbers too, so that answers are numbers (`sfumato.data.truth`)."""
@@ -161,6 +164,8 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     planes = parsed.planes or source.planes
     if parsed.window is not None:
         source = _with_window(source, parsed)
+    else:
+        _tell_of_depth(source)
     decoded = decode(source.pictures, height, width, what=parsed.kind, planes=planes)
     source = source.take(decoded.rows)
     _check_classes(source, asked)
@@ -208,6 +213,17 @@ def _with_values(attribute: Attribute, source: Source, splits: Mapping[Split, In
         known = np.intersect1d(inside, splits[Split.DEFENDER])
         values.append(float(numbers[known if len(known) else inside].mean()))
     return replace(attribute, values=tuple(values))
+
+
+def _tell_of_depth(source: Source) -> None:
+    """Say that bits are lost, where the first pictures have more than 8: nobody else would notice."""
+    if isinstance(source.pictures, FilePictures):
+        first = [source.pictures.root / name for name in source.pictures.names[:_ASKED]]
+        if any(map(is_deep, first)):
+            _note_once(
+                "pictures of 16 bits: all 65,536 grey values become 256. If what matters lies within a part of them, name it: "
+                "window=LOW:HIGH in the data SPEC"
+            )
 
 
 def _with_window(source: Source, spec: Spec) -> Source:
