@@ -1,5 +1,6 @@
 """The same bytes from Kotlin, Python and JavaScript."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fixtures import dial, familiar, index_code, ledger_events
+from tests.fixtures import dial, familiar, index_code, ledger_events, sounds
 from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
@@ -121,6 +122,28 @@ def test_one_index_from_every_language(kotlin: Any) -> None:
     """The page's modules are asked in tests/server/test_page_modules.py."""
     given, expected = index_code.cases(60)
     index_code.compare(kotlin("index", given), expected)
+
+
+def test_recordings_become_the_same_pictures_in_every_language(kotlin: Any, sound_export: Path) -> None:
+    """Tolerance: none. The page's modules are asked in tests/server/test_page_modules.py."""
+    cases = sounds.cases([*sounds.recordings(24), *sounds.REFUSED])
+    sounds.compare(
+        kotlin("sound", [{name: case[name] for name in ("wav", "height", "width")} for case in cases]), cases
+    )
+    vectors = json.loads((sound_export / "vectors.json").read_text(encoding="utf-8"))["sound"]
+    found = kotlin("sound", [{name: case[name] for name in ("wav", "height", "width")} for case in vectors])
+    stored = [base64.b64decode(case["picture"]).hex() for case in vectors]
+    assert [one["picture"] for one in found] == stored
+
+
+def test_real_recordings_become_the_same_pictures(kotlin: Any, shared_data: Path) -> None:
+    folder = shared_data / "spoken_digits" / "recordings"
+    if not folder.is_dir():
+        pytest.skip("no spoken_digits")
+    cases = sounds.cases(sorted(folder.glob("*.wav"))[::100])
+    sounds.compare(
+        kotlin("sound", [{name: case[name] for name in ("wav", "height", "width")} for case in cases]), cases
+    )
 
 
 def test_photos_are_as_unlike_in_every_language(kotlin: Any) -> None:

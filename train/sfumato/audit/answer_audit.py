@@ -83,7 +83,8 @@ def audit_answer(
     }
     leaks = exact_leaks(artifact, selection.names, seed=seed)
     records = tuple(
-        leak.record(clean[leak.attribute], asked=leak.attribute in selection.asked) for leak in leaks
+        leak.record(clean[leak.attribute], asked=leak.attribute in selection.asked, seed=seed)
+        for leak in leaks
     )
     rows = artifact.dataset.splits[Split.TEST]
     states = artifact.table.states(artifact.scores(np.array(artifact.dataset.images[rows])))

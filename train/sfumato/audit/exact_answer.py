@@ -41,6 +41,7 @@ from sfumato.audit.metrics import (
     normalised_gain,
 )
 from sfumato.audit.schema import ExactLeak, Gain, MeasureName
+from sfumato.audit.verification import verification
 from sfumato.audit.word_reader import read_words
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
@@ -128,16 +129,19 @@ class AnswerLeak:
     """Its AUC for each value against the rest, where there are more than two."""
     values: tuple[str, ...]
     """Names of the values; empty where they are numbered."""
+    said: Floats | None
+    """(n_test, values) log posterior of the reader of a word, where it tells persons apart and every image has one word."""
     sample: Sample
     """The test images, weighted like the population."""
     population: Population
 
-    def record(self, clean: Answers, *, asked: bool = False) -> ExactLeak:
+    def record(self, clean: Answers, *, asked: bool = False, seed: int = 0) -> ExactLeak:
         """For audit.json.
 
         Args:
             clean: what the best attacker on clean images says about the test images.
             asked: whether whoever audits asked for the attribute by name.
+            seed: of the pairs of a verification.
         """
         floors, strata, entropy_bits = (
             self.population.floors,
@@ -177,6 +181,9 @@ class AnswerLeak:
             bits=self.bits,
             bits_upper=self.bits_upper,
             entropy_bits=self.entropy_bits,
+            verification=None
+            if self.said is None
+            else verification(self.said, clean.log_probabilities, self.sample.labels, seed=seed),
         )
 
     def no_less(self, gain: Gain) -> Gain:
@@ -223,6 +230,7 @@ def exact_leaks(artifact: AnswerArtifact, names: Sequence[str], *, seed: int = 0
             classes=len(data.attributes[name].classes),
             names=data.attributes[name].classes,
             declared=name in artifact.hide,
+            person=name == data.identity,
             seed=seed,
         )
         for name in names
@@ -241,6 +249,7 @@ def leak_of(
     classes: int,
     names: Sequence[str] = (),
     declared: bool,
+    person: bool = False,
     seed: int = 0,
 ) -> AnswerLeak:
     """The leak of one attribute.
@@ -256,6 +265,7 @@ def leak_of(
         classes: values of the attribute.
         names: of these values.
         declared: whether it was declared hidden.
+        person: whether it tells persons apart.
         seed: of the resamples.
     """
     test, truth = states[Split.TEST], values[Split.TEST]
@@ -290,6 +300,7 @@ def leak_of(
         reader=measure(answers, rows, population.entropy_bits),
         areas=class_areas(answers, rows),
         values=tuple(names),
+        said=answers.log_probabilities if person and table.probabilities is None else None,
         sample=sample,
         population=population,
     )

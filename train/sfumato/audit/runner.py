@@ -327,6 +327,7 @@ def attack_with_seed(
             values=artifact.dataset.attributes[name].classes,
             declared=name in selection.declared,
             asked=name in selection.asked,
+            person=name == artifact.dataset.identity,
             seed=seed,
         )
         for name in selection.names

@@ -307,6 +307,29 @@ class DecisionOnly(_Frozen):
     """In files of schema 1 and 2."""
 
 
+class PairFigures(_Frozen):
+    """How well pairs of images of one person are told from pairs of two."""
+
+    auc: float
+    """.5 is chance."""
+    ci95: Pair
+    """Of `auc`, by bootstrap over the images."""
+    equal_error_rate: float
+    """Share of errors where as many pairs of one person are missed as pairs of two are taken for one; .5 is chance."""
+
+
+class Verification(_Frozen):
+    """Whether two uploads are of one person, asked of the best attack on who it is (`sfumato.audit.verification`)."""
+
+    images: int
+    """Test images."""
+    pairs: int
+    """Of two different ones."""
+    uploads: PairFigures
+    clean: PairFigures
+    """Of the best attacker on clean images."""
+
+
 class AttributeResult(_Frozen):
     """What uploads reveal about one attribute."""
 
@@ -339,6 +362,8 @@ class AttributeResult(_Frozen):
     strongest_on_test: StrongestOnTest
     decision_only: DecisionOnly | None = None
     """Null where the attack `output` did not run. No part of the pass rule: a model could hide a leak in its decision."""
+    verification: Verification | None = None
+    """Of the attribute that tells persons apart; null for others. No part of the pass rule, which reads the gains."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -492,6 +517,8 @@ class ExactLeak(_Frozen):
     bits_upper: float
     entropy_bits: float
     """H(S)."""
+    verification: Verification | None = None
+    """Of the attribute that tells persons apart; null for others, and where the answer is drawn at random."""
 
     @property
     def worst(self) -> Gain | None:

@@ -28,6 +28,7 @@ from sfumato.audit.predictions import (
     log_posterior,
 )
 from sfumato.audit.schema import AttackResult, AttributeResult, BestAttack, DecisionOnly, StrongestOnTest
+from sfumato.audit.verification import verification
 
 DECISION = ("output", "decision")
 """Attack and architecture that know the cloud's decision and nothing else."""
@@ -152,6 +153,7 @@ def attribute_result(
     values: Sequence[str] = (),
     declared: bool,
     asked: bool = False,
+    person: bool = False,
     seed: int = 0,
 ) -> AttributeResult:
     """The figures of one attribute from all its attacks.
@@ -165,6 +167,7 @@ def attribute_result(
         values: names of its classes; without them they are numbered.
         declared: whether training was told to hide it.
         asked: whether whoever audits asked for it.
+        person: whether it tells persons apart.
         seed: of the choice among attacks.
     """
     mine = [one for one in scored if one.result.attribute == name]
@@ -232,5 +235,10 @@ def attribute_result(
         decision_only=None
         if decision is None
         else DecisionOnly(accuracy=decision, nag=nag(accuracy.value, max(decision, label_only))),
+        verification=verification(
+            answers.log_probabilities, clean.answers.log_probabilities, labels, seed=seed
+        )
+        if person
+        else None,
         notes=caveats(scale, accuracy.value, reference["accuracy"].value, uploads),
     )

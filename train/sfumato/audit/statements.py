@@ -17,6 +17,7 @@ from sfumato.audit.schema import (
     RateBits,
     Rule,
     SeedSpread,
+    Verification,
     WorstGroup,
 )
 
@@ -98,6 +99,7 @@ def statements(
 ) -> tuple[str, ...]:
     """What may be said about the artifact, bounded and measured, and no more."""
     out = [*bound_statements(rate, bounds), *map(attribute_statement, attributes)]
+    out += [verification_statement(one.name, one.verification) for one in attributes if one.verification]
     if not attributes:
         out.append("Nothing was attacked: these bounds are all that is known about other attributes.")
     elif not any(one.declared or one.asked for one in attributes):
@@ -187,12 +189,25 @@ def composition_statements(compositions: Sequence[Composition]) -> tuple[str, ..
 
 def exact_statements(leaks: Sequence[ExactLeak]) -> tuple[str, ...]:
     """What the words of answer mode tell."""
-    return tuple(
+    told = tuple(
         f"{one.attribute}: one of {one.words} words tells {one.bits:.3f} of {one.entropy_bits:.3f} bits (at most "
         f"{one.bits_upper:.3f} with 95 % confidence); the "
         f"best guess from it reaches {one.accuracy:.1%}, guessing without it {one.floor:.1%}."
         + ("" if (worst := one.worst) is None else _largest(worst))
         for one in leaks
+    )
+    linked = (verification_statement(one.attribute, one.verification) for one in leaks if one.verification)
+    return (*told, *linked)
+
+
+def verification_statement(name: str, found: Verification) -> str:
+    """Whether uploads of one person can be linked."""
+    low, high = found.uploads.ci95
+    return (
+        f"Two uploads of one {name} are told from those of two with an AUC of {found.uploads.auc:.3f} (95 % interval {low:.3f} "
+        f"to {high:.3f}; chance .500) and an equal error rate of {found.uploads.equal_error_rate:.1%}, two clean ones with "
+        f"{found.clean.auc:.3f} and {found.clean.equal_error_rate:.1%}: {found.pairs:,} pairs of {found.images} test images of "
+        "persons that the attacker knows."
     )
 
 

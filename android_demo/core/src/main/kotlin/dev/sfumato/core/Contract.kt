@@ -154,6 +154,8 @@ public data class Contract internal constructor(
     val points: List<StrengthPoint>,
     /** The book that uploads are entries of; null where they are no indices. */
     val index: IndexSpec? = null,
+    /** The network takes pictures of recordings ([soundPicture]) instead of photos. */
+    val sound: Boolean = false,
 ) {
     internal val code: IndexCode? by lazy {
         val dither = channel as? Channel.Dither
@@ -246,6 +248,7 @@ private class ContractReader(private val root: JsonObject) {
             familiar = Familiar.read(root.child("figures")),
             points = root.childrenOrNull("points")?.map(::readPoint)?.also { demand(it.isNotEmpty()) { "points are empty" } }.orEmpty(),
             index = root.childOrNull("index")?.let(::readIndex),
+            sound = root.childOrNull("sound")?.also(::checkRecipe) != null,
         )
         root.refuseOthers()
         val answering = listOf(found.channel == Channel.Answer, found.encoding == Encoding.WORD, found.answer != null)
@@ -270,6 +273,7 @@ private class ContractReader(private val root: JsonObject) {
         models.forEach { found.file(it.file) }
         demand(found.model.input == "int8" && found.model.output == "int8") { "the int8 model must take and give int8" }
         demand(found.keep.isNotEmpty()) { "keep is empty" }
+        demand(!found.sound || found.height <= MOST_BANDS) { "a picture of sound has $MOST_BANDS rows at most" }
     }
 
     /** Parameters of a picture: an image of probabilities or scales, each byte a 256th. */
@@ -327,6 +331,12 @@ private class ContractReader(private val root: JsonObject) {
         part.refuseOthers()
         demand(version == 1 && index.power in 1..2 && index.memory in 4..10) { "this app does not know the contract's book: update the app" }
         return index
+    }
+
+    private fun checkRecipe(part: JsonObject) {
+        val known = RECIPE.all { (name, value) -> part.int(name) == value }
+        part.refuseOthers()
+        demand(known) { "this app does not know the contract's recipe for sound: update the app" }
     }
 
     private fun readPoint(part: JsonObject): StrengthPoint {

@@ -1,9 +1,9 @@
 /**
- * What the phone does to one photo: fit, network, keyed noise, draw, encode, each step timed. In answer mode the draw is the code
+ * What the phone does to one photo or recording: fit, network, keyed noise, draw, encode, each step timed. In answer mode the draw is the code
  * word of the network's decision.
  *
  *     val perturber = Perturber(bundle, network, keys)
- *     val result = perturber.perturb(picture)
+ *     val result = perturber.perturb(picture)        // or a Recording, where the contract says so
  *     client.send(result.upload)
  */
 package dev.sfumato.core
@@ -67,12 +67,23 @@ public class Perturber(
 
     /** Perturb an upright photo of any size, at the [strength] of one of the contract's points. */
     public fun perturb(photo: Picture, strength: Int = FULL_STRENGTH): Perturbed {
+        if (contract.sound) throw SfumatoException("this export takes recordings, not photos")
+        return perturb(strength) { photo.fit(contract.height, contract.width) }
+    }
+
+    /** Perturb a [recording], at the [strength] of one of the contract's points. */
+    public fun perturb(recording: Recording, strength: Int = FULL_STRENGTH): Perturbed {
+        if (!contract.sound) throw SfumatoException("this export takes photos, not recordings")
+        return perturb(strength) { soundPicture(recording, contract.height, contract.width) }
+    }
+
+    private fun perturb(strength: Int, prepare: () -> Picture): Perturbed {
         if (strength != FULL_STRENGTH && contract.points.none { it.strength == strength }) {
             val known = contract.points.joinToString { it.strength.toString() }.ifEmpty { "none" }
             throw SfumatoException("this export has no point of strength $strength: it has $known")
         }
         val clock = Clock(nanoTime)
-        val input = fitted(photo)
+        val input = prepare().let { if (contract.planes == 1) it.grey() else it }
         val pre = clock.lap()
         val q = atStrength(contract.channel, parameters(input), strength, contract.uploadHeight, contract.uploadWidth)
         val ran = clock.lap()
@@ -99,8 +110,6 @@ public class Perturber(
 
     /** The network's parameter bytes q by output name, of full strength, for a picture of the model's size. */
     internal fun parameters(input: Picture): Map<String, ByteArray> = network.run(flipTopBit(pixels(input))).mapValues { flipTopBit(it.value) }
-
-    private fun fitted(photo: Picture): Picture = photo.fit(contract.height, contract.width).let { if (contract.planes == 1) it.grey() else it }
 
     private fun pixels(input: Picture): ByteArray = input.bytes(contract.planes)
 

@@ -17,6 +17,8 @@
  *         a case of the list `answer` -> {"decision", "word", "bytes", "packed"}, with a table also "state"
  *     java -cp ... dev.sfumato.core.CrossLanguage index < cases.jsonl
  *         a case of the list `index` -> {"index", "levels", "rate_bits"}
+ *     java -cp ... dev.sfumato.core.CrossLanguage sound < cases.jsonl
+ *         {"wav": base64, "height", "width"} -> {"picture": hex}, one plane, or {"refusal"}
  *     java -cp ... dev.sfumato.core.CrossLanguage account FILE KEY < events.jsonl
  *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
  *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
@@ -30,6 +32,7 @@
 package dev.sfumato.core
 
 import java.io.File
+import kotlin.io.encoding.Base64
 
 fun main(arguments: Array<String>) {
     val answer: (JsonObject) -> Map<String, Any?> = when (arguments[0]) {
@@ -50,6 +53,7 @@ fun main(arguments: Array<String>) {
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
         "answer" -> ::answerOf
         "index" -> ::indexOf
+        "sound" -> ::soundOf
         "familiar" -> ::familiarOf
         else -> throw IllegalArgumentException(arguments[0])
     }
@@ -63,6 +67,15 @@ private fun indexOf(case: JsonObject): Map<String, Any?> {
     val q = case.text("p").hexToByteArray()
     val index = code.draw(q, case.text("noise").hexToByteArray())
     return mapOf("index" to index.toHexString(), "levels" to code.levels(index).toHexString(), "rate_bits" to code.rateBits(q))
+}
+
+/** What the list `sound` of vectors.json says of a case. */
+internal fun soundOf(case: JsonObject): Map<String, Any?> = try {
+    val rgb = soundPicture(Recording.ofWav(Base64.decode(case.text("wav"))), case.int("height"), case.int("width")).rgb
+    check(rgb.indices.all { rgb[it] == rgb[it - it % 3] })
+    mapOf("picture" to ByteArray(rgb.size / 3) { rgb[3 * it] }.toHexString())
+} catch (refusal: SfumatoException) {
+    mapOf("refusal" to refusal.message)
 }
 
 private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rgb").hexToByteArray())
