@@ -11,7 +11,11 @@ from sfumato.cli.arguments import LedgerFile, PublicKey
 def command(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Photos, of any size, and folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Photos (or WAV files, by the model), and folders of them.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the uploads.")],
     key: Annotated[

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def command(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photo, of any size.")],
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="A photo, or a WAV file, by the model."),
+    ],
     server: Annotated[str, typer.Option(help="Address of the service, https://...")],
     key: Annotated[
         Path | None, typer.Option(help="Device key; else ~/.config/sfumato/device.key, made if missing.")
