@@ -1,9 +1,11 @@
 """Pairs of one person against pairs of two: the slow count, chance, certainty, and both kinds of audit."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.audit.test_exact_answer import TEST, clean_answers, drawn, plain
 
 from sfumato.audit.exact_answer import leak_of
@@ -15,19 +17,21 @@ from sfumato.data import Split
 from sfumato.training.answer_table import AnswerTable
 
 
-def posteriors(truth: np.ndarray, persons: int, sure: float, seed: int = 0) -> np.ndarray:
+def posteriors(truth: NDArray[Any], persons: int, sure: float, seed: int = 0) -> NDArray[Any]:
     """Log posteriors of an attacker that is this sure, and wrong accordingly."""
     random = np.random.default_rng(seed)
     said = np.where(random.random(len(truth)) < sure, truth, random.integers(0, persons, len(truth)))
     shares = np.full((len(truth), persons), (1 - sure) / persons)
     shares[np.arange(len(truth)), said] += sure
-    return np.log(np.maximum(shares, 1e-12))
+    logs: NDArray[Any] = np.log(np.maximum(shares, 1e-12))
+    return logs
 
 
-def slow_auc(logs: np.ndarray, truth: np.ndarray) -> float:
+def slow_auc(logs: NDArray[Any], truth: NDArray[Any]) -> float:
     """Share of (pair of one, pair of two) in which the first scores higher, halves for ties."""
     prior = np.bincount(truth, minlength=logs.shape[1]) / len(truth)
-    same, other = [], []
+    same: list[float] = []
+    other: list[float] = []
     for i in range(len(truth)):
         for j in range(i + 1, len(truth)):
             score = sum(math.exp(logs[i, s] + logs[j, s]) / prior[s] for s in range(logs.shape[1]))

@@ -3,10 +3,10 @@
 import io
 import math
 import wave
+from decimal import ROUND_FLOOR, Decimal, getcontext
 from fractions import Fraction
 from pathlib import Path
 
-import mpmath
 import numpy as np
 import pytest
 from scipy.signal import stft
@@ -15,6 +15,9 @@ from sfumato.core import sound
 from sfumato.core.errors import DataError
 from sfumato.core.sound import HOP, RATE, WINDOW, load_sound, log_mel
 from sfumato.core.wav_file import RATES, Recording
+
+getcontext().prec = 60
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
 
 
 def recording(seconds: float, rate: int = RATE, seed: int = 0) -> Recording:
@@ -25,16 +28,30 @@ def recording(seconds: float, rate: int = RATE, seed: int = 0) -> Recording:
     return Recording(rate, np.rint(9000 * tone + noise).astype(np.int64))
 
 
-def exact_round(value: mpmath.mpf) -> int:
+def cosine(angle: Decimal) -> Decimal:
+    """By its series, to fifty digits."""
+    angle %= 2 * PI
+    total, term, n = Decimal(1), Decimal(1), 0
+    while abs(term) > Decimal(10) ** -50:
+        n += 2
+        term *= -angle * angle / (n * (n - 1))
+        total += term
+    return total
+
+
+def power(base: Decimal, exponent: Fraction) -> Decimal:
+    return (base.ln() * exponent.numerator / exponent.denominator).exp()
+
+
+def exact_round(value: Decimal) -> int:
     """To the nearest; refuses what lies so near to a half that a processor's cosine could decide."""
-    whole = int(mpmath.floor(value + mpmath.mpf(1) / 2))
-    if value != int(mpmath.nint(value)):
-        assert abs(value - mpmath.floor(value) - 0.5) > 1e-7, value
-    return whole
+    below = int(value.to_integral_value(ROUND_FLOOR))
+    assert abs(value - below - Decimal("0.5")) > Decimal("1e-7"), value
+    return below + (value - below > Decimal("0.5"))
 
 
 def slow_mel(bands: int) -> list[list[int]]:
-    corner = [700 * (mpmath.mpf(47) / 7) ** (mpmath.mpf(j) / (bands + 1)) - 700 for j in range(bands + 2)]
+    corner = [700 * power(Decimal(47) / 7, Fraction(j, bands + 1)) - 700 for j in range(bands + 2)]
     out = []
     for b in range(bands):
         low, centre, high = (c * WINDOW / RATE for c in corner[b : b + 3])
@@ -57,17 +74,19 @@ def slow_log_mel(samples: list[int], bands: int, frames: int) -> list[list[int]]
         centre = sum((HOP * b + HOP // 2) * e for b, e in enumerate(energies)) // sum(energies)
     start = centre - length // 2
     around = [samples[t] if 0 <= t < len(samples) else 0 for t in range(start, start + length)]
-    turn = [2 * mpmath.pi * n / WINDOW for n in range(WINDOW)]
-    hann = [exact_round(2**15 * (1 - mpmath.cos(a)) / 2) for a in turn]
-    cosine, sine = ([exact_round(2**15 * f(a)) for a in turn] for f in (mpmath.cos, mpmath.sin))
+    turn = [2 * PI * n / WINDOW for n in range(WINDOW)]
+    hann = [exact_round(2**15 * (1 - cosine(a)) / 2) for a in turn]
+    real_part, imaginary_part = (
+        [exact_round(2**15 * cosine(a - by)) for a in turn] for by in (Decimal(0), PI / 2)
+    )
     weights = slow_mel(bands)
     columns = []
     for frame in range(frames):
         x = [(s * w + 2**14) // 2**15 for s, w in zip(around[frame * HOP :], hann, strict=False)]
         power = []
         for k in range(WINDOW // 2 + 1):
-            real = (sum(v * cosine[k * n % WINDOW] for n, v in enumerate(x)) + 2**14) // 2**15
-            imaginary = (sum(v * sine[k * n % WINDOW] for n, v in enumerate(x)) + 2**14) // 2**15
+            real = (sum(v * real_part[k * n % WINDOW] for n, v in enumerate(x)) + 2**14) // 2**15
+            imaginary = (sum(v * imaginary_part[k * n % WINDOW] for n, v in enumerate(x)) + 2**14) // 2**15
             power.append(real**2 + imaginary**2)
         energy = [sum(w * p for w, p in zip(row, power, strict=True)) for row in weights]
         assert max(energy) < 2**53
@@ -78,7 +97,7 @@ def slow_log_mel(samples: list[int], bands: int, frames: int) -> list[list[int]]
 def slow_byte(energy: int) -> int:
     byte = 0
     for i in range(1, 256):
-        mantissa = exact_round(2**16 * mpmath.mpf(2) ** (mpmath.mpf(i % 10) / 10))
+        mantissa = exact_round(2**16 * power(Decimal(2), Fraction(i % 10, 10)))
         byte += energy >= mantissa * 2 ** (6 + i // 10)
     return byte
 
@@ -104,9 +123,9 @@ def test_resampling_is_that_of_the_slow_computation(rate: int) -> None:
 
 
 def slow_tap(t: Fraction, rate: int) -> int:
-    exact = mpmath.mpf(t.numerator) / t.denominator
-    sinc = mpmath.sincpi(exact)
-    return exact_round(2**20 * mpmath.mpf(RATE) / rate * sinc * mpmath.cos(mpmath.pi * exact / 32) ** 2)
+    angle = PI * t.numerator / t.denominator
+    sinc = cosine(angle - PI / 2) / angle if t else Decimal(1)
+    return exact_round(2**20 * Decimal(RATE) / rate * sinc * cosine(angle / 32) ** 2)
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if rate != RATE])

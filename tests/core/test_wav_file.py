@@ -5,16 +5,18 @@ import struct
 import wave
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from sfumato.core.errors import DataError
 from sfumato.core.wav_file import LONGEST_S, RATES, read_wav
 
 
-def written(samples: np.ndarray, rate: int = 8000, channels: int = 1, bits: int = 16) -> bytes:
+def written(samples: NDArray[Any], rate: int = 8000, channels: int = 1, bits: int = 16) -> bytes:
     """By Python's own module; samples are those of all channels in turn."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:

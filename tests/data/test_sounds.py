@@ -2,9 +2,11 @@
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sfumato.audit.attack_data import Photos
 from sfumato.core.errors import DataError
@@ -120,7 +122,7 @@ def test_an_attackers_copies_of_recordings_are_shifted_and_never_mirrored() -> N
     images = np.zeros((5, 16, 32, 3), np.uint8)
     images[:, :, 2] = 255
 
-    def brightest(**options: bool) -> np.ndarray:
+    def brightest(**options: bool) -> NDArray[Any]:
         found = Photos.augmented(images, np.arange(5), 6, np.random.default_rng(0), **options)
         return found[np.arange(30)][:, 8, :, 0].argmax(1).reshape(6, 5)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.fixtures.sounds import recordings
 from tests.server import test_page
@@ -49,7 +51,7 @@ def service(sound_export: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     running.process.wait()
 
 
-def shown(page: Page, height: int, width: int) -> np.ndarray:
+def shown(page: Page, height: int, width: int) -> NDArray[Any]:
     """What the canvas shows of the recording, (height, width) uint8."""
     found = page.evaluate(
         "() => Array.from(document.getElementById('original').getContext('2d').getImageData(0, 0, "

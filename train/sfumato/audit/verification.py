@@ -54,7 +54,8 @@ def pair_scores(log_posteriors: Floats, prior: Floats) -> Floats:
     Rounded to nine digits: equal words have equal scores, whatever the order of a sum.
     """
     likelihoods = np.exp(log_posteriors)
-    return np.round(np.log(np.maximum(likelihoods @ (likelihoods / prior).T, 1e-300)), 9)
+    ratios: Floats = np.log(np.maximum(likelihoods @ (likelihoods / prior).T, 1e-300)).round(9)
+    return ratios
 
 
 def _pairs(square: Floats) -> Floats:
