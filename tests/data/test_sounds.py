@@ -124,7 +124,8 @@ def test_an_attackers_copies_of_recordings_are_shifted_and_never_mirrored() -> N
 
     def brightest(**options: bool) -> NDArray[Any]:
         found = Photos.augmented(images, np.arange(5), 6, np.random.default_rng(0), **options)
-        return found[np.arange(30)][:, 8, :, 0].argmax(1).reshape(6, 5)
+        columns: NDArray[Any] = found[np.arange(30)][:, 8, :, 0].argmax(1).reshape(6, 5)
+        return columns
 
     assert (brightest()[1] == 29).all(), "photos are mirrored"
     places = brightest(sound=True)

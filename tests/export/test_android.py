@@ -56,6 +56,12 @@ def test_a_damaged_export_leaves_the_assets_as_they_were(bundle: Path, project: 
         place(bundle, project)
 
 
+def test_an_export_that_takes_recordings_is_refused(sound_export: Path, project: Path) -> None:
+    with pytest.raises(SfumatoError, match="takes recordings, and the demo app photos alone"):
+        place(sound_export, project)
+    assert not (project / ASSETS).exists()
+
+
 def run(*arguments: str | Path) -> None:
     app = Typer()
     app.command()(export.command)

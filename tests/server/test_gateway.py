@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.server.conftest import KEY, Server, Start
+from tests.fixtures import sounds
+from tests.server.conftest import KEY, Server, Start, start_server
 from tests.server.test_app import kind
 
 from sfumato.data import open_dataset
@@ -70,6 +71,30 @@ def test_the_answer_is_that_of_the_upload_python_makes(
     assert flags == [True, True, True, True, False]
     assert httpx.get(f"{gateway.url}/v1/contract").content == model.contract_json
     assert httpx.get(f"{gateway.url}/v1/predict").status_code == 404
+
+
+def test_recordings_where_the_model_takes_them(sound_export: Path, key_file: Path, tmp_path: Path) -> None:
+    cloud, phone, found = CloudModel.load(sound_export), PhoneModel.load(sound_export), set()
+    digest = cloud.contract_digest
+    service = start_server(sound_export, digest, tmp_path / "service", "--no-page")
+    gateway = None
+    try:
+        options = ("--gateway", "--server", service.url, "--key", str(key_file))
+        gateway = start_server(sound_export, digest, tmp_path / "gateway", *options)
+        for content in sounds.recordings(6):
+            response = post(gateway, content, **{"Content-Type": "audio/wav"})
+            assert response.status_code == 200, response.text
+            (expected,) = cloud.predict([phone.perturb(content, key=KEY).levels])
+            assert response.json()["answers"]["digit"]["label"] == expected["digit"].label
+            found.add(expected["digit"].label)
+        assert len(found) > 1
+        refused = post(gateway, photo(np.zeros((40, 40, 3), np.uint8)))
+        assert (refused.status_code, kind(refused)) == (422, "not-a-photo")
+        assert "not a WAV file" in refused.json()["detail"]
+    finally:
+        for running in filter(None, (gateway, service)):
+            running.process.kill()
+            running.process.wait()
 
 
 def test_refusals(start: Start, server: Server, key_file: Path, pictures: Pictures) -> None:

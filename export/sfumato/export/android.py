@@ -38,8 +38,8 @@ def place(export: Path, project: Path, maker: Ed25519PublicKey | None = None, *,
         The folder of the assets.
 
     Raises:
-        SfumatoError: `project` is no Android project, the export is damaged or has no int8 model, or it is not signed with the
-            key that the app demanded so far.
+        SfumatoError: `project` is no Android project, the export is damaged, has no int8 model or takes recordings, or it is
+            not signed with the key that the app demanded so far.
     """
     require_project(project)
     assets = project / ASSETS
@@ -51,6 +51,10 @@ def place(export: Path, project: Path, maker: Ed25519PublicKey | None = None, *,
             f"or remove {assets / MAKER} if the app shall demand none"
         )
     contract = read_contract(export)
+    if contract.sound is not None:
+        raise SfumatoError(
+            f"{export} takes recordings, and the demo app photos alone: the Kotlin library takes both (docs/kotlin.md)"
+        )
     if (export / DIGESTS).exists():
         check_digests(export)
     beside = [name for name in (DIGESTS, SIGNATURE) if (export / name).exists()]

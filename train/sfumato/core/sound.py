@@ -85,7 +85,8 @@ def log_mel(recording: Recording, bands: int, frames: int) -> Pixels:
     windowed = ((parts * _hann() + 2**14) >> 15).astype(np.float64)
     real, imaginary = (np.floor((windowed @ table + 2**14) / 2**15) for table in _fourier())
     energies = _mel(bands) @ (real**2 + imaginary**2).T
-    return np.searchsorted(thresholds(), energies, side="right").astype(np.uint8)[::-1]
+    picture: Pixels = np.searchsorted(thresholds(), energies, side="right").astype(np.uint8)[::-1]
+    return picture
 
 
 def resample(recording: Recording) -> Ints:
@@ -148,7 +149,8 @@ def thresholds() -> Floats:
 def _hann() -> Ints:
     """(WINDOW,) of `round(2^15 (1 - cos(2 pi n / WINDOW)) / 2)`."""
     turns = np.arange(WINDOW) / WINDOW
-    return np.rint(2**15 * (0.5 - 0.5 * np.cos(2 * math.pi * turns))).astype(np.int64)
+    window: Ints = np.rint(2**15 * (0.5 - 0.5 * np.cos(2 * math.pi * turns))).astype(np.int64)
+    return window
 
 
 @lru_cache(maxsize=1)
@@ -169,7 +171,8 @@ def _mel(bands: int) -> Floats:
     bins = np.arange(WINDOW // 2 + 1)
     low, centre, high = (corners[i : bands + i, None] for i in range(3))
     slopes = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    return np.rint(256 * np.maximum(slopes, 0))
+    weights: Floats = np.rint(256 * np.maximum(slopes, 0))
+    return weights
 
 
 @lru_cache(maxsize=8)
@@ -180,4 +183,5 @@ def _taps(rate: int) -> Floats:
     behind = np.arange(phases)[:, None] * rate % RATE  # of the output, in RATE-ths of an input
     t = (np.arange(-reach, reach + 1)[None, :] * RATE - behind) / rate
     taps = 2**20 * (RATE / rate) * np.sinc(t) * np.cos(math.pi * t / (2 * CROSSINGS)) ** 2
-    return np.rint(np.where(np.abs(t) < CROSSINGS, taps, 0))
+    rounded: Floats = np.rint(np.where(np.abs(t) < CROSSINGS, taps, 0))
+    return rounded
