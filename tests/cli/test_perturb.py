@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from sfumato.cli import perturb
 from sfumato.core.errors import DataError, SfumatoError
 from sfumato.runtime import perturb_files
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger, LimitError, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
@@ -59,7 +60,9 @@ def test_uploads_and_what_a_server_needs_are_written(
     ]
     for path in photos:
         content = (out / f"{path.stem}.upload.png").read_bytes()
-        assert content == PhoneModel.load(sealed).perturb(path, key=KEY).content
+        assert (
+            content == PhoneModel.load(sealed).perturb(path, key=KeyRing.of(KEY).for_service("files")).content
+        )
         beside = json.loads((out / f"{path.stem}.upload.json").read_text(encoding="utf-8"))
         assert (beside["noise"], beside["bits"], beside["bytes"]) == (2, 1, len(content))
         assert "rate" not in json.dumps(beside)
@@ -164,7 +167,11 @@ def test_a_folder_is_done_to_its_end_and_nothing_is_written_over(
     expected[2:] = ["sea/Garden.JPG", "sea/garden"]
     assert names == [f"{name}.upload.png" for name in expected]
     same = [(out / f"{name}.upload.png").read_bytes() for name in ("garden.jpg", "sea/garden")]
-    assert same[0] == same[1] == PhoneModel.load(sealed).perturb(photos[0], key=KEY).content
+    assert (
+        same[0]
+        == same[1]
+        == PhoneModel.load(sealed).perturb(photos[0], key=KeyRing.of(KEY).for_service("files")).content
+    )
     again = json.loads(run(*arguments, "--skip-errors").stdout)
     assert again["uploads"] == told["uploads"]  # uploads are no photos
     said = " ".join(run(*arguments[:-1], "--skip-errors").output.split())

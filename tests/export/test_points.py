@@ -29,6 +29,7 @@ from sfumato.export.pipeline import chosen_points, export
 from sfumato.runtime.contract import read_contract
 from sfumato.runtime.exact_rate import block_rate
 from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger, draw_id, ledger_path
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither
@@ -137,7 +138,7 @@ def test_a_user_chooses_a_point(
     assert (full["strength"], half["strength"]) == (128, 64)
     assert half["rate_bits"] < full["rate_bits"]
     phone = PhoneModel.load(dial_export)
-    expected = phone.perturb(tmp_path / "a.png", key=KEY, strength=64)
+    expected = phone.perturb(tmp_path / "a.png", key=KeyRing.of(KEY).for_service("files"), strength=64)
     assert (tmp_path / "half" / "a.upload.png").read_bytes() == expected.content
     # Two points of one photo are two releases: both count. The same point again does not.
     go("again", "--strength", "64")

@@ -189,7 +189,15 @@ def test_edited_statements_and_signatures_are_refused(attested: Path, maker: tup
     refused([whole[1]], "has not one statement about the export")
     refused([*whole, whole[1]], "two statements about audit.json")
     refused([{**whole[0], "signatures": []}], "is not this key's")
-    for broken in ({}, [], 3, None, {**whole[0], "payload": "?"}, {**whole[0], "signatures": [{"sig": 1}]}):
+    others: list[Any] = [
+        {},
+        [],
+        3,
+        None,
+        {**whole[0], "payload": "?"},
+        {**whole[0], "signatures": [{"sig": 1}]},
+    ]
+    for broken in others:
         refused([broken], "is no envelope")
     flipped = bytearray(base64.b64decode(whole[0]["signatures"][0]["sig"]))
     flipped[0] ^= 1

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from sfumato.cli import perturb, send
 from sfumato.core.errors import UsageError
 from sfumato.runtime.answer import word_bytes, word_image
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import encode_png, pack
 from sfumato.server.client import Client, Reply
@@ -282,7 +283,17 @@ def test_the_command_line(
     assert f"at most {np.log2(words):.1f} bits" in people.stderr
     refused = run(send.command, *given, "--encoding", "letter")
     assert isinstance(refused.exception, UsageError)
-    files = run(perturb.command, bundle_folder, photo, "--out", tmp_path / "out", "--key", key)
+    files = run(
+        perturb.command,
+        bundle_folder,
+        photo,
+        "--out",
+        tmp_path / "out",
+        "--key",
+        key,
+        "--service",
+        "127.0.0.1",
+    )
     assert files.exit_code == 0, files.output
     sent = (tmp_path / "out" / "photo.upload.word").read_bytes()
     assert server.post(sent, **{"Content-Type": WORD}).json()["answers"] == told["answers"]
@@ -307,7 +318,7 @@ def test_the_gateway_sends_words(
         headers={"Content-Type": "image/png"},
         timeout=120,
     ).json()
-    content = phone.perturb(photo, key=KEY).content
+    content = phone.perturb(photo, key=KeyRing.of(KEY).for_service("127.0.0.1")).content
     alone = server.post(content, **{"Content-Type": WORD}).json()
     assert answer["answers"] == alone["answers"]
     assert answer["sent_bytes"] == len(content)

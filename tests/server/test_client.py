@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from sfumato.cli import send
 from sfumato.core.errors import UsageError
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger, LimitError
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sealed_log import LogError
@@ -51,7 +52,7 @@ def test_send_shows_the_predictions_of_the_network(
     result = CliRunner().invoke(app, [*arguments, "--anyway", "--json"])
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
-    upload = phone.perturb(photo, key=KEY)
+    upload = phone.perturb(photo, key=KeyRing.of(KEY).for_service("127.0.0.1"))
     (expected,) = model.predict([upload.levels])
     assert answer["answers"]["glasses"]["label"] == expected["glasses"].label
     assert (answer["sent_bytes"], answer["attempts"]) == (len(upload.content), 1)
@@ -88,7 +89,8 @@ def test_an_upload_of_a_chosen_strength_is_sent_and_counted(
     key.chmod(0o600)
     app = Typer()
     app.command()(send.command)
-    upload = phone.perturb(photo, key=KEY, strength=64)
+    own = KeyRing.of(KEY).for_service("127.0.0.1")
+    upload = phone.perturb(photo, key=own, strength=64)
     (expected,) = model.predict([upload.levels])
     running = start_server(dial_export, model.contract_digest, tmp_path / "log")
     try:
@@ -103,8 +105,8 @@ def test_an_upload_of_a_chosen_strength_is_sent_and_counted(
         assert isinstance(refused.exception, UsageError)
         ledger = Ledger(tmp_path / "key.ledger", KEY)
         with Client(phone, running.url, ledger=ledger) as client:
-            assert client.send(photo, key=KEY, strength=64).rate_bits == upload.rate_bits
-            (reply,) = client.send_many([photo], key=KEY, strength=31)
+            assert client.send(photo, key=own, strength=64).rate_bits == upload.rate_bits
+            (reply,) = client.send_many([photo], key=own, strength=31)
             assert isinstance(reply, Reply)
         # The command's draw again is no new one; another strength is.
         assert ledger.account("127.0.0.1").total.draws == 2

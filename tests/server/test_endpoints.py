@@ -41,7 +41,7 @@ def service(bundle: Path, model: CloudModel) -> Starlette:
 
 @pytest.fixture
 def gateway(phone: PhoneModel) -> Starlette:
-    return create_gateway(Client(phone, "http://127.0.0.1:9"), KEY, None, TOKENS)
+    return create_gateway(Client(phone, "http://127.0.0.1:9"), lambda: KEY, None, TOKENS)
 
 
 def endpoints(app: Starlette) -> dict[str, Endpoint]:
@@ -173,7 +173,7 @@ def test_the_rate_is_counted_and_the_queue_is_bounded(
 
 def test_the_gateway_counts_photos(phone: PhoneModel) -> None:
     config = GatewayConfig(rate=RateLimitConfig(per_second=0.01, burst=1))
-    app = create_gateway(Client(phone, "http://127.0.0.1:9"), KEY, config, TOKENS)
+    app = create_gateway(Client(phone, "http://127.0.0.1:9"), lambda: KEY, config, TOKENS)
     found = [ask(app, endpoints(app)["/v1/photo"], {**GOOD, **TEXT}) for _ in range(2)]
     assert [response.status_code for response in found] == [415, 429]
 

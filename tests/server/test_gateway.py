@@ -16,6 +16,7 @@ from tests.server.conftest import KEY, Server, Start, start_server
 from tests.server.test_app import kind
 
 from sfumato.data import open_dataset
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.model import CloudModel
@@ -56,7 +57,7 @@ def test_the_answer_is_that_of_the_upload_python_makes(
     for content, form in zip([*contents, face.getvalue()], (*forms, "PNG"), strict=True):
         response = post(gateway, content, **{"Content-Type": f"image/{form.lower()}"})
         assert response.status_code == 200, response.text
-        upload = phone.perturb(content, key=KEY)
+        upload = phone.perturb(content, key=KeyRing.of(KEY).for_service("127.0.0.1"))
         (expected,) = model.predict([upload.levels])
         answer = response.json()
         assert answer["answers"]["glasses"]["label"] == expected["glasses"].label

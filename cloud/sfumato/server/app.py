@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sfumato.server.admission import Shares
-from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
+from sfumato.server.auth import AccessControl, KnownTokens, RateLimitConfig
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.endpoints import JSON, Endpoint, document
 from sfumato.server.hosts import HostCheck, asked_names
@@ -59,7 +59,7 @@ class AppConfig:
 def create_app(
     model: CloudModel,
     config: AppConfig | None = None,
-    tokens: Tokens | None = None,
+    tokens: KnownTokens | None = None,
     page: Page | None = None,
     place: Place | None = None,
 ) -> Starlette:
@@ -94,7 +94,7 @@ def create_app(
     return new_app("sfumato", endpoints, telemetry, batcher, hosts=hosts, no_page=no_page)
 
 
-def access_control(tokens: Tokens | None, rate: RateLimitConfig, place: Place | None) -> AccessControl:
+def access_control(tokens: KnownTokens | None, rate: RateLimitConfig, place: Place | None) -> AccessControl:
     """Tokens and rates; the rates are those of all processes together."""
     return AccessControl(tokens, rate, SharedBuckets(rate, place.memory) if place else None)
 

@@ -1,9 +1,10 @@
 """The phone's side of the service: perturb here, check that the server has the same contract, send, retry.
 
     client = Client(PhoneModel.load("export"), "https://photos.example", token=token)
-    reply = client.send("photo.jpg", key=device_key())
+    key = device_keys().for_service(client.service)
+    reply = client.send("photo.jpg", key=key)
     reply.answers["smiling"]["label"]
-    replies = client.send_many(["a.jpg", "b.jpg"], key=device_key())
+    replies = client.send_many(["a.jpg", "b.jpg"], key=key)
 
 With `ledger=Ledger(...)` every upload is counted for the server's host before it is sent, and refused over the limit.
 Only the upload is sent. It is made from pixels alone: no EXIF, no location, no file name. A refusal that stays one is raised at
@@ -173,7 +174,7 @@ class Client:
 
         Args:
             image: whatever `PhoneModel.perturb` takes: a file, the bytes of one, or pixels.
-            key: the device key; None draws fresh noise, for measurements only.
+            key: the device's key for this service; None draws fresh noise, for measurements only.
             encoding, strength: as for `PhoneModel.perturb`.
 
         Raises:

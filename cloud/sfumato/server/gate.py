@@ -12,7 +12,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sfumato.server.auth import ConcurrencyLimit, Tokens
+from sfumato.server.auth import ConcurrencyLimit, KnownTokens
 from sfumato.server.http import overloaded
 from sfumato.server.telemetry import Telemetry
 from sfumato.server.uploads import COMPLETE
@@ -37,7 +37,7 @@ class Gate:
         app: ASGIApp,
         *,
         limit: ConcurrencyLimit,
-        tokens: Tokens,
+        tokens: KnownTokens,
         telemetry: Telemetry,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:

@@ -1,6 +1,6 @@
 """The gateway: for cameras that cannot run a model, a box in the trusted network perturbs photos and sends the uploads on.
 
-    app = create_gateway(Client(PhoneModel.load("export"), "https://photos.example"), key, GatewayConfig(), tokens)
+    app = create_gateway(Client(PhoneModel.load("export"), "https://photos.example"), lambda: key, GatewayConfig(), tokens)
 
 POST /v1/photo     a photo (any format that `sfumato perturb` reads), or a WAV file where the model takes recordings -> the
                    service's answer; the upload's rate, and whether the photo looks like none of those that the model was made
@@ -16,7 +16,7 @@ for the other.
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ from sfumato.runtime.phone_model import Upload
 from sfumato.runtime.sealed_log import LogError
 from sfumato.server.admission import Shares, client_name
 from sfumato.server.app import access_control, contract_endpoint, health_endpoints, new_app
-from sfumato.server.auth import AccessControl, RateLimitConfig, Tokens
+from sfumato.server.auth import AccessControl, KnownTokens, RateLimitConfig
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
 from sfumato.server.endpoints import JSON, Endpoint
@@ -141,16 +141,16 @@ class Sender:
 
 def create_gateway(
     client: Client,
-    key: bytes,
+    key: Callable[[], bytes],
     config: GatewayConfig | None = None,
-    tokens: Tokens | None = None,
+    tokens: KnownTokens | None = None,
     place: Place | None = None,
 ) -> Starlette:
     """The application in front of one service.
 
     Args:
         client: holds the phone's model, the service's address, and the ledger if one is kept.
-        key: the device key, 32 bytes.
+        key: gives the device's key for this service, 32 bytes; asked for every photo, for it may change from a day on.
         config: limits; None takes the defaults.
         tokens: who may ask; None asks for no token.
         place: which of the gateway's processes this is; None: there is one.
@@ -172,7 +172,7 @@ def create_gateway(
         for photo in photos:
             try:
                 contract = client.phone.contract  # a recording is a small file, which is read as it is
-                found.append(client.phone.perturb(read(photo) if contract.sound is None else photo, key=key))
+                found.append(client.phone.perturb(read(photo) if contract.sound is None else photo, key=key()))
             except DataError as error:
                 found.append(error)
         return found

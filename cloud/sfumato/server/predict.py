@@ -221,6 +221,7 @@ class PredictionService:
         held = self.bodies.hold(client_name(request), body_bytes(request, limit))
         with held, self.batcher.coming():
             body = await read_body(request, limit=limit, seconds=self.body_seconds, hint=hint)
+            self.access.check_again(request)
             (levels,) = await self._decode(request, [body], kind)
         if isinstance(levels, ProblemError):
             raise levels
@@ -237,6 +238,7 @@ class PredictionService:
         limit = request.state.uploads * length
         with self.bodies.hold(client_name(request), limit), self.batcher.coming():
             body = await read_body(request, limit=limit, seconds=self.body_seconds)
+            self.access.check_again(request)
             parts = [body[at : at + length] for at in range(0, len(body), length)]
             decoded = await self._decode(request, parts, kind)
         good = [levels for levels in decoded if not isinstance(levels, ProblemError)]

@@ -22,7 +22,7 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,15 @@ def read_key(path: Path) -> bytes:
         SfumatoError: the file is missing, open to others, or holds something else or zeros.
     """
     require_private(path)
-    content = read_bytes(path, largest=4096)
+    return parse_key(read_bytes(path, largest=4096), path)
+
+
+def parse_key(content: bytes, path: Path) -> bytes:
+    """The key in the bytes of a file.
+
+    Raises:
+        SfumatoError: they are something else, or zeros.
+    """
     try:
         key = (
             content if len(content) == KEY_BYTES else _checked(bytes.fromhex(content.decode("ascii").strip()))
@@ -148,25 +156,37 @@ def device_key(path: Path | None = None) -> bytes:
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # A whole file under another name first: two first runs at once must agree on one key.
-            handle, name = tempfile.mkstemp(
-                prefix=f".{path.name}.", suffix=SCRATCH, dir=path.parent
-            )  # of mode 0600
-            scratch = Path(name)
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as stream:
-                    stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-                flush(scratch)
-                with contextlib.suppress(FileExistsError):
-                    os.link(scratch, path)
-            finally:
-                scratch.unlink()
-            flush(path.parent)
+            # Two first runs at once must agree on one key: the second finds the name taken.
+            with contextlib.suppress(FileExistsError):
+                write_secret(path, secrets.token_hex(KEY_BYTES) + "\n", replace=os.link)
         except OSError as error:
             raise SfumatoError(
                 f"cannot make a device key at {path}: {error.strerror}; pass --key FILE"
             ) from None
     return read_key(path)
+
+
+def write_secret(path: Path, text: str, *, replace: Callable[[Path, Path], None]) -> None:
+    """Write a secret with mode 0600, whole or not at all.
+
+    Args:
+        path: where.
+        text: ASCII.
+        replace: gives the finished file its name: `os.replace`, or `os.link`, which refuses one that is there.
+
+    Raises:
+        OSError: the system refused.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=SCRATCH, dir=path.parent)  # of mode 0600
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(text)
+        flush(scratch)
+        replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    flush(path.parent)
 
 
 def _checked(key: bytes) -> bytes:

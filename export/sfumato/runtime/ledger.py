@@ -23,7 +23,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.runtime.keyed_noise import default_key_path, device_key, read_key
+from sfumato.runtime.keyed_noise import default_key_path
+from sfumato.runtime.keyring import KeyRing, device_keys
 from sfumato.runtime.sealed_log import SealedLog
 
 SCHEMA = "sfumato-ledger/1"
@@ -353,18 +354,18 @@ class Ledger:
         return datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
 
 
-def device_ledger(key_file: Path | None = None, ledger_file: Path | None = None) -> tuple[bytes, Ledger]:
-    """A device key and its ledger.
+def device_ledger(key_file: Path | None = None, ledger_file: Path | None = None) -> tuple[KeyRing, Ledger]:
+    """The keys of a device and its ledger.
 
     Args:
-        key_file: as for `read_key`; None takes the key of this computer, made if there is none.
-        ledger_file: None takes the file beside the key.
+        key_file: as for `KeyRing.read`; None takes the keys of this computer, made if there are none.
+        ledger_file: None takes the file beside the keys.
 
     Raises:
-        SfumatoError: the key cannot be read or made.
+        SfumatoError: the keys cannot be read or made.
     """
-    key = device_key() if key_file is None else read_key(key_file)
-    return key, Ledger(ledger_file or ledger_path(key_file or default_key_path()), key)
+    keys = device_keys(key_file)
+    return keys, Ledger(ledger_file or ledger_path(key_file or default_key_path()), keys.ledger)
 
 
 def ledger_path(key_file: Path) -> Path:

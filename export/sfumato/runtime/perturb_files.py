@@ -1,6 +1,6 @@
 """`sfumato perturb`: photos in, uploads out. Only the exported files and the phone-side runtime are used.
 
-results = perturb_files(PhoneModel.load(export), [Path("photo.jpg"), Path("album")], Path("uploads"), key=device_key())
+results = perturb_files(PhoneModel.load(export), [Path("photo.jpg"), Path("album")], Path("uploads"), key=key)
 """
 
 import hashlib

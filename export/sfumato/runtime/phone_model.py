@@ -1,7 +1,7 @@
 """The phone-side model: an exported bundle, an interpreter, a key. Neither torch nor TensorFlow is needed.
 
     model = PhoneModel.load("export")
-    upload = model.perturb("photo.jpg", key=device_key())
+    upload = model.perturb("photo.jpg", key=key)
     upload.content                      # the only thing that leaves the phone: a PNG, or the bytes of an answer's code word
 
 Loading refuses whatever does not agree with the contract: another sha256, shape, type, scale or version.

@@ -15,7 +15,7 @@ EXTRAS = {
     "lite0": "sfumato train --cloud lite0",
     "export": "sfumato export and demo: ONNX and TFLite",
     "medical": "reading DICOM files",
-    "server": "sfumato serve and send",
+    "server": "sfumato serve, send and tokens",
     "bench": "sfumato bench and compare",
     "tflite-runtime": "the second interpreter, SFUMATO_RUNTIME=tflite-runtime",
     "npu": "sfumato export --npu, in an environment of its own (docs/npu.md)",
@@ -36,6 +36,7 @@ EXTRA_OF = {
     "advise": "train",
     "serve": "server",
     "send": "server",
+    "tokens": "server",
     "bench": "bench",
     "compare": "bench",
 }

@@ -33,6 +33,8 @@ COMMANDS = (
     "serve",
     "send",
     "ledger",
+    "keys",
+    "tokens",
 )
 
 RESUMED, CONTINUED = ("train", "audit"), ("compare", "advise")

@@ -35,7 +35,10 @@ def command(
         int | None, typer.Option(help="Of one of the export's points; by default the strongest.")
     ] = None,
     service: Annotated[
-        str, typer.Option(help="Host of the service that the uploads are for; the ledger counts them there.")
+        str,
+        typer.Option(
+            help="Host of the service that the uploads are for: its key draws them, the ledger counts them."
+        ),
     ] = "files",
     ledger: LedgerFile = None,
     public_key: PublicKey = None,
@@ -61,8 +64,8 @@ def command(
     model = PhoneModel.load(export, threads=threads)
     if key is None and not default_key_path().exists():
         note(f"made a device key: {default_key_path()}")
-    device, book = device_ledger(key, ledger)
-    secret = None if fresh_noise else device
+    keys, book = device_ledger(key, ledger)
+    secret = None if fresh_noise else keys.for_service(service)
     left_out: dict[Path, DataError] = {}
     done = list(
         perturb_files(

@@ -61,11 +61,10 @@ def command(
         raise UsageError("give either --key or --fresh-noise, not both")
     config = ClientConfig(attempts=attempts, answer_seconds=timeout, plain_http=plain_http)
     require_maker(export, public_key)
-    device, book = device_ledger(key, ledger)
+    keys, book = device_ledger(key, ledger)
     with Client(PhoneModel.load(export), server, token=token, config=config, ledger=book) as client:
-        upload = client.phone.perturb(
-            image, key=None if fresh_noise else device, encoding=encoding, strength=strength
-        )
+        own = None if fresh_noise else keys.for_service(client.service)
+        upload = client.phone.perturb(image, key=own, encoding=encoding, strength=strength)
         if upload.unlike and not anyway:
             raise SfumatoError(
                 f"{image} looks like none of the photos this model was made for, so nothing was sent: its answer would "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from sfumato.server.app import AppConfig
-    from sfumato.server.auth import Tokens
+    from sfumato.server.auth import KnownTokens
     from sfumato.server.gateway import GatewayConfig
     from sfumato.server.shared import Place
 
@@ -84,7 +84,7 @@ def command(
     from sfumato.core.errors import UsageError, unknown
     from sfumato.runtime.makers import require_maker
     from sfumato.server.addresses import is_loopback
-    from sfumato.server.auth import RateLimitConfig, Tokens
+    from sfumato.server.auth import RateLimitConfig, known_tokens
     from sfumato.server.http import ServerConfig, run
 
     levels = ("debug", "info", "warning", "error")
@@ -98,7 +98,7 @@ def command(
             "--gateway needs --server URL; --server, --key, --ledger, --bits-per-day, --bits-total and --plain-http "
             "are for it alone"
         )
-    known = Tokens.read(tokens)
+    known = known_tokens(tokens)
     if known is None and not no_tokens and not is_loopback(host):
         raise UsageError(
             f"{host} reaches beyond this machine: give --tokens FILE or SFUMATO_TOKENS, or say --no-tokens"
@@ -151,7 +151,7 @@ def command(
 def service_app(
     export: Path,
     config: "AppConfig",
-    tokens: "Tokens | None",
+    tokens: "KnownTokens | None",
     *,
     threads: int,
     with_page: bool,
@@ -173,7 +173,7 @@ def gateway_app(
     files: tuple[Path | None, Path | None],
     limits: dict[str, float | None],
     config: "GatewayConfig",
-    tokens: "Tokens | None",
+    tokens: "KnownTokens | None",
     *,
     threads: int,
     plain_http: bool,
@@ -197,7 +197,7 @@ def gateway_app(
     from sfumato.server.client import Client, ClientConfig
     from sfumato.server.gateway import create_gateway
 
-    key, ledger = device_ledger(*files)
+    keys, ledger = device_ledger(*files)
     client = Client(
         PhoneModel.load(export, threads=threads),
         server,
@@ -208,4 +208,4 @@ def gateway_app(
     if any(bits is not None for bits in limits.values()):
         ledger.set_limit(client.service, **limits)
     ledger.account(client.service)  # where no account can be kept, no gateway starts
-    return create_gateway(client, key, config, tokens, place)
+    return create_gateway(client, lambda: keys.for_service(client.service), config, tokens, place)
