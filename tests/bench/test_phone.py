@@ -23,7 +23,8 @@ from sfumato.bench.phone import config as phone_config
 from sfumato.bench.phone.adb import Device, Phone, choose, devices, parse_devices
 from sfumato.bench.phone.benchmark import bench_phone
 from sfumato.bench.phone.config import PhoneConfig
-from sfumato.bench.phone.protocol import PACKAGE, parse_result
+from sfumato.bench.phone.energy import NONE, measure_energy, parse_rails
+from sfumato.bench.phone.protocol import PACKAGE, PhoneResult, parse_result
 from sfumato.bench.results import Results
 from sfumato.bench.subjects import Subject
 from sfumato.bench.tables import tables
@@ -333,6 +334,115 @@ def test_a_phone_that_is_unplugged_at_once_is_an_error(plug_in: Callable[..., To
     toy.behave(cpu="unplug")
     with pytest.raises(SfumatoError, match=f"the phone {toy.serial} is gone"):
         bench(toy, delegates=("cpu",), threads=(1,))
+
+
+RAILS = {
+    "[S4M_VDD_CPUCL0]:CPU(LITTLE)": (0.0, 0.002),
+    "[S2M_VDD_CPUCL2]:CPU(BIG)": (0.5, 0.005),
+    "[S10M_VDD_TPU]:TPU": (0.0, 0.0),
+    "[L9M_VDD_DDR]:Memory(DDR)": (0.0, 0.001),
+    "[VSYS_PWR_DISPLAY]:Display": (2.0, 0.0),
+}
+"""Rail -> watts while nothing runs, and joules a run."""
+
+
+def test_energy_of_a_run_is_what_the_rails_took_more_in_the_longer_time(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    (toy.root / "rails.txt").write_text(json.dumps({name: (0.0, run) for name, (_, run) in RAILS.items()}))
+    options = {"energy": True, "energy_seconds": (1, 3), "idle_seconds": 0.1, "threads": (1,)}
+    results = bench(toy, INT8, delegates=("cpu",), **options)
+    assert results.failures == ()
+    (row,) = results.rows
+    energy = row.energy
+    assert energy is not None
+    assert (energy.source, energy.runs, energy.seconds) == ("PowerStats HAL 2.0", 40, 2.0)
+    # The toy's rails know no idle here, so a run is to the rounding of the text what it is said to be.
+    assert energy.run_mj == pytest.approx(7.0, abs=0.01)
+    assert energy.above_idle_mj == pytest.approx(7.0, abs=0.01)
+    assert energy.idle_mw == pytest.approx(0.0, abs=1e-6)
+    assert set(energy.rails_mj) == {name for name, (_, run) in RAILS.items() if run}
+    assert energy.rails_mj["[L9M_VDD_DDR]:Memory(DDR)"] == pytest.approx(1.0, abs=0.01)
+    assert row.runs == 20  # the times are those of the run before
+    assert "energy of a run by the phone's power rails, mJ" in [grid.title for grid in tables(results)]
+
+
+def test_a_phone_without_power_rails_is_one_line_whatever_is_measured(plug_in: Callable[..., Toy]) -> None:
+    toy = plug_in()
+    results = bench(toy, INT8, delegates=("cpu",), energy=True)
+    assert [row.energy for row in results.rows] == [None, None]
+    assert [(one.what, one.reason) for one in results.failures] == [("energy", NONE)]
+
+
+def test_rails_are_read_as_each_version_of_the_service_prints_them() -> None:
+    """After the format strings of AOSP's sources, with what stands around the rails."""
+    two = (
+        "\n============= PowerStats HAL 2.0 energy consumers ==============\nCPUCL2      :       99999.00 mWs\n"
+        "========== End of PowerStats HAL 2.0 energy consumers ==========\n"
+        "\n============= PowerStats HAL 2.0 energy meter ==============\n"
+        "                           Channel    Cumulative Energy\n"
+        "     [S2M_VDD_CPUCL2]:CPU(BIG)      123456.78 mWs\r\n"
+        "     [VSYS_PWR_MODEM]:Modem                0.00 mWs\n"
+        "========== End of PowerStats HAL 2.0 energy meter ==========\n"
+    )
+    assert parse_rails(two) == {"[S2M_VDD_CPUCL2]:CPU(BIG)": 123.45678, "[VSYS_PWR_MODEM]:Modem": 0.0}
+    one = (
+        "\n============= PowerStats HAL 1.0 rail energy data ==============\n"
+        "          Subsys                 Rail    Cumulative Energy\n"
+        "             CPU     VPH_PWR_S5C_S6C          1000.00 mWs\n"
+        "========== End of PowerStats HAL 1.0 rail energy data ==========\n"
+    )
+    assert parse_rails(one) == {"CPU VPH_PWR_S5C_S6C": 1.0}
+    for nothing in ("", "Can't find service: android.hardware.power.stats.IPowerStats/default", two[:150]):
+        assert parse_rails(nothing) == {}
+
+
+class Rails:
+    """A phone whose service prints one text after the other."""
+
+    def __init__(self, *values: tuple[float, ...]) -> None:
+        self.values = iter(values)
+
+    def script(self, text: str) -> subprocess.CompletedProcess[bytes]:
+        lines = "".join(f"  rail{at}:CPU  {value:.2f} mWs\n" for at, value in enumerate(next(self.values)))
+        content = f"=== PowerStats HAL 2.0 energy meter ===\n{lines}=== End of PowerStats HAL 2.0 energy meter ===\n"
+        return subprocess.CompletedProcess([text], 0, content.encode())
+
+
+@pytest.mark.parametrize(
+    ("values", "runs", "reason"),
+    [
+        ([(1.0,), (2.0,), (3.0,), (2.0,)], (10, 20), "went backwards"),
+        ([(1.0,), (2.0,), (3.0,), (4.0,), (5.0,), (6.0,)], (20, 20), "nothing to compare"),
+    ],
+)
+def test_rails_that_say_nothing_give_no_energy(
+    values: list[tuple[float, ...]], runs: tuple[int, int], reason: str
+) -> None:
+    made = iter(runs)
+
+    def run(longer: PhoneConfig) -> PhoneResult:
+        windows = [{"runs": next(made), "p50_ns": 1, "p90_ns": 1}]
+        return PhoneResult(id="a", status="done", sustained={"seconds": longer.sustained, "windows": windows})  # type: ignore[arg-type]
+
+    with pytest.raises(SfumatoError, match=reason):
+        measure_energy(Rails(*values), PhoneConfig(), run, sleep=lambda _: None)  # type: ignore[arg-type]
+
+
+def test_what_is_taken_while_nothing_runs_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((100.0, 110.0))
+    monkeypatch.setattr("sfumato.bench.phone.energy.time.monotonic", lambda: next(clock))
+    # 10 s idle: 20 J. Short: 30 J for 100 runs; long: 110 J for 500 runs in 20 s more.
+    readings = [(0.0,), (20_000.0,), (20_000.0,), (50_000.0,), (50_000.0,), (160_000.0,)]
+    made = iter((100, 500))
+
+    def run(longer: PhoneConfig) -> PhoneResult:
+        windows = [{"runs": next(made), "p50_ns": 1, "p90_ns": 1}]
+        return PhoneResult(id="a", status="done", sustained={"seconds": longer.sustained, "windows": windows})  # type: ignore[arg-type]
+
+    energy = measure_energy(Rails(*readings), PhoneConfig(), run, sleep=lambda _: None)  # type: ignore[arg-type]
+    assert energy.run_mj == pytest.approx(1000 * (110 - 30) / 400)
+    assert energy.idle_mw == pytest.approx(2000)
+    assert energy.above_idle_mj == pytest.approx(200 - 2000 * 20 / 400)
 
 
 def test_the_app_has_to_be_there_and_of_the_benchmark_build(plug_in: Callable[..., Toy]) -> None:

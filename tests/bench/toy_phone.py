@@ -5,7 +5,8 @@
 ROOT holds `props.json`, `data/PACKAGE/` (the app), `shared/` (what app and shell both write) and `behaviour.json`: delegate ->
 what the app does with it, `good` if nothing is said. `thermal.txt` is what the thermal service says, with a number for STATUS
 that rises with every question; without the file there is no such service, as before Android 10. `app.json` names another app: a
-command, to which the folder `shared` and the extras are added.
+command, to which the folder `shared` and the extras are added. `rails.txt` names the phone's power rails; without it there are
+none.
 """
 
 import hashlib
@@ -94,6 +95,9 @@ def dumpsys(service: str, *words: str) -> None:
             f"Packages:\n  Package [{words[0]}] (e8a1):\n    flags=[ {kind}HAS_CODE ALLOW_CLEAR_USER_DATA ]"
         )
         return
+    if service == "android.hardware.power.stats.IPowerStats/default" and (HOME / "rails.txt").exists():
+        meters()
+        return
     file = HOME / "thermal.txt"
     if service != "thermalservice" or not file.exists():
         sys.exit(f"Can't find service: {service}")
@@ -101,6 +105,25 @@ def dumpsys(service: str, *words: str) -> None:
     with asked.open("a") as log:
         log.write("x")
     print(file.read_text(encoding="utf-8").replace("STATUS", str(asked.stat().st_size - 1)))
+
+
+def meters() -> None:
+    """What Pixel's service prints: residencies and consumers before the rails. A rail has taken so many watts since the phone
+    started, and so many joules for every run of the app in `ran`."""
+    watts = json.loads((HOME / "rails.txt").read_text(encoding="utf-8"))
+    ran = (HOME / "ran").stat().st_size if (HOME / "ran").exists() else 0
+    up = time.time() - (HOME / "props.json").stat().st_mtime
+    print("\n============= PowerStats HAL 2.0 state residencies ==============")
+    print(f"  {'Entity':>16}   {'State':>18}   {'Total time':>16}")
+    print("========== End of PowerStats HAL 2.0 state residencies ==========")
+    print("\n============= PowerStats HAL 2.0 energy consumers ==============")
+    print(f"{'GPU':<12} : {12345.0:14.2f} mWs\n  {10042:10d} - {12.0:14.2f} mWs")
+    print("========== End of PowerStats HAL 2.0 energy consumers ==========")
+    print("\n============= PowerStats HAL 2.0 energy meter ==============")
+    print(f"  {'Channel':>32}   {'Cumulative Energy':>18}")
+    for name, (idle, run) in watts.items():
+        print(f"  {name:>32}   {1000 * (idle * up + run * ran):14.2f} mWs")
+    print("========== End of PowerStats HAL 2.0 energy meter ==========")
 
 
 # ---- the app ----
@@ -191,6 +214,8 @@ def measure(extras: dict[str, Any], behaviour: str) -> dict[str, Any]:
     runs = [run() for _ in range(extras["runs"])]
     windows = [[run() for _ in range(20)] for _ in range(extras["sustained"])]
     outputs = session.run(image)
+    with (HOME / "ran").open("a") as tally:  # for the rails: one byte a run
+        tally.write("x" * (len(runs) + sum(map(len, windows))))
     with (HOME / "log").open("a") as log:
         log.writelines(f"{line}\n" for line in log_lines(extras["delegate"], behaviour))
     taken = 0 if behaviour == "none taken" else 1 if extras["delegate"] == "cpu" else None

@@ -70,6 +70,24 @@ class ToolTimes(_Frozen):
     """Null where the tool is too old to print them."""
 
 
+class Energy(_Frozen):
+    """What a run takes on a phone, by its own power rails, in millijoules; measured apart from the times."""
+
+    source: str
+    """Who read the rails."""
+    run_mj: float
+    """Of the rails that feed processors, while runs follow each other without a pause."""
+    above_idle_mj: float
+    """The same without what these rails take while nothing runs."""
+    idle_mw: float
+    """What they take then, in milliwatts."""
+    rails_mj: dict[str, float]
+    """By rail, of all that rose, memory and screen among them."""
+    runs: int
+    """Over which it is a mean."""
+    seconds: float
+
+
 class Measurement(_Frozen):
     """One model in one configuration."""
 
@@ -113,6 +131,8 @@ class Measurement(_Frozen):
     """Thermal status before and after."""
     celsius: tuple[float | None, float | None] | None = None
     """The hottest sensor of the processor before and after, without the app."""
+    energy: Energy | None = None
+    """On a phone, where it was asked for and the phone has power rails."""
     benchmark_model: ToolTimes | None = None
     """The same model by LiteRT's own tool, where one was given."""
 

@@ -231,8 +231,28 @@ def phone_tables(results: Results) -> list[Grid]:
         ),
         tool_table(results),
         Grid("without a pause, ms", ("model", "for", "p50 of the first second", "of the last"), warm),
+        energy_table(results),
         Grid("from photo to upload, on the phone", ("step", "p50 ms", "p90"), steps),
     ]
+
+
+def energy_table(results: Results) -> Grid:
+    """What a run takes by the phone's power rails; no lines where it was not measured."""
+    return Grid(
+        "energy of a run by the phone's power rails, mJ",
+        ("model", "processors", "above idle", "idle, mW", "runs"),
+        tuple(
+            (
+                label(row),
+                number(row.energy.run_mj),
+                number(row.energy.above_idle_mj),
+                number(row.energy.idle_mw),
+                str(row.energy.runs),
+            )
+            for row in results.rows
+            if row.energy
+        ),
+    )
 
 
 def what_ran(results: Results) -> Grid:

@@ -187,6 +187,12 @@ def phone(
         float | None, typer.Option(min=0.1, help="Another time than ten seconds; with --no-app.")
     ] = None,
     sustained: Annotated[int, typer.Option(min=0, help="Seconds without a pause after that.")] = 0,
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy", help="What a run takes by the phone's power rails, where it has some; a minute a row."
+        ),
+    ] = False,
     runtime: Annotated[
         str | None,
         typer.Option(
@@ -217,6 +223,8 @@ def phone(
     given = {name: value for name, value in given.items() if value is not None}
     if not no_app and (given or benchmark_model):
         raise UsageError("--seconds, --runtime and --benchmark-model go with --no-app")
+    if no_app and energy:
+        raise UsageError("--energy needs the app, which runs without a pause: leave out --no-app")
     if no_app and delegates not in (None, "cpu"):
         raise UsageError(f"--no-app measures the CPU alone, not {delegates}: the app measures NNAPI and GPU")
     found = devices()
@@ -235,7 +243,8 @@ def phone(
             choose(found, serial), subjects, settings, tool=benchmark_model, watch=note
         )
     else:
-        config = make_config(PhoneConfig, {**common, "delegates": names(delegates or "cpu,gpu,npu")})
+        chosen = {"delegates": names(delegates or "cpu,gpu,npu"), "energy": energy}
+        config = make_config(PhoneConfig, {**common, **chosen})
         results = bench_phone(choose(found, serial), subjects, config, export=export, watch=note)
     finish(results, out, as_json=as_json)
 

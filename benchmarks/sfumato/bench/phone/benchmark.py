@@ -14,7 +14,9 @@ from sfumato.bench.phone.adb import Phone, PhoneGoneError
 from sfumato.bench.phone.app import check_app, clean_up, run_configuration, send, stop_app
 from sfumato.bench.phone.config import PhoneConfig
 from sfumato.bench.phone.device import describe
+from sfumato.bench.phone.energy import NONE, measure_energy
 from sfumato.bench.phone.measurement import make_measurement, make_stages
+from sfumato.bench.phone.protocol import PhoneResult
 from sfumato.bench.results import Failure, Measurement, Results, Stage
 from sfumato.bench.subjects import OURS, Subject
 from sfumato.core.errors import SfumatoError
@@ -46,6 +48,7 @@ def bench_phone(
     rows: list[Measurement] = []
     stages: list[Stage] = []
     failures: list[Failure] = []
+    without_rails = False
     try:
         send(phone, subjects, config, export)
         for subject, delegate, threads in configurations(subjects, config):
@@ -62,8 +65,31 @@ def bench_phone(
                 failures.append(Failure(what=what, reason=str(error)))
                 stop_app(phone)
                 continue
-            rows.append(make_measurement(subject, delegate, threads, result))
+            row = make_measurement(subject, delegate, threads, result)
             stages += make_stages(result)
+            rows.append(row)
+            if not config.energy or without_rails:
+                continue
+            watch(f"{what}, energy")
+
+            def again(
+                longer: PhoneConfig,
+                subject: Subject = subject,
+                delegate: str = delegate,
+                threads: int = threads,
+            ) -> PhoneResult:
+                return run_configuration(phone, subject, delegate, threads, longer, photo=False)
+
+            try:
+                rows[-1] = row.model_copy(update={"energy": measure_energy(phone, config, again)})
+            except PhoneGoneError:
+                raise
+            except SfumatoError as error:
+                without_rails = str(error) == NONE  # one line, not one for every row
+                failures.append(
+                    Failure(what="energy" if without_rails else f"{what}, energy", reason=str(error))
+                )
+                stop_app(phone)
         clean_up(phone, config)
     except PhoneGoneError as error:
         if not rows:

@@ -34,6 +34,12 @@ class PhoneConfig(_Common):
         default=("cpu", "gpu", "npu"), min_length=1
     )
     """The default is what the app's default flavour has; its flavour nnapi has cpu, nnapi and gpu."""
+    energy: bool = False
+    """Measure what a run takes, too."""
+    energy_seconds: tuple[int, int] = (5, 25)
+    """Without a pause, the shorter and the longer time whose difference is taken."""
+    idle_seconds: float = Field(default=10.0, gt=0)
+    """Before that, while nothing runs."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks for the result."""
     shared: str = SHARED
