@@ -12,6 +12,7 @@ from tests.fixtures import dial, familiar, index_code, ledger_events, sounds
 from tests.fixtures.answer import answered, random_answer
 
 from sfumato.core.image_io import TURNS, fit
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger, draw_id
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import normal_table
@@ -215,6 +216,14 @@ def test_one_account_from_every_language(kit: Any, kotlin: Any, tmp_path: Path, 
     lines = "".join(json.dumps(case) + "\n" for case in given)
     done = kit.run("node", LEDGER, "account", ledger_events.KEY.hex(), text=lines)
     assert [json.loads(line) for line in done.stdout.splitlines()] == [*said, files]
+
+
+def test_one_key_for_a_service_from_every_language(kotlin: Any) -> None:
+    rng = np.random.default_rng(5)
+    cases = [(rng.bytes(32), name) for name in ("photos.example", "127.0.0.1", "::1", "files")]
+    given = [{"key": key.hex(), "service": name} for key, name in cases]
+    expected = [{"key": KeyRing.of(key).for_service(name).hex()} for key, name in cases]
+    assert kotlin("service", given) == expected
 
 
 def test_one_draw_from_every_language(kotlin: Any) -> None:

@@ -91,8 +91,11 @@ sealed interface PhotoState {
 
     data object Working : PhotoState
 
-    /** The [photo] is what the network saw, cropped to the same shape, as fine as the screen shows it. */
-    data class Shown(val perturbed: Perturbed, val photo: Picture, val source: Shape) : PhotoState
+    /**
+     * The [photo] is what the network saw, cropped to the same shape, as fine as the screen shows it. The upload is drawn under the key
+     * of [service] and goes to no other.
+     */
+    data class Shown(val perturbed: Perturbed, val photo: Picture, val source: Shape, val service: String) : PhotoState
 
     data class Failed(val reason: String) : PhotoState
 }

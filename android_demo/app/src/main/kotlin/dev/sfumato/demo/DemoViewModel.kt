@@ -19,10 +19,10 @@ import dev.sfumato.core.Ledger
 import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.LogException
 import dev.sfumato.core.NetworkFactory
-import dev.sfumato.core.Perturbed
 import dev.sfumato.core.Perturber
 import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
+import dev.sfumato.core.ServiceKeys
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.requireTaken
 import java.util.Locale
@@ -100,6 +100,10 @@ class DemoViewModel(
     private var photo: Picture? = null
     private var done = 0
 
+    /** Whose key draws uploads. */
+    private var drawnFor = Ledger.FILES
+    private val keys = ServiceKeys(parts.keys) { drawnFor }
+
     /** Counts what changes the picture or how it is drawn, [done] those that are done; between the two nothing that is drawn is shown. */
     private val changes = AtomicInteger()
 
@@ -142,7 +146,7 @@ class DemoViewModel(
         val before = (state.value as? DemoUiState.Ready)?.asImage ?: return
         if (before == image) return
         redrawing({ copy(asImage = image) }) {
-            engine = engine?.sending(encoding(), checkNotNull(bundle), parts)
+            engine = engine?.sending(encoding(), checkNotNull(bundle), keys)
             redraw()
         }
     }
@@ -200,7 +204,7 @@ class DemoViewModel(
         ready { copy(answer = AnswerState.Asking) }
         asking = scope.launch {
             val answer = try {
-                AnswerState.Received(countAndSend(shown.perturbed))
+                AnswerState.Received(countAndSend(shown))
             } catch (error: CancellationException) {
                 throw error
             } catch (error: Throwable) {
@@ -248,9 +252,11 @@ class DemoViewModel(
      * Counted first: what the server may have is in the account, whatever becomes of the answer. An interruption would close the
      * ledger under the entry, so only the wait for the answer is interrupted; a question forgotten while it is counted is not sent.
      */
-    private suspend fun countAndSend(perturbed: Perturbed): Reply {
+    private suspend fun countAndSend(shown: PhotoState.Shown): Reply {
+        val perturbed = shown.perturbed
         val (service, source) = withContext(io) {
             destination().also { (host, _) ->
+                if (host != shown.service) throw SfumatoException("nothing was sent: the upload was drawn for another server; try again")
                 try {
                     ledger.spend(host, perturbed.draw, perturbed.rateBits)
                 } finally {
@@ -311,7 +317,8 @@ class DemoViewModel(
                 settings.server = checked
                 source = null
             }
-            ready { copy(server = checked, hasToken = settings.token != null, agreed = settings.agreedTo(checked)) }
+            // What is shown was drawn under the key of the server before.
+            redrawing({ copy(server = checked, hasToken = settings.token != null, agreed = settings.agreedTo(checked)) }) { redraw() }
             scope.launch(io) { showAccount() }
         } catch (error: Throwable) {
             ready { copy(answer = AnswerState.Failed(error.inWords("the server cannot be stored: try again"))) }
@@ -336,7 +343,7 @@ class DemoViewModel(
         engine = null
         val runtime = try {
             val start = System.nanoTime()
-            val opened = Engine.open(checkNotNull(bundle), choice, parts, encoding())
+            val opened = Engine.open(checkNotNull(bundle), choice, parts, keys, encoding())
             engine = opened
             val millis = (opened.openedAt - start) / 1e6
             RuntimeState.Running(opened.network.delegation, opened.difference, millis, opened.network.fullyAccelerated)
@@ -377,8 +384,9 @@ class DemoViewModel(
             photo = null
             val picture = read().also { photo = it }
             val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
+            drawnFor = if (parts.settings.server.isEmpty()) Ledger.FILES else service()
             val perturbed = perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH)
-            PhotoState.Shown(perturbed, forScreen(picture, perturbed.input, parts.screen), Shape(picture.height, picture.width))
+            PhotoState.Shown(perturbed, forScreen(picture, perturbed.input, parts.screen), Shape(picture.height, picture.width), drawnFor)
         } catch (error: Throwable) {
             PhotoState.Failed(error.inWords("the photo cannot be used: choose another one"))
         }
@@ -419,15 +427,15 @@ private const val NO_ACCOUNT = "the account cannot be kept, and nothing may be s
 /** A loaded network that was asked for the export's known answers. */
 private class Engine(val network: LocalNetwork, val perturber: Perturber, val openedAt: Long, val difference: Int) {
     /** The same network; uploads travel otherwise. */
-    fun sending(encoding: Encoding, bundle: Bundle, parts: DemoParts) =
-        Engine(network, Perturber(bundle, network, parts.keys, encoding), openedAt, difference)
+    fun sending(encoding: Encoding, bundle: Bundle, keys: DeviceKeys) =
+        Engine(network, Perturber(bundle, network, keys, encoding), openedAt, difference)
 
     companion object {
-        fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts, encoding: Encoding): Engine {
+        fun open(bundle: Bundle, choice: RuntimeChoice, parts: DemoParts, keys: DeviceKeys, encoding: Encoding): Engine {
             val network = parts.networks.open(bundle.model, choice.accelerator, choice.threads).requireTaken(choice.accelerator)
             val openedAt = System.nanoTime()
             try {
-                val perturber = Perturber(bundle, network, parts.keys, encoding)
+                val perturber = Perturber(bundle, network, keys, encoding)
                 return Engine(network, perturber, openedAt, bundle.vectors.largestDifference(perturber, bundle.contract))
             } catch (error: Throwable) {
                 network.close()

@@ -505,7 +505,7 @@ class DemoViewModelTest {
         model.await { (it.answer as? AnswerState.Failed)?.reason?.endsWith("this build of the app sends nothing in clear text: use https") == true }
         assertEquals(emptyList<String>(), connected)
         model.setServer("https://photos.example", "")
-        model.await { it.account.text == "Today 0 photos, at most 0.0 bits to photos.example; no limit is set." }
+        model.await { it.account.text == "Today 0 photos, at most 0.0 bits to photos.example; no limit is set." && it.photo is PhotoState.Shown }
         model.send()
         model.await { it.answer is AnswerState.Received }
         assertEquals(listOf("https://photos.example"), connected)
@@ -613,12 +613,41 @@ class DemoViewModelTest {
     }
 
     @Test
+    fun everyServerGetsADrawOfItsOwn() {
+        val model = model()
+        model.openPhoto("photo")
+        val first = model.shown()
+        model.setServer("https://photos.example", "")
+        val second = model.shown(after = first)
+        assertFalse(first.upload.content.contentEquals(second.upload.content))
+        assertFalse(first.draw.contentEquals(second.draw))
+        model.setServer("http://127.0.0.1:8080", "")
+        val again = model.shown(after = second)
+        assertArrayEquals(first.upload.content, again.upload.content) // nothing new, and it costs nothing more
+        assertArrayEquals(first.draw, again.draw)
+    }
+
+    /** The address changes elsewhere, as in another window of the app, and what is shown is still of the server before. */
+    @Test
+    fun aDrawOfOneServerIsNotSentToAnother() {
+        val model = model()
+        model.openPhoto("photo")
+        model.shown()
+        settings.server = "https://other.example"
+        model.send()
+        val failed = model.await { it.answer is AnswerState.Failed }.answer as AnswerState.Failed
+        assertEquals("nothing was sent: the upload was drawn for another server; try again", failed.reason)
+        assertTrue(server.sent.isEmpty())
+    }
+
+    @Test
     fun consentIsToOneServer() {
         settings.agreed = "http://127.0.0.1:8080"
         val model = model()
         model.openPhoto("photo")
         model.shown()
         model.setServer("https://photos.example", "")
+        model.shown()
         model.send()
         assertEquals("https://photos.example", model.await { it.consent.isNotEmpty() }.consent)
         model.setServer("https://other.example", "")

@@ -191,6 +191,9 @@ public class Ledger(file: File, key: DeviceKey, private val clock: () -> Long = 
         /** Stands for every service without a limit of its own. */
         public const val ANY: String = "*"
 
+        /** Stands for no service: what is drawn for it is sent to none. */
+        public const val FILES: String = "files"
+
         /** The service's name in the ledger: the host of its address. */
         public fun serviceOf(server: String): String = checked(URI(server.trim()).host.orEmpty().lowercase().removeSurrounding("[", "]"))
 

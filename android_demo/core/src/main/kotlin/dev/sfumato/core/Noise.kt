@@ -16,6 +16,7 @@ private const val HMAC = "HmacSHA256"
 private val LABEL = "sfumato-noise-v2".encodeToByteArray()
 private const val DIGEST_BYTES = 32
 private val INFO = "noise".encodeToByteArray()
+private val SERVICE_LABEL = "sfumato-service-key-v1\u0000".encodeToByteArray()
 
 /** The secret of one device: 32 bytes that are never sent and never printed. */
 public class DeviceKey(bytes: ByteArray) {
@@ -24,6 +25,9 @@ public class DeviceKey(bytes: ByteArray) {
     init {
         if (bytes.size != BYTES) throw SfumatoException("a device key has $BYTES bytes, not ${bytes.size}")
     }
+
+    /** The key for one service, by its name in the ledger: what it tells that service tells nothing about any other key. */
+    public fun forService(service: String): DeviceKey = DeviceKey(derived(this, SERVICE_LABEL + service.encodeToByteArray()))
 
     override fun toString(): String = "DeviceKey"
 
@@ -42,6 +46,16 @@ public interface DeviceKeys {
     public fun reset()
 }
 
+/**
+ * The keys of one device for whatever [service] names when a photo is perturbed: two services never share a draw. Draw anew what
+ * is to be sent to another service.
+ */
+public class ServiceKeys(private val keys: DeviceKeys, private val service: () -> String) : DeviceKeys {
+    override fun get(): DeviceKey = keys.get().forService(service())
+
+    override fun reset(): Unit = keys.reset()
+}
+
 /** SHA-256 of the H * W * 3 bytes as they are fed to the model. */
 internal fun imageHash(pixels: ByteArray): ByteArray = hash(pixels)
 
@@ -50,10 +64,10 @@ internal fun Contract.parameterBytes(q: Map<String, ByteArray>): ByteArray =
     outputs.fold(ByteArray(0)) { joined, tensor -> joined + q.getValue(tensor.name) }
 
 /** The key of the cipher: HKDF-SHA256 of the device key, one block. */
-internal fun streamKey(key: DeviceKey): ByteArray {
-    val extracted = hmac(ByteArray(DeviceKey.BYTES), key.bytes)
-    return hmac(extracted, INFO + 1)
-}
+internal fun streamKey(key: DeviceKey): ByteArray = derived(key, INFO)
+
+/** HKDF-SHA256 without a salt, one block: 32 bytes. */
+private fun derived(key: DeviceKey, info: ByteArray): ByteArray = hmac(hmac(ByteArray(DeviceKey.BYTES), key.bytes), info + 1)
 
 /** The initial counter block that belongs to the digests of contract, parameters and pixels: 16 bytes. */
 internal fun streamIv(key: DeviceKey, contract: ByteArray, parameters: ByteArray, image: ByteArray): ByteArray {

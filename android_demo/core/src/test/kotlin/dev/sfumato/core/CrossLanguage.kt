@@ -23,6 +23,8 @@
  *         an event as of cloud/ledger_cli.js -> {"sentence"} or {"refusal"} a line; the ledger is left in FILE
  *     java -cp ... dev.sfumato.core.CrossLanguage draw < cases.jsonl
  *         {"key", "contract", "parameters", "pixels"} in hexadecimal -> {"draw": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage service < cases.jsonl
+ *         {"key": hex, "service"} -> {"key": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage familiar < cases.jsonl
  *         {"pixels": hex, "height", "width", "figures" of a contract} -> {"features", "distance", "unlike"} or {"refusal"} a line;
  *         without limits among the figures "unlike" is null and there is no distance
@@ -49,6 +51,9 @@ fun main(arguments: Array<String>) {
         "draw" -> { case ->
             val (contract, parameters, pixels) = listOf("contract", "parameters", "pixels").map { case.text(it).hexToByteArray() }
             mapOf("draw" to drawId(DeviceKey(case.text("key").hexToByteArray()), contract, parameters, pixels).toHexString())
+        }
+        "service" -> { case ->
+            mapOf("key" to DeviceKey(case.text("key").hexToByteArray()).forService(case.text("service")).bytes.toHexString())
         }
         "upload" -> uploads(NormalTable(File(arguments[1]).readBytes()))
         "answer" -> ::answerOf
