@@ -255,6 +255,39 @@ def test_what_a_photo_holds_beside_its_pixels_is_not_sent(
 
 @needs_page
 @needs_browser
+def test_a_model_of_grey_pictures_is_shown_grey_and_sends_one_plane(
+    open_page: Open, int8_export: Callable[[str], Path], seen: Seen, tmp_path: Path
+) -> None:
+    export = int8_export("grey")
+    phone, model = PhoneModel.load(export), CloudModel.load(export)
+    running = start_server(export, model.contract_digest, tmp_path / "log")
+    try:
+        page = open_page(f"{running.url}/")
+        assert page.locator("#status").get_attribute("data-deviation") == "0"
+        use_key(page, KEY)
+        picture = photo(tmp_path / "photo.png", 45, 300)
+        choose(page, picture)
+        check_flag(page, phone, picture)
+        for canvas in ("original", "upload"):
+            width, height, grey = page.evaluate(
+                """id => {
+                    const canvas = document.getElementById(id), {width, height} = canvas;
+                    const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);
+                    return [width, height, data.every((value, i) => i % 4 === 3 || value === data[i - i % 4])];
+                }""",
+                canvas,
+            )
+            assert (width, height, grey) == (32, 32, True)
+        send(page)
+        assert seen.sent[-1][1] == pack(phone.perturb(picture, key=KEY).levels, bits=2)
+        assert page.locator("#answer section").count() == 1
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+@needs_page
+@needs_browser
 @pytest.mark.parametrize("randomised", [True, False])
 def test_an_answer_bundle_sends_the_code_word_and_says_so(
     open_page: Open,
