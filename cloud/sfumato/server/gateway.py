@@ -172,7 +172,9 @@ def create_gateway(
         for photo in photos:
             try:
                 contract = client.phone.contract  # a recording is a small file, which is read as it is
-                found.append(client.phone.perturb(read(photo) if contract.sound is None else photo, key=key()))
+                found.append(
+                    client.phone.perturb(read(photo) if contract.sound is None else photo, key=key())
+                )
             except DataError as error:
                 found.append(error)
         return found
