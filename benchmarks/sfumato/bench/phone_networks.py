@@ -27,6 +27,7 @@ from sfumato.export.freeze import PhoneNetwork, fold, freeze
 from sfumato.export.onnx_files import write_onnx
 from sfumato.export.tflite import convert, model_file, name_tensors
 from sfumato.models.layers import convolution
+from sfumato.models.lite0 import FEATURES, Lite0
 from sfumato.models.local import LocalNetwork, check_size
 from sfumato.runtime.contract import ChannelPart
 
@@ -91,7 +92,7 @@ def deep_obfuscator() -> nn.Module:
     return nn.Sequential(*double(3, 64), nn.MaxPool2d(2), *double(64, 128), nn.MaxPool2d(2))
 
 
-INVERTED = (
+MOBILENET_V2 = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -101,19 +102,77 @@ INVERTED = (
     (6, 320, 1, 1),
 )
 """MobileNetV2's stages: expansion, planes at full width, blocks, stride of the first."""
+MOBILENET_V3_SMALL = (
+    (3, 16, 16, True, nn.ReLU, 2),
+    (3, 72, 24, False, nn.ReLU, 2),
+    (3, 88, 24, False, nn.ReLU, 1),
+    (5, 96, 40, True, nn.Hardswish, 2),
+    (5, 240, 40, True, nn.Hardswish, 1),
+    (5, 240, 40, True, nn.Hardswish, 1),
+    (5, 120, 48, True, nn.Hardswish, 1),
+    (5, 144, 48, True, nn.Hardswish, 1),
+    (5, 288, 96, True, nn.Hardswish, 2),
+    (5, 576, 96, True, nn.Hardswish, 1),
+    (5, 576, 96, True, nn.Hardswish, 1),
+)
+"""MobileNetV3-small's blocks (Howard et al., 2019, table 2): kernel, expanded planes, planes, squeeze, activation, stride."""
+CLASSES = 1000
+"""Of networks that are measured as published: ImageNet's."""
+
+
+def divisible(count: float) -> int:
+    """Planes as the authors of the MobileNets round them: a multiple of 8, at most a tenth below."""
+    rounded = max(8, int(count + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * count else rounded
+
+
+class Excite(nn.Module):
+    """Squeeze-excite (Hu et al., 2018)."""
+
+    def __init__(
+        self,
+        width: int,
+        act: nn.Module | None = None,
+        gate: nn.Module | None = None,
+        few: int | None = None,
+    ) -> None:
+        super().__init__()
+        few = width // 4 if few is None else few
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(width, few, 1),
+            nn.ReLU() if act is None else act,
+            nn.Conv2d(few, width, 1),
+            nn.Sigmoid() if gate is None else gate,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), kept."""
+        y: Tensor = x * self.layers(x)
+        return y
 
 
 class Inverted(nn.Module):
-    """An inverted residual (Sandler et al., MobileNetV2, 2018)."""
+    """An inverted residual (Sandler et al., MobileNetV2, 2018), with what MobileNetV3 changed: kernel, activation, squeeze."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        wide: int,
+        *,
+        size: int = 3,
+        activation: type[nn.Module] = nn.ReLU6,
+        squeeze: bool = False,
+    ) -> None:
         super().__init__()
-        wide = factor * inputs
-        first = [convolution(inputs, wide, size=1), nn.ReLU6()] if factor > 1 else []
+        first = [convolution(inputs, wide, size=1), activation()] if wide != inputs else []
         self.layers = nn.Sequential(
             *first,
-            convolution(wide, wide, stride=stride, groups=wide, padding="same"),
-            nn.ReLU6(),
+            convolution(wide, wide, size=size, stride=stride, groups=wide, padding="same"),
+            activation(),
+            *([Excite(wide, gate=nn.Hardsigmoid(), few=divisible(wide / 4))] if squeeze else []),
             convolution(wide, outputs, size=1),
         )
         self.residual = stride == 1 and inputs == outputs
@@ -129,18 +188,13 @@ def mobilenet(width: float = 0.35, classes: int = 2) -> nn.Module:
 
     Padded as its authors' is, with TensorFlow's SAME.
     """
-
-    def planes(count: int) -> int:
-        rounded = max(8, int(count * width + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * count * width else rounded
-
-    stem = planes(32)
-    layers: list[nn.Module] = [convolution(3, stem, stride=2, padding="same"), nn.ReLU6()]
-    inputs = stem
-    for factor, count, repeats, stride in INVERTED:
+    inputs = divisible(32 * width)
+    layers: list[nn.Module] = [convolution(3, inputs, stride=2, padding="same"), nn.ReLU6()]
+    for factor, count, repeats, stride in MOBILENET_V2:
+        planes = divisible(count * width)
         for index in range(repeats):
-            layers.append(Inverted(inputs, planes(count), stride if index == 0 else 1, factor))
-            inputs = planes(count)
+            layers.append(Inverted(inputs, planes, stride if index == 0 else 1, factor * inputs))
+            inputs = planes
     last = [
         convolution(inputs, 1280, size=1),
         nn.ReLU6(),
@@ -150,11 +204,53 @@ def mobilenet(width: float = 0.35, classes: int = 2) -> nn.Module:
     return nn.Sequential(*layers, *last)
 
 
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 as published, with its classes: 4.7 million parameters, 407 million MACs at 224x224."""
+    return nn.Sequential(Lite0().blocks, nn.AdaptiveAvgPool2d(1), nn.Conv2d(FEATURES, CLASSES, 1))
+
+
+def mobilenet_v3_small() -> nn.Module:
+    """MobileNetV3-small as published (Howard et al., 2019): 2.5 million parameters, 56 million MACs at 224x224."""
+    inputs = 16
+    layers: list[nn.Module] = [convolution(3, inputs, stride=2, padding="same"), nn.Hardswish()]
+    for size, wide, planes, squeeze, activation, stride in MOBILENET_V3_SMALL:
+        layers.append(
+            Inverted(inputs, planes, stride, wide, size=size, activation=activation, squeeze=squeeze)
+        )
+        inputs = planes
+    network = nn.Sequential(
+        *layers,
+        convolution(inputs, 576, size=1),
+        nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(576, 1024, 1),
+        nn.Hardswish(),
+        nn.Conv2d(1024, CLASSES, 1),
+    )
+    return settled(network)
+
+
+def settled(network: nn.Module) -> nn.Module:
+    """With batch norms that know what passes them, as training leaves them.
+
+    Random weights alone let the planes of a deep network fade. A hard swish then adds three to values a thousand times smaller,
+    and XNNPACK leaves a sum of such unlike scales to slower kernels: the one count here that would depend on weights.
+    """
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean of all batches, of which there is one
+    with torch.no_grad():
+        network.train()(torch.rand(8, 3, 64, 64))
+    return network
+
+
 PHONE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "arden": arden,
     "deepobfuscator": deep_obfuscator,
     "protective": UNet,
     "mobilenet": mobilenet,
+    "mobilenetv3": mobilenet_v3_small,
+    "efficientnet": efficientnet_lite0,
 }
 """Name on the command line -> the network on the phone."""
 

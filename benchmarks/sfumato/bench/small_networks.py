@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.bench.phone_networks import Inverted
+from sfumato.bench.phone_networks import Excite, Inverted
 
 Factory = Callable[[dict[str, int], tuple[int, int]], nn.Module]
 NETWORKS: dict[str, tuple[Factory, str]] = {}
@@ -97,25 +97,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that the layers keep."""
         y: Tensor = self.act(x + self.layers(x))
-        return y
-
-
-class Excite(nn.Module):
-    """Squeeze-excite (Hu et al., 2018)."""
-
-    def __init__(self, width: int, act: nn.Module | None = None, gate: nn.Module | None = None) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(width, width // 4, 1),
-            nn.ReLU() if act is None else act,
-            nn.Conv2d(width // 4, width, 1),
-            nn.Sigmoid() if gate is None else gate,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), kept."""
-        y: Tensor = x * self.layers(x)
         return y
 
 
@@ -221,7 +202,9 @@ def shufflenet() -> nn.Module:
 @network("inverted residual, ReLU6")
 def mobilenet_v2() -> nn.Module:
     """Sandler et al., 2018."""
-    return nn.Sequential(stem(nn.ReLU6()), Inverted(WIDTH, WIDTH, 1, 4), Inverted(WIDTH, WIDTH, 1, 4))
+    return nn.Sequential(
+        stem(nn.ReLU6()), Inverted(WIDTH, WIDTH, 1, 4 * WIDTH), Inverted(WIDTH, WIDTH, 1, 4 * WIDTH)
+    )
 
 
 @network("hard swish, squeeze-excite with a hard sigmoid")
