@@ -33,11 +33,12 @@ def test_png_and_packed_form_give_back_what_went_in(bits: int, height: int, widt
     assert np.array_equal(unpack(packed, height=height, width=width, bits=bits), levels)
 
 
-def test_pack_equals_a_string_of_bits() -> None:
-    levels = picture(2, height=3, width=5)
-    text = "".join(format(value, "02b") for value in levels.reshape(-1).tolist())
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_pack_equals_a_string_of_bits(bits: int) -> None:
+    levels = picture(bits, height=3, width=5)
+    text = "".join(format(value, f"0{bits}b") for value in levels.reshape(-1).tolist())
     text += "0" * (-len(text) % 8)
-    assert pack(levels, bits=2) == bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+    assert pack(levels, bits=bits) == bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])

@@ -103,10 +103,13 @@ def dither(q: Bytes, noise: Bytes, *, bits: int, gray: bool = False) -> Bytes:
     ones = _exactly(noise, q.size).reshape(q.shape) < q
     if gray:
         ones |= q == CERTAIN
-    drawn = ones.view(np.uint8).reshape(height, width, bits, planes // bits)
-    levels: Bytes = drawn[:, :, 0]
-    for plane in range(1, bits):
-        bit = drawn[:, :, plane] ^ (levels & np.uint8(1)) if gray else drawn[:, :, plane]
+    # One copy, after which each plane lies in one piece: three neighbours at a time take numpy several times as long.
+    first, *others = np.moveaxis(
+        ones.view(np.uint8).reshape(height, width, bits, planes // bits), 2, 0
+    ).copy()
+    levels: Bytes = first
+    for drawn in others:
+        bit = drawn ^ (levels & np.uint8(1)) if gray else drawn
         levels = (levels << np.uint8(1)) | bit
     return levels
 

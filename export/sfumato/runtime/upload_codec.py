@@ -116,8 +116,14 @@ def _pack_rows(rows: Bytes, bits: int) -> Bytes:
     """(N, W) values -> (N, ceil(W * bits / 8)) bytes, most significant bit first."""
     if bits == 1:  # many times faster than the general way below
         return np.packbits(rows, axis=1)
-    spread = np.unpackbits(rows[..., None], axis=2)[..., 8 - bits :]  # (N, W, bits)
-    return np.packbits(spread.reshape(len(rows), -1), axis=1)
+    count, width = rows.shape
+    filled = np.zeros((count, -(-width * bits // 8), 8 // bits), np.uint8)
+    filled.reshape(count, -1)[:, :width] = rows
+    first, *others = np.moveaxis(filled, 2, 0)
+    packed: Bytes = first
+    for level in others:
+        packed = (packed << np.uint8(bits)) | level
+    return packed
 
 
 def _header(width: int, height: int, depth: int, colour: int) -> bytes:

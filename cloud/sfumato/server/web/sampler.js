@@ -59,12 +59,16 @@ export function draw(channel, parameters, pixels, noise, table) {
  */
 export function dither(q, noise, bits, gray = false, colours = 3) {
   exactly(noise, q.length);
-  const planes = colours * bits, levels = new Uint8Array(q.length / bits);
-  for (let i = 0; i < q.length; i++) {
-    const plane = i % planes, colour = plane % colours, bit = (plane - colour) / colours;
-    // In Gray code a drawn bit turns over all that follow it too.
-    const turned = gray ? (1 << (bits - bit)) - 1 : 1 << (bits - 1 - bit);
-    if (noise[i] < q[i] || (gray && q[i] === CERTAIN)) levels[colours * ((i - plane) / planes) + colour] ^= turned;
+  const levels = new Uint8Array(q.length / bits), certain = gray ? CERTAIN : 256;
+  for (let first = 0, to = 0; to < levels.length; first += colours * bits) {
+    for (let colour = first; colour < first + colours; colour++) {
+      let level = 0;
+      for (let j = 0, i = colour; j < bits; j++, i += colours) {
+        const drawn = noise[i] < q[i] || q[i] === certain ? 1 : 0;
+        level = (level << 1) | (gray ? drawn ^ (level & 1) : drawn);
+      }
+      levels[to++] = level;
+    }
   }
   return levels;
 }
@@ -132,10 +136,9 @@ export function atStrength(channel, parameters, strength, height, width) {
  */
 export function pack(levels, bits) {
   const packed = new Uint8Array(Math.ceil((levels.length * bits) / 8));
-  levels.forEach((level, i) => {
-    const at = i * bits;  // 1, 2, 4 and 8 divide 8: a level never crosses a byte
-    packed[at >> 3] |= level << (8 - bits - (at & 7));
-  });
+  for (let i = 0, at = 0; i < levels.length; i++, at += bits) {
+    packed[at >> 3] |= levels[i] << (8 - bits - (at & 7));  // 1, 2, 4 and 8 divide 8: a level never crosses a byte
+  }
   return packed;
 }
 
