@@ -98,7 +98,7 @@ def test_planes_of_a_settled_network_do_not_fade() -> None:
     torch.manual_seed(phone_networks.SEED)
     network = PHONE_NETWORKS["mobilenetv3"]().eval()
     seen: list[Tensor] = []
-    network[-5].register_forward_hook(lambda *parts: seen.append(parts[-1]))
+    list(network.children())[-5].register_forward_hook(lambda *parts: seen.append(parts[-1]))
     images = torch.rand(4, 3, 64, 64)
     with torch.no_grad():
         network(images)

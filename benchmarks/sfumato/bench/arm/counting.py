@@ -204,13 +204,13 @@ def read_outputs(content: bytes) -> dict[str, bytes]:
 def wanted_upload(drawing: Drawing) -> bytes:
     """The packed upload that this computer draws."""
     channel, parameters = drawing.channel, drawing.parameters
-    samples = next(iter(parameters.values())).shape[:2]
+    height, width = next(iter(parameters.values())).shape[:2]
     if channel.name == "dither":
-        count = dither_noise_bytes(*samples, channel.bits)
+        count = dither_noise_bytes(height, width, channel.bits)
         noise = keyed_noise(KEY, CONTRACT, drawing.content, drawing.image, count)
         levels = dither(parameters["p"], noise, bits=channel.bits, gray=bool(channel.gray))
         return pack(levels, bits=channel.bits)
-    noise = keyed_noise(KEY, CONTRACT, drawing.content, drawing.image, gaussian_noise_bytes(*samples))
+    noise = keyed_noise(KEY, CONTRACT, drawing.content, drawing.image, gaussian_noise_bytes(height, width))
     mean = drawing.image if channel.additive else parameters["mean"]
     largest, additive = float(channel.largest_scale or 0), bool(channel.additive)
     return pack(gaussian(mean, parameters["scale"], noise, largest_scale=largest, additive=additive), bits=8)

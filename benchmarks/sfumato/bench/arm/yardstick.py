@@ -79,7 +79,14 @@ def count_encoder(
         image, file = Path(name) / "image", Path(name) / "file"
         image.write_bytes(picture.tobytes())
         numbers = [str(number) for number in (width, height, QUALITY)]
-        arguments = [encoder, chosen.library(toolbox), image, *numbers, file, str(runs + warm)]
+        arguments: list[str | Path] = [
+            encoder,
+            chosen.library(toolbox),
+            image,
+            *numbers,
+            file,
+            str(runs + warm),
+        ]
         found = run_guest(toolbox, core, arguments)
         shown = decoded(file.read_bytes())
     own = io.BytesIO()
