@@ -143,9 +143,9 @@ def test_every_stub_of_a_library_is_what_the_library_publishes(
             "boolean hasCamera(androidx.camera.core.CameraSelector) is not in the list",
         ),
         (
-            "FORMAT_RGBA_8888 = 2",
-            "FORMAT_RGBA_8888 = 3",
-            "static int OUTPUT_IMAGE_FORMAT_RGBA_8888 = 2 is not in the list",
+            "FORMAT_YUV_420_888 = 1",
+            "FORMAT_YUV_420_888 = 3",
+            "static int OUTPUT_IMAGE_FORMAT_YUV_420_888 = 1 is not in the list",
         ),
         (
             "static String runtimeVersion",

@@ -3,7 +3,7 @@ package androidx.camera.core;
 public final class ImageAnalysis extends UseCase {
     private ImageAnalysis() {}
     public static final int STRATEGY_KEEP_ONLY_LATEST = 0;
-    public static final int OUTPUT_IMAGE_FORMAT_RGBA_8888 = 2;
+    public static final int OUTPUT_IMAGE_FORMAT_YUV_420_888 = 1;
     public native int getTargetRotation();
     public native void setTargetRotation(int rotation);
     public native void setAnalyzer(java.util.concurrent.Executor executor, Analyzer analyzer);

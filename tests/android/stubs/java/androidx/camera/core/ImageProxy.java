@@ -8,6 +8,7 @@ public interface ImageProxy extends AutoCloseable {
     ImageInfo getImageInfo();
     interface PlaneProxy {
         int getRowStride();
+        int getPixelStride();
         java.nio.ByteBuffer getBuffer();
     }
 }

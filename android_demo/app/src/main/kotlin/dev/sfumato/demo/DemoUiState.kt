@@ -91,11 +91,11 @@ sealed interface PhotoState {
 
     data object Working : PhotoState
 
-    /**
-     * The [photo] is what the network saw, cropped to the same shape, as fine as the screen shows it. The upload is drawn under the key
-     * of [service] and goes to no other.
-     */
-    data class Shown(val perturbed: Perturbed, val photo: Picture, val source: Shape, val service: String) : PhotoState
+    /** The upload is drawn under the key of [service] and goes to no other. */
+    class Shown(val perturbed: Perturbed, val source: Shape, val service: String, fine: () -> Picture) : PhotoState {
+        /** What the network saw, cropped to the same shape, as fine as the screen shows it. Made when it is asked for: of most frames it never is. */
+        val photo by lazy(fine)
+    }
 
     data class Failed(val reason: String) : PhotoState
 }

@@ -20,6 +20,7 @@ import dev.sfumato.core.LocalNetwork
 import dev.sfumato.core.LogException
 import dev.sfumato.core.NetworkFactory
 import dev.sfumato.core.Perturber
+import dev.sfumato.core.Photo
 import dev.sfumato.core.Picture
 import dev.sfumato.core.Reply
 import dev.sfumato.core.ServiceKeys
@@ -97,7 +98,7 @@ class DemoViewModel(
     // Touched by the network's thread alone.
     private var bundle: Bundle? = null
     private var engine: Engine? = null
-    private var photo: Picture? = null
+    private var photo: Photo? = null
     private var done = 0
 
     /** Whose key draws uploads. */
@@ -184,7 +185,7 @@ class DemoViewModel(
     fun stopLive() = ready { copy(live = false) }
 
     /** A frame of the camera, on [frames]. One that is done after the camera was stopped is not shown: another may be on its way already. */
-    fun onFrame(frame: () -> Picture) {
+    fun onFrame(frame: () -> Photo) {
         if ((state.value as? DemoUiState.Ready)?.live == true) perturb(frame = true, frame)
     }
 
@@ -378,7 +379,7 @@ class DemoViewModel(
      * Show what becomes of a picture; a [frame] only while the camera runs. What was begun before the last of [changes] is not shown.
      * Readers may throw anything, errors of a provider and want of memory among them.
      */
-    private fun perturb(frame: Boolean = false, read: () -> Picture) {
+    private fun perturb(frame: Boolean = false, read: () -> Photo) {
         val before = photo
         val shown = try {
             photo = null
@@ -386,7 +387,8 @@ class DemoViewModel(
             val perturber = engine?.perturber ?: throw SfumatoException("no network runs: choose another delegate")
             drawnFor = if (parts.settings.server.isEmpty()) Ledger.FILES else service()
             val perturbed = perturber.perturb(picture, (state.value as? DemoUiState.Ready)?.strength ?: FULL_STRENGTH)
-            PhotoState.Shown(perturbed, forScreen(picture, perturbed.input, parts.screen), Shape(picture.height, picture.width), drawnFor)
+            val now = PhotoState.Shown(perturbed, Shape(picture.height, picture.width), drawnFor) { forScreen(picture, perturbed.input, parts.screen) }
+            now.also { if (!frame) it.photo } // here, where it may fail
         } catch (error: Throwable) {
             PhotoState.Failed(error.inWords("the photo cannot be used: choose another one"))
         }

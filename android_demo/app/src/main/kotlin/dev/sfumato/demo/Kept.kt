@@ -1,6 +1,7 @@
 /** What of a picture the model sees, and where that lies on the screen. */
 package dev.sfumato.demo
 
+import dev.sfumato.core.Photo
 import dev.sfumato.core.Picture
 import kotlin.math.roundToInt
 
@@ -17,7 +18,7 @@ data class Place(val left: Int, val top: Int, val right: Int, val bottom: Int) {
  * The [photo] as the model sees it, of [input]'s shape, but as fine as [most] pixels of screen can show: the largest multiple of the
  * input's size that neither photo nor screen falls short of. `fit` crops a multiple to the same pixels.
  */
-internal fun forScreen(photo: Picture, input: Picture, most: Int): Picture {
+internal fun forScreen(photo: Photo, input: Picture, most: Int): Picture {
     val times = minOf(minOf(most, photo.height) / input.height, minOf(most, photo.width) / input.width)
     return if (times <= 1) input else photo.fit(times * input.height, times * input.width)
 }

@@ -1,5 +1,6 @@
 /**
- * The camera's picture on the screen, and its frames, one at a time, as upright pictures. No frame is stored.
+ * The camera's picture on the screen, and its frames, one at a time, as the sensor's planes that know how they are turned. No frame is
+ * stored, and none becomes an RGB picture of its size.
  *
  * PreviewView shows the front camera as a mirror does; frames are not turned over. Preview and frames have the same field of view: where
  * no resolution is asked for, CameraX gives both 4:3.
@@ -17,7 +18,9 @@ import androidx.camera.lifecycle.ProcessCameraProvider
 import androidx.camera.view.PreviewView
 import androidx.core.content.ContextCompat
 import androidx.lifecycle.LifecycleOwner
-import dev.sfumato.core.Picture
+import dev.sfumato.core.Photo
+import dev.sfumato.core.YuvFrame
+import dev.sfumato.core.YuvPlane
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executor
 
@@ -26,7 +29,7 @@ class LiveCamera(
     private val owner: LifecycleOwner,
     private val shown: PreviewView,
     private val frames: Executor,
-    private val onFrame: (() -> Picture) -> Unit,
+    private val onFrame: (() -> Photo) -> Unit,
     private val onFailed: (String) -> Unit,
 ) {
     private val displays = context.getSystemService(DisplayManager::class.java)
@@ -80,7 +83,7 @@ class LiveCamera(
             preview.setSurfaceProvider(shown.surfaceProvider)
             val analysed = ImageAnalysis.Builder()
                 .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
-                .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
+                .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_YUV_420_888)
                 .build()
             analysed.setAnalyzer(frames) { image -> image.use { onFrame { read(it) } } }
             cameras.unbindAll()
@@ -105,14 +108,8 @@ class LiveCamera(
         onFailed(error.reason)
     }
 
-    private fun read(image: ImageProxy): Picture {
-        val plane = image.planes.first()
-        val picture = Picture.fromRgba(image.height, image.width, plane.buffer, plane.rowStride)
-        return picture.turned(ORIENTATIONS[image.imageInfo.rotationDegrees] ?: 1)
-    }
-
-    private companion object {
-        /** Clockwise degrees to the EXIF orientation that asks for the same turn. */
-        val ORIENTATIONS = mapOf(0 to 1, 90 to 6, 180 to 3, 270 to 8)
+    private fun read(image: ImageProxy): YuvFrame {
+        val (y, u, v) = image.planes.map { YuvPlane(it.buffer, it.rowStride, it.pixelStride) }
+        return YuvFrame(image.height, image.width, y, u, v, image.imageInfo.rotationDegrees)
     }
 }

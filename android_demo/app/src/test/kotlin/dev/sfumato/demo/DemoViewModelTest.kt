@@ -24,12 +24,15 @@ import dev.sfumato.core.SCORES
 import dev.sfumato.core.ScoresNetwork
 import dev.sfumato.core.SfumatoException
 import dev.sfumato.core.Upload
+import dev.sfumato.core.YuvFrame
+import dev.sfumato.core.YuvPlane
 import dev.sfumato.core.answerBundle
 import dev.sfumato.core.madeUp
 import dev.sfumato.core.points
 import dev.sfumato.core.smallBundle
 import dev.sfumato.core.wordPng
 import java.io.File
+import java.nio.ByteBuffer
 import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
@@ -344,6 +347,21 @@ class DemoViewModelTest {
         model.frames.execute { model.onFrame { madeUp("ramp", 24, 32).also { asked = true } } }
         runBlocking { withContext(thread) {} }
         assertFalse("the camera was stopped", asked)
+    }
+
+    /** Planes of a sensor that lies on its side: never a picture of the frame's size. */
+    @Test
+    fun aFrameOfTheCameraNeedsNoPicture() {
+        val model = model()
+        model.await { it.runtime is RuntimeState.Running }
+        model.startLive()
+        fun plane(bytes: Int, stride: Int) = YuvPlane(ByteBuffer.wrap(ByteArray(bytes) { (it * 5).toByte() }), stride, 1)
+        val frame = YuvFrame(48, 64, plane(48 * 64, 64), plane(24 * 32, 32), plane(24 * 32, 32), rotation = 90)
+        model.frames.execute { model.onFrame { frame } }
+        val shown = model.await { it.photo is PhotoState.Shown }.photo as PhotoState.Shown
+        assertEquals(Shape(64, 48), shown.source)
+        assertArrayEquals(frame.fit(16, 16).rgb, shown.perturbed.input.rgb)
+        assertArrayEquals(frame.fit(48, 48).rgb, shown.photo.rgb)
     }
 
     /** A model whose camera has shown a frame, and whose next is in the network. */

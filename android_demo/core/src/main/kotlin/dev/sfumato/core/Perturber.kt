@@ -65,8 +65,8 @@ public class Perturber(
         if (encoding == Encoding.WORD && bundle.code == null) throw SfumatoException("this export sends pictures, which have no code words")
     }
 
-    /** Perturb an upright photo of any size, at the [strength] of one of the contract's points. */
-    public fun perturb(photo: Picture, strength: Int = FULL_STRENGTH): Perturbed {
+    /** Perturb an upright photo or a camera's frame of any size, at the [strength] of one of the contract's points. */
+    public fun perturb(photo: Photo, strength: Int = FULL_STRENGTH): Perturbed {
         if (contract.sound) throw SfumatoException("this export takes recordings, not photos")
         return perturb(strength) { photo.fit(contract.height, contract.width) }
     }

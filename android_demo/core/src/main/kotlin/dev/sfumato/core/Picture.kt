@@ -10,8 +10,20 @@ package dev.sfumato.core
 
 import java.nio.ByteBuffer
 
+/** Anything upright of [height] rows and [width] columns that can be brought to a model's size: a [Picture], or a [YuvFrame]. */
+public interface Photo {
+    /** Rows, as a viewer sees it. */
+    public val height: Int
+
+    /** Columns. */
+    public val width: Int
+
+    /** Crop around the centre to the target's shape, then resize with an antialiased bilinear filter. */
+    public fun fit(toHeight: Int, toWidth: Int): Picture
+}
+
 /** A picture of [height] rows and [width] columns: [rgb] bytes in the order row, column, colour. */
-public class Picture(public val height: Int, public val width: Int, public val rgb: ByteArray) {
+public class Picture(override val height: Int, override val width: Int, public val rgb: ByteArray) : Photo {
     init {
         require(height > 0 && width > 0 && rgb.size == height * width * 3) { "$height x $width does not fit ${rgb.size} bytes" }
     }
@@ -28,10 +40,8 @@ public class Picture(public val height: Int, public val width: Int, public val r
         else -> this
     }
 
-    /** Crop around the centre to the target's shape, then resize with an antialiased bilinear filter. */
-    public fun fit(toHeight: Int, toWidth: Int): Picture {
-        val cropped = cropped(toHeight, toWidth)
-        val columns = cropped.resizedColumns(toWidth)
+    override fun fit(toHeight: Int, toWidth: Int): Picture {
+        val columns = cropped(toHeight, toWidth).resizedColumns(toWidth)
         return columns.resizedRows(toHeight)
     }
 
@@ -46,14 +56,9 @@ public class Picture(public val height: Int, public val width: Int, public val r
     internal fun bytes(planes: Int): ByteArray = if (planes == 3) rgb else ByteArray(height * width) { rgb[3 * it] }
 
     private fun cropped(toHeight: Int, toWidth: Int): Picture {
-        if (width.toLong() * toHeight > height.toLong() * toWidth) {
-            val kept = share(height, toWidth, toHeight)
-            val left = (width - kept) / 2
-            return if (kept == width) this else moved(height, kept) { y, x -> at(y, left + x) }
-        }
-        val kept = share(width, toHeight, toWidth)
-        val top = (height - kept) / 2
-        return if (kept == height) this else moved(kept, width) { y, x -> at(top + y, x) }
+        val kept = Crop.around(height, width, toHeight, toWidth)
+        if (kept.height == height && kept.width == width) return this
+        return moved(kept.height, kept.width) { y, x -> at(kept.top + y, kept.left + x) }
     }
 
     private fun resizedColumns(toWidth: Int): Picture {
@@ -143,17 +148,31 @@ public class Picture(public val height: Int, public val width: Int, public val r
             if (fits(1)) return 1
             throw PictureException(Refusal.SIZE, "the picture has $width x $height pixels, more than can be decoded: make it smaller")
         }
+    }
+}
+
+/** The part of a picture that is kept: [height] rows from [top] on, [width] columns from [left] on. */
+internal data class Crop(val top: Int, val left: Int, val height: Int, val width: Int) {
+    companion object {
+        /** The largest part around the centre that has the target's shape. */
+        fun around(height: Int, width: Int, toHeight: Int, toWidth: Int): Crop {
+            if (width.toLong() * toHeight > height.toLong() * toWidth) {
+                val kept = share(height, toWidth, toHeight)
+                return Crop(0, (width - kept) / 2, height, kept)
+            }
+            val kept = share(width, toHeight, toWidth)
+            return Crop((height - kept) / 2, 0, kept, width)
+        }
 
         /** How many of [side] pixels remain at the ratio [wide] : [high], rounded, at least one. */
-        private fun share(side: Int, wide: Int, high: Int): Int =
-            maxOf(1L, (2L * side * wide + high) / (2L * high)).toInt()
+        private fun share(side: Int, wide: Int, high: Int): Int = maxOf(1L, (2L * side * wide + high) / (2L * high)).toInt()
     }
 }
 
 /** The weights of output [index] of [to] from [from] inputs, in 1 / 2^22. */
-private class Filter(from: Int, to: Int, index: Int) {
+internal class Filter(from: Int, to: Int, index: Int) {
     val first: Int
-    private val weights: IntArray
+    val weights: IntArray
 
     init {
         val scale = from.toDouble() / to
@@ -181,7 +200,7 @@ private class Filter(from: Int, to: Int, index: Int) {
         }
     }
 
-    private companion object {
+    companion object {
         const val PRECISION = 22
     }
 }

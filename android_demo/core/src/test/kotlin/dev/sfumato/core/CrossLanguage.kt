@@ -3,6 +3,8 @@
  *
  *     java -cp ... dev.sfumato.core.CrossLanguage fit < pictures.jsonl
  *         {"height", "width", "rgb": hex, "to_height", "to_width"} -> {"rgb": hex}
+ *     java -cp ... dev.sfumato.core.CrossLanguage frame < frames.jsonl
+ *         {"height", "width", "y", "u", "v": hex, "rotation", "to_height", "to_width"} -> {"rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage turn < pictures.jsonl
  *         {"height", "width", "rgb": hex, "orientation"} -> {"height", "width", "rgb": hex}
  *     java -cp ... dev.sfumato.core.CrossLanguage argb < pictures.jsonl
@@ -34,11 +36,13 @@
 package dev.sfumato.core
 
 import java.io.File
+import java.nio.ByteBuffer
 import kotlin.io.encoding.Base64
 
 fun main(arguments: Array<String>) {
     val answer: (JsonObject) -> Map<String, Any?> = when (arguments[0]) {
         "fit" -> { case -> mapOf("rgb" to case.picture().fit(case.int("to_height"), case.int("to_width")).rgb.toHexString()) }
+        "frame" -> { case -> mapOf("rgb" to case.frame().fit(case.int("to_height"), case.int("to_width")).rgb.toHexString()) }
         "turn" -> { case ->
             case.picture().turned(case.int("orientation")).let { mapOf("height" to it.height, "width" to it.width, "rgb" to it.rgb.toHexString()) }
         }
@@ -81,6 +85,13 @@ internal fun soundOf(case: JsonObject): Map<String, Any?> = try {
     mapOf("picture" to ByteArray(rgb.size / 3) { rgb[3 * it] }.toHexString())
 } catch (refusal: SfumatoException) {
     mapOf("refusal" to refusal.message)
+}
+
+private fun JsonObject.frame(): YuvFrame {
+    val (height, width) = int("height") to int("width")
+    fun plane(name: String, stride: Int) = YuvPlane(ByteBuffer.wrap(text(name).hexToByteArray()), stride, 1)
+    val half = (width + 1) / 2
+    return YuvFrame(height, width, plane("y", width), plane("u", half), plane("v", half), int("rotation"))
 }
 
 private fun JsonObject.picture() = Picture(int("height"), int("width"), text("rgb").hexToByteArray())
