@@ -1,5 +1,6 @@
 package dev.sfumato.core
 
+import java.io.IOException
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -15,7 +16,7 @@ class SoundTest {
         val parts = contractParts()
         if (change != null) parts["sound"] = RECIPE + change
         val files = mapOf(Contract.FILE to contractBytes(parts), "local_int8.tflite" to MODEL, "vectors.json" to vectorsBytes())
-        return Bundle.open(files::getValue)
+        return Bundle.open { files[it] ?: throw IOException(it) }
     }
 
     @Test
