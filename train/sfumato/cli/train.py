@@ -1,5 +1,6 @@
 """`sfumato train`: train what the phone and the cloud compute, in picture mode or in answer mode."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +202,10 @@ def command(
     if print_config:
         typer.echo(plan.to_toml())
         return
-    plan.check(resume=resume, overwrite=overwrite)
+    from sfumato.training.start import by_torchrun
+
+    if not by_torchrun():  # there all find out together, or some would wait for the one that cannot begin
+        plan.check(resume=resume, overwrite=overwrite)
 
     from sfumato.core.console import emit_json, note
     from sfumato.training import train
@@ -219,6 +223,8 @@ def command(
         accelerator=plan.accelerator,
         auto=plan.mode == "auto",
     )
+    if by_torchrun() and os.environ["RANK"] != "0":
+        return  # the first process speaks for all
     card = run.card
     if json_:
         emit_json(card)

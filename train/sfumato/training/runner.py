@@ -15,7 +15,8 @@ enough; what the phone has learned is then its pretraining.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
 
@@ -74,6 +75,7 @@ from sfumato.training.pretrain import pretrain
 from sfumato.training.run import SCHEMA, Run, check_own, decision_form, load_run, write_answer
 from sfumato.training.start import CARD, CONFIG, check_devices, check_free
 from sfumato.training.started import changed, data_facts, record
+from sfumato.training.team import Team
 from sfumato.training.trainer import CoTrainer, first_model
 from sfumato.training.windows import learn_windows
 
@@ -137,7 +139,8 @@ def train(
         out: the run's folder.
         resume: continue a run that was interrupted; a finished one is returned as it is.
         overwrite: replace a run that is there.
-        processes: processes to share each batch; more than one runs on the CPU with DistributedDataParallel.
+        processes: processes to share each batch; more than one runs on the CPU with DistributedDataParallel. Where torchrun
+            started several, on one machine or on more, those share it (`sfumato.training.team`), and this stays 1.
         accelerator: `auto`, `cpu` or `cuda`.
         auto: choose between the modes once the phone's own network is trained; the configuration must suit both.
         **options: fields of `TrainConfig`, for example `data="synthetic", keep=["smiling"], bits=8`.
@@ -147,19 +150,74 @@ def train(
 
     Raises:
         UsageError: unknown or contradictory options.
-        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, or the run on disk was started
-            with other options.
+        SfumatoError: the data or a given cloud network cannot be used, the folder is taken, the run on disk was started with
+            other options, or so was another process of torchrun.
     """
     if out is None:
         raise UsageError("train needs a folder for the run: give out=...")
     if config is not None and options:
         raise UsageError(f"give either a TrainConfig or its fields, not both ({', '.join(options)})")
-    config, out = make_config(options) if config is None else config, Path(out)
-    check_devices(accelerator, processes)
-    check_free(out, resume=resume, overwrite=overwrite)
-    dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
-    check_size(*dataset.size, config.subsample)
-    check_names((*config.keep, *config.hide))
+    given, out = make_config(options) if config is None else config, Path(out)
+    folder = out
+    team = Team.join()
+
+    def opened() -> Dataset:
+        check_devices(accelerator, processes)
+        check_free(folder, resume=resume, overwrite=overwrite)
+        dataset = open_dataset(given.data, keep=given.keep, hide=given.hide)
+        check_size(*dataset.size, given.subsample)
+        check_names((*given.keep, *given.hide))
+        return dataset
+
+    dataset = team.each(opened)
+    team.agree(
+        {
+            **given.model_dump(mode="json"),
+            "out": str(folder.absolute()),
+            "resume": resume,
+            "overwrite": overwrite,
+            "auto": auto,
+            "pictures": dataset.id,
+            "sfumato": version("sfumato"),
+            "torch": torch.__version__,
+        }
+    )
+    settled, auto = team.first(
+        lambda: _begin(given, dataset, folder, resume=resume, overwrite=overwrite, auto=auto)
+    )
+    with ExitStack() as held:
+
+        def hold() -> None:
+            held.enter_context(only_process(folder))
+            _keep_onnx(settled, dataset, folder)
+
+        team.first(hold)
+        team.each(lambda: _see(folder))
+        if not (out / CARD).exists():
+            with given_back(out) if team.leads else nullcontext():
+                if team.fabric is not None:
+                    _train(team.fabric, settled, out, auto)
+                else:
+                    strategy = "ddp_spawn" if processes > 1 else "auto"
+                    kind = "cpu" if processes > 1 else accelerator
+                    fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
+                    launch: Callable[..., None] = fabric.launch
+                    launch(_train, settled, out, auto)
+    run = load_run(out, cloud=",".join(filter(None, (settled.factory, settled.local))))
+    team.leave()
+    return run
+
+
+def _see(out: Path) -> None:
+    """The folder that the first process has made is here, too."""
+    if not (out / CONFIG).exists():
+        raise SfumatoError(f"{out} is not there: every machine has to see the folder of the run")
+
+
+def _begin(
+    config: TrainConfig, dataset: Dataset, out: Path, *, resume: bool, overwrite: bool, auto: bool
+) -> tuple[TrainConfig, bool]:
+    """Claim the folder, or find that an interrupted run may go on; what is trained, and whether the mode is still open."""
     if auto and (auto := has_words(config, dataset)):
         config = config.model_copy(update={"mode": "answer"})
     asked, config = config.decision, settle_decision(config, dataset)
@@ -191,16 +249,7 @@ def train(
         with given_back(out):
             write_json(out / CONFIG, config.model_dump(mode="json"))
             record(out, config, dataset, auto=auto)
-    with only_process(out):
-        _keep_onnx(config, dataset, out)
-        if not (out / CARD).exists():
-            strategy = "ddp_spawn" if processes > 1 else "auto"
-            kind = "cpu" if processes > 1 else accelerator
-            fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
-            launch: Callable[..., None] = fabric.launch
-            with given_back(out):
-                launch(_train, config, out, auto)
-    return load_run(out, cloud=",".join(filter(None, (config.factory, config.local))))
+    return config, auto
 
 
 def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
@@ -252,7 +301,8 @@ def _train(fabric: Fabric, config: TrainConfig, out: Path, auto: bool = False) -
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     threads = torch.get_num_threads()
     if fabric.world_size > 1:
-        torch.set_num_threads(max(1, threads // fabric.world_size))
+        here = len(fabric.strategy.parallel_devices or ())  # type: ignore[attr-defined]  # DDP's, of this machine
+        torch.set_num_threads(max(1, threads // max(1, here)))
     log_file = TrainingLog(out) if fabric.is_global_zero else None
     clean = _clean_stage(fabric, config, dataset, out, log_file)
     if config.mode == "answer":

@@ -4,6 +4,7 @@ check_devices("cuda", processes=1)
 check_free(Path("runs/mine"), resume=False, overwrite=False)
 """
 
+import os
 from pathlib import Path
 
 from sfumato.core.errors import SfumatoError, UsageError, unknown
@@ -28,6 +29,11 @@ def check_devices(accelerator: str, processes: int = 1) -> None:
         raise UsageError(unknown("accelerator", accelerator, ACCELERATORS))
     if processes < 1:
         raise UsageError(f"processes must be at least 1, not {processes}")
+    if by_torchrun():
+        if processes > 1:
+            raise UsageError("torchrun has started the processes: leave out --processes")
+        if accelerator == "cuda":
+            raise UsageError("processes of torchrun share CPUs: leave out --accelerator cuda")
     if accelerator != "cuda":
         return
     if processes > 1:
@@ -40,6 +46,11 @@ def check_devices(accelerator: str, processes: int = 1) -> None:
         raise UsageError(
             "PyTorch finds no CUDA GPU here: give --accelerator auto or cpu, or look at `sfumato doctor`"
         )
+
+
+def by_torchrun() -> bool:
+    """Whether this is one of several processes that torchrun started (`sfumato.training.team`)."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def check_free(out: Path, *, resume: bool, overwrite: bool) -> None:
