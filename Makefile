@@ -43,11 +43,11 @@ test-android: setup ## Compile and test the Android app and its talk with adb, w
 
 RAY = .cache/ray
 RAY_WAITS = RAY_raylet_start_wait_time_s=200 RAY_agent_register_timeout_ms=200000 RAY_worker_register_timeout_seconds=200
-test-ray: setup ## The service on a Ray cluster of two nodes on this machine (Linux, root), and compare on one
+test-ray: setup ## The service on a Ray cluster of two nodes on this machine (Linux, root); compare and audits on one
 	@python scripts/set_up_ray.py $(RAY) $(RAY)-train
 	@status=0; SFUMATO_RAY=$(RAY)/bin/python python -m pytest -q tests/server/test_ray.py tests/server/test_scale_out.py \
 		tests/server/test_deploy.py || status=1; export PATH="$(CURDIR)/$(RAY)-train/bin:$$PATH"; \
-		$(RAY_WAITS) python -m pytest -q tests/compare/test_cluster.py || status=1; exit $$status
+		$(RAY_WAITS) python -m pytest -q tests/compare/test_cluster.py tests/audit/test_cluster.py || status=1; exit $$status
 
 # Any export will do: make fuzz EXPORT=exports/gender COUNT=500
 EXPORT ?= demo/export

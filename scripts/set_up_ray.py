@@ -1,8 +1,8 @@
 """Build the two environments of `make test-ray`: Ray's own for the service, and .venv with Ray beside the trainer.
 
 The service's Ray wants another protobuf than the exporter, and comes whole from requirements/ray.txt. `sfumato compare --ray`
-runs in the environment of the trainer, where the core of Ray is enough: the second one sees all packages of .venv and has
-Ray and what that lacks there. A second call does nothing.
+and `sfumato audit --ray` run in the environment of the trainer, where the core of Ray is enough: the second one sees all
+packages of .venv and has Ray and what that lacks there. A second call does nothing.
 
 Usage: `python scripts/set_up_ray.py .cache/ray .cache/ray-train`
 """

@@ -21,6 +21,10 @@ def command(
         float, typer.Option(help="Share in 0..1 of what the uploads tell; the rest is pure noise.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the audit.")] = 0,
+    folds: Annotated[int, typer.Option(min=1, help="Of the audit.")] = 1,
+    every_attack: Annotated[
+        bool, typer.Option("--every-attack", help="All attacks in all folds: no screening in the first.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="The seconds, for a program.")] = None,
 ) -> None:
     """Run an audit in a folder of its own, with an empty cache, and print what each piece of it took."""
@@ -34,7 +38,7 @@ def command(
 
     attacked = load(artifact) if fade == 1 else Faded(load(artifact), fade)
     plan = BEFORE if attacks == BEFORE.name else attacks
-    cost = measure(attacked, plan, attributes=attribute, seed=seed)
+    cost = measure(attacked, plan, attributes=attribute, seed=seed, folds=folds, screened=not every_attack)
     show(
         table(
             f"{attacks} audit of {artifact.name}: {cost.seconds:.1f} s of processor time, verdict {cost.verdict}",
@@ -67,6 +71,8 @@ def command(
                 "plan": attacks,
                 "seed": seed,
                 "fade": fade,
+                "folds": folds,
+                "every_attack": every_attack,
                 "seconds": cost.seconds,
                 "pieces": dict(cost.pieces),
                 "found": [vars(one) for one in cost.found],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sfumato.audit import audit
 from sfumato.audit.artifact import Artifact
-from sfumato.audit.plan import BASIC, DEFAULT, Plan
+from sfumato.audit.plan import BASIC, DEFAULT, Plan, create_plan
 from sfumato.core.console import note
 
 BEFORE = DEFAULT.model_copy(
@@ -94,6 +94,8 @@ def measure(
     *,
     attributes: Sequence[str] | None = None,
     seed: int = 0,
+    folds: int = 1,
+    screened: bool = True,
 ) -> Cost:
     """Audit an artifact and time it; nothing is written into its folder, and no cache is read or left behind.
 
@@ -102,16 +104,22 @@ def measure(
         attacks: a plan or its name.
         attributes: what is attacked; by default as in any audit.
         seed: of the audit.
+        folds: of the audit.
+        screened: whether the best few attacks of the first fold run in the others; else all.
 
     Raises:
         SfumatoError: as `sfumato.audit.audit`.
     """
+    plan = create_plan(attacks) if isinstance(attacks, str) else attacks
+    plan = plan if screened else plan.model_copy(update={"survivors": 0})
     before = os.environ.get("SFUMATO_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SFUMATO_CACHE"] = folder
         try:
             clock = Clock()
-            result = audit(artifact, attacks, attributes=attributes, seed=seed, out=folder, watch=clock)
+            result = audit(
+                artifact, plan, attributes=attributes, seed=seed, folds=folds, out=folder, watch=clock
+            )
             clock(1, 1, "", "")
         finally:
             os.environ.pop("SFUMATO_CACHE")

@@ -19,6 +19,10 @@ def command(
     kinds: Annotated[
         int, typer.Option(min=0, help="Only the first so many kinds of leaks; 18 are the goal's.")
     ] = 999,
+    folds: Annotated[int, typer.Option(min=1, help="Folds of a simulated audit.")] = 1,
+    survivors: Annotated[
+        int, typer.Option(min=0, help="Attacks that go on from the first fold; 0 for all.")
+    ] = 0,
     real: Annotated[
         int, typer.Option(min=0, help="Audits whose attackers learn, for each of two channels.")
     ] = 0,
@@ -31,7 +35,7 @@ def command(
     from sfumato.core.files import read_json, write_json
     from sfumato.core.provenance import provenance
 
-    settings = {"audits": audits, "images": images}
+    settings = {"audits": audits, "images": images, "folds": folds, "survivors": survivors}
     results: dict[str, Any] = {
         "schema": "sfumato-planted-leaks/1",
         **settings,
@@ -39,9 +43,10 @@ def command(
         "simulated": [],
         "real": [],
     }
+    before = {"folds": 1, "survivors": 0}  # of files without these settings
     if out.exists():
         results = read_json(out)
-        if {name: results.get(name) for name in settings} != settings:
+        if {name: results.get(name, before.get(name)) for name in settings} != settings:
             raise UsageError(f"{out} was made with other settings: choose another file")
     done = {key(row) for row in results["simulated"]}
     with progress() as bar:
@@ -49,7 +54,7 @@ def command(
         task = bar.add_task("simulated audits", total=len(todo), figures="")
         for case in todo:
             bar.update(task, figures=key(asdict(case)))
-            results["simulated"].append(run_case(case, images, audits))
+            results["simulated"].append(run_case(case, images, audits, folds, survivors))
             write_json(out, results)
             bar.advance(task)
         if real and not results["real"]:

@@ -10,7 +10,7 @@ gives numbers that have nothing to do with the photo, as large as an overfitted 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -34,6 +34,10 @@ DRAWS = 100_000
 """Of the Monte Carlo."""
 CLEAN_SHARE = 0.8
 """Attackers on clean photos learn so much of the attribute's entropy."""
+FIRST, VALIDATION_IN_FOLDS = 0.45, 0.22
+"""Of the images of all folds, what the first one tests, and validation images beside them: as a data set is split."""
+ANEW = 0.3
+"""Noise that a further fold adds to an attacker's scores on validation, which it knows from the first, in their deviations."""
 VALIDATION, ATTACKER, DEFENDER = 0.5, 1.25, 2.25
 """Images of the other splits for each test image, as data sets are split."""
 
@@ -105,8 +109,8 @@ class World:
     """Labels of the defender's images: with the attacker's, the population."""
 
 
-def make_world(case: Case, images: int, seed: int) -> World:
-    """Labels of all splits; photos and uploads there are none."""
+def make_world(case: Case, images: int, seed: int, validation: float = VALIDATION) -> World:
+    """Labels of all splits, with so many validation images for each test image; photos and uploads there are none."""
     rng = np.random.default_rng((seed, 1))
 
     def labels(share: float) -> Ints:
@@ -116,14 +120,7 @@ def make_world(case: Case, images: int, seed: int) -> World:
         return rng.permutation(np.searchsorted(np.cumsum(case.prior)[:-1], order, side="right"))
 
     def split(share: float) -> AttackSplit:
-        mine = labels(share)
-        blank = np.zeros((len(mine), 1, 1, 3), np.uint8)
-        return AttackSplit(
-            pixels=blank,
-            parameters={},
-            labels={NAME: mine, "kept": np.zeros(len(mine), np.int64)},
-            images=len(mine),
-        )
+        return blank_split(labels(share))
 
     data = AttackData(
         channel=None,  # type: ignore[arg-type]  # nothing is drawn: scores are simulated
@@ -132,12 +129,58 @@ def make_world(case: Case, images: int, seed: int) -> World:
         classes={NAME: case.classes, "kept": 1},
         size=(1, 1),
         train=split(ATTACKER),
-        validation=split(VALIDATION),
+        validation=split(validation),
         test=split(1.0),
         rate=None,  # type: ignore[arg-type]
         seed=seed,
     )
     return World(data, labels(DEFENDER))
+
+
+def blank_split(labels: Ints) -> AttackSplit:
+    """Images of these labels without a pixel."""
+    return AttackSplit(
+        pixels=np.zeros((len(labels), 1, 1, 3), np.uint8),
+        parameters={},
+        labels={NAME: labels, "kept": np.zeros(len(labels), np.int64)},
+        images=len(labels),
+    )
+
+
+def in_folds(data: AttackData, folds: int) -> list[AttackData]:
+    """The test images dealt into folds as an audit does: `FIRST` of them in the first, the rest in equal parts."""
+    labels = data.test.labels[NAME]  # in random order
+    first = len(labels) if folds == 1 else round(FIRST * len(labels))
+    parts = [labels[:first], *(np.array_split(labels[first:], folds - 1) if folds > 1 else ())]
+    return [replace(data, test=blank_split(part)) for part in parts]
+
+
+def predicted_in_folds(data: AttackData, predictions: list[Prediction], folds: int) -> list[list[Prediction]]:
+    """What each attacker says in every fold: it is trained anew, and read the same validation uploads a little otherwise.
+
+    Args:
+        data: of the whole.
+        predictions: on validation and all test images.
+        folds: as many as `in_folds` deals.
+    """
+    rng = np.random.default_rng((data.seed, 3))
+    start, out = 0, []
+    for number, fold in enumerate(in_folds(data, folds)):
+        rows = slice(start, start + fold.test.images)
+        start += fold.test.images
+        out.append(
+            [
+                replace(
+                    one,
+                    test=one.test[rows],
+                    validation=one.validation
+                    if number == 0
+                    else one.validation + ANEW * one.validation.std() * rng.normal(size=one.validation.shape),
+                )
+                for one in predictions
+            ]
+        )
+    return out
 
 
 def simulate(world: World, case: Case, seed: int) -> list[Prediction]:

@@ -9,15 +9,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from studies.planted_leaks.simulation import NAME, Case, SeenBy, Unit, entropy, make_world, simulate
+from studies.planted_leaks.simulation import (
+    NAME,
+    VALIDATION,
+    VALIDATION_IN_FOLDS,
+    Case,
+    SeenBy,
+    Unit,
+    entropy,
+    in_folds,
+    make_world,
+    predicted_in_folds,
+    simulate,
+)
 
 from sfumato.audit.attack_data import AttackData, AttackSplit
 from sfumato.audit.attacks.ensemble import combine
+from sfumato.audit.cross_fitting import pool
 from sfumato.audit.floors import population
 from sfumato.audit.pass_rule import judge
 from sfumato.audit.plan import DEFAULT
 from sfumato.audit.positive_control import positive_control
-from sfumato.audit.scoring import attribute_result, score
+from sfumato.audit.scoring import ScoredAttack, attribute_result, score
+from sfumato.audit.screening import going_on
 from sfumato.channels import create
 from sfumato.data.intervals import clopper_pearson
 from sfumato.models.cloud import ResNet
@@ -53,13 +67,29 @@ def cases() -> list[Case]:
     return first + rest
 
 
-def decide(case: Case, images: int, seed: int) -> tuple[str, float]:
-    """One simulated audit: the verdict, and the NAG in accuracy that it measured."""
-    world = make_world(case, images, seed)
+def decide(case: Case, images: int, seed: int, folds: int = 1, survivors: int = 0) -> tuple[str, float]:
+    """One simulated audit: the verdict, and the NAG in accuracy that it measured.
+
+    Args:
+        case: the leak.
+        images: test images of all folds together.
+        seed: of the audit.
+        folds: in which they are tested.
+        survivors: attacks that go on from the first fold; 0: all.
+    """
+    world = make_world(case, images, seed, VALIDATION if folds == 1 else VALIDATION_IN_FOLDS)
     data = world.data
-    predictions = simulate(world, case, seed)
-    predictions.append(combine([one for one in predictions if not one.clean], data))
-    scored = [score(one, data) for one in predictions]
+    by_fold: list[list[ScoredAttack]] = []
+    chosen: set[str] | None = None
+    told = predicted_in_folds(data, simulate(world, case, seed), folds)
+    for fold, predictions in zip(in_folds(data, folds), told, strict=True):
+        running = [one for one in predictions if chosen is None or one.clean or one.attack in chosen]
+        scored = [score(one, fold) for one in running]
+        if survivors and chosen is None:
+            chosen = {one.attack for one in going_on(running, scored, survivors)}
+        ensemble = combine([one for one in running if not one.clean], fold)
+        by_fold.append([*scored, score(ensemble, fold)])
+    scored, _ = pool(by_fold)
     known = np.concatenate([world.defender, data.train.labels[NAME]])
     result = attribute_result(
         NAME,
@@ -73,9 +103,11 @@ def decide(case: Case, images: int, seed: int) -> tuple[str, float]:
     return judge((), (result,), images=images).verdict, result.nag_label_only
 
 
-def run_case(case: Case, images: int, audits: int) -> dict[str, Any]:
-    """Shares of verdicts over many audits of one kind of leak."""
-    verdicts, gains = zip(*(decide(case, images, seed) for seed in range(audits)), strict=True)
+def run_case(case: Case, images: int, audits: int, folds: int = 1, survivors: int = 0) -> dict[str, Any]:
+    """Shares of verdicts over many audits of one kind of leak; as `decide`."""
+    verdicts, gains = zip(
+        *(decide(case, images, seed, folds, survivors) for seed in range(audits)), strict=True
+    )
     called, passed = verdicts.count("not_passed"), verdicts.count("passed")
     return {
         **asdict(case),

@@ -115,7 +115,8 @@ def test_persons_who_are_in_both_splits_stay_in_both(make: Make) -> None:
 def test_pooling_counts_images_not_folds() -> None:
     a = scored([True, False], val_accuracy=0.4, train_auc=0.6)
     b = scored([True, True, True, False, True, False], val_accuracy=0.8, train_auc=0.9, note="learnt nothing")
-    (one,) = pool([[a], [b]])
+    (one,), left = pool([[a], [b]])
+    assert (left, one.result.images) == ([], 8)
     hits = [True, False, True, True, True, False, True, False]
     assert one.answers.guesses.astype(bool).tolist() == hits
     assert one.answers.balanced.astype(bool).tolist() == hits
@@ -124,13 +125,13 @@ def test_pooling_counts_images_not_folds() -> None:
     assert one.result.accuracy == pytest.approx(np.mean(hits))
     assert one.result.val_accuracy == pytest.approx((2 * 0.4 + 6 * 0.8) / 8)
     assert one.result.note == "learnt nothing"
-    (without,) = pool([[scored([True])], [b]])
+    (without,), _ = pool([[scored([True])], [b]])
     assert without.result.train_auc is None
-    assert pool([[a, b]]) == [a, b]
+    assert pool([[a, b]]) == ([a, b], [])
 
 
 def test_what_an_attack_chose_may_differ_between_folds() -> None:
-    (one,) = pool(
+    (one,), _ = pool(
         [[scored([True], architecture="posterior")], [scored([True], architecture="posterior, mirrored")]]
     )
     assert one.result.architecture == "posterior or posterior, mirrored"
@@ -140,7 +141,31 @@ def test_pooling_refuses_to_mix_attacks() -> None:
     with pytest.raises(ValueError, match="different attacks"):
         pool([[scored([True])], [scored([True], attack="provider")]])
     with pytest.raises(ValueError):
-        pool([[scored([True])], []])
+        pool([[scored([True])], [scored([True])], []])
+    two = [scored([True], architecture=name) for name in ("cnn", "vit")]
+    with pytest.raises(ValueError, match="resnet"):
+        pool([two, [scored([True], architecture="resnet")]])
+
+
+def test_networks_that_leave_a_tournament_in_another_order_are_pooled_with_themselves() -> None:
+    names = [("probe", "cnn"), ("provider", "finetune"), ("probe", "vit")]
+    folds = [
+        [scored([True], attack=names[index][0], architecture=names[index][1]) for index in order]
+        for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))
+    ]
+    both, left = pool(folds)
+    assert [(one.result.attack, one.result.architecture) for one in both] == names
+    assert left == []
+    assert all(one.result.images == 3 for one in both)
+
+
+def test_an_attack_that_left_after_the_first_fold_keeps_its_figures() -> None:
+    first = [scored([True, False], architecture=name) for name in ("cnn", "vit", "resnet")]
+    further = [[scored([True] * 3, architecture=name) for name in ("resnet", "cnn")] for _ in range(2)]
+    both, left = pool([first, *further])
+    assert [(one.result.architecture, one.result.images) for one in both] == [("cnn", 8), ("resnet", 8)]
+    assert [(one.result.architecture, one.result.images) for one in left] == [("vit", 2)]
+    assert left[0].answers is first[1].answers
 
 
 def test_an_audit_in_folds_narrows_the_interval_and_still_finds_a_planted_bit(make: Make) -> None:

@@ -12,10 +12,11 @@ import pytest
 from tests.compare.test_runner import CONFIG, TINY
 
 from sfumato.compare import runner
-from sfumato.compare.cluster import LOCAL, Outcome, RowJob
+from sfumato.compare.cluster import Outcome, RowJob
 from sfumato.compare.config import CompareConfig
 from sfumato.compare.rows import Point, RowPlan, choose_rows, parse_settings
 from sfumato.compare.runner import compare
+from sfumato.core.cluster import LOCAL
 from sfumato.core.errors import UsageError
 
 RAY = find_spec("ray") is not None

@@ -73,6 +73,21 @@ def test_clear_cases_are_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(row["mean_nag"]) < 0.1
 
 
+def test_folds_hold_every_test_image_once_and_screening_finds_a_clear_leak() -> None:
+    world = make_world(EVEN, 300, 0)
+    folds = simulation.in_folds(world.data, 3)
+    assert [fold.test.images for fold in folds] == [135, 83, 82]
+    labels = np.concatenate([fold.test.labels[simulation.NAME] for fold in folds])
+    assert np.array_equal(labels, world.data.test.labels[simulation.NAME])
+    whole = simulate(world, EVEN, 0)
+    told = simulation.predicted_in_folds(world.data, whole, 3)
+    for index, one in enumerate(whole):
+        assert np.array_equal(np.concatenate([fold[index].test for fold in told]), one.test)
+        assert np.array_equal(told[0][index].validation, one.validation)
+        assert not np.array_equal(told[1][index].validation, one.validation)
+    assert study.decide(replace(EVEN, leak=0.9), 600, 0, folds=3, survivors=1)[0] == "not_passed"
+
+
 def test_impossible_leaks_are_left_out() -> None:
     every = study.cases()
     assert len({study.key(case.__dict__) for case in every}) == len(every)
@@ -85,9 +100,9 @@ def test_a_file_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ran: list[float] = []
     real = study.run_case
 
-    def counted(case: Case, images: int, audits: int) -> dict[str, object]:
+    def counted(case: Case, images: int, audits: int, *folds: int) -> dict[str, object]:
         ran.append(case.leak)
-        return real(case, images, audits)
+        return real(case, images, audits, *folds)
 
     monkeypatch.setattr(study, "run_case", counted)
     out = tmp_path / "planted.json"
@@ -97,3 +112,5 @@ def test_a_file_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(json.loads(out.read_text(encoding="utf-8"))["simulated"]) == 2
     with pytest.raises(UsageError, match="other settings"):
         command(out=out, audits=2, images=200)
+    with pytest.raises(UsageError, match="other settings"):
+        command(out=out, audits=1, images=200, folds=3)

@@ -7,24 +7,14 @@ every node sees data and folder at the same paths. A task that dies with its nod
 folder holds. The rows themselves are written by the driver alone.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from sfumato.compare.config import CompareConfig
 from sfumato.compare.rows import RowPlan
 from sfumato.compare.schema import ComparisonRow
-from sfumato.core.console import note
-from sfumato.core.errors import SfumatoError, UsageError
-
-LOCAL = "local"
-"""In place of an address: a cluster of this machine alone, which ends with the comparison."""
-RETRIES = 3
-"""How often a row begins again whose process died."""
-THREADS, REFERENCES = "OMP_NUM_THREADS", "SFUMATO_REFERENCES_GB"
+from sfumato.core.cluster import on_ray
 
 Outcome = ComparisonRow | str
 """A row, or why there is none."""
@@ -51,61 +41,15 @@ class RowJob:
             return comparer.attempt(plan)
 
 
-def check_ray() -> None:
-    """Look for Ray before any work.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    if find_spec("ray") is None:
-        raise UsageError("--ray needs Ray beside this program: pip install ray==2.60.0")
-
-
 def rows_on_ray(address: str, job: RowJob, plans: Sequence[RowPlan]) -> Iterator[tuple[RowPlan, Outcome]]:
     """Each row with its outcome, as they finish.
 
     Args:
-        address: of a cluster, `auto` for the one that was started here, or `local`.
+        address: of a cluster, as `sfumato.core.cluster.on_ray` takes it.
         job: what is the same for all rows.
         plans: rows that are to be made.
 
     Raises:
         SfumatoError: Ray is not installed, there is no cluster, or what a row raised.
     """
-    check_ray()
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-
-    # Without a number of threads Ray gives a task one.
-    variables = {name: os.environ[name] for name in (THREADS, REFERENCES) if name in os.environ}
-    try:
-        ray.init(
-            address, include_dashboard=False, runtime_env={"env_vars": variables}, logging_level="warning"
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SfumatoError(f"no Ray cluster at {address}: {error}") from None
-    try:
-        wants = {"num_cpus": 1, "num_gpus": float(job.accelerator == "cuda"), "max_retries": RETRIES}
-        task = ray.remote(**wants)(_run)
-        waiting: dict[Any, RowPlan] = {task.remote(job, plan): plan for plan in plans}
-        note(
-            f"{len(waiting)} rows on {len(ray.nodes())} node(s), {ray.cluster_resources().get('CPU', 0):.0f} processors"
-        )
-        while waiting:
-            (done, *_), _ = ray.wait(list(waiting), num_returns=1)
-            plan = waiting.pop(done)
-            try:
-                yield plan, ray.get(done)
-            except RayTaskError as error:
-                cause = error.cause
-                raise (
-                    cause if isinstance(cause, SfumatoError) else SfumatoError(f"{plan.id}: {cause!r}")
-                ) from None
-            except RayError as error:
-                raise SfumatoError(f"{plan.id} was lost {RETRIES + 1} times: {error}") from None
-    finally:
-        ray.shutdown()
-
-
-def _run(job: RowJob, plan: RowPlan) -> Outcome:
-    return job.run(plan)
+    yield from on_ray(address, job.run, plans, what="rows", gpus=float(job.accelerator == "cuda"))

@@ -157,6 +157,9 @@ class RowPlan:
     setting: float | None = None
     """None for methods without a setting."""
 
+    def __str__(self) -> str:
+        return self.id
+
     @property
     def id(self) -> str:
         """Name of its files."""

@@ -33,7 +33,7 @@ from sfumato.audit.upload_size import SAMPLE, image_sizes, upload_sizes
 from sfumato.bench.instructions import price
 from sfumato.compare import plot
 from sfumato.compare.auditing import MethodArtifact, MethodAudit, audit_method
-from sfumato.compare.cluster import Outcome, RowJob, check_ray, rows_on_ray
+from sfumato.compare.cluster import Outcome, RowJob, rows_on_ray
 from sfumato.compare.config import CompareConfig
 from sfumato.compare.methods import METHODS, Method, Task, UnsuitableError, available, create
 from sfumato.compare.methods.training import SEED_WORD, DivergedError, adversary_accuracy, train_method
@@ -41,6 +41,7 @@ from sfumato.compare.rows import OUR_CURVES, OURS, RowPlan, curve_of
 from sfumato.compare.schema import CleanCost, Comparison, ComparisonRow, PhoneCost, Setting, read_row
 from sfumato.compare.selection import RULE, best_points, match_comparisons
 from sfumato.compare.tables import comparison_tables
+from sfumato.core.cluster import check_ray
 from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import atomic_write, claim_folder, only_process, read_json, write_json

@@ -74,20 +74,67 @@ def rotated_datasets(dataset: Dataset, folds: int) -> list[Dataset]:
     return out
 
 
-def pool(folds: Sequence[Sequence[ScoredAttack]]) -> list[ScoredAttack]:
-    """The same attacks of all folds as one list: answers about all images, figures as means weighted by images.
+def pool(folds: Sequence[Sequence[ScoredAttack]]) -> tuple[list[ScoredAttack], list[ScoredAttack]]:
+    """The attacks that ran in all folds as one list: answers about all images, figures as means weighted by images.
+
+    Args:
+        folds: attacks of each, in any order: networks leave a tournament as they lose. The further folds hold the same ones,
+            all of the first fold's or some.
+
+    Returns:
+        The attacks of all folds, and those that ran in the first one alone.
 
     Raises:
-        ValueError: the folds do not hold the same attacks in the same order.
+        ValueError: a further fold holds an attack that the first one lacks, or another than the rest.
     """
-    if len(folds) == 1:
-        return list(folds[0])
-    return [_merge(same) for same in zip(*folds, strict=True)]
+    first, *further = folds
+    if not further:
+        return list(first), []
+    placed = [dict(zip(_places(first, fold), fold, strict=True)) for fold in further]
+    if any(fold.keys() != placed[0].keys() for fold in placed):
+        raise ValueError("the further folds hold different attacks")
+    stayed = sorted(placed[0])
+    merged = [_merge([first[place], *(fold[place] for fold in placed)]) for place in stayed]
+    return merged, [_sized(one) for index, one in enumerate(first) if index not in placed[0]]
+
+
+def _places(first: Sequence[ScoredAttack], further: Sequence[ScoredAttack]) -> list[int]:
+    """Where each attack of a further fold stands in the first one.
+
+    Attacks of one name are told apart by architecture and rate. An architecture may say what an attack chose on validation, so
+    it can differ from fold to fold: where as many are not the same, their order counts.
+    """
+    before, after = _by_name(first), _by_name(further)
+    place: dict[int, int] = {}
+    for name, there in after.items():
+        here = before.get(name, [])
+        known = {(first[index].result.architecture, first[index].result.lr): index for index in here}
+        asked = {(further[index].result.architecture, further[index].result.lr) for index in there}
+        if len(here) == len(there) and (known.keys() != asked or len(known) < len(here)):
+            place |= dict(zip(there, here, strict=True))
+            continue
+        for index in there:
+            result = further[index].result
+            if (result.architecture, result.lr) not in known:
+                raise ValueError(f"different attacks in one place: {result.attack} ({result.architecture})")
+            place[index] = known[result.architecture, result.lr]
+    return [place[index] for index in range(len(further))]
+
+
+def _by_name(scored: Sequence[ScoredAttack]) -> dict[tuple[str, str, str], list[int]]:
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for index, one in enumerate(scored):
+        found.setdefault((one.result.attack, one.result.attribute, one.result.input), []).append(index)
+    return found
+
+
+def _sized(one: ScoredAttack) -> ScoredAttack:
+    """The same attack, whose result says on how many images it was tested."""
+    return replace(one, result=one.result.model_copy(update={"images": len(one.answers.balanced)}))
 
 
 def _merge(same: Sequence[ScoredAttack]) -> ScoredAttack:
     results = [one.result for one in same]
-    # An architecture may say what an attack chose on validation, so it can differ from fold to fold.
     if len({(one.attack, one.attribute, one.input) for one in results}) != 1:
         raise ValueError(f"different attacks in one place: {', '.join(one.attack for one in results)}")
     weights = [len(one.answers.balanced) for one in same]
@@ -99,6 +146,7 @@ def _merge(same: Sequence[ScoredAttack]) -> ScoredAttack:
         figures[name] = None if None in values else float(np.average(values, weights=weights))
     # An attack that learnt nothing in one fold is suspect in all.
     figures["note"] = next((one.note for one in results if one.note is not None), None)
+    figures["images"] = int(sum(weights))
     return ScoredAttack(
         result=results[0].model_copy(update=figures),
         answers=Answers(

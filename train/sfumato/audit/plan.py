@@ -48,6 +48,12 @@ class Plan(BaseModel):
     """Augmented copies of each attacker image: as it is, mirrored, shifted; made before the perturbation."""
     stage_draws: int = Field(default=1, ge=1)
     """Uploads of each attacker image that the linear stage probes and the output attack learn from."""
+    stages: tuple[str, ...] | None = None
+    """Stages of the cloud network that linear probes read; None: all."""
+    finetune: bool = True
+    """Train a copy of the cloud network on uploads."""
+    survivors: int = Field(default=5, ge=0)
+    """With folds: of each attribute so many attacks go on from the first fold (`sfumato.audit.screening`). 0: all."""
     control: bool = True
     """Plant a leak of known size and see whether the attackers find it (`sfumato.audit.positive_control`)."""
     prior_steps: int = Field(default=600, ge=1)
@@ -56,6 +62,8 @@ class Plan(BaseModel):
     """State what several uploads tell together (`sfumato.audit.compositions`)."""
     frames: tuple[int, ...] = (1, 4, 16)
     """Numbers of frames of a static scene."""
+    clean_finetune: bool = True
+    """Train a copy of a large cloud network on clean images, too."""
     rounds: int = Field(default=1, ge=1, le=4)
     """With several, probes and fine-tuned cloud networks compete: few of them are trained to the end."""
     from_clean: bool = False
@@ -134,6 +142,7 @@ FULL = DEFAULT.model_copy(
         "clean_rounds": 1,
         "frames": (1, 4, 16, 64),
         "separate": True,
+        "survivors": 0,
         "repeats": (4, 16, 64),
         "average_networks": (4, 16, 64),
         "pairs": (100, 1000),
@@ -143,6 +152,14 @@ FULL = DEFAULT.model_copy(
         "retrain_restored": True,
     }
 )
+
+
+def to_the_end(plan: Plan) -> Plan:
+    """The same attacks, all in every fold, and every network trained to the end."""
+    return plan.model_copy(
+        update={"name": f"{plan.name}, exhaustive", "survivors": 0, "rounds": 1, "clean_rounds": 1}
+    )
+
 
 PLANS = {plan.name: plan for plan in (QUICK, DEFAULT, FULL)}
 

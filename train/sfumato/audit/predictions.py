@@ -62,6 +62,8 @@ class Prediction:
     """Set if the attacker held several uploads of every image: under fresh noise, which does not ship, or keyed."""
     train_auc: float | None = None
     """Best AUC on the attacker's own images in any epoch; .5 means that nothing was learned even there."""
+    early: bool = False
+    """True if its network left a tournament before the last round."""
 
     @property
     def input(self) -> Input:

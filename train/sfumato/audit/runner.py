@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from sfumato.audit import metrics, report
+from sfumato.audit import clean_cache, metrics, report
 from sfumato.audit.answer_audit import Answering, audit_answer
 from sfumato.audit.artifact import Artifact, at_strength, load
 from sfumato.audit.attack_data import AttackData, batches, build_attack_data
@@ -28,17 +28,19 @@ from sfumato.audit.attacks.output import cloud_responses
 from sfumato.audit.attribute_selection import Selection, select_attributes
 from sfumato.audit.basis import describe_basis
 from sfumato.audit.bounds import information_bounds, photo_bounds, rate_summary, worst_groups
+from sfumato.audit.cluster import FoldJob, attack_on_ray
 from sfumato.audit.compositions import compose
 from sfumato.audit.cross_fitting import pool, rotate
 from sfumato.audit.floors import kept_cells, measure_population
 from sfumato.audit.goal import measure_goal
 from sfumato.audit.index_channel import IndexChannel
 from sfumato.audit.pass_rule import DEFAULT, Judgement, judge
-from sfumato.audit.plan import Plan, create_plan
+from sfumato.audit.plan import Plan, create_plan, to_the_end
 from sfumato.audit.positive_control import positive_control
-from sfumato.audit.predictions import Groups, Ints, Prediction, ReconstructedImages, Step, all_attributes
+from sfumato.audit.predictions import Groups, Prediction, ReconstructedImages, Step, all_attributes
 from sfumato.audit.schema import AttributeResult, Audit, Composition, DesiredResult, RateBits, Rule
 from sfumato.audit.scoring import ScoredAttack, attribute_result, best_attack, score
+from sfumato.audit.screening import narrowed
 from sfumato.audit.seed_spread import seed_spread
 from sfumato.audit.statements import (
     averaging_statements,
@@ -52,6 +54,7 @@ from sfumato.audit.statements import (
 )
 from sfumato.audit.stored import StoredSteps, fingerprint, remove_stored
 from sfumato.audit.upload_size import upload_bytes
+from sfumato.core.cluster import check_ray
 from sfumato.core.console import note
 from sfumato.core.errors import UsageError
 from sfumato.core.files import only_process, replaced_result, write_json
@@ -96,8 +99,10 @@ def audit(
     seed: int = 0,
     seeds: int = 1,
     folds: int = 1,
+    exhaustive: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    ray: str | None = None,
     cloud: str | None = None,
     data: str | None = None,
     strength: int | None = None,
@@ -118,9 +123,13 @@ def audit(
         seeds: how many audits, under `seed`, `seed + 1` and so on. The figures are those of the first; the others give the
             spread, and the artifact passes only if it passes under every seed.
         folds: how often attackers are trained anew, each time tested on other images that training never saw
-            (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split.
+            (`sfumato.audit.cross_fitting`). Everything but the attacks is measured on the test split. The best few attacks
+            of the first fold run in the others (`sfumato.audit.screening`).
+        exhaustive: run every attack in every fold, and train every network to the end.
         out: folder for the two files; by default the artifact's own.
         resume: go on with an interrupted audit of the same artifact and plan, whose finished steps lie in the folder.
+        ray: address of a Ray cluster whose tasks the seeds and folds are, `auto` or `local` (`sfumato.audit.cluster`); None:
+            one after the other, here. `artifact` is a folder then.
         cloud: the `module:factory` of the artifact's cloud network, where that is the user's own and `artifact` is a folder.
         data: the spec of the artifact's data here, where they lie elsewhere than for its maker and `artifact` is a folder.
         strength: attack uploads of this one of an export's points; a goal of training counts at full strength alone,
@@ -140,10 +149,14 @@ def audit(
     keep_freed_memory()
     started = time.monotonic()
     plan = create_plan(attacks) if isinstance(attacks, str) else attacks
+    plan = to_the_end(plan) if exhaustive else plan
     if seeds < 1:
         raise UsageError(f"an audit needs at least one seed, not {seeds}")
     if folds < 1:
         raise UsageError(f"an audit needs at least one fold, not {folds}")
+    where = artifact
+    if ray is not None:
+        check_ray()
     if isinstance(artifact, str | Path):
         artifact = load(Path(artifact), cloud=cloud, data=data)
     if strength is not None:
@@ -169,12 +182,26 @@ def audit(
     if not resume and remove_stored(folder):
         note(f"finished steps of an interrupted audit in {folder} are gone: --resume would have kept them")
     tried = tuple(range(seed, seed + seeds))
+    digests: Mapping[tuple[int, int], str] = {}
+    if ray is not None and selection.names:
+        if not isinstance(where, str | Path):
+            raise UsageError("tasks of a Ray cluster load the artifact themselves: give its folder")
+        job = FoldJob(
+            folder=Path(where).absolute(),
+            cloud=cloud,
+            strength=strength,
+            selection=selection,
+            folds=folds,
+            out=folder.absolute(),
+            keep_references=clean_cache.in_use(),
+        )
+        digests = attack_on_ray(ray, job, plan, tried, watch)
     by_seed: dict[int, tuple[AttributeResult, ...]] = {}
     further: list[tuple[int, Judgement]] = []
     # Backwards, so that only the attack data of the first seed, which the report shows, are kept to the end.
     for each in reversed(tried):
         first = attack_with_seed(
-            artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds, folder
+            artifact, plan, selection, each, prefixed(watch, "seed", each, seeds), folds, folder, digests
         )
         by_seed[each] = first.attributes
         if each != seed and selection.names:
@@ -231,7 +258,7 @@ def audit(
             *composition_statements(compositions),
             *averaging_statements(first.attributes, results),
             *seed_statements(spreads, len(tried)),
-            *fold_statements(folds, first.n_attack_test, found.test.images),
+            *fold_statements(folds, first.n_attack_test, found.test.images, plan.survivors),
         ),
         skipped=selection.skipped,
         positive_controls=controls,
@@ -293,30 +320,29 @@ def attack_with_seed(
     watch: Watch,
     folds: int = 1,
     out: Path | None = None,
+    digests: Mapping[tuple[int, int], str] | None = None,
 ) -> SeedResult:
-    """All attacks of a plan under one seed, in every fold; none if no attribute is selected.
+    """All attacks of a plan under one seed, in the further folds the best few; none if no attribute is selected.
 
-    With a folder `out`, what each piece of work found is stored there until the audit is done.
+    With a folder `out`, what each piece of work found is stored there until the audit is done. `digests` names what other
+    processes stored there, by seed and fold.
     """
-    by_fold: list[list[ScoredAttack]] = []
-    labels_by_fold: list[Mapping[str, Ints]] = []
-    rows_by_fold: list[Ints] = []
-    copies = plan.copies if selection.names else 1
-    # Backwards, so that only the first fold's attack data, which the report shows, are kept to the end.
-    for number, fold in reversed(list(enumerate(rotate(artifact, folds), 1))):
+    digests = digests or {}
+    rotated = rotate(artifact, folds)
+    watch_fold = prefixed(watch, "fold", 1, folds)
+    first = attack_fold(artifact, plan, selection, seed, watch_fold, out, digests.get((seed, 1)))
+    later = narrowed(plan, first.predictions, first.scored)
+    by_fold, labels_by_fold = [first.scored], [first.data.test.labels]
+    for number, fold in enumerate(rotated[1:], 2):
         watch_fold = prefixed(watch, "fold", number, folds)
-        watch_fold(0, 1, "uploads", "")
-        data = build_attack_data(fold, selection.names, copies=copies, seed=seed)
-        groups = selection.groups(separate=plan.separate)
-        stored = None if out is None else StoredSteps(out, fingerprint(data, plan, groups))
-        scored, reconstructed, predictions = run_attacks(data, plan, groups, watch_fold, stored)
-        by_fold.insert(0, scored)
-        labels_by_fold.insert(0, data.test.labels)
-        rows_by_fold.insert(0, fold.dataset.splits[Split.TEST])
-    pooled = pool(by_fold)
+        found = attack_fold(fold, later, selection, seed, watch_fold, out, digests.get((seed, number)))
+        by_fold.append(found.scored)
+        labels_by_fold.append(found.data.test.labels)
+        del found  # the first fold's attack data are enough at once
+    pooled, left = pool(by_fold)
     cells = kept_cells(artifact.dataset, artifact.keep)
-    tested = cells[np.concatenate(rows_by_fold)]
-    labels = {name: np.concatenate([one[name] for one in labels_by_fold]) for name in data.test.labels}
+    tested = cells[np.concatenate([one.dataset.splits[Split.TEST] for one in rotated])]
+    labels = {name: np.concatenate([one[name] for one in labels_by_fold]) for name in first.data.test.labels}
     attributes = tuple(
         attribute_result(
             name,
@@ -332,10 +358,51 @@ def attack_with_seed(
         )
         for name in selection.names
     )
-    n_attack_test = len(labels[artifact.keep[0]])
     return SeedResult(
-        data, pooled, reconstructed, desired_results(artifact, data), attributes, n_attack_test, predictions
+        data=first.data,
+        scored=[*pooled, *left],
+        reconstructed=first.reconstructed,
+        desired=desired_results(artifact, first.data),
+        attributes=attributes,
+        n_attack_test=len(tested),
+        predictions=first.predictions,
     )
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What the attackers of one fold found."""
+
+    data: AttackData
+    scored: list[ScoredAttack]
+    """One for each of `predictions`."""
+    reconstructed: list[ReconstructedImages]
+    predictions: list[Prediction]
+    digest: str | None
+    """Names what is stored; None without a folder."""
+
+
+def attack_fold(
+    fold: Artifact,
+    plan: Plan,
+    selection: Selection,
+    seed: int,
+    watch: Watch,
+    out: Path | None,
+    digest: str | None = None,
+) -> FoldResult:
+    """All attacks of a plan in one fold, whose artifact has its images in their roles; as `attack_with_seed`.
+
+    `digest` names what another process stored of this fold.
+    """
+    watch(0, 1, "uploads", "")
+    data = build_attack_data(fold, selection.names, copies=plan.copies if selection.names else 1, seed=seed)
+    groups = selection.groups(separate=plan.separate)
+    if out is not None and digest is None:
+        digest = fingerprint(data, plan, groups)
+    stored = None if out is None or digest is None else StoredSteps(out, digest)
+    scored, reconstructed, predictions = run_attacks(data, plan, groups, watch, stored)
+    return FoldResult(data, scored, reconstructed, predictions, digest)
 
 
 def run_attacks(

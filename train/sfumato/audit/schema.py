@@ -273,6 +273,8 @@ class AttackResult(_Attacked):
     input: Input = "uploads"
     """What the attack looked at; the best attack is chosen from `uploads` alone."""
     note: str | None = None
+    images: int | None = None
+    """In an audit of several folds, the test images that it answered about: fewer than all if it left after the first fold."""
     train_auc: float | None = None
     """Best AUC on the attacker's own images; about .5 means that the optimisation found nothing even there."""
 

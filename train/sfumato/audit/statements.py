@@ -147,11 +147,23 @@ def seed_statements(spreads: Sequence[SeedSpread], seeds: int) -> tuple[str, ...
     return tuple(out)
 
 
-def fold_statements(folds: int, attacked: int, test: int) -> tuple[str, ...]:
-    """On how many images attackers were tested; empty if on the test split alone."""
+def fold_statements(folds: int, attacked: int, test: int, survivors: int = 0) -> tuple[str, ...]:
+    """On how many images attackers were tested; empty if on the test split alone.
+
+    Args:
+        folds: of the audit.
+        attacked: images of all folds.
+        test: images of the test split.
+        survivors: attacks of each attribute that went on from the first fold; 0: all.
+    """
     if folds == 1:
         return ()
+    screened = (
+        f"All attacks ran in the first fold. Of each attribute the best {survivors} on validation images, and those that train "
+        "no network, ran in the others; no test image had a say in that. The figures and the verdict are theirs.",
+    )
     return (
+        *(screened if survivors else ()),
         f"Attackers were tested on {attacked} images that training never saw, {test} of them the test split. They were "
         f"trained {folds} times, each time on all of these images except the ones they were then tested on.",
     )

@@ -45,11 +45,25 @@ def command(
         int,
         typer.Option(
             min=1,
-            help="Train attackers so often, each time tested on other images unseen in training: narrower intervals.",
+            help="Train attackers so often, each time tested on other images unseen in training: narrower intervals. "
+            "Of the first fold the best few go on.",
         ),
     ] = 1,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive", help="Run every attack in every fold, and train every network to the end."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; else the artifact's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted audit.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Attack the seeds and folds on this Ray cluster: HOST:PORT, auto, or local for one of this machine.",
+        ),
+    ] = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -169,8 +183,10 @@ def command(
             seed=seed,
             seeds=seeds,
             folds=folds,
+            exhaustive=exhaustive,
             out=out,
             resume=resume,
+            ray=ray,
             cloud=cloud,
             data=data,
             strength=strength,

@@ -133,11 +133,11 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
         make_recipe(plan, data, "clean", architecture, max(plan.rates), plan.clean_epochs)
         for architecture in plan.clean_probes
     ]
-    if plan.clean_rounds > 1 and len(recipes) > 1:
+    if plan.clean_rounds > 1:
         game = Tournament(data, attributes, [Contestant(start, one) for one in recipes], plan.clean_rounds)
         work = sum(step.work for step in game.steps())
         run = partial(compete, data, attributes, recipes, plan.clean_rounds)
-        small = [Step(title=f"{len(recipes)} clean networks", run=run, work=work)]
+        small = [Step(title=f"{len(recipes)} clean network(s)", run=run, work=work)]
     else:
         small = [
             Step(
@@ -147,7 +147,7 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
             )
             for recipe in recipes
         ]
-    if sum(weight.numel() for weight in data.cloud.parameters()) < LARGE:
+    if not plan.clean_finetune or sum(weight.numel() for weight in data.cloud.parameters()) < LARGE:
         return small
     recipe = make_recipe(plan, data, "clean", "finetune", max(plan.provider_rates), plan.provider_epochs)
     large = Step(

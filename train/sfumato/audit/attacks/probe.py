@@ -73,7 +73,7 @@ def probes(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[Co
 
 def contestants(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[Contestant]:
     """All probes, and the cloud network itself where the plan has the attack `provider`."""
-    rates = plan.provider_rates if "provider" in plan.attacks else ()
+    rates = plan.provider_rates if "provider" in plan.attacks and plan.finetune else ()
     return probes(data, plan, attributes) + [
         Contestant(provider.start, make_recipe(plan, data, "provider", "finetune", lr, plan.epochs))
         for lr in rates
@@ -84,10 +84,12 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Every architecture, learning rate and group of attributes of the plan: one after the other, or in rounds."""
     attributes = all_attributes(groups)
     if plan.rounds > 1:
+        playing = contestants(data, plan, attributes)
         return [
             step
             for group in groups
-            for step in Tournament(data, group, contestants(data, plan, attributes), plan.rounds).steps()
+            if playing
+            for step in Tournament(data, group, playing, plan.rounds).steps()
         ]
     return [
         Step(

@@ -158,11 +158,11 @@ def to_scores(log_probabilities: Floats, present: Ints, prior: Floats) -> Floats
 
 
 def linear_probes(data: AttackData, plan: Plan, attributes: tuple[str, ...]) -> list[Prediction]:
-    """Logistic regression at every stage, for every attribute."""
+    """Logistic regression at every stage of the plan, for every attribute."""
     features = read_features(data, plan.stage_draws)
     predictions = []
     for name in attributes:
-        for stage in features.train:
+        for stage in features.train if plan.stages is None else plan.stages:
             validation, test = regress(
                 (features.train[stage], features.validation[stage], features.test[stage]),
                 features.labels[name],
@@ -181,7 +181,9 @@ def steps(data: AttackData, plan: Plan, groups: Groups) -> list[Step]:
     """Linear probes for all attributes, then fine-tuning per group and learning rate, unless a tournament has it."""
     attributes = all_attributes(groups)
     work = [Step(title="provider stages", run=partial(linear_probes, data, plan, attributes), work=3)]
-    for group in groups if plan.rounds == 1 else ():
+    if plan.stages == ():
+        work = []
+    for group in groups if plan.rounds == 1 and plan.finetune else ():
         for lr in plan.provider_rates:
             recipe = make_recipe(plan, data, "provider", "finetune", lr, plan.provider_epochs)
             work.append(

@@ -105,7 +105,7 @@ class Tournament:
         if number == self.rounds:
             return predictions
         # It was not given the time to learn: that it did not is no failure of the optimisation.
-        return [replace(prediction, note=None) for prediction in predictions]
+        return [replace(prediction, note=None, early=True) for prediction in predictions]
 
     def _next_round(self) -> list[Fit]:
         """Train everybody to the end of the next round; returns those who leave."""
