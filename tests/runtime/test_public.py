@@ -92,8 +92,16 @@ def test_an_image_of_pillow_s_is_turned_and_cropped_like_its_file(
 @pytest.mark.parametrize(
     ("image", "error", "expected"),
     [
-        (np.zeros((32, 31, 3), np.uint8), SfumatoError, "takes 32 x 32 RGB bytes, not uint8 (32, 31, 3)"),
-        (np.zeros((32, 32, 3)), SfumatoError, "takes 32 x 32 RGB bytes, not float64 (32, 32, 3)"),
+        (
+            np.zeros((32, 31, 3), np.uint8),
+            SfumatoError,
+            "takes 32 x 32 RGB bytes, (32, 32, 3), not uint8 (32, 31, 3)",
+        ),
+        (
+            np.zeros((32, 32, 3)),
+            SfumatoError,
+            "takes 32 x 32 RGB bytes, (32, 32, 3), not float64 (32, 32, 3)",
+        ),
         ([[0, 0, 0]], SfumatoError, "or an array of uint8, not list"),
         ("there/is/no.png", DataError, "there/is/no.png: no such file"),
         (b"no picture", DataError, "the image: not a picture of a known kind"),

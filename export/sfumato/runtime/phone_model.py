@@ -246,8 +246,8 @@ class PhoneModel:
         """Crop, resize, run, draw, encode.
 
         Args:
-            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, planes) of uint8 of the model's size. Where
-                the contract has `sound`, files are recordings (WAV), and nothing is an image of Pillow's.
+            image: a file, the bytes of one, an image of Pillow's, or an array (H, W, planes) of uint8 of the model's size.
+                Where the contract has `sound`, files are recordings (WAV), and nothing is an image of Pillow's.
             key: the device key; None draws fresh noise, which is for measurements only: uploads of one photo can
                 then be averaged.
             encoding: one of `ENCODINGS`; None takes the word of an answer bundle, the index where the contract has

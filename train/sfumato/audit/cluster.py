@@ -56,10 +56,12 @@ class FoldJob:
     out: Path
     keep_references: bool
     """Whether networks on clean photos are read from their store and kept there."""
+    data: str | None = None
+    """The spec of the artifact's data on the nodes, where they lie elsewhere than for its maker."""
 
     def artifact(self) -> Artifact:
         """What is attacked."""
-        found = load(self.folder, cloud=self.cloud)
+        found = load(self.folder, cloud=self.cloud, data=self.data)
         return found if self.strength is None else at_strength(found, self.strength)
 
     def run(self, part: FoldPart) -> FoldOutcome:

@@ -189,6 +189,7 @@ def audit(
         job = FoldJob(
             folder=Path(where).absolute(),
             cloud=cloud,
+            data=data,
             strength=strength,
             selection=selection,
             folds=folds,

@@ -104,7 +104,7 @@ _PLAIN, _CODED = (
     (".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
     (".webp", ".avif", ".heic", ".heif"),
 )
-SUFFIXES = (*_JPEG, *_PNG, ".gif", *_PLAIN, *_CODED, ".dcm")
+SUFFIXES = (*_JPEG, *_PNG, ".gif", *_PLAIN, *_CODED, ".dcm", ".dicom")
 """Endings, in small letters, of what is taken for a picture in a folder."""
 
 
