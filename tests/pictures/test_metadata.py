@@ -31,6 +31,7 @@ from sfumato.cli import perturb
 from sfumato.core.image_io import load, read_rgb
 from sfumato.data import open_dataset
 from sfumato.export.pipeline import export
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.phone_model import PhoneModel
 
 KEY = bytes(range(32))
@@ -172,9 +173,10 @@ def test_files_of_perturb_say_nothing_of_the_photo(sealed: Path, phone: PhoneMod
     for path in written:
         assert SIGN not in unpacked(path.read_bytes()), path
         assert path.stat().st_mtime > LONG_AGO + 86_400
+    secret = KeyRing.of(KEY).for_service("files")
     for case in cases:
         (upload,) = out.glob(f"*{case.name}.upload.png")
-        assert upload.read_bytes() == phone.perturb(case.content, key=KEY).content
+        assert upload.read_bytes() == phone.perturb(case.content, key=secret).content
 
 
 def test_neither_cache_nor_export_holds_anything_of_training_photos(
