@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from sfumato.cli import export
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.export.android import ASSETS, place
+from sfumato.runtime.answer import TABLE
 from sfumato.runtime.contract import FILE, read_contract, read_file
 from sfumato.runtime.phone_model import PhoneModel
 
@@ -33,6 +35,14 @@ def test_the_app_gets_what_it_reads_and_nothing_of_the_maker(sealed: Path, proje
     for path in assets.iterdir():
         assert path.read_bytes() == (sealed / path.name).read_bytes()
     PhoneModel.load(assets)  # whole enough to perturb with
+
+
+def test_the_app_of_a_randomised_answer_gets_its_table(drawn_bundle: Path, project: Path) -> None:
+    assets = place(drawn_bundle, project)
+    assert (assets / TABLE).read_bytes() == (drawn_bundle / TABLE).read_bytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    whole, placed = (PhoneModel.load(folder) for folder in (drawn_bundle, assets))
+    assert placed.perturb(pixels, key=bytes(32)).content == whole.perturb(pixels, key=bytes(32)).content
 
 
 def test_another_export_replaces_the_first_wholly(sealed: Path, project: Path) -> None:

@@ -1,4 +1,4 @@
-"""An export inside the Android project: contract, int8 model, vectors and, for gaussian channels, the normal table.
+"""An export inside the Android project: contract, int8 model, vectors, and the table of a gaussian channel or a randomised answer.
 
 The app and its build read these files from `app/src/main/assets/sfumato`. What the phone does not need stays out: the cloud's
 network, the other variants, and above all the maker's audit files.
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.files import atomic_folder, read_bytes, read_inside
+from sfumato.runtime.answer import TABLE
 from sfumato.runtime.contract import DIGESTS, FILE, LARGEST, Contract, read_contract, read_file
 from sfumato.runtime.signing import SIGNATURE, check_digests, raw
 
@@ -21,7 +22,7 @@ MAKER = "maker.key"
 ASSETS = Path("app", "src", "main", "assets", "sfumato")
 PROJECT = ("settings.gradle.kts", "app")
 """What a folder must hold to be the Android project."""
-NEEDED = ("vectors.json", "normal_table.bin")
+NEEDED = ("vectors.json", "normal_table.bin", TABLE)
 """Files that the app reads in addition to contract and model, where the export has them."""
 
 
