@@ -294,6 +294,7 @@ def test_a_whole_audit_says_the_same_without_with_and_from_the_store(
             "clean_probes": ("cnn", "linear"),
             "clean_rounds": 2,
             "rounds": 2,
+            "survivors": 0,
             "epochs": 2,
             "provider_epochs": 2,
             "clean_epochs": 2,

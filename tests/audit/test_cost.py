@@ -169,7 +169,8 @@ def test_a_probe_starts_from_the_clean_network_and_repeats_itself(
     assert again[0] == architecture
     for a, b in zip(again[1].parameters(), network.parameters(), strict=True):
         assert torch.equal(a, b)
-    features = replace(data, size=(8, 8))  # uploads that are no images
+    features = replace(data)  # uploads that are no images
+    features.__dict__["test_uploads"] = np.zeros((len(data.test_uploads), 8, 4, 4), dtype=np.float32)
     assert "from clean" not in [
         one.recipe.architecture for one in probe.contestants(features, plan, ("tone",))
     ]

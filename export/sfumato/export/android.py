@@ -1,4 +1,4 @@
-"""An export inside the Android project: contract, int8 model, vectors, and the table of a gaussian channel or a randomised answer.
+"""An export inside the Android project: contract, int8 model, vectors, and a gaussian channel's or a randomised answer's table.
 
 The app and its build read these files from `app/src/main/assets/sfumato`. What the phone does not need stays out: the cloud's
 network, the other variants, and above all the maker's audit files.
