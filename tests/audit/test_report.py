@@ -171,7 +171,7 @@ def test_the_command_prints_json_alone(make: Any, monkeypatch: pytest.MonkeyPatc
         }
     )
     monkeypatch.setitem(plans.PLANS, "quick", small)
-    monkeypatch.setattr(runner, "load", lambda folder, cloud=None: artifact)
+    monkeypatch.setattr(runner, "load", lambda folder, cloud=None, data=None: artifact)
     app = typer.Typer()
     app.command()(audit_command.command)
     given = [str(artifact.folder), "--attacks", "quick"]

@@ -70,7 +70,9 @@ class IndexChannel(Dither):
     @property
     def without_book(self) -> WithoutBook:
         """The same bits, drawn independently."""
-        return WithoutBook(self.levels, False, self.gray, self.subsample, self.code.power)
+        return WithoutBook(
+            levels=self.levels, gray=self.gray, subsample=self.subsample, power=self.code.power
+        )
 
     def bytes_q(self, parameters: Parameters) -> NDArray[np.uint8]:
         """The phone's bytes q, (B, H, W, planes), from probabilities of an int8 model, (B, planes, H, W)."""
