@@ -18,7 +18,8 @@ DATA, KEEP, HIDE = "synthetic,size=32,count=600", ("smiling",), ("skin",)
 def test_every_method_and_every_network_of_a_paper_stands_in_the_table() -> None:
     assert list(PAPERS) == list(METHODS)
     named = [paper.network for paper in PAPERS.values() if paper.network is not None]
-    assert sorted(named) == sorted(PHONE_NETWORKS)
+    yardsticks = {"mobilenetv3", "efficientnet"}  # of `bench arm`: no method's
+    assert sorted(named) == sorted(set(PHONE_NETWORKS) - yardsticks)
     for name, paper in PAPERS.items():
         assert paper.difference.startswith("the same") or paper.network or "paper" in paper.difference, name
 

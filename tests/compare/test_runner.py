@@ -378,10 +378,10 @@ def test_every_row_is_taught_by_photos_that_vary_alike(
     """The clean network, an upload's row and the phone alone: none has milder photos than another."""
     seen: dict[str, set[tuple[float, float]]] = {}
 
-    def watched(images: torch.Tensor, reach: Augmentation) -> torch.Tensor:
+    def watched(images: torch.Tensor, reach: Augmentation, **options: bool) -> torch.Tensor:
         caller = inspect.stack()[2].function
         seen.setdefault(caller, set()).add((reach.scale, reach.hue))
-        return augment(images, reach)
+        return augment(images, reach, **options)
 
     monkeypatch.setattr(loader, "augment", watched)
     options = ["--data", CONFIG["data"], "--keep", ",".join(CONFIG["keep"]), "--epochs", "1"]

@@ -92,7 +92,7 @@ class _Residual:
 
     maps: Mapping[str, int] = {"change": 3}
     starts: Mapping[str, float] = {"change": 0.0}
-    subsample = 1
+    subsample, colours = 1, 3
 
     def parameters(self, x: Tensor, maps: Mapping[str, Tensor], middle: float = 0.5) -> Parameters:
         """`sigmoid` of the image's logit plus the change: stays in 0..1 and starts as the image."""
