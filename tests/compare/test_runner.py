@@ -379,7 +379,7 @@ def test_every_row_is_taught_by_photos_that_vary_alike(
     seen: dict[str, set[tuple[float, float]]] = {}
 
     def watched(images: torch.Tensor, reach: Augmentation, **options: bool) -> torch.Tensor:
-        caller = inspect.stack()[2].function
+        caller = inspect.stack()[3].function
         seen.setdefault(caller, set()).add((reach.scale, reach.hue))
         return augment(images, reach, **options)
 

@@ -97,7 +97,7 @@ def test_calibration_images_hold_black_and_white(sealed: Path) -> None:
     with pytest.raises(SfumatoError, match="must hold the exact values 0 and 255"):
         convert(sealed / "local.onnx", images.clip(1, 255), ["int8"])
     with pytest.raises(SfumatoError, match="calibration images are"):
-        convert(sealed / "local.onnx", images[..., :1], ["int8"])
+        convert(sealed / "local.onnx", images[..., :2], ["int8"])
 
 
 def test_a_graph_with_an_open_batch_or_other_outputs_is_refused(sealed: Path) -> None:
