@@ -19,9 +19,13 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from sfumato.cli import send
+from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.client import Client
+
+HERE = KeyRing.of(KEY).for_service("127.0.0.1")
+"""The key under which uploads to this machine are drawn."""
 
 
 @dataclass
@@ -121,7 +125,7 @@ def test_the_command_says_and_sends_nothing_of_the_file(
     result = CliRunner().invoke(app, list(map(str, words)))
     assert result.exit_code == 0, result.output
     assert SIGN.decode() not in result.stdout
-    assert phone.perturb(case.bare, key=KEY).content in relay.sent
+    assert phone.perturb(case.bare, key=HERE).content in relay.sent
     assert SIGN not in relay.sent
 
 
@@ -141,7 +145,7 @@ def test_a_gateway_passes_nothing_on_and_writes_nothing_down(
             answer = client.post(f"{gateway.url}/v1/photo", content=case.content, headers=headers)
             assert answer.status_code == 200, (case.name, answer.text)
             assert SIGN.decode() not in answer.text
-            assert phone.perturb(case.bare, key=KEY).content in relay.sent, case.name
+            assert phone.perturb(case.bare, key=HERE).content in relay.sent, case.name
         refused = client.post(
             f"{gateway.url}/v1/photo", content=SIGN + b" no photo", headers={"Content-Type": "image/jpeg"}
         )
