@@ -41,8 +41,10 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 class Narrow(cloud.ResNet):
     """The built-in cloud network, quicker."""
 
-    def __init__(self, classes: dict[str, int], *, widths: tuple[int, int, int], stride: int) -> None:
-        super().__init__(classes, widths=(8, 12, 16), stride=2)
+    def __init__(
+        self, classes: dict[str, int], *, widths: tuple[int, int, int], stride: int, planes: int
+    ) -> None:
+        super().__init__(classes, widths=(8, 12, 16), stride=2, planes=planes)
 
 
 class Small(nn.Module):

@@ -72,7 +72,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Networks, images and statistics in float64; a narrow cloud network."""
     monkeypatch.setattr(
-        clean, "create_cloud", lambda name, classes, size: ResNet(classes, widths=(8, 12, 16))
+        clean, "create_cloud", lambda name, classes, size, planes: ResNet(classes, widths=(8, 12, 16))
     )
     monkeypatch.setattr(loader, "to_tensor", lambda images, device=None: to_tensor(images).double())
     monkeypatch.setattr(regularisers.task, "has_bfloat16", lambda device: False)
