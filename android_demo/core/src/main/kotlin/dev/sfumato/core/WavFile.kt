@@ -42,7 +42,8 @@ public class Recording(public val rate: Int, public val samples: IntArray) {
             while (at + 8 <= content.size) {
                 val (kind, size) = name(file, at.toInt()) to file.getInt(at.toInt() + 4).toUInt().toLong()
                 if (at + 8 + size > content.size) damaged("the file is cut")
-                val body = file.duplicate().position(at.toInt() + 8).limit((at + 8 + size).toInt()).slice().order(ByteOrder.LITTLE_ENDIAN)
+                // A copy: `duplicate` and `slice` of a ByteBuffer are younger than the oldest Android here.
+                val body = ByteBuffer.wrap(content.copyOfRange(at.toInt() + 8, (at + 8 + size).toInt())).order(ByteOrder.LITTLE_ENDIAN)
                 if (kind == "fmt ") {
                     if (form != null) damaged("two headers")
                     form = body

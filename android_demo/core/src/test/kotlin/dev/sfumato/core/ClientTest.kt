@@ -38,10 +38,13 @@ class ClientTest {
         parts["keep"] = listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"), "values" to listOf(10, 30.5)))
         val numbers = Contract.parse(contractBytes(parts))
         assertEquals(listOf(10.0, 30.5), numbers.keep.single().values)
-        server.play(say(200, GOOD), say(200, GOOD.replace("\"label\"", "\"value\": 28.45, \"label\"")))
-        val client = Client(server.url, numbers, sleep = pauses::add)
-        assertThrows(ServerException::class.java) { client.send(upload) }
+        val own = ScriptedServer(contractBytes(parts))
+        own.play(say(200, GOOD), say(200, GOOD.replace("\"label\"", "\"value\": 28.45, \"label\"")))
+        val client = Client(own.url, numbers, sleep = pauses::add)
+        val error = assertThrows(ServerException::class.java) { client.send(upload) }
+        assertTrue("${error.message}", "does not fit" in error.message.orEmpty())
         assertEquals(28.45, client.send(upload).answers.getValue("smiling").value!!, 0.0)
+        own.stop()
         for (wrong in listOf(listOf(1), listOf(1, "2"), "12")) {
             parts["keep"] = listOf(mapOf("name" to "smiling", "classes" to listOf("no", "yes"), "values" to wrong))
             assertThrows("$wrong", SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
