@@ -13,12 +13,12 @@ from PIL import Image
 from tests.pictures.corpus import png, tiff
 from tests.pictures.metadata import DEEP, Element, dicom, short
 
-from sfumato.core import dicom_file
+from sfumato.core.console import note_once
 from sfumato.core.dicom_file import read_dicom, windowed
 from sfumato.core.errors import DataError
 from sfumato.core.image_io import fit, load, read_rgb
 from sfumato.core.picture_file import DICOM, PictureError, inspect
-from sfumato.data import open_dataset, registry
+from sfumato.data import open_dataset
 
 pytest.importorskip("pydicom")
 CLEAN = (0x0028, 0x0301, "CS", b"NO")
@@ -127,7 +127,7 @@ def test_without_pydicom_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_text_in_the_pixels_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for more in ((CLEAN,), ((0x0028, 0x0301, "CS", b"YES"),), ()):
-        dicom_file._note_once.cache_clear()
+        note_once.cache_clear()
         read_dicom(dicom(DEEP, *more))
         said.append(" ".join(capsys.readouterr().err.split()))
     assert said[0] == ""
@@ -191,10 +191,10 @@ def test_a_folder_of_sixteen_bits_without_a_window_is_told_what_is_lost(
         (tmp_path / f"{number}.png").write_bytes(png(values, 0, 16))
         rows.append(f"{number}.png,{('no', 'yes')[number % 2]}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    registry._note_once.cache_clear()
+    note_once.cache_clear()
     open_dataset(f"folder:{tmp_path},size=16,planes=1", keep=["finding"])
     assert "all 65,536 grey values become 256" in " ".join(capsys.readouterr().err.split())
-    registry._note_once.cache_clear()
+    note_once.cache_clear()
     data = open_dataset(f"folder:{tmp_path},size=16,planes=1,window=0:4095", keep=["finding"])
     assert "65,536" not in capsys.readouterr().err
     assert data.images.max() > 250  # without the window no picture is brighter than 16

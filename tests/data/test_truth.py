@@ -8,7 +8,7 @@ import pytest
 from sfumato.core.errors import DataError
 from sfumato.core.options import take_bins
 from sfumato.data import Dataset, Split, open_dataset, save_folder
-from sfumato.data.truth import Truth, expected_values, guess_errors, truth
+from sfumato.data.truth import Truth, expected_values, guess_errors, truth, truths
 
 COUNT = 600
 AGES = np.random.default_rng(4).integers(1, 80, COUNT)
@@ -95,8 +95,9 @@ def test_credits_are_those_of_a_plain_loop(folder: Path) -> None:
         errors.append(abs(sum(p * v for p, v in zip(shares, values, strict=True)) - data.numbers["age"][row]))
     credit = facts.credit(scores)
     np.testing.assert_allclose(credit, [1 - error / worst for error in errors])
-    assert facts.error(float(credit.mean())) == pytest.approx(sum(errors) / len(errors))
-    assert guess_errors(data, ["age", "side"]) == {"age": pytest.approx(worst)}
+    assert facts.guess_error is not None
+    assert (1 - credit.mean()) * facts.guess_error == pytest.approx(sum(errors) / len(errors))
+    assert guess_errors(truths(data, ["age", "side"], rows)) == {"age": pytest.approx(worst)}
     decided = scores.argmax(1)
     np.testing.assert_allclose(
         facts.credit_of(decided),
@@ -108,7 +109,7 @@ def test_classes_are_right_or_wrong() -> None:
     facts = Truth(np.array([0, 1, 1]))
     assert facts.credit(np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]])).tolist() == [1, 1, 0]
     assert facts.guess_error is None
-    assert facts.error(0.5) is None
+    assert guess_errors({"smiling": facts}) == {}
 
 
 def test_large_logits_do_not_overflow() -> None:

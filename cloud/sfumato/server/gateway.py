@@ -28,7 +28,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import load, to_grey
 from sfumato.core.picture_file import DICOM, kind_of
 from sfumato.runtime.ledger import LimitError
 from sfumato.runtime.phone_model import Upload
@@ -162,10 +161,7 @@ def create_gateway(
     def read(photo: bytes) -> NDArray[np.uint8]:
         if kind_of(photo) == DICOM:  # its memory is no budget's: pydicom reads whatever the file holds
             raise DataError("a gateway reads no DICOM: save it as a PNG of 16 bits")
-        limit = check_photo(photo, size, config.decode_bytes)
-        contract = client.phone.contract
-        pixels = load(photo, *size, max_decoded=limit, window=contract.window)
-        return to_grey(pixels) if contract.planes == 1 else pixels
+        return client.phone.read(photo, max_decoded=check_photo(photo, size, config.decode_bytes))
 
     def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
         found: list[Upload | DataError] = []

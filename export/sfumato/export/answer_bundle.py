@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.data import Split
-from sfumato.data.truth import guess_errors, truth
+from sfumato.data.truth import guess_errors, truth, truths
 from sfumato.export.check import Lint, lint_model
 from sfumato.export.freeze import AnswerPhone
 from sfumato.export.gates import ACCURACY_LIMIT, CLOUD_LIMIT, UNDECIDED_LIMIT, lint_gates, make_gate
@@ -199,7 +199,7 @@ def answer_figures(run: AnswerRun, shipped: AnswerRun, read: Reader) -> dict[str
             name: {"float": round(run.card["desired_accuracy"][name], 6), "int8": round(value, 6)}
             for name, value in found["desired_accuracy"].items()
         },
-        "guess_error": guess_errors(run.dataset, run.keep),
+        "guess_error": guess_errors(truths(run.dataset, run.keep, run.dataset.splits[Split.TEST])),
         "rate_bits": {
             name: {"float": round(before[key], 6), "int8": round(told[key], 6)}
             for name, key in (("mean", "entropy_bits"), ("max", "most_bits"))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Channel, prior_rate
 from sfumato.data import Split
-from sfumato.data.truth import Truth, truths
+from sfumato.data.truth import Truth, guess_errors, truths
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
@@ -132,9 +132,7 @@ def measure(
         images=len(images),
         draws=DRAWS,
         accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in truths},
-        guess_error={
-            name: facts.guess_error for name, facts in truths.items() if facts.guess_error is not None
-        },
+        guess_error=guess_errors(truths),
         rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
         upload_bytes=sizes(channel, uploads["int8"][: len(images)]),
     )

@@ -21,6 +21,7 @@ from PIL import Image
 from sfumato.core.errors import SfumatoError, UsageError, unknown
 from sfumato.core.image_io import SUFFIXES, Source, to_grey
 from sfumato.core.image_io import load as load_image
+from sfumato.core.picture_file import MAX_DECODED
 from sfumato.core.sound import load_sound
 from sfumato.core.strengths import FULL
 from sfumato.core.wav_file import SUFFIX
@@ -344,8 +345,18 @@ class PhoneModel:
         if not isinstance(image, str | Path | bytes | Image.Image):
             kinds = "a file, its bytes, an image of Pillow's or an array of uint8"
             raise SfumatoError(f"an image is {kinds}, not {type(image).__name__}")
+        return self.read(image)
+
+    def read(self, image: Source, *, max_decoded: int = MAX_DECODED) -> Bytes:
+        """What the model sees of a photo or recording, (H, W, planes); `max_decoded` as in `sfumato.core.image_io.load`.
+
+        Raises:
+            DataError: it cannot be read.
+            SfumatoError: the model takes recordings, and this is an image of Pillow's.
+        """
         if self.contract.sound is None:
-            pixels = load_image(image, *self.contract.size, window=self.contract.window)
+            size, window = self.contract.size, self.contract.window
+            pixels = load_image(image, *size, max_decoded=max_decoded, window=window)
         elif isinstance(image, Image.Image):
             raise SfumatoError("this model takes recordings: give a WAV file, or its bytes")
         else:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -35,6 +36,12 @@ err = Console(stderr=True, highlight=False, emoji=False)
 def note(message: str) -> None:
     """Say one line on standard error; only a terminal breaks it, between words."""
     err.print(message, markup=False, soft_wrap=not err.file.isatty())
+
+
+@lru_cache
+def note_once(message: str) -> None:
+    """`note`, once a process: a command opens its data set several times, and a folder holds many files."""
+    note(message)
 
 
 def emit_json(value: Any) -> None:

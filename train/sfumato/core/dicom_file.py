@@ -11,13 +11,12 @@ Usage: `grey = read_dicom(Path("chest.dcm").read_bytes(), window=None)      # (H
 
 import io
 import struct
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.core.console import note
+from sfumato.core.console import note_once
 from sfumato.core.picture_file import MAX_DECODED, Content, PictureError, check_size, damaged
 
 Window: TypeAlias = tuple[float, float]
@@ -188,10 +187,4 @@ def _number(data: Any, name: str, default: float) -> float:
 
 def _tell_of_text(said: str) -> None:
     if said != "NO":
-        _note_once(BURNED_IN if said == "YES" else UNKNOWN)
-
-
-@lru_cache
-def _note_once(text: str) -> None:
-    """A folder holds many files, and a command reads them more than once."""
-    note(f"DICOM: {text}")
+        note_once(f"DICOM: {BURNED_IN if said == 'YES' else UNKNOWN}")

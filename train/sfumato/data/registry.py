@@ -7,12 +7,11 @@ import difflib
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from sfumato.core.console import note
+from sfumato.core.console import note_once
 from sfumato.core.errors import DataError, unknown
 from sfumato.core.image_io import is_deep
 from sfumato.data.cache import decode
@@ -220,7 +219,7 @@ def _tell_of_depth(source: Source) -> None:
     if isinstance(source.pictures, FilePictures):
         first = [source.pictures.root / name for name in source.pictures.names[:_ASKED]]
         if any(map(is_deep, first)):
-            _note_once(
+            note_once(
                 "pictures of 16 bits: all 65,536 grey values become 256. If what matters lies within a part of them, name it: "
                 "window=LOW:HIGH in the data SPEC"
             )
@@ -245,7 +244,7 @@ def _labelled(source: Source, needed: Collection[str | None]) -> Source:
         names = source.pictures.names
         said += [f"{names[row]}: no value for {name!r}" for row in np.flatnonzero(gaps[name] & ~out).tolist()]
         out |= gaps[name]
-        _note_once(f"{int(gaps[name].sum())} of {len(out)} pictures have no {name!r} and are left out")
+        note_once(f"{int(gaps[name].sum())} of {len(out)} pictures have no {name!r} and are left out")
     if out.all():
         raise DataError(f"no picture has a value for all of {', '.join(map(repr, filter(None, needed)))}")
     source = source.take(np.flatnonzero(~out))
@@ -280,15 +279,9 @@ def _tell_rare(source: Source, asked: Sequence[str], splits: Mapping[Split, Ints
                 told.append(f"class {attribute.classes[index]!r} has {total} pictures{mistake}, {where}")
         if told:
             more = f"; and {len(told) - _TOLD} more such classes" if len(told) > _TOLD else ""
-            _note_once(
+            note_once(
                 f"{attribute.name!r}: {'; '.join(told[:_TOLD])}{more}: figures about them will be coarse"
             )
-
-
-@lru_cache
-def _note_once(text: str) -> None:
-    """A command opens its data set several times."""
-    note(text)
 
 
 def _order(source: Source, seed: int, first: str | None) -> Ints:

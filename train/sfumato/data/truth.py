@@ -12,11 +12,11 @@ gone: 1 for exact answers, 0 for a guess, below 0 for worse ones.
 >>> ages = Truth(np.array([0, 1]), np.array([10.0, 30.0]), np.array([10.0, 30.0]), guess=20.0)
 >>> ages.credit(np.log([[0.75, 0.25], [0.01, 0.99]])).round(2).tolist()     # 15 and 29.8 years
 [0.5, 0.98]
->>> ages.error(0.74), ages.guess_error
-(2.6, 10.0)
+>>> ages.guess_error
+10.0
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -57,11 +57,6 @@ class Truth:
             return None
         return float(np.abs(self.numbers - self.guess).mean())
 
-    def error(self, credit: float) -> float | None:
-        """The mean absolute error that a mean credit stands for, in the number's unit; None for classes."""
-        worst = self.guess_error
-        return None if worst is None else round((1 - credit) * worst, 12)
-
     def credit(self, scores: NDArray[np.floating[Any]]) -> Floats:
         """(n,) credits of logits or log probabilities (n, K)."""
         if self.values is None:
@@ -99,7 +94,6 @@ def truths(dataset: Dataset, names: Sequence[str], rows: Ints) -> dict[str, Trut
     return {name: truth(dataset, name, rows) for name in names}
 
 
-def guess_errors(dataset: Dataset, names: Sequence[str], split: Split = Split.TEST) -> dict[str, float]:
-    """Mean absolute error of a guess about the images of a split, for each of these attributes that is a number."""
-    facts = truths(dataset, names, dataset.splits[split])
+def guess_errors(facts: Mapping[str, Truth]) -> dict[str, float]:
+    """Mean absolute error of a guess, for each of these attributes that is a number."""
     return {name: one.guess_error for name, one in facts.items() if one.guess_error is not None}

@@ -39,7 +39,7 @@ from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
-from sfumato.data.truth import guess_errors
+from sfumato.data.truth import guess_errors, truths
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_names, check_size
 from sfumato.models.shortlist import ShortlistReader
@@ -522,6 +522,7 @@ def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Modul
         "mode": config.mode,
         "dataset": data_facts(dataset, (*config.keep, *config.hide)),
         "config": config.model_dump(mode="json"),
+        "guess_error": guess_errors(truths(dataset, config.keep, dataset.splits[Split.TEST])),
         **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
         "provenance": provenance(),
     }
@@ -545,7 +546,6 @@ def _finish(trainer: CoTrainer) -> None:
     checkpoint.save_module(best.cloud, out / "cloud.safetensors")
     card |= {
         "clean_accuracy": reference.accuracy_by_head,
-        "guess_error": guess_errors(dataset, config.keep),
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
         "autoregressive_bits": result.autoregressive_bits,
@@ -579,7 +579,6 @@ def _finish_answer(trainer: AnswerTrainer, dataset: Dataset) -> None:
     write_answer(out, answer.table, scale)
     card = _card(config, dataset, {"local": network, "cloud": answer.cloud}) | {
         "clean_accuracy": reference.accuracy_by_head,
-        "guess_error": guess_errors(dataset, config.keep),
         **figures,
         "words": answer.table.words,
         "rate_bits": figures["told"]["most_bits"],
