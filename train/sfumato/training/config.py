@@ -472,8 +472,10 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
             )
+        # A shortlist stands for the decision, and its run is written down with the decision it lacks: it must open again.
         if self.decision == "none" and (
-            self.beyond is not None or (self.objective == "suppress" and self.local is None)
+            self.beyond is not None
+            or (self.objective == "suppress" and self.local is None and not self.shortlist)
         ):
             raise ValueError(
                 "without a decision there is nothing beyond it, and none whose errors could be equal"

@@ -259,6 +259,7 @@ def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         form == "none"
         and config.decision == "auto"
         and config.local is None
+        and not config.shortlist
         and config.objective != "literal"
         and config.mode == "picture"
     ):
