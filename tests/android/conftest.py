@@ -1,4 +1,7 @@
-"""The app compiled once, for all tests; without `make test-android` they are skipped."""
+"""The app compiled once, for the tests that need a compiler; without `make test-android` those are skipped.
+
+What reads sources and resources alone runs with all other tests.
+"""
 
 import os
 import re
@@ -14,6 +17,8 @@ from tests.bench import test_phone
 from tests.fixtures.runs import build_run
 
 HERE = Path(__file__).parent
+COMPILED = {"kit", "apps", "app"}
+"""Fixtures that need what scripts/set_up_android.py installs."""
 
 
 adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
@@ -21,12 +26,14 @@ adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    mark = pytest.mark.skip(reason="run by make test-android")
-    if os.environ.get("SFUMATO_ANDROID"):
-        mark = pytest.mark.xdist_group("android")  # one process: compiling the app takes longest
+    whole = bool(os.environ.get("SFUMATO_ANDROID"))
     for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(mark)
+        if HERE not in item.path.parents:
+            continue
+        if whole:
+            item.add_marker(pytest.mark.xdist_group("android"))  # one process: compiling the app takes longest
+        elif COMPILED & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.skip(reason="run by make test-android"))
 
 
 @pytest.fixture(scope="session")

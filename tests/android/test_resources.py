@@ -11,6 +11,7 @@ from tests.android.kit import BUILD_TYPES, FLAVOURS, RESOURCES, build_number, ca
 APP = Path(__file__).parent.parent.parent / "android_demo" / "app" / "src"
 MAIN, BENCHMARK = APP / "main", APP / "benchmark"
 KOTLIN = MAIN / "kotlin" / "dev" / "sfumato" / "demo"
+CORE = APP.parents[1] / "core" / "src" / "main" / "kotlin" / "dev" / "sfumato" / "core"
 NAME = "{http://schemas.android.com/apk/res/android}"
 REMOVE = "{http://schemas.android.com/tools}node"
 WORDLESS = ("ImageView", "ImageButton", "Slider", "PreviewView", "CompareView")
@@ -60,8 +61,8 @@ def texts(folder: str) -> dict[tuple[str, str], str]:
 LANGUAGES = {"de": {"one", "other"}, "es": {"one", "many", "other"}}
 """Folder's ending -> the plural forms that Unicode's CLDR has for the language."""
 ALIKE = {"de": {"upload", "server_title", "threads_described", "accelerator_described", "right", "answer"}}
-ALIKE["de"] |= {"history_entry"}
-ALIKE["es"] = {"right", "answer", "history_entry"}
+ALIKE["de"] |= {"history_entry", "answer_number"}
+ALIKE["es"] = {"right", "answer", "answer_number", "history_entry"}
 """Texts that are the same in English."""
 
 
@@ -231,7 +232,8 @@ def test_what_leaves_is_said_right_above_the_button_that_sends_it() -> None:
 def test_only_the_preview_is_a_mirror_and_both_see_the_same() -> None:
     """PreviewView shows the front camera so by itself; a frame that is turned over would be another photo."""
     camera = (KOTLIN / "LiveCamera.kt").read_text(encoding="utf-8")
-    (turns,) = re.findall(r"ORIENTATIONS = mapOf\((.+)\)", camera)
+    frame = (CORE / "YuvFrame.kt").read_text(encoding="utf-8")
+    (turns,) = re.findall(r"ORIENTATIONS = mapOf\((.+)\)", frame)
     assert set(re.findall(r"to (\d)", turns)) == {"1", "3", "6", "8"}  # 2, 4, 5 and 7 turn over
     assert "Mirror" not in camera
     for asked in (
