@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE not in item.path.parents:
             continue
         if whole:
-            item.add_marker(pytest.mark.xdist_group("android"))  # one process: compiling the app takes longest
+            # One process: compiling the app takes longest.
+            item.add_marker(pytest.mark.xdist_group("android"))
         elif COMPILED & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.skip(reason="run by make test-android"))
 
