@@ -232,7 +232,7 @@ def test_bench_times_the_model(
 
 
 def resolved(wheel: Path, extra: str, version: str, folder: Path) -> str:
-    """The packages of an extra, all of them wheels, one a line."""
+    """The packages of an extra, or of several between commas, all of them wheels, one a line."""
     need = folder / "need.in"
     need.write_text(f"sfumato[{extra}] @ {wheel.as_uri()}\n")
     glibc = "2_35" if extra == "npu" else "2_28"  # Qualcomm's libraries want a newer one than all else
@@ -243,11 +243,12 @@ def resolved(wheel: Path, extra: str, version: str, folder: Path) -> str:
     )
 
 
-@pytest.mark.parametrize("extra", ["", "train", "export", "server", "bench", "tflite-runtime", "npu", "dev"])
+@pytest.mark.parametrize("extras", ["train,server", "export,bench", "tflite-runtime", "npu", "dev"])
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_every_python_finds_a_wheel_for_everything(
-    version: str, extra: str, wheel: Path, tmp_path: Path
+    version: str, extras: str, wheel: Path, tmp_path: Path
 ) -> None:
-    found = resolved(wheel, extra, version, tmp_path)
-    assert ("tensorflow==" in found) == (extra in ("export", "bench", "dev") and version != "3.13")
-    assert ("tflite-runtime==" in found) == (extra in ("tflite-runtime", "dev") and version == "3.11")
+    """Wheels that are found for two extras together are found for each, and for neither."""
+    found = resolved(wheel, extras, version, tmp_path)
+    assert ("tensorflow==" in found) == (extras in ("export,bench", "dev") and version != "3.13")
+    assert ("tflite-runtime==" in found) == (extras in ("tflite-runtime", "dev") and version == "3.11")
