@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.core.errors import SfumatoError
+from sfumato.server import batching
 from sfumato.server.auth import Buckets, ConcurrencyLimit, RateLimitConfig, Tokens
 from sfumato.server.batching import BatchConfig, Batcher, Done
 from sfumato.server.problems import OverloadedError
@@ -251,6 +252,28 @@ def test_a_deadline_passes_while_the_network_runs() -> None:
         with pytest.raises(OverloadedError, match="100 ms"):
             await batcher.submit([1])
         slow.go.set()
+        assert (await batcher.submit([2])).values == [2]
+        await batcher.stop()
+
+    asyncio.run(go())
+
+
+def test_a_network_that_ends_no_batch_is_said_to_be_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "STUCK_SECONDS", 0.3)
+    slow = Slow()
+
+    async def go() -> None:
+        batcher: Batcher[int, int] = Batcher(slow.run, BatchConfig(deadline_ms=60))
+        assert not batcher.alive
+        await batcher.start()
+        await asyncio.sleep(0.5)
+        assert batcher.alive, "it has nothing to do"
+        with pytest.raises(OverloadedError):
+            await batcher.submit([1])
+        assert batcher.alive, "a late answer is not yet none"
+        await until(lambda: not batcher.alive)
+        slow.go.set()
+        await until(lambda: batcher.alive)
         assert (await batcher.submit([2])).values == [2]
         await batcher.stop()
 

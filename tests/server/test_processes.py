@@ -1,5 +1,6 @@
 """Several processes behind one port: real ones, also while one of them is killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -104,6 +105,63 @@ def test_no_process_outlives_its_supervisor(start: Start) -> None:
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
     with pytest.raises(httpx.ConnectError):
         httpx.get(running.url)
+
+
+HANGING = """
+import logging, sys, time
+from starlette.responses import JSONResponse
+from sfumato.server.app import new_app
+from sfumato.server.batching import BatchConfig, Batcher
+from sfumato.server.endpoints import Endpoint
+from sfumato.server.http import ServerConfig
+from sfumato.server.processes import serve_processes
+from sfumato.server.telemetry import Telemetry
+
+async def hang(_request):
+    time.sleep(3600)
+
+async def pid(_request):
+    import os
+    return JSONResponse(os.getpid())
+
+def build(place):
+    endpoints = [Endpoint(path=f"/{one.__name__}", respond=one) for one in (hang, pid)]
+    return new_app("hanging", endpoints, Telemetry(place), Batcher(list, BatchConfig()))
+
+serve_processes(2, build, ServerConfig(port=0, hung_seconds=float(sys.argv[1])))
+"""
+
+
+def test_a_process_that_hangs_is_killed_and_another_takes_its_place() -> None:
+    """One whose loop does not come back, and one that is stopped; a supervisor that was stopped itself blames nobody."""
+    command = [sys.executable, "-c", HANGING, "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1) as running:
+        try:
+            assert running.stderr is not None
+            lines = (json.loads(line) for line in iter(running.stderr.readline, ""))
+            url = next(line["url"] for line in lines if line["event"] == "listening")
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+            first = set(children.read_text().split())
+            assert len(first) == 2
+            os.kill(running.pid, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(running.pid, signal.SIGCONT)
+            time.sleep(1.5)
+            assert set(children.read_text().split()) == first
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"{url}/hang", timeout=120)  # the kill ends the connection
+            killed = next(line for line in lines if "killed" in line["event"])
+            assert str(killed["pid"]) in first
+            assert killed["seconds"] >= 3
+            eventually(lambda: len(children.read_text().split()) == 2)
+            left = next(iter(first - {str(killed["pid"])}))
+            os.kill(int(left), signal.SIGSTOP)
+            assert next(line for line in lines if "killed" in line["event"])["pid"] == int(left)
+            eventually(lambda: len(set(children.read_text().split()) - first) == 2)
+            eventually(lambda: httpx.get(f"{url}/pid", timeout=60).status_code == 200)
+        finally:
+            running.terminate()
+        assert running.wait(timeout=60) == 0
 
 
 def test_what_is_in_flight_is_answered_before_all_end(start: Start, upload: bytes) -> None:

@@ -30,6 +30,8 @@ from sfumato.server.problems import OverloadedError
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+STUCK_SECONDS = 30.0
+"""A network that ends no batch for this long, or for three deadlines, will not end one."""
 AHEAD = 2
 """Batches in work: one runs, one more is prepared beside it."""
 
@@ -124,6 +126,8 @@ class Batcher(Generic[In, Out]):
         self._coming = self._running = 0
         self._oldest = 0.0
         """When the upload that an idle network has waited for longest came."""
+        self._moved = 0.0
+        """When a batch last ended, or began while none ran."""
         self._called = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,8 +135,10 @@ class Batcher(Generic[In, Out]):
 
     @property
     def alive(self) -> bool:
-        """Whether submitted items will be answered."""
-        return self._loop is not None
+        """Whether submitted items will be answered: it was started, and the network is not stuck in a batch."""
+        longest = max(STUCK_SECONDS, 3 * self.config.deadline_ms / 1000)
+        stuck = self._running > 0 and time.perf_counter() - self._moved > longest
+        return self._loop is not None and not stuck
 
     @property
     def waiting(self) -> int:
@@ -236,6 +242,8 @@ class Batcher(Generic[In, Out]):
         while self._loop is not None and self._queue and self._may_start(self._loop):
             jobs = self._take()
             beside = self._running > 0
+            if not beside:
+                self._moved = time.perf_counter()
             self._running += 1
             task = self._loop.create_task(self._answer(jobs, beside=beside))
             self._tasks.add(task)
@@ -272,6 +280,7 @@ class Batcher(Generic[In, Out]):
             await self._run_jobs([job for job in jobs if not job.future.done()], beside=beside)
         finally:
             self._running -= 1
+            self._moved = time.perf_counter()
             self._look()
             if self._ended is not None:
                 self._ended.set()

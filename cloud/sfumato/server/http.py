@@ -54,6 +54,8 @@ HEADERS = 100
 """Most headers of a request: each takes some 200 bytes of memory, however short it is."""
 KERNEL_BYTES = 131_072
 """Asked of the system for each direction of a connection. By itself it gives up to 4 MB to who reads slowly."""
+BEAT_SECONDS = 1.0
+"""Between two signs of life to a supervisor."""
 BACKLOG = 2048
 """Connections that may wait to be accepted; the system's own limit is often lower."""
 
@@ -83,6 +85,8 @@ class ServerConfig:
     """Such a refusal comes after this time, which is also what its Retry-After says."""
     grace_seconds: int = 30
     """Longest time for what is in flight when the service is asked to stop."""
+    hung_seconds: float = 30.0
+    """A process that neither answers nor ends for this long is killed by its supervisor (`serve_processes`)."""
     log_level: str = "info"
 
 
@@ -107,11 +111,17 @@ def run(app: Starlette, config: ServerConfig) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says when it takes connections, and ends when its supervisor does."""
+    """uvicorn's, which says when it takes connections and that it still does, and ends when its supervisor does."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], alive: int | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        alive: int | None,
+        beat: Callable[[], None] | None,
+    ) -> None:
         super().__init__(config)
-        self._ready, self._alive = ready, alive
+        self._ready, self._alive, self._beat = ready, alive, beat
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -119,6 +129,12 @@ class _Server(uvicorn.Server):
             if self._alive is not None:
                 asyncio.get_running_loop().add_reader(self._alive, self._orphaned, self._alive)
             self._ready()
+            if self._beat is not None:
+                self._go_on(self._beat)
+
+    def _go_on(self, beat: Callable[[], None]) -> None:
+        beat()
+        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._go_on, beat)
 
     def _orphaned(self, alive: int) -> None:
         asyncio.get_running_loop().remove_reader(alive)
@@ -132,6 +148,7 @@ def serve(
     *,
     ready: Callable[[], None],
     alive: int | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> None:
     """Serve the connections of one listener until a signal.
 
@@ -141,6 +158,7 @@ def serve(
         listener: of `listen`; it is left open.
         ready: called when connections are taken.
         alive: a pipe whose end, too, ends the service; None: signals alone.
+        beat: called every `BEAT_SECONDS` from then on, by the loop that answers requests.
     """
     _raise_file_limit(config.connections)
     server = _Server(
@@ -159,6 +177,7 @@ def serve(
         ),
         ready,
         alive,
+        beat,
     )
 
     def stop(*_: object) -> None:

@@ -28,6 +28,7 @@ from sfumato.server.shared import Place, SharedMemory
 from sfumato.server.telemetry import Telemetry, log_to_stderr
 
 READY = b"ready"
+BEAT = b"."
 PAUSE = 1.0
 """Seconds from a process's end until the next one in its place, at least: one that cannot start must not take a core."""
 PATIENCE = 5.0
@@ -42,8 +43,10 @@ class _Process:
 
     pid: int
     words: int
-    """The end of a pipe on which it says that it is ready, or why it is not."""
+    """The end of a pipe on which it says that it is ready, or why it is not; then, again and again, that it goes on."""
     ready: bool = False
+    silent: float = 0.0
+    """Seconds, as the supervisor saw them pass, since it was ready or last said that it goes on."""
 
 
 def serve_processes(number: int, build: Callable[[Place], Starlette], config: ServerConfig) -> None:
@@ -76,6 +79,8 @@ class Supervisor:
         self._places: list[_Process | None] = [None] * number
         self._starts = [0.0] * number
         """When the process of a place may start, by time.monotonic()."""
+        self._looked = 0.0
+        """When the supervisor last looked at its processes, by time.monotonic()."""
         self._stopping = False
         # Its end in the processes is at the end of file as soon as the supervisor is gone, however it went.
         self._alive, self._held = os.pipe()
@@ -101,6 +106,7 @@ class Supervisor:
                 url = f"http://{authority(*self._listeners[0].getsockname()[:2])}"
                 fields = {"url": url, "processes": len(self._places)}
                 logger.info("listening", extra={"fields": fields})
+            self._looked = time.monotonic()
             while not self._stopping:
                 self._look()
         finally:
@@ -137,9 +143,20 @@ class Supervisor:
             for number, listener in enumerate(self._listeners):
                 if number != place:
                     listener.close()
+            os.set_blocking(told, False)  # a supervisor that is stopped must not stop its processes
             app = self._build(Place(self._memory, place))
+
+            def beat() -> None:
+                if app.state.ready():  # the loop goes on; so does the network
+                    _tell(told, BEAT)
+
             serve(
-                app, self._config, self._listeners[place], ready=lambda: _tell(told, READY), alive=self._alive
+                app,
+                self._config,
+                self._listeners[place],
+                ready=lambda: _tell(told, READY),
+                alive=self._alive,
+                beat=beat,
             )
             code = 0
         except BaseException as error:  # it would go on as a second supervisor
@@ -165,7 +182,7 @@ class Supervisor:
             self._drain_wakes(readable)
             if process.words in readable:
                 said = os.read(process.words, 2**16)
-                if said != READY:
+                if not said.startswith(READY):  # signs of life may come behind it
                     raise SfumatoError(said.decode(errors="replace") or "a process ended before it was ready")
                 process.ready = True
                 return
@@ -174,17 +191,18 @@ class Supervisor:
         """Wait for something to happen; start what has ended again."""
         now = time.monotonic()
         waits = [at - now for place, at in enumerate(self._starts) if self._places[place] is None]
-        words = [process.words for process in self._places if process and not process.ready]
-        readable, *_ = select.select([self._woken, *words], [], [], max(0.0, min(waits)) if waits else None)
+        running = [process for process in self._places if process]
+        readable, *_ = select.select(
+            [self._woken, *(process.words for process in running)],
+            [],
+            [],
+            max(0.0, min([*waits, self._config.hung_seconds / 4])),
+        )
         self._drain_wakes(readable)
-        for process in filter(None, self._places):
-            if process.words in readable and not process.ready:
-                said = os.read(process.words, 2**16)
-                process.ready = True  # or it is about to end
-                if said and said != READY:
-                    logger.error(
-                        "a process cannot start", extra={"fields": {"reason": said.decode(errors="replace")}}
-                    )
+        for process in running:
+            if process.words in readable:
+                self._hear(process)
+        self._kill_hung(running)
         for place, pid, status in self._reap():
             self._telemetry.restarts.labels().inc()
             fields = {"pid": pid, "status": os.waitstatus_to_exitcode(status)}
@@ -195,6 +213,32 @@ class Supervisor:
         for place, at in enumerate(self._starts):
             if self._places[place] is None and at <= time.monotonic():
                 self._start(place)
+
+    def _hear(self, process: _Process) -> None:
+        said = os.read(process.words, 2**16)
+        if not process.ready and said and not said.startswith(READY):
+            fields = {"reason": said.decode(errors="replace")}
+            logger.error("a process cannot start", extra={"fields": fields})
+        process.ready = True  # or it is about to end
+        process.silent = 0.0
+
+    def _kill_hung(self, running: list[_Process]) -> None:
+        """End processes that have answered nothing for too long; `_reap` finds them.
+
+        A process loads its model as long as that takes. Where this computer slept, or the supervisor was stopped, a long time
+        has passed at once: it counts as one look, and the processes can speak before the next.
+        """
+        now, longest = time.monotonic(), self._config.hung_seconds
+        passed, self._looked = min(now - self._looked, longest / 4), now
+        for process in running:
+            if not process.ready:
+                continue
+            process.silent += passed
+            if process.silent > longest:
+                fields = {"pid": process.pid, "seconds": round(process.silent)}
+                logger.error("a process does not answer any more, it is killed", extra={"fields": fields})
+                process.silent = 0.0
+                os.kill(process.pid, signal.SIGKILL)
 
     def _reap(self) -> Iterator[tuple[int, int, int]]:
         """Place, number and status of every process that has ended."""
