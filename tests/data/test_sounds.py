@@ -128,7 +128,7 @@ def test_an_attackers_copies_of_recordings_are_shifted_and_never_mirrored() -> N
         return columns
 
     assert (brightest()[1] == 29).all(), "photos are mirrored"
-    places = brightest(sound=True)
+    places = brightest(mirror=False)
     assert (places[0] == 2).all()
     assert (places < 8).all()
     assert (places[1:] != 2).any(axis=1).all(), "every further copy holds shifted ones"

@@ -5,9 +5,11 @@ import math
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from sfumato.core.errors import DataError
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.training import loader
@@ -34,19 +36,38 @@ def test_recordings_are_neither_mirrored_nor_turned() -> None:
     images[:, :, :2], images[:, :, :, :4] = 0.5, 1.0
     still = Augmentation(shift=0.0, scale=0.0, contrast=0.0, brightness=0.0)
     seed_everything("sound")
-    assert torch.allclose(augment(images, still, sound=True), images, atol=1e-5)
-    moved = augment(images, sound=True)
+    assert torch.allclose(augment(images, still, mirrored=False, turned=False), images, atol=1e-5)
+    moved = augment(images, mirrored=False, turned=False)
     assert (moved[:, 0, 16].argmax(1) < 16).all()
     assert not torch.allclose(moved, images, atol=0.1)
     seed_everything("sound")
     assert (augment(images)[:, 0, 16, 40:].max(1).values > 0.9).any()  # photos are
 
     dataset = open_dataset("synthetic,size=16,count=600", keep=("skin",))
-    batches = Batches(replace(dataset, sound=True), Split.DEFENDER, ("skin",), 8)
+    batches = Batches(replace(dataset, sound=True, mirrored=False), Split.DEFENDER, ("skin",), 8)
     seed_everything(0)
     shown = next(batches.epoch(only_mirror=True)).images
     seed_everything(0)
     assert torch.equal(shown, batches.load(dataset_rows(batches)).images)
+
+
+def test_where_left_and_right_decide_no_picture_is_mirrored() -> None:
+    """Bright on the left: mirrored it were bright on the right. Turned it may be."""
+    given = open_dataset("synthetic,size=16,count=600,mirror=no", keep=("skin",))
+    assert not given.mirrored
+    assert "mirror=no" in given.spec
+    assert not given.sound
+    images = np.zeros_like(given.images)
+    images[:, :, :8] = 255
+    batches = Batches(replace(given, images=images), Split.DEFENDER, ("skin",), 32)
+    seed_everything(0)
+    for only_mirror in (False, True):
+        for batch in batches.epoch(only_mirror=only_mirror):
+            assert (batch.images[..., :8].mean((1, 2, 3)) > batch.images[..., 8:].mean((1, 2, 3))).all()
+    first = next(batches.epoch()).images
+    assert any(not torch.equal(image[:, 0], image[:, -1]) for image in first), "they are turned"
+    with pytest.raises(DataError, match=r"mirror='never' must be yes or no"):
+        open_dataset("synthetic,mirror=never", keep=("skin",))
 
 
 def dataset_rows(batches: Batches) -> torch.Tensor:

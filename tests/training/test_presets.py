@@ -58,6 +58,8 @@ def test_what_a_user_has_to_know_is_said() -> None:
     said = " ".join(told)
     for part in ("no diagnosis", "n times as much", "mirrors", "cannot pass"):
         assert part in said
+    still = {**GIVEN, "data": f"{GIVEN['data']},mirror=no"}
+    assert "mirrors" not in " ".join(warnings(make_plan(still, None, preset="medical").config))
     assert warnings(TrainConfig(data="synthetic", keep=("smiling",))) == ()
 
 

@@ -67,19 +67,19 @@ class Photos:
         copies: int,
         rng: np.random.Generator,
         *,
-        sound: bool = False,
+        mirror: bool = True,
     ) -> "Photos":
         """Copy after copy of the images `rows`: 0 as they are, 1 mirrored, 2 shifted, 3 mirrored and shifted, and so on.
 
-        Pictures of recordings (`sound`) are not mirrored: all copies but the first are shifted.
+        Without `mirror`, as of recordings, all copies but the first are shifted.
         """
         reach = max(1, min(images.shape[1:3]) // 16)
         still = np.zeros((len(rows), 2), np.int64)
         moved = [
-            still if copy < (1 if sound else 2) else rng.integers(0, 2 * reach + 1, size=still.shape) - reach
+            still if copy < (2 if mirror else 1) else rng.integers(0, 2 * reach + 1, size=still.shape) - reach
             for copy in range(copies)
         ]
-        mirrored = np.repeat((np.arange(copies) % 2 == 1) & (not sound), len(rows))
+        mirrored = np.repeat((np.arange(copies) % 2 == 1) & mirror, len(rows))
         return cls(images, np.tile(rows, copies), mirrored, np.concatenate(moved))
 
     @property
@@ -356,8 +356,8 @@ def build_split(
     one = artifact.parameters(np.array(artifact.dataset.images[rows[:1]]))
     size = sum(value[0].numel() for value in one.values()) * 2 * len(rows)
     copies = max(1, min(copies, MAX_PARAMETER_BYTES // max(size, 1)))
-    rng, sound = np.random.default_rng(seed), artifact.dataset.sound
-    photos = Photos.augmented(artifact.dataset.images, rows, copies, rng, sound=sound)
+    rng, mirror = np.random.default_rng(seed), artifact.dataset.mirrored
+    photos = Photos.augmented(artifact.dataset.images, rows, copies, rng, mirror=mirror)
     # A randomised answer is drawn for all photos at once.
     part = len(rows) if getattr(artifact, "mode", "picture") == "answer" else batch_size(photos)
     rate: list[Tensor] = []

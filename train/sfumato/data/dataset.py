@@ -65,6 +65,8 @@ class Dataset:
     """The grey values of files that became 0 and 255, where a window was asked for."""
     sound: bool = False
     """The images are pictures of recordings, time from left to right: what is mirrored or turned is no recording."""
+    mirrored: bool = True
+    """A mirror image of a picture shows the same. Not where left and right decide, nor of recordings."""
     digest: str = ""
     """SHA-256 of which `id` is the beginning, 64 hex digits: 16 of them can be forged by who makes both data sets."""
 

@@ -194,6 +194,7 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         identity=source.identity,
         window=parsed.window,
         sound=source.sound,
+        mirrored=parsed.mirror and not source.sound,
         digest=digest,
     )
 

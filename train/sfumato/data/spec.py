@@ -11,7 +11,7 @@ from pathlib import Path
 from sfumato.core.errors import DataError, unknown
 
 SPLIT_RULES = ("official", "identity", "stratified")
-COMMON = ("size", "limit", "seed", "split", "attacker", "planes", "window")
+COMMON = ("size", "limit", "seed", "split", "attacker", "planes", "window", "mirror")
 ATTACKER = 0.01, 0.9
 """Bounds of the attacker's share."""
 
@@ -28,6 +28,8 @@ class Spec:
     """3 for colour, 1 for grey; None is the kind's own default."""
     window: tuple[float, float] | None = None
     """Of pictures of 16 bits and DICOM: the grey values that become black and white; None: all, or the file's own."""
+    mirror: bool = True
+    """Mirror images are pictures of the same; False where left and right decide."""
     limit: int | None = None
     """Use only so many images, chosen by the seed with the labels' proportions kept."""
     seed: int = 0
@@ -89,6 +91,7 @@ class Spec:
             size=_size(values["size"]) if "size" in values else None,
             planes=_planes(values["planes"]) if "planes" in values else None,
             window=_window(values["window"]) if "window" in values else None,
+            mirror=_yes("mirror", values.get("mirror", "yes")),
             limit=whole("limit", values["limit"], least=1) if "limit" in values else None,
             seed=whole("seed", values.get("seed", "0"), least=0),
             split=_rule(values["split"]) if "split" in values else None,
@@ -105,6 +108,7 @@ class Spec:
             parts.append(f"planes={self.planes}")
         if self.window is not None:
             parts.append("window=" + ":".join(f"{value:.12g}" for value in self.window))
+        parts += ["mirror=no"] * (not self.mirror)
         if self.limit is not None:
             parts.append(f"limit={self.limit}")
         parts += [f"seed={self.seed}"] * (self.seed != 0)
@@ -136,6 +140,12 @@ def _planes(text: str) -> int:
     if text not in ("1", "3"):
         raise DataError(f"option planes={text!r} must be 1 (grey) or 3 (colour)")
     return int(text)
+
+
+def _yes(name: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise DataError(f"option {name}={text!r} must be yes or no")
+    return text == "yes"
 
 
 def _window(text: str) -> tuple[float, float]:

@@ -279,7 +279,7 @@ def build_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> Answer:
 
     The table is fitted to the validation images and their mirror images, which the network was not fitted to; the attacker's
     images stay untouched, so that an audit can use them. What a word means is counted on the defender's split.
-    Recordings have no mirror images.
+    Recordings have no mirror images, nor has data with `mirror=no`.
 
     Args:
         config: of the run.
@@ -307,7 +307,7 @@ def fit_answer(config: TrainConfig, dataset: Dataset, read: Reader) -> AnswerTab
         return AnswerTable(classes)
     rows = dataset.splits[Split.VALIDATION]
     images = np.array(dataset.images[rows])
-    views = [images] if dataset.sound else [images, images[:, :, ::-1]]
+    views = [images, images[:, :, ::-1]] if dataset.mirrored else [images]
     scores, twice = read(np.concatenate(views)), np.tile(rows, len(views))
     return fit_table(
         scores,

@@ -58,13 +58,16 @@ def mixture(batch: Batch) -> Batch:
     return Batch(mix(batch.images), batch.labels, mixed=True)
 
 
-def augment(images: Tensor, reach: Augmentation = DEFAULTS, *, sound: bool = False) -> Tensor:
+def augment(
+    images: Tensor, reach: Augmentation = DEFAULTS, *, mirrored: bool = True, turned: bool = True
+) -> Tensor:
     """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
 
     Args:
         images: (B, 3, H, W) in 0..1.
         reach: how far each of these may go. Angles are those that a person sees, also where height and width differ.
-        sound: they are pictures of recordings, which are neither mirrored nor turned: no recording looks so.
+        mirrored: False leaves left and right where they are.
+        turned: False turns none. No recording looks like its picture mirrored or turned.
 
     Returns:
         Images of the same shape, range and memory layout.
@@ -76,8 +79,10 @@ def augment(images: Tensor, reach: Augmentation = DEFAULTS, *, sound: bool = Fal
 
     angle, scale = uniform(reach.turn), 1 + uniform(reach.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0)
-    if sound:
-        angle, mirror = torch.zeros_like(angle), torch.ones_like(mirror)
+    if not turned:
+        angle = torch.zeros_like(angle)
+    if not mirrored:
+        mirror = torch.ones_like(mirror)
     # Rows of the inverse map, in coordinates that run from -1 to 1 over the image.
     along, over = scale * angle.cos(), scale * angle.sin()
     wide = images.shape[3] / images.shape[2]
@@ -161,7 +166,7 @@ class Batches:
     def epoch(self, *, only_mirror: bool = False) -> Iterator[Batch]:
         """One shuffled, augmented pass; with `only_mirror` images are at most mirrored. Draws from torch's global generator.
 
-        Pictures of recordings are never mirrored.
+        Pictures of recordings are never mirrored, nor those of a data set with `mirror=no`.
         """
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         for batch in self._loaded(indices[places] for places in self.places()):
@@ -169,8 +174,9 @@ class Batches:
 
     def _varied(self, images: Tensor, *, only_mirror: bool) -> Tensor:
         if not only_mirror:
-            return augment(images, self.augmentation, sound=self.dataset.sound)
-        return images if self.dataset.sound else mirror(images)
+            data = self.dataset
+            return augment(images, self.augmentation, mirrored=data.mirrored, turned=not data.sound)
+        return mirror(images) if self.dataset.mirrored else images
 
     def places(self) -> list[Tensor]:
         """Where in the split the images of each batch of one shuffled pass are; draws from torch's global generator."""

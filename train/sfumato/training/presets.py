@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfumato.core.errors import UsageError, unknown
+from sfumato.data.registry import parse_spec
 from sfumato.training.config import TrainConfig
 
 MEDICAL = "medical"
@@ -64,8 +65,12 @@ def warnings(config: TrainConfig) -> tuple[str, ...]:
         NO_DEVICE,
         "medical: bits are a mean over pictures, and pictures of one patient add up: n of them tell up to n times as much. "
         "`sfumato ledger` keeps the account on the device, and a limit",
-        "medical: training mirrors and turns pictures. Where left and right decide, its answers cannot be relied on",
     ]
+    if parse_spec(config.data).mirror:
+        told.append(
+            "medical: training mirrors pictures. Where left and right decide, its answers cannot be relied on: "
+            "give mirror=no in --data"
+        )
     if config.hide:
         told.append(
             f"medical: only {', '.join(config.hide)} will be attacked. Whatever else a picture shows (who it is, age, "

@@ -126,7 +126,8 @@ def learn_windows(
 ) -> None:
     """Train gates and encoder in place; the cloud network stays as it is.
 
-    Photos are mirrored, brightened and darkened, not moved: values belong to places. Pictures of recordings are not mirrored.
+    Photos are mirrored, brightened and darkened, not moved: values belong to places. Nor are they mirrored where
+    `mirrored` of the data set is False.
     Of several processes each asks the clean network for itself.
 
     Args:
@@ -152,7 +153,7 @@ def learn_windows(
     def loss_of(shared: Any, places: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         images = vary_light(batches.load(rows[places]).images, config.augmentation)
         turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
-        turned &= not batches.dataset.sound
+        turned &= batches.dataset.mirrored
         scores = shared(torch.where(turned, images.flip(3), images))
         scores = torch.where(turned, scores.flip(3), scores)
         loss = window_loss(scores, chosen[places].to(scores.device), values[places].to(scores.device))
