@@ -2,8 +2,8 @@
 
 `contract` describes a bundle. `phone_model` runs it: `interpreter`, then `keyed_noise`, `sampler` and `upload_codec`.
 `keyring` derives a key for every service. `exact_rate` computes the rate of one upload. `ledger` keeps the account of what was
-sent, in a `sealed_log`. `verification` checks a bundle with `signing`, `attestation`, `test_vectors`, `tflite_graph` and
-`delegate_lint`; `sandbox` runs untrusted files in a child process.
+sent, in a `sealed_log`. `scenes` tells which frames of a camera show one scene. `verification` checks a bundle with `signing`,
+`attestation`, `test_vectors`, `tflite_graph` and `delegate_lint`; `sandbox` runs untrusted files in a child process.
 
     from sfumato.runtime import PhoneModel, device_keys
     upload = PhoneModel.load("export").perturb("photo.jpg", key=device_keys().for_service("photos.example"))

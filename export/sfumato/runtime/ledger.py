@@ -6,6 +6,7 @@
 
 A draw is one (photo, contract, parameters q). The bits of different draws add up (sequential composition). The same draw again
 is the same upload and costs nothing more: draws are remembered by a keyed hash that tells nobody else which photo it was.
+A camera has an account of its own beside the service's, by the name CAMERA@SERVICE, with hours as well as days.
 The file is a `sfumato.runtime.sealed_log`; docs/ledger.md has the rules for days, clocks, damage and older copies.
 """
 
@@ -34,6 +35,8 @@ ANY = "*"
 """Stands for every service without a limit of its own."""
 FILES = "files"
 """Stands for the receiver of uploads that are written into files and not sent by this program."""
+CAMERA = r"[a-z0-9._-]{1,64}"
+"""Names of cameras, a regular expression."""
 MICRO = 1_000_000
 """Bits are kept as whole millionths, rounded up: sums are exact, alike in every language, and never too low."""
 
@@ -101,6 +104,8 @@ class Account:
     """The clock was put back: the account's day lies in its future."""
     lost: str | None
     """The last day on which entries were lost: the sums may be too low."""
+    hours: Mapping[str, Tally] = field(default_factory=dict)
+    """By hour (UTC, YYYY-MM-DDTHH), of a camera; services have none."""
 
     def sentence(self) -> str:
         """The account in words, for the user."""
@@ -142,6 +147,7 @@ class _Service:
     today: Tally = field(default_factory=Tally)
     total: Tally = field(default_factory=Tally)
     days: dict[str, Tally] = field(default_factory=dict)
+    hours: dict[str, Tally] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
 
 
@@ -173,7 +179,7 @@ class Book:
                 service.today = Tally()
             self.day = day
         if kind == "upload":
-            self._upload(entry["service"], entry["draw"], entry["microbits"])
+            self._upload(entry["service"], entry["draw"], entry["microbits"], entry.get("hour"))
         elif kind == "limit":
             self.limits[entry["service"]] = Limit(entry["limit_day"], entry["limit_total"])
         elif kind == "clock":
@@ -183,9 +189,12 @@ class Book:
         elif kind != "open" or entry["schema"] != SCHEMA:
             raise ValueError(kind)
 
-    def _upload(self, name: str, draw: str, microbits: int | None) -> None:
+    def _upload(self, name: str, draw: str, microbits: int | None, hour: str | None) -> None:
         service = self._services.setdefault(name, _Service())
-        for tally in (service.today, service.total, service.days.setdefault(self.day, Tally())):
+        tallies = [service.today, service.total, service.days.setdefault(self.day, Tally())]
+        if hour is not None:
+            tallies.append(service.hours.setdefault(hour, Tally()))
+        for tally in tallies:
             tally.uploads += 1
             if draw not in service.known:
                 tally.add(microbits)
@@ -208,8 +217,11 @@ class Book:
         """What a service was sent."""
         found, day = self._services.get(name, _Service()), self.today(clock)
         today = found.today if day == self.day else Tally()
-        limit = self.limits.get(name, self.limits.get(ANY, Limit()))
-        return Account(name, day, today, found.total, found.days, limit, self.day > clock, self.lost)
+        others = Limit() if is_camera(name) else self.limits.get(ANY, Limit())
+        limit = self.limits.get(name, others)
+        return Account(
+            name, day, today, found.total, found.days, limit, self.day > clock, self.lost, found.hours
+        )
 
     def refusal(self, name: str, microbits: int | None, clock: str) -> str:
         """Why one more draw must not be sent; empty where it may."""
@@ -265,8 +277,15 @@ class Ledger:
             raise refusal
         return self.account(service)
 
-    def spend_many(self, service: str, draws: Sequence[Draw]) -> list[LimitError | None]:
+    def spend_many(
+        self, service: str, draws: Sequence[Draw], *, camera: str | None = None
+    ) -> list[LimitError | None]:
         """Count several uploads, in order, before they are sent.
+
+        Args:
+            service: who receives them.
+            draws: one for each.
+            camera: where they come from; they are counted for it too, and both limits hold.
 
         Returns:
             One for each: None, or why it must not be sent.
@@ -274,42 +293,43 @@ class Ledger:
         Raises:
             LogError: the account cannot be kept, so nothing may be sent.
         """
-        checked_service(service)
+        names = [checked_service(service)]
+        if camera is not None:
+            names.append(camera_account(camera, service))
         entries, refusals = [], list[LimitError | None]()
         with self._log.held() as book:
             day = book.today(self._today())
             for draw in draws:
-                name, microbits = (
+                draw_name, bits = (
                     (draw.id or secrets.token_bytes(DRAW_BYTES)).hex(),
                     _micro(draw.bits, math.ceil),
                 )
-                if book.knows(service, name):
-                    microbits = 0
-                elif refusal := book.refusal(service, microbits, day):
+                costs = {name: 0 if book.knows(name, draw_name) else bits for name in names}
+                # A draw that is known costs nothing, and passes where the limit was lowered below what is spent.
+                news = (name for name in names if not book.knows(name, draw_name))
+                refusal = next(filter(None, (book.refusal(name, costs[name], day) for name in news)), "")
+                if refusal:
                     refusals.append(LimitError(refusal))
                     continue
-                entry = {
-                    "kind": "upload",
-                    "day": day,
-                    "service": service,
-                    "draw": name,
-                    "microbits": microbits,
-                }
-                book.apply(entry)
-                entries.append(entry)
+                for name, cost in costs.items():
+                    entry = {"kind": "upload", "day": day, "service": name, "draw": draw_name}
+                    if is_camera(name):
+                        entry["hour"] = self._hour(day)
+                    book.apply({**entry, "microbits": cost})
+                    entries.append({**entry, "microbits": cost})
                 refusals.append(None)
             self._log.append(entries)
         return refusals
 
     def set_limit(self, service: str, *, day: float | None, total: float | None) -> None:
-        """Limit the bits of a service (`ANY`: of all that have no limit of their own); None: no limit.
+        """Limit the bits of a service (`ANY`: of all that have no limit of their own) or a camera's account; None: no limit.
 
         Raises:
             UsageError: a limit is below 0 or no number, or the service has no such name.
             LogError: the account cannot be kept.
         """
         if service != ANY:
-            checked_service(service)
+            checked_account(service)
         limits = {"limit_day": _micro(day, round), "limit_total": _micro(total, round)}
         with self._log.held() as book:
             self._record(
@@ -322,18 +342,25 @@ class Ledger:
             self._record(book, {"kind": "clock", "day": self._today()})
 
     def account(self, service: str) -> Account:
-        """What a service was sent.
+        """What a service was sent, or what came from a camera (`camera_account`).
 
         Raises:
             LogError: the file cannot be read, is damaged, an older copy, or of another key.
         """
         with self._log.held() as book:
-            return book.account(checked_service(service), self._today())
+            return book.account(checked_account(service), self._today())
 
     def accounts(self) -> list[Account]:
         """Of every service that was sent anything or has a limit of its own. Raises as `account`."""
+        return self._accounts(cameras=False)
+
+    def cameras(self) -> list[Account]:
+        """Of every camera that anything came from or that has a limit of its own. Raises as `account`."""
+        return self._accounts(cameras=True)
+
+    def _accounts(self, *, cameras: bool) -> list[Account]:
         with self._log.held() as book:
-            return [book.account(name, self._today()) for name in book.services]
+            return [book.account(name, self._today()) for name in book.services if is_camera(name) == cameras]
 
     def repair(self) -> tuple[int, Path | None]:
         """Keep the entries up to the first that is damaged, and note that others were lost.
@@ -352,6 +379,11 @@ class Ledger:
 
     def _today(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+
+    def _hour(self, day: str) -> str:
+        """The clock's hour; the first of the account's day where the clock was put back."""
+        now = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H")
+        return now if now.startswith(day) else f"{day}T00"
 
 
 def device_ledger(key_file: Path | None = None, ledger_file: Path | None = None) -> tuple[KeyRing, Ledger]:
@@ -410,6 +442,37 @@ def checked_service(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9._:-]{1,253}", name):
         raise UsageError(f"{name!r} is no service: give a host such as photos.example, in small letters")
     return name
+
+
+def camera_account(camera: str, service: str) -> str:
+    """The name of a camera's account: what came from it to one service.
+
+    >>> camera_account("door", "photos.example")
+    'door@photos.example'
+
+    Raises:
+        UsageError: no camera or no service has such a name.
+    """
+    if not re.fullmatch(CAMERA, camera):
+        raise UsageError(
+            f"{camera!r} is no name of a camera: up to 64 small letters, digits, dots, dashes and underscores"
+        )
+    return f"{camera}@{checked_service(service)}"
+
+
+def is_camera(name: str) -> bool:
+    """Whether an account is a camera's."""
+    return "@" in name
+
+
+def checked_account(name: str) -> str:
+    """The name, if a service or a camera's account can have it.
+
+    Raises:
+        UsageError: neither can.
+    """
+    camera, at, service = name.rpartition("@")
+    return camera_account(camera, service) if at else checked_service(name)
 
 
 def plain(microbits: int) -> str:
