@@ -71,6 +71,7 @@ def test_a_missing_package_says_what_to_type(tmp_path: Path) -> None:
         ("train", "torch", "'train' needs PyTorch: pip install \"sfumato[train]\""),
         ("audit", "sklearn.metrics", "'audit' needs scikit-learn: pip install \"sfumato[train]\""),
         ("serve", "prometheus_client", "'serve' needs prometheus-client: pip install \"sfumato[server]\""),
+        ("watch", "av", "'watch' needs av: pip install \"sfumato[video]\""),
         ("compare", "scipy", "'compare' needs scipy: pip install \"sfumato[bench]\""),
         ("perturb", "numpy", "'perturb' needs numpy: pip install sfumato"),
     ],

@@ -7,8 +7,8 @@ A request passes `http` (uvicorn with limits), `telemetry` (metrics, log) and on
 checks (`auth`: token and rate; `uploads`: type), then `predict` reads and decodes the body, and `batching` brings uploads
 together for `photo_check` and the network in `model`. `problems` are the refusals, `formats` the bodies that are taken. `app`
 puts this together, with `page`, which serves the browser page in `web/`. `processes` runs it several times behind one port, and
-`shared` is the memory that they share. `client` perturbs and sends; `gateway` does it for cameras. `scale_out` runs the service
-on Ray Serve.
+`shared` is the memory that they share. `client` perturbs and sends; `gateway` does it for cameras that send photos, `watch` for
+those that `video` reads. `scale_out` runs the service on Ray Serve.
 
 Names are loaded when they are asked for: the client needs no web framework, the service no interpreter.
 """

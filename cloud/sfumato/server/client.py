@@ -231,12 +231,12 @@ class Client:
         replies = iter(self._send_batch(allowed) if allowed else [])
         return [refusal or next(replies) for refusal in refusals]
 
-    def _count(self, uploads: Sequence[Upload]) -> list[LimitError | None]:
+    def _count(self, uploads: Sequence[Upload], camera: str | None = None) -> list[LimitError | None]:
         """Put uploads into the ledger, if there is one, before they are sent."""
         if self.ledger is None:
             return [None] * len(uploads)
         draws = [Draw(upload.draw, upload.rate_bits) for upload in uploads]
-        return self.ledger.spend_many(self.service, draws)
+        return self.ledger.spend_many(self.service, draws, camera=camera)
 
     def _send_batch(self, uploads: Sequence[Upload]) -> list[Reply | ServerError]:
         start, bits = time.perf_counter(), self.phone.contract.channel.bits
@@ -261,14 +261,18 @@ class Client:
         except (ValueError, KeyError, TypeError):
             raise ServerError(UNFIT) from None
 
-    def send_upload(self, upload: Upload) -> Reply:
+    def send_upload(self, upload: Upload, *, camera: str | None = None) -> Reply:
         """Count and send an upload that is already perturbed.
+
+        Args:
+            upload: of `PhoneModel.perturb`.
+            camera: name of the camera that it comes from, which the ledger counts it for as well.
 
         Raises:
             LimitError, LogError, ServerError: as `send`.
         """
         self.check_contract()
-        (refusal,) = self._count([upload])
+        (refusal,) = self._count([upload], camera)
         if refusal is not None:
             raise refusal
         start = time.perf_counter()

@@ -16,6 +16,7 @@ EXTRAS = {
     "export": "sfumato export and demo: ONNX and TFLite",
     "medical": "reading DICOM files",
     "server": "sfumato serve, send and tokens",
+    "video": "sfumato watch: cameras and video files",
     "bench": "sfumato bench and compare",
     "tflite-runtime": "the second interpreter, SFUMATO_RUNTIME=tflite-runtime",
     "npu": "sfumato export --npu, in an environment of its own (docs/npu.md)",
@@ -37,6 +38,7 @@ EXTRA_OF = {
     "serve": "server",
     "send": "server",
     "tokens": "server",
+    "watch": "video",
     "bench": "bench",
     "compare": "bench",
 }

@@ -59,9 +59,56 @@ DAYS = 7
 
 
 @app.command()
+def cameras(key: KeyFile = None, ledger: LedgerFile = None, as_json: AsJson = False) -> None:
+    """Show the account of every camera of `sfumato watch`: draws and bits by hour, by day and in all."""
+    from sfumato.core.console import emit_json, note, table
+    from sfumato.core.console import show as print_table
+    from sfumato.runtime.ledger import upwards
+
+    book = opened(key, ledger)
+    accounts = book.cameras() if book else []
+    if as_json:
+        found = [
+            {
+                "camera": account.service.partition("@")[0],
+                **account.to_json(),
+                "service": account.service.partition("@")[2],
+                "hours": {hour: tally.to_json() for hour, tally in sorted(account.hours.items())},
+            }
+            for account in accounts
+        ]
+        emit_json({"schema": "sfumato-cameras/1", "cameras": found})
+        return
+    if not accounts:
+        note("nothing came from a camera yet")
+        return
+    rows = [
+        (when, account.service, tally.uploads, tally.draws, upwards(tally.microbits))
+        for account in accounts
+        for when, tally in (
+            *sorted(account.hours.items())[-HOURS:],
+            *sorted(account.days.items())[-DAYS:],
+            ("in all", account.total),
+        )
+    ]
+    print_table(
+        table("what cameras sent", ("hour or day (UTC)", "camera", "uploads", "draws", "bits, at most"), rows)
+    )
+    for account in accounts:
+        note(account.sentence())
+
+
+HOURS = 3
+"""The last ones that the table shows; `--json` has all."""
+
+
+@app.command()
 def limit(
     service: Annotated[
-        str, typer.Argument(metavar="SERVICE", help="Host of the service; '*' for every other one.")
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="Host of the service, or CAMERA@HOST; '*' for every other service."
+        ),
     ],
     per_day: Annotated[float | None, typer.Option(help="Most bits a day (UTC).")] = None,
     total: Annotated[float | None, typer.Option(help="Most bits in all.")] = None,
@@ -69,7 +116,7 @@ def limit(
     key: KeyFile = None,
     ledger: LedgerFile = None,
 ) -> None:
-    """Limit the bits that may be sent to a service."""
+    """Limit the bits that may be sent to a service, or come from one camera."""
     from sfumato.core.console import note
     from sfumato.core.errors import UsageError
     from sfumato.runtime.ledger import ANY, device_ledger

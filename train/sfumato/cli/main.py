@@ -32,6 +32,7 @@ COMMANDS = (
     "bench",
     "serve",
     "send",
+    "watch",
     "ledger",
     "keys",
     "tokens",
