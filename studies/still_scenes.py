@@ -31,8 +31,10 @@ from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.scenes import SceneConfig, Scenes, block_means, differences
 
 SCHEMA = "sfumato-still-scenes/1"
-SIMULATED = 8
+SIMULATED = 32
 """Frames of a candidate photo that the attacker simulates: the mean of their maps is what it expects."""
+KNOWN = 1_000
+"""Photos of the attacker's that a classifier learns from, at most."""
 TOLERANCES = (5.0, 10.0, 20.0, 30.0, 40.0)
 Pixels = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
@@ -138,7 +140,8 @@ def expected(phone: PhoneModel, photos: Pixels, seed: int) -> Numbers:
         rng = np.random.default_rng([seed, index, 1])
         maps = [bytes_q(phone, frame) for frame in film(photo, SIMULATED, Light(), rng)]
         found.append(np.mean(maps, axis=0))
-    return np.clip(np.stack(found), 0.25, 255.75) / 256
+    chances: Numbers = np.clip(np.stack(found), 0.25, 255.75) / 256
+    return chances
 
 
 def weigh(received: Received, chances: Numbers) -> Learnt:
@@ -153,8 +156,8 @@ def guess(
 ) -> float:
     """Accuracy of a classifier on mean uploads; it learnt from as many draws of other photos."""
     rng, count = np.random.default_rng([seed, 2]), int(np.median(received.uploads))
-    learns = np.concatenate([rng.binomial(count, known) / count for _ in range(3)]).astype(np.float32)
-    model = LogisticRegression(C=1e-3, max_iter=200).fit(learns - 0.5, np.tile(known_labels, 3))
+    learns = (rng.binomial(count, known) / count).astype(np.float32)
+    model = LogisticRegression(C=1e-3, max_iter=100).fit(learns - 0.5, known_labels)
     means = received.ones / received.uploads[:, None] - 0.5
     return float(np.mean(model.predict(means.astype(np.float32)) == labels))
 
@@ -222,7 +225,7 @@ def run_study(
     counts = (*(count for count in (1, 10, 100) if count < frames), frames)
     received, draws = receive(artifact.phone, photos, counts, seed, watch)
     chances = expected(artifact.phone, photos, seed)
-    known = np.stack([bytes_q(artifact.phone, photo) for photo in others[:1500]]) / 256
+    known = np.stack([bytes_q(artifact.phone, photo) for photo in others[:KNOWN]]) / 256
     rows = []
     for name, one in received.items():
         watch(f"attack: {name}")
@@ -232,7 +235,7 @@ def run_study(
                 "uploads": float(one.uploads.mean()),
                 "bits": float(one.bits.mean()),
                 "learnt": asdict(weigh(one, chances)),
-                "accuracy": guess(one, truth, known, other_labels[attribute][:1500], seed),
+                "accuracy": guess(one, truth, known, other_labels[attribute][:KNOWN], seed),
             }
         )
     watch("errors of the scene key")

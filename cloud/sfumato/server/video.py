@@ -148,8 +148,8 @@ class _Newest:
     """A place for one frame: a newer one takes it over."""
 
     def __init__(self) -> None:
-        self._changed, self._frame = Condition(), None
-        self._frame: Frame | None
+        self._changed = Condition()
+        self._frame: Frame | None = None
         self._error: BaseException | None = None
 
     def put(self, frame: Frame) -> None:
