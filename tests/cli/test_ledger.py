@@ -57,6 +57,27 @@ def test_a_limit_is_set_and_lifted(key: Path) -> None:
     assert isinstance(run("limit", "Two Words", "--total", "1", "--key", key).exception, UsageError)
 
 
+def test_cameras_have_accounts_of_their_own(key: Path) -> None:
+    assert "nothing came from a camera yet" in run("cameras", "--key", key).stderr
+    book = Ledger(ledger_path(key), KEY)
+    book.spend_many("photos.example", [Draw(b"a" * 16, 9.01), Draw(b"b" * 16, 1)], camera="door")
+    told = json.loads(run("cameras", "--key", key, "--json").stdout)
+    assert told["schema"] == "sfumato-cameras/1"
+    (camera,) = told["cameras"]
+    assert (camera["camera"], camera["service"]) == ("door", "photos.example")
+    assert camera["total"] == {"uploads": 2, "draws": 2, "bits": 10.01, "unbounded": 0}
+    assert sum(hour["bits"] for hour in camera["hours"].values()) == pytest.approx(10.01)
+    assert [one["service"] for one in json.loads(run("--key", key, "--json").stdout)["services"]] == [
+        "photos.example"
+    ]
+    said = run("limit", "door@photos.example", "--per-day", "12", "--key", key)
+    assert "the limit is 12." in " ".join(said.stderr.split())
+    shown = run("cameras", "--key", key)
+    assert "10.1" in shown.stdout
+    assert "at most 10.1 bits to door@photos.example; the limit is 12." in " ".join(shown.stderr.split())
+    assert isinstance(run("limit", "Door@photos.example", "--total", "1", "--key", key).exception, UsageError)
+
+
 def test_a_damaged_ledger_says_what_to_do_and_is_repaired(key: Path) -> None:
     path = ledger_path(key)
     book = Ledger(path, KEY)

@@ -495,3 +495,47 @@ def test_a_code_word_counts_as_log2_of_the_words(
     assert (account.today.uploads, account.today.draws) == (8, 3)
     assert account.today.microbits == 3 * math.ceil(1e6 * math.log2(model.contract.answer.words))
     assert model.perturb(photos[0]).draw is None
+
+
+def test_a_camera_and_its_service_are_counted_together_or_not_at_all(path: Path, clock: Clock) -> None:
+    ledger = Ledger(path, KEY, clock=clock)
+    ledger.set_limit(HOST, day=None, total=10)
+    ledger.set_limit(f"door@{HOST}", day=None, total=6)
+    ledger.set_limit(ANY, day=None, total=1)  # of services without a limit of their own: no camera is one
+    draws = [Draw(bytes([number]) * 16, 4.0) for number in range(4)]
+    assert [bool(one) for one in ledger.spend_many(HOST, draws[:2], camera="door")] == [False, True]
+    assert [bool(one) for one in ledger.spend_many(HOST, draws[1:3], camera="yard")] == [False, True]
+    assert [bool(one) for one in ledger.spend_many(HOST, draws[:1], camera="door")] == [False]  # known: free
+    again = Ledger(path, KEY, clock=clock)
+    door, yard = again.cameras()
+    (service,) = again.accounts()
+    assert [(one.total.uploads, one.total.draws, one.total.microbits) for one in (door, yard, service)] == [
+        (2, 1, 4_000_000),
+        (1, 1, 4_000_000),
+        (3, 2, 8_000_000),
+    ]
+    # A draw that the service has from one camera is still a new one of another: each account stands for itself.
+    again.set_limit(HOST, day=None, total=None)
+    assert again.spend_many(HOST, [draws[0]], camera="yard") == [None]
+    assert again.account(HOST).total.draws == 2
+    assert again.account(f"yard@{HOST}").total.draws == 2
+    for wrong in ("", "Door", "a b", "a@b", "x" * 65):
+        with pytest.raises(UsageError, match="name of a camera"):
+            again.spend_many(HOST, draws, camera=wrong)
+
+
+def test_hours_of_a_camera(path: Path, clock: Clock) -> None:
+    ledger = Ledger(path, KEY, clock=clock)
+    for number, hours in enumerate((0, 0.5, 1, 24)):
+        clock.now = NOON + 3600 * hours
+        ledger.spend_many(HOST, [Draw(bytes([number]) * 16, 1.5)], camera="door")
+    clock.now = NOON  # put back: the account's day stays, and its first hour is taken
+    ledger.spend_many(HOST, [Draw(b"z" * 16, 1.5)], camera="door")
+    found = Ledger(path, KEY, clock=clock).account(f"door@{HOST}")
+    assert {hour: tally.draws for hour, tally in found.hours.items()} == {
+        "2026-11-28T12": 2,
+        "2026-11-28T13": 1,
+        "2026-11-29T12": 1,
+        "2026-11-29T00": 1,
+    }
+    assert (found.day, found.today.draws, found.total.draws) == ("2026-11-29", 2, 5)
