@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from studies.run_command import run_command
 from studies.two_uploads.likelihood import Learnt, learnt
 
@@ -33,8 +32,6 @@ from sfumato.runtime.scenes import SceneConfig, Scenes, block_means, differences
 SCHEMA = "sfumato-still-scenes/1"
 SIMULATED = 32
 """Frames of a candidate photo that the attacker simulates: the mean of their maps is what it expects."""
-KNOWN = 1_000
-"""Photos of the attacker's that a classifier learns from, at most."""
 TOLERANCES = (5.0, 10.0, 20.0, 30.0, 40.0)
 Pixels = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
@@ -151,17 +148,6 @@ def weigh(received: Received, chances: Numbers) -> Learnt:
     return learnt(logs)
 
 
-def guess(
-    received: Received, labels: NDArray[np.int64], known: Numbers, known_labels: NDArray[np.int64], seed: int
-) -> float:
-    """Accuracy of a classifier on mean uploads; it learnt from as many draws of other photos."""
-    rng, count = np.random.default_rng([seed, 2]), int(np.median(received.uploads))
-    learns = (rng.binomial(count, known) / count).astype(np.float32)
-    model = LogisticRegression(C=1e-3, max_iter=100).fit(learns - 0.5, known_labels)
-    means = received.ones / received.uploads[:, None] - 0.5
-    return float(np.mean(model.predict(means.astype(np.float32)) == labels))
-
-
 def errors(photos: Pixels, frames: int, seed: int) -> dict[str, Any]:
     """How often frames of one scene part, different photos merge, and a change is not seen."""
     config = SceneConfig()
@@ -216,16 +202,13 @@ def run_study(
     channel = artifact.contract.channel
     if artifact.contract.answer is not None or (channel.name, channel.bits) != ("dither", 1):
         raise UsageError("the attack is for uploads of two levels (dither, --levels 2)")
-    attribute = (*artifact.hide, *artifact.keep)[0]
-    images, labels = artifact.dataset.subset(Split.TEST, [attribute])
-    others, other_labels = artifact.dataset.subset(Split.ATTACKER, [attribute])
+    images, _ = artifact.dataset.subset(Split.TEST, [])
     if not 2 <= people <= len(images):
         raise UsageError(f"--people {people}: there are {len(images)} test photos, and 2 are needed")
-    photos, truth = np.ascontiguousarray(images[:people]), labels[attribute][:people]
+    photos = np.ascontiguousarray(images[:people])
     counts = (*(count for count in (1, 10, 100) if count < frames), frames)
     received, draws = receive(artifact.phone, photos, counts, seed, watch)
     chances = expected(artifact.phone, photos, seed)
-    known = np.stack([bytes_q(artifact.phone, photo) for photo in others[:KNOWN]]) / 256
     rows = []
     for name, one in received.items():
         watch(f"attack: {name}")
@@ -235,7 +218,6 @@ def run_study(
                 "uploads": float(one.uploads.mean()),
                 "bits": float(one.bits.mean()),
                 "learnt": asdict(weigh(one, chances)),
-                "accuracy": guess(one, truth, known, other_labels[attribute][:KNOWN], seed),
             }
         )
     watch("errors of the scene key")
@@ -249,8 +231,6 @@ def run_study(
         "scenes": asdict(SceneConfig()),
         "draws": {"mean": float(np.mean(draws)), "most": max(draws), "of_one": draws.count(1)},
         "ceiling_bits": float(np.log2(people)),
-        "attribute": attribute,
-        "guess": float(np.bincount(truth).max() / people),
         "rows": rows,
         "errors": errors(np.ascontiguousarray(images[:600]), min(frames, 100), seed),
         "provenance": provenance(),
@@ -305,7 +285,6 @@ def command(
             f"{row['bits']:.1f}",
             f"{row['learnt']['bits']:.2f}",
             f"{100 * row['learnt']['first']:.1f}",
-            f"{100 * row['accuracy']:.1f}",
         )
         for row in results["rows"]
     ]
@@ -315,9 +294,8 @@ def command(
         "bits, at most",
         "bits learnt",
         "photo first, %",
-        "attribute, %",
     )
-    show(table(f"{people} still scenes, {results['attribute']}", columns, rows))
+    show(table(f"{people} still scenes", columns, rows))
 
 
 if __name__ == "__main__":
