@@ -23,6 +23,7 @@ ORDER = (
     "training",
     "audit",
     "export",
+    "zoo",
     "server",
     "bench",
     "compare",
@@ -110,7 +111,7 @@ def test_imports_run_one_way_and_lead_somewhere() -> None:
     assert {package for package, _ in arrows} <= set(ORDER)
 
 
-@pytest.mark.parametrize("package", ["runtime", "training", "audit", "export", "server"])
+@pytest.mark.parametrize("package", ["runtime", "training", "audit", "export", "zoo", "server"])
 def test_every_public_name_is_there(package: str) -> None:
     """They are imported when they are asked for, so a wrong one would go unnoticed until then."""
     face = importlib.import_module(f"sfumato.{package}")

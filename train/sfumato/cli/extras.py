@@ -41,6 +41,7 @@ EXTRA_OF = {
     "watch": "video",
     "bench": "bench",
     "compare": "bench",
+    "zoo": "export",
 }
 """Command -> the extra it needs. Those not named here run on the base."""
 

@@ -36,6 +36,7 @@ COMMANDS = (
     "ledger",
     "keys",
     "tokens",
+    "zoo",
 )
 
 RESUMED, CONTINUED = ("train", "audit"), ("compare", "advise")
