@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.zoo import fetch, index, places
-from sfumato.zoo.check import check
+from sfumato.zoo.checking import check
 from sfumato.zoo.fetch import get
 from sfumato.zoo.index import FILE, SHIPPED, SIGNATURE, sign_index
 

@@ -12,9 +12,9 @@ from tests.fixtures.plans import HASTY
 
 from sfumato.core.files import read_json, sha256
 from sfumato.export.pipeline import export
-from sfumato.zoo import make as module
-from sfumato.zoo.check import check
-from sfumato.zoo.make import Made, make
+from sfumato.zoo import making as module
+from sfumato.zoo.checking import check
+from sfumato.zoo.making import Made, make
 from sfumato.zoo.recipes import RECIPES
 
 TINY = replace(

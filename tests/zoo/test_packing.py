@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from sfumato.cli import zoo as command
 from sfumato.core.errors import SfumatoError, UsageError
+from sfumato.core.files import sha256
 from sfumato.runtime.test_vectors import wav_bytes
-from sfumato.zoo.check import check
+from sfumato.zoo.checking import check
 from sfumato.zoo.index import FILE, SHIPPED, read_index, shipped_index
 from sfumato.zoo.packing import PLACES, pack
 from sfumato.zoo.recipes import RECIPES
@@ -71,6 +72,24 @@ def put_picture(folder: Path) -> None:
     (folder / "audit.json").write_text(json.dumps(audit))
 
 
+def put_recording(folder: Path) -> None:
+    """In place of one of the formula-made recordings of the digits' vectors."""
+    vectors: Any = json.loads((SHIPPED / "spoken-digits" / "vectors.json").read_text())
+    vectors["sound"][0]["wav"] = "UklGRgAAAABXQVZF"
+    path = folder / "vectors.json"
+    path.write_text(json.dumps(vectors))
+    contract: Any = json.loads((folder / "contract.json").read_text())
+    for file in contract["files"]:
+        if file["name"] == "vectors.json":
+            file["sha256"], file["bytes"] = sha256(path), path.stat().st_size
+    (folder / "contract.json").write_text(json.dumps(contract))
+    digest = sha256(folder / "contract.json")
+    (folder / "contract.sha256").write_text(f"{digest}  contract.json\n")
+    audit: Any = json.loads((folder / "audit.json").read_text())
+    audit["basis"]["files"]["contract.json"] = digest
+    (folder / "audit.json").write_text(json.dumps(audit))
+
+
 def put_other_audit(folder: Path) -> None:
     audit: Any = json.loads((folder / "audit.json").read_text())
     audit["basis"]["files"]["contract.json"] = "0" * 64
@@ -91,6 +110,7 @@ def put_no_audit(folder: Path) -> None:
     [
         (put_path, r"audit\.json names a place of this machine: /home/anna/photos"),
         (put_picture, r"audit\.json holds a picture or a recording"),
+        (put_recording, r"vectors\.json holds a picture or a recording"),
         (put_other_audit, "is not an audit of"),
         (put_other_model, "local_int8"),
         (put_no_audit, "missing"),

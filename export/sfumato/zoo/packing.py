@@ -6,6 +6,7 @@ A zoo goes to strangers. No photo and no recording is in an export; here that is
 machine that made it: paths stand in configurations, in audits and in the comments that exporters leave in networks.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sfumato.audit.schema import Audit, read_audit
 from sfumato.core.errors import SfumatoError, UsageError
-from sfumato.core.files import atomic_folder, make_folder, sha256, write_json
+from sfumato.core.files import atomic_folder, make_folder, parse_json, sha256, write_json
+from sfumato.runtime import test_vectors
 from sfumato.runtime.contract import DIGESTS, Contract, read_contract, read_file
 from sfumato.runtime.contract import FILE as CONTRACT
 from sfumato.runtime.signing import PUBLIC
@@ -212,5 +214,15 @@ def refuse_private(folder: Path) -> None:
             raise SfumatoError(f"{name} names a place of this machine: {place.decode(errors='replace')}")
         if content.startswith(MEDIA):
             raise SfumatoError(f"{name} is a picture or a recording: it does not ship")
-        if path.suffix == ".json" and ENCODED.search(content):
+        if path.suffix == ".json" and ENCODED.search(without_formulas(name, content)):
             raise SfumatoError(f"{name} holds a picture or a recording: it does not ship")
+
+
+def without_formulas(name: str, content: bytes) -> bytes:
+    """A JSON file to be searched: the recordings of vectors.json are made by formulas, and left out where they are those."""
+    if name != test_vectors.FILE:
+        return content
+    values = parse_json(content, name)
+    if isinstance(values, dict) and values.get("sound") == test_vectors.sound_cases():
+        del values["sound"]
+    return json.dumps(values).encode()

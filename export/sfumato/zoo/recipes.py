@@ -104,7 +104,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             name="grocery-kinds",
-            question="What kind of grocery is in the photo, of 43? Nothing is declared; which product it is, is audited.",
+            question="What kind of grocery is in the photo, of 43? Nothing else has labels that an audit could attack.",
             takes="photo",
             data="folder:groceries5k,size=64",
             keep=("kind",),

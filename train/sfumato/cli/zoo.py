@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from sfumato.zoo.index import Entry, Hidden
-    from sfumato.zoo.make import Made
+    from sfumato.zoo.making import Made
 
 AsJson = Annotated[bool, typer.Option("--json", help="The result alone, as JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of an export, as `sfumato zoo` lists it.")]
@@ -127,7 +127,7 @@ def make(
     key = None if sign_with is None else read_private_key(sign_with)
 
     from sfumato.cli.demo_run import watched
-    from sfumato.zoo.make import make as make_entry
+    from sfumato.zoo.making import make as make_entry
 
     made = make_entry(recipe, out, data=data, into=into, signer=key, watched=watched)
     if as_json:
@@ -172,7 +172,7 @@ def check(
 
     from sfumato.core.console import emit_json, show, table
     from sfumato.core.errors import SfumatoError
-    from sfumato.zoo.check import check as compare
+    from sfumato.zoo.checking import check as compare
     from sfumato.zoo.index import SHIPPED
 
     results = compare(SHIPPED if folder is None else folder, public_key=public_key)
