@@ -164,11 +164,11 @@ def fit(image: Pixels, height: int, width: int) -> Pixels:
     Returns:
         (height, width, 3) uint8.
     """
-    top, left, rows, columns = _crop(image.shape[0], image.shape[1], height, width)
+    top, left, rows, columns = centre_crop(image.shape[0], image.shape[1], height, width)
     return _resized(image[top : top + rows, left : left + columns], height, width).copy()
 
 
-def _crop(rows: int, columns: int, height: int, width: int) -> tuple[int, int, int, int]:
+def centre_crop(rows: int, columns: int, height: int, width: int) -> tuple[int, int, int, int]:
     """Top, left, rows and columns of what step 1 of `fit` keeps."""
     if columns * height > rows * width:
         kept = max(1, (2 * rows * width + height) // (2 * height))
@@ -280,7 +280,7 @@ class _Upright:
 
 def _fit_bands(picture: _Upright, height: int, width: int) -> Pixels:
     """`fit` of the whole picture: its columns band by band, then the rows."""
-    top, left, rows, columns = _crop(picture.height, picture.width, height, width)
+    top, left, rows, columns = centre_crop(picture.height, picture.width, height, width)
     narrow = np.empty((rows, width, 3), dtype=np.uint8)
     for start, band in picture.bands(left, top, left + columns, top + rows):
         narrow[start : start + len(band)] = _resized(band, len(band), width)

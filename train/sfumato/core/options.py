@@ -24,6 +24,20 @@ def names(text: str) -> tuple[str, ...]:
 
 NUMBER_BINS = 16
 """Classes of an attribute that is kept as a number, where nobody says how many."""
+MASK_CELL = 4
+"""Side in pixels of the cells of an attribute that is kept as a mask, where nobody says how large."""
+MOST_CELLS = 65_536
+"""Of a mask, at most: a service's answer is then shorter than a megabyte."""
+
+
+def kept_masks(spec: str, keep: Sequence[str]) -> tuple[str, ...]:
+    """The kept attributes that a data SPEC asks for as masks.
+
+    >>> kept_masks("folder:own,mask=lesion:4", ("age", "lesion"))
+    ('lesion',)
+    """
+    asked = re.findall(r",mask=([^:,]+):", spec)
+    return tuple(name for name in keep if name in asked)
 
 
 def take_bins(
@@ -35,11 +49,15 @@ def take_bins(
     ('folder:own,bins=age:0-12/13-,bins=height:q4', ('smiling', 'age'), ('height',))
     >>> take_bins("folder:own", ("age:number", "weight:number24"), ())
     ('folder:own,number=age:q16,number=weight:q24', ('age', 'weight'), ())
+    >>> take_bins("folder:own", ("lesion:mask", "organ:mask8"), ())
+    ('folder:own,mask=lesion:4,mask=organ:8', ('lesion', 'organ'), ())
     """
     for name in (*keep, *hide):
         attribute, colon, bins = name.partition(":")
         as_number = re.fullmatch("number([0-9]{0,3})", bins)
-        if as_number:
+        if as_mask := re.fullmatch("mask([0-9]{0,3})", bins):
+            option = f",mask={attribute}:{as_mask[1] or MASK_CELL}"
+        elif as_number:
             option = f",number={attribute}:q{as_number[1] or NUMBER_BINS}"
         else:
             option = f",bins={attribute}:{bins.replace(',', '/')}"

@@ -22,12 +22,15 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def credit_text(credit: float, guess_error: float | None = None) -> str:
-    """A mean credit (`sfumato.data.truth`) as people read it: the share that is right, or of a number its mean absolute error.
+def credit_text(credit: float, guess_error: float | None = None, *, mask: bool = False) -> str:
+    """A mean credit (`sfumato.data.truth`) as people read it: the share that is right, of a number its mean absolute error,
+    of a mask the mean intersection over union.
 
-    >>> credit_text(0.741), credit_text(0.55, guess_error=13.2)
-    ('74.1 %', 'error 5.94')
+    >>> credit_text(0.741), credit_text(0.55, guess_error=13.2), credit_text(0.741, mask=True)
+    ('74.1 %', 'error 5.94', 'IoU 74.1 %')
     """
+    if mask:
+        return f"IoU {100 * credit:.1f} %"
     return f"{100 * credit:.1f} %" if guess_error is None else f"error {(1 - credit) * guess_error:.3g}"
 
 

@@ -38,6 +38,8 @@ class Attribute:
     """Names of the classes; label i means `classes[i]`."""
     values: tuple[float, ...] | None = None
     """Of a number: what each class stands for, the mean number of the defender's images in its bin; rising."""
+    grid: tuple[int, int] | None = None
+    """Of a mask: rows and columns of the cells, each of which has a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class Dataset:
     images: NDArray[np.uint8]
     """(N, H, W, 3), or (N, H, W, 1) for grey; memory-mapped and read-only."""
     labels: Mapping[str, Ints]
-    """(N,) class indices per attribute."""
+    """(N,) class indices per attribute; zeros for a mask, which says nothing where labels are counted."""
+    masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """(N, rows, columns) class indices of the cells, of attributes that are kept as masks."""
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     """(N,) the numbers themselves, of attributes that are kept as such."""
     attributes: Mapping[str, Attribute]
@@ -90,6 +94,11 @@ class Dataset:
                 raise DataError(unknown("attribute", name, self.attributes))
         return tuple(self.attributes[name] for name in names)
 
+    def targets(self, name: str, rows: Ints) -> Ints:
+        """What a network is to say of some images: (n,) class indices, or of a mask (n, rows, columns)."""
+        wanted = self.masks[name] if name in self.masks else self.labels[name]
+        return wanted[rows].astype(np.int64)
+
     def subset(self, split: Split, names: Sequence[str] = ()) -> tuple[NDArray[np.uint8], dict[str, Ints]]:
         """Images (n, H, W, 3) and labels (n,) of one split, copied; all attributes if none is named."""
         rows = self.splits[split]
@@ -97,7 +106,7 @@ class Dataset:
         return self.images[rows], {name: self.labels[name][rows] for name in wanted}
 
     def counts(self, name: str, split: Split | None = None) -> Ints:
-        """Images per class of an attribute, (classes,), in one split or everywhere."""
+        """Images per class of an attribute, (classes,), in one split or everywhere; of a mask cells per class."""
         (attribute,) = self.require([name])
-        labels = self.labels[name] if split is None else self.labels[name][self.splits[split]]
-        return np.bincount(labels, minlength=len(attribute.classes)).astype(np.int64)
+        labels = self.targets(name, np.arange(len(self)) if split is None else self.splits[split])
+        return np.bincount(labels.ravel(), minlength=len(attribute.classes)).astype(np.int64)

@@ -24,7 +24,7 @@ class Facts:
     splits: dict[str, int]
     """Images per split."""
     attributes: dict[str, dict[str, list[int]]]
-    """Attribute -> class -> images per split, in the order of `splits`."""
+    """Attribute -> class -> images per split, of a mask cells, in the order of `splits`."""
     identity: str | None
     skipped: list[str]
     label_dependence: tuple[LabelDependence, ...]

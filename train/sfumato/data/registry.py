@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.core.console import note_once
 from sfumato.core.errors import DataError, unknown
@@ -29,6 +31,7 @@ from sfumato.data.loaders.medmnist import load_medmnist
 from sfumato.data.loaders.sounds import load_sounds, load_spoken
 from sfumato.data.loaders.synthetic import OPTIONS, REPEATABLE, load_synthetic
 from sfumato.data.loaders.utkface import load_utkface
+from sfumato.data.masks import MASK, asked_masks, read_cells
 from sfumato.data.source import UNLABELLED, FilePictures, Source
 from sfumato.data.spec import Spec
 from sfumato.data.splits import (
@@ -78,7 +81,8 @@ _ASKED = 8
 """Pictures whose headers are looked at before any is read."""
 BINS, NUMBER = "bins", "number"
 """Options of every kind: an attribute of numbers, and the bins that are its classes (`sfumato.data.classes`). `number` keeps
-the numbers too, so that answers are numbers (`sfumato.data.truth`)."""
+the numbers too, so that answers are numbers (`sfumato.data.truth`). `mask` is that of `sfumato.data.masks`."""
+_EVERYWHERE = BINS, NUMBER, MASK
 
 
 def create(name: str) -> Kind:
@@ -94,7 +98,7 @@ def create(name: str) -> Kind:
 def parse_spec(text: str) -> Spec:
     """Read a spec with the options its kind knows."""
     kind = create(Spec.kind_of(text))
-    return Spec.parse(text, extra=(*kind.options, BINS, NUMBER), repeatable=(*kind.repeatable, BINS, NUMBER))
+    return Spec.parse(text, extra=(*kind.options, *_EVERYWHERE), repeatable=(*kind.repeatable, *_EVERYWHERE))
 
 
 def check_names(text: str, keep: Sequence[str], hide: Sequence[str]) -> None:
@@ -115,6 +119,12 @@ def load_source(text: str) -> Source:
     for option, value in spec.extra:
         if option in (BINS, NUMBER):
             source = _with_bins(source, value, number=option == NUMBER)
+    for name in asked_masks(spec):
+        if name not in source.masks:
+            raise DataError(
+                f"{spec.kind} here has no mask {name!r}: a folder has one where a column of labels.csv names mask files, "
+                "scenes of two data sets have place"
+            )
     return source
 
 
@@ -167,7 +177,12 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
         _tell_of_depth(source)
     decoded = decode(source.pictures, height, width, what=parsed.kind, planes=planes)
     source = source.take(decoded.rows)
-    _check_classes(source, asked)
+    cells = {
+        name: read_cells(source.masks[name], (height, width), side, name)
+        for name, side in asked_masks(parsed).items()
+    }
+    masks = {name: found for name, (found, _) in cells.items()}
+    _check_classes(source, asked, masks)
     together = [source.labels[source.identity]] if source.identity and rule != "stratified" else []
     together += [] if source.together is None else [source.together]
     order = _order(source, parsed.seed, first)
@@ -179,16 +194,21 @@ def open_dataset(spec: str, *, keep: Sequence[str] = (), hide: Sequence[str] = (
     )
     check_sizes(splits)
     _tell_rare(source, asked, splits)
-    for array in (*source.labels.values(), *source.numbers.values(), *splits.values()):
+    known: list[NDArray[Any]] = [*source.labels.values(), *source.numbers.values(), *masks.values()]
+    for array in (*known, *splits.values()):
         array.flags.writeable = False
-    digest = _identify(parsed.kind, source, decoded.prints.tobytes(), decoded.images.shape[1:], splits)
+    digest = _identify(parsed.kind, source, decoded.prints.tobytes(), decoded.images.shape[1:], splits, masks)
+    attributes = {one.name: _with_values(one, source, splits) for one in source.attributes}
+    for name, (_, grid) in cells.items():
+        attributes[name] = replace(attributes[name], grid=grid)
     return Dataset(
         id=digest[:16],
         spec=str(replace(parsed, split=rule)),
         images=decoded.images,
         labels=source.labels,
         numbers=source.numbers,
-        attributes={one.name: _with_values(one, source, splits) for one in source.attributes},
+        masks=masks,
+        attributes=attributes,
         splits=splits,
         skipped=(*source.skipped, *decoded.skipped, *_copies(source, official)),
         identity=source.identity,
@@ -258,6 +278,7 @@ def _labelled(source: Source, needed: Collection[str | None]) -> Source:
         attributes=tuple(one for one in source.attributes if one.name not in partial),
         labels={name: labels for name, labels in source.labels.items() if name not in partial},
         numbers={name: numbers for name, numbers in source.numbers.items() if name not in partial},
+        masks={name: masks for name, masks in source.masks.items() if name not in partial},
         identity=None if source.identity in partial else source.identity,
         skipped=tuple(said),
     )
@@ -266,7 +287,7 @@ def _labelled(source: Source, needed: Collection[str | None]) -> Source:
 def _tell_rare(source: Source, asked: Sequence[str], splits: Mapping[Split, Ints]) -> None:
     """Say which classes are too rare to learn or to judge, and which may be a typing mistake."""
     for attribute in source.attributes:
-        if attribute.name not in asked or attribute.name == source.identity:
+        if attribute.name not in asked or attribute.name == source.identity or attribute.name in source.masks:
             continue
         labels, size = source.labels[attribute.name], len(attribute.classes)
         counts = {split: np.bincount(labels[rows], minlength=size) for split, rows in splits.items()}
@@ -301,17 +322,19 @@ def _check_attributes(source: Source, keep: Sequence[str], hide: Sequence[str]) 
             raise refuse_quantity(name, known[name])
     if numbers := sorted(source.numbers.keys() & set(hide)):
         raise DataError(f"{numbers[0]!r} cannot be hidden as a number: hide it in bins, {numbers[0]}:q4")
+    if masks := sorted(source.masks.keys() & set(hide)):
+        raise DataError(f"{masks[0]!r} cannot be hidden as a mask: hide a label of the picture")
     both = sorted(set(keep) & set(hide))
     if both:
         raise DataError(f"attribute {both[0]!r} cannot be kept and hidden at once")
     return (*keep, *hide)
 
 
-def _check_classes(source: Source, asked: Sequence[str]) -> None:
-    """Every attribute asked for, or all if none is, must tell images apart."""
+def _check_classes(source: Source, asked: Sequence[str], masks: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Every attribute asked for, or all if none is, must tell images apart; a mask must tell cells apart."""
     by_name = {attribute.name: attribute for attribute in source.attributes}
     for name in asked or by_name:
-        present = np.unique(source.labels[name])
+        present = np.unique(masks.get(name, source.labels[name]))
         if len(present) < 2:
             only = by_name[name].classes[int(present[0])] if len(present) else "none"
             raise DataError(
@@ -346,7 +369,12 @@ def _split_rule(spec: Spec, source: Source, asked: Sequence[str]) -> str:
 
 
 def _identify(
-    kind: str, source: Source, prints: bytes, shape: tuple[int, ...], splits: Mapping[Split, Ints]
+    kind: str,
+    source: Source,
+    prints: bytes,
+    shape: tuple[int, ...],
+    splits: Mapping[Split, Ints],
+    masks: Mapping[str, NDArray[np.uint8]],
 ) -> str:
     size = shape[:2] if shape[2] == 3 else shape
     digest = hashlib.sha256(f"{kind} {size}\n".encode())
@@ -357,6 +385,8 @@ def _identify(
         digest.update(source.labels[attribute.name].astype("<i8").tobytes())
         if attribute.name in source.numbers:
             digest.update(source.numbers[attribute.name].astype("<f8").tobytes())
+        if attribute.name in masks:
+            digest.update(repr(masks[attribute.name].shape).encode() + masks[attribute.name].tobytes())
     for split, rows in splits.items():
         digest.update(split.encode() + rows.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from sfumato.core.files import sha256
 from sfumato.core.image_io import fit, load
 from sfumato.core.sound import VERSION, load_sound
 from sfumato.data.dataset import Attribute, Floats, Ints
+
+if TYPE_CHECKING:
+    from sfumato.data.masks import Masks
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -72,6 +75,8 @@ class Source:
     """Attributes whose classes are numbers of a quantity, such as ages in years: usable with bins, or as numbers."""
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     """(N,) of attributes that are kept as numbers; NaN where there is none."""
+    masks: Mapping[str, "Masks"] = field(default_factory=dict)
+    """Of attributes that are asked for as masks; their labels are 0, or `UNLABELLED` where a picture has no mask."""
     sound: bool = False
     """The pictures are of recordings (`sfumato.core.sound`): time runs from left to right."""
 
@@ -82,6 +87,7 @@ class Source:
             pictures=self.pictures.take(rows),
             labels={name: labels[rows] for name, labels in self.labels.items()},
             numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
+            masks={name: masks.take(rows) for name, masks in self.masks.items()},
             official=None if self.official is None else self.official[rows],
             together=None if self.together is None else self.together[rows],
         )

@@ -2,7 +2,8 @@
 
 `labels.csv` has a column `file`, optionally `split`, and one column per attribute (`sfumato.data.text_table` says how
 freely it may be written). Classes are the distinct values of a column, numbers by size (`sfumato.data.classes`).
-`classes.json`, if there is one, fixes them: `{"attribute": ["value", ...]}`; a value outside the list is an error. A
+`classes.json`, if there is one, fixes them: `{"attribute": ["value", ...]}`; a value outside the list is an error. A column
+that is asked for as a mask names mask files, and `classes.json` what their values 0, 1 ... mean (`sfumato.data.masks`). A
 column named `identity` tells persons apart. `split` holds train, val (or validation) and test; train is divided between
 defender and attacker.
 
@@ -16,7 +17,7 @@ import os
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from sfumato.core.files import read_json
 from sfumato.core.image_io import SUFFIXES
 from sfumato.data.classes import is_quantity, to_classes
 from sfumato.data.dataset import Attribute, Ints
-from sfumato.data.source import TEST, TRAIN, VALIDATION, FilePictures, Source, folder_of
+from sfumato.data.masks import CLASSES, MOST, FileMasks, asked_masks
+from sfumato.data.source import TEST, TRAIN, UNLABELLED, VALIDATION, FilePictures, Source, folder_of
 from sfumato.data.spec import Spec
 from sfumato.data.text_table import TextTable, clean, read_table
 
@@ -49,11 +51,11 @@ def load_folder(spec: Spec, *, suffixes: Sequence[str] = SUFFIXES) -> Source:
     if path is None:
         return _class_folders(folder, suffixes)
     table = read_table(path, key="file", aliases=FILE_COLUMNS)
-    return from_table(table, folder)
+    return from_table(table, folder, masks=tuple(asked_masks(spec)))
 
 
-def from_table(table: TextTable, folder: Path) -> Source:
-    """A table whose column `file` names pictures below `folder`."""
+def from_table(table: TextTable, folder: Path, *, masks: Collection[str] = ()) -> Source:
+    """A table whose column `file` names pictures below `folder`; columns named in `masks` name mask files there."""
     path, columns = table.path, {name: list(values) for name, values in table.columns.items()}
     if not columns["file"]:
         raise DataError(f"{path} names no pictures")
@@ -74,6 +76,14 @@ def from_table(table: TextTable, folder: Path) -> Source:
     fixed = _fixed_classes(folder / "classes.json", list(columns))
     attributes: list[Attribute] = []
     labels: dict[str, Ints] = {}
+    drawn = {
+        name: _masks(name, columns.pop(name), folder, files, fixed.get(name))
+        for name in masks
+        if name in columns
+    }
+    for name, (found, there) in drawn.items():
+        attributes.append(Attribute(name=name, classes=found.classes))
+        labels[name] = there
     for name, values in columns.items():
         classes, labels[name] = to_classes(values, f"{path}: {name}", fixed.get(name), table.lines)
         attributes.append(Attribute(name=name, classes=classes))
@@ -85,7 +95,22 @@ def from_table(table: TextTable, folder: Path) -> Source:
         official=None if parts is None else _partition(path, parts, table.lines),
         identity=IDENTITY if IDENTITY in columns else None,
         quantities=frozenset(numbers),
+        masks={name: found for name, (found, _) in drawn.items()},
     )
+
+
+def _masks(
+    name: str, values: Sequence[str], folder: Path, files: Sequence[str], classes: tuple[str, ...] | None
+) -> tuple[FileMasks, Ints]:
+    """Masks of all pictures, and (N,) 0 where there is one, else `UNLABELLED`."""
+    if classes is not None and not 2 <= len(classes) <= MOST:
+        raise DataError(
+            f"{folder / 'classes.json'}: a mask has 2 to {MOST} classes, {name} has {len(classes)}"
+        )
+    there = np.array([0 if value else UNLABELLED for value in values], dtype=np.int64)
+    paths = iter(_on_disk(folder, [posixpath.normpath(value) for value in values if value]))
+    names = [next(paths) if value else "" for value in values]
+    return FileMasks(root=folder, names=names, pictures=files, classes=classes or CLASSES), there
 
 
 def _on_disk(folder: Path, names: Sequence[str]) -> list[str]:
