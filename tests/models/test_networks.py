@@ -15,11 +15,11 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.local_constants import BLOCKS
 from sfumato.models.argmax_head import TIE, Decision, LargestDecision, make_decision
 from sfumato.models.attackers import ATTACKERS, create_attacker
-from sfumato.models.cloud import ResNet, check_answers, create_cloud, pool
+from sfumato.models.cloud import ResNet, check_answers, create_cloud
 from sfumato.models.cost import cost
 from sfumato.models.decoder import Beside, Decoder
 from sfumato.models.flow import Flow
-from sfumato.models.layers import Halving, Padding, fold, pack, reorder, unpack
+from sfumato.models.layers import Halving, Padding, fold, pack, pool, reorder, unpack
 from sfumato.models.local import Encoder, LocalNetwork, check_size
 
 CHANNELS = [

@@ -5,13 +5,13 @@
 
 `lite0`, `timm:NAME` and `torchvision:NAME` are networks of libraries (`sfumato.models.pretrained`). `module:factory` names a
 callable `factory(classes: dict[str, int]) -> nn.Module` of the user's own, whose forward maps (B, 3, H, W) in 0..1 to a dict of
-logits, one entry a kept attribute.
+logits, one entry a kept attribute. Those of a mask are (B, classes, rows, columns); of ours, `resnet` alone has such heads.
 """
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.errors import SfumatoError, UsageError, first_line
-from sfumato.models.layers import convolution
+from sfumato.models.layers import convolution, pool
+from sfumato.models.mask_head import MaskHead
 from sfumato.models.pretrained import Pretrained, create_pretrained
 from sfumato.models.shortlist import ShortlistReader
 from sfumato.models.tensors import evaluating
@@ -58,6 +59,7 @@ class ResNet(nn.Module):
         stride: of the first convolution; 2 for images of 48 pixels and more.
         dropout: before the heads.
         planes: of the upload; 3 for colour, 1 for grey.
+        grids: head name -> rows and columns of cells, of those that answer with masks.
 
     Attributes:
         lean: whether convolutions compute in bfloat16 while training; evaluation and export never do.
@@ -73,8 +75,10 @@ class ResNet(nn.Module):
         stride: int = 1,
         dropout: float = 0.2,
         planes: int = 3,
+        grids: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         super().__init__()
+        grids = grids or {}
         a, b, c = widths
         size = 3 if stride == 1 else 5
         self.stages = nn.Sequential(
@@ -84,48 +88,42 @@ class ResNet(nn.Module):
             Residual(b, c, stride=2),
         )
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(c * GRID**2, count) for name, count in classes.items()})
+        self.heads = nn.ModuleDict(
+            {
+                name: MaskHead(widths, count, grids[name]) if name in grids else nn.Linear(c * GRID**2, count)
+                for name, count in classes.items()
+            }
+        )
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in 0..1 -> what each stage gives, the finest first, (B, planes, h, w)."""
+        reduced, found = self.lean and self.training, []
+        x, kind = 2 * x - 1, x.dtype
+        with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
+            for stage in self.stages:
+                x = stage(x)
+                found.append(x)
+        return [one.to(kind) for one in found[1:]]
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 -> what the heads look at, (B, GRID * GRID * planes)."""
-        reduced = self.lean and self.training
-        with torch.autocast(x.device.type, torch.bfloat16) if reduced else nullcontext():
-            features = self.stages(2 * x - 1)
-        return pool(features.to(x.dtype), GRID).flatten(1)
+        """(B, 3, H, W) in 0..1 -> what the heads of labels look at, (B, GRID * GRID * planes)."""
+        return pool(self.maps(x)[-1], GRID).flatten(1)
 
-    def answers(self, features: Tensor) -> dict[str, Tensor]:
-        """Features -> logits per head, each (B, classes)."""
+    def answers(self, features: Tensor, maps: Sequence[Tensor] = ()) -> dict[str, Tensor]:
+        """Features, and for masks the maps -> logits per head, each (B, classes), of a mask (B, classes, rows, columns)."""
         features = self.dropout(features)
-        return {name: head(features) for name, head in self.heads.items()}
+        heads = self.heads.items()
+        return {name: head(maps) if isinstance(head, MaskHead) else head(features) for name, head in heads}
+
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(B, 3, H, W) in 0..1 -> logits per head, and the features."""
+        maps = self.maps(x)
+        features = pool(maps[-1], GRID).flatten(1)
+        return self.answers(features, maps), features
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
-        return self.answers(self.features(x))
-
-
-def pool(x: Tensor, grid: int) -> Tensor:
-    """Adaptive mean pooling, (B, planes, H, W) -> (B, planes, grid, grid), in operators that ONNX has for every size.
-
-    ONNX knows it for whole factors alone; otherwise cells overlap, and the means are two matrix products.
-    """
-    height, width = (int(length) for length in x.shape[2:])
-    if height % grid == 0 and width % grid == 0:
-        return F.adaptive_avg_pool2d(x, grid)
-    return cell_shares(height, grid).to(x) @ x @ cell_shares(width, grid).to(x).T
-
-
-def cell_shares(length: int, grid: int) -> Tensor:
-    """What each of `length` places contributes to the mean of each of `grid` cells, (grid, length).
-
-    >>> cell_shares(3, 2)
-    tensor([[0.5000, 0.5000, 0.0000],
-            [0.0000, 0.5000, 0.5000]])
-    """
-    rows = []
-    for cell in range(grid):
-        first, end = cell * length // grid, -(-(cell + 1) * length // grid)
-        rows.append([float(first <= place < end) / (end - first) for place in range(length)])
-    return torch.tensor(rows)
+        """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes), of a mask (B, classes, rows, columns)."""
+        return self.answer(x)[0]
 
 
 BUILT_IN = (ResNet, Pretrained)
@@ -140,13 +138,17 @@ def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | Non
     if isinstance(cloud, ShortlistReader):
         return answer(cloud.network, cloud.picture(x))
     if isinstance(cloud, BUILT_IN):
-        features = cloud.features(x)
-        return cloud.answers(features), features
+        return cloud.answer(x)
     return cloud(x), None
 
 
 def create_cloud(
-    name: str, classes: Mapping[str, int], *, size: tuple[int, int], planes: int = 3
+    name: str,
+    classes: Mapping[str, int],
+    *,
+    size: tuple[int, int],
+    planes: int = 3,
+    grids: Mapping[str, tuple[int, int]] | None = None,
 ) -> nn.Module:
     """The built-in `resnet`, one of a library, or `module:factory` of the user's own.
 
@@ -155,6 +157,7 @@ def create_cloud(
         classes: kept attribute -> number of classes.
         size: height and width of the uploads.
         planes: of the uploads: 3 for colour, 1 for grey. Networks of a library, which know colour alone, see grey three times.
+        grids: kept mask -> rows and columns of its cells.
 
     Raises:
         UsageError: the name is none of these, or the factory cannot be found, fails or returns no module;
@@ -163,7 +166,7 @@ def create_cloud(
     if name == "resnet":
         stride = 2 if size[0] >= 48 else 1
         widths = (16, 32, 64) if stride == 2 else (32, 64, 128)
-        return ResNet(classes, widths=widths, stride=stride, planes=planes)
+        return ResNet(classes, widths=widths, stride=stride, planes=planes, grids=grids)
     if (spec := parse_cloud(name)) is not None:
         return create_pretrained(spec, classes, size=size)
     factory = find_factory(name)
@@ -209,7 +212,12 @@ def find_factory(name: str, what: str = "cloud network", known: str = KNOWN) -> 
 
 
 def check_answers(
-    cloud: nn.Module, classes: Mapping[str, int], size: tuple[int, int], name: str, planes: int = 3
+    cloud: nn.Module,
+    classes: Mapping[str, int],
+    size: tuple[int, int],
+    name: str,
+    planes: int = 3,
+    grids: Mapping[str, tuple[int, int]] | None = None,
 ) -> None:
     """Refuse a network that is given as it is but does not answer uploads as the kept attributes ask.
 
@@ -219,6 +227,7 @@ def check_answers(
         size: height and width of the uploads.
         name: what to call it.
         planes: of the uploads.
+        grids: kept mask -> rows and columns of its cells.
 
     Raises:
         SfumatoError: it does not take a batch of uploads, or its answers are not finite logits of these shapes.
@@ -230,7 +239,10 @@ def check_answers(
     except Exception as error:  # it is the user's: it may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SfumatoError(f"{name} does not take uploads {tuple(probe.shape)}: {lines[0]}") from None
-    wanted = {attribute: (len(probe), count) for attribute, count in classes.items()}
+    wanted = {
+        attribute: (len(probe), count, *(grids or {}).get(attribute, ()))
+        for attribute, count in classes.items()
+    }
     if not isinstance(answers, dict) or not all(isinstance(value, Tensor) for value in answers.values()):
         raise SfumatoError(f"{name} returned {type(answers).__name__}: a dict of logits is needed, {wanted}")
     if (found := {key: tuple(value.shape) for key, value in answers.items()}) != wanted:
@@ -238,5 +250,5 @@ def check_answers(
     for attribute, logits in answers.items():
         if not torch.isfinite(logits).all():
             raise SfumatoError(f"{name}: its answers for {attribute} are not finite")
-        if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(logits)), atol=1e-4):
+        if (logits >= 0).all() and torch.allclose(total := logits.sum(1), torch.ones_like(total), atol=1e-4):
             raise SfumatoError(f"{name}: its answers for {attribute} are probabilities: logits are needed")

@@ -77,13 +77,46 @@ def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+def pool(x: Tensor, grid: int | tuple[int, int]) -> Tensor:
+    """Adaptive mean pooling, (B, planes, H, W) -> (B, planes, *grid), in operators that ONNX has for every size.
+
+    One number stands for both sides of the grid.
+
+    ONNX knows it for whole factors alone; otherwise cells overlap, and the means are two matrix products.
+    """
+    height, width = (int(length) for length in x.shape[2:])
+    grid = (grid, grid) if isinstance(grid, int) else grid
+    if height % grid[0] == 0 and width % grid[1] == 0:
+        return F.adaptive_avg_pool2d(x, grid)
+    return cell_shares(height, grid[0]).to(x) @ x @ cell_shares(width, grid[1]).to(x).T
+
+
+def cell_shares(length: int, grid: int) -> Tensor:
+    """What each of `length` places contributes to the mean of each of `grid` cells, (grid, length).
+
+    >>> cell_shares(3, 2)
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.0000, 0.5000, 0.5000]])
+    """
+    rows = []
+    for cell in range(grid):
+        first, end = cell * length // grid, -(-(cell + 1) * length // grid)
+        rows.append([float(first <= place < end) / (end - first) for place in range(length)])
+    return torch.tensor(rows)
+
+
 def enlarge_to(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear enlargement to the height and width of `like`.
+    """Bilinear enlargement to the height and width of `like`, as `enlarge_to_size`."""
+    return enlarge_to_size(x, (int(like.shape[2]), int(like.shape[3])))
+
+
+def enlarge_to_size(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear enlargement to a height and width.
 
     A single value a plane is left as it is, for an addition stretches it. As whole factors where they are whole: with sizes,
     ONNX would compute shapes inside the graph.
     """
-    (h, w), (height, width) = ([int(length) for length in t.shape[2:]] for t in (x, like))
+    (h, w), (height, width) = (int(length) for length in x.shape[2:]), size
     if h == w == 1:
         return x
     whole = height % h == 0 and width % w == 0

@@ -134,6 +134,11 @@ class Pretrained(nn.Module):
         features = self.dropout(features)
         return {name: head(features) for name, head in self.heads.items()}
 
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(B, 3, H, W) in 0..1 -> logits per head, and the features under them."""
+        features = self.features(x)
+        return self.answers(features), features
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in 0..1 -> logits per head, each (B, classes)."""
         return self.answers(self.features(x))

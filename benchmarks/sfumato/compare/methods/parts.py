@@ -15,7 +15,8 @@ from sfumato.channels import Parameters
 from sfumato.compare.methods.base import Task, UnsuitableError
 from sfumato.data import Split
 from sfumato.models import channels_last
-from sfumato.models.cloud import GRID, ResNet, pool
+from sfumato.models.cloud import GRID, ResNet
+from sfumato.models.layers import pool
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import evaluating, to_tensor
 
