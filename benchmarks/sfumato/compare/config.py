@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.audit.plan import create_plan
 from sfumato.core.errors import UsageError, complaint, unknown
-from sfumato.core.options import names
+from sfumato.core.options import kept_masks, names, take_bins
 from sfumato.training.config import Augmentation, TrainConfig, make_config
 
 
@@ -43,6 +43,12 @@ class CompareConfig(BaseModel):
     """How the training images of every row are varied, as in `TrainConfig`. A row that is taught by varied photos cannot stand
     beside one that is not."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _labels_alone(self) -> Self:
+        if masks := kept_masks(*take_bins(self.data, self.keep, ())[:2]):
+            raise ValueError(f"{masks[0]} is a mask, and the other methods know labels alone: keep a label")
+        return self
 
     @model_validator(mode="after")
     def _mirrored_once(self) -> Self:

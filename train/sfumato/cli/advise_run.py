@@ -26,7 +26,7 @@ from sfumato.bench.instructions import price
 from sfumato.compare.methods.base import Task
 from sfumato.compare.methods.on_phone import Classifier, widest
 from sfumato.core.console import note
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import only_process, read_json, write_json
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import seed_everything
@@ -144,6 +144,10 @@ def advise(
     Raises:
         SfumatoError: the data or the cloud network cannot be used, or `out` was begun with other settings or is in use.
     """
+    if config.masks:
+        raise UsageError(
+            f"{config.masks[0]} is a mask, which no phone answers alone: there is nothing to advise, train in picture mode"
+        )
     dataset = open_dataset(config.data, keep=config.keep, hide=config.hide)
     check_size(*dataset.size)
     check_names((*config.keep, *config.hide))

@@ -404,15 +404,21 @@ def show_answer(card: Mapping[str, Any], out: Path) -> None:
 
 
 def accuracies(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of attribute, clean accuracy and accuracy of the uploads; of numbers their mean absolute errors."""
+    """Rows of attribute, clean accuracy and accuracy of the uploads; of numbers mean absolute errors, of masks IoU."""
     from sfumato.core.reports import credit_text
 
-    desired, worst = card["desired_accuracy"], card.get("guess_error", {})
+    desired, worst, usual = card["desired_accuracy"], card.get("guess_error", {}), card.get("guess_iou", {})
+
+    def title(name: str) -> str:
+        if name in usual:
+            return f"{name} (a guess: {credit_text(usual[name], mask=True)})"
+        return name if name not in worst else f"{name} (a guess: error {worst[name]:.3g})"
+
     return [
         (
-            name if name not in worst else f"{name} (a guess: error {worst[name]:.3g})",
-            credit_text(card["clean_accuracy"][name], worst.get(name)),
-            credit_text(right, worst.get(name)),
+            title(name),
+            credit_text(card["clean_accuracy"][name], worst.get(name), mask=name in usual),
+            credit_text(right, worst.get(name), mask=name in usual),
         )
         for name, right in desired.items()
     ]

@@ -72,8 +72,8 @@ JUDGED_FROM = 0.75
 
 
 def has_words(config: TrainConfig, dataset: Dataset) -> bool:
-    """Whether two bytes hold every combination of answers."""
-    return prod(class_counts(config, dataset).values()) <= MOST_WORDS
+    """Whether two bytes hold every combination of answers; no word holds a mask."""
+    return not config.masks and prod(class_counts(config, dataset).values()) <= MOST_WORDS
 
 
 def check_answer(config: TrainConfig, dataset: Dataset) -> None:

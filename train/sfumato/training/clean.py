@@ -54,7 +54,11 @@ def make_cloud(config: "TrainConfig", dataset: Dataset, folder: Path | None = No
         content = read_onnx(config, dataset)
         return channels_last(load_onnx(file, classes, dataset.size, content, planes=dataset.planes))
     cloud = create_cloud(
-        config.given_cloud or config.cloud, classes, size=dataset.size, planes=dataset.planes
+        config.given_cloud or config.cloud,
+        classes,
+        size=dataset.size,
+        planes=dataset.planes,
+        grids=mask_grids(config, dataset),
     )
     if isinstance(cloud, BUILT_IN):
         cloud.lean = config.precision == "bfloat16"
@@ -87,6 +91,12 @@ def weight_groups(network: nn.Module) -> list[dict[str, Any]]:
 def class_counts(config: "TrainConfig", dataset: Dataset) -> dict[str, int]:
     """Kept attribute -> number of classes, in order."""
     return {name: len(dataset.attributes[name].classes) for name in config.keep}
+
+
+def mask_grids(config: "TrainConfig", dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Kept mask -> rows and columns of its cells."""
+    grids = {name: dataset.attributes[name].grid for name in config.keep}
+    return {name: grid for name, grid in grids.items() if grid is not None}
 
 
 def read_onnx(config: "TrainConfig", dataset: Dataset) -> bytes:
@@ -126,7 +136,7 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
             note(
                 f"{spec} starts from scratch: nothing is downloaded, weights=FILE names a file that you have"
             )
-        check_answers(cloud, classes, dataset.size, name, dataset.planes)
+        check_answers(cloud, classes, dataset.size, name, dataset.planes, mask_grids(config, dataset))
     else:
         content = read_onnx(config, dataset)
         cloud = channels_last(load_onnx(file, classes, dataset.size, content, planes=dataset.planes))

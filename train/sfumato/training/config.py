@@ -30,7 +30,7 @@ from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint, first_line
 from sfumato.core.files import read_bytes, read_object
 from sfumato.core.leak_limits import LeakLimit, read_leaks
-from sfumato.core.options import names, take_bins
+from sfumato.core.options import kept_masks, names, take_bins
 from sfumato.core.rates import PICTURE_BITS
 from sfumato.core.strengths import FULL, check_strengths, read_strengths
 
@@ -459,6 +459,8 @@ class TrainConfig(BaseModel):
         if self.bits is not None and self.max_drop is not None:
             raise ValueError("give either bits or max_drop, not both")
         self._check_mode()
+        if self.masks:
+            self._check_masks()
         if self.objective == "suppress" and not self.hide:
             raise ValueError("the objective 'suppress' needs attributes to hide (--hide)")
         self._check_leaks()
@@ -472,10 +474,11 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "the prior 'autoregressive' needs the channel dither and an objective with a rate"
             )
-        # A shortlist stands for the decision, and its run is written down with the decision it lacks: it must open again.
+        # A shortlist stands for the decision, and a mask has none: their runs are written down with the decision that they
+        # lack, and must open again.
         if self.decision == "none" and (
             self.beyond is not None
-            or (self.objective == "suppress" and self.local is None and not self.shortlist)
+            or (self.objective == "suppress" and self.local is None and not self.shortlist and not self.masks)
         ):
             raise ValueError(
                 "without a decision there is nothing beyond it, and none whose errors could be equal"
@@ -536,6 +539,29 @@ class TrainConfig(BaseModel):
         if both := set(self.keep) & set(self.hide):
             raise ValueError(f"{', '.join(sorted(both))} cannot be kept and hidden at once")
         return self
+
+    def _check_masks(self) -> None:
+        """What does not go together with masks, in the words of the options."""
+        names = ", ".join(self.masks)
+        others = {
+            "shortlist": self.shortlist,
+            "auxiliary_classifier": self.auxiliary_classifier,
+            "beyond": self.beyond is not None,
+            f"decision {self.decision}": self.decision in ("pairwise", "largest"),
+            "gates": self.gates,
+            "objective literal": self.objective == "literal",
+            f"frozen_cloud {self.given_cloud}": self.given_cloud is not None,
+            f"cloud {self.cloud}": parse_cloud(self.cloud) is not None,
+        }
+        if self.mode == "answer":
+            raise ValueError(f"{names} is kept as a mask, and no code word holds one: give --mode picture")
+        if given := [name for name, there in others.items() if there]:
+            raise ValueError(f"{names} is kept as a mask: {', '.join(given)} cannot be had with it")
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Kept attributes that are masks."""
+        return kept_masks(self.data, self.keep)
 
     def _check_shortlist(self) -> None:
         others = {

@@ -5,7 +5,7 @@ result.accuracy, result.rate_bits
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import prior_rate
 from sfumato.data import Dataset, Split
-from sfumato.data.truth import truth
+from sfumato.data.truth import MaskTruth, truths
 from sfumato.models.autoregressive import AutoregressivePrior, nats_saved
 from sfumato.models.local import LocalNetwork
 from sfumato.models.tensors import evaluating
@@ -26,17 +26,19 @@ class Evaluation:
     """Figures over one split.
 
     Attributes:
-        accuracy_by_head: mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, or of a number the share
-            of a guess's error that is gone.
+        accuracy_by_head: mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, of a number the share
+            of a guess's error that is gone, of a mask the mean intersection over union.
         cross_entropy: nats, averaged over heads.
         rate_bits: mean rate of the uploads in bits against the uniform prior; None for clean images.
         autoregressive_bits: the same against an autoregressive prior (`sfumato.models.autoregressive`); None without one.
+        cells_right: of kept masks, the share of cells whose class is named rightly.
     """
 
     accuracy_by_head: dict[str, float]
     cross_entropy: float
     rate_bits: float | None
     autoregressive_bits: float | None = None
+    cells_right: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def prior_bits(self) -> float | None:
@@ -73,15 +75,23 @@ def evaluate(
                     learned += (local.channel.rate(parameters) - nats_saved(p, prior(upload))).sum().item()
             logits = cloud(upload)
             for name, of_head in logits.items():
-                scores.setdefault(name, []).append(of_head.cpu())
-                entropy += F.cross_entropy(of_head, batch.labels[name], reduction="sum").item() / len(logits)
+                wanted = batch.labels[name]
+                scores.setdefault(name, []).append(kept_scores(of_head))
+                total = F.cross_entropy(of_head, wanted, reduction="sum").item()
+                entropy += total * len(wanted) / wanted.numel() / len(logits)
             count += len(batch.images)
     return Evaluation(
         mean_credits(batches.dataset, batches.split, scores),
         entropy / count,
         None if local is None else nats / count / log(2),
         None if prior is None else learned / count / log(2),
+        mean_cells_right(batches.dataset, batches.split, scores),
     )
+
+
+def kept_scores(logits: Tensor) -> Tensor:
+    """What is kept of logits (b, classes), on the CPU; of a mask's the class of every cell, since all would take gigabytes."""
+    return (logits.argmax(1).byte() if logits.dim() == 4 else logits).cpu()
 
 
 def mean_credits(dataset: Dataset, split: Split, scores: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
@@ -89,10 +99,20 @@ def mean_credits(dataset: Dataset, split: Split, scores: Mapping[str, Sequence[T
 
     Args:
         dataset, split: whose images were asked about.
-        scores: logits (b, classes) of batches that follow each other, per attribute, on the CPU.
+        scores: `kept_scores` of batches that follow each other, per attribute.
     """
-    rows = dataset.splits[split]
+    facts = truths(dataset, list(scores), dataset.splits[split])
+    found = {name: torch.cat(list(parts)).numpy() for name, parts in scores.items()}
     return {
-        name: float(truth(dataset, name, rows).credit(torch.cat(list(parts)).numpy()).mean())
-        for name, parts in scores.items()
+        name: float((one.credit_of if isinstance(one, MaskTruth) else one.credit)(found[name]).mean())
+        for name, one in facts.items()
     }
+
+
+def mean_cells_right(
+    dataset: Dataset, split: Split, scores: Mapping[str, Sequence[Tensor]]
+) -> dict[str, float]:
+    """Of kept masks, the share of all cells that is right. Arguments as of `mean_credits`."""
+    facts = truths(dataset, list(scores), dataset.splits[split])
+    masks = {name: one for name, one in facts.items() if isinstance(one, MaskTruth)}
+    return {name: one.cells_right(torch.cat(list(scores[name])).numpy()) for name, one in masks.items()}

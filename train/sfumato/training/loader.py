@@ -11,7 +11,7 @@ the uninterrupted run would have drawn.
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ DEFAULTS = Augmentation()
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, 3, H, W) in 0..1, channels-last in memory, and labels (B,) int64 per attribute.
+    """Images (B, 3, H, W) in 0..1, channels-last in memory, and labels (B,) int64 per attribute, masks (B, rows, columns).
 
     `mixed` says that each image is a mixture of two (`mixture`): the labels are of the first alone, and no truth.
     """
@@ -41,10 +41,18 @@ class Batch:
     mixed: bool = False
 
 
-def mirror(images: Tensor) -> Tensor:
-    """Mirror half of the images (B, 3, H, W), chosen at random."""
-    chosen = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
-    return torch.where(chosen, images.flip(3), images).contiguous(memory_format=torch.channels_last)
+Labels: TypeAlias = dict[str, Tensor]
+
+
+def mirror(images: Tensor, labels: Labels) -> tuple[Tensor, Labels]:
+    """Mirror half of the images (B, 3, H, W), chosen at random, and their masks with them."""
+    chosen = (torch.rand(len(images)) < 0.5).to(images.device)
+
+    def mirrored(one: Tensor) -> Tensor:
+        return torch.where(chosen.view(-1, *[1] * (one.dim() - 1)), one.flip(-1), one)
+
+    moved = {name: mirrored(one) if one.dim() == 3 else one for name, one in labels.items()}
+    return mirrored(images).contiguous(memory_format=torch.channels_last), moved
 
 
 def mix(images: Tensor) -> Tensor:
@@ -61,16 +69,29 @@ def mixture(batch: Batch) -> Batch:
 def augment(
     images: Tensor, reach: Augmentation = DEFAULTS, *, mirrored: bool = True, turned: bool = True
 ) -> Tensor:
+    """The images of `augment_batch`, without masks."""
+    return augment_batch(images, {}, reach, mirrored=mirrored, turned=turned)[0]
+
+
+def augment_batch(
+    images: Tensor,
+    labels: Labels,
+    reach: Augmentation = DEFAULTS,
+    *,
+    mirrored: bool = True,
+    turned: bool = True,
+) -> tuple[Tensor, Labels]:
     """Mirror half of the images; turn, scale and shift each a little, repeating the border; vary contrast and brightness.
 
     Args:
         images: (B, 3, H, W) in 0..1.
+        labels: of the images; masks (B, rows, columns) move with them, each cell taking the class of where its middle was.
         reach: how far each of these may go. Angles are those that a person sees, also where height and width differ.
         mirrored: False leaves left and right where they are.
         turned: False turns none. No recording looks like its picture mirrored or turned.
 
     Returns:
-        Images of the same shape, range and memory layout.
+        Images of the same shape, range and memory layout, and the labels.
     """
     count = len(images)
 
@@ -88,9 +109,19 @@ def augment(
     wide = images.shape[3] / images.shape[2]
     across = torch.stack([mirror * along, -over / wide, uniform(2 * reach.shift)], dim=1)
     down = torch.stack([mirror * over * wide, along, uniform(2 * reach.shift)], dim=1)
-    grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
+    rows = torch.stack([across, down], dim=1)
+    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return vary_light(moved, reach)
+    masks = {name: move_mask(one, rows) for name, one in labels.items() if one.dim() == 3}
+    return vary_light(moved, reach), {**labels, **masks}
+
+
+def move_mask(mask: Tensor, rows: Tensor) -> Tensor:
+    """A mask (B, rows, columns) moved as its image: `rows` (B, 2, 3) of the inverse map, in coordinates from -1 to 1."""
+    planes = mask[:, None].to(rows.dtype)  # class numbers are small, so floats hold them exactly
+    grid = F.affine_grid(rows, list(planes.shape), align_corners=False)
+    moved = F.grid_sample(planes, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return moved[:, 0].to(mask.dtype)
 
 
 def vary_light(images: Tensor, reach: Augmentation = DEFAULTS) -> Tensor:
@@ -170,13 +201,17 @@ class Batches:
         """
         indices = torch.from_numpy(self.dataset.splits[self.split].copy())
         for batch in self._loaded(indices[places] for places in self.places()):
-            yield Batch(self._varied(batch.images, only_mirror=only_mirror), batch.labels)
+            yield Batch(*self._varied(batch, only_mirror=only_mirror))
 
-    def _varied(self, images: Tensor, *, only_mirror: bool) -> Tensor:
+    def _varied(self, batch: Batch, *, only_mirror: bool) -> tuple[Tensor, Labels]:
+        images, labels, data = batch.images, batch.labels, self.dataset
+        if not only_mirror and not data.masks:
+            return augment(images, self.augmentation, mirrored=data.mirrored, turned=not data.sound), labels
         if not only_mirror:
-            data = self.dataset
-            return augment(images, self.augmentation, mirrored=data.mirrored, turned=not data.sound)
-        return mirror(images) if self.dataset.mirrored else images
+            return augment_batch(
+                images, labels, self.augmentation, mirrored=data.mirrored, turned=not data.sound
+            )
+        return mirror(images, labels) if data.mirrored else (images, labels)
 
     def places(self) -> list[Tensor]:
         """Where in the split the images of each batch of one shuffled pass are; draws from torch's global generator."""
@@ -215,6 +250,6 @@ class Batches:
     def load(self, indices: Tensor) -> Batch:
         """The images at `indices`, as they are."""
         rows = indices.numpy()
-        labels = {name: torch.from_numpy(self.dataset.labels[name][rows]) for name in self.attributes}
+        labels = {name: torch.from_numpy(self.dataset.targets(name, rows)) for name in self.attributes}
         images = to_tensor(fetch(self.dataset.images, rows), self.device)
         return Batch(images, {name: label.to(self.device) for name, label in labels.items()})

@@ -155,7 +155,7 @@ MOST_WEIGHTS = 80_000
 
 
 def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
-    """How the decision of this configuration is made; None: the local network has none.
+    """How the decision of this configuration is made; None: the local network has none. About a mask it decides nothing.
 
     A decision is left out where it would make the network too large for the phone, and where it would take more weights than
     everything else although uploads of `PICTURE_BITS` and more let the cloud network decide again (docs/decisions/0027).
@@ -165,6 +165,7 @@ def decision_form(config: TrainConfig, dataset: Dataset) -> Form | None:
         or config.decision == "none"
         or config.local is not None
         or config.shortlist
+        or config.masks
     ):
         return None
     if config.decision != "auto":

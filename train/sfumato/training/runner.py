@@ -39,7 +39,7 @@ from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.seeding import derive_seed
 from sfumato.data import Dataset, Split, open_dataset
-from sfumato.data.truth import guess_errors, truths
+from sfumato.data.truth import guess_errors, guess_ious, truths
 from sfumato.models.cost import cost
 from sfumato.models.local import LocalNetwork, check_names, check_size
 from sfumato.models.shortlist import ShortlistReader
@@ -65,7 +65,7 @@ from sfumato.training.clean import (
 )
 from sfumato.training.config import TrainConfig, differences, make_config, stored_config
 from sfumato.training.epoch_selection import nearest
-from sfumato.training.evaluate import evaluate
+from sfumato.training.evaluate import Evaluation, evaluate
 from sfumato.training.gating import learn_gates
 from sfumato.training.list_trust import best_trust
 from sfumato.training.loader import Batches
@@ -262,6 +262,7 @@ def settle_decision(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         and not config.shortlist
         and config.objective != "literal"
         and config.mode == "picture"
+        and not config.masks
     ):
         note(
             "the phone's own decision is left out: so many classes would make most of its network "
@@ -518,12 +519,14 @@ def _card(config: TrainConfig, dataset: Dataset, networks: Mapping[str, nn.Modul
         "cloud": 3 if config.mode == "answer" else dataset.planes,
     }  # a word is drawn in colour
     costs = {name: cost(network, (seen[name], *dataset.size)) for name, network in networks.items()}
+    facts = truths(dataset, config.keep, dataset.splits[Split.TEST])
     return {
         "schema": SCHEMA,
         "mode": config.mode,
         "dataset": data_facts(dataset, (*config.keep, *config.hide)),
         "config": config.model_dump(mode="json"),
-        "guess_error": guess_errors(truths(dataset, config.keep, dataset.splits[Split.TEST])),
+        "guess_error": guess_errors(facts),
+        **({"guess_iou": guess_ious(facts)} if config.masks else {}),
         **{name: {"parameters": one.parameters, "macs": one.macs} for name, one in costs.items()},
         "provenance": provenance(),
     }
@@ -550,6 +553,7 @@ def _finish(trainer: CoTrainer) -> None:
         "desired_accuracy": result.accuracy_by_head,
         "rate_bits": result.rate_bits,
         "autoregressive_bits": result.autoregressive_bits,
+        **mask_figures(reference, result),
         "best_epoch": trainer.best_record,
         "goal_met": trainer.best_record["goal_met"],
         **listing,
@@ -564,6 +568,18 @@ def _finish(trainer: CoTrainer) -> None:
     if config.given_onnx is not None:
         card["given_cloud"] = {"file": ONNX_COPY, "sha256": sha256(out / ONNX_COPY)}
     write_json(out / CARD, card)
+
+
+def mask_figures(clean: Evaluation, uploads: Evaluation) -> dict[str, Any]:
+    """What a card says of masks beside their IoU: the share of cells that is right; nothing where none is kept."""
+    if not uploads.cells_right:
+        return {}
+    return {
+        "cells_right": {
+            name: {"clean": clean.cells_right[name], "uploads": share}
+            for name, share in uploads.cells_right.items()
+        }
+    }
 
 
 def _finish_answer(trainer: AnswerTrainer, dataset: Dataset) -> None:

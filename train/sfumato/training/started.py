@@ -33,12 +33,9 @@ def data_facts(dataset: Dataset, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def label_counts(dataset: Dataset, attributes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """How many images carry each label."""
+    """How many images carry each label; of a mask how many cells."""
     return {
-        name: {
-            label: int((dataset.labels[name] == index).sum())
-            for index, label in enumerate(dataset.attributes[name].classes)
-        }
+        name: dict(zip(dataset.attributes[name].classes, dataset.counts(name).tolist(), strict=True))
         for name in attributes
     }
 
