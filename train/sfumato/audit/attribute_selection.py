@@ -47,6 +47,8 @@ class Selection:
 def unfit(artifact: Artifact, name: str) -> str | None:
     """Why an attribute cannot be attacked on this data, or None."""
     data = artifact.dataset
+    if data.attributes[name].grid is not None:
+        return "it is a mask"
     classes = len(data.attributes[name].classes)
     counts = {split: data.counts(name, split) for split in (Split.ATTACKER, Split.VALIDATION, Split.TEST)}
     if any(np.count_nonzero(count) < 2 for count in counts.values()):

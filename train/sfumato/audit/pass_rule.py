@@ -235,8 +235,9 @@ def _drop_line(one: DesiredResult, rule: Rule) -> str:
             f"{one.name}: {one.text(one.accuracy)} is {lost:.2g} over the clean network's "
             f"{one.text(one.clean_accuracy)}; at most {allowed:.2g} are allowed"
         )
+    what = "accuracy" if one.guess_iou is None else "IoU"
     return (
-        f"{one.name}: accuracy {one.accuracy:.1%} is {100 * _drop(one):.1f} points under the clean "
+        f"{one.name}: {what} {one.accuracy:.1%} is {100 * _drop(one):.1f} points under the clean "
         f"network's {one.clean_accuracy:.1%}; at most {100 * rule.max_drop:.1f} are allowed"
     )
 

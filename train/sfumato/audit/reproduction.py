@@ -283,6 +283,8 @@ def figures(audit: Audit) -> Iterator[tuple[str, Stated]]:
     for one in audit.desired:
         yield f"{one.name}: accuracy", Stated(one.accuracy, half(one.ci95))
         yield f"{one.name}: clean accuracy", Stated(one.clean_accuracy)
+        if one.cells_right is not None:
+            yield f"{one.name}: cells right", Stated(one.cells_right, half(one.ci95))
     rate = audit.rate_bits
     yield "rate, bits", Stated(rate.mean, half(rate.ci95) or LOOSE * rate.mean)
     yield "largest rate, bits", Stated(rate.max, LOOSE * rate.max)

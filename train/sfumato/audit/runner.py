@@ -62,7 +62,7 @@ from sfumato.core.memory import keep_freed_memory
 from sfumato.core.provenance import provenance
 from sfumato.core.strengths import FULL
 from sfumato.data import Split
-from sfumato.data.truth import truth
+from sfumato.data.truth import MaskTruth, truth
 
 Watch = Callable[[int, int, str, str], None]
 """Called before each step and at the end: steps done, steps in total, title, best attacks so far."""
@@ -253,7 +253,12 @@ def audit(
         worst_groups=groups,
         statements=(
             *(() if index is None else (index_statement(index),)),
-            *statements(first.attributes, rate, bounds),
+            *statements(
+                first.attributes,
+                rate,
+                bounds,
+                [one.name for one in first.desired if one.guess_iou is not None],
+            ),
             *group_statements(groups),
             *control_statements(controls),
             *composition_statements(compositions),
@@ -450,11 +455,12 @@ def run_attacks(
 
 def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult, ...]:
     """Accuracy of the cloud on the test uploads, per desired attribute."""
-    responses = cloud_responses(data.cloud, batches(data.test_uploads), data.keep)
+    responses = cloud_responses(data.cloud, batches(data.test_uploads), data.keep, whole=True)
     results = []
-    for name, log_probabilities in responses.items():
+    for name, found in responses.items():
         facts = truth(artifact.dataset, name, artifact.dataset.splits[Split.TEST])
-        hits = facts.credit(log_probabilities)
+        masks = facts if isinstance(facts, MaskTruth) else None
+        hits = facts.credit(found) if masks is None else masks.credit_of(found)
         results.append(
             DesiredResult(
                 name=name,
@@ -463,6 +469,8 @@ def desired_results(artifact: Artifact, data: AttackData) -> tuple[DesiredResult
                 clean_accuracy=artifact.clean_accuracy[name],
                 ci95=metrics.accuracy_interval(hits, seed=data.seed),
                 guess_error=facts.guess_error,
+                guess_iou=None if masks is None else masks.guess_iou,
+                cells_right=None if masks is None else masks.cells_right(found),
             )
         )
     return tuple(results)

@@ -94,6 +94,11 @@ class DesiredResult(_Frozen):
     guess_error: float | None = None
     """Of a number: the mean absolute error of a guess, in the number's unit. `accuracy` is the share of it that is gone, so
     the error is (1 - accuracy) times it. Null for classes."""
+    guess_iou: float | None = None
+    """Of a mask: the mean intersection over union of a guess, which says the most frequent class of each cell. `accuracy` is
+    the uploads'. Null for classes and numbers."""
+    cells_right: float | None = None
+    """Of a mask: the share of all cells whose class is named rightly. Null for classes and numbers."""
 
     @property
     def interval(self) -> str:
@@ -101,11 +106,11 @@ class DesiredResult(_Frozen):
         low, high = map(self.text, self.ci95)
         if self.guess_error is not None:
             return f"{high} - {low.removeprefix('error ')}"
-        return f"{low} - {high}"
+        return f"{low} - {high.removeprefix('IoU ')}"
 
     def text(self, accuracy: float) -> str:
-        """An accuracy of this attribute as people read it: a share, or of a number the mean absolute error."""
-        return credit_text(accuracy, self.guess_error)
+        """An accuracy of this attribute as people read it: a share, of a number the mean absolute error, of a mask IoU."""
+        return credit_text(accuracy, self.guess_error, mask=self.guess_iou is not None)
 
 
 class Rule(_Frozen):

@@ -38,13 +38,15 @@ def rule_statement(rule: Rule) -> str:
     )
 
 
-def bound_statements(rate: RateBits, bounds: InformationBounds) -> tuple[str, ...]:
-    """How much an upload can reveal, whatever the attack."""
+def bound_statements(rate: RateBits, bounds: InformationBounds, masks: Sequence[str] = ()) -> tuple[str, ...]:
+    """How much an upload can reveal, whatever the attack; `masks` are kept attributes that no component stands for."""
     parts = (
         f"Under a uniform prior the bound is {rate.mean:.1f} bits (95 % of the images: {rate.p95:.1f} or less). Under a "
         f"mixture prior it is {bounds.total:.2f} bits: {bounds.answer:.2f} for the desired answer and "
         f"{bounds.residual:.2f} for everything else."
     )
+    if masks:
+        parts += f" Everything else includes what the mask {' and '.join(masks)} says: the mixture knows labels alone."
     if bounds.autoregressive is not None:
         parts += f" Under an autoregressive prior it is {bounds.autoregressive:.1f} bits."
     out = [
@@ -95,10 +97,13 @@ def attribute_statement(one: AttributeResult) -> str:
 
 
 def statements(
-    attributes: Sequence[AttributeResult], rate: RateBits, bounds: InformationBounds
+    attributes: Sequence[AttributeResult],
+    rate: RateBits,
+    bounds: InformationBounds,
+    masks: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """What may be said about the artifact, bounded and measured, and no more."""
-    out = [*bound_statements(rate, bounds), *map(attribute_statement, attributes)]
+    """What may be said about the artifact, bounded and measured, and no more; `masks` as of `bound_statements`."""
+    out = [*bound_statements(rate, bounds, masks), *map(attribute_statement, attributes)]
     out += [verification_statement(one.name, one.verification) for one in attributes if one.verification]
     if not attributes:
         out.append("Nothing was attacked: these bounds are all that is known about other attributes.")

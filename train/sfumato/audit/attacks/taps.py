@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from sfumato.models.shortlist import without_shortlist
 
+MASK_GRID = 8
+"""Rows and columns, at most, of cells that an attacker reads a mask's logits in."""
+
 
 class Taps(nn.Module):
     """A cloud network that also returns what its stages put out."""
@@ -38,9 +41,9 @@ class Taps(nn.Module):
         return hook
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """(B, 3, H, W) -> stage features, and all logits side by side (B, sum of classes)."""
+        """(B, 3, H, W) -> stage features, and all logits side by side (B, sum of classes), those of a mask by coarse cells."""
         self.read = {}
-        logits = torch.cat(list(self.cloud(x).values()), dim=1)
+        logits = torch.cat([pooled(one, MASK_GRID) for one in self.cloud(x).values()], dim=1)
         features, self.read = self.read, {}
         return features, logits
 
