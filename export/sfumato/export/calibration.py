@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from sfumato.data import Split
-from sfumato.export.measure import draw, pictures
+from sfumato.export.measure import ask, draw
 from sfumato.export.parity import run_int8
-from sfumato.models.tensors import evaluating
 from sfumato.runtime import answer, confidence, familiar
 from sfumato.runtime.interpreter import Session
 from sfumato.training.answer import Images, Reader
@@ -22,13 +21,16 @@ from sfumato.training.run import AnswerRun, Run
 
 PHOTOS = 2000
 """Validation photos, and ordinary ones, that are looked at, at most."""
-BATCH = 128
 
 
 def validation_photos(run: Run) -> tuple[Images, dict[str, Any]]:
-    """Photos that no network was fitted to, (N, H, W, 3), and the labels of the kept attributes."""
+    """Photos that no network was fitted to, (N, H, W, 3), and the labels of the kept attributes, without masks.
+
+    A cell's class is the same at every temperature, so masks have none.
+    """
     rows = run.dataset.splits[Split.VALIDATION][:PHOTOS]
-    return np.array(run.dataset.images[rows]), {name: run.dataset.labels[name][rows] for name in run.keep}
+    names = [name for name in run.keep if name not in run.dataset.masks]
+    return np.array(run.dataset.images[rows]), {name: run.dataset.labels[name][rows] for name in names}
 
 
 def ordinary_photos(run: Run) -> Images:
@@ -39,15 +41,12 @@ def ordinary_photos(run: Run) -> Images:
 
 
 def picture_logits(run: Run, session: Session, images: Images) -> dict[str, Tensor]:
-    """What the cloud network says of uploads that the int8 model and the shipped sampler drew, several of every photo."""
-    drawn = draw(run.channel, images, run_int8(session, images))
-    found: dict[str, list[Tensor]] = {name: [] for name in run.keep}
-    with evaluating(run.cloud):
-        for start in range(0, len(drawn), BATCH):
-            logits = run.cloud(pictures(drawn[start : start + BATCH], run.channel))
-            for name in run.keep:
-                found[name].append(logits[name])
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    """What the cloud network says of uploads that the int8 model and the shipped sampler drew, several of every photo; nothing
+    of masks."""
+    names = [name for name in run.keep if name not in run.dataset.masks]
+    if not names:
+        return {}
+    return ask(run.cloud, draw(run.channel, images, run_int8(session, images)), names, run.channel)
 
 
 def answer_logits(shipped: AnswerRun, read: Reader, images: Images) -> dict[str, Tensor]:

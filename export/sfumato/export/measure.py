@@ -8,7 +8,7 @@ keep chance small.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sfumato.channels import Channel, prior_rate
 from sfumato.data import Split
-from sfumato.data.truth import Truth, guess_errors, truths
+from sfumato.data.truth import MaskTruth, Truth, guess_errors, guess_ious, truths
 from sfumato.export.freeze import PhoneNetwork
 from sfumato.export.parity import Floats, reference, run_int8
 from sfumato.models.tensors import evaluating
@@ -29,6 +29,7 @@ from sfumato.runtime.exact_rate import block_rate, dither_rate, gaussian_rate
 from sfumato.runtime.interpreter import Session
 from sfumato.runtime.sampler import NORMAL_SCALE, dither, gaussian, normal_table, weaken
 from sfumato.runtime.upload_codec import encode_png, pack
+from sfumato.training.evaluate import kept_scores
 from sfumato.training.run import Run
 
 IMAGES = 2000
@@ -53,14 +54,18 @@ class Figures:
     images: int
     draws: int
     accuracy: Mapping[str, Int8VsFloat]
-    """Mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, or of a number the share of a guess's error
-    that is gone."""
+    """Mean credit (`sfumato.data.truth`), per kept attribute: the fraction right, of a number the share of a guess's error
+    that is gone, of a mask the mean intersection over union."""
     rate_bits: Mapping[str, Int8VsFloat]
     """mean, p95 and max over the images. The int8 one is exact, from the sampler's own distributions."""
     upload_bytes: Mapping[str, float]
     """Mean of the PNG and size of the packed form."""
     guess_error: Mapping[str, float] = field(default_factory=dict)
     """Of kept numbers: mean absolute error of a guess, in their units."""
+    guess_iou: Mapping[str, float] = field(default_factory=dict)
+    """Of kept masks: mean intersection over union of a guess."""
+    cells_right: Mapping[str, Int8VsFloat] = field(default_factory=dict)
+    """Of kept masks: share of the cells whose class is named rightly."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the contract."""
@@ -68,10 +73,17 @@ class Figures:
             kind: {
                 name: {"float": round(p.trained, 6), "int8": round(p.int8, 6)} for name, p in table.items()
             }
-            for kind, table in (("accuracy", self.accuracy), ("rate_bits", self.rate_bits))
+            for kind, table in (
+                ("accuracy", self.accuracy),
+                ("rate_bits", self.rate_bits),
+                ("cells_right", self.cells_right),
+            )
+            if table
         }
         sizes = {"upload_bytes": dict(self.upload_bytes)}
         guesses = {"guess_error": dict(self.guess_error)}
+        if self.guess_iou:  # contracts without masks stay as they were
+            guesses["guess_iou"] = dict(self.guess_iou)
         return {"images": self.images, "draws": self.draws, **pairs, **guesses, **sizes}
 
 
@@ -127,12 +139,16 @@ def measure(
     """
     exact, shipped = reference(network, images), run_int8(session, images)
     uploads = {"float": draw(channel, images, exact), "int8": draw(channel, images, shipped)}
-    right = {kind: hits(cloud, drawn, truths, channel) for kind, drawn in uploads.items()}
+    answers = {kind: ask(cloud, drawn, truths, channel) for kind, drawn in uploads.items()}
+    right = {kind: credits_of(found, truths) for kind, found in answers.items()}
+    cells = {kind: cells_right(found, truths) for kind, found in answers.items()}
     return Figures(
         images=len(images),
         draws=DRAWS,
         accuracy={name: Int8VsFloat(right["float"][name], right["int8"][name]) for name in truths},
         guess_error=guess_errors(truths),
+        guess_iou=guess_ious(truths),
+        cells_right={name: Int8VsFloat(cells["float"][name], cells["int8"][name]) for name in cells["int8"]},
         rate_bits=_rates(trained_bits(channel, images, exact), all_bits(channel, images, shipped)),
         upload_bytes=sizes(channel, uploads["int8"][: len(images)]),
     )
@@ -214,19 +230,36 @@ def hits(
     cloud: nn.Module, drawn: list[Bytes], truths: Mapping[str, Truth], channel: Channel
 ) -> dict[str, float]:
     """Mean credit of what the cloud network finds in uploads, per kept attribute; uploads repeat the images in order."""
-    answers: dict[str, list[Tensor]] = {name: [] for name in truths}
+    return credits_of(ask(cloud, drawn, truths, channel), truths)
+
+
+def ask(cloud: nn.Module, drawn: list[Bytes], names: Iterable[str], channel: Channel) -> dict[str, Tensor]:
+    """What is kept (`kept_scores`) of the cloud network's logits for uploads, of each of these attributes."""
+    answers: dict[str, list[Tensor]] = {name: [] for name in names}
     with evaluating(cloud):
         for start in range(0, len(drawn), 128):
             logits = cloud(pictures(drawn[start : start + 128], channel))
-            for name in truths:
-                answers[name].append(logits[name])
+            for name, found in answers.items():
+                found.append(kept_scores(logits[name]))
+    return {name: torch.cat(found) for name, found in answers.items()}
+
+
+def credits_of(answers: Mapping[str, Tensor], truths: Mapping[str, Truth]) -> dict[str, float]:
+    """Mean credit of answers, per attribute; answers repeat the images in order."""
+    credits = {}
+    for name, facts in truths.items():
+        credit = facts.credit_of if isinstance(facts, MaskTruth) else facts.credit
+        parts = answers[name].split(len(facts.labels))
+        credits[name] = float(np.mean([credit(part.numpy()) for part in parts]))
+    return credits
+
+
+def cells_right(answers: Mapping[str, Tensor], truths: Mapping[str, Truth]) -> dict[str, float]:
+    """Of masks: the share of cells that answers name rightly; they repeat the images in order."""
+    masks = {name: facts for name, facts in truths.items() if isinstance(facts, MaskTruth)}
     return {
-        name: float(
-            np.mean(
-                [facts.credit(part.numpy()) for part in torch.cat(answers[name]).split(len(facts.labels))]
-            )
-        )
-        for name, facts in truths.items()
+        name: float(np.mean([facts.cells_right(p.numpy()) for p in answers[name].split(len(facts.labels))]))
+        for name, facts in masks.items()
     }
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.core.errors import SfumatoError, UsageError, complaint
 from sfumato.core.files import parse_json, read_inside
+from sfumato.core.options import MOST_CELLS
 from sfumato.core.sound import MOST_BANDS
 from sfumato.core.strengths import FULL, check_strengths
 
@@ -195,6 +196,8 @@ class LabelPart(Part):
     classes: tuple[str, ...] = Field(min_length=2)
     values: tuple[float, ...] | None = None
     """Of a number: what each class, a bin of numbers, stands for. The answer is the expected value over the classes."""
+    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    """Of a mask: rows and columns of the cells, over the whole image. The answer is a class for each of them."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
@@ -204,7 +207,18 @@ class LabelPart(Part):
             raise ValueError(
                 f"{len(self.values)} values do not belong to {len(self.classes)} classes of {self.name}"
             )
+        if self.grid is not None and self.values is not None:
+            raise ValueError(f"{self.name} has values and a grid: it is a number or a mask")
+        if self.grid is not None and math.prod(self.grid) > MOST_CELLS:
+            raise ValueError(
+                f"a mask has at most {MOST_CELLS:,} cells, {self.name} has {math.prod(self.grid):,}"
+            )
         return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the cloud network's answer about one upload: (classes,), or of a mask (classes, rows, columns)."""
+        return (len(self.classes), *(self.grid or ()))
 
 
 class AnswerPart(Part):
@@ -416,6 +430,8 @@ class Contract(Part):
         """Compare words and table with the kept attributes."""
         if self.answer is None:
             return
+        if masks := [entry.name for entry in self.keep if entry.grid is not None]:
+            raise ValueError(f"{masks[0]} has a grid, and no word holds a mask")
         if self.answer.words != math.prod(self.classes):
             raise ValueError(f"{self.answer.words} words do not belong to {self.classes} classes")
         if self.answer.table is not None:

@@ -364,7 +364,7 @@ def check_answers(session: Any, contract: Contract) -> None:
     except Exception as error:  # ONNX Runtime has a type of its own for every complaint
         raise SfumatoError(f"cloud.onnx does not take this contract's uploads: {first_line(error)}") from None
     found = {name: np.shape(answer) for name, answer in zip(keep, answers, strict=True)}
-    expected = {entry.name: (2, len(entry.classes)) for entry in contract.keep}
+    expected = {entry.name: (2, *entry.shape) for entry in contract.keep}
     if found != expected:
         raise SfumatoError(f"the heads of cloud.onnx are {found}, the contract says {expected}")
     if not all(np.isfinite(answer).all() for answer in answers):

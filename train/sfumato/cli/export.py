@@ -223,10 +223,14 @@ def show(contract: "Contract") -> None:
     rows = [(g.name, g.value, g.limit, "ok" if g.passed else "failed") for g in contract.gates]
     show(table("gates", ("check", "found", "allowed", ""), rows))
     figures = contract.figures
-    worst = figures.get("guess_error", {})
+    worst, masks = figures.get("guess_error", {}), figures.get("guess_iou", {})
+
+    def text(name: str, credit: float) -> str:
+        return credit_text(credit, worst.get(name), mask=name in masks)
+
     if figures:
         pairs = [
-            (name, *(credit_text(p[kind], worst.get(name)) for kind in ("float", "int8")))
+            (name, *(text(name, p[kind]) for kind in ("float", "int8")))
             for name, p in figures["accuracy"].items()
         ]
         pairs += [
@@ -239,7 +243,7 @@ def show(contract: "Contract") -> None:
         show(table(f"on {figures['images']} test images", ("figure", "float", "int8"), pairs))
     if contract.index is not None:
         drawn = figures["index"]
-        found = [(name, credit_text(share, worst.get(name))) for name, share in drawn["accuracy"].items()]
+        found = [(name, text(name, share)) for name, share in drawn["accuracy"].items()]
         found += [(f"rate, {name}", f"{bits:.1f} bits") for name, bits in drawn["rate_bits"].items()]
         found.append(("most that any photo tells", f"{contract.index.bits:,} bits"))
         show(table(f"indices of {drawn['images']} test images, int8", ("figure", ""), found))
@@ -248,7 +252,7 @@ def show(contract: "Contract") -> None:
         measured = [
             (
                 str(one.strength),
-                *(credit_text(one.accuracy[name], worst.get(name)) for name in names),
+                *(text(name, one.accuracy[name]) for name in names),
                 f"{one.rate_bits.mean:.1f} bits",
                 f"{one.upload_bytes.png:,.0f} bytes",
             )
