@@ -12,6 +12,7 @@ export {fileOf, modelOf, parseContract, uploadSize} from "./sfumato/server/web/c
 export {distance, features, readLimits, unlike} from "./sfumato/server/web/familiar.js";
 export {Ledger, LedgerError, LimitError, drawId, ledgerKey, sentence} from "./sfumato/server/web/ledger.js";
 export {codeOf, drawIndex, indexRate, levelsOf, noiseOf} from "./sfumato/server/web/index_code.js";
+export {cellsOf, overlaid} from "./sfumato/server/web/mask.js";
 export {KEY_BYTES, importKey, keyedNoise, parameterBytes} from "./sfumato/server/web/noise.js";
 export {brightened, noiseMap, tinted} from "./sfumato/server/web/paint.js";
 export {openPhone, perturb} from "./sfumato/server/web/phone.js";

@@ -18,6 +18,7 @@ from sfumato.channels.dither import Dither
 from sfumato.export.parity import channel_parameters
 from sfumato.runtime.exact_rate import block_rate, dither_rate
 from sfumato.runtime.keyed_noise import keyed_noise
+from sfumato.runtime.masks import to_runs
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.sampler import dither, gaussian, normal_table
 from sfumato.runtime.upload_codec import pack
@@ -246,6 +247,56 @@ def test_rates_and_maps_are_those_of_python_with_and_without_gates(levels: int, 
         bits, pixels = json.loads(line)
         assert bits == pytest.approx(nats / math.log(2), rel=1e-9)
         assert pixels == pytest.approx(noise_maps(one, parameters).flatten().tolist(), abs=1e-9)
+
+
+MASKS = """
+import {readFileSync} from "node:fs";
+import {cellsOf, overlaid} from "PAGE/mask.js";
+for (const line of readFileSync(0, "utf8").split("\\n").filter(Boolean)) {
+  const {runs, grid, classes, pixels, size} = JSON.parse(line), cells = cellsOf(runs, grid, classes);
+  const shown = cells && size ? Array.from(overlaid(Uint8Array.from(pixels), ...size, cells, grid)) : null;
+  console.log(JSON.stringify([cells && Array.from(cells), shown]));
+}
+""".replace("PAGE", str(ROOT / "cloud" / "sfumato" / "server" / "web"))
+
+
+def test_masks_are_read_as_in_python_and_laid_over_the_photo() -> None:
+    rng = np.random.default_rng(5)
+    cells, pixels = rng.integers(0, 3, (2, 4)), rng.integers(0, 256, (4, 8, 3))
+    case: dict[str, Any] = {"grid": [2, 4], "classes": 3, "pixels": pixels.ravel().tolist()}
+    grey = pixels[..., :1]
+    cases = [
+        {**case, "runs": to_runs(cells), "size": [4, 8]},
+        {**case, "runs": to_runs(cells), "size": [4, 8], "pixels": grey.ravel().tolist()},
+    ]
+    wrong = [[0, 7], [0, 9], [0, 8, 1], [3, 8], [-1, 8], [0, 0, 0, 8], [0, 4.5, 1, 3.5], "0", None]
+    cases += [{**case, "runs": runs} for runs in wrong]
+    command, given = ["node", "--input-type=module", "-e", MASKS], "\n".join(map(json.dumps, cases))
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60)
+    (found, shown), (_, shown_grey), *refused = map(json.loads, done.stdout.splitlines())
+    assert found == cells.ravel().tolist()
+    assert refused == [[None, None]] * len(wrong)
+    colours, fine = np.array([[0, 0, 0], [230, 60, 40], [40, 120, 230]]), cells.repeat(2, 0).repeat(2, 1)
+    for photo, drawn in ((pixels, shown), (grey.repeat(3, 2), shown_grey)):
+        expected = np.where(fine[..., None] == 0, photo, (photo + colours[fine]) // 2)
+        assert drawn == expected.ravel().tolist()
+
+
+def test_contracts_with_masks_are_read_and_checked() -> None:
+    good = test_contract.picture()
+    good["keep"][0]["grid"] = [4, 4]
+    edits: list[dict[str, Any]] = [
+        {"grid": [4]},
+        {"grid": [0, 4]},
+        {"grid": [300, 300]},
+        {"grid": [4, 4], "values": [1, 2]},
+    ]
+    wrong = [{**good, "keep": [{**good["keep"][0], **edit}]} for edit in edits]
+    word = test_contract.answer()
+    word["keep"][0]["grid"] = [4, 4]
+    refusal = f"this page does not know the mask {good['keep'][0]['name']}"
+    word_refusal = f"this page does not know the mask {word['keep'][0]['name']}"
+    assert parse([good, *wrong, word]) == ["picture", *[refusal] * len(wrong), word_refusal]
 
 
 PARSE = """

@@ -37,6 +37,7 @@ from tenacity import (
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.contract import FILE
 from sfumato.runtime.ledger import Draw, Ledger, LimitError, service_of
+from sfumato.runtime.masks import from_runs
 from sfumato.runtime.phone_model import Encoding, PhoneModel, Upload
 from sfumato.runtime.upload_codec import pack
 from sfumato.server.addresses import is_loopback
@@ -357,6 +358,8 @@ class Client:
                 raise KeyError(entry.name)
             if entry.values is not None:
                 float(found["value"])
+            if entry.grid is not None:
+                from_runs(found["mask"], entry.grid, classes=len(entry.classes))
         return Reply(answers, model, request, sent, attempts, seconds, rate_bits)
 
 

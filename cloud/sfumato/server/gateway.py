@@ -244,8 +244,12 @@ def photo_endpoint(
         )
         body = answer.model_dump(mode="json")
         for one in body["answers"].values():
-            if one["value"] is None:  # of a class; nulls of other fields say something
-                del one["value"]
+            for name in (
+                "value",
+                "mask",
+            ):  # of a number and a mask alone; nulls of other fields say something
+                if one[name] is None:
+                    del one[name]
         return Response(json.dumps(body), media_type=JSON)
 
     size = f"A photo, at most {config.largest_photo:,} bytes"

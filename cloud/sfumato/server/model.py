@@ -24,6 +24,7 @@ from sfumato.core.onnx_session import open_session
 from sfumato.runtime.confidence import read_temperatures
 from sfumato.runtime.contract import Contract, LabelPart, read_file, read_sealed
 from sfumato.runtime.makers import check_remembered
+from sfumato.runtime.masks import to_runs
 from sfumato.runtime.sampler import pictures
 from sfumato.runtime.verification import check_answers, run_onnx_sandboxed
 
@@ -46,6 +47,9 @@ class AttributePrediction:
     value: Annotated[float | None, Field(examples=[34.2])] = None
     """Of a number: the expected value over the classes by the network's own logits, in the number's unit. A kept class has
     none."""
+    mask: Annotated[Sequence[int] | None, Field(examples=[[0, 37, 1, 4, 0, 215]])] = None
+    """Of a mask: the class of every cell, row by row, as runs: class index, number of cells, and so on. `probabilities` are
+    then the shares of the cells that each class is expected to have, `label` the class with the largest. Others have none."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ class CloudModel:
         return [dict(zip(names, found, strict=True)) for found in zip(*heads, strict=True)]
 
     def run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Uploads (B, 3, H, W) in 0..1 -> logits (B, classes) of every kept attribute, in the order of the contract."""
+        """Uploads (B, 3, H, W) in 0..1 -> logits (B, classes) of every kept attribute, in the order of the contract; of a mask
+        (B, classes, rows, columns)."""
         image, heads = self.ends
         logits: list[NDArray[np.float32]] = self.session.run(heads, {image: pixels})
         return logits
@@ -130,21 +135,25 @@ class CloudModel:
 def _predictions(
     entry: LabelPart, logits: NDArray[np.float32], temperature: float
 ) -> list[AttributePrediction]:
-    """Of one head, (B, classes)."""
+    """Of one head, (B, classes), or of a mask (B, classes, rows, columns)."""
+    masks: Sequence[list[int] | None] = [None] * len(logits)
     probabilities = softmax(logits / temperature)
+    if entry.grid is not None:
+        masks = [to_runs(cells) for cells in logits.argmax(axis=1)]
+        probabilities = probabilities.mean(axis=(2, 3))
     labels, rows = probabilities.argmax(axis=1).tolist(), probabilities.round(DIGITS).tolist()
     numbers: Sequence[float | None] = [None] * len(rows)
     if entry.values is not None:
         # Without the temperature, as training, audit and the contract's figures read numbers.
         numbers = (softmax(logits) @ np.array(entry.values)).round(VALUE_DIGITS).tolist()
     return [
-        AttributePrediction(entry.classes[label], dict(zip(entry.classes, row, strict=True)), value)
-        for label, row, value in zip(labels, rows, numbers, strict=True)
+        AttributePrediction(entry.classes[label], dict(zip(entry.classes, row, strict=True)), value, mask)
+        for label, row, value, mask in zip(labels, rows, numbers, masks, strict=True)
     ]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(B, classes) logits -> probabilities, in double precision."""
+    """(B, classes) logits, or more axes behind -> probabilities, in double precision."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return result

@@ -1,7 +1,8 @@
 """`sfumato send`: perturb a photo here, ask the cloud about the result."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,6 +79,18 @@ def command(
         show(reply, account)
 
 
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """A number's value, the shares of a mask's classes, or a class.
+
+    >>> answer_text({"label": "no", "probabilities": {"no": 0.9, "yes": 0.1}, "mask": [0, 14, 1, 2]})
+    'a mask: no 90.0 %, yes 10.0 % of it'
+    """
+    if "mask" in answer:
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer["probabilities"].items())
+        return f"a mask: {shares} of it"
+    return f"{answer['value']:.1f}" if "value" in answer else str(answer["label"])
+
+
 def show(reply: "Reply", account: str) -> None:
     """Print the answer, what it cost, and what was sent by now."""
     from sfumato.core.console import note, show, table
@@ -85,7 +98,7 @@ def show(reply: "Reply", account: str) -> None:
     rows = [
         (
             name,
-            f"{answer['value']:.1f}" if "value" in answer else answer["label"],
+            answer_text(answer),
             f"{answer['label']}: {100 * answer['probabilities'][answer['label']]:.1f} %",
         )
         for name, answer in reply.answers.items()

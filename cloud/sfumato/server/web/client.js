@@ -5,6 +5,7 @@
  *     const reply = await ask({base: "https://photos.example", contract, digest}, travelling(phone, perturbed, false), token);
  */
 
+import {cellsOf} from "./mask.js";
 import {bitsOf, pack} from "./sampler.js";
 
 /** @typedef {import("./bytes.js").Bytes} Bytes */
@@ -17,7 +18,7 @@ import {bitsOf, pack} from "./sampler.js";
  * @property {string} digest sha256 of contract.json in hexadecimal: the service refuses uploads of another one
  *
  * @typedef {object} Reply
- * @property {Record<string, {label: string, probabilities: Record<string, number>, value?: number}>} answers
+ * @property {Record<string, {label: string, probabilities: Record<string, number>, value?: number, mask?: number[]}>} answers
  * @property {number} milliseconds
  */
 
@@ -72,9 +73,10 @@ export async function ask({base, contract, digest}, {content, type}, token) {
   const response = await request(base, "v1/predict", {method: "POST", headers, body: content});
   const {answers} = await response.json();
   const milliseconds = performance.now() - start;
-  for (const {name, classes, values} of contract.keep) {
+  for (const {name, classes, values, grid} of contract.keep) {
     const answer = answers?.[name];
-    if (!classes.includes(answer?.label) || (values && !Number.isFinite(answer.value))) throw new RefusedError("The answer does not fit the contract", 0);
+    const lacking = (values && !Number.isFinite(answer?.value)) || (grid && !cellsOf(answer?.mask, grid, classes.length));
+    if (!classes.includes(answer?.label) || lacking) throw new RefusedError("The answer does not fit the contract", 0);
   }
   return {answers, milliseconds};
 }

@@ -40,7 +40,7 @@
  * @property {Channel} channel
  * @property {number} sampler
  * @property {number} noise
- * @property {{name: string, classes: string[], values?: number[]}[]} keep
+ * @property {{name: string, classes: string[], values?: number[], grid?: number[]}[]} keep `grid` of a mask: rows and columns of its cells
  * @property {{encoding: string}} upload
  * @property {Answer | null} [answer] in answer mode alone
  * @property {{version: number, bits: number, power: number, memory: number} | null} [index] in picture mode, where uploads are entries of a public book
@@ -49,6 +49,7 @@
  * @property {Record<string, unknown>} [figures]
  */
 
+import {isGrid} from "./mask.js";
 import {FULL} from "./sampler.js";
 import {MOST_BANDS, RECIPE} from "./sound.js";
 
@@ -84,6 +85,10 @@ export function parseContract(text) {
   if (!channels) throw new Error(`this page knows no mode ${contract.mode}`);
   if (!channels.includes(channel.name)) throw new Error(`this page knows no channel ${channel.name}`);
   if (contract.mode === "answer") checkAnswer(contract);
+  const masks = contract.keep.filter(({grid}) => grid);
+  if (masks.some(({grid, values, classes}) => contract.mode === "answer" || values || !isGrid(grid) || classes.length > 256)) {
+    throw new Error(`this page does not know the mask ${masks[0].name}`);
+  }
   checkPoints(contract);
   if (![2, 4].includes(channel.subsample ?? 2)) throw new Error(`this page knows no subsample of ${channel.subsample}`);
   if (channel.gates && channel.subsample) throw new Error("gates close blocks of pixels: they have no subsample");

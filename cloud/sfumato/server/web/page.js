@@ -13,6 +13,7 @@ import {uploadSize} from "./contract.js";
 import {keep, storedKey} from "./key_store.js";
 import {LedgerError, sentence} from "./ledger.js";
 import {openLedger} from "./ledger_store.js";
+import {cellsOf, colourOf, overlaid} from "./mask.js";
 import {record} from "./microphone.js";
 import {KEY_BYTES} from "./noise.js";
 import {brightened, noiseMap, tinted} from "./paint.js";
@@ -290,7 +291,7 @@ async function send() {
   page.account.textContent = sentence(await ledger.spend(location.hostname, perturbed.draw, perturbed.rate));
   const sent = travelling(session, perturbed, page.asImage.checked);
   const {answers, milliseconds} = await ask(session, sent, page.token.value.trim());
-  page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities, value}]) => {
+  page.answer.replaceChildren(...Object.entries(answers).map(([name, {label, probabilities, value, mask}]) => {
     const list = document.createElement("dl");
     for (const [option, probability] of Object.entries(probabilities)) {
       const term = element("dt", option), share = element("dd", `${(100 * probability).toFixed(1)} %`);
@@ -300,11 +301,35 @@ async function send() {
       list.append(term, share);
     }
     const section = document.createElement("section");
-    section.append(element("h3", `${name}: ${value === undefined ? label : value.toFixed(1)}`), list);
+    const drawn = mask ? maskOf(name, mask) : null;
+    section.append(element("h3", drawn ? name : `${name}: ${value === undefined ? label : value.toFixed(1)}`), ...(drawn ? [drawn] : []), list);
     section.dataset.label = label;
     return section;
   }));
   showStatus("sent", `Sent ${bytes(sent.content.length)} and nothing else; answered in ${milliseconds.toFixed(0)} ms.`);
+}
+
+/** The photo with a mask over it, and what its colours mean. @param {string} name @param {number[]} runs */
+function maskOf(name, runs) {
+  const kept = session.contract.keep.find((one) => one.name === name);
+  const cells = kept?.grid && cellsOf(runs, kept.grid, kept.classes.length);
+  if (!perturbed || !kept?.grid || !cells) return null;
+  const {input: {shape: [, height, width]}} = session.contract;
+  const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+  figure.className = "mask";
+  paint(canvas, overlaid(perturbed.pixels, height, width, cells, kept.grid), height, width);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Where in the ${words.photo} the service finds: ${kept.classes.slice(1).join(", ")}`);
+  const caption = document.createElement("figcaption");
+  kept.classes.forEach((label, i) => {
+    const colour = colourOf(i);
+    if (!colour || !cells.includes(i)) return;
+    const mark = element("span", label);
+    mark.style.borderBottom = `3px solid rgb(${colour.join(" ")})`;
+    caption.append(mark, " ");
+  });
+  figure.append(canvas, caption);
+  return figure;
 }
 
 /** What was sent by now, in words. */
