@@ -309,7 +309,8 @@ class MainActivity : ComponentActivity() {
         AnswerState.Asking -> getString(R.string.asking)
         is AnswerState.Failed -> answer.reason
         is AnswerState.Received -> answer.reply.answers.entries.joinToString("\n") { (name, prediction) ->
-            prediction.value?.let { getString(R.string.answer_number, name, it) }
+            prediction.cells?.let { getString(R.string.answer_mask, name, 100 * (1 - prediction.probabilities.values.first())) }
+                ?: prediction.value?.let { getString(R.string.answer_number, name, it) }
                 ?: getString(R.string.answer, name, prediction.label, 100 * prediction.probabilities.getValue(prediction.label))
         } + "\n" + getString(R.string.answer_cost, answer.reply.sentBytes, answer.reply.millis)
     }

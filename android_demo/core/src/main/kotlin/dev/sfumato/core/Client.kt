@@ -39,9 +39,14 @@ public data class ClientConfig(
 
 /**
  * The answer for one kept attribute: the likeliest class as [label], and the [probabilities] of all. Of a number the answer is
- * [value]; classes have none.
+ * [value]. Of a mask it is [cells], the class number of every cell, row by row, and [probabilities] are shares of the cells.
  */
-public data class Answer(val label: String, val probabilities: Map<String, Double>, val value: Double? = null)
+public data class Answer(
+    val label: String,
+    val probabilities: Map<String, Double>,
+    val value: Double? = null,
+    val cells: List<Int>? = null,
+)
 
 /** The server's answer, checked against the contract. */
 public data class Reply(
@@ -183,11 +188,20 @@ public class Client(
             val shares = answer.child("probabilities")
             if (answer.text("label") !in kept.classes || shares.keys != kept.classes.toSet()) throw SfumatoException(kept.name)
             val value = kept.values?.let { answer.number("value") }
-            kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number), value)
+            val cells = kept.grid?.let { readMask(answer, it[0] * it[1], kept.classes.size) }
+            kept.name to Answer(answer.text("label"), kept.classes.associateWith(shares::number), value, cells)
         }
         Reply(found, reply.text("request_id"), sent, attempts, millis)
     } catch (error: SfumatoException) {
         throw ServerException("the server's answer does not fit the contract")
+    }
+
+    /** The cells of a mask, which comes as runs: class, number of cells, and so on. */
+    private fun readMask(answer: JsonObject, count: Int, classes: Int): List<Int> {
+        val runs = answer.list("mask").map { it as? Long ?: throw SfumatoException("mask") }.chunked(2)
+        val fits = runs.all { it.size == 2 && it[0] in 0 until classes && it[1] in 1..count }
+        if (!fits || runs.sumOf { it[1] } != count.toLong()) throw SfumatoException("mask")
+        return runs.flatMap { (named, cells) -> List(cells.toInt()) { named.toInt() } }
     }
 
     private sealed interface Outcome {

@@ -93,8 +93,16 @@ public sealed interface Channel {
     }
 }
 
-/** A kept attribute by [name], and its [classes] in the order of the cloud's head; of a number also the [values] that they stand for. */
-public data class Kept(val name: String, val classes: List<String>, val values: List<Double>? = null)
+/**
+ * A kept attribute by [name], and its [classes] in the order of the cloud's head; of a number also the [values] that they stand for,
+ * of a mask the rows and columns of its [grid] of cells.
+ */
+public data class Kept(
+    val name: String,
+    val classes: List<String>,
+    val values: List<Double>? = null,
+    val grid: List<Int>? = null,
+)
 
 /** How an upload travels; [mediaType] is its HTTP content type. */
 public enum class Encoding(public val mediaType: String) {
@@ -454,11 +462,19 @@ private class ContractReader(private val root: JsonObject) {
     }
 
     private fun readKept(part: JsonObject): Kept {
-        val kept = Kept(part.text("name"), part.texts("classes"), part.numbersOrNull("values"))
+        val kept = Kept(part.text("name"), part.texts("classes"), part.numbersOrNull("values"), readGrid(part))
         part.refuseOthers()
         demand(kept.classes.size >= 2) { "${kept.name} has fewer than two classes" }
         demand(kept.values == null || kept.values.size == kept.classes.size) { "the values of ${kept.name} do not belong to its classes" }
+        demand(kept.values == null || kept.grid == null) { "${kept.name} has values and a grid" }
         return kept
+    }
+
+    private fun readGrid(part: JsonObject): List<Int>? {
+        val grid = part.numbersOrNull("grid") ?: return null
+        val fits = grid.size == 2 && grid.all { it % 1 == 0.0 && it in 1.0..MOST_CELLS } && grid[0] * grid[1] <= MOST_CELLS
+        demand(fits) { "a mask has rows and columns of at most ${MOST_CELLS.toInt()} cells" }
+        return grid.map(Double::toInt)
     }
 
     /** A gate that failed: the export must not be used, whoever packed it. */
@@ -483,6 +499,7 @@ private class ContractReader(private val root: JsonObject) {
         const val MOST_SIDE = 4096L
         const val MOST_WORDS = 65536
         const val MOST_PIXELS = 65_536
+        const val MOST_CELLS = 65_536.0
         val MODES = setOf("picture", "answer")
         val GOALS = listOf("target_bits", "reached_bits", "beyond_target_bits", "beyond_reached_bits", "max_drop")
         const val LEAST_SIDE = 16

@@ -52,6 +52,30 @@ class ClientTest {
     }
 
     @Test
+    fun aMaskIsReadWhereTheContractHasAGrid() {
+        val parts = contractParts()
+        val kept = mapOf("name" to "smiling", "classes" to listOf("no", "yes"))
+        parts["keep"] = listOf(kept + ("grid" to listOf(2, 3)))
+        val masks = Contract.parse(contractBytes(parts))
+        assertEquals(listOf(2, 3), masks.keep.single().grid)
+        val broken = listOf("", "[0, 5]", "[0, 5, 1]", "[2, 6]", "[0, 0, 1, 6]", "[0, 7, 1, -1]", "[0, 6.0]")
+        val said = { mask: String -> say(200, if (mask.isEmpty()) GOOD else GOOD.replace("\"label\"", "\"mask\": $mask, \"label\"")) }
+        val own = ScriptedServer(contractBytes(parts))
+        own.play(*broken.map(said).toTypedArray(), said("[0, 4, 1, 1, 0, 1]"))
+        val client = Client(own.url, masks, sleep = pauses::add)
+        for (mask in broken) {
+            val error = assertThrows(mask, ServerException::class.java) { client.send(upload) }
+            assertTrue("${error.message}", "does not fit" in error.message.orEmpty())
+        }
+        assertEquals(listOf(0, 0, 0, 0, 1, 0), client.send(upload).answers.getValue("smiling").cells)
+        own.stop()
+        for (wrong in listOf(listOf(2), listOf(0, 3), listOf(300, 300), listOf(2, 1.5), "23")) {
+            parts["keep"] = listOf(kept + ("grid" to wrong))
+            assertThrows("$wrong", SfumatoException::class.java) { Contract.parse(contractBytes(parts)) }
+        }
+    }
+
+    @Test
     fun busyAndBrokenServersAreAskedAgainWithTheSameUpload() {
         server.play(say(503), HANG_UP, say(429, headers = mapOf("Retry-After" to "3")), say(200, GOOD))
         val reply = client().send(upload)
