@@ -1,6 +1,8 @@
 """Masks: how they are asked for and read, what is refused, and what an answer is worth."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("masks")
     np.save(out / "masks.npy", write_masks(out))
     return out
+
+
+def copy(folder: Path, out: Path) -> Path:
+    """The same files, linked: what is not changed has been decoded already."""
+    return Path(shutil.copytree(folder, out / "masks", copy_function=os.link))
+
+
+def replace(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Another picture in the place of a linked one."""
+    path.unlink()
+    Image.fromarray(pixels).save(path)
 
 
 def opened(folder: Path, keep: str = "lesion:mask", hide: tuple[str, ...] = (), size: str = "16") -> Dataset:
@@ -78,17 +91,18 @@ def test_cells_of_any_mask_are_those_of_a_plain_loop() -> None:
             assert found[row, column] == np.bincount(inside.ravel(), minlength=3).argmax()
 
 
-def test_classes_are_named_in_classes_json(tmp_path: Path) -> None:
-    masks = write_masks(tmp_path)
+def test_classes_are_named_in_classes_json(folder: Path, tmp_path: Path) -> None:
+    own, masks = copy(folder, tmp_path), np.load(folder / "masks.npy")
     masks[:, :8, :8] *= 2
     for i, one in enumerate(masks):
+        (own / f"mask{i}.png").unlink()
         image = Image.fromarray(one, "P")
         image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-        image.save(tmp_path / f"mask{i}.png")
+        image.save(own / f"mask{i}.png", compress_level=1)
     with pytest.raises(DataError, match="value 2 is none of the 2 classes of the mask"):
-        opened(tmp_path)
-    (tmp_path / "classes.json").write_text(json.dumps({"lesion": ["nothing", "old", "new"]}))
-    data = opened(tmp_path)
+        opened(own)
+    (own / "classes.json").write_text(json.dumps({"lesion": ["nothing", "old", "new"]}))
+    data = opened(own)
     assert data.attributes["lesion"].classes == ("nothing", "old", "new")
     assert set(np.unique(data.masks["lesion"])) == {0, 1, 2}
 
@@ -132,25 +146,26 @@ def test_files_that_are_no_masks_are_refused(tmp_path: Path) -> None:
     assert (read_mask(tmp_path / "grey.png") == 2).all()
 
 
-def test_a_mask_of_another_shape_and_one_that_is_missing_stop(tmp_path: Path) -> None:
-    write_masks(tmp_path)
-    Image.fromarray(np.zeros((8, 16), np.uint8)).save(tmp_path / "mask7.png")
+def test_a_mask_of_another_shape_and_one_that_is_missing_stop(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path)
+    replace(own / "mask7.png", np.zeros((8, 16), np.uint8))
     with pytest.raises(
         DataError, match=r"7\.png: its mask has 16 x 8 pixels, which is no smaller form of 16 x 16"
     ):
-        opened(tmp_path)
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "mask7.png")
-    assert not opened(tmp_path).masks["lesion"][7].any()
-    (tmp_path / "mask9.png").unlink()
+        opened(own)
+    replace(own / "mask7.png", np.zeros((8, 8), np.uint8))
+    assert not opened(own).masks["lesion"][7].any()
+    (own / "mask9.png").unlink()
     with pytest.raises(DataError, match=r"mask9\.png: no such mask"):
-        opened(tmp_path)
+        opened(own)
 
 
-def test_pictures_without_a_mask_are_left_out(tmp_path: Path) -> None:
-    write_masks(tmp_path)
-    table = (tmp_path / "labels.csv").read_text().replace(",mask3.png,", ",,")
-    (tmp_path / "labels.csv").write_text(table)
-    data = opened(tmp_path)
+def test_pictures_without_a_mask_are_left_out(folder: Path, tmp_path: Path) -> None:
+    own = copy(folder, tmp_path)
+    table = (own / "labels.csv").read_text().replace(",mask3.png,", ",,")
+    (own / "labels.csv").unlink()
+    (own / "labels.csv").write_text(table)
+    data = opened(own)
     assert len(data) == COUNT - 1
     assert len(data.masks["lesion"]) == COUNT - 1
     assert any("3.png: no value for 'lesion'" in line for line in data.skipped)

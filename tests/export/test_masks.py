@@ -30,8 +30,8 @@ from sfumato.training.runner import train
 
 TINY: dict[str, Any] = {
     "hide": ("side",),
-    "epochs": 3,
-    "clean_epochs": 4,
+    "epochs": 2,
+    "clean_epochs": 3,
     "batch_size": 32,
     "bits": 120,
     "augmentation": {"contrast": 0.0, "brightness": 0.0},
