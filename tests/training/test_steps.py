@@ -71,9 +71,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Networks, images and statistics in float64; a narrow cloud network."""
-    monkeypatch.setattr(
-        clean, "create_cloud", lambda name, classes, size, planes: ResNet(classes, widths=(8, 12, 16))
-    )
+    monkeypatch.setattr(clean, "create_cloud", lambda name, classes, **_: ResNet(classes, widths=(8, 12, 16)))
     monkeypatch.setattr(loader, "to_tensor", lambda images, device=None: to_tensor(images).double())
     monkeypatch.setattr(regularisers.task, "has_bfloat16", lambda device: False)
     torch.set_default_dtype(torch.float64)
