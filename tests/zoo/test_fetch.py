@@ -178,7 +178,19 @@ def test_a_folder_and_a_file_address_give_it_too(tmp_path: Path) -> None:
         (partial(to, "ftp://127.0.0.1/x"), "leads to another kind of address (ftp)"),
         (partial(to, f"/zoo/{NAME}/{BROKEN}"), "cannot be fetched (HTTP 302)"),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or str(value)[:40],
+    # Two processes that share the tests must find the same names: that of a partial has its address.
+    ids=[
+        "changed",
+        "longer",
+        "truncated",
+        "silent",
+        "endless",
+        "lost",
+        "nonsense",
+        "to a file",
+        "to ftp",
+        "in a ring",
+    ],
 )
 def test_a_broken_transfer_is_one_line_and_leaves_nothing(
     answer: Answer, said: str, server: Server, tmp_path: Path
