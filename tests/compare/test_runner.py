@@ -112,6 +112,19 @@ def test_all_is_every_method_and_ours_at_every_point() -> None:
     assert [row.setting for row in rows if row.method == "pass"] == list(curve.values)
 
 
+def test_attributes_are_asked_for_in_bins_as_in_training() -> None:
+    """Numbers and masks have no place beside methods that know labels alone."""
+    binned = make_compare_config({"data": "folder:own", "keep": ("age:0-12,13-",), "hide": ("height:q4",)})
+    assert (binned.data, binned.keep, binned.hide) == (
+        "folder:own,bins=age:0-12/13-,bins=height:q4",
+        ("age",),
+        ("height",),
+    )
+    assert binned.training().keep == ("age",)
+    with pytest.raises(UsageError, match="age is a number, and the other methods know labels alone"):
+        make_compare_config({"data": "folder:own", "keep": ("age:number",)})
+
+
 def test_settings_are_a_number_or_the_values_of_one_method() -> None:
     settings = parse_settings(["2", "pass=0.05, 0.1,0.05", "pixelate=4"])
     assert settings.count == 2

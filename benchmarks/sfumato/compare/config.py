@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sfumato.audit.plan import create_plan
 from sfumato.core.errors import UsageError, complaint, unknown
-from sfumato.core.options import kept_masks, names, take_bins
+from sfumato.core.options import kept_masks, kept_numbers, names, with_bins
 from sfumato.training.config import Augmentation, TrainConfig, make_config
 
 
@@ -44,10 +44,20 @@ class CompareConfig(BaseModel):
     beside one that is not."""
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bins(cls, values: Any) -> Any:
+        """As in `TrainConfig`: `age:q4` belongs to the data."""
+        return with_bins(values)
+
     @model_validator(mode="after")
     def _labels_alone(self) -> Self:
-        if masks := kept_masks(*take_bins(self.data, self.keep, ())[:2]):
+        if masks := kept_masks(self.data, self.keep):
             raise ValueError(f"{masks[0]} is a mask, and the other methods know labels alone: keep a label")
+        if numbers := kept_numbers(self.data, self.keep):
+            raise ValueError(
+                f"{numbers[0]} is a number, and the other methods know labels alone: keep it in bins, {numbers[0]}:q4"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """What several commands share in reading their command line."""
 
 import re
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -36,8 +36,40 @@ def kept_masks(spec: str, keep: Sequence[str]) -> tuple[str, ...]:
     >>> kept_masks("folder:own,mask=lesion:4", ("age", "lesion"))
     ('lesion',)
     """
-    asked = re.findall(r",mask=([^:,]+):", spec)
+    return _asked(spec, "mask", keep)
+
+
+def kept_numbers(spec: str, keep: Sequence[str]) -> tuple[str, ...]:
+    """The kept attributes that a data SPEC asks for as numbers.
+
+    >>> kept_numbers("folder:own,number=age:q16", ("age", "lesion"))
+    ('age',)
+    """
+    return _asked(spec, "number", keep)
+
+
+def _asked(spec: str, option: str, keep: Sequence[str]) -> tuple[str, ...]:
+    asked = re.findall(rf",{option}=([^:,]+):", spec)
     return tuple(name for name in keep if name in asked)
+
+
+def with_bins(values: Any) -> Any:
+    """Options whose bins, `--hide age:q4`, are moved into their data SPEC; whatever is no such options stays as it is.
+
+    >>> with_bins({"data": "folder:own", "keep": "age:q4", "seed": 1})
+    {'data': 'folder:own,bins=age:q4', 'keep': ('age',), 'seed': 1, 'hide': ()}
+    """
+    if not isinstance(values, Mapping):
+        return values
+    lists = [values.get(name, ()) for name in ("keep", "hide")]
+    keep, hide = (names(one) if isinstance(one, str) else one for one in lists)
+    if not all(isinstance(one, (list, tuple)) for one in (keep, hide)):
+        return values  # the fields say what is wrong
+    strings = isinstance(values.get("data"), str) and all(isinstance(one, str) for one in (*keep, *hide))
+    if not strings or not any(":" in one for one in (*keep, *hide)):
+        return values
+    data, keep, hide = take_bins(values["data"], keep, hide)
+    return {**values, "data": data, "keep": keep, "hide": hide}
 
 
 def take_bins(

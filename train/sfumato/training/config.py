@@ -30,7 +30,7 @@ from sfumato.core.console import note
 from sfumato.core.errors import SfumatoError, UsageError, complaint, first_line
 from sfumato.core.files import read_bytes, read_object
 from sfumato.core.leak_limits import LeakLimit, read_leaks
-from sfumato.core.options import kept_masks, names, take_bins
+from sfumato.core.options import kept_masks, names, with_bins
 from sfumato.core.rates import PICTURE_BITS
 from sfumato.core.strengths import FULL, check_strengths, read_strengths
 
@@ -444,15 +444,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _bins(cls, values: Any) -> Any:
         """Bins that an attribute was asked for with, `age:q4`, belong to the data."""
-        lists = [values.get(name, ()) for name in ("keep", "hide")]
-        keep, hide = (names(one) if isinstance(one, str) else one for one in lists)
-        if not all(isinstance(one, (list, tuple)) for one in (keep, hide)):
-            return values  # the fields say what is wrong
-        strings = isinstance(values.get("data"), str) and all(isinstance(one, str) for one in (*keep, *hide))
-        if not strings or not any(":" in one for one in (*keep, *hide)):
-            return values
-        data, keep, hide = take_bins(values["data"], keep, hide)
-        return {**values, "data": data, "keep": keep, "hide": hide}
+        return with_bins(values)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
