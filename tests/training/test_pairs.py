@@ -41,10 +41,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 class Narrow(cloud.ResNet):
     """The built-in cloud network, quicker."""
 
-    def __init__(
-        self, classes: dict[str, int], *, widths: tuple[int, int, int], stride: int, planes: int
-    ) -> None:
-        super().__init__(classes, widths=(8, 12, 16), stride=2, planes=planes)
+    def __init__(self, classes: dict[str, int], **options: Any) -> None:
+        super().__init__(classes, **{**options, "widths": (8, 12, 16), "stride": 2})
 
 
 class Small(nn.Module):
