@@ -455,8 +455,13 @@ def started(server: Server, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`sfumato zoo get` in the middle of a file."""
     server.answers[BROKEN] = drip
     words = ["zoo", "get", NAME, "--from", server.url, "--out", str(tmp_path / "faces")]
+    script = (
+        "import signal; from sfumato.cli.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs have none
+        "main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "sfumato.cli.main", *words],
+        [sys.executable, "-c", script, *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
