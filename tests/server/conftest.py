@@ -23,6 +23,15 @@ from sfumato.server.model import CloudModel
 KEY = bytes(range(32))
 
 
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """The key of a device that holds `KEY`."""
+    path = tmp_path / "key"
+    path.write_text(KEY.hex())
+    path.chmod(0o600)
+    return path
+
+
 @pytest.fixture(scope="session")
 def bundle(sealed: Path) -> Path:
     """The export of `tests.fixtures.runs`, with a rate that was measured. It must not be changed."""

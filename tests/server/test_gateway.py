@@ -34,14 +34,6 @@ def photo(picture: NDArray[np.uint8], form: str = "JPEG") -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "key"
-    path.write_text(KEY.hex())
-    path.chmod(0o600)
-    return path
-
-
 def post(gateway: Server, content: bytes, **headers: str) -> httpx.Response:
     return httpx.post(f"{gateway.url}/v1/photo", content=content, headers={**JPEG, **headers}, timeout=120)
 

@@ -21,6 +21,7 @@ from PIL import Image
 from tests.fixtures.videos import Picture, http_camera, still, video, write_video
 from tests.server.conftest import KEY, Server, start_server
 
+from sfumato.cli.watch import answer_line
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.data import open_dataset
 from sfumato.runtime.keyring import KeyRing
@@ -57,14 +58,6 @@ def film(scenes: list[list[Picture]], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "account", KEY)
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "key"
-    path.write_text(KEY.hex())
-    path.chmod(0o600)
-    return path
 
 
 @pytest.fixture
@@ -360,3 +353,14 @@ def test_a_file_on_the_command_line(command: Command, film: Path, key_file: Path
     assert (camera["camera"], camera["service"], camera["total"]["draws"]) == ("door", HOST, 2)
     assert camera["limit"] == {"day": 5000.0, "total": None}
     assert [tally["draws"] for tally in camera["hours"].values()] in ([2], [1, 1])
+
+
+def test_a_line_says_every_kind_of_answer() -> None:
+    """A mask has a label too, the class of most cells, which is no answer about the picture."""
+    shares = {"nothing": 0.9, "object": 0.1}
+    assert answer_line("skin", {"label": "nothing", "probabilities": shares}) == "skin nothing (90.0 %)"
+    assert (
+        answer_line("age", {"label": "30-39", "probabilities": {"30-39": 1.0}, "value": 34.25}) == "age 34.2"
+    )
+    mask = answer_line("place", {"label": "nothing", "probabilities": shares, "mask": [0, 14, 1, 2]})
+    assert mask == "place a mask: nothing 90.0 %, object 10.0 % of it"

@@ -3,12 +3,14 @@
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfumato.cli.arguments import LedgerFile, PublicKey
+from sfumato.cli.send import answer_text
 
 if TYPE_CHECKING:
     from sfumato.server.watch import Sight
@@ -131,16 +133,23 @@ def tell_json(sight: "Sight") -> None:
     sys.stdout.flush()
 
 
+def answer_line(name: str, answer: Mapping[str, Any]) -> str:
+    """An answer as `sfumato send` says it, a class with its probability.
+
+    >>> answer_line("smiling", {"label": "yes", "probabilities": {"no": 0.1, "yes": 0.9}})
+    'smiling yes (90.0 %)'
+    """
+    said = f"{name} {answer_text(answer)}"
+    if "value" in answer or "mask" in answer:
+        return said
+    return f"{said} ({100 * answer['probabilities'][answer['label']]:.1f} %)"
+
+
 def tell(sight: "Sight") -> None:
     """One line where a scene begins or gets its answer; further frames say nothing."""
     if not (sight.new or sight.sent_bytes):
         return
-    answers = ", ".join(
-        f"{name} {answer['value']:.1f}"
-        if "value" in answer
-        else f"{name} {answer['label']} ({100 * answer['probabilities'][answer['label']]:.1f} %)"
-        for name, answer in (sight.answers or {}).items()
-    )
+    answers = ", ".join(answer_line(name, answer) for name, answer in (sight.answers or {}).items())
     sys.stdout.write(
         f"{sight.at} {sight.camera} scene {sight.scene}: {answers or 'no answer'}; at most {sight.rate_bits:.1f} bits\n"
     )
