@@ -45,7 +45,7 @@ from sfumato.models.cloud import create_cloud
 from sfumato.models.pretrained import Pretrained
 from sfumato.training import loader
 from sfumato.training.config import Augmentation, Gating
-from sfumato.training.loader import augment
+from sfumato.training.loader import Labels, augment_batch
 from sfumato.training.run import load_run
 
 TINY = Plan(
@@ -391,12 +391,12 @@ def test_every_row_is_taught_by_photos_that_vary_alike(
     """The clean network, an upload's row and the phone alone: none has milder photos than another."""
     seen: dict[str, set[tuple[float, float]]] = {}
 
-    def watched(images: torch.Tensor, reach: Augmentation, **options: bool) -> torch.Tensor:
+    def watched(images: torch.Tensor, labels: Labels, reach: Augmentation, **options: bool) -> Any:
         caller = inspect.stack()[3].function
         seen.setdefault(caller, set()).add((reach.scale, reach.hue))
-        return augment(images, reach, **options)
+        return augment_batch(images, labels, reach, **options)
 
-    monkeypatch.setattr(loader, "augment", watched)
+    monkeypatch.setattr(loader, "augment_batch", watched)
     options = ["--data", CONFIG["data"], "--keep", ",".join(CONFIG["keep"]), "--epochs", "1"]
     options += [
         "--methods",

@@ -14,7 +14,12 @@ from sfumato.core.seeding import seed_everything
 from sfumato.data import Split, open_dataset
 from sfumato.training import loader
 from sfumato.training.config import Augmentation
-from sfumato.training.loader import Batch, Batches, ahead, augment, mix, vary_light
+from sfumato.training.loader import Batch, Batches, ahead, augment_batch, mix, vary_light
+
+
+def augment(images: torch.Tensor, reach: Augmentation = loader.DEFAULTS, **options: bool) -> torch.Tensor:
+    """Images that have no masks."""
+    return augment_batch(images, {}, reach, **options)[0]
 
 
 def test_augmented_images_keep_shape_range_and_seed() -> None:

@@ -85,11 +85,25 @@ def raw(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
+def signature_line(key: Ed25519PrivateKey, context: bytes, content: bytes) -> bytes:
+    """A signature as it is written into a file. `context` keeps it from being taken for one of another kind of file."""
+    return base64.b64encode(key.sign(context + content)) + b"\n"
+
+
+def holds(key: Ed25519PublicKey, context: bytes, content: bytes, line: bytes) -> bool:
+    """Whether a line of `signature_line` is this key's of this content."""
+    try:
+        key.verify(base64.b64decode(line.strip(), validate=True), context + content)
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
+
+
 def sign(folder: Path, key: Ed25519PrivateKey) -> None:
     """Sign the contract in `folder` and put the public key beside it; the digests are written anew."""
-    signature = key.sign(CONTEXT + (folder / FILE).read_bytes())
+    line = signature_line(key, CONTEXT, (folder / FILE).read_bytes())
     with atomic_write(folder / SIGNATURE) as scratch:
-        scratch.write_bytes(base64.b64encode(signature) + b"\n")
+        scratch.write_bytes(line)
     with atomic_write(folder / PUBLIC) as scratch:
         scratch.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     write_digests(folder)
@@ -123,13 +137,9 @@ def check_signature(folder: Path, key: Ed25519PublicKey) -> None:
         SfumatoError: there is none, it is damaged, or it was not made for this contract with that key.
     """
     path = folder / SIGNATURE
-    content = _read(folder, SIGNATURE)
-    try:
-        key.verify(base64.b64decode(content.strip(), validate=True), CONTEXT + _read(folder, FILE))
-    except (InvalidSignature, binascii.Error, ValueError):
-        raise SfumatoError(
-            f"{path} is not this key's signature of this contract: do not use the export"
-        ) from None
+    line = _read(folder, SIGNATURE)
+    if not holds(key, CONTEXT, _read(folder, FILE), line):
+        raise SfumatoError(f"{path} is not this key's signature of this contract: do not use the export")
 
 
 def own_key(folder: Path) -> Ed25519PublicKey | None:

@@ -7,19 +7,17 @@ The index is what is trusted: that of the wheel, or one that its maker has signe
 Names in it are names of files below one folder and nothing else, so no index leads out of the folder that is written.
 """
 
-import base64
-import binascii
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import Field, ValidationError, model_validator
 
 from sfumato.core.errors import SfumatoError, complaint, unknown
 from sfumato.core.files import atomic_write, parse_json, read_inside
 from sfumato.runtime.contract import Digest, FileName, Part
+from sfumato.runtime.signing import holds, signature_line
 
 SCHEMA: Final = "sfumato-zoo/1"
 FILE, SIGNATURE = "index.json", "index.sig"
@@ -202,9 +200,9 @@ def shipped_index() -> Index:
 
 def sign_index(folder: Path, key: Ed25519PrivateKey) -> None:
     """Write `index.sig` beside the index of a zoo."""
-    signature = key.sign(CONTEXT + read_inside(folder, FILE, largest=LARGEST))
+    line = signature_line(key, CONTEXT, read_inside(folder, FILE, largest=LARGEST))
     with atomic_write(folder / SIGNATURE) as scratch:
-        scratch.write_bytes(base64.b64encode(signature) + b"\n")
+        scratch.write_bytes(line)
 
 
 def check_index(content: bytes, signature: bytes, key: Ed25519PublicKey, where: str) -> None:
@@ -213,7 +211,5 @@ def check_index(content: bytes, signature: bytes, key: Ed25519PublicKey, where: 
     Raises:
         SfumatoError: the signature is damaged, or is not that key's of these bytes.
     """
-    try:
-        key.verify(base64.b64decode(signature.strip(), validate=True), CONTEXT + content)
-    except (InvalidSignature, binascii.Error, ValueError):
-        raise SfumatoError(f"{where} is not signed with this key: take nothing from there") from None
+    if not holds(key, CONTEXT, content, signature):
+        raise SfumatoError(f"{where} is not signed with this key: take nothing from there")

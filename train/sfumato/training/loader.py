@@ -66,13 +66,6 @@ def mixture(batch: Batch) -> Batch:
     return Batch(mix(batch.images), batch.labels, mixed=True)
 
 
-def augment(
-    images: Tensor, reach: Augmentation = DEFAULTS, *, mirrored: bool = True, turned: bool = True
-) -> Tensor:
-    """The images of `augment_batch`, without masks."""
-    return augment_batch(images, {}, reach, mirrored=mirrored, turned=turned)[0]
-
-
 def augment_batch(
     images: Tensor,
     labels: Labels,
@@ -205,8 +198,6 @@ class Batches:
 
     def _varied(self, batch: Batch, *, only_mirror: bool) -> tuple[Tensor, Labels]:
         images, labels, data = batch.images, batch.labels, self.dataset
-        if not only_mirror and not data.masks:
-            return augment(images, self.augmentation, mirrored=data.mirrored, turned=not data.sound), labels
         if not only_mirror:
             return augment_batch(
                 images, labels, self.augmentation, mirrored=data.mirrored, turned=not data.sound
