@@ -8,6 +8,8 @@ photo). The phone learns what it would say about any window of any photo (as Jet
 values), so noise of single answers averages out. Nothing draws, and the cloud network is not trained: minutes, where learning
 from the task takes hours (docs/decisions/0034). A face has no value for a question about objects: the window has no reason to
 open on it, and nobody has to name it.
+The value does not depend on what is around the window. So a share of the photos has the surroundings of another one there, and
+the phone learns to leave them out of account.
 
     learn_windows(model, clean, batches, config, fabric, log)
 """
@@ -116,6 +118,11 @@ def window_loss(scores: Tensor, chosen: Tensor, values: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores.flatten(1).gather(1, chosen), values)
 
 
+def with_other_surroundings(images: Tensor, shown: Tensor) -> Tensor:
+    """Images (B, 3, H, W), each with the next one of the batch where `shown`, (B, 1, H, W), is 0."""
+    return torch.where(shown > 0, images, images.roll(-1, 0))
+
+
 def learn_windows(
     model: LocalCloudModel,
     clean: nn.Module,
@@ -151,12 +158,20 @@ def learn_windows(
         )
 
     def loss_of(shared: Any, places: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
-        images = vary_light(batches.load(rows[places]).images, config.augmentation)
+        images, asked, worth = batches.load(rows[places]).images, chosen[places], values[places]
+        swapped = torch.rand(len(images), 1) < how.swap
+        view = torch.randint(how.views, (len(images), 1))
+        # The window that was kept is the only one whose value still holds.
+        asked = torch.where(swapped, asked.gather(1, view), asked)
+        worth = torch.where(swapped, worth.gather(1, view), worth)
+        shown = torch.where(swapped.view(-1, 1, 1, 1), masks[asked[:, 0]], 1)
+        images = with_other_surroundings(images, over_pixels(shown).to(images.device))
+        images = vary_light(images, config.augmentation)
         turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
         turned &= batches.dataset.mirrored
         scores = shared(torch.where(turned, images.flip(3), images))
         scores = torch.where(turned, scores.flip(3), scores)
-        loss = window_loss(scores, chosen[places].to(scores.device), values[places].to(scores.device))
+        loss = window_loss(scores, asked.to(scores.device), worth.to(scores.device))
         return loss, {"window_loss": loss.item()}
 
     run_epochs(
