@@ -17,6 +17,7 @@ from sfumato.training import runner
 from sfumato.training.advice import Figures, recommend
 from sfumato.training.answer import AnswerTrainer, check_answer
 from sfumato.training.config import TrainConfig, make_config
+from sfumato.training.presets import settings
 from sfumato.training.run import AnswerRun, load_run
 from sfumato.training.runner import train
 
@@ -129,6 +130,25 @@ def test_auto_follows_the_rule_and_remembers_its_choice(tmp_path: Path) -> None:
     assert run.mode == run.config.mode == recommend(figures).train_mode
     again = train(TrainConfig(**options), tmp_path / "auto", auto=True, resume=True)
     assert again.mode == run.mode
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"bits": 200.0, "levels": 4}, settings("medical", {"subsample": 1})],
+    ids=["bits", "medical"],
+)
+def test_auto_in_answer_mode_keeps_what_it_was_told_of_picture_mode(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_answer_suits", lambda *_: True)
+    options = {**TINY, "hide": (), "epochs": 1, **more}
+    run = train(TrainConfig(**options), tmp_path / "auto", auto=True)
+    assert (run.mode, run.config.bits) == ("answer", 200)
+    assert load_run(tmp_path / "auto").config == run.config
+    (tmp_path / "auto" / "card.json").unlink()  # as if it had been interrupted
+    assert train(TrainConfig(**options), tmp_path / "auto", auto=True, resume=True).mode == "answer"
+    with pytest.raises(SfumatoError, match=r"bits 200\.0 \(now 9\.0\)"):
+        train(TrainConfig(**{**options, "bits": 9}), tmp_path / "auto", auto=True, resume=True)
 
 
 def test_auto_goes_on_in_picture_mode_with_what_the_phone_has_learned(

@@ -771,7 +771,10 @@ def stored_config(values: Mapping[str, Any]) -> TrainConfig:
     table = values.get("adversaries", {} if "adversary_steps" in values else None)
     if isinstance(table, Mapping):
         before["adversaries"] = {"every": 1, "restart_every": 2, **table}
-    return make_config(before)
+    if before.get("mode") != "answer" or before.get("equal_odds") is not None:
+        return make_config(before)
+    # `auto` may have been given options of picture mode, and have chosen answer mode.
+    return make_config({**before, "mode": "picture"}).model_copy(update={"mode": "answer"})
 
 
 def read_config(path: Path, cloud: str | None = None) -> TrainConfig:
