@@ -2,16 +2,18 @@
 
 import itertools
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.audit.conftest import SmallArtifact, dataset, noise_only
+from tests.fixtures.forks import fork
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -31,7 +33,6 @@ GIVEN = Callable[[str], AttackData]
 RECIPE = Recipe(attack="clean", architecture="cnn", lr=1e-3, epochs=2, patience=2, batch_size=64, clean=True)
 GROUP = ("tone",)
 WHOLE = 10**9
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -400,54 +401,53 @@ def test_an_entry_holds_scores_and_weights_and_no_photo(attack_data: GIVEN, stor
     assert path.stat().st_size < scores + weights + 20_000
 
 
-TWO = """
-import sys, numpy as np
-from tests.audit.conftest import SmallArtifact, dataset, noise_only
-from pathlib import Path
-from dataclasses import replace
-from sfumato.audit.attack_data import build_attack_data
-from sfumato.audit.attacks import clean
-from sfumato.audit.attacks.fit import Recipe
-data = build_attack_data(SmallArtifact(Path("."), dataset(), noise_only), ("tone",), copies=2, seed=0)
-print("ready", flush=True)
-sys.stdin.readline()
-for epochs in (1, 2, 3):
-    recipe = Recipe(attack="clean", architecture="linear", lr=1e-3, epochs=epochs, patience=9, batch_size=64, clean=True)
-    one = clean.train(data, ("tone",), recipe)
-    print(one[0].test.sum().hex(), one[1].test.sum().hex(), flush=True)
-print(len(data.from_store), flush=True)
-"""
+def train_three(words: Sequence[str]) -> None:
+    """What one of two processes does that use a store at once: clean attackers of three recipes, from small data.
+
+    Args:
+        words: files; it makes the first when it is ready, and begins when the second is there.
+    """
+    ready, begin = map(Path, words)
+    data = build_attack_data(SmallArtifact(Path("."), dataset(), noise_only), ("tone",), copies=2, seed=0)
+    ready.touch()
+    while not begin.exists():
+        time.sleep(0.001)
+    for epochs in (1, 2, 3):
+        one = clean.train(data, ("tone",), replace(RECIPE, architecture="linear", epochs=epochs, patience=9))
+        print(one[0].test.sum().hex(), one[1].test.sum().hex())
+    print(len(data.from_store))
 
 
 def test_two_processes_at_once_make_one_entry_of_each(tmp_path: Path) -> None:
-    environment = {**os.environ, "SFUMATO_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    go, store = tmp_path / "go", tmp_path / "store"
 
-    def begin() -> Any:
-        return subprocess.Popen(
-            [sys.executable, "-c", TWO],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def begin(name: str) -> ForkServerProcess:
+        words = [str(tmp_path / f"{name} is ready"), str(go)]
+        return fork(
+            train_three, words, said=tmp_path / f"{name}.txt", environment={"SFUMATO_CACHE": str(store)}
         )
 
-    together = [begin(), begin()]
-    for one in together:
-        assert one.stdout.readline() == "ready\n"
-    for one in together:
-        one.stdin.write("\n")
-        one.stdin.flush()
-    answers = [one.communicate(timeout=240) for one in together]
-    assert [one.returncode for one in together] == [0, 0], answers
-    assert "damaged" not in answers[0][1] + answers[1][1]
-    later = begin()
-    last = later.communicate("\n", timeout=240)[0].splitlines()[1:]
+    def lines(name: str) -> list[str]:
+        return (tmp_path / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+    processes = [begin(name) for name in ("one", "two")]
+    deadline = time.monotonic() + 240
+    while not all((tmp_path / f"{name} is ready").exists() for name in ("one", "two")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    go.touch()
+    for process in processes:
+        process.join(240)
+    later = begin("later")
+    later.join(240)
+    names = ("one", "two", "later")
+    assert [one.exitcode for one in (*processes, later)] == [0, 0, 0], [lines(name) for name in names]
+    one, two, last = ([line for line in lines(name) if line[0].isdigit()] for name in names)
     assert last[-1] == "3", "all from the store"
-    for out, _ in answers:
-        assert out.splitlines()[:3] == last[:3], "the same figures, whoever trained"
-    assert len(list((tmp_path / clean_cache.FOLDER).iterdir())) == 3, "no scratch file stays"
+    assert one[:3] == two[:3] == last[:3], "the same figures, whoever trained"
+    for name in names:
+        assert "damaged" not in "".join(lines(name))
+    assert len(list((store / clean_cache.FOLDER).iterdir())) == 3, "no scratch file stays"
 
 
 class Hidden(nn.Module):

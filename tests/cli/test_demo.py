@@ -1,39 +1,24 @@
 """`sfumato demo --quick`: every part of the main job, once, through the real command."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.fixtures.forks import fork, sfumato
 
 from sfumato.cli.demo_run import demo
 from sfumato.core.errors import SfumatoError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
-    command = [sys.executable, "-m", "sfumato.cli.main", *arguments]
-    return subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": roots},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
 
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing_to_an_upload(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    done = run("demo", "--quick", "--out", str(out), "--json")
-    assert done.returncode == 0, done.stderr[-2000:]
-    summary = json.loads(done.stdout)
+    said, errors = tmp_path / "said.json", tmp_path / "errors.txt"
+    done = fork(sfumato, ["demo", "--quick", "--out", str(out), "--json"], said=said, errors=errors)
+    done.join(900)
+    assert done.exitcode == 0, errors.read_text(encoding="utf-8")[-2000:]
+    summary = json.loads(said.read_text(encoding="utf-8"))
     assert summary["audit"]["artifact"] == "int8"
     assert len(summary["advice"]["reasons"]) >= 2
     assert {row["attribute"] for row in summary["audit"]["exact"]} == {"skin", "glasses", "smiling"}

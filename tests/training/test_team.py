@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.fixtures.forks import fork, sfumato
 from tests.training.test_training import TINY, records
 
 from sfumato.core.errors import UsageError
@@ -58,38 +59,49 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def two_machines(config: list[TrainConfig], out: Path, torchrun: bool = True) -> list[tuple[int, str]]:
+def words_of(config: TrainConfig, rank: int, out: Path) -> list[str]:
+    """Of `sfumato`, for one machine."""
+    file = out.parent / f"{rank}.toml"
+    file.write_text(to_toml(config, {}, {}), encoding="utf-8")
+    return ["train", "--config", str(file), "--mode", "picture", "--out", str(out)]
+
+
+def two_machines(config: list[TrainConfig], out: Path) -> list[tuple[int, str]]:
     """Exit code and output of two torchruns on the loopback, each with a configuration of its own.
 
     Args:
         config: of each machine.
         out: the folder of the run.
-        torchrun: False starts the processes with the environment that torchrun gives them: half as many to wait for.
     """
     port, started = free_port(), []
     for rank, one in enumerate(config):
-        file = out.parent / f"{rank}.toml"
-        file.write_text(to_toml(one, {}, {}), encoding="utf-8")
-        words = ["train", "--config", str(file), "--mode", "picture", "--out", str(out)]
-        command, environment = [sys.executable], dict(os.environ)
-        if torchrun:
-            command += ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-            command += ["--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", str(port)]
-        else:
-            environment |= dict(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            environment |= dict(RANK=str(rank), WORLD_SIZE="2", GROUP_RANK=str(rank), GROUP_WORLD_SIZE="2")
-            environment |= dict(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+        command += ["--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", str(port)]
         started.append(
             subprocess.Popen(
-                [*command, "-m", "sfumato.cli.main", *words],
+                [*command, "-m", "sfumato.cli.main", *words_of(one, rank, out)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**environment, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
             )
         )
     texts = [one.communicate(timeout=LIMIT)[0] for one in started]
     return [(one.returncode, text) for one, text in zip(started, texts, strict=True)]
+
+
+def two_processes(config: list[TrainConfig], out: Path) -> list[tuple[int | None, str]]:
+    """Exit code and output of what torchrun starts on two machines, by the environment that it gives, without torchrun."""
+    team = dict(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    team |= dict(WORLD_SIZE="2", GROUP_WORLD_SIZE="2", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+    team |= dict(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
+    started = []
+    for rank, one in enumerate(config):
+        said, own = out.parent / f"{rank}.txt", {**team, "RANK": str(rank), "GROUP_RANK": str(rank)}
+        started.append((fork(sfumato, words_of(one, rank, out), said=said, environment=own), said))
+    for one, _ in started:
+        one.join(LIMIT)
+    return [(one.exitcode, said.read_text(encoding="utf-8")) for one, said in started]
 
 
 @pytest.mark.slow
@@ -110,13 +122,13 @@ def test_two_machines_give_the_figures_of_one(tmp_path: Path, monkeypatch: pytes
 def test_machines_that_were_told_different_things_end_with_one_line(tmp_path: Path) -> None:
     config = TrainConfig(**TINY, bits=8)
     out = tmp_path / "run"
-    for code, text in two_machines([config, config.model_copy(update={"bits": 6.0})], out, torchrun=False):
+    for code, text in two_processes([config, config.model_copy(update={"bits": 6.0})], out):
         assert code != 0
         assert "bits (6.0, not 8.0)" in text
         assert "sfumato/training" not in text, "no traceback of ours"
     assert not out.exists()
     spoilt = config.model_copy(update={"data": f"folder:{tmp_path / 'nowhere'}"})
-    ended = two_machines([config, spoilt], out, torchrun=False)
+    ended = two_processes([config, spoilt], out)
     assert "process 1 cannot begin" in ended[0][1]
     assert "nowhere" in ended[1][1]
     assert not out.exists()

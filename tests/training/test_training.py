@@ -1,10 +1,6 @@
 """Co-training end to end on the embedded faces: determinism, resuming after kill -9, several processes, bad use."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from tests.fixtures.forks import fork, sfumato
 from typer.testing import CliRunner
 
 from sfumato.cli.main import app
@@ -26,7 +23,6 @@ from sfumato.training.run import load_run
 from sfumato.training.runner import train
 from sfumato.training.trainer import CoTrainer
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "data": "synthetic,size=16,count=600",
     "keep": ("skin",),
@@ -64,16 +60,6 @@ def arguments(out: Path) -> list[str]:
         'leak = "background:0.1"\nadversaries.photo_epochs = 1\n'
     )
     return ["train", "--data", str(TINY["data"]), *OPTIONS, "--config", str(file), "--out", str(out)]
-
-
-def start(out: Path) -> subprocess.Popen[bytes]:
-    """In a process of its own."""
-    roots = os.pathsep.join(str(ROOT / name) for name in ("train", "export", "cloud", "benchmarks"))
-    return subprocess.Popen(
-        [sys.executable, "-m", "sfumato.cli.main", *arguments(out)],
-        env={**os.environ, "PYTHONPATH": roots},
-        stderr=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +112,15 @@ def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:
 def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     """kill -9 after the first co-training epoch, then --resume: byte for byte the uninterrupted run."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    victim = start(broken)
+    victim = fork(sfumato, arguments(broken), said=tmp_path / "said.txt")
     log = broken / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (log.exists() and log.read_text(encoding="utf-8").count('"cotrain"') >= 2):
-        assert victim.poll() is None, "the run ended before it could be killed"
+        assert victim.is_alive(), "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    victim.kill()
+    victim.join()
     assert not (broken / "card.json").exists()
     with pytest.raises(SfumatoError, match="resume"):
         load_run(broken)

@@ -9,17 +9,23 @@ from lightning_fabric import Fabric
 from tests.training.test_gating import ASKED, OTHER, coloured, configuration, squares
 from torch import Tensor, nn
 
-from sfumato.channels.dither import BLOCK
+from sfumato.channels.dither import BLOCK, over_pixels
 from sfumato.core.errors import UsageError
 from sfumato.data import Dataset, Split
-from sfumato.models.tensors import to_tensor
+from sfumato.models.tensors import evaluating, to_tensor
 from sfumato.training.clean import train_clean, training_batches
 from sfumato.training.config import make_config
 from sfumato.training.loader import Batches
 from sfumato.training.log import read_records
 from sfumato.training.runner import train
 from sfumato.training.trainer import first_model
-from sfumato.training.windows import learn_windows, window_loss, window_masks, window_values
+from sfumato.training.windows import (
+    learn_windows,
+    window_loss,
+    window_masks,
+    window_values,
+    with_other_surroundings,
+)
 
 __all__ = ["squares"]
 
@@ -81,6 +87,19 @@ def test_the_loss_is_least_where_scores_say_the_values() -> None:
     assert window_loss(best, chosen, values) < window_loss(best - 0.1, chosen, values)
 
 
+def test_another_photo_is_around_the_window() -> None:
+    images = torch.rand(3, 3, 2 * BLOCK, 3 * BLOCK, generator=torch.Generator().manual_seed(2))
+    masks = window_masks(2, 3, 1)[[4, 0, 5]]
+    masks[2] = 1  # this photo keeps its own
+    mixed = with_other_surroundings(images, over_pixels(masks))
+    for image, (top, left) in enumerate([(1, 1), (0, 0)]):
+        for y in range(2 * BLOCK):
+            for x in range(3 * BLOCK):
+                inside = y // BLOCK == top and x // BLOCK == left
+                assert torch.equal(mixed[image, :, y, x], images[image if inside else image + 1, :, y, x])
+    assert torch.equal(mixed[2], images[2])
+
+
 def test_the_window_opens_on_what_is_asked_for(squares: tuple[Dataset, str], tmp_path: Path) -> None:
     """Nobody says that blue and yellow are to be left alone; they have no value for the question."""
     dataset, spec = squares
@@ -112,6 +131,37 @@ def test_the_window_opens_on_what_is_asked_for(squares: tuple[Dataset, str], tmp
     )
     assert asked > 0.85  # .9 and a little less, by the processor
     assert other < 0.1
+
+
+def test_with_swapped_surroundings_a_score_depends_on_its_window(
+    squares: tuple[Dataset, str], tmp_path: Path
+) -> None:
+    """Scores of windows whose surroundings are exchanged move less than after learning from whole photos."""
+    dataset, spec = squares
+    images = to_tensor(np.array(dataset.images[dataset.splits[Split.TEST]]))
+    mask = window_masks(4, 4, 2)[4]  # the middle
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    moved = []
+    for swap in (0.0, 1.0):
+        config = configuration(
+            spec,
+            cloud="tests.training.test_gating:small_cloud",
+            decision="none",
+            clean_epochs=10,
+            learning_rate=5e-3,
+            gating={"epochs": 15, "window": 2, "swap": swap},
+        )
+        clean = train_clean(config, dataset, fabric, None)
+        model = first_model(config, dataset, clean, tmp_path)
+        learn_windows(model, clean, training_batches(config, dataset, fabric), config, fabric, None)
+        with torch.no_grad(), evaluating(model):
+            whole, mixed = (
+                model.local.window_scores(one)
+                for one in (images, with_other_surroundings(images, over_pixels(mask)))
+            )
+        moved.append(((mixed - whole)[:, 0, 1, 1].std() / whole.std()).item())
+    assert moved[1] < 0.7 * moved[0], moved
 
 
 def test_co_training_changes_how_blocks_are_drawn_and_not_which(
