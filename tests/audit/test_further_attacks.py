@@ -75,7 +75,8 @@ def test_every_attack_on_uploads_finds_a_planted_bit(attack_data: GIVEN, name: s
     one = replace(attack_data("planted"), networks={})
     if name == "output":
         one = replace(one, cloud=Leaky())
-    results = [score(found, one).result for found in run(one, SMALL, name) if isinstance(found, Prediction)]
+    plan = SMALL.model_copy(update={"pairs": ()})  # decoders of all pairs alone
+    results = [score(found, one).result for found in run(one, plan, name) if isinstance(found, Prediction)]
     assert max(row.accuracy for row in results if row.input == "uploads") > 0.9
 
 
@@ -160,19 +161,20 @@ def test_mean_statistics_hold_what_all_uploads_hold(attack_data: GIVEN) -> None:
 
 def test_a_decoder_reconstructs_what_the_channel_passes(attack_data: GIVEN) -> None:
     one = replace(attack_data("identity"), networks={})
-    plan = SMALL.model_copy(update={"decoder_steps": 400, "pairs": ()})
+    plan = SMALL.model_copy(update={"decoder_steps": 220, "pairs": ()})
     found = [one for one in run(one, plan, "pairs") if isinstance(one, ReconstructedImages)]
     by_name = {one.figures.method: one for one in found}
     decoded, guess = by_name["decoder"], by_name["mean photo"]
-    assert decoded.figures.psnr > 30
+    assert decoded.figures.psnr > 25
     assert decoded.figures.psnr > guess.figures.psnr + 10
-    assert decoded.figures.ssim > 0.9 > guess.figures.ssim
+    assert decoded.figures.ssim > 0.8 > guess.figures.ssim
     assert by_name["mean photo of the desired label"].figures.psnr > guess.figures.psnr, "the disc is known"
     assert decoded.images.shape == (8, 16, 16, 3)
 
 
 def test_a_decoder_of_noise_is_the_mean_photo(attack_data: GIVEN) -> None:
-    found = run(replace(attack_data("noise"), networks={}), SMALL, "pairs")
+    plan = SMALL.model_copy(update={"decoder_steps": 80, "epochs": 1})
+    found = run(replace(attack_data("noise"), networks={}), plan, "pairs")
     figures = [one.figures for one in found if isinstance(one, ReconstructedImages)]
     psnr = {(one.method, one.pairs): one.psnr for one in figures}
     assert psnr[("decoder", 400)] == pytest.approx(psnr[("mean photo", 0)], abs=0.2)
