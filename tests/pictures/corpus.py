@@ -24,7 +24,7 @@ Chunk: TypeAlias = tuple[bytes, bytes]
 Options: TypeAlias = dict[str, dict[str, Any]]
 
 SEED = 20
-PYTHON_ONLY = ("TIFF", "PPM", "DICOM")
+PYTHON_ONLY = ("TIFF", "PPM", "HEIC", "DICOM")
 """What no browser and no phone reads: data sets may be of these, uploads made elsewhere may not."""
 
 

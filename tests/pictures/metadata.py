@@ -38,7 +38,7 @@ from tests.pictures.corpus import (
     with_segments,
 )
 
-LOSSY = ("JPEG", "AVIF")
+LOSSY = ("JPEG", "AVIF", "HEIC")
 GREY = ("DICOM",)
 """What shows the picture in grey."""
 SIGN = b"PRIVATE-"
@@ -81,7 +81,7 @@ class Markers:
 def hidden() -> list[Hidden]:
     """All of them."""
     next_one = Markers()
-    groups = (in_jpeg, in_png, in_webp, in_gif, in_tiff, in_bmp, in_ppm, in_avif, in_dicom)
+    groups = (in_jpeg, in_png, in_webp, in_gif, in_tiff, in_bmp, in_ppm, in_avif, in_heic, in_dicom)
     return [case for group in groups for case in group(next_one)]
 
 
@@ -510,20 +510,37 @@ def in_ppm(marker: Markers) -> Iterator[Hidden]:
 
 
 def in_avif(marker: Markers) -> Iterator[Hidden]:
-    """Items beside the picture, boxes that nobody knows, and what follows."""
+    """What is hidden in items and boxes."""
+    return _in_boxes("AVIF", "AVIF", marker)
+
+
+def in_heic(marker: Markers) -> Iterator[Hidden]:
+    """The same; nothing where pillow-heif is not installed."""
+    try:
+        import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return iter(())
+    pillow_heif.register_heif_opener()
+    return _in_boxes("HEIC", "HEIF", marker)
+
+
+def _in_boxes(container: str, form: str, marker: Markers) -> Iterator[Hidden]:
+    """Items beside the picture, boxes that nobody knows, and what follows; `form` is Pillow's name."""
     options: dict[str, Any] = {"quality": 85}
-    plain = encoded(UPRIGHT, "AVIF", **options)
+    plain = encoded(UPRIGHT, form, **options)
 
     def case(place: str, content: bytes, mark: bytes | None, bare: bytes = plain) -> Hidden:
-        return Hidden("AVIF", place, content, bare, mark)
+        return Hidden(container, place, content, bare, mark)
 
     for place in DIRECTORIES:
         one = marker()
-        yield case(place, encoded(UPRIGHT, "AVIF", exif=exif_with(place, one), **options), one)
+        yield case(place, encoded(UPRIGHT, form, exif=exif_with(place, one), **options), one)
     one = marker()
-    yield case("XMP", encoded(UPRIGHT, "AVIF", xmp=xmp(one), **options), one)
+    # Written under another name: pillow-heif would turn the picture itself by what it says.
+    made = encoded(UPRIGHT, form, xmp=xmp(one).replace(b"Orientation", b"Orientatiom"), **options)
+    yield case("XMP", made.replace(b"Orientatiom", b"Orientation"), one)
     one = marker()
-    yield case("ICC profile", encoded(UPRIGHT, "AVIF", icc_profile=profile(one), **options), one)
+    yield case("ICC profile", encoded(UPRIGHT, form, icc_profile=profile(one), **options), one)
     one = marker()
     box = struct.pack(">I4s", 8 + 16 + len(one), b"uuid") + bytes(range(16)) + one
     yield case("private tag or chunk", plain + box, one)

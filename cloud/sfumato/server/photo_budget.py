@@ -14,7 +14,7 @@ import io
 from PIL import Image, PngImagePlugin
 
 from sfumato.core.errors import DataError
-from sfumato.core.image_io import REDUCTION, count_scans, reduction
+from sfumato.core.image_io import REDUCTION, count_scans, known_formats, reduction
 from sfumato.core.picture_file import MAX_DECODED, PictureError
 
 BYTES = 9
@@ -22,8 +22,8 @@ BYTES = 9
 JPEG_BYTES = 5
 """The same for JPEGs, which have 8 bits."""
 CODED_BYTES = 17
-"""The same for WebP and AVIF, whose decoders hold further pictures."""
-CODED = ("WEBP", "AVIF")
+"""The same for WebP, AVIF and HEIC, whose decoders hold further pictures."""
+CODED = ("WEBP", "AVIF", "HEIF")
 COEFFICIENT_BYTES = 2
 """libjpeg holds every coefficient of a JPEG of several scans, also where it gives a reduced picture."""
 MAX_SCANNED = 300_000_000
@@ -52,7 +52,7 @@ def check_photo(content: bytes, size: tuple[int, int], most: int) -> int:
     """
     limit = MAX_DECODED
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=known_formats()) as image:
             width, height = image.size
             scans = 0
             if image.format in ("JPEG", "MPO"):

@@ -14,6 +14,7 @@ EXTRAS = {
     "train": "sfumato data, train and audit",
     "lite0": "sfumato train --cloud lite0",
     "export": "sfumato export and demo: ONNX and TFLite",
+    "heic": "reading HEIC",
     "medical": "reading DICOM files",
     "server": "sfumato serve, send and tokens",
     "video": "sfumato watch: cameras and video files",

@@ -237,7 +237,7 @@ def reduction(height: int, width: int, at_least: tuple[int, int], most: int = MA
 
 def decoder() -> str:
     """Names what decides the pixels of a file beside the file: results of another decoder are not this one's."""
-    return f"pillow {PIL.__version__} {' '.join(_formats())}"
+    return f"pillow {PIL.__version__} {' '.join(known_formats())}"
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,9 @@ def _upright(
                 yield _decoded(image, content, file, max_pixels, max_decoded, at_least, window)
     except PictureError as error:
         known = (
-            f" ({', '.join(_formats())})" if error.reason == "kind" and str(error).endswith("kind") else ""
+            f" ({', '.join(known_formats())})"
+            if error.reason == "kind" and str(error).endswith("kind")
+            else ""
         )
         raise PictureError(f"{name}: {error}{known}", error.reason) from None
     except FileNotFoundError:
@@ -503,7 +505,7 @@ def _sixteen_bits(content: Content, image: Image.Image) -> Bands | None:
     if match is None:
         return None
     other = f"{match[1]};16{_OTHER_BYTE[match[2]]}"
-    with Image.open(_stream(content), formats=_formats()) as low:
+    with Image.open(_stream(content), formats=known_formats()) as low:
         low.tile = [part._replace(args=_with_rawmode(part.args, other)) for part in low.tile]
         low.info.pop("xmp", None)
         low.load()
@@ -539,10 +541,10 @@ def _with_rawmode(args: tuple[Any, ...] | str | None, rawmode: str) -> tuple[Any
 
 def _formats_of(kind: str) -> tuple[str, ...]:
     """Pillow's names for a kind of file."""
-    if kind not in _formats():
+    if kind not in known_formats():
         if kind == HEIF:
             raise PictureError(
-                "HEIC is read where the package pillow-heif is installed; else save it as a JPEG "
+                "HEIC is read where pillow-heif is installed (pip install 'sfumato[heic]'); else save it as a JPEG "
                 "(iPhone: Settings, Camera, Formats, Most Compatible)",
                 "kind",
             )
@@ -551,7 +553,8 @@ def _formats_of(kind: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
+    """Pillow's names for what is read here, HEIF among them where pillow-heif is installed, which `Image.open` then knows."""
     Image.init()
     with suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
