@@ -112,7 +112,7 @@ class Gating(_Table):
     the phone foresees it. It is open as a whole, so no price moves it. 0: blocks open one by one."""
     views: int = Field(default=6, ge=1)
     """Windows of each photo that the clean network is asked about, before the phone learns to foresee what it says."""
-    swap: Share = 0.5
+    swap: Share = 0.0
     """Share of photos that learn from one of their windows with another photo around it. What a window is worth then depends
     on what it shows alone, so other things in a photo, a person say, move it less."""
 

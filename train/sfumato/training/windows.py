@@ -8,8 +8,8 @@ photo). The phone learns what it would say about any window of any photo (as Jet
 values), so noise of single answers averages out. Nothing draws, and the cloud network is not trained: minutes, where learning
 from the task takes hours (docs/decisions/0034). A face has no value for a question about objects: the window has no reason to
 open on it, and nobody has to name it.
-The value does not depend on what is around the window. So a share of the photos has the surroundings of another one there, and
-the phone learns to leave them out of account.
+The value does not depend on what is around the window. So a share of the photos (`swap`) has another photo there, and the phone
+learns to leave it out of account.
 
     learn_windows(model, clean, batches, config, fabric, log)
 """
@@ -159,13 +159,14 @@ def learn_windows(
 
     def loss_of(shared: Any, places: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         images, asked, worth = batches.load(rows[places]).images, chosen[places], values[places]
-        swapped = torch.rand(len(images), 1) < how.swap
-        view = torch.randint(how.views, (len(images), 1))
-        # The window that was kept is the only one whose value still holds.
-        asked = torch.where(swapped, asked.gather(1, view), asked)
-        worth = torch.where(swapped, worth.gather(1, view), worth)
-        shown = torch.where(swapped.view(-1, 1, 1, 1), masks[asked[:, 0]], 1)
-        images = with_other_surroundings(images, over_pixels(shown).to(images.device))
+        if how.swap:
+            swapped = torch.rand(len(images), 1) < how.swap
+            view = torch.randint(how.views, (len(images), 1))
+            # The window that was kept is the only one whose value still holds.
+            asked = torch.where(swapped, asked.gather(1, view), asked)
+            worth = torch.where(swapped, worth.gather(1, view), worth)
+            shown = torch.where(swapped.view(-1, 1, 1, 1), masks[asked[:, 0]], 1)
+            images = with_other_surroundings(images, over_pixels(shown).to(images.device))
         images = vary_light(images, config.augmentation)
         turned = (torch.rand(len(images)) < 0.5).view(-1, 1, 1, 1).to(images.device)
         turned &= batches.dataset.mirrored
