@@ -99,9 +99,9 @@ def two_processes(config: list[TrainConfig], out: Path) -> list[tuple[int | None
     for rank, one in enumerate(config):
         said, own = out.parent / f"{rank}.txt", {**team, "RANK": str(rank), "GROUP_RANK": str(rank)}
         started.append((fork(sfumato, words_of(one, rank, out), said=said, environment=own), said))
-    for one, _ in started:
-        one.join(LIMIT)
-    return [(one.exitcode, said.read_text(encoding="utf-8")) for one, said in started]
+    for process, _ in started:
+        process.join(LIMIT)
+    return [(process.exitcode, said.read_text(encoding="utf-8")) for process, said in started]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from typing import Any, overload
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
