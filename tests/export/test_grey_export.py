@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.server.test_page_modules import PHONE, node, parse
 
+from sfumato.bench.arm.counting import drawing_of
+from sfumato.bench.stages import stage_calls
 from sfumato.core.errors import DataError, SfumatoError, UsageError
 from sfumato.core.image_io import fit, read_rgb, to_grey
 from sfumato.data import open_dataset
@@ -47,6 +49,14 @@ def phone(shipped: Path) -> PhoneModel:
 @pytest.fixture(scope="module")
 def run(make_run: Callable[[str], Run]) -> Run:
     return make_run("grey")
+
+
+def test_benchmarks_take_it(phone: PhoneModel) -> None:
+    for call in stage_calls(phone).values():
+        call()
+    said: list[str] = []
+    assert drawing_of(phone, said.append) is None
+    assert said[0].startswith("uploads of this export are grey")
 
 
 def test_the_data_are_the_brightness_of_the_colours(run: Run) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfumato.bench.results import RAW, Stage
 from sfumato.bench.timing import Times, interleave
-from sfumato.core.image_io import fit, read_rgb
+from sfumato.core.image_io import fit, read_rgb, to_grey
 from sfumato.runtime.answer import word_bytes
 from sfumato.runtime.phone_model import Bytes, PhoneModel
 from sfumato.runtime.upload_codec import encode_png
@@ -44,20 +44,25 @@ def stage_calls(model: PhoneModel) -> dict[str, Callable[[], object]]:
     height, width = model.contract.size
     photo = make_photo()
     decoded = read_rgb(photo)
-    image = fit(decoded, height, width)
+
+    def resize() -> Bytes:
+        fitted = fit(decoded, height, width)
+        return to_grey(fitted) if model.contract.planes == 1 else fitted
+
+    image = resize()
     parameters = model.parameters(image)
     noise = model.noise(image, parameters, KEY)
     sample, encode = last_steps(model, image, parameters, noise)
     return {
         "decode": lambda: read_rgb(photo),
-        "resize": lambda: fit(decoded, height, width),
+        "resize": resize,
         "network": lambda: model.parameters(image),
         "noise": lambda: model.noise(image, parameters, KEY),
         "sampler": sample,
         "rate": lambda: model.rate_bits(image, parameters),
         "encode": encode,
         RAW: model.session.interpreter.invoke,
-        DECODED: lambda: model.perturb(fit(decoded, height, width), key=KEY),
+        DECODED: lambda: model.perturb(resize(), key=KEY),
         SIZED: lambda: model.perturb(image, key=KEY),
     }
 

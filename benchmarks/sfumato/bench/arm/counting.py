@@ -63,7 +63,8 @@ class Drawing:
 def drawing_of(model: PhoneModel, watch: Callable[[str], None] = lambda title: None) -> Drawing | None:
     """What an export's network makes of the pattern of `sfumato.bench.standard`.
 
-    None, with a word, where an upload is not drawn sample by sample: an answer's word, an entry of a book.
+    None, with a word, where an upload is not drawn sample by sample (an answer's word, an entry of a book), or has one plane,
+    which the counted program does not know.
     """
     contract = model.contract
     if contract.answer is not None:
@@ -71,6 +72,9 @@ def drawing_of(model: PhoneModel, watch: Callable[[str], None] = lambda title: N
         return None
     if contract.index is not None:
         watch("uploads of this export are indices: the network alone is counted, not the draw from the book")
+        return None
+    if contract.channel.planes == 1:
+        watch("uploads of this export are grey: the network alone is counted, not the draw of its one plane")
         return None
     height, width = contract.size
     image = pattern(height * width * 3).reshape(height, width, 3)
