@@ -54,10 +54,10 @@ def test_a_wrong_answer_is_noticed(bundle: Path) -> None:
     first, second, *_ = make_cases(bundle, count=2)
     crossed = replace(first, expected=second.expected)
     with Service(bundle, *UNLIMITED) as service:
-        found = uvloop.run(closed_loop([service.port], [first, crossed], clients=2, seconds=0.3))
+        found = uvloop.run(closed_loop([service.port], [first, crossed], clients=2, seconds=1.0))
         assert service.resident_mb > 20
         batches = make_batches(bundle, [first, crossed, second], 3)
-        together = uvloop.run(closed_loop([service.port], batches, clients=1, seconds=0.3))
+        together = uvloop.run(closed_loop([service.port], batches, clients=1, seconds=1.0))
         assert service.stop() == 0
     assert together.wrong == together.statuses[200] > 0 == together.uploads
     assert 0 < found.wrong < found.statuses[200]
