@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.pictures.corpus import PYTHON_ONLY, Case
+from tests.pictures.corpus import NO_BROWSER, Case
 
 from sfumato.core.image_io import load, read_rgb
 from sfumato.core.picture_file import PictureError
@@ -47,7 +47,7 @@ def compare(corpus: Sequence[Case], ours: Sequence[Read], theirs: Sequence[Read]
     rows: dict[str, list[int]] = {}
     wrong = []
     for case, one, other in zip(corpus, ours, theirs, strict=True):
-        alone = case.container in PYTHON_ONLY
+        alone = case.container in NO_BROWSER
         row = rows.setdefault(case.container or "no picture", [0] * 5)
         row[0] += 1
         if one.reason is not None or other.reason is not None:

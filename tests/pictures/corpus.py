@@ -24,8 +24,10 @@ Chunk: TypeAlias = tuple[bytes, bytes]
 Options: TypeAlias = dict[str, dict[str, Any]]
 
 SEED = 20
-PYTHON_ONLY = ("TIFF", "PPM", "HEIC", "DICOM")
+PYTHON_ONLY = ("TIFF", "PPM", "DICOM")
 """What no browser and no phone reads: data sets may be of these, uploads made elsewhere may not."""
+NO_BROWSER = (*PYTHON_ONLY, "HEIF", "HEIC")
+"""What the browser of the tests does not read; phones read HEIC."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ from tests.pictures.corpus import (
     with_segments,
 )
 
+from sfumato.core.image_io import known_formats
+
 LOSSY = ("JPEG", "AVIF", "HEIC")
 GREY = ("DICOM",)
 """What shows the picture in grey."""
@@ -96,7 +98,7 @@ def corpus_cases() -> list[Case]:
             expected = PALETTE[INDICES]
         if one.place == TRANSPARENT:
             expected = HOLES if one.container != "GIF" else np.where(CLEAR[..., None], 255, PALETTE[INDICES])
-        kind = {"WebP": "WEBP"}.get(one.container, one.container)
+        kind = {"WebP": "WEBP", "HEIC": "HEIF"}.get(one.container, one.container)
         found.append(Case("metadata", one.name, kind, one.content, expected))
     return found
 
@@ -515,12 +517,8 @@ def in_avif(marker: Markers) -> Iterator[Hidden]:
 
 
 def in_heic(marker: Markers) -> Iterator[Hidden]:
-    """The same; nothing where pillow-heif is not installed."""
-    try:
-        import pillow_heif  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        return iter(())
-    pillow_heif.register_heif_opener()
+    """The same, written by pillow-heif."""
+    known_formats()  # Pillow learns to write it, too
     return _in_boxes("HEIC", "HEIF", marker)
 
 

@@ -29,7 +29,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from tests.pictures.corpus import PYTHON_ONLY
+from tests.pictures.corpus import NO_BROWSER
 from tests.pictures.metadata import ORIENTATION, SIGN, TRANSPARENT, Hidden, hidden
 from tests.server.conftest import KEY, Server, Start, start_server
 
@@ -242,7 +242,7 @@ def test_what_a_photo_holds_beside_its_pixels_is_not_sent(
         send(page)
         return seen.sent[-1]
 
-    cases = [case for case in hidden() if case.container not in PYTHON_ONLY and case.place != ORIENTATION]
+    cases = [case for case in hidden() if case.container not in NO_BROWSER and case.place != ORIENTATION]
     # Every container with its first, last and every third place: the same modules read all of them in tests/pictures.
     for case in [one for i, one in enumerate(cases) if i % 3 == 0 or one.place == TRANSPARENT]:
         if case.bare not in bare:
