@@ -161,19 +161,19 @@ def test_mean_statistics_hold_what_all_uploads_hold(attack_data: GIVEN) -> None:
 
 def test_a_decoder_reconstructs_what_the_channel_passes(attack_data: GIVEN) -> None:
     one = replace(attack_data("identity"), networks={})
-    plan = SMALL.model_copy(update={"decoder_steps": 220, "pairs": ()})
+    plan = SMALL.model_copy(update={"decoder_steps": 400, "pairs": ()})
     found = [one for one in run(one, plan, "pairs") if isinstance(one, ReconstructedImages)]
     by_name = {one.figures.method: one for one in found}
     decoded, guess = by_name["decoder"], by_name["mean photo"]
-    assert decoded.figures.psnr > 25
+    assert decoded.figures.psnr > 30
     assert decoded.figures.psnr > guess.figures.psnr + 10
-    assert decoded.figures.ssim > 0.8 > guess.figures.ssim
+    assert decoded.figures.ssim > 0.9 > guess.figures.ssim
     assert by_name["mean photo of the desired label"].figures.psnr > guess.figures.psnr, "the disc is known"
     assert decoded.images.shape == (8, 16, 16, 3)
 
 
 def test_a_decoder_of_noise_is_the_mean_photo(attack_data: GIVEN) -> None:
-    plan = SMALL.model_copy(update={"decoder_steps": 80, "epochs": 1})
+    plan = SMALL.model_copy(update={"epochs": 1})
     found = run(replace(attack_data("noise"), networks={}), plan, "pairs")
     figures = [one.figures for one in found if isinstance(one, ReconstructedImages)]
     psnr = {(one.method, one.pairs): one.psnr for one in figures}
