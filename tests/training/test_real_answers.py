@@ -13,11 +13,6 @@ from sfumato.training.runner import train
 SHORT = {"epochs": 1, "clean_epochs": 1, "pretrain_epochs": 0, "batch_size": 64}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
-
-
 def trained(shared_data: Path, out: Path, needs: str, **options: Any) -> Run | AnswerRun:
     for name in needs.split():
         if not (shared_data / name).exists():

@@ -140,17 +140,23 @@ def test_swapped_photos_learn_from_the_window_that_was_kept(
 ) -> None:
     dataset, spec = squares
     known: list[tuple[Tensor, Tensor]] = []
+    shown: list[Tensor] = []
     taught: list[tuple[Tensor, Tensor]] = []
 
     def remembered(*arguments: Any) -> tuple[Tensor, Tensor]:
         known.append(window_values(*arguments))
         return known[0]
 
+    def mixed_with(images: Tensor, kept: Tensor) -> Tensor:
+        shown.append(kept)
+        return with_other_surroundings(images, kept)
+
     def looked_at(scores: Tensor, chosen: Tensor, values: Tensor) -> Tensor:
         taught.append((chosen, values))
         return window_loss(scores, chosen, values)
 
     monkeypatch.setattr(windows, "window_values", remembered)
+    monkeypatch.setattr(windows, "with_other_surroundings", mixed_with)
     monkeypatch.setattr(windows, "window_loss", looked_at)
     gating = {"epochs": 1, "window": 2, "swap": 0.5}
     config = configuration(spec, decision="none", clean_epochs=1, gating=gating)
@@ -171,6 +177,9 @@ def test_swapped_photos_learn_from_the_window_that_was_kept(
     assert whole
     of_photos = {pair for photo in pairs for pair in photo}
     assert all(len(set(row)) == 1 and row[0] in of_photos for row in mixed)
+    masks = over_pixels(window_masks(4, 4, 2))
+    for row, kept in zip(rows, torch.cat(shown), strict=True):
+        assert torch.equal(kept, torch.ones_like(kept) if row in pairs else masks[row[0][0]])
 
 
 def test_co_training_changes_how_blocks_are_drawn_and_not_which(
