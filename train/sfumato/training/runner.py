@@ -13,7 +13,6 @@ The stages of answer mode: the clean cloud network, then the phone's own network
 enough; what the phone has learned is then its pretraining.
 """
 
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,7 +22,6 @@ from typing import Any, overload
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from sfumato.core.console import note, progress
@@ -81,8 +79,6 @@ from sfumato.training.team import Team
 from sfumato.training.trainer import CoTrainer, first_model
 from sfumato.training.windows import learn_windows
 
-PRELOADED = [__name__, "torch._dynamo"]  # an optimizer's first step asks for the latter
-"""What is imported before the processes of `--processes` are forked."""
 NEAREST = 8
 """Epochs that a card names where goals were not met together."""
 
@@ -202,23 +198,14 @@ def train(
                 if team.fabric is not None:
                     _train(team.fabric, settled, out, auto)
                 else:
+                    strategy = "ddp_spawn" if processes > 1 else "auto"
                     kind = "cpu" if processes > 1 else accelerator
-                    fabric = Fabric(accelerator=kind, devices=processes, strategy=_strategy(processes))
+                    fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy)
                     launch: Callable[..., None] = fabric.launch
                     launch(_train, settled, out, auto)
     run = load_run(out, cloud=",".join(filter(None, (settled.factory, settled.local))))
     team.leave()
     return run
-
-
-def _strategy(processes: int) -> str | DDPStrategy:
-    """How processes start: forked from one that has imported everything, which takes seconds, where the system can fork."""
-    if processes == 1:
-        return "auto"
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "ddp_spawn"
-    multiprocessing.set_forkserver_preload(PRELOADED)
-    return DDPStrategy(start_method="forkserver")
 
 
 def _see(out: Path) -> None:
