@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from sfumato.cli.main import app
+from sfumato.cli.main import app, load
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -88,7 +88,7 @@ def test_commands_and_options_exist(path: Path) -> None:
                 assert word.partition("=")[0] in options(command), f"{line}: unknown {word}"
             elif hasattr(command, "commands"):  # a group
                 assert word in command.commands, f"{line}: there is no command {word}"
-                command = command.commands[word]
+                command = load(word) if command is root else command.commands[word]
 
 
 @pytest.mark.parametrize("path", CURRENT, ids=name)

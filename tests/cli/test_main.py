@@ -1,5 +1,6 @@
 """The command's root: what a person sees when things are right, wrong or broken."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.cli.extras import EXTRA_OF, EXTRAS, missing
-from sfumato.cli.main import COMMANDS
+from sfumato.cli.main import COMMANDS, load
 
 
 def sfumato(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +26,24 @@ def test_help_lists_every_command() -> None:
     done = sfumato("--help")
     assert done.returncode == 0
     assert [name for name in COMMANDS if name not in done.stdout] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_a_command_says_of_itself(name: str) -> None:
+    first = inspect.cleandoc(load(name).help).split("\n\n")[0]
+    assert " ".join(first.split()) == COMMANDS[name]
+
+
+def test_a_command_imports_no_other(tmp_path: Path) -> None:
+    code = (
+        "import sys, sfumato.cli.main as cli\n"
+        "sys.argv = ['sfumato', 'ledger', 'show', '--help']\n"
+        "try:\n    cli.main()\n"
+        "finally: print([name for name in cli.COMMANDS if f'sfumato.cli.{name}' in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "['ledger']")
+    assert "sfumato ledger show" in done.stdout
 
 
 def test_version() -> None:

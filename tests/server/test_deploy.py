@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
 from tests.load.cluster import DEPLOY, ROOT, read_environment, serve_configuration
 
-from sfumato.cli.main import app
+from sfumato.cli.main import load
 from sfumato.server.auth import VARIABLE
 from sfumato.server.scale_out import RayConfig
 
@@ -92,7 +91,7 @@ def test_the_container_starts_the_service_at_the_port_that_it_asks(
     entry, command = json.loads(lines["ENTRYPOINT"]), json.loads(lines["CMD"])
     assert entry == list(PROJECT["scripts"])
     name, *arguments = command
-    parser = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    parser = load(name)
     given = parser.make_context(name, list(arguments)).params  # refuses an option that does not exist
     assert (given["export"], given["host"], str(given["port"])) == (
         Path("/srv/export"),

@@ -1,7 +1,8 @@
 """The `sfumato` command: registration and error reporting, nothing else.
 
 Each command lives in `sfumato.cli.NAME`, in the source root it belongs to, and imports torch or TensorFlow only
-when it runs. The names stand here as text, so this module imports nothing from the roots above it.
+when it runs. The names stand here as text, so this module imports nothing from the roots above it, and a command
+only when it is called.
 """
 
 import importlib
@@ -9,35 +10,38 @@ import io
 import os
 import shlex
 import sys
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.failures import explain
 
-COMMANDS = (
-    "demo",
-    "doctor",
-    "data",
-    "advise",
-    "train",
-    "audit",
-    "export",
-    "verify",
-    "attest",
-    "perturb",
-    "compare",
-    "bench",
-    "serve",
-    "send",
-    "watch",
-    "ledger",
-    "keys",
-    "tokens",
-    "zoo",
-)
+COMMANDS = {
+    "demo": "Train, export, attack and run a model on drawn faces; then an upload that shows a picture; tables at the end.",
+    "doctor": "Show versions and what each missing part needs; fails only when the core is broken.",
+    "data": "Look at data sets; clean their cache.",
+    "advise": "Say in minutes whether a question needs the picture, the answer, or no cloud at all.",
+    "train": "Train on a data set what the phone and the cloud compute.",
+    "audit": "Train fresh attackers against a frozen model; write audit.json and report.html beside it.",
+    "export": "Convert and check the local network; write a bundle for the phone.",
+    "verify": "Check hashes, signature, attestation, operators, parity and test vectors of an export.",
+    "attest": "Write in-toto statements about an export and every audit in its folder; `sfumato verify` checks them.",
+    "perturb": "Perturb photos with an exported model; write the uploads.",
+    "compare": "Train other methods and ours on one budget, attack all alike; curves, tables, comparison.json.",
+    "bench": "Measure what the phone's part costs.",
+    "serve": "Answer uploads over HTTP and refuse photos; or, as a gateway, take photos and pass uploads on.",
+    "send": "Perturb a photo on this machine, send the upload, show the answer.",
+    "watch": "Watch cameras: perturb a frame of every scene here, ask the service, repeat its answer while the scene lasts.",
+    "ledger": "Show and limit what this device sent: uploads, and bits of the photos that they carry at most.",
+    "keys": "Show and renew the keys that noise follows from.",
+    "tokens": "Give devices tokens for a service, and revoke them.",
+    "zoo": "List, fetch, make and check exports that ship with their audits.",
+}
+"""The commands, and the first sentence of their help: so `sfumato --help` imports none of them."""
 
 RESUMED, CONTINUED = ("train", "audit"), ("compare", "advise")
 """Commands that go on after an interruption: with `--resume`, and by being given again."""
@@ -55,8 +59,30 @@ class StoppedError(SfumatoError):
         super().__init__("interrupted" + ways.get(_command(), ""))
 
 
+@cache
+def load(name: str) -> Any:
+    """The command of `sfumato.cli.NAME` as Typer builds it: its module either is a group (`app`) or one command (`command`)."""
+    module = importlib.import_module(f"sfumato.cli.{name}")
+    if hasattr(module, "app"):
+        built: Any = typer.main.get_group(module.app)
+        built.name = name
+        return built
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(module.command)
+    return typer.main.get_command(alone)
+
+
 class Commands(typer.core.TyperGroup):
-    """The commands; Typer itself would end without a word on Ctrl-C."""
+    """Commands that are imported when they are called; on Ctrl-C, which Typer would end without a word, one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: typer.core.TyperCommand(name, help=line) for name, line in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that the first word names, and the words after it."""
+        name, _, words = super().resolve_command(ctx, args)
+        return name, load(name) if name else None, words
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -73,13 +99,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _name in COMMANDS:
-    # A module either is a group (`app`) or one command (`command`).
-    _module = importlib.import_module(f"sfumato.cli.{_name}")
-    if hasattr(_module, "app"):
-        app.add_typer(_module.app, name=_name)
-    else:
-        app.command(_name)(_module.command)
 
 
 def _print_version(wanted: bool) -> None:
