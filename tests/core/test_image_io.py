@@ -341,3 +341,11 @@ def test_what_is_no_file_and_heic_say_what_to_do(tmp_path: Path, monkeypatch: py
         DataError, match=r"photo.heic.*pillow-heif is installed \(pip install 'sfumato\[heic\]'\)"
     ):
         read_rgb(tmp_path / "photo.heic")
+
+
+def test_another_decoder_of_heic_is_another_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    named = image_io.decoder()
+    assert pillow_heif.libheif_version() in named
+    monkeypatch.setattr(pillow_heif, "libheif_version", lambda: "0.1")
+    assert image_io.decoder() != named

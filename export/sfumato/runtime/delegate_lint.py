@@ -71,7 +71,7 @@ RULES = {
     "SOFTMAX": Rule(2),
     "MAX_POOL_2D": Rule(2),
     "AVERAGE_POOL_2D": Rule(2),
-    # Constant operands of PAD, PADV2 and MEAN are our demand: a computed one leaves the output's shape open.
+    # Constant operands of PAD, PADV2, MEAN and the reductions are our demand: a computed one leaves the output's shape open.
     "MEAN": Rule(2, since=NNAPI_1_1, int8=NNAPI_1_2, constant=(1,)),
     "PAD": Rule(2, since=NNAPI_1_1, int8=NNAPI_1_2, constant=(1,)),
     "PADV2": Rule(2, since=NNAPI_1_2, constant=(1,)),
@@ -84,6 +84,15 @@ RULES = {
     "SPLIT": Rule(3, since=NNAPI_1_2, int8=NNAPI_1_3, constant=(0,), main=1),
     "SLICE": Rule(2, since=NNAPI_1_2),
     "STRIDED_SLICE": Rule(2, since=NNAPI_1_1),
+    "TRANSPOSE": Rule(2, since=NNAPI_1_1, constant=(1,)),
+    "EXPAND_DIMS": Rule(1, since=NNAPI_1_2, constant=(1,)),
+    "GATHER": Rule(2, since=NNAPI_1_2),
+    "SQUARED_DIFFERENCE": Rule(2, since=NNAPI_1_1, int8=NNAPI_1_3),
+    "REDUCE_MAX": Rule(2, since=NNAPI_1_2, constant=(1,)),
+    "REDUCE_MIN": Rule(2, since=NNAPI_1_2, constant=(1,)),
+    "SUM": Rule(1, types=FLOATS, since=NNAPI_1_2, constant=(1,)),
+    "NEG": Rule(2, types=FLOATS, since=NNAPI_1_2),
+    "ELU": Rule(1, types=FLOATS, since=NNAPI_1_3),
     **{name: Rule(1, types=FLOATS, since=NNAPI_1_2) for name in ("SQRT", "EXP", "LOG", "ABS", "POW")},
     # int8 needs feature level 7, which came after Android 12.
     "RSQRT": Rule(2, types=FLOATS, since=NNAPI_1_2),
@@ -267,9 +276,19 @@ def _softmax(operator: Operator, level: int) -> str | None:
     return None
 
 
-def _mean(operator: Operator, level: int) -> str | None:
-    """Validate, Mean."""
+def _reduction(operator: Operator, level: int) -> str | None:
+    """Validate, Mean and Sum; of ReduceMax and ReduceMin the same is our demand."""
     return None if operator.outputs[0].shape else "the output is a single value"
+
+
+def _gathering(operator: Operator, level: int) -> str | None:
+    """Validate, Gather."""
+    places = operator.inputs[1] if len(operator.inputs) > 1 else None
+    if places is None:
+        return "no positions"
+    if places.type != "INT32":
+        return f"{places.name} is {places.type}, NNAPI takes INT32"
+    return None if places.shape else f"{places.name} is a single position"
 
 
 def _padding(operator: Operator, level: int) -> str | None:
@@ -329,7 +348,11 @@ EXTRA: dict[str, Callable[[Operator, int], str | None]] = {
     "MINIMUM": _limits,
     "MAXIMUM": _limits,
     "SOFTMAX": _softmax,
-    "MEAN": _mean,
+    "MEAN": _reduction,
+    "SUM": _reduction,
+    "REDUCE_MAX": _reduction,
+    "REDUCE_MIN": _reduction,
+    "GATHER": _gathering,
     "PAD": _padding,
     "CONCATENATION": _concatenation,
     "RESIZE_BILINEAR": _resizing,

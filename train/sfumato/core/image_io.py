@@ -237,7 +237,9 @@ def reduction(height: int, width: int, at_least: tuple[int, int], most: int = MA
 
 def decoder() -> str:
     """Names what decides the pixels of a file beside the file: results of another decoder are not this one's."""
-    return f"pillow {PIL.__version__} {' '.join(known_formats())}"
+    known = known_formats()
+    heif = f" libheif {importlib.import_module('pillow_heif').libheif_version()}" if "HEIF" in known else ""
+    return f"pillow {PIL.__version__}{heif} {' '.join(known)}"
 
 
 @dataclass(frozen=True)
