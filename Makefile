@@ -4,6 +4,8 @@
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3))
 # The tools of .venv come first on the path: onnx2tf calls `onnxsim` by name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Tests start hundreds of processes: none should compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick test-matrix test-android test-ray fuzz lint docs lock sbom pip-audit clean
@@ -37,9 +39,9 @@ test-quick: setup ## The tests that are not marked slow, without lint
 test-matrix: setup ## The tests as other machines would run them: kernels, threads, time zone, locale
 	@python scripts/test_matrix.py $(ARGS)
 
-test-android: setup ## Compile and test the Android app and its talk with adb, without an SDK (needs a JDK 17, node and npm)
+test-android: setup ## Compile and test the Android app, without an SDK (needs a JDK 17, node and npm)
 	@python scripts/set_up_android.py
-	@SFUMATO_ANDROID=1 python -m pytest -q -n 2 --dist loadgroup tests/android tests/bench/test_phone.py
+	@SFUMATO_ANDROID=1 python -m pytest -q --durations=10 tests/android
 
 RAY = .cache/ray
 RAY_WAITS = RAY_raylet_start_wait_time_s=200 RAY_agent_register_timeout_ms=200000 RAY_worker_register_timeout_seconds=200

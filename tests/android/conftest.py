@@ -26,14 +26,10 @@ adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    whole = bool(os.environ.get("SFUMATO_ANDROID"))
+    if os.environ.get("SFUMATO_ANDROID"):
+        return
     for item in items:
-        if HERE not in item.path.parents:
-            continue
-        if whole:
-            # One process: compiling the app takes longest.
-            item.add_marker(pytest.mark.xdist_group("android"))
-        elif COMPILED & set(getattr(item, "fixturenames", ())):
+        if HERE in item.path.parents and COMPILED & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.skip(reason="run by make test-android"))
 
 

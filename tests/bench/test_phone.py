@@ -33,7 +33,6 @@ from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.core.files import atomic_folder
 from sfumato.runtime.contract import ChannelPart, Contract, File, LabelPart, Model, Tensor, UploadPart
 
-pytestmark = pytest.mark.xdist_group("phone")  # one process: adb is unpacked once
 HERE = Path(__file__).parent
 PRIVATE = HERE.parent.parent / ".cache" / "adb"
 INT8 = Subject("sfumato", "int8", product_model(8, 16, "int8"))

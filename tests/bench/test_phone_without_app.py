@@ -37,7 +37,6 @@ from sfumato.cli.main import app
 from sfumato.core.errors import SfumatoError, UsageError
 from sfumato.runtime.interpreter import open_model
 
-pytestmark = pytest.mark.xdist_group("phone")
 HERE = Path(__file__).parent
 adb, server, plug_in = test_phone.adb, test_phone.server, test_phone.plug_in
 FLOAT = Subject("sfumato", "float32", product_model(8, 16, "float32"))
