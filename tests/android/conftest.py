@@ -6,6 +6,7 @@ What reads sources and resources alone runs with all other tests.
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,21 @@ class App:
 
 @pytest.fixture(scope="session")
 def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, App]:
-    """Each flavour of the app: core, resources, stubs and app, in this order. The tests are compiled once and fit both."""
+    """Each flavour of the app: core, resources, stubs and app, in this order. The tests are compiled once and fit both.
+
+    The flavours and the core's tests need nothing of each other: two compilers work at a time.
+    """
     made = tools.Kit(tmp_path_factory.mktemp("android"))
     sources = tools.PROJECT / "app" / "src"
     of_core, stubs = tools.PROJECT / "core" / "src", HERE / "stubs"
     core = made.kotlin("core.jar", [of_core / "main" / "kotlin"], classpath=[], library=True)
     beside_core = [core, *tools.RUNTIME, *tools.JUNIT]
-    tests = made.kotlin(
-        "tests", [of_core / "test", of_core / "testFixtures"], classpath=beside_core, friend=core
-    )
-    found: dict[str, App] = {}
-    for flavour in tools.FLAVOURS:
+
+    def compile_tests() -> Path:
+        folders = [of_core / "test", of_core / "testFixtures"]
+        return made.kotlin("tests", folders, classpath=beside_core, friend=core)
+
+    def compile_app(flavour: str) -> App:
         folder = made.folder / flavour
         printed = {kind: link(folder / kind, kind, flavour) for kind in tools.BUILD_TYPES}
         # The main sources see the names of resources that a release has, and no other.
@@ -98,7 +103,13 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, App]:
             classpath=[names, the_app, *classpath],
             friend=the_app,
         )
-        found[flavour] = App(core, the_app, benchmark, compiled, tests, made.folder / "app_tests", printed)
+        tests, app_tests = made.folder / "tests", made.folder / "app_tests"
+        return App(core, the_app, benchmark, compiled, tests, app_tests, printed)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        apps = {flavour: pool.submit(compile_app, flavour) for flavour in tools.FLAVOURS}
+        tests = pool.submit(compile_tests).result()
+        found = {flavour: app.result() for flavour, app in apps.items()}
     one = found["litert2"]
     beside = [tests, one.app, one.stubs, *beside_core]
     made.kotlin("app_tests", [sources / "test", HERE / "runtime"], classpath=beside, friend=one.app)
