@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+import typer.main
 
 from sfumato.cli import main as root
 from sfumato.cli.train import make_plan
@@ -33,16 +34,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """`sfumato doctor` raises this."""
+    """Every command raises this."""
 
     def command() -> None:
         raise error
 
-    app = typer.Typer(cls=root.Commands, pretty_exceptions_enable=False)
-    app.command("doctor")(command)
-    app.command("train")(command)
-    app.callback()(root.root)
-    monkeypatch.setattr(root, "app", app)
+    def load(name: str) -> Any:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(command)
+        return typer.main.get_command(alone)
+
+    monkeypatch.setattr(root, "load", load)
 
 
 @pytest.mark.parametrize(
