@@ -10,7 +10,6 @@ import io
 import os
 import shlex
 import sys
-from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +58,6 @@ class StoppedError(SfumatoError):
         super().__init__("interrupted" + ways.get(_command(), ""))
 
 
-@cache
 def load(name: str) -> Any:
     """The command of `sfumato.cli.NAME` as Typer builds it: its module either is a group (`app`) or one command (`command`)."""
     module = importlib.import_module(f"sfumato.cli.{name}")
