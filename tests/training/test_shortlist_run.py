@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sfumato.data import Split, open_dataset
-from sfumato.models.cloud import answer
-from sfumato.models.shortlist import ShortlistReader, without_shortlist
+from sfumato.models.cloud import answer, inner_network
+from sfumato.models.shortlist import ShortlistReader
 from sfumato.training.clean import first_cloud
 from sfumato.training.config import TrainConfig
 from sfumato.training.list_trust import CANDIDATES, DRAWS, best_trust
@@ -52,7 +52,7 @@ def test_the_list_ships_and_no_gradient_of_the_upload_reaches_its_classifier(tmp
     assert isinstance(model.cloud, ShortlistReader)
     assert all(
         torch.equal(value, clean.state_dict()[name])
-        for name, value in without_shortlist(model.cloud).state_dict().items()
+        for name, value in inner_network(model.cloud).state_dict().items()
     )
     batch = next(Batches(dataset, Split.VALIDATION, CONFIG.keep, 32).ordered())
     output = model.train()(batch.images)

@@ -168,13 +168,15 @@ def load_export(
     card = read_object(folder / "audit" / "card.json")
     check_card(card, config, folder / "audit" / "card.json")
     dataset = open_data(config, card, folder, data)
+    # Behind a restorer the network that was given is a part of cloud.onnx, so the export holds it once more.
+    given = folder / "audit" if config.restore else folder
     if config.given_onnx is not None:
-        read_file(folder, contract.file(ONNX_COPY))
+        read_file(folder, contract.file((given / ONNX_COPY).relative_to(folder).as_posix()))
     answering = contract.mode == "answer"
     network: nn.Module = (
         make_decoder(config, dataset)
         if answering
-        else make_reader(config, dataset, make_cloud(config, dataset, folder))
+        else make_reader(config, dataset, make_cloud(config, dataset, given))
     )
     load_module(network, folder / "audit" / "cloud.safetensors")
     kind = AnswerExport if answering else ExportArtifact

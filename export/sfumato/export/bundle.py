@@ -5,6 +5,7 @@ write_vectors(folder, contract)
 contract = write_contract(contract, folder, signer=None)
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,7 @@ from sfumato.runtime.sampler import NORMAL_TABLE, normal_table
 from sfumato.runtime.signing import PUBLIC, SIGNATURE, check_digests, sign, write_digests
 from sfumato.runtime.tflite_graph import read_graph
 from sfumato.training.checkpoint import save_module
+from sfumato.training.clean import ONNX_COPY
 from sfumato.training.config import TrainConfig
 from sfumato.training.run import AnswerRun, Run
 
@@ -263,11 +265,16 @@ def describe_output(run: Run, name: str) -> Tensor:
 
 
 def write_audit_files(run: Run, folder: Path) -> None:
-    """The run's configuration, card and cloud network: with them an export can be audited like a run."""
+    """The run's configuration, card and cloud network: with them an export can be audited like a run.
+
+    A given network that stands behind a restorer is no file of the bundle otherwise.
+    """
     folder.mkdir()
     write_json(folder / "config.json", run.config.model_dump(mode="json"))
     write_json(folder / "card.json", {key: run.card[key] for key in ("dataset", "clean_accuracy")})
     save_module(run.cloud, folder / "cloud.safetensors")
+    if run.config.given_onnx is not None and run.config.restore:
+        shutil.copyfile(run.folder / ONNX_COPY, folder / ONNX_COPY)
 
 
 def list_files(folder: Path) -> list[File]:

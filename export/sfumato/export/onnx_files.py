@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx import compose, version_converter
 from torch import Tensor, nn
 
 from sfumato.core.errors import SfumatoError, first_line
@@ -23,11 +24,14 @@ from sfumato.core.onnx_heads import match_heads
 from sfumato.core.onnx_session import open_session
 from sfumato.export.freeze import AnswerPhone, PhoneNetwork
 from sfumato.export.onnx_graph import merge_pads
+from sfumato.models.restorer import Restorer, RestoringReader
 from sfumato.runtime.answer import word_image
 from sfumato.training.clean import ONNX_COPY
 from sfumato.training.run import AnswerRun, Run
 
 OPSET = 17
+LATEST = 20
+"""The latest opset that the TorchScript exporter writes."""
 
 
 def write_onnx(
@@ -38,6 +42,7 @@ def write_onnx(
     inputs: Sequence[str],
     outputs: Sequence[str],
     batch: bool = False,
+    opset: int = OPSET,
 ) -> None:
     """Trace a module and write it, checked, with all shapes inferred.
 
@@ -48,6 +53,7 @@ def write_onnx(
         inputs: names of the inputs.
         outputs: names of the outputs, in order.
         batch: leave the first dimension open.
+        opset: up to `LATEST`.
 
     Raises:
         SfumatoError: the module is in training mode, or cannot be expressed in ONNX.
@@ -65,7 +71,7 @@ def write_onnx(
                 stream,  # type: ignore[arg-type]
                 input_names=list(inputs),
                 output_names=list(outputs),
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamic_axes=axes,
                 dynamo=False,
             )
@@ -129,7 +135,7 @@ def write_local(network: PhoneNetwork | AnswerPhone, size: tuple[int, int], path
 def write_cloud(run: Run, path: Path) -> float:
     """Write the cloud network of a run and ask ONNX Runtime the same as PyTorch.
 
-    A network that was given as ONNX is copied as it is.
+    A network that was given as ONNX is copied as it is. Behind a restorer it is the second half of the file.
 
     Returns:
         Largest difference of a logit.
@@ -138,11 +144,13 @@ def write_cloud(run: Run, path: Path) -> float:
         SfumatoError: the file does not pass ONNX's checker, or ONNX Runtime cannot load it.
     """
     heads, size = CloudHeads(run.cloud, run.keep), run.dataset.size
-    if run.config.given_onnx is not None:
+    example = torch.rand(2, run.channel.colours, *size, generator=torch.Generator().manual_seed(0))
+    if run.config.given_onnx is not None and isinstance(run.cloud, RestoringReader):
+        write_restored(run.cloud.restorer, run.folder / ONNX_COPY, example, path)
+    elif run.config.given_onnx is not None:
         shutil.copyfile(run.folder / ONNX_COPY, path)
         run_checker(onnx.load(path), path.name)
     else:
-        example = torch.rand(2, run.channel.colours, *size, generator=torch.Generator().manual_seed(0))
         write_onnx(heads, example, path, inputs=["upload"], outputs=run.keep, batch=True)
     session = open_session(path)
     probe = probe_uploads(run)
@@ -151,6 +159,36 @@ def write_cloud(run: Run, path: Path) -> float:
     names = match_heads([output.name for output in session.get_outputs()], run.keep)
     found = session.run(list(names), {session.get_inputs()[0].name: probe.numpy()})
     return max(float(np.abs(a.numpy() - b).max()) for a, b in zip(expected, found, strict=True))
+
+
+def write_restored(restorer: Restorer, given: Path, example: Tensor, path: Path) -> None:
+    """Write a restorer and the given network behind it as one graph; of the given one nothing but names changes.
+
+    Args:
+        restorer: in evaluation mode.
+        given: the file of the network.
+        example: uploads.
+        path: where the file goes.
+
+    Raises:
+        SfumatoError: as `write_onnx`, or the two cannot be put together.
+    """
+    second = onnx.load(given)
+    opset = next(one.version for one in second.opset_import if one.domain in ("", "ai.onnx"))
+    names = {"inputs": ["upload"], "outputs": ["restored"]}
+    write_onnx(restorer, example, path, batch=True, opset=min(opset, LATEST), **names)
+    try:
+        first = onnx.load(path)
+        if opset > LATEST:
+            first = version_converter.convert_version(first, opset)
+        first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
+        # Two graphs may call different things alike: all that is inside the given one gets names of its own.
+        second = compose.add_prefix(second, "given/", rename_inputs=False, rename_outputs=False)
+        whole = compose.merge_models(first, second, io_map=[("restored", second.graph.input[0].name)])
+    except Exception as error:  # onnx raises several types
+        raise SfumatoError(f"{given.name} cannot stand behind a restorer: {first_line(error)}") from None
+    run_checker(whole, path.name)
+    path.write_bytes(whole.SerializeToString(deterministic=True))
 
 
 def probe_uploads(run: Run) -> torch.Tensor:

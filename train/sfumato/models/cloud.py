@@ -15,36 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.cloud_spec import parse_cloud
 from sfumato.core.errors import SfumatoError, UsageError, first_line
-from sfumato.models.layers import convolution, pool
+from sfumato.models.layers import Residual, convolution, pool
 from sfumato.models.mask_head import MaskHead
 from sfumato.models.pretrained import Pretrained, create_pretrained
+from sfumato.models.restorer import RestoringReader
 from sfumato.models.shortlist import ShortlistReader
 from sfumato.models.tensors import evaluating
 
 GRID = 4
 KNOWN = "'resnet', 'lite0', 'timm:NAME', 'torchvision:NAME' or 'module:factory'"
-
-
-class Residual(nn.Module):
-    """Basic residual block (He et al., 2016), projection shortcut where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
-        super().__init__()
-        self.first = convolution(inputs, outputs, stride=stride)
-        self.second = convolution(outputs, outputs)
-        same = inputs == outputs and stride == 1
-        self.shortcut: nn.Module = (
-            nn.Identity() if same else convolution(inputs, outputs, size=1, stride=stride)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -135,11 +118,25 @@ def answer(cloud: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor | Non
 
     In training the phone knows the classes of its photos by heart, so a list would only teach the cloud network to repeat it.
     """
-    if isinstance(cloud, ShortlistReader):
-        return answer(cloud.network, cloud.picture(x))
+    cloud, x = look_through(cloud, x)
     if isinstance(cloud, BUILT_IN):
         return cloud.answer(x)
     return cloud(x), None
+
+
+def inner_network(cloud: nn.Module) -> nn.Module:
+    """The network that looks at pictures: the one inside readers of shortlists and restorers, else the network itself."""
+    while isinstance(cloud, ShortlistReader | RestoringReader):
+        cloud = cloud.network
+    return cloud
+
+
+def look_through(cloud: nn.Module, upload: Tensor) -> tuple[nn.Module, Tensor]:
+    """The network that looks at pictures, and what it sees of uploads (B, 3, H, W): without shortlist, and restored."""
+    while isinstance(cloud, ShortlistReader | RestoringReader):
+        reader: ShortlistReader | RestoringReader = cloud
+        cloud, upload = reader.network, reader.picture(upload)
+    return cloud, upload
 
 
 def create_cloud(

@@ -72,6 +72,23 @@ class Separable(nn.Module):
         return F.relu(x + y if self.residual else y)
 
 
+class Residual(nn.Module):
+    """Basic residual block (He et al., 2016), projection shortcut where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = convolution(inputs, outputs, stride=stride)
+        self.second = convolution(outputs, outputs)
+        same = inputs == outputs and stride == 1
+        self.shortcut: nn.Module = (
+            nn.Identity() if same else convolution(inputs, outputs, size=1, stride=stride)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
 def enlarge(x: Tensor) -> Tensor:
     """Double height and width; bilinear, since nearest-neighbour splits the XNNPACK partition."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -127,8 +127,3 @@ class ShortlistReader(nn.Module):
         rows = self.channel.planes(upload)[:, :, -self.height :]
         places = rows.permute(0, 2, 3, 1).flatten(1)[:, : sum(self.heads.values())]
         return dict(zip(self.heads, places.split(list(self.heads.values()), 1), strict=True))
-
-
-def without_shortlist(cloud: nn.Module) -> nn.Module:
-    """The network that reads the picture: the one inside a `ShortlistReader`, else the network itself."""
-    return cloud.network if isinstance(cloud, ShortlistReader) else cloud

@@ -294,6 +294,7 @@ PICTURE_OPTIONS = (
     "average",
     "auxiliary_classifier",
     "shortlist",
+    "restore",
 )
 """Fields that decide what a picture tells; any of them given asks for picture mode."""
 
@@ -364,7 +365,7 @@ class TrainConfig(BaseModel):
     feature_weight: float | None = Field(default=None, ge=0)
     """Weight of the distance between the cloud network's features of an upload and the clean network's of the photo. None: 1
     where `bits` is at least `PICTURE_BITS` and `beyond` is not given, else 0. Only the built-in cloud network has features to
-    compare, and a frozen one cannot follow: it does nothing for others."""
+    compare, and a frozen one cannot follow unless there is a restorer: it does nothing for others."""
     aux_weight: float = Field(default=1.0, ge=0)
     """Weight of the local network's own classification of the desired labels, from which its decision learns."""
 
@@ -383,6 +384,9 @@ class TrainConfig(BaseModel):
     """Whether the phone writes the classes that it finds likely itself into the last row of the upload, a bit for each, and the
     cloud network weighs them in (docs/decisions/0046). For questions that the phone cannot answer alone. In place of a
     decision, which the whole picture carries; its classifier is trained as that of `auxiliary_classifier`, and ships."""
+    restore: bool = False
+    """Whether a network of the service's own stands before the cloud network and turns uploads into pictures like photos
+    (docs/decisions/0059). It learns together with the phone's. For a cloud network that cannot change."""
     padding: Literal["same", "symmetric"] = "same"
     """Where the zeros around the picture lie in the layers of our phone networks that halve it: as TensorFlow's SAME has them,
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
@@ -529,6 +533,10 @@ class TrainConfig(BaseModel):
             )
         if self.shortlist:
             self._check_shortlist()
+        if self.restore and (self.channel != "dither" or self.objective == "literal" or self.masks):
+            raise ValueError(
+                "restore reads uploads of the channel dither, and no masks: leave one of them out"
+            )
         if (self.class_order or self.input_range) and self.given_onnx is None:
             raise ValueError("class_order and input_range describe a file: give frozen_cloud NAME.onnx too")
         if both := set(self.keep) & set(self.hide):

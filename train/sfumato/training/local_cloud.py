@@ -15,7 +15,7 @@ from sfumato.channels import Parameters, prior_rate
 from sfumato.channels.dither import Dither
 from sfumato.core.strengths import FULL
 from sfumato.models.argmax_head import ClassScores
-from sfumato.models.cloud import answer
+from sfumato.models.cloud import answer, inner_network
 from sfumato.models.local import LocalNetwork
 
 Logits = dict[str, Tensor]
@@ -87,7 +87,8 @@ class LocalCloudModel(nn.Module):
     Args:
         local, cloud: the two networks.
         heads: names and classes of the kept attributes, in the order of the decision's planes.
-        fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it.
+        fixed: the cloud network takes no step and stays in evaluation mode; gradients only pass through it. A restorer before
+            it learns.
         dial: strengths, beside full strength, of the uploads that the cloud network learns from.
         auxiliary: classifies what the encoder sees, where the local network has no decision.
     """
@@ -107,13 +108,13 @@ class LocalCloudModel(nn.Module):
         self.auxiliary = auxiliary
         self.strengths = (FULL, *dial)
         if fixed:
-            cloud.eval().requires_grad_(False)
+            inner_network(cloud).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, for the local network alone if the cloud one is fixed."""
         super().train(mode)
         if self.fixed:
-            self.cloud.eval()
+            inner_network(self.cloud).eval()
         return self
 
     def forward(self, x: Tensor) -> ForwardOutput:

@@ -29,6 +29,7 @@ from sfumato.models.answer_network import AnswerNetwork
 from sfumato.models.argmax_head import Form, form_of
 from sfumato.models.local import LocalNetwork, check_window
 from sfumato.models.own_local import OwnLocal, check_maps, make_own
+from sfumato.models.restorer import RestoringReader
 from sfumato.models.shortlist import ShortlistReader
 from sfumato.models.tensors import network_parameters
 from sfumato.runtime import answer
@@ -143,10 +144,14 @@ def make_local(config: TrainConfig, dataset: Dataset) -> LocalNetwork:
 
 
 def make_reader(config: TrainConfig, dataset: Dataset, cloud: nn.Module) -> nn.Module:
-    """What reads uploads of this configuration: the cloud network, which with a shortlist reads that too."""
-    if not config.shortlist:
+    """What reads uploads of this configuration: the cloud network, with a restorer before it, and a shortlist beside it."""
+    if not (config.restore or config.shortlist):
         return cloud
     channel = cast(Dither, make_channel(config, dataset))
+    if config.restore:
+        cloud = channels_last(RestoringReader(cloud, channel))
+    if not config.shortlist:
+        return cloud
     return ShortlistReader(cloud, channel, class_counts(config, dataset), dataset.size)
 
 

@@ -25,9 +25,9 @@ from sfumato.core.seeding import derive_seed, seed_everything
 from sfumato.data import Dataset, Split
 from sfumato.models.argmax_head import ClassScores
 from sfumato.models.autoregressive import AutoregressivePrior
+from sfumato.models.cloud import inner_network
 from sfumato.models.local import STRIDE
 from sfumato.models.schedule import set_learning_rate
-from sfumato.models.shortlist import without_shortlist
 from sfumato.training import checkpoint
 from sfumato.training.clean import make_cloud, training_batches, weight_groups
 from sfumato.training.config import TrainConfig
@@ -63,7 +63,7 @@ def first_model(config: TrainConfig, dataset: Dataset, clean: nn.Module, folder:
     """The networks that training starts from: the clean cloud network, and the same local network for the same seed."""
     seed_everything(config.seed, "cotrain", "initial")
     model = make_model(config, dataset, folder)
-    without_shortlist(model.cloud).load_state_dict(clean.state_dict())
+    inner_network(model.cloud).load_state_dict(clean.state_dict())
     return model
 
 

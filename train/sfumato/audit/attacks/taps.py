@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.models.shortlist import without_shortlist
+from sfumato.models.cloud import inner_network
 
 MASK_GRID = 8
 """Rows and columns, at most, of cells that an attacker reads a mask's logits in."""
@@ -27,7 +27,7 @@ class Taps(nn.Module):
         super().__init__()
         self.cloud = cloud
         self.read: dict[str, Tensor] = {}
-        inner = without_shortlist(cloud)
+        inner = inner_network(cloud)
         stages = getattr(inner, "stages", None)
         parent, prefix = (stages, "stage ") if isinstance(stages, nn.Module) else (inner, "")
         for name, part in parent.named_children():

@@ -34,8 +34,8 @@ class TaskLoss(Regulariser):
         self.built_in = isinstance(clean, BUILT_IN)
         # The same outputs from fewer operators. What the user's own networks do with their layers is not known.
         self.teacher = fold(deepcopy(clean)) if self.built_in else clean
-        # Only the built-in network has features to compare, and a frozen one cannot follow.
-        able = self.built_in and self.config.frozen_cloud is None
+        # Only the built-in network has features to compare, and a frozen one cannot follow, unless a restorer does it for it.
+        able = self.built_in and (self.config.frozen_cloud is None or self.config.restore)
         self.feature_weight = self.config.feature_loss_weight if able else 0.0
 
     def teacher_outputs(self, images: Tensor) -> tuple[Logits, Tensor | None]:
