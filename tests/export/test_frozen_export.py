@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tests.fixtures.plans import HASTY
 
@@ -31,18 +33,18 @@ from sfumato.training.runner import train
 KEY = bytes(range(32))
 
 
-def provider_network(path: Path) -> None:
+def provider_network(path: Path, *, opset: int = 13) -> None:
     """Two heads in another order than the attributes, an input of another name."""
-    text = """
-        <ir_version: 8, opset_import: ["": 13]>
-        g (float[N,3,32,32] photo) => (float[N,2] smiling, float[N,2] glasses) {
+    text = f"""
+        <ir_version: {10 if opset > 20 else 8}, opset_import: ["": {opset}]>
+        g (float[N,3,32,32] photo) => (float[N,2] smiling, float[N,2] glasses) {{
             a = Conv <pads=[1,1,1,1], strides=[2,2]> (photo, w, b)
             r = Relu(a)
             p = AveragePool <kernel_shape=[4,4], strides=[4,4]> (r)
             f = Flatten(p)
             smiling = Gemm(f, s)
             glasses = Gemm(f, g)
-        }
+        }}
     """
     model = onnx.parser.parse_model(text)
     draw = np.random.default_rng(0)
@@ -74,12 +76,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made
 
 
-@pytest.fixture(scope="module")
-def sealed(run: Run) -> Path:
+def seal(run: Run) -> Path:
+    """An export of a run whose given file is gone afterwards."""
     out = run.folder.parent / "export"
     export(run, out, variants=("float32", "int8"), tune="never", allow_missed_goal=True)
     (run.folder.parent / "provider.onnx").unlink()
     return out
+
+
+def assert_answers(
+    cloud: CloudModel, levels: Sequence[NDArray[np.uint8]], wanted: Mapping[str, torch.Tensor]
+) -> None:
+    """The service says what these logits of the run's cloud network say, under the same names."""
+    for index, answer in enumerate(cloud.predict(levels)):
+        assert list(answer) == ["glasses", "smiling"]
+        for (name, one), temperature in zip(answer.items(), cloud.temperatures, strict=True):
+            probabilities = (wanted[name][index] / temperature).softmax(0).numpy()
+            assert list(one.probabilities.values()) == pytest.approx(probabilities, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sealed(run: Run) -> Path:
+    return seal(run)
 
 
 def test_the_given_network_is_copied_to_the_byte(run: Run, sealed: Path) -> None:
@@ -100,15 +118,9 @@ def test_uploads_of_the_phone_are_answered_under_the_right_names(run: Run, seale
     phone, cloud = PhoneModel.load(sealed), CloudModel.load(sealed)
     images = np.array(run.dataset.images[run.dataset.splits[Split.TEST]][:4])
     levels = [phone.perturb(image, key=KEY).levels for image in images]
-    answers = cloud.predict(levels)
     uploads = torch.from_numpy(np.stack(levels)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
-        wanted = run.cloud(uploads)
-    for index, answer in enumerate(answers):
-        assert list(answer) == ["glasses", "smiling"]
-        for (name, one), temperature in zip(answer.items(), cloud.temperatures, strict=True):
-            probabilities = (wanted[name][index] / temperature).softmax(0).numpy()
-            assert list(one.probabilities.values()) == pytest.approx(probabilities, abs=1e-4)
+        assert_answers(cloud, levels, run.cloud(uploads))
 
 
 def test_the_commands_work_on_it(sealed: Path, tmp_path: Path) -> None:

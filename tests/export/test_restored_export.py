@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.export.test_frozen_export import KEY, provider_network
+from tests.export.test_frozen_export import KEY, assert_answers, provider_network, seal
 from tests.fixtures.plans import HASTY
 
 from sfumato.audit import audit
-from sfumato.channels.dither import interpolated
+from sfumato.channels.dither import Dither, interpolated
 from sfumato.core.onnx_session import open_session
 from sfumato.data import Split
 from sfumato.export.artifact import load_export
-from sfumato.export.pipeline import export
-from sfumato.models.restorer import RestoringReader
+from sfumato.export.onnx_files import write_restored
+from sfumato.models.restorer import Restorer, RestoringReader
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.runtime.upload_codec import decode_png
 from sfumato.runtime.verification import verify
@@ -49,10 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def shipped(run: Run) -> Path:
     """It must not be changed."""
-    out = run.folder.parent / "export"
-    export(run, out, variants=("float32", "int8"), tune="never", allow_missed_goal=True)
-    (run.folder.parent / "provider.onnx").unlink()
-    return out
+    return seal(run)
 
 
 def test_the_bundle_answers_as_the_run_does(run: Run, shipped: Path) -> None:
@@ -63,11 +60,7 @@ def test_the_bundle_answers_as_the_run_does(run: Run, shipped: Path) -> None:
     levels = [decode_png(one.content, height=16, width=16, bits=2) for one in drawn]
     pictures = torch.from_numpy(np.stack(levels)).permute(0, 3, 1, 2).float() / 3
     with torch.no_grad():
-        wanted = run.cloud.network(run.cloud.restorer(interpolated(pictures, 2)))
-    for index, answer in enumerate(cloud.predict(levels)):
-        for (name, one), temperature in zip(answer.items(), cloud.temperatures, strict=True):
-            probabilities = (wanted[name][index] / temperature).softmax(0).numpy()
-            assert list(one.probabilities.values()) == pytest.approx(probabilities, abs=1e-4)
+        assert_answers(cloud, levels, run.cloud.network(run.cloud.restorer(interpolated(pictures, 2))))
     assert verify(shipped).passed
 
 
@@ -84,3 +77,21 @@ def test_what_was_given_is_kept_and_audited(run: Run, shipped: Path, tmp_path: P
     assert all(np.abs(answers[name] - wanted[name].numpy()).max() < 1e-3 for name in names)
     result = audit(str(shipped), HASTY, attributes=("background",), out=tmp_path)
     assert {row.attack for row in result.attacks} >= {"provider"}
+
+
+@pytest.mark.parametrize("opset", [13, 18, 20, 21, 22])
+def test_files_of_every_opset_stand_behind_a_restorer(opset: int, tmp_path: Path) -> None:
+    """21 and 22 are past what the exporter writes: the restorer's graph is lifted to them."""
+    given, whole = tmp_path / "provider.onnx", tmp_path / "cloud.onnx"
+    provider_network(given, opset=opset)
+    torch.manual_seed(6)
+    restorer = Restorer(Dither(4, gray=True, subsample=2)).eval()
+    torch.nn.init.normal_(restorer.last.weight)
+    x = torch.rand(3, 3, 32, 32)
+    write_restored(restorer, given, x, whole)
+    with torch.no_grad():
+        picture = restorer(x).numpy()
+    names = ["smiling", "glasses"]
+    found = open_session(whole).run(names, {"upload": x.numpy()})
+    wanted = open_session(given).run(names, {"photo": picture})
+    assert all(np.abs(a - b).max() < 1e-3 for a, b in zip(found, wanted, strict=True))
