@@ -53,24 +53,14 @@ def fake_quantize(x: Tensor, low: float, high: float) -> Tensor:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
-    zero = round(-128 - low / scale)
-    return _straight_through(x, scale, zero, -128)
+    return torch.fake_quantize_per_tensor_affine(x, scale, round(-128 - low / scale), -128, 127)
 
 
 def fake_quantize_weight(weight: Tensor) -> Tensor:
     """int8 per output channel, symmetric, -127 .. 127: convolution weights (C_out, ...)."""
     scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12) / 127
-    return _straight_through(weight, scale.view(-1, *[1] * (weight.dim() - 1)), 0, -127)
-
-
-def _straight_through(x: Tensor, scale: Any, zero: int, lowest: int) -> Tensor:
-    grid = torch.clamp(torch.round(x / scale) + zero, lowest, 127)
-    rounded = (grid - zero) * scale
-    clipped = torch.minimum(
-        torch.maximum(x, (lowest - zero) * torch.as_tensor(scale)), (127 - zero) * torch.as_tensor(scale)
-    )
-    value: Tensor = clipped + (rounded - clipped).detach()
-    return value
+    zeros = torch.zeros(len(scale), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
 
 
 def operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
