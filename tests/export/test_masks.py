@@ -25,6 +25,7 @@ from sfumato.server.app import create_app
 from sfumato.server.client import Client
 from sfumato.server.model import CloudModel
 from sfumato.training.config import TrainConfig
+from sfumato.training.evaluate import figure_name
 from sfumato.training.run import load_run
 from sfumato.training.runner import train
 
@@ -63,6 +64,8 @@ def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_says_how_far_masks_overlap(run: Path) -> None:
     found = load_run(run)
     card, rows = found.card, found.dataset.splits[Split.TEST]
+    assert figure_name(found.dataset, ("lesion", "high")) == "credit"
+    assert figure_name(found.dataset, ("high",)) == "accuracy"
     cells, known = found.dataset.masks["lesion"], found.dataset.splits[Split.DEFENDER]
     usual = cells[known].mean(0) > 0.5
     assert card["guess_iou"].keys() == {"lesion"}

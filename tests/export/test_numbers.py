@@ -16,6 +16,7 @@ from sfumato.runtime.contract import LabelPart
 from sfumato.runtime.phone_model import PhoneModel
 from sfumato.server.model import CloudModel
 from sfumato.training.config import TrainConfig
+from sfumato.training.evaluate import figure_name
 from sfumato.training.run import load_run
 from sfumato.training.runner import train
 
@@ -63,6 +64,7 @@ def test_a_run_says_how_far_answers_are_from_the_truth(answer_run: Path) -> None
     numbers = run.dataset.numbers["light"]
     median = np.median(numbers[run.dataset.splits[Split.DEFENDER]])
     assert worst == pytest.approx(np.abs(numbers[rows] - median).mean())
+    assert figure_name(run.dataset, run.config.keep) == "credit"
     assert card["desired_accuracy"]["light"] > 0.6  # less than .4 of a guess's error is left
 
 

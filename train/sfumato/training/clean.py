@@ -23,7 +23,7 @@ from sfumato.models.onnx.given import read_given
 from sfumato.models.onnx.reader import check_parity, load_onnx
 from sfumato.models.pretrained import Pretrained, load_backbone
 from sfumato.models.schedule import one_cycle, set_learning_rate
-from sfumato.training.evaluate import evaluate
+from sfumato.training.evaluate import evaluate, figure_name
 from sfumato.training.fit import check_fit, read_orders
 from sfumato.training.loader import Batches
 from sfumato.training.losses import task_loss
@@ -184,6 +184,7 @@ def train_clean(
     validation = Batches(dataset, Split.VALIDATION, config.keep, config.batch_size, device=fabric.device)
     steps = config.clean_epochs * train.steps
     best, weights = -1.0, cloud.state_dict()
+    figure = figure_name(dataset, config.keep)
     with progress() as bar:
         task = bar.add_task(what, total=steps, figures="", visible=fabric.is_global_zero)
         for epoch in range(config.clean_epochs):
@@ -207,7 +208,7 @@ def train_clean(
             if result.accuracy >= best:
                 best = result.accuracy
                 weights = {name: value.detach().cpu().clone() for name, value in cloud.state_dict().items()}
-            bar.update(task, figures=f"accuracy {100 * result.accuracy:.1f} %, best {100 * best:.1f} %")
+            bar.update(task, figures=f"{figure} {100 * result.accuracy:.1f} %, best {100 * best:.1f} %")
             if log is not None:
                 log.write(
                     {

@@ -89,6 +89,11 @@ def evaluate(
     )
 
 
+def figure_name(dataset: Dataset, names: Sequence[str]) -> str:
+    """What `Evaluation.accuracy` of these attributes is: the accuracy of classes, the credit of numbers and masks."""
+    return "accuracy" if {*names}.isdisjoint({*dataset.numbers, *dataset.masks}) else "credit"
+
+
 def kept_scores(logits: Tensor) -> Tensor:
     """What is kept of logits (b, classes), on the CPU; of a mask's the class of every cell, since all would take gigabytes."""
     return (logits.argmax(1).byte() if logits.dim() == 4 else logits).cpu()

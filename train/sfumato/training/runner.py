@@ -65,7 +65,7 @@ from sfumato.training.clean import (
 )
 from sfumato.training.config import TrainConfig, differences, make_config, stored_config
 from sfumato.training.epoch_selection import nearest
-from sfumato.training.evaluate import Evaluation, evaluate
+from sfumato.training.evaluate import Evaluation, evaluate, figure_name
 from sfumato.training.gating import learn_gates
 from sfumato.training.list_trust import best_trust
 from sfumato.training.loader import Batches
@@ -83,9 +83,9 @@ NEAREST = 8
 """Epochs that a card names where goals were not met together."""
 
 
-def describe(record: dict[str, Any]) -> str:
-    """The figures that matter, for the progress bar."""
-    parts = [f"accuracy {100 * record['val_accuracy']:.1f} %"]
+def describe(record: dict[str, Any], figure: str) -> str:
+    """The figures that matter, for the progress bar; `figure` is what the validation figure is (`figure_name`)."""
+    parts = [f"{figure} {100 * record['val_accuracy']:.1f} %"]
     if record["val_rate_bits"] is not None:
         parts.append(f"{record['val_rate_bits']:.1f} bits")
     if "val_leak" in record:
@@ -349,9 +349,13 @@ def _run_epochs(
     epochs: int,
     title: str,
     log_file: TrainingLog | None,
-    figures: Callable[[dict[str, Any]], str] = describe,
+    more: Callable[[dict[str, Any]], str] = lambda record: "",
 ) -> None:
-    """The epochs that are still to come: a line of the log and a checkpoint after each."""
+    """The epochs that are still to come: a line of the log and a checkpoint after each.
+
+    `more` makes what the progress bar says of an epoch beside `describe`.
+    """
+    figure = figure_name(trainer.validation.dataset, trainer.config.keep)
     with progress() as bar:
         steps = trainer.batches.steps
         task = bar.add_task(
@@ -363,7 +367,7 @@ def _run_epochs(
         )
         while trainer.epoch < epochs:
             record = trainer.run_epoch(lambda: bar.advance(task))
-            bar.update(task, figures=figures(record))
+            bar.update(task, figures=describe(record, figure) + more(record))
             if log_file is not None:
                 log_file.write(record)
                 trainer.save()
@@ -411,7 +415,7 @@ def _answer_stage(
         trainer.epochs,
         "phone's answer",
         log_file,
-        lambda record: f"{describe(record)}, best {100 * trainer.best_record['val_accuracy']:.1f} %",
+        lambda record: f", best {100 * trainer.best_record['val_accuracy']:.1f} %",
     )
     return trainer
 
