@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,7 +19,9 @@ from tests.server.test_app import kind
 from sfumato.data import open_dataset
 from sfumato.runtime.keyring import KeyRing
 from sfumato.runtime.ledger import Ledger
-from sfumato.runtime.phone_model import PhoneModel
+from sfumato.runtime.phone_model import PhoneModel, Upload
+from sfumato.runtime.scenes import SceneConfig
+from sfumato.server.client_scenes import MOST_CLIENTS, ClientScenes
 from sfumato.server.model import CloudModel
 
 Pictures = list[NDArray[np.uint8]]
@@ -84,10 +87,76 @@ def test_recordings_where_the_model_takes_them(sound_export: Path, key_file: Pat
         refused = post(gateway, photo(np.zeros((40, 40, 3), np.uint8)))
         assert (refused.status_code, kind(refused)) == (422, "not-a-photo")
         assert "not a WAV file" in refused.json()["detail"]
+        scenes = serve(sound_export, *options, "--scenes", "4")
+        assert (scenes.returncode, "takes recordings" in scenes.stderr) == (2, True)
     finally:
         for running in filter(None, (gateway, service)):
             running.process.kill()
             running.process.wait()
+
+
+def shaken(picture: NDArray[np.uint8], frame: int) -> bytes:
+    """What a camera sends that still looks at the picture: noise, and a lamp that flickers."""
+    noise = np.random.default_rng(frame).normal(0, 4, picture.shape)
+    return photo((picture * (1 - 0.02 * frame) + noise).clip(0, 255).astype(np.uint8))
+
+
+def test_photos_of_one_scene_are_one_upload(
+    start: Start, server: Server, key_file: Path, pictures: Pictures, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("door 0123456789abcdef-door\ngate 0123456789abcdef-gate\n")
+    tokens.chmod(0o600)
+    options = ["--gateway", "--server", server.url, "--key", str(key_file), "--tokens", str(tokens)]
+    gateway = start(*options, "--scenes", "4", "--ledger", str(tmp_path / "account"))
+
+    def ask(gateway: Server, camera: str, content: bytes) -> dict[str, Any]:
+        response = post(gateway, content, Authorization=f"Bearer 0123456789abcdef-{camera}")
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    still = [ask(gateway, "door", shaken(pictures[0], frame)) for frame in range(4)]
+    assert [one["scene"] for one in still] == [1] * 4
+    assert still[0]["sent_bytes"] > 0
+    assert still[0]["rate_bits"] > 0
+    for one in still[1:]:
+        assert (one["sent_bytes"], one["rate_bits"]) == (0, 0)
+        assert all(one[name] == still[0][name] for name in ("answers", "service_request_id", "unlike"))
+    moved = ask(gateway, "door", photo(pictures[1]))
+    assert (moved["scene"], moved["sent_bytes"] > 0) == (2, True)
+    assert ask(gateway, "door", shaken(pictures[0], 5))["scene"] == 1  # it comes back
+    other = ask(gateway, "gate", shaken(pictures[0], 6))
+    assert (other["scene"], other["sent_bytes"] > 0) == (1, True), "scenes of one client are not another's"
+    account = Ledger(tmp_path / "account", KEY).account("127.0.0.1")
+    assert (account.today.uploads, account.today.draws) == (3, 3)
+    gateway.stop()
+    apart = start(*options)  # without the option every photo is a draw
+    found = [ask(apart, "door", shaken(pictures[0], frame)) for frame in range(3)]
+    assert [one["scene"] for one in found] == [None] * 3
+    assert all(one["sent_bytes"] > 0 for one in found)
+
+
+def test_an_upload_is_kept_until_it_is_answered_and_clients_are_bounded(
+    phone: PhoneModel, pictures: Pictures
+) -> None:
+    scenes, made = ClientScenes(SceneConfig()), 0
+
+    def perturb() -> Upload:
+        nonlocal made
+        made += 1
+        return phone.perturb(pictures[0], key=KEY)
+
+    first = scenes.asked("door", pictures[0], perturb)
+    again = scenes.asked("door", pictures[0], perturb)
+    assert first is again
+    assert (made, first.upload is not None, first.reply) == (1, True, None)
+    for number in range(MOST_CLIENTS):
+        scenes.asked(f"camera {number}", pictures[0], perturb)
+    assert made == 1 + MOST_CLIENTS
+    assert scenes.asked("door", pictures[0], perturb) is not first  # not heard of for longest
+    assert scenes.asked(f"camera {MOST_CLIENTS - 1}", pictures[0], perturb).scene == 1
+    assert made == 2 + MOST_CLIENTS
 
 
 def test_refusals(start: Start, server: Server, key_file: Path, pictures: Pictures) -> None:
@@ -199,10 +268,29 @@ def test_a_service_that_is_away_or_has_another_contract(
         ["--plain-http"],
         ["--ledger", "l"],
         ["--bits-per-day", "1"],
+        ["--scenes", "4"],
+        ["--tolerance", "10"],
     ],
 )
 def test_wrong_use(bundle: Path, options: list[str]) -> None:
-    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(bundle), "--port", "0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = serve(bundle, *options)
     assert done.returncode == 2
     assert "--gateway needs --server URL" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tolerance", "10"], "give --scenes too"),
+        (["--scenes", "4", "--processes", "2"], "needs --processes 1"),
+    ],
+)
+def test_wrong_use_of_scenes(bundle: Path, options: list[str], reason: str) -> None:
+    done = serve(bundle, "--gateway", "--server", "https://x.example", *options)
+    assert (done.returncode, reason in done.stderr) == (2, True)
+
+
+def serve(export: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """A service that does not start."""
+    command = [sys.executable, "-m", "sfumato.cli.main", "serve", str(export), "--port", "0", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

@@ -9,8 +9,9 @@ GET  /v1/contract, /healthz, /readyz, /metrics     as the service
 
 It holds the device key and the phone's model of the export; the photo is decoded, perturbed and forgotten. The client of
 `sfumato send` takes the upload on: the contract is compared first, the upload is counted in the ledger and refused over its
-limit, uploads are tried again with patience. A service answers /v1/predict and a gateway /v1/photo, so neither can be mistaken
-for the other.
+limit, uploads are tried again with patience. With `scenes`, photos of one client that show one scene are one upload and have
+one answer, which is asked for once. A service answers /v1/predict and a gateway /v1/photo, so neither can be mistaken for the
+other.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +28,17 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.core.picture_file import DICOM, kind_of
 from sfumato.runtime.ledger import LimitError
-from sfumato.runtime.phone_model import Upload
+from sfumato.runtime.scenes import SceneConfig
 from sfumato.runtime.sealed_log import LogError
 from sfumato.server.admission import Shares, client_name
 from sfumato.server.app import access_control, contract_endpoint, health_endpoints, new_app
 from sfumato.server.auth import AccessControl, KnownTokens, RateLimitConfig
 from sfumato.server.batching import BatchConfig, Batcher
 from sfumato.server.client import Client, Reply, ServerError
+from sfumato.server.client_scenes import Asked, ClientScenes, asked_about
 from sfumato.server.endpoints import JSON, Endpoint
 from sfumato.server.hosts import asked_names
 from sfumato.server.model import AttributePrediction
@@ -82,6 +84,8 @@ class GatewayConfig:
     """Most memory that decoding a photo may take (`decoding_bytes`); one is decoded at a time."""
     hosts: tuple[str, ...] = ()
     """As `AppConfig.hosts`."""
+    scenes: SceneConfig | None = None
+    """When two photos of a client show one scene, and so are one upload; None: every photo is one of its own."""
 
     def __post_init__(self) -> None:
         if not 0 < self.largest_photo <= self.photo_bytes:
@@ -94,10 +98,18 @@ class GatewayPrediction(Origin):
     answers: dict[str, AttributePrediction] = Field(
         description="one for every kept attribute of the contract"
     )
-    sent_bytes: int = Field(description="size of the upload", examples=[1754])
+    sent_bytes: int = Field(
+        description="size of the upload; 0 where its scene had its answer, so that nothing was sent",
+        examples=[1754],
+    )
     rate_bits: float = Field(
-        description="rate of this upload: how many bits of the photo it can carry at most; it was not sent",
+        description="rate of this upload: how many bits of the photo it can carry at most; 0 where nothing was sent. "
+        "It was not sent itself",
         examples=[6.1],
+    )
+    scene: int | None = Field(
+        description="number of the photo's scene among those of this client, from 1; null where scenes are not looked for",
+        examples=[1],
     )
     unlike: bool | None = Field(
         description="whether the photo looks like none of those that the model was made for, so that the answer means "
@@ -120,8 +132,10 @@ class Sender:
         self._client, self._places = client, Shares(most, "places for uploads that wait for the service")
         self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix="sender")
 
-    async def send(self, upload: Upload, client: str) -> tuple[Reply, str | None]:
+    async def send(self, asked: Asked, client: str) -> tuple[Reply, str | None]:
         """The service's answer to this client's upload, and the account in words where one is kept.
+
+        Where the scene has its answer, this one says that nothing was sent.
 
         Raises:
             OverloadedError: too many are being sent.
@@ -129,12 +143,17 @@ class Sender:
             ServerError: another contract, a refusal, or no answer.
         """
         with self._places.hold(client, 1):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._send, upload)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._send, asked)
 
-    def _send(self, upload: Upload) -> tuple[Reply, str | None]:
-        client = self._client
-        client.check_contract()
-        reply = client.send_upload(upload)
+    def _send(self, asked: Asked) -> tuple[Reply, str | None]:
+        client, upload, reply = self._client, asked.upload, asked.reply
+        if reply is not None:
+            reply = replace(reply, sent_bytes=0, rate_bits=0.0)
+        else:
+            assert upload is not None
+            client.check_contract()
+            reply = client.send_upload(upload)
+            asked.reply, asked.upload = reply, None  # the answer first: another thread may look at both
         return reply, client.ledger.account(client.service).sentence() if client.ledger else None
 
 
@@ -153,8 +172,13 @@ def create_gateway(
         config: limits; None takes the defaults.
         tokens: who may ask; None asks for no token.
         place: which of the gateway's processes this is; None: there is one.
+
+    Raises:
+        UsageError: scenes, and a model that takes recordings.
     """
     config = config or GatewayConfig()
+    if config.scenes is not None and client.phone.contract.sound is not None:
+        raise UsageError("this model takes recordings, and scenes are of photos: leave --scenes out")
     telemetry, access = Telemetry(place), access_control(tokens, config.rate, place)
     size = client.phone.contract.size
 
@@ -163,19 +187,24 @@ def create_gateway(
             raise DataError("a gateway reads no DICOM: save it as a PNG of 16 bits")
         return client.phone.read(photo, max_decoded=check_photo(photo, size, config.decode_bytes))
 
-    def perturb(photos: Sequence[bytes]) -> list[Upload | DataError]:
-        found: list[Upload | DataError] = []
-        for photo in photos:
+    scenes = ClientScenes(config.scenes)
+
+    def asked(name: str, photo: bytes) -> Asked:
+        if client.phone.contract.sound is not None:  # a recording is a small file, which is read as it is
+            return asked_about(client.phone.perturb(photo, key=key()))
+        pixels = read(photo)
+        return scenes.asked(name, pixels, lambda: client.phone.perturb(pixels, key=key()))
+
+    def perturb(photos: Sequence[tuple[str, bytes]]) -> list[Asked | DataError]:
+        found: list[Asked | DataError] = []
+        for name, photo in photos:
             try:
-                contract = client.phone.contract  # a recording is a small file, which is read as it is
-                found.append(
-                    client.phone.perturb(read(photo) if contract.sound is None else photo, key=key())
-                )
+                found.append(asked(name, photo))
             except DataError as error:
                 found.append(error)
         return found
 
-    perturber: Batcher[bytes, Upload | DataError] = Batcher(
+    perturber: Batcher[tuple[str, bytes], Asked | DataError] = Batcher(
         perturb,
         BatchConfig(largest=1, delay_ms=0, queue=config.queue, deadline_ms=config.deadline_ms),
         changed=telemetry.waiting.set,
@@ -196,7 +225,7 @@ def create_gateway(
 def photo_endpoint(
     config: GatewayConfig,
     access: AccessControl,
-    perturber: Batcher[bytes, Upload | DataError],
+    perturber: Batcher[tuple[str, bytes], Asked | DataError],
     sender: Sender,
     digest: str,
     photo_bytes: float,
@@ -205,22 +234,22 @@ def photo_endpoint(
 
     photos = Shares(photo_bytes, "bytes for photos")
 
-    async def perturbed(request: Request, client: str) -> Upload:
+    async def perturbed(request: Request, client: str) -> Asked:
         """The photo itself is gone when this returns, before the service is asked."""
         size = body_bytes(request, config.largest_photo)
         perturber.admit(time.perf_counter(), 1, client)
         with photos.hold(client, size):
             body = await read_body(request, limit=config.largest_photo, seconds=config.body_seconds)
-            (upload,) = (await perturber.submit([body], client=client)).values
-        if isinstance(upload, DataError):
-            raise upload
-        return upload
+            (asked,) = (await perturber.submit([(client, body)], client=client)).values
+        if isinstance(asked, DataError):
+            raise asked
+        return asked
 
     async def photo(request: Request) -> Response:
         try:
             client = client_name(request)
-            upload = await perturbed(request, client)
-            reply, account = await sender.send(upload, client)
+            asked = await perturbed(request, client)
+            reply, account = await sender.send(asked, client)
         except DataError as error:
             raise ProblemError("not-a-photo", str(error)) from None
         except LimitError as error:
@@ -237,7 +266,8 @@ def photo_endpoint(
             contract=digest,
             sent_bytes=reply.sent_bytes,
             rate_bits=reply.rate_bits,
-            unlike=upload.unlike,
+            unlike=asked.unlike,
+            scene=asked.scene,
             account=account,
             service_request_id=reply.request_id,
             request_id=request.state.request_id,

@@ -76,6 +76,22 @@ def command(
     bits_total: Annotated[
         float | None, typer.Option(help="With --gateway: most bits of photos for the service in all.")
     ] = None,
+    scenes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="With --gateway: photos of a client that show one scene are one upload; so many are remembered.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=255,
+            help="With --scenes: levels of 255 by which a block may differ within a scene, 20 if not given.",
+        ),
+    ] = None,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="With --gateway: allow http:// beyond this machine.")
     ] = False,
@@ -92,12 +108,16 @@ def command(
         raise UsageError(unknown("--log-level", log_level, levels))
     if deadline_ms <= delay_ms:
         raise UsageError(f"--deadline-ms {deadline_ms:g} must be more than --delay-ms {delay_ms:g}")
-    its_own = (key, ledger, bits_per_day, bits_total, plain_http or None)
+    its_own = (key, ledger, bits_per_day, bits_total, scenes, tolerance, plain_http or None)
     if gateway != (server is not None) or (not gateway and any(value is not None for value in its_own)):
         raise UsageError(
-            "--gateway needs --server URL; --server, --key, --ledger, --bits-per-day, --bits-total and --plain-http "
-            "are for it alone"
+            "--gateway needs --server URL; --server, --key, --ledger, --bits-per-day, --bits-total, --scenes, --tolerance "
+            "and --plain-http are for it alone"
         )
+    if tolerance is not None and scenes is None:
+        raise UsageError("--tolerance is of scenes: give --scenes too")
+    if scenes is not None and processes > 1:
+        raise UsageError("each process would draw a scene once more: --scenes needs --processes 1")
     known = known_tokens(tokens)
     if known is None and not no_tokens and not is_loopback(host):
         raise UsageError(
@@ -106,9 +126,12 @@ def command(
     require_maker(export, public_key)
     limit, hosts = RateLimitConfig(per_second=rate, burst=burst), tuple(allow_host or ())
     if server is not None:
+        from sfumato.runtime.scenes import SceneConfig
         from sfumato.server.gateway import GatewayConfig
 
-        gate = GatewayConfig(rate=limit, hosts=hosts)
+        apart = SceneConfig.tolerance if tolerance is None else tolerance
+        looked_for = None if scenes is None else SceneConfig(tolerance=apart, remembered=scenes)
+        gate = GatewayConfig(rate=limit, hosts=hosts, scenes=looked_for)
         concurrency, deadline_ms = gate.queue + gate.concurrent_sends, gate.deadline_ms
         limits = {"day": bits_per_day, "total": bits_total}
         build = partial(
