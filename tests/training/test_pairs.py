@@ -162,6 +162,7 @@ def test_an_upload_of_too_few_samples_is_refused_before_anything_is_written(tmp_
         ),
         ({"mode": "answer", "mix_every": 2}, "mix_every has no meaning there"),
         ({"mode": "answer", "subsample": 2}, "subsample has no meaning there"),
+        ({"mode": "answer", "phone_input": "photo"}, "phone_input has no meaning there"),
     ],
 )
 def test_pairs_that_stopped_late_are_refused(options: dict[str, Any], what: str) -> None:

@@ -392,7 +392,7 @@ class TrainConfig(BaseModel):
     which costs nothing on the phone, or as many on every side, as up to 0.2."""
     phone_input: Literal["centred", "photo"] = "centred"
     """What our local network looks at with dither in plain binary code: 8 (x - 128/255), which an int8 file can take as its
-    input, or a photo's values x themselves, as up to 0.2. The bytes that it is given are the same."""
+    input, or a photo's values x themselves, as up to 0.2. The bytes that it is given are the same. Not of answer mode."""
     frozen_cloud: str | None = None
     """A cloud network that cannot change, so that the local one alone learns: `clean` (the one that this run trains on clean
     images), a file `NAME.onnx`, or `module:factory` of one that has its weights. None: both networks learn."""
@@ -586,7 +586,8 @@ class TrainConfig(BaseModel):
             if self.equal_odds is not None:
                 raise ValueError("equal_odds belongs to answer mode: give --mode answer too")
             return
-        given = [name for name in PICTURE_OPTIONS if name in self.model_fields_set and self._changed(name)]
+        others = (*PICTURE_OPTIONS, "phone_input")
+        given = [name for name in others if name in self.model_fields_set and self._changed(name)]
         if given:
             raise ValueError(
                 f"answer mode uploads a code word and no picture: {', '.join(given)} has no meaning there"
@@ -776,6 +777,8 @@ def stored_config(values: Mapping[str, Any]) -> TrainConfig:
     literal = values.get("objective") in ("literal", "seed")
     decision = "none" if literal else "pairwise"
     before = {"decision": decision, "padding": "symmetric", "phone_input": "photo", **values}
+    if before.get("mode") == "answer":  # its network looks at every photo alike, whatever was said
+        del before["phone_input"]
     table = values.get("adversaries", {} if "adversary_steps" in values else None)
     if isinstance(table, Mapping):
         before["adversaries"] = {"every": 1, "restart_every": 2, **table}
