@@ -27,4 +27,4 @@ def test_from_data_to_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     exec(compile(block.group(1), str(PAGE), "exec"), {})
     assert (tmp_path / "exports" / "skin" / "audit.json").is_file()
     with Image.open("upload.png") as upload:
-        assert upload.size[0] == 32
+        assert upload.size[0] == 48

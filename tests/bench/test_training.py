@@ -12,7 +12,7 @@ from sfumato.cli.main import app
 
 @pytest.mark.slow
 def test_a_co_training_step_is_set_beside_a_plain_one() -> None:
-    options = ["--data", "synthetic,size=32,count=600", "--rounds", "2", "--steps", "4", "--json"]
+    options = ["--data", "synthetic,size=16,count=600", "--rounds", "2", "--steps", "4", "--json"]
     done = CliRunner().invoke(app, ["bench", "training", *options])
     assert done.exit_code == 0, done.output
     results = Results.model_validate(json.loads(done.stdout))
