@@ -371,7 +371,8 @@ def show_picture(card: Mapping[str, Any], out: Path) -> None:
             )
             for one in points
         ]
-        titles = ("epoch", "accuracy", "bits", *limits)
+        figure = "credit" if card.get("guess_error") or card.get("guess_iou") else "accuracy"
+        titles = ("epoch", figure, "bits", *limits)
         show(table("the goals were not met together; the nearest epochs, on validation", titles, rows))
 
 

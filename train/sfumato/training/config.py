@@ -777,12 +777,13 @@ def stored_config(values: Mapping[str, Any]) -> TrainConfig:
     literal = values.get("objective") in ("literal", "seed")
     decision = "none" if literal else "pairwise"
     before = {"decision": decision, "padding": "symmetric", "phone_input": "photo", **values}
-    if before.get("mode") == "answer":  # its network looks at every photo alike, whatever was said
-        del before["phone_input"]
     table = values.get("adversaries", {} if "adversary_steps" in values else None)
     if isinstance(table, Mapping):
         before["adversaries"] = {"every": 1, "restart_every": 2, **table}
-    if before.get("mode") != "answer" or before.get("equal_odds") is not None:
+    if before.get("mode") != "answer":
+        return make_config(before)
+    if before.get("equal_odds") is not None:
+        del before["phone_input"]  # it never did anything in answer mode, where it is refused now
         return make_config(before)
     # `auto` may have been given options of picture mode, and have chosen answer mode.
     return make_config({**before, "mode": "picture"}).model_copy(update={"mode": "answer"})
