@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.metrics import recall_score, roc_auc_score
 
 from sfumato.audit.schema import ClassGain, Gain, MeasureName
 
@@ -108,7 +107,10 @@ def accuracy(labels: Ints, guesses: Ints) -> float:
 
 def balanced_accuracy(labels: Ints, guesses: Ints) -> float:
     """Mean recall over the classes that occur in `labels`."""
-    return float(recall_score(labels, guesses, labels=np.unique(labels), average="macro"))
+    counts = np.bincount(labels)
+    right = np.bincount(labels[guesses == labels], minlength=len(counts))
+    occurs = counts > 0
+    return float((right[occurs] / counts[occurs]).mean())
 
 
 def auc(labels: Ints, probabilities: Floats) -> float:
@@ -121,9 +123,13 @@ def auc(labels: Ints, probabilities: Floats) -> float:
     classes = np.unique(labels)
     if len(classes) < 2:
         return 0.5
-    if probabilities.shape[1] == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    return float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in classes]))
+
+    def area(one: int) -> float:
+        inside, score = labels == one, probabilities[:, one]
+        others = score[~inside]
+        return float(_below(score[inside], others, np.full(len(others), 1 / len(others))).mean())
+
+    return area(1) if probabilities.shape[1] == 2 else float(np.mean([area(one) for one in classes]))
 
 
 def nag(attacked: float, clean: float, floor: float) -> float:
