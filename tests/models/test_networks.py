@@ -257,6 +257,18 @@ def test_a_cloud_network_that_is_wrong_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("size", "usual"), [(32, 32), (48, 16)])
+def test_the_built_in_network_has_the_width_that_was_asked_for(size: int, usual: int) -> None:
+    def widths(name: str) -> list[int]:
+        cloud = create_cloud(name, {"a": 3}, size=(size, size))
+        assert isinstance(cloud, ResNet)
+        assert cloud(torch.rand(2, 3, size, size))["a"].shape == (2, 3)
+        return [found.shape[1] for found in cloud.maps(torch.rand(1, 3, size, size))]
+
+    assert widths("resnet") == [usual, 2 * usual, 4 * usual]
+    assert widths("resnet,width=24") == [24, 48, 96]
+
+
 def test_bfloat16_is_for_training_alone() -> None:
     cloud = create_cloud("resnet", {"a": 3}, size=(48, 48))
     assert isinstance(cloud, ResNet)

@@ -45,6 +45,12 @@ def lite(text: str = "lite0,weights=none", size: tuple[int, int] = (32, 32)) -> 
         ("timm:resnet18,rate=nan", "rate is"),
         ("timm:hf-hub:somebody/theirs", "timm:NAME names a network of timm"),
         ("torchvision:", "torchvision:NAME names a network of torchvision"),
+        ("resnet,size=64", "unknown option of resnet 'size': known are width"),
+        ("resnet,width", "unknown option of resnet 'width'"),
+        ("resnet,width=12", "resnet: width is a multiple of 8 from 8 to 256, not '12'"),
+        ("resnet,width=0", "width is a multiple of 8"),
+        ("resnet,width=264", "width is a multiple of 8"),
+        ("resnet,width=-8", "width is a multiple of 8"),
     ],
 )
 def test_wrong_options_are_wrong_use_before_anything_is_read(text: str, message: str) -> None:

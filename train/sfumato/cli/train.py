@@ -131,7 +131,9 @@ def command(
     ] = None,
     cloud: Annotated[
         str | None,
-        typer.Option(help="resnet, lite0, timm:NAME, torchvision:NAME, or module:factory of your own."),
+        typer.Option(
+            help="resnet, lite0, timm:NAME, torchvision:NAME, each with options, or module:factory of your own."
+        ),
     ] = None,
     precision: Annotated[
         str | None,

@@ -1,8 +1,9 @@
-"""The cloud networks that can be named: `lite0`, `timm:NAME` and `torchvision:NAME`, each with options after commas.
+"""The cloud networks that can be named, each with options after commas: `resnet`, `lite0`, `timm:NAME`, `torchvision:NAME`.
 
 spec = parse_cloud("timm:resnet18,weights=resnet18.safetensors,freeze=2")
 spec.library, spec.name, spec.freeze                    # "timm", "resnet18", 2
 parse_cloud("my_cloud:make")                            # None: code of the user's own, or "resnet"
+resnet_width("resnet,width=64")                         # 64
 """
 
 import re
@@ -12,6 +13,8 @@ from typing import Any, Literal
 from sfumato.core.errors import UsageError, unknown
 
 LIBRARIES = ("timm", "torchvision")
+RESNET = "resnet"
+"""The built-in network (`sfumato.models.cloud.ResNet`)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ def parse_cloud(text: str) -> CloudSpec | None:
     """
     head, *rest = text.split(",")
     library, colon, name = head.partition(":")
+    if head == RESNET:
+        resnet_width(text)
+        return None
     if library == "lite0" and not colon:
         return CloudSpec("lite0", **_options(head, rest))
     if library in LIBRARIES and colon:
@@ -71,6 +77,33 @@ def parse_cloud(text: str) -> CloudSpec | None:
             )
         return CloudSpec(library, name, **_options(head, rest))  # type: ignore[arg-type]
     return None
+
+
+def is_resnet(text: str) -> bool:
+    """Whether this names the built-in network, of whatever width."""
+    return text.split(",")[0] == RESNET
+
+
+def resnet_width(text: str) -> int | None:
+    """Planes of the first stage of the built-in network; None: as many as suit the size of the photos.
+
+    Raises:
+        UsageError: an option other than `width`, or one that is no multiple of 8 from 8 to 256: torch's kernels fail in
+            training with other numbers.
+
+    >>> resnet_width("resnet,width=64"), resnet_width("resnet")
+    (64, None)
+    """
+    head, *rest = text.split(",")
+    width = None
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if key != "width" or not equals:
+            raise UsageError(unknown(f"option of {head}", key, ("width",)))
+        if not re.fullmatch(r"[0-9]{1,3}", value) or int(value) % 8 or not 8 <= int(value) <= 256:
+            raise UsageError(f"{head}: width is a multiple of 8 from 8 to 256, not {value!r}")
+        width = int(value)
+    return width
 
 
 def _options(head: str, rest: list[str]) -> dict[str, Any]:

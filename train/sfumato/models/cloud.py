@@ -3,6 +3,7 @@
     cloud = create_cloud("resnet", {"gender": 2}, size=(64, 64))
     logits = cloud(upload)["gender"]       # upload: (B, 3, H, W), 0..1
 
+`resnet,width=64` is the same network with other numbers of planes: 64, 128 and 256.
 `lite0`, `timm:NAME` and `torchvision:NAME` are networks of libraries (`sfumato.models.pretrained`). `module:factory` names a
 callable `factory(classes: dict[str, int]) -> nn.Module` of the user's own, whose forward maps (B, 3, H, W) in 0..1 to a dict of
 logits, one entry a kept attribute. Those of a mask are (B, classes, rows, columns); of ours, `resnet` alone has such heads.
@@ -17,7 +18,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.cloud_spec import parse_cloud
+from sfumato.core.cloud_spec import is_resnet, parse_cloud, resnet_width
 from sfumato.core.errors import SfumatoError, UsageError, first_line
 from sfumato.models.layers import Residual, convolution, pool
 from sfumato.models.mask_head import MaskHead
@@ -153,10 +154,12 @@ def create_cloud(
         UsageError: the name is none of these, or the factory cannot be found, fails or returns no module;
             or as `create_pretrained`.
     """
-    if name == "resnet":
+    if is_resnet(name):
         stride = 2 if size[0] >= 48 else 1
-        widths = (16, 32, 64) if stride == 2 else (32, 64, 128)
-        return ResNet(classes, widths=widths, stride=stride, planes=planes, grids=grids)
+        width = resnet_width(name) or (16 if stride == 2 else 32)
+        return ResNet(
+            classes, widths=(width, 2 * width, 4 * width), stride=stride, planes=planes, grids=grids
+        )
     if (spec := parse_cloud(name)) is not None:
         return create_pretrained(spec, classes, size=size)
     factory = find_factory(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sfumato.core.cloud_spec import parse_cloud
+from sfumato.core.cloud_spec import is_resnet, parse_cloud
 from sfumato.core.console import note, progress
 from sfumato.core.seeding import seed_everything
 from sfumato.data import Dataset, Split
@@ -126,7 +126,7 @@ def check_cloud(config: "TrainConfig", dataset: Dataset) -> None:
         SfumatoError: as `load_onnx`, `check_parity`, `check_answers` and `check_fit`.
     """
     name = config.given_cloud or config.cloud
-    if name == "resnet":
+    if is_resnet(name):
         return
     classes, file = class_counts(config, dataset), config.given_onnx
     if file is None:

@@ -372,7 +372,7 @@ class TrainConfig(BaseModel):
     local: str | None = None
     """`module:factory` of a local network of the user's own (`sfumato.models.own_local`); None: ours."""
     cloud: str = "resnet"
-    """`resnet`, `module:factory`, or `lite0`, `timm:NAME`, `torchvision:NAME`, with options (`sfumato.core.cloud_spec`)."""
+    """`module:factory`, or `resnet`, `lite0`, `timm:NAME`, `torchvision:NAME`, with options (`sfumato.core.cloud_spec`)."""
     decision: Literal["auto", "pairwise", "largest", "none"] = "auto"
     """How the phone's network decides (`sfumato.models.argmax_head`): by comparing all pairs of classes, by the largest score,
     or not at all. `auto`: pairs up to ten classes, else the largest; none where so many classes would make the
