@@ -125,7 +125,7 @@ def run(environment: Callable[[str], Environment]) -> Path:
     config = train.folder / "config.toml"
     config.write_text("".join(f"{name} = {value}\n" for name, value in SETTINGS.items()))
     spec = ("--data", "synthetic,size=32,count=600", "--keep", "skin", "--hide", "smiling", "--bits", "8")
-    train.run("sfumato", "train", *spec, "--config", config, "--out", "run")
+    train.run("sfumato", "train", *spec, "--cloud", "resnet,width=8", "--config", config, "--out", "run")
     return train.folder / "run"
 
 

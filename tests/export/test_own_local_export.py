@@ -50,6 +50,7 @@ def test_it_is_trained_exported_and_audited_like_ours(own: str, tmp_path: Path) 
         data="synthetic,count=600,size=32",
         keep=("glasses",),
         hide=("skin",),
+        cloud="resnet,width=8",
         objective="suppress",
         bits=100,
         epochs=1,

@@ -76,8 +76,10 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hostile_config(**changes: Any) -> dict[str, Any]:
-    config = TrainConfig(data="synthetic,count=800,size=32", keep=("glasses",), hide=("smiling",))
-    return {**config.model_dump(mode="json"), **changes}
+    data = "synthetic,count=800,size=32"
+    config = TrainConfig(data=data, keep=("glasses",), hide=("smiling",), cloud="resnet,width=8")
+    other = {"cloud": "resnet"} if "frozen_cloud" in changes else {}
+    return {**config.model_dump(mode="json"), **other, **changes}
 
 
 def make_run_folder(folder: Path, config: dict[str, Any], run: Run) -> Path:

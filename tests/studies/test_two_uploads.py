@@ -92,8 +92,8 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportArtifact, 
         for head in second.local.heads.values():
             for weight in head.parameters():
                 weight.mul_(1.03)
-    export(first, folder / "a", variants=("int8", "float32"))
-    export(second, folder / "b", variants=("int8",))
+    export(first, folder / "a", variants=("int8", "float32"), tune="never")
+    export(second, folder / "b", variants=("int8",), tune="never")
     return load_export(folder / "a"), load_export(folder / "b")
 
 

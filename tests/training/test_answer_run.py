@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "data": "synthetic,size=16,count=600",
     "keep": ("glasses",),
     "hide": ("smiling",),
+    "cloud": "resnet,width=8",
     "epochs": 2,
     "clean_epochs": 1,
     "pretrain_epochs": 1,

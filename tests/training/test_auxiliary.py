@@ -21,6 +21,7 @@ from sfumato.training.trainer import CoTrainer, first_model
 CONFIG = TrainConfig(
     data="synthetic,size=16,count=600",
     keep=("skin",),
+    cloud="resnet,width=8",
     mode="picture",
     bits=200,
     decision="none",

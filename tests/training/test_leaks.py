@@ -167,6 +167,7 @@ def test_a_run_says_what_it_could_not_keep(tmp_path: Path) -> None:
             "data": "synthetic,size=16,count=600",
             "keep": ("smiling",),
             "hide": ("skin",),
+            "cloud": "resnet,width=8",
             "objective": "suppress",
             "bits": 400,
             "leak": "skin:0.001",

@@ -20,6 +20,7 @@ from sfumato.training.runner import train
 SETTINGS: dict[str, Any] = {
     "data": "synthetic,size=32,count=1200",
     "keep": ("background",),
+    "cloud": "resnet,width=8",
     "bits": 2000,
     "subsample": 2,
     "decision": "none",

@@ -21,6 +21,7 @@ from sfumato.training.trainer import CoTrainer, first_model
 CONFIG = TrainConfig(
     data="synthetic,size=32,count=600",
     keep=("skin", "smiling"),
+    cloud="resnet,width=8",
     mode="picture",
     bits=200,
     levels=4,

@@ -1,22 +1,19 @@
 """Training in processes that torchrun started, as two machines would: the figures of one machine, and errors in one line."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.fixtures.forks import fork, sfumato
+from tests.fixtures.team import LIMIT, free_port, two_processes, words_of
 from tests.training.test_training import TINY, records
 
 from sfumato.core.errors import UsageError
-from sfumato.training.config import TrainConfig, to_toml
+from sfumato.training.config import TrainConfig
 from sfumato.training.runner import train
 from sfumato.training.start import by_torchrun, check_devices
 from sfumato.training.team import Team, unlike
-
-LIMIT = 900
 
 
 def test_a_process_by_itself_is_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,19 +50,6 @@ def test_what_torchrun_and_options_say_together_is_refused(monkeypatch: pytest.M
         Team.join()
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def words_of(config: TrainConfig, rank: int, out: Path) -> list[str]:
-    """Of `sfumato`, for one machine."""
-    file = out.parent / f"{rank}.toml"
-    file.write_text(to_toml(config, {}, {}), encoding="utf-8")
-    return ["train", "--config", str(file), "--mode", "picture", "--out", str(out)]
-
-
 def two_machines(config: list[TrainConfig], out: Path) -> list[tuple[int, str]]:
     """Exit code and output of two torchruns on the loopback, each with a configuration of its own.
 
@@ -88,20 +72,6 @@ def two_machines(config: list[TrainConfig], out: Path) -> list[tuple[int, str]]:
         )
     texts = [one.communicate(timeout=LIMIT)[0] for one in started]
     return [(one.returncode, text) for one, text in zip(started, texts, strict=True)]
-
-
-def two_processes(config: list[TrainConfig], out: Path) -> list[tuple[int | None, str]]:
-    """Exit code and output of what torchrun starts on two machines, by the environment that it gives, without torchrun."""
-    team = dict(TORCHELASTIC_RUN_ID="none", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
-    team |= dict(WORLD_SIZE="2", GROUP_WORLD_SIZE="2", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
-    team |= dict(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
-    started = []
-    for rank, one in enumerate(config):
-        said, own = out.parent / f"{rank}.txt", {**team, "RANK": str(rank), "GROUP_RANK": str(rank)}
-        started.append((fork(sfumato, words_of(one, rank, out), said=said, environment=own), said))
-    for process, _ in started:
-        process.join(LIMIT)
-    return [(process.exitcode, said.read_text(encoding="utf-8")) for process, said in started]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from tests.fixtures.forks import fork, sfumato
+from tests.fixtures.team import train_together
 from typer.testing import CliRunner
 
 from sfumato.cli.main import app
@@ -26,6 +27,7 @@ from sfumato.training.trainer import CoTrainer
 TINY: dict[str, Any] = {
     "data": "synthetic,size=16,count=600",
     "keep": ("skin",),
+    "cloud": "resnet,width=8",
     "epochs": 3,
     "clean_epochs": 1,
     "pretrain_epochs": 1,
@@ -143,7 +145,7 @@ def test_two_processes_share_a_run(tmp_path: Path) -> None:
         hide=("background",),
         beyond=0.5,
     )
-    run = train(config, tmp_path / "two", processes=2)
+    run = train_together(config, tmp_path / "two")
     assert run.card["rate_bits"] > 0
     lines = [line for line in records(tmp_path / "two") if line["stage"] == "cotrain"]
     assert [line["epoch"] for line in lines] == [0, 1]

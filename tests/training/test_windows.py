@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from tests.fixtures.team import train_together
 from tests.training.test_gating import ASKED, OTHER, coloured, configuration, squares
 from torch import Tensor, nn
 
@@ -204,7 +205,7 @@ def test_two_processes_learn_windows(squares: tuple[Dataset, str], tmp_path: Pat
     config = configuration(
         squares[1], decision="none", clean_epochs=1, bits=40_000, gating={"epochs": 2, "window": 2}
     )
-    run = train(config, tmp_path / "two", processes=2)
+    run = train_together(config, tmp_path / "two")
     with torch.no_grad():
         opened = run.local.gate_odds(to_tensor(np.array(squares[0].images[:50]))) > 0
     assert opened.flatten(1).sum(1).min() >= 4
