@@ -278,16 +278,19 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_result(make: Any) -> No
 
 
 def test_the_time_left_follows_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 10.0, 10.0, 40.0])
+    now = iter([0.0, 0.5, 0.5, 10.5, 10.5, 40.5])
     monkeypatch.setattr("sfumato.audit.runner.time.monotonic", lambda: next(now))
-    left = TimeLeft([1, 3, 20])
+    left = TimeLeft([50, 1, 3, 20])
     assert left.text(0) == ""
     left.start(0)
     left.stop(0)
-    assert left.text(1) == "~4 min left"  # 23 times 10 s
+    assert left.text(1) == "", "it came from a store"
     left.start(1)
     left.stop(1)
-    assert left.text(2) == "~3 min left"  # 20 times 10 s
+    assert left.text(2) == "~4 min left"  # 23 times 10 s
+    left.start(2)
+    left.stop(2)
+    assert left.text(3) == "~3 min left"  # 20 times 10 s
 
 
 def test_clean_networks_compete_and_the_best_is_kept(

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -64,13 +65,13 @@ def test_rows_of_a_table_in_a_pipe_are_unbroken(
     assert not any(PATH in line for line in terminal.getvalue().splitlines())
 
 
-def advance(monkeypatch: pytest.MonkeyPatch, file: io.StringIO, seconds: list[float]) -> str:
+def advance(monkeypatch: pytest.MonkeyPatch, file: io.StringIO, seconds: list[float], **fields: Any) -> str:
     """What a bar of as many steps writes, if each happens at its time; rich's own clock is left alone."""
     clock = iter([0.0, *seconds])
     monkeypatch.setattr(console, "monotonic", lambda: next(clock))
     monkeypatch.setattr(console.err, "_file", file)  # `file` would be pinned afterwards
     with progress(alone=True) as bar:
-        task = bar.add_task("clean network ", total=len(seconds), figures="accuracy 70.1 %")
+        task = bar.add_task("clean network ", total=len(seconds), **{"figures": "accuracy 70.1 %", **fields})
         for _ in seconds:
             bar.advance(task)
     return file.getvalue()
@@ -84,6 +85,15 @@ def test_progress_in_a_log_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -
         "clean network: 4 of 4, T so far, accuracy 70.1 %",
     ]
     assert "4/4" in bar
+
+
+def test_one_estimate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that has its own says it alone: where steps are unlike, a count of them says little."""
+    own: dict[str, Any] = {"figures": "~46 min left", "estimated": True}
+    line, bar = advance(monkeypatch, io.StringIO(), [59.0, 61.0, 62.0], **own).splitlines()
+    assert re.sub(r"\d+:\d\d:\d\d", "T", line) == "clean network: 2 of 3, T so far, ~46 min left"
+    ours = advance(monkeypatch, io.StringIO(), [1.0, 2.0])
+    assert (len(re.findall(r"\d+:\d\d:\d\d", bar)), len(re.findall(r"\d+:\d\d:\d\d", ours))) == (1, 2)
 
 
 def test_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -491,7 +491,10 @@ def over_seeds(first: Judgement, further: Sequence[tuple[int, Judgement]]) -> Ju
 
 
 class TimeLeft:
-    """Estimates how long the remaining steps take from how long the finished ones took."""
+    """Estimates how long the remaining steps take from how long the finished ones took.
+
+    Steps of less than a second do not count: their results came from a store, and tell nothing of what others take.
+    """
 
     def __init__(self, work: Sequence[float]) -> None:
         self.work = work
@@ -503,8 +506,10 @@ class TimeLeft:
 
     def stop(self, number: int) -> None:
         """Step `number` ends."""
-        self.seconds += time.monotonic() - self.started
-        self.done += self.work[number]
+        took = time.monotonic() - self.started
+        if took >= 1:
+            self.seconds += took
+            self.done += self.work[number]
 
     def text(self, number: int) -> str:
         """`~3 min left`; empty before a step has been timed."""

@@ -148,7 +148,7 @@ def command(
             raise UsageError("--reproduce needs --out DIR: what it finds must not replace what it checks")
     rule = make_rule(max_drop=max_drop / 100, max_nag=max_nag / 100, max_nag_upper=max_nag_upper / 100)
     with progress() as bar, switched_off(no_cache):
-        task = bar.add_task("audit", total=1, figures="")
+        task = bar.add_task("audit", total=1, figures="", estimated=True)
 
         def watch(done: int, total: int, title: str, best: str) -> None:
             bar.update(task, completed=done, total=total, description=f"{title:<24.24}", figures=best)

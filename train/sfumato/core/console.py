@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from sfumato.core.reports import Grid
 
@@ -124,11 +125,19 @@ class _Progress(Progress):
     def _say(self, task: Task) -> None:
         total = "" if task.total is None else f" of {task.total:g}"
         parts = [f"{task.description.strip()}: {task.completed:g}{total}", f"{_clock(task.elapsed)} so far"]
-        if task.time_remaining:
+        if task.time_remaining and not task.fields.get("estimated"):
             parts.append(f"{_clock(task.time_remaining)} left")
         if figures := task.fields.get("figures"):
             parts.append(str(figures))
         self.console.print(", ".join(parts), markup=False, soft_wrap=True)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """As rich's, for equal steps. A task that is `estimated` says in its figures how long the others take."""
+
+    def render(self, task: Task) -> Text:
+        """Empty where the task has an estimate of its own."""
+        return Text("") if task.fields.get("estimated") else super().render(task)
 
 
 def _clock(seconds: float | None) -> str:
@@ -143,6 +152,8 @@ def _clock(seconds: float | None) -> str:
 def progress(*, alone: bool = False) -> Progress:
     """A progress bar on standard error, lines where that is no terminal; `figures` is a free text field beside the bar.
 
+    A task with the field `estimated` says in its figures how long it still takes.
+
     Args:
         alone: without a thread that draws it now and then: a process that is forked while it holds its lock would wait
             forever.
@@ -152,7 +163,7 @@ def progress(*, alone: bool = False) -> Progress:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         TextColumn("{task.fields[figures]}"),
         console=err,
         transient=False,
