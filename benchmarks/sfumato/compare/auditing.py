@@ -108,7 +108,7 @@ def audit_method(artifact: Artifact, plan: Plan, seed: int, title: str) -> Metho
     plan, notes = applicable(plan, artifact)
     selection = select_attributes(artifact, artifact.hide) if artifact.hide else NOTHING
     with progress() as bar:
-        line = bar.add_task(f"audit {title}", total=1, figures="")
+        line = bar.add_task(f"audit {title}", total=1, figures="", estimated=True)
 
         def watch(done: int, total: int, what: str, best: str) -> None:
             bar.update(line, completed=done, total=total, figures=f"{what}: {best}")

@@ -493,7 +493,7 @@ def over_seeds(first: Judgement, further: Sequence[tuple[int, Judgement]]) -> Ju
 class TimeLeft:
     """Estimates how long the remaining steps take from how long the finished ones took.
 
-    Steps of less than a second do not count: their results came from a store, and tell nothing of what others take.
+    Steps of less than a second do not count: most are results from a store, and tell nothing of what others take.
     """
 
     def __init__(self, work: Sequence[float]) -> None:

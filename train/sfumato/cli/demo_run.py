@@ -245,7 +245,7 @@ def perturb_one(bundle: Path, image: NDArray[np.uint8], out: Path) -> None:
 def watched(work: Callable[[Watch], Audit]) -> Audit:
     """An audit under a progress bar."""
     with progress() as bar:
-        task = bar.add_task("audit", total=1, figures="")
+        task = bar.add_task("audit", total=1, figures="", estimated=True)
 
         def watch(done: int, total: int, title: str, best: str) -> None:
             bar.update(task, completed=done, total=total, description=f"{title:<32.32}", figures=best)

@@ -7,6 +7,7 @@ resnet_width("resnet,width=64")                         # 64
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -88,30 +89,22 @@ def resnet_width(text: str) -> int | None:
     """Planes of the first stage of the built-in network; None: as many as suit the size of the photos.
 
     Raises:
-        UsageError: an option other than `width`, or one that is no multiple of 8 from 8 to 256: torch's kernels fail in
-            training with other numbers.
+        UsageError: an option other than `width`, or one that is no multiple of 8 from 8 to 256: with some other numbers
+            torch's kernels abort in training.
 
     >>> resnet_width("resnet,width=64"), resnet_width("resnet")
     (64, None)
     """
     head, *rest = text.split(",")
-    width = None
-    for part in rest:
-        key, equals, value = part.partition("=")
-        if key != "width" or not equals:
-            raise UsageError(unknown(f"option of {head}", key, ("width",)))
-        if not re.fullmatch(r"[0-9]{1,3}", value) or int(value) % 8 or not 8 <= int(value) <= 256:
-            raise UsageError(f"{head}: width is a multiple of 8 from 8 to 256, not {value!r}")
-        width = int(value)
-    return width
+    return _options(head, rest, ("width",)).get("width")
 
 
-def _options(head: str, rest: list[str]) -> dict[str, Any]:
+def _options(head: str, rest: list[str], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in rest:
         key, equals, value = part.partition("=")
-        if key not in OPTIONS or not equals:
-            raise UsageError(unknown(f"option of {head}", key, OPTIONS))
+        if key not in known or not equals:
+            raise UsageError(unknown(f"option of {head}", key, known))
         found[key] = _value(head, key, value)
     return found
 
@@ -128,6 +121,7 @@ def _value(head: str, key: str, value: str) -> Any:
         "freeze": "a whole number of parts, 0 or more",
         "decay": "a number above 0 and at most 1",
         "rate": "a number above 0 and at most 10",
+        "width": "a multiple of 8 from 8 to 256",
     }[key]
     try:
         if key == "weights" and value:
@@ -137,6 +131,8 @@ def _value(head: str, key: str, value: str) -> Any:
             if len(sides) in (1, 2) and all(16 <= side <= 1024 for side in sides):
                 return sides[0], sides[-1]
         if key == "freeze" and int(value) >= 0:
+            return int(value)
+        if key == "width" and 8 <= int(value) <= 256 and int(value) % 8 == 0:
             return int(value)
         if key in ("decay", "rate") and 0 < float(value) <= (1 if key == "decay" else 10):
             return float(value)
